@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,13 +10,13 @@ import pytest
 _Test = Callable[..., None]
 
 
-def each(names: str, rows: Iterable[Any]) -> Callable[[_Test], _Test]:
+def for_each(names: str | Sequence[str], rows: Iterable[Any]) -> Callable[[_Test], _Test]:
     """Call a test once for each row, all in one case of pytest, and report each row that fails.
 
     It stands for `pytest.mark.parametrize`, whose cases cost some milliseconds each, and again in each process that
     collects them. The rows share the fixtures: it fits tests that leave these as they found them.
     """
-    columns = [name.strip() for name in names.split(",")]
+    columns = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
     table = [dict(zip(columns, row if len(columns) > 1 else (row,), strict=True)) for row in rows]
     assert table, "a test without a row tests nothing"
 

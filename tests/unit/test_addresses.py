@@ -16,6 +16,7 @@ from app.domain.addresses import (
     same_address,
     site_of,
 )
+from tests.support.tables import for_each
 
 addresses = st.one_of(
     st.ip_addresses(v=4).map(str),
@@ -25,7 +26,7 @@ addresses = st.one_of(
 )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("left", "right", "same"),
     [
         ("203.0.113.7", "203.0.113.7", True),
@@ -78,7 +79,7 @@ def test_any_host_of_one_64_bit_network_is_the_same(address: IPv6Address, host: 
             assert same_address(str(address), str(neighbour))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "canonical"),
     [
         ("203.0.113.7", "203.0.113.7"),
@@ -96,7 +97,7 @@ def test_what_counts_as_one_address_is_an_ipv4_address_or_an_ipv6_network(addres
     assert network_of(address) == network
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("address", "site"),
     [("203.0.113.7", None), ("::ffff:203.0.113.7", None), ("2001:db8:1:2::1", "2001:db8:1::/48")],
 )
@@ -104,7 +105,7 @@ def test_a_site_is_the_48_of_an_ipv6_address(address: str, site: str | None) -> 
     assert site_of(address) == site
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "",
@@ -132,7 +133,7 @@ def test_other_text_is_refused(text: str) -> None:
         network_of(text)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("typed", "network"),
     [
         ("203.0.113.7", "203.0.113.7"),
@@ -145,7 +146,7 @@ def test_an_address_or_a_64_network_is_read_as_typed(typed: str, network: str) -
     assert read_network(typed) == network
 
 
-@pytest.mark.parametrize("text", ["", "203.0.113.7/32", "203.0.113.0/24", "2001:db8::/48", "2001:db8:0:1::9/64", "/64"])
+@for_each("text", ["", "203.0.113.7/32", "203.0.113.0/24", "2001:db8::/48", "2001:db8:0:1::9/64", "/64"])
 def test_other_networks_are_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # the standard library's own words
         read_network(text)

@@ -13,6 +13,7 @@ import archive
 import pytest
 
 from tests.support.archives import CONTENTS, packed
+from tests.support.tables import for_each
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_changed_byte_is_found(folder: Path) -> None:
         check(bytes(content))
 
 
-@pytest.mark.parametrize("size", ["PATH[$(id)]", "1 2", "\u0663", "", "-1", ["1"]])
+@for_each("size", ["PATH[$(id)]", "1 2", "\u0663", "", "-1", ["1"]])
 def test_the_size_that_scripts_calculate_with_is_a_number(size: object) -> None:
     with pytest.raises(archive.ArchiveError, match=r"no valid number of this: bytes"):
         check(tar_of(manifest_member(bytes=size), *PARTS))
@@ -184,7 +185,7 @@ def test_an_archive_with_every_part_is_read() -> None:
     assert check(tar_of(manifest_member(), *PARTS)) == WHOLE
 
 
-@pytest.mark.parametrize("part", range(len(MEMBERS) + 1))
+@for_each("part", range(len(MEMBERS) + 1))
 def test_one_that_lost_a_member_is_refused(part: int) -> None:
     members = [manifest_member(), *map(member, MEMBERS)]
     lost = members.pop(part)[0].name
@@ -193,7 +194,7 @@ def test_one_that_lost_a_member_is_refused(part: int) -> None:
         check(tar_of(*members))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("changes", "complaint"),
     [
         ({"members": None}, "lacks this part: members"),
@@ -214,7 +215,7 @@ def test_one_whose_manifest_lost_a_part_is_refused(changes: dict[str, Any], comp
         check(tar_of(manifest_member(**changes), *PARTS))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("members", "complaint"),
     [
         ([PARTS[0], manifest_member(), *PARTS[1:]], "it has no manifest"),
@@ -223,7 +224,6 @@ def test_one_whose_manifest_lost_a_part_is_refused(changes: dict[str, Any], comp
         ([manifest_member(), manifest_member(), *PARTS], r"does not list it: manifest\.json"),
         ([manifest_member(), *PARTS, member("data/d")], "does not list it: data/d"),
     ],
-    ids=["manifest later", "file twice", "folder twice", "manifest twice", "foreign file"],
 )
 def test_one_with_reordered_repeated_or_foreign_members_is_refused(
     members: list[tuple[tarfile.TarInfo, bytes]], complaint: str
@@ -262,7 +262,7 @@ def test_a_folder_that_lost_a_part_is_not_packed(folder: Path, name: str, compla
         packed(folder)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "complaint"),
     [
         (b"", "damaged or cut off"),

@@ -2,27 +2,26 @@
 
 from typing import Any
 
-import pytest
-
 from app.http.self_service import asker_of
+from tests.support.tables import for_each
 
 
 def environ(path: str, **headers: str) -> dict[str, Any]:
     return {"PATH_INFO": path, "REMOTE_ADDR": "192.0.2.1", "HTTP_X_REAL_IP": "203.0.113.7", **headers}
 
 
-@pytest.mark.parametrize("path", ["/card", "/v1/self/status", "/v1/self/unbind", "/v1/self/renew"])
+@for_each("path", ["/card", "/v1/self/status", "/v1/self/unbind", "/v1/self/renew"])
 def test_a_request_for_self_service_is_its_addresss(path: str) -> None:
     assert asker_of(environ(path), behind_proxy=True) == "203.0.113.7"
     assert asker_of(environ(path), behind_proxy=False) == "192.0.2.1"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/selfish", "/v1/verify", "/admin/card", "/v1/shop/cards"])
+@for_each("path", ["/", "/v1/selfish", "/v1/verify", "/admin/card", "/v1/shop/cards"])
 def test_all_other_requests_are_nobodys(path: str) -> None:
     assert asker_of(environ(path), behind_proxy=True) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("seen", "asker"),
     [
         ("2001:db8:1:2::3", "2001:db8:1::/48"),

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from app.domain.blocks import Block, BlockList, has_several_addresses, read_block_network
 from app.domain.texts import RefusedError
+from tests.support.tables import for_each
 
 MACHINE, OTHER = "a" * 64, "b" * 64
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("typed", "network"),
     [
         ("203.0.113.7", "203.0.113.7/32"),
@@ -75,7 +76,7 @@ def test_an_address_is_found_exactly_where_one_network_has_it(blocked: list[str]
     assert found in having if having else found is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("network", "several"),
     [
         ("203.0.113.7/32", False),

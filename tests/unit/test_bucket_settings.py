@@ -7,6 +7,7 @@ import pytest
 from app.domain.buckets import Bucket
 from app.settings import Settings, SettingsError
 from tests.support.pki import Issued
+from tests.support.tables import for_each
 from tests.unit.test_settings import NEEDED
 
 ENDPOINT = "https://oss-cn-hangzhou.aliyuncs.com"
@@ -54,7 +55,7 @@ def test_a_setting_that_is_missing_is_named(bucket: dict[str, str], missing: str
     assert line.startswith(f"KADUN_FILES_BUCKET_{missing.removesuffix('_FILE')} is not set")
 
 
-@pytest.mark.parametrize("stray", ["ENDPOINT", "REGION", "STYLE", "CA", "PROXY", "KEY_ID", "SECRET_FILE"])
+@for_each("stray", ["ENDPOINT", "REGION", "STYLE", "CA", "PROXY", "KEY_ID", "SECRET_FILE"])
 def test_a_setting_without_the_buckets_name_is_refused(stray: str) -> None:
     line = refusal({**NEEDED, f"KADUN_FILES_BUCKET_{stray}": "path"})
     assert line.startswith(f"KADUN_FILES_BUCKET_{stray.removesuffix('_FILE')} is set without KADUN_FILES_BUCKET")

@@ -7,16 +7,17 @@ import pytest
 from app.domain.buckets import Bucket, address_of, check_name, check_region, checked_endpoint, explain
 from app.domain.errors import BucketUnavailableError
 from app.storage.bucket_blobs import clock_offset
+from tests.support.tables import for_each
 
 HOST = "https://oss-cn-hangzhou.aliyuncs.com"
 
 
-@pytest.mark.parametrize("name", ["abc", "my-files", "a.b.c", "0" * 63])
+@for_each("name", ["abc", "my-files", "a.b.c", "0" * 63])
 def test_a_buckets_name(name: str) -> None:
     check_name(name, virtual_hosted=False)
 
 
-@pytest.mark.parametrize("name", ["", "ab", "a" * 64, "My-files", "-ab", "ab-", ".ab", "a_b", "a/b", "文件桶", "abc\n"])
+@for_each("name", ["", "ab", "a" * 64, "My-files", "-ab", "ab-", ".ab", "a_b", "a/b", "文件桶", "abc\n"])
 def test_what_is_no_name_of_a_bucket(name: str) -> None:
     with pytest.raises(ValueError, match="3 to 63 of a-z"):
         check_name(name, virtual_hosted=False)
@@ -28,7 +29,7 @@ def test_a_name_with_dots_fits_no_certificate_of_the_vendors() -> None:
     check_name("a-b-c", virtual_hosted=True)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "endpoint"),
     [
         (HOST, HOST),
@@ -42,7 +43,7 @@ def test_an_endpoint_is_https_and_a_host(given: str, endpoint: str) -> None:
     assert checked_endpoint(given) == endpoint
 
 
-@pytest.mark.parametrize(
+@for_each(
     "given",
     [
         "", "http://oss.example.com", "oss.example.com", "ftp://oss.example.com", "https://", "https:///x",
@@ -61,12 +62,12 @@ def test_an_address_is_no_endpoint_since_nginx_verifies_no_certificate_for_it() 
         checked_endpoint("https://203.0.113.7")
 
 
-@pytest.mark.parametrize("region", ["cn-hangzhou", "us-east-1", "garage"])
+@for_each("region", ["cn-hangzhou", "us-east-1", "garage"])
 def test_a_region(region: str) -> None:
     check_region(region)
 
 
-@pytest.mark.parametrize("region", ["", "CN", "-x", "a b", "a" * 64, "a/b"])
+@for_each("region", ["", "CN", "-x", "a b", "a" * 64, "a/b"])
 def test_what_is_no_region(region: str) -> None:
     with pytest.raises(ValueError, match="such as cn-hangzhou"):
         check_region(region)
@@ -81,7 +82,7 @@ def test_where_requests_go_and_that_secrets_are_not_shown() -> None:
     assert "the " not in repr(bucket(virtual_hosted=True))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("error", "means"),
     [
         ("403 Forbidden: <Error><Code>SignatureDoesNotMatch</Code>", "KADUN_FILES_BUCKET_SECRET"),

@@ -1,8 +1,7 @@
 """Which calls of core functions may run at once."""
 
-import pytest
-
 from app.domain.calls import Caller, CallLimits, may_begin
+from tests.support.tables import for_each
 
 LIMITS = CallLimits(places=4, per_card=1, per_address=2)
 HOME, NEIGHBOUR, ELSEWHERE, OFFICE = "2001:db8:1:1::/64", "2001:db8:1:2::/64", "2001:db8:2:1::/64", "192.0.2.1"
@@ -10,7 +9,7 @@ A, B, C, D = Caller("a", HOME), Caller("b", HOME), Caller("c", HOME), Caller("d"
 OPERATOR = Caller("0", None)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("caller", "running", "may"),
     [
         (A, [], True),
@@ -26,11 +25,6 @@ OPERATOR = Caller("0", None)
         (Caller("e", NEIGHBOUR), [A, B], True),
         (Caller("e", NEIGHBOUR), [A, D, OPERATOR], False),
         (Caller("e", "192.0.2.2"), [A, D, Caller("f", OFFICE)], True),
-    ],
-    ids=[
-        *("first", "beside another", "card again", "card again from elsewhere", "address again"),
-        *("address a third time", "another address", "the last place", "the last place, new caller", "none free"),
-        *("site again", "the last place, site again", "the last place, the next IPv4 address"),
     ],
 )
 def test_a_caller_may_begin(caller: Caller, running: list[Caller], may: bool) -> None:  # noqa: FBT001  # a column

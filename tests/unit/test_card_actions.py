@@ -10,6 +10,7 @@ from app.domain.card_actions import Action, Outcome, apply, possible_actions
 from app.domain.cards import MAX_VALIDITY, MIN_VALIDITY, Card
 from app.domain.codes import CardStatus
 from app.domain.texts import RefusedError
+from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 WHOLE_NOW = NOW.replace(microsecond=0)
@@ -26,14 +27,14 @@ def after(action: Action, card: Card, *, is_bound: bool = True, by: timedelta | 
     return apply(action, card, NOW, is_bound=is_bound, by=by).after
 
 
-@pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED, PERMANENT])
+@for_each("card", [UNUSED, ACTIVE, EXPIRED, PERMANENT])
 def test_freezing_and_unfreezing_change_only_the_time_of_freezing(card: Card) -> None:
     frozen = card._replace(frozen_at=NOW)
     assert after(Action.FREEZE, card) == frozen
     assert after(Action.UNFREEZE, frozen) == card
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("action", "card"),
     [(Action.FREEZE, FROZEN), (Action.UNFREEZE, ACTIVE), (Action.UNBIND, ACTIVE), (Action.UNBIND, UNUSED)],
 )
@@ -43,20 +44,20 @@ def test_a_card_that_is_already_so_is_unchanged(action: Action, card: Card) -> N
     assert not outcome.is_changed
 
 
-@pytest.mark.parametrize("card", [ACTIVE, EXPIRED, FROZEN])
+@for_each("card", [ACTIVE, EXPIRED, FROZEN])
 def test_unbinding_removes_the_client_and_leaves_the_card(card: Card) -> None:
     outcome = apply(Action.UNBIND, card, NOW, is_bound=True)
     assert outcome == Outcome(NOW, card, card, was_bound=True, is_bound=False)
     assert outcome.is_changed
 
 
-@pytest.mark.parametrize("action", [Action.FREEZE, Action.UNFREEZE, Action.EXTEND])
-@pytest.mark.parametrize("is_bound", [True, False])
+@for_each("action", [Action.FREEZE, Action.UNFREEZE, Action.EXTEND])
+@for_each("is_bound", [True, False])
 def test_other_actions_keep_the_binding(action: Action, *, is_bound: bool) -> None:
     assert apply(action, FROZEN, NOW, is_bound=is_bound, by=DAY).is_bound is is_bound
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("card", "extended"),
     [
         (UNUSED, UNUSED._replace(validity=31 * DAY)),
@@ -87,7 +88,7 @@ def test_a_permanent_card_is_not_extended(card: Card) -> None:
     assert "是永久卡，无需延期" in refusal.value.text.zh
 
 
-@pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED])
+@for_each("card", [UNUSED, ACTIVE, EXPIRED])
 def test_no_card_is_extended_beyond_100_years(card: Card) -> None:
     left = card.validity if card.expires_at is None else max(card.expires_at - WHOLE_NOW, timedelta())
     assert left is not None
@@ -103,7 +104,7 @@ def test_extending_takes_a_duration() -> None:
         after(Action.EXTEND, ACTIVE)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("card", "by", "shortened"),
     [
         (UNUSED, DAY, UNUSED._replace(validity=29 * DAY)),
@@ -145,20 +146,20 @@ def test_shortening_takes_a_duration() -> None:
         after(Action.SHORTEN, ACTIVE)
 
 
-@pytest.mark.parametrize("card", [UNUSED, UNUSED._replace(validity=None), UNUSED._replace(frozen_at=NOW)])
+@for_each("card", [UNUSED, UNUSED._replace(validity=None), UNUSED._replace(frozen_at=NOW)])
 def test_a_card_never_activated_is_deleted(card: Card) -> None:
     outcome = apply(Action.DELETE, card, NOW, is_bound=False)
     assert (outcome.after, outcome.status_after, outcome.is_changed) == (None, None, True)
 
 
-@pytest.mark.parametrize("card", [ACTIVE, EXPIRED, FROZEN, PERMANENT])
+@for_each("card", [ACTIVE, EXPIRED, FROZEN, PERMANENT])
 def test_an_activated_card_is_not_deleted(card: Card) -> None:
     with pytest.raises(RefusedError, match="was activated and cannot be deleted") as refusal:
         after(Action.DELETE, card)
     assert "已激活，不能删除" in refusal.value.text.zh
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("action", "card", "is_bound", "revives_unbound"),
     [
         (Action.UNFREEZE, FROZEN, False, True),
@@ -185,7 +186,7 @@ def test_an_outcome_has_the_status_before_and_after() -> None:
     assert (outcome.status_before, outcome.status_after) == (CardStatus.FROZEN, CardStatus.ACTIVE)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("card", "is_bound", "possible"),
     [
         (UNUSED, False, {Action.FREEZE, Action.EXTEND, Action.SHORTEN, Action.DELETE}),

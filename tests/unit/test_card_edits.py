@@ -4,16 +4,17 @@ import pytest
 
 from app.domain.card_edits import Texts, check_edit, journalled
 from app.domain.texts import MAX_TEXT, RefusedError
+from tests.support.tables import for_each
 
 BEFORE = Texts("old", None)
 
 
-@pytest.mark.parametrize("changes", [{"batch": None}, {"note": "n"}, {"batch": "b" * MAX_TEXT, "note": None}])
+@for_each("changes", [{"batch": None}, {"note": "n"}, {"batch": "b" * MAX_TEXT, "note": None}])
 def test_texts_are_set_and_cleared(changes: dict[str, str | None]) -> None:
     check_edit(changes)
 
 
-@pytest.mark.parametrize("changes", [{"batch": ""}, {"note": "n" * (MAX_TEXT + 1)}, {"batch": "b", "note": "a\nb"}])
+@for_each("changes", [{"batch": ""}, {"note": "n" * (MAX_TEXT + 1)}, {"batch": "b", "note": "a\nb"}])
 def test_an_invalid_text_is_refused_by_its_name(changes: dict[str, str | None]) -> None:
     with pytest.raises(RefusedError, match="batch must be" if changes.get("batch") == "" else "note must be"):
         check_edit(changes)
@@ -24,7 +25,7 @@ def test_a_change_of_nothing_is_refused() -> None:
         check_edit({})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("changes", "said"),
     [
         ({"batch": "new"}, {"batch": "new", "before": {"batch": "old"}}),

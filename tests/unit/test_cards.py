@@ -11,6 +11,7 @@ from app.domain import cards
 from app.domain.cards import Card, ValidityError
 from app.domain.codes import CardStatus
 from app.domain.texts import MAX_TEXT, RefusedError, Text, check_text
+from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 WHOLE_NOW = NOW.replace(microsecond=0)
@@ -44,7 +45,7 @@ def test_different_bytes_make_different_ids(left: bytes, right: bytes) -> None:
     assert cards.id_from_random(left) != cards.id_from_random(right)
 
 
-@pytest.mark.parametrize("length", [0, 19, 21, 32])
+@for_each("length", [0, 19, 21, 32])
 def test_an_id_takes_exactly_20_random_bytes(length: int) -> None:
     with pytest.raises(ValueError, match="20 random bytes"):
         cards.id_from_random(bytes(length))
@@ -57,7 +58,7 @@ def test_the_grouped_form_and_lower_case_read_as_the_id(card_id: str) -> None:
     assert cards.parse_card_id(grouped.lower()) == card_id
 
 
-@pytest.mark.parametrize(
+@for_each(
     "between",
     [" ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "-", "\u2010", "\u2013", "\u2014", "\uff0d", " - ", "_", "\u200b"],
 )
@@ -65,13 +66,13 @@ def test_white_space_dashes_and_underscores_of_every_kind_are_ignored(between: s
     assert cards.parse_card_id(between + between.join(ID) + between) == ID
 
 
-@pytest.mark.parametrize(("typed", "read"), [("I", "1"), ("i", "1"), ("L", "1"), ("l", "1"), ("O", "0"), ("o", "0")])
+@for_each(("typed", "read"), [("I", "1"), ("i", "1"), ("L", "1"), ("l", "1"), ("O", "0"), ("o", "0")])
 def test_letters_that_look_like_digits_read_as_digits(typed: str, read: str) -> None:
     assert cards.parse_card_id(typed * 32) == read * 32
     assert cards.parse_card_id(typed + ID[1:]) == read + ID[1:]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "",
@@ -151,7 +152,7 @@ def test_what_is_pasted_with_a_card_does_not_count(  # the parts of a text
     assert cards.plain(text) == card
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "key"),
     [
         ("卡密\uff1aVIP-lO_1", "VIP-lO_1"),
@@ -189,12 +190,12 @@ def test_a_text_that_reads_as_a_card_id_names_that_card() -> None:
     assert cards.card_id_of(grouped) == cards.card_id_of(ID) == ID
 
 
-@pytest.mark.parametrize("key", ["abcdef", "老王的卡密一", "a b c d", "x" * 64, "{AB-12}"])
+@for_each("key", ["abcdef", "老王的卡密一", "a b c d", "x" * 64, "{AB-12}"])
 def test_keys_of_imported_cards(key: str) -> None:
     cards.check_imported_key(key)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "key",
     [
         "",
@@ -214,7 +215,7 @@ def test_other_keys_are_refused(key: str) -> None:
         cards.check_imported_key(key)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("key", "is_guessable"),
     [
         ("12345678901234", True),
@@ -234,7 +235,7 @@ def test_short_keys_can_be_guessed(key: str, *, is_guessable: bool) -> None:
     assert cards.is_guessable(key) is is_guessable
 
 
-@pytest.mark.parametrize(("count", "expected"), [(20, 0), (21, 21), (1_000, 1_000)])
+@for_each(("count", "expected"), [(20, 0), (21, 21), (1_000, 1_000)])
 def test_keys_that_differ_only_in_their_last_six_characters_are_numbered(count: int, expected: int) -> None:
     alike = [f"VIP2024{number:06}" for number in range(count)]
     other = [f"{number:02}-VIP2024000001" for number in range(30)]
@@ -242,7 +243,7 @@ def test_keys_that_differ_only_in_their_last_six_characters_are_numbered(count: 
     assert cards.numbered(alike + other) == alike[:expected]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "beginning"),
     [
         ("0", "0"),
@@ -261,7 +262,7 @@ def test_the_beginning_of_an_id_is_read_like_an_id(text: str, beginning: str | N
     assert cards.parse_card_id_beginning(text) == beginning
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "duration"),
     [
         ("30s", timedelta(seconds=30)),
@@ -290,7 +291,7 @@ def test_a_duration_is_read(text: str, duration: timedelta) -> None:
     assert cards.parse_validity(text) == duration
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "",
@@ -320,21 +321,21 @@ def test_any_other_text_is_refused_as_a_duration_in_both_languages(text: str) ->
     assert str(refusal.value) == f"{refusal.value.text.zh} / {refusal.value.text.en}"
 
 
-@pytest.mark.parametrize("text", ["0s", "0d", "36501d", "3153600001s", "9999999999w"])
+@for_each("text", ["0s", "0d", "36501d", "3153600001s", "9999999999w"])
 def test_a_duration_beyond_the_bounds_is_refused(text: str) -> None:
     with pytest.raises(ValidityError, match="from 1 second to 100 years") as refusal:
         cards.parse_duration(text)
     assert "超出范围" in refusal.value.text.zh
 
 
-@pytest.mark.parametrize("name", ["permanent", "永久", "永久卡"])
+@for_each("name", ["permanent", "永久", "永久卡"])
 def test_permanent_is_a_validity_and_not_a_duration(name: str) -> None:
     assert cards.parse_validity(name) is None
     with pytest.raises(ValidityError):
         cards.parse_duration(name)
 
 
-@pytest.mark.parametrize("name", ["天卡", "周卡", "月卡", "季卡", "年卡", "永久"])
+@for_each("name", ["天卡", "周卡", "月卡", "季卡", "年卡", "永久"])
 def test_the_trades_name_of_a_validity_is_read_as_it_is_written(name: str) -> None:
     assert cards.trade_name(cards.parse_validity(name)) == name
 
@@ -348,7 +349,7 @@ def test_a_validity_reads_as_it_is_written(validity: timedelta | None) -> None:
     assert cards.parse_validity(cards.format_validity(validity)) == validity
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("validity", "text"),
     [
         (None, "permanent"),
@@ -362,7 +363,7 @@ def test_a_validity_is_written_in_the_largest_unit_that_divides_it(validity: tim
     assert cards.format_validity(validity) == text
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("card", "status"),
     [
         (UNUSED, CardStatus.UNUSED),

@@ -28,6 +28,7 @@ from app.domain.ceilings import (
 )
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
+from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -36,9 +37,7 @@ MONTH = Ceilings(10, 30 * DAY)
 NONE = Ceilings()
 
 
-@pytest.mark.parametrize(
-    ("issued", "count", "left"), [(0, 10, None), (9, 1, None), (0, 11, 10), (10, 1, 0), (12, 1, 0), (4, 7, 6)]
-)
+@for_each(("issued", "count", "left"), [(0, 10, None), (9, 1, None), (0, 11, 10), (10, 1, 0), (12, 1, 0), (4, 7, 6)])
 def test_no_more_cards_are_issued_than_are_left_of_the_day(issued: int, count: int, left: int | None) -> None:
     check_count(NONE, issued, count)
     if left is None:
@@ -49,7 +48,7 @@ def test_no_more_cards_are_issued_than_are_left_of_the_day(issued: int, count: i
     assert refused.value.field == "count"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("longest", "lasting", "is_allowed"),
     [
         (None, None, True),
@@ -101,7 +100,7 @@ def test_an_extended_card_lasts_no_longer_than_the_ceiling_from_now() -> None:
         assert refused.value.field == "by"
 
 
-@pytest.mark.parametrize(("changed", "count", "left"), [(0, 10_000, None), (0, 10_001, 10_000), (10_001, 1, 0)])
+@for_each(("changed", "count", "left"), [(0, 10_000, None), (0, 10_001, 10_000), (10_001, 1, 0)])
 def test_no_more_cards_are_changed_than_are_left_of_the_day(changed: int, count: int, left: int | None) -> None:
     if left is None:
         check_changes(MAX_CHANGES_PER_DAY, changed, count)
@@ -111,7 +110,7 @@ def test_no_more_cards_are_changed_than_are_left_of_the_day(changed: int, count:
     assert refused.value.field == "ids"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("role", "changes_per_day", "allowed"),
     [
         (Role.SELLER, None, 0),
@@ -126,7 +125,7 @@ def test_a_seller_changes_no_more_cards_than_an_owner_allows(
     assert changes_allowed(Ceilings(changes_per_day=changes_per_day), role) == allowed
 
 
-@pytest.mark.parametrize(("number", "is_good"), [(0, True), (MAX_CHANGES_PER_DAY, True), (-1, False), (10_001, False)])
+@for_each(("number", "is_good"), [(0, True), (MAX_CHANGES_PER_DAY, True), (-1, False), (10_001, False)])
 def test_an_impossible_number_of_changes_is_refused(number: int, *, is_good: bool) -> None:
     if is_good:
         check_ceilings(Ceilings(changes_per_day=number))
@@ -141,7 +140,7 @@ def test_a_card_lasts_from_its_activation_or_until_its_expiry() -> None:
     assert time_left(DAY, NOW + SECOND, NOW) == SECOND
 
 
-@pytest.mark.parametrize("number", [0, -1, MAX_CARDS_PER_DAY + 1])
+@for_each("number", [0, -1, MAX_CARDS_PER_DAY + 1])
 def test_an_impossible_ceiling_is_refused(number: int) -> None:
     for good in (NONE, MONTH, Ceilings(1), Ceilings(MAX_CARDS_PER_DAY)):
         check_ceilings(good)

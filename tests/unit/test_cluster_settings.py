@@ -3,13 +3,15 @@
 import pytest
 from cluster_settings import ClusterError, etcd_settings, patroni_settings, read_cluster
 
+from tests.support.tables import for_each
+
 pytestmark = pytest.mark.nightly
 
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 PASSWORDS = {"replicator": "r" * 48, "rewind": "w" * 48}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("nodes", "witness", "clients", "said"),
     [
         ([A, B, "db3"], [], [], "db3 不是 IP 地址 is not an IP address"),

@@ -20,6 +20,7 @@ from app.services.issuing import MAX_COUNT
 from app.storage import models
 from app.storage.card_search import MAX_HITS
 from tests.support.documents import FENCE, ROOT, document
+from tests.support.tables import for_each
 
 READMES = ("README.md", "README.zh-CN.md")
 SHOPS = ("docs/shop-api.md", "docs/shop-api.zh-CN.md")
@@ -42,20 +43,18 @@ def test_settings_and_routes_are_found_in_the_code() -> None:
     assert {"/v1/verify", "/metrics"} <= set(ROUTES)
 
 
-@pytest.mark.parametrize("reference", REFERENCES)
-@pytest.mark.parametrize("name", SETTINGS)
+@for_each("reference", REFERENCES)
+@for_each("name", SETTINGS)
 def test_every_setting_has_its_row_in_the_reference(name: str, reference: str) -> None:
     assert re.search(rf"^\| `{name}`", document(reference), re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "name", ["DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE", "KADUN_TOTP_KEY_FILE", "PROMETHEUS_MULTIPROC_DIR"]
-)
+@for_each("name", ["DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE", "KADUN_TOTP_KEY_FILE", "PROMETHEUS_MULTIPROC_DIR"])
 def test_other_names_of_settings_are_in_the_reference(name: str) -> None:
     assert [reference for reference in REFERENCES if f"`{name}`" not in document(reference)] == []
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@for_each("route", ROUTES)
 def test_every_route_is_in_the_protocol(route: str) -> None:
     assert re.search(rf"`[A-Z]+ {re.escape(route)}`", document("docs/protocol.md"))
 
@@ -65,16 +64,14 @@ def test_every_code_has_its_row_in_the_protocol(code: str) -> None:
     assert re.search(rf"^\| `{code}` \| [0-9]{{3}} \|", document("docs/protocol.md"), re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "name", [*READMES, *MANUALS, *CONSOLES, *SEVERAL_MACHINES, "docs/architecture.md", "CHANGELOG.md"]
-)
+@for_each("name", [*READMES, *MANUALS, *CONSOLES, *SEVERAL_MACHINES, "docs/architecture.md", "CHANGELOG.md"])
 def test_every_script_that_is_named_exists_and_runs(name: str) -> None:
     scripts = set(re.findall(r"scripts/[\w-]+(?:\.sh)?", document(name)))
     assert scripts
     assert [script for script in scripts if not (ROOT / script).stat().st_mode & 0o100] == []
 
 
-@pytest.mark.parametrize("pair", [READMES, MANUALS, REFERENCES, SHOPS, CONSOLES, SELF_SERVICE, SEVERAL_MACHINES])
+@for_each("pair", [READMES, MANUALS, REFERENCES, SHOPS, CONSOLES, SELF_SERVICE, SEVERAL_MACHINES])
 def test_both_languages_have_the_same_headings(pair: tuple[str, str]) -> None:
     english, chinese = (document(name) for name in pair)
     assert headings(english) == headings(chinese)
@@ -97,7 +94,7 @@ def test_both_manuals_have_the_same_commands() -> None:
     assert len(english) == len(chinese)
 
 
-@pytest.mark.parametrize("pair", [READMES, SHOPS, CONSOLES])
+@for_each("pair", [READMES, SHOPS, CONSOLES])
 def test_both_languages_have_the_same_code(pair: tuple[str, str]) -> None:
     english, chinese = (document(name) for name in pair)
     assert FENCE.findall(english) == FENCE.findall(chinese)
@@ -111,7 +108,7 @@ def test_both_languages_have_the_same_pictures(pair: tuple[str, str]) -> None:
     assert english
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@for_each("name", REFERENCES)
 def test_every_journal_kind_is_in_the_reference(name: str) -> None:
     text = document(name)
     assert [kind for kind in EventKind if f"`{kind}`" not in text] == []
@@ -138,26 +135,26 @@ def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[st
         yield from commands(below, (*words, word))
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@for_each("name", REFERENCES)
 def test_every_command_is_in_the_reference(name: str) -> None:
     text = document(name)
     assert [command for command in commands(cardctl) if f"`{command}`" not in text] == []
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@for_each("name", REFERENCES)
 def test_every_table_is_in_the_reference(name: str) -> None:
     tables = {"schema_migration", *(model._meta.table_name for model in models._Table.__subclasses__())}  # noqa: SLF001
     assert sorted(table for table in tables if f"`{table}`" not in document(name)) == []
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@for_each("name", REFERENCES)
 def test_every_setting_of_the_containers_is_in_the_reference(name: str) -> None:
     composed = "".join(path.read_text("utf-8") for path in ROOT.glob("docker-compose*.yml"))
     settings = re.findall(r"(?<=\$\{)[A-Z_]+|(?<=    )KADUN_[A-Z_]+(?=:$)", composed, re.MULTILINE)
     assert sorted({setting for setting in settings if f"`{setting}`" not in document(name)}) == []
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@for_each("name", REFERENCES)
 def test_every_check_of_doctor_is_in_the_reference(name: str) -> None:
     text = document(name)
     assert [check.__name__ for check in CHECKS if f"`{check.__name__.replace('_', '-')}`" not in text] == []
@@ -171,7 +168,7 @@ def test_contributing_quotes_the_present_code() -> None:
         assert before.removesuffix("\n") in document(path), f"{path} no longer has:\n{before}"
 
 
-@pytest.mark.parametrize("name", MANUALS)
+@for_each("name", MANUALS)
 def test_the_scripts_print_the_messages_that_the_manuals_explain(name: str) -> None:
     files = [path for folder in ("scripts", "nginx") for path in ROOT.glob(f"{folder}/**/*.*")]
     sources = "".join(path.read_text("utf-8") for path in files if path.suffix != ".pyc")

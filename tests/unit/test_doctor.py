@@ -18,20 +18,20 @@ from tests.support.doctor_changes import STRANGER, checked, database, differing,
 from tests.support.doctor_facts import DATABASE, HOST, NOW, SERVICE, SERVICE_CHECKS, host_facts
 from tests.support.doctor_host_cases import HOST_CASES
 from tests.support.doctor_service_cases import SERVICE_CASES
-from tests.support.tables import each
+from tests.support.tables import for_each
 
 
 def test_nothing_is_said_against_a_stack_as_it_should_be() -> None:
     assert differing(checked()) == {}
 
 
-@each("host, expected", HOST_CASES)
+@for_each("host, expected", HOST_CASES)
 def test_a_fact_of_the_host_changes_its_own_check_only(host: dict[str, Any], expected: dict[str, str]) -> None:
     results = checked(**host)
     assert differing(results) == expected, results
 
 
-@each("service, expected", SERVICE_CASES)
+@for_each("service, expected", SERVICE_CASES)
 def test_a_fact_of_the_service_changes_its_own_check_only(service: dict[str, Any], expected: dict[str, str]) -> None:
     results = checked(replace(SERVICE, **service))
     assert differing(results) == expected, results
@@ -57,7 +57,7 @@ def test_without_facts_of_the_service_only_the_host_is_checked() -> None:
     assert {"containers", "ports", "permissions"} <= set(results)
 
 
-@each("host", [{}, {"containers": []}, {"tls_handshake": None}, sockets(STRANGER)])
+@for_each("host", [{}, {"containers": []}, {"tls_handshake": None}, sockets(STRANGER)])
 def test_every_result_is_one_line_in_each_language(host: dict[str, Any]) -> None:
     for result in checked(**host).values():
         assert not result.message_zh.isascii()
@@ -84,7 +84,7 @@ NEVER_FAULTS = {"backup": "FAIL", "backup-checksum": "WARN", "backup-away": "WAR
 LONG_AGO = {name: f"2026-11-01T03:30:00Z {HOST[name].partition(' ')[2]}" for name in ("last_good", "last_verified")}
 
 
-@each(
+@for_each(
     "host, jobs, expected",
     [
         (NEVER, {"backup": ("web-2", 25), "verify": ("web-2", 7 * 24)}, {}),
@@ -107,7 +107,7 @@ def test_the_backups_of_another_host_count(
     assert unseen["backup"].status is Status.FAIL
 
 
-@each(
+@for_each(
     "probe, status",
     [
         (Probe(None, 0.0), "OK"),
@@ -122,7 +122,7 @@ def test_a_bucket_is_checked_where_one_is_set(probe: Probe, status: str) -> None
     assert "bucket" not in checked(SERVICE)
 
 
-@each(
+@for_each(
     "found, check, said",
     [
         ({"lost_files": ("a.age", "b.age")}, "files", "a.age, b.age."),

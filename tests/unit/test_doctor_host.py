@@ -18,9 +18,10 @@ from tests.support.doctor_changes import (
     sockets,
 )
 from tests.support.doctor_facts import DISK, HOST, PERMISSIONS, PROBE, SERVICE, answer, container, pem, rsa_key
+from tests.support.tables import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("state", "advice"),
     [
         (
@@ -40,7 +41,7 @@ def test_the_advice_fits_the_state_of_the_container(state: dict[str, Any], advic
     assert (found.status, advice in found.message_en) == (Status.FAIL, True), found
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("state", "found"),
     [
         ({}, {}),

@@ -10,6 +10,7 @@ from app.services.doctor.dotenv import COMPOSE, SETTINGS
 from scripts.lib import env_file
 from tests.support.doctor_changes import checked, differing
 from tests.support.doctor_facts import HOST, SERVICE
+from tests.support.tables import for_each
 
 ROOT = Path(__file__).resolve().parents[2]
 VALID = {
@@ -80,7 +81,7 @@ def test_a_valid_value_is_accepted(name: str, value: str) -> None:
     SETTINGS[name](name, value)
 
 
-@pytest.mark.parametrize("value", ["268435456", "512MB", "1.5g", "1 GB", "1GiB", "64kb"])
+@for_each("value", ["268435456", "512MB", "1.5g", "1 GB", "1GiB", "64kb"])
 def test_memory_is_written_as_docker_reads_it(value: str) -> None:
     SETTINGS["KADUN_DB_MEMORY"]("KADUN_DB_MEMORY", value)
 
@@ -90,7 +91,7 @@ def test_a_long_list_of_ports_with_an_error_is_refused_at_once() -> None:
         SETTINGS["KADUN_DOCTOR_PORTS"]("KADUN_DOCTOR_PORTS", "25565 " * 40 + "30000-30100")
 
 
-@pytest.mark.parametrize(("name", "value"), INVALID.items())
+@for_each(("name", "value"), INVALID.items())
 def test_an_invalid_value_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         SETTINGS[name](name, value)
@@ -107,7 +108,7 @@ def test_the_nearest_name_is_suggested_and_the_line_named() -> None:
     assert message.endswith("in .env: line 3, KADUN_ADMIN_ALOW → KADUN_ADMIN_ALLOW")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("settings", "fault"),
     [
         ({"KADUN_FILES_BUCKET": "my-files"}, "need each other"),

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from scripts.lib import env_file
+from tests.support.tables import for_each
 
 TEMPLATE = Path(env_file.__file__).with_name("env.template")
 TEXT = "# made by init.sh\nA=1\n#B=2\nC=3\nA=4\n"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "expected"),
     [
         ("A", "# made by init.sh\nA=new\n#B=2\nC=3\n"),
         ("B", "# made by init.sh\nA=1\nB=new\nC=3\nA=4\n"),
         ("D", "# made by init.sh\nA=1\n#B=2\nC=3\nA=4\nD=new\n"),
     ],
-    ids=["replaces every line that sets it", "replaces the line where it is commented out", "is appended"],
 )
 def test_a_changed_setting(name: str, expected: str) -> None:
     assert env_file.with_setting(TEXT, name, "new") == expected
@@ -76,9 +76,7 @@ def test_a_setting_that_could_be_more_than_one_value_is_refused(theirs: str, tmp
     assert (tmp_path / "ours").read_text() == "KADUN_UID=1\n"
 
 
-@pytest.mark.parametrize(
-    "raw", ["a b", "迁移&co \\1", "'a;b' # c", '"a\'b"', "https://x/?a=1&b=%20#c", "卡盾", "age1xyz\r"]
-)
+@for_each("raw", ["a b", "迁移&co \\1", "'a;b' # c", '"a\'b"', "https://x/?a=1&b=%20#c", "卡盾", "age1xyz\r"])
 def test_a_plain_value_is_taken_over_as_it_is(raw: str) -> None:
     text, changed = env_file.merged(f"KADUN_DOMAIN={raw}\n", "", fresh=True)
     assert (text, changed) == (f"\nKADUN_DOMAIN={raw.rstrip()}\n", ["KADUN_DOMAIN"])
@@ -95,7 +93,7 @@ def test_a_bundle_says_neither_which_programs_containers_run_nor_what_they_reach
     assert left == "KADUN_NGINX_IMAGE=evil/nginx, KADUN_FUNCTIONS_NETWORK=host"
 
 
-@pytest.mark.parametrize("path", ["/var/run/docker.sock", "/etc/shadow", "../secrets/backup_identity", "'/etc'"])
+@for_each("path", ["/var/run/docker.sock", "/etc/shadow", "../secrets/backup_identity", "'/etc'"])
 def test_a_bundle_has_no_other_file_of_the_host_mounted_into_containers(path: str) -> None:
     with pytest.raises(env_file.SettingError, match=r"CA must be \./https_certificates/bucket-ca\.pem"):
         env_file.merged(f"KADUN_FILES_BUCKET_CA={path}\n", "", fresh=True, bundled=True)
@@ -110,7 +108,7 @@ def test_what_belongs_to_the_machine_stays() -> None:
     assert env_file.merged(theirs, ours, fresh=True) == (ours + "KADUN_BACKUP_DIR=/old\n", ["KADUN_BACKUP_DIR"])
 
 
-@pytest.mark.parametrize("theirs", ["", "KADUN_ISSUER=\n", "#KADUN_ISSUER=x\n"])
+@for_each("theirs", ["", "KADUN_ISSUER=\n", "#KADUN_ISSUER=x\n"])
 def test_the_other_servers_default_issuer_replaces_ours_because_clients_check_it(theirs: str) -> None:
     assert env_file.merged(theirs, "KADUN_ISSUER=mine\n", fresh=False) == ("KADUN_ISSUER=kadun\n", ["KADUN_ISSUER"])
 

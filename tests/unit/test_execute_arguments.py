@@ -15,6 +15,7 @@ from app.http import json_body
 from app.http.json_body import MAX_NESTING
 from app.http.problems import Problem, ProblemCode
 from app.http.schemas import parse_execute_request, parse_verify_request
+from tests.support.tables import for_each
 
 VALID = {"card_id": "0" * 32, "hardware": "disk-1", "function": "导出", "nonce": "n" * 22}
 json_values = st.recursive(
@@ -32,7 +33,7 @@ def nested(levels: int, opening: str, closing: str) -> str:
     return '{"deep": ' + opening * (levels - 1) + "1" + closing * (levels - 1) + "}"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "arguments",
     [
         {},
@@ -45,7 +46,7 @@ def test_arguments_are_read_exactly_as_sent(arguments: dict[str, Any]) -> None:
     assert parse_execute_request(executing(json.dumps(arguments))).arguments == arguments
 
 
-@pytest.mark.parametrize(
+@for_each(
     "arguments",
     [
         "null",
@@ -63,7 +64,6 @@ def test_arguments_are_read_exactly_as_sent(arguments: dict[str, Any]) -> None:
         nested(900, "[", "]"),
         nested(900, '{"a": ', "}"),
     ],
-    ids=lambda arguments: arguments[:20],
 )
 def test_arguments_that_cannot_be_stored_are_refused(arguments: str) -> None:
     with pytest.raises(Problem) as refused:
@@ -71,7 +71,7 @@ def test_arguments_that_cannot_be_stored_are_refused(arguments: str) -> None:
     assert (refused.value.code, refused.value.field) == (ProblemCode.INVALID_REQUEST, "arguments")
 
 
-@pytest.mark.parametrize("values", ["[" * 60 + "1" + "]" * 60, "[]", "1.5", '""', '[{"a": ""}]'])
+@for_each("values", ["[" * 60 + "1" + "]" * 60, "[]", "1.5", '""', '[{"a": ""}]'])
 def test_many_values_take_no_call_for_each(values: str) -> None:
     body, calls = executing('{"a": [' + ",".join([values] * 400) + "]}"), Counter[str]()
 
@@ -98,7 +98,7 @@ def test_any_arguments_arrive_as_sent_or_are_refused(arguments: dict[str, Any]) 
         assert json.dumps(read) == written
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("parse", "body", "field"),
     [
         (parse_execute_request, VALID, "arguments"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from app.domain.files import check_name
 from app.domain.texts import RefusedError
+from tests.support.tables import for_each
 
 GOOD = [
     "core.age", "a", "数据 v1.2 (新).bin", "データ.zip", "Ünïcode-name.tar.gz", "x" * 100, "名" * 100, "_private",
@@ -76,12 +77,12 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", GOOD)
+@for_each("name", GOOD)
 def test_a_plain_name_in_any_script_is_accepted(name: str) -> None:
     check_name(name)
 
 
-@pytest.mark.parametrize("name", BAD, ids=ascii)
+@for_each("name", BAD)
 def test_any_other_name_is_refused_with_the_reason(name: str) -> None:
     with pytest.raises(RefusedError) as refused:
         check_name(name)

@@ -10,6 +10,7 @@ from app.domain.texts import RefusedError
 from app.services.filters import parse_card_filter, parse_journal_filter
 from app.storage.card_lists import CardFilter, Sort
 from app.storage.journal_lists import JournalFilter
+from tests.support.tables import for_each
 
 ZONE, NOW = ZoneInfo("Asia/Shanghai"), datetime(2026, 3, 1, tzinfo=UTC)
 BROKEN = [
@@ -36,7 +37,7 @@ def journal_filter(**fields: str) -> JournalFilter:
     return parse_journal_filter(fields, ZONE)
 
 
-@pytest.mark.parametrize(("field", "value", "said"), BROKEN)
+@for_each(("field", "value", "said"), BROKEN)
 def test_an_invalid_field_is_named_with_what_would_be_right(field: str, value: str, said: str) -> None:
     of_journal = field in {"kind", "address", "since"}
     with pytest.raises(RefusedError) as refusal:
@@ -63,9 +64,7 @@ def test_an_order_is_asked_for_by_name_and_unused_cards_have_none() -> None:
     assert card_filter(sort="expiry", status="unused") == CardFilter(CardStatus.UNUSED)
 
 
-@pytest.mark.parametrize(
-    ("preset", "since", "until"), [("7d", 0, 7), ("30d", 0, 30), ("past7d", -7, 0), ("past30d", -30, 0)]
-)
+@for_each(("preset", "since", "until"), [("7d", 0, 7), ("30d", 0, 30), ("past7d", -7, 0), ("past30d", -30, 0)])
 def test_presets_of_expiry_count_from_now(preset: str, since: int, until: int) -> None:
     wanted = card_filter(expires=preset)
     assert (wanted.expires_from, wanted.expires_before) == (NOW + timedelta(since), NOW + timedelta(until))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.tables import for_each
+
 pytestmark = pytest.mark.nightly
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +29,7 @@ def is_allowed(rules: str, session: str | None) -> bool:
     return done.stdout == "allowed\n"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("rules", "session", "expected"),
     [
         ("ufw allow 22/tcp comment 'kadun'", "203.0.113.9 22", True),

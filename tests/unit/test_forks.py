@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-import pytest
+from tests.support.tables import for_each
 
 # A parent with handlers like gunicorn's, and a child that is told to end before its first line.
 SCRIPT = """
@@ -26,7 +26,7 @@ print("parent", *seen)
 """
 
 
-@pytest.mark.parametrize("ending", ["SIGTERM", "SIGINT", "SIGQUIT"])
+@for_each("ending", ["SIGTERM", "SIGINT", "SIGQUIT"])
 def test_a_signal_before_the_first_line_ends_a_process(ending: str) -> None:
     assert run(ending, "with") == ["True", "parent handled"]
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from app.domain.hosts import HostReport, application_name, checked_name, default_name, faults, of_one_name
+from tests.support.tables import for_each
 
 SEEN = datetime(2026, 11, 28, 9, tzinfo=UTC)
 KID, OTHER_KID = "A" * 43, "B" * 43
@@ -20,19 +21,19 @@ def found(*hosts: HostReport) -> list[str]:
     return [text.en for text in faults(hosts)]
 
 
-@pytest.mark.parametrize("name", ["a", "web-1.example.com", "A_b", "x" * 57])
+@for_each("name", ["a", "web-1.example.com", "A_b", "x" * 57])
 def test_names_of_hosts(name: str) -> None:
     assert checked_name(name) == name
     assert len(application_name(name)) <= 63  # where PostgreSQL cuts it
 
 
-@pytest.mark.parametrize("name", ["", "-a", "a.", "a b", "卡盾", "x" * 58, "a\n", "a@b", "a'b"])
+@for_each("name", ["", "-a", "a.", "a b", "卡盾", "x" * 58, "a\n", "a@b", "a'b"])
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="1 to 57 of A-Z"):
         checked_name(name)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("machine", "name"),
     [("web-1", "web-1"), ("卡盾 1.local", "1.local"), ("", "unnamed"), ("..", "unnamed"), (f"{'x' * 56}.y", "x" * 56)],
 )
@@ -44,12 +45,12 @@ def test_sessions_without_a_host_are_named_as_the_program() -> None:
     assert (application_name(None), application_name("a")) == ("kadun", "kadun@a")
 
 
-@pytest.mark.parametrize("hosts", [[], [host("a")], [host("a"), host("b", clock_offset_ms=2_000)]])
+@for_each("hosts", [[], [host("a")], [host("a"), host("b", clock_offset_ms=2_000)]])
 def test_one_host_and_like_hosts_are_right(hosts: list[HostReport]) -> None:
     assert faults(hosts) == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("changes", "words"),
     [
         ({"kid": OTHER_KID}, f"signing keys differ (a, c: {KID[:12]}; b: {OTHER_KID[:12]})"),
@@ -84,7 +85,7 @@ def test_the_words_are_in_both_languages() -> None:
     assert OTHER_KID[:12] in text.en
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("sessions", "expected"),
     [
         ([], {}),

@@ -1,13 +1,12 @@
 """The order in which the hosts of a database are tried."""
 
-import pytest
-
 from app.storage.hosts import Host, Hosts, is_proven
+from tests.support.tables import for_each
 
 A, B, C = Host("a", 5432), Host("b", 5433), Host("c", 5434)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "hosts"),
     [
         ("postgresql://u@a:5432,b:5433,c:5434/d", [A, B, C]),
@@ -40,7 +39,7 @@ def test_others_than_those_of_the_url_are_not_taken_up() -> None:
     assert hosts.all() == [A]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("host", "has_tls", "parameters", "expected"),
     [
         ("10.0.0.5", True, {"sslmode": "require", "channel_binding": "require"}, True),

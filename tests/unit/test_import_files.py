@@ -15,6 +15,7 @@ import xlsxwriter  # type: ignore[import-untyped]
 from app.domain.texts import RefusedError
 from app.services import import_files, import_template, imports, workbook_rows
 from app.services.import_files import MAX_PARTS, MAX_UNPACKED_BYTES, BrokenFileError, Row, open_rows
+from tests.support.tables import for_each
 
 WORKSHEET = "xl/worksheets/sheet1.xml"
 
@@ -64,7 +65,7 @@ def test_cells_of_a_workbook_are_what_a_person_would_have_typed() -> None:
     assert head.cells.index("卡号") == line.cells.index('00123,"45"\n6')
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "text"), [(timedelta(hours=30), "1 day, 6:00:00"), (0.5, "0.5"), (False, "FALSE"), (-3.0, "-3"), ("", "")]
 )
 def test_other_kinds_of_cells(value: object, text: str) -> None:
@@ -132,7 +133,7 @@ def _zip(parts: dict[str, bytes]) -> bytes:
     return target.getvalue()
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@for_each("name", HOSTILE)
 def test_a_hostile_or_damaged_workbook_is_refused(name: str) -> None:
     with pytest.raises(RefusedError, match=r"XLSX|xlsx"):
         rows(HOSTILE[name]())
@@ -186,7 +187,7 @@ def test_nothing_is_left_running_where_the_caller_stops_early() -> None:
 LONG = "x" * (workbook_rows.MAX_CELL + 1)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "content",
     [
         f"卡号,备注\nABCDEF,{LONG}\n".encode(),

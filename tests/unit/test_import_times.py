@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from app.domain.texts import RefusedError
 from app.services.import_times import Moment, read_time, read_validity
+from tests.support.tables import for_each
 
 DAY = timedelta(days=1)
 ZONE = ZoneInfo("Asia/Shanghai")
 MARCH = datetime(2026, 3, 1, tzinfo=ZONE)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("days", "cells"),
     [
         (1, "天卡,日卡,1天,1d,day,24h,24小时,1日,一天,1 Day"),
@@ -34,12 +35,12 @@ def test_durations_are_read_as_people_write_them(days: int, cells: str) -> None:
         assert read_validity(f" {cell} ") == days * DAY, cell
 
 
-@pytest.mark.parametrize("cell", ["永久", "永久卡", "终身", "终身会员", "permanent", "Lifetime", "永久授权", "不限时"])
+@for_each("cell", ["永久", "永久卡", "终身", "终身会员", "permanent", "Lifetime", "永久授权", "不限时"])
 def test_permanent_has_many_names(cell: str) -> None:
     assert read_validity(cell) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("cell", "unit", "seconds"),
     [("30", "d", 2_592_000), ("12", "h", 43_200), ("1", "month", 2_592_000), ("30.0", "d", 2_592_000), ("1", "s", 1)],
 )
@@ -47,7 +48,7 @@ def test_a_number_has_the_unit_of_its_header(cell: str, unit: str, seconds: int)
     assert read_validity(cell, unit) == timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "cell", ["", "VIP", "30", "1M", "0天", "101年", "-1天", "1.5天", "1年2个月", "十二个月", "2026-03-01", "天天"]
 )
 def test_other_texts_are_no_durations(cell: str) -> None:
@@ -55,7 +56,7 @@ def test_other_texts_are_no_durations(cell: str) -> None:
         read_validity(cell)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("cell", "at"),
     [
         ("2026-03-01", MARCH),
@@ -83,20 +84,18 @@ def test_times_are_read_in_the_vendors_zone(cell: str, at: datetime) -> None:
     assert found.at.tzinfo is UTC
 
 
-@pytest.mark.parametrize("cell", ["2026-03-01", "2026/3/1", "46082", "2026年3月1日"])
+@for_each("cell", ["2026-03-01", "2026/3/1", "46082", "2026年3月1日"])
 def test_an_expiry_without_a_time_is_the_end_of_its_day(cell: str) -> None:
     assert read_time(cell, ZONE, at_end=True).at == MARCH + DAY
     assert read_time("2026-03-01 00:00", ZONE, at_end=True).at == MARCH
 
 
-@pytest.mark.parametrize(
-    "cell", ["", " ", "-", "—", "无", "0", "NULL", "None", "0000-00-00 00:00:00", "1970-01-01 08:00:00"]
-)
+@for_each("cell", ["", " ", "-", "—", "无", "0", "NULL", "None", "0000-00-00 00:00:00", "1970-01-01 08:00:00"])
 def test_cells_without_a_time(cell: str) -> None:
     assert read_time(cell, ZONE) == Moment(None)
 
 
-@pytest.mark.parametrize("cell", ["永不过期", "永久", "9999-12-31", "9999/12/31 23:59:59", "9999-12-31T23:59:59+08:00"])
+@for_each("cell", ["永不过期", "永久", "9999-12-31", "9999/12/31 23:59:59", "9999-12-31T23:59:59+08:00"])
 def test_an_expiry_may_never_come(cell: str) -> None:
     assert read_time(cell, ZONE, at_end=True) == Moment(None, is_never=True)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from app.domain.cards import MAX_VALIDITY, MIN_VALIDITY
 from app.domain.codes import CardStatus
 from app.domain.imported_cards import Chosen, ContradictionError, Line, Use, use_of, validity_of
+from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 WHOLE = NOW.replace(microsecond=0)
@@ -18,15 +19,15 @@ A, B = WHOLE - 10 * DAY, WHOLE + 25 * DAY
 UNUSED, ACTIVE, EXPIRED, FROZEN = CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN
 
 
-@pytest.mark.parametrize("status", [None, UNUSED, FROZEN])
-@pytest.mark.parametrize("validity", [None, MONTH])
+@for_each("status", [None, UNUSED, FROZEN])
+@for_each("validity", [None, MONTH])
 def test_a_line_that_says_nothing_of_a_use_is_an_unused_card(
     status: CardStatus | None, validity: timedelta | None
 ) -> None:
     assert use_of(Line(validity, status=status), NOW) == Use(None, None, is_derived=False)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("line", "use"),
     [
         (Line(MONTH, A), Use(A, A + MONTH)),
@@ -48,7 +49,7 @@ def test_a_used_card_has_the_times_that_its_line_says_or_that_follow(line: Line,
     assert use_of(line, NOW) == use
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("line", "column"),
     [
         (Line(MONTH, A, status=UNUSED), "status"),
@@ -91,7 +92,7 @@ lines = st.builds(
 NEVER = datetime(2099, 1, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("line", "validity"),
     [
         (Line(None), MONTH),
@@ -107,7 +108,7 @@ def test_a_file_without_validities_has_those_of_cards_in_use(line: Line, validit
     assert validity_of(line, Chosen(MONTH), NOW) == validity
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("line", "column"),
     [(Line(None), "validity"), (Line(None, hardware="h"), "expires_at"), (Line(None, A), "expires_at")],
 )

@@ -10,6 +10,7 @@ from app.tokens import key_folder
 from app.tokens.key_folder import KeyFolder
 from app.tokens.keyring import KeyRingError, decoded_copy
 from app.tokens.keys import KeyRing
+from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 KEPT = "keyring.replaced-20260301T120000Z.json"
@@ -94,7 +95,7 @@ def test_the_same_ring_again_changes_nothing(rings: list[KeyRing], tmp_path: Pat
     assert files(tmp_path) == {key_folder.FILE}
 
 
-@pytest.mark.parametrize("damaged", [b"", b"{", b"\xff", b'{"keys": [], "endorsements": []}'])
+@for_each("damaged", [b"", b"{", b"\xff", b'{"keys": [], "endorsements": []}'])
 def test_a_damaged_copy_is_refused(damaged: bytes) -> None:
     with pytest.raises(KeyRingError, match=r"not an intact keyring\.json: nothing was changed"):
         decoded_copy(damaged)

@@ -1,7 +1,5 @@
 """What is new about a log-in, browsers in words, and how recovery codes are read."""
 
-import pytest
-
 from app.domain.cards import CROCKFORD
 from app.domain.log_ins import (
     RECOVERY_LENGTH,
@@ -10,11 +8,12 @@ from app.domain.log_ins import (
     what_is_new,
     written_recovery_code,
 )
+from tests.support.tables import for_each
 
 CODE = (CROCKFORD * 2)[:RECOVERY_LENGTH]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("address", "known_browser", "new"),
     [
         ("198.51.100.200", True, []),
@@ -39,7 +38,7 @@ IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X)"
 CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("user_agent", "words"),
     [
         (f"{WINDOWS} Gecko/20100101 Firefox/132.0", "Firefox, Windows"),
@@ -74,9 +73,7 @@ def test_a_recovery_code_is_read_as_people_type_it() -> None:
     assert read_recovery_code(written.replace("1", "l")) == CODE
 
 
-@pytest.mark.parametrize(
-    "typed", ["", "123456", CODE[:-1], CODE + "0", CODE[:-1] + "U", CODE + " " * 64, "\0", "\ud800"]
-)
+@for_each("typed", ["", "123456", CODE[:-1], CODE + "0", CODE[:-1] + "U", CODE + " " * 64, "\0", "\ud800"])
 def test_anything_else_is_no_recovery_code(typed: str) -> None:
     assert read_recovery_code(typed) is None
 

@@ -15,16 +15,17 @@ from app.domain.operators import (
     shop_actor,
 )
 from app.domain.texts import RefusedError, Text
+from tests.support.tables import for_each
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("name", ["a", "老板", "小王 2", "x" * MAX_NAME])
+@for_each("name", ["a", "老板", "小王 2", "x" * MAX_NAME])
 def test_names_that_will_do(name: str) -> None:
     check_name(name)
 
 
-@pytest.mark.parametrize("name", ["", "x" * (MAX_NAME + 1), " a", "a ", "a\nb", "a\0", "a\u202eb", "\ud800"])
+@for_each("name", ["", "x" * (MAX_NAME + 1), " a", "a ", "a\nb", "a\0", "a\u202eb", "\ud800"])
 def test_names_that_will_not_do(name: str) -> None:
     with pytest.raises(RefusedError) as caught:
         check_name(name)
@@ -34,14 +35,12 @@ def test_names_that_will_not_do(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "password", ["correct horse", "abcde" * 3, "卡密卡密卡密管理员密码！", ("x1y2z3w4v5u6" * 22)[:MAX_PASSWORD]]
-)
+@for_each("password", ["correct horse", "abcde" * 3, "卡密卡密卡密管理员密码！", ("x1y2z3w4v5u6" * 22)[:MAX_PASSWORD]])
 def test_passwords_that_will_do(password: str) -> None:
     check_password(password, "alice")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "password",
     ["", "short", "elevenchars", "xy1z5" * MAX_PASSWORD, ("x1y2z3w4v5u6" * 22)[: MAX_PASSWORD + 1]],
 )
@@ -51,7 +50,7 @@ def test_passwords_of_another_length_will_not_do(password: str) -> None:
     assert caught.value.text == Text("密码必须是 12 到 256 个字符", "a password must be 12 to 256 characters")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("password", "name"),
     [
         ("a" * 20, "Alice"),
@@ -75,7 +74,7 @@ def test_the_first_failures_cost_nothing_and_each_after_them_doubles_the_wait() 
     assert waits == [0] * FREE_FAILURES + [1, 2, 4, 8]
 
 
-@pytest.mark.parametrize("failures", [20, 100, 10_000_000])
+@for_each("failures", [20, 100, 10_000_000])
 def test_nobody_waits_longer_than_a_quarter_of_an_hour(failures: int) -> None:
     assert next_attempt(failures, AT) - AT == timedelta(minutes=15)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from app.cli import output
 from app.services.formatting import escaped, local, seconds
 from tests.support.service import ROOT
+from tests.support.tables import for_each
 
 HARMFUL = [
     *"\x1b\x07\r\x7f\x9b",  # \x9b is CSI in one byte
@@ -24,7 +25,7 @@ HARMFUL = [
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
-@pytest.mark.parametrize("character", [*HARMFUL, "\0", "\n", "\t", "\ud800"], ids=ascii)
+@for_each("character", [*HARMFUL, "\0", "\n", "\t", "\ud800"])
 def test_a_control_or_bidirectional_character_is_shown_escaped(character: str) -> None:
     assert escaped(f"a{character}b") == f"a{ascii(character)[1:-1]}b"
 

@@ -1,13 +1,12 @@
 """What people paste into the search box."""
 
-import pytest
-
 from app.domain.pasted import bare_reference, ids_in, keys_in, listed_keys, reference_in
+from tests.support.tables import for_each
 
 CARD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "reference"),
     [
         ("卡密已绑定其他设备。如果您更换了设备,请联系卖家解绑。(参考号:K7M2Q9XD)", "K7M2Q9XD"),
@@ -27,7 +26,7 @@ def test_a_reference_is_found_by_its_words(text: str, reference: str | None) -> 
     assert reference_in(text) == reference
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "reference"),
     [(" k7m2-q9xo ", "K7M2Q9X0"), ("K7M2Q9X", None), ("K7M2Q9XDD", None), ("春季批次八个字的", None), ("", None)],
 )
@@ -35,7 +34,7 @@ def test_a_reference_without_words_is_read_as_typed(text: str, reference: str | 
     assert bare_reference(text) == reference
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         f"我的卡密 {CARD.lower()} 打不开",
@@ -50,18 +49,18 @@ def test_a_card_is_found_amid_other_words(text: str) -> None:
     assert ids_in(text) == [CARD]
 
 
-@pytest.mark.parametrize("between", [" ", "\n", ", ", "\u3001", "; card: ", "/"])
+@for_each("between", [" ", "\n", ", ", "\u3001", "; card: ", "/"])
 def test_all_cards_of_a_text_are_found(between: str) -> None:
     cards = [f"{digit}{CARD[1:]}" for digit in "0123456789"]
     assert ids_in(between.join([*cards, CARD])) == cards
 
 
-@pytest.mark.parametrize("text", ["", "no card here", CARD[:-1], f"{CARD}0", "-" * 40, "U" * 32])
+@for_each("text", ["", "no card here", CARD[:-1], f"{CARD}0", "-" * 40, "U" * 32])
 def test_what_is_no_card_is_not_found(text: str) -> None:
     assert ids_in(text) == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "keys"),
     [
         ("我的卡密 VIP-2024-8K3M 打不开", ["VIP-2024-8K3M"]),
@@ -82,7 +81,7 @@ def test_words_that_may_be_imported_keys(text: str, keys: list[str]) -> None:
     assert keys_in(text) == keys
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "keys"),
     [
         ("VIP-100, VIP-200!", ["VIP-100", "VIP-200"]),

@@ -11,6 +11,7 @@ from app.domain.cards import Card, card_id_of
 from app.domain.codes import Code
 from app.domain.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, VerificationRequest, decide
 from app.domain.terms import BindingTerm, Terms
+from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 WHOLE_NOW = NOW.replace(microsecond=0)
@@ -48,13 +49,13 @@ def test_an_unknown_card_is_not_found_even_from_a_known_machine() -> None:
     assert decide(Facts(None, None, RIVAL, rival_of(ACTIVE)), ASKED, NOW).code is Code.CARD_NOT_FOUND
 
 
-@pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED, PERMANENT])
+@for_each("card", [UNUSED, ACTIVE, EXPIRED, PERMANENT])
 def test_a_frozen_card_is_refused_in_every_other_state(card: Card) -> None:
     frozen = card._replace(frozen_at=NOW)
     assert decide(Facts(frozen), ASKED, NOW) == Decision(Code.CARD_FROZEN, frozen)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("left", "code"),
     [
         (SECOND, Code.OK),
@@ -111,20 +112,20 @@ def test_the_next_ipv6_network_is_another_address() -> None:
     assert decide(Facts(ACTIVE, bound), request, NOW).code is Code.CLIENT_MISMATCH
 
 
-@pytest.mark.parametrize("hardware", ["Disk-1", " disk-1", "disk-1 ", "disk-１", "disk-1\u0301"])
+@for_each("hardware", ["Disk-1", " disk-1", "disk-1 ", "disk-１", "disk-1\u0301"])
 def test_hardware_is_compared_exactly_as_sent(hardware: str) -> None:
     request = asked(hardware, CAFE)
     assert decide(Facts(ACTIVE, BOUND), request, NOW).code is Code.CLIENT_MISMATCH
 
 
-@pytest.mark.parametrize("card", [ACTIVE, PERMANENT])
-@pytest.mark.parametrize(("own", "client"), [(UNUSED, None), (ACTIVE, None), (ACTIVE, BOUND)])
+@for_each("card", [ACTIVE, PERMANENT])
+@for_each(("own", "client"), [(UNUSED, None), (ACTIVE, None), (ACTIVE, BOUND)])
 def test_a_machine_with_another_live_card_is_refused(card: Card, own: Card, client: Client | None) -> None:
     facts = Facts(own, client, RIVAL, rival_of(card))
     assert decide(facts, ASKED, NOW) == Decision(Code.CLIENT_HAS_ANOTHER_CARD, own)
 
 
-@pytest.mark.parametrize("dead", [EXPIRED, FROZEN, PERMANENT._replace(frozen_at=NOW)])
+@for_each("dead", [EXPIRED, FROZEN, PERMANENT._replace(frozen_at=NOW)])
 def test_a_machine_moves_from_a_dead_card_to_a_new_card_with_its_client(dead: Card) -> None:
     decision = decide(Facts(UNUSED, None, RIVAL, rival_of(dead)), ASKED, NOW)
     assert (decision.code, decision.binding, decision.released) == (Code.OK, Binding.MOVE, RIVAL)
@@ -172,12 +173,12 @@ def test_the_function_that_earns_the_key() -> None:
     assert OPEN_PROGRAM == "\u6253\u5f00\u7a0b\u5e8f"
 
 
-@pytest.mark.parametrize("code", list(Code))
+@for_each("code", list(Code))
 def test_only_ok_is_accepted(code: Code) -> None:
     assert Decision(code).accepted is (code is Code.OK)
 
 
-@pytest.mark.parametrize("faults", list(product([False, True], repeat=9)))
+@for_each("faults", list(product([False, True], repeat=9)))
 def test_the_first_broken_rule_gives_the_code(faults: tuple[bool, ...]) -> None:
     blocked, missing, spent, frozen, expired, mismatch, restless, rivalled, outdated = faults
     card = (EXPIRED if expired else ACTIVE)._replace(
@@ -207,7 +208,7 @@ def test_the_first_broken_rule_gives_the_code(faults: tuple[bool, ...]) -> None:
     assert decide(facts, request, NOW, Terms(changes_per_day=3, minimum_version="1.10")).code is expected
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("hardware", "address", "refusing"),
     [
         ("disk-1", HOME, []),
@@ -239,7 +240,7 @@ def test_only_a_change_is_too_many() -> None:
     assert decide(Facts(ACTIVE, changes_today=1), ASKED, NOW, terms).accepted
 
 
-@pytest.mark.parametrize(("version", "accepted"), [("1.10", True), ("1.10.0", True), ("2", True), ("1.9", False)])
+@for_each(("version", "accepted"), [("1.10", True), ("1.10.0", True), ("2", True), ("1.9", False)])
 def test_an_old_program_must_be_updated_where_its_version_counts(version: str, accepted: bool) -> None:  # noqa: FBT001
     terms = Terms(minimum_version="1.10")
     request = ASKED._replace(version=version, needs_version=True)

@@ -10,7 +10,7 @@ from app.domain.texts import Text
 from app.http.json_body import MAX_BODY_BYTES, read_body
 from app.http.languages import in_language_of
 from app.http.problems import Problem
-from tests.support.tables import each
+from tests.support.tables import for_each
 
 
 def posting(body: bytes = b"{}", content_type: str | None = "application/json", **environ: str) -> falcon.Request:
@@ -21,7 +21,7 @@ def posting(body: bytes = b"{}", content_type: str | None = "application/json", 
     return falcon.Request({**made, **environ})
 
 
-@pytest.mark.parametrize(
+@for_each(
     "content_type",
     [
         "application/json",
@@ -35,7 +35,7 @@ def test_a_body_declared_as_json_is_read(content_type: str) -> None:
     assert read_body(posting(b'{"a":1}', content_type)) == b'{"a":1}'
 
 
-@pytest.mark.parametrize(
+@for_each(
     "content_type",
     [
         None,
@@ -78,7 +78,7 @@ def test_a_chunked_body_has_the_same_limit(excess: int) -> None:
     assert refused.value.status == falcon.HTTP_413
 
 
-@each(
+@for_each(
     "header, english",
     [
         ("", False),

@@ -11,6 +11,7 @@ import pytest
 
 from scripts.lib.retention import ChecksumError, finished, main, surplus
 from tests.support.service import ROOT
+from tests.support.tables import for_each
 
 TODAY = date(2026, 11, 25)
 TIMES = [f"202601{day:02}T000000Z" for day in range(1, 7)]
@@ -59,7 +60,7 @@ def test_encrypted_and_plain_ones_count_alike() -> None:
     assert surplus(names, 5, 0, 0) == set(names[5:])
 
 
-@pytest.mark.parametrize(
+@for_each(
     "stranger",
     [
         "kadun-before-restore-20200101T000000Z.tar",

@@ -15,6 +15,7 @@ from joserfc.jwk import OKPKey
 
 from app.tokens import sealing
 from app.tokens.sealing import NoRecipientError, PublicKeyError
+from tests.support.tables import for_each
 
 P = 2**255 - 19
 # Every encoding of a point of small order (https://cr.yp.to/ecdh.html#validate), the unused bit aside.
@@ -72,8 +73,8 @@ def test_another_key_does_not_open_it(client_key: OKPKey) -> None:
         jwe.decrypt_compact(sealed, OKPKey.generate_key("X25519", private=True))
 
 
-@pytest.mark.parametrize("top_bit", [0, 1 << 255])
-@pytest.mark.parametrize("coordinate", LOW_ORDER)
+@for_each("top_bit", [0, 1 << 255])
+@for_each("coordinate", LOW_ORDER)
 def test_a_public_key_of_low_order_is_refused(coordinate: int, top_bit: int) -> None:
     with pytest.raises(PublicKeyError, match=r"^a point of low order$"):
         sealing.check_public_key(encode((coordinate | top_bit).to_bytes(32, "little")))
@@ -86,7 +87,7 @@ def test_any_other_point_is_a_public_key() -> None:
     sealing.check_public_key(GOOD)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "",
@@ -113,7 +114,7 @@ def test_a_public_key_that_is_not_32_bytes_in_base64url_is_refused(text: str) ->
         sealing.check_public_key(text)
 
 
-@pytest.mark.parametrize("last", sorted(set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")))
+@for_each("last", sorted(set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")))
 def test_only_the_canonical_spelling_of_the_last_bits_is_accepted(last: str) -> None:
     text = GOOD[:-1] + last
     canonical = encode(base64.urlsafe_b64decode(text + "=")) == text
@@ -134,7 +135,7 @@ def test_the_recipient_is_that_of_the_identity() -> None:
     assert str(sealing.age_recipient(str(identity))) == str(identity.to_public())
 
 
-@pytest.mark.parametrize("separator", ["\n", "\r\n", "\n\n", " \n "])
+@for_each("separator", ["\n", "\r\n", "\n\n", " \n "])
 def test_files_are_sealed_to_the_first_of_several_identities(separator: str) -> None:
     newest, older = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
     recipient = sealing.age_recipient(f" {newest}{separator}{older}\n")
@@ -145,7 +146,7 @@ def test_files_are_sealed_to_the_first_of_several_identities(separator: str) -> 
         pyrage.decrypt(target.getvalue(), [older])
 
 
-@pytest.mark.parametrize(
+@for_each(
     "key",
     [
         "my own scheme",
@@ -165,7 +166,7 @@ def test_a_key_of_the_vendors_own_scheme_has_no_recipient(key: str) -> None:
     )
 
 
-@pytest.mark.parametrize("size", [0, 1, 64 * 1024, 64 * 1024 + 1, 300_000])
+@for_each("size", [0, 1, 64 * 1024, 64 * 1024 + 1, 300_000])
 def test_a_sealed_file_is_a_plain_age_file_of_any_size(size: int) -> None:
     identity = pyrage.x25519.Identity.generate()
     content, target = secrets.token_bytes(size), io.BytesIO()

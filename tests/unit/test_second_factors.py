@@ -5,6 +5,7 @@ import base64
 import pytest
 
 from app.tokens.second_factors import SecondFactorError, SecondFactors
+from tests.support.tables import for_each
 
 KEY, SECRET = "5a" * 32, "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 FACTORS = SecondFactors(KEY)
@@ -26,7 +27,7 @@ def test_the_same_secret_is_never_sealed_alike() -> None:
     assert FACTORS.seal(7, SECRET) != FACTORS.seal(7, SECRET)
 
 
-@pytest.mark.parametrize("change", range(0, 60, 7))
+@for_each("change", range(0, 60, 7))
 def test_a_changed_byte_is_found(change: int) -> None:
     content = bytearray(base64.urlsafe_b64decode(FACTORS.seal(7, SECRET)[3:]))
     content[change] ^= 1
@@ -34,7 +35,7 @@ def test_a_changed_byte_is_found(change: int) -> None:
         FACTORS.open(7, f"v1.{base64.urlsafe_b64encode(content).decode()}")
 
 
-@pytest.mark.parametrize("sealed", ["v1.", "v1.AAAA", "v1." + "A" * 80, "v1.A", "v1.é"])
+@for_each("sealed", ["v1.", "v1.AAAA", "v1." + "A" * 80, "v1.A", "v1.é"])
 def test_what_is_no_sealed_secret_is_refused(sealed: str) -> None:
     with pytest.raises(SecondFactorError):
         FACTORS.open(7, sealed)
@@ -54,7 +55,7 @@ def test_without_a_key_secrets_stay_in_clear_and_sealed_ones_do_not_open() -> No
         without.open(7, FACTORS.seal(7, SECRET))
 
 
-@pytest.mark.parametrize("key", ["", "5a" * 31, "5A" * 32, "5a" * 32 + "\n"])
+@for_each("key", ["", "5a" * 31, "5A" * 32, "5a" * 32 + "\n"])
 def test_another_form_of_key_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="64 digits"):
         SecondFactors(key)

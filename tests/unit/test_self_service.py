@@ -23,6 +23,7 @@ from app.domain.self_service import (
     unbind,
 )
 from app.domain.terms import RenewTerm, Terms
+from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 WHOLE_NOW = NOW.replace(microsecond=0)
@@ -53,7 +54,7 @@ def unbound(card: Card, terms: Terms = TWICE, *before: datetime) -> Card:
     return outcome.after
 
 
-@pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED, PERMANENT])
+@for_each("card", [UNUSED, ACTIVE, EXPIRED, PERMANENT])
 def test_the_unbindings_left_are_those_of_the_terms_less_those_of_30_days(card: Card) -> None:
     before = [NOW - 3 * DAY, NOW - WINDOW, NOW - 100 * DAY]
     assert allowance(card, TWICE, before, NOW) == Allowance(1)
@@ -83,7 +84,7 @@ def test_a_frozen_or_spent_card_has_no_unbindings(card: Card) -> None:
     assert refused.value.next_unbind_at is None
 
 
-@pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED, FROZEN, PERMANENT, SPENT])
+@for_each("card", [UNUSED, ACTIVE, EXPIRED, FROZEN, PERMANENT, SPENT])
 def test_unbinding_an_unbound_card_succeeds_and_costs_nothing(card: Card) -> None:
     outcome = unbind(card, Terms(), [NOW, NOW], NOW, is_bound=False)
     assert outcome == Outcome(NOW, card, card, was_bound=False, is_bound=False)
@@ -111,7 +112,7 @@ def test_beyond_the_limit_it_is_refused_and_says_from_when_on() -> None:
     assert never.value.next_unbind_at is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("card", "second", "terms", "reason"),
     [
         (ACTIVE, OTHER._replace(batch="A"), BATCH, "second_card_other_batch"),
@@ -157,15 +158,15 @@ def test_customers_read_from_when_on_they_may_unbind() -> None:
     assert "{time}" not in "".join([*said, *unbinding(None)])
 
 
-@pytest.mark.parametrize("card", [ACTIVE, EXPIRED, UNUSED])
-@pytest.mark.parametrize("is_bound", [True, False])
+@for_each("card", [ACTIVE, EXPIRED, UNUSED])
+@for_each("is_bound", [True, False])
 def test_a_renewal_adds_the_second_cards_validity_as_operators_extend(card: Card, *, is_bound: bool) -> None:
     outcome = renew(card, OTHER._replace(validity=7 * DAY), TWICE, NOW, is_bound=is_bound)
     assert outcome == apply(Action.EXTEND, card, NOW, is_bound=is_bound, by=7 * DAY)
     assert outcome.revives_unbound is (card is EXPIRED and not is_bound)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("terms", "batch", "second_batch"),
     [(BATCH, None, None), (BATCH, "A", "A"), (TWICE, None, None), (TWICE, "A", "B"), (TWICE, None, "A")],
 )

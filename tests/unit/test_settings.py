@@ -10,6 +10,7 @@ import pytest
 
 from app.domain.hosts import default_name
 from app.settings import Settings, SettingsError, bind_from, database_url_from
+from tests.support.tables import for_each
 
 NEEDED = {
     "DATABASE_URL": "postgresql://kadun:pass-word@localhost:5432/kadun",
@@ -62,7 +63,7 @@ def test_five_settings_are_required() -> None:
     )
 
 
-@pytest.mark.parametrize("key", ["5a" * 31, "5A" * 32, "zz" * 32, "5a" * 32 + "5a"])
+@for_each("key", ["5a" * 31, "5A" * 32, "zz" * 32, "5a" * 32 + "5a"])
 def test_a_malformed_totp_key_is_refused_and_not_printed(key: str) -> None:
     line = refusal(KADUN_TOTP_KEY=key)
     assert line == "KADUN_TOTP_KEY must be 64 random digits from 0-9 and a-f (openssl rand -hex 32)"
@@ -79,7 +80,7 @@ def test_keys_in_the_database_need_an_identity_which_is_not_printed() -> None:
     assert refusal(KADUN_KEYS="cloud") == "KADUN_KEYS is 'cloud': it must be folder or database"
 
 
-@pytest.mark.parametrize("identity", ["age1abc", IDENTITY.lower(), IDENTITY[:-1], f"{IDENTITY}\n{IDENTITY}"])
+@for_each("identity", ["age1abc", IDENTITY.lower(), IDENTITY[:-1], f"{IDENTITY}\n{IDENTITY}"])
 def test_a_malformed_identity_for_the_keys_is_refused_and_not_printed(identity: str) -> None:
     line = refusal(KADUN_KEYS_IDENTITY=identity)
     assert line == "KADUN_KEYS_IDENTITY must be one age identity, AGE-SECRET-KEY-1… (age-keygen)"
@@ -116,12 +117,12 @@ OPTIONAL = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "attribute", "read"), OPTIONAL)
+@for_each(("name", "value", "attribute", "read"), OPTIONAL)
 def test_a_setting_is_read(name: str, value: str, attribute: str, read: object) -> None:
     assert getattr(Settings.from_env({**NEEDED, name: value}), attribute) == read
 
 
-@pytest.mark.parametrize("name", sorted({name for name, *_ in OPTIONAL}))
+@for_each("name", sorted({name for name, *_ in OPTIONAL}))
 def test_an_optional_setting_that_is_empty_counts_as_absent(name: str) -> None:
     assert Settings.from_env({**NEEDED, name: ""}) == Settings.from_env(NEEDED)
 
@@ -132,7 +133,7 @@ def test_every_setting_is_tested_here() -> None:
     assert {field.name for field in fields(Settings)} == needed | {attribute for *_, attribute, _ in OPTIONAL}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "value", "right"),
     [
         ("DATABASE_URL", "mysql://kadun@localhost/kadun", "postgresql://user:password@host:5432/name"),
@@ -178,8 +179,8 @@ def test_a_wrong_setting_is_named_with_what_would_be_right(name: str, value: str
     assert right in line
 
 
-@pytest.mark.parametrize("name", sorted(NEEDED))
-@pytest.mark.parametrize("value", [None, ""])
+@for_each("name", sorted(NEEDED))
+@for_each("value", [None, ""])
 def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
     env = {**NEEDED, name: value or ""}
     if value is None:

@@ -1,15 +1,14 @@
 """The thresholds beyond which a card looks shared."""
 
-import pytest
-
 from app.domain.codes import Counted
 from app.domain.sharing import DAY, WEEK, Environment, Limits, Spread, environment_of, excess, gets_an_entry
+from tests.support.tables import for_each
 
 QUIET = Spread(1, 1, 1, 0, 0)
 LIMITS = Limits(machines=4, networks=10, blocks=5, places=40)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("spread", "expected"),
     [
         (Spread(4, 1, 1, 3, 0), 1),
@@ -35,7 +34,7 @@ def test_a_day_and_a_week_have_thresholds_of_their_own() -> None:
     assert tuple(WEEK) == (8, 35, 15, 120, None)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("changes", "week", "expected"),
     [
         (101, Spread(1, 3, 3, 900, 3), 1),

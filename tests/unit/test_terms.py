@@ -6,6 +6,7 @@ import pytest
 
 from app.domain.terms import BindingTerm, RenewTerm, Terms, read_terms, write_term
 from app.domain.texts import RefusedError
+from tests.support.tables import for_each
 
 ALL = {
     "binding": ("hardware", BindingTerm.HARDWARE),
@@ -47,7 +48,7 @@ def test_each_written_value_can_be_read_again(terms: Terms) -> None:
     assert written["self_service"] == ("on" if terms.self_service else "off")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "text"),
     [
         *(("binding", text) for text in ("none", "Either", "hardware,both", " both")),

@@ -16,6 +16,7 @@ from app.domain.token_limits import (
     default_limits,
     read_networks,
 )
+from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -35,14 +36,14 @@ def test_a_token_works_from_its_networks(address: str) -> None:
     check_use(OFFICE, address, NOW)
 
 
-@pytest.mark.parametrize("address", ["203.0.114.0", "2001:db8:1::1", "::1", None])
+@for_each("address", ["203.0.114.0", "2001:db8:1::1", "::1", None])
 def test_a_token_does_not_work_from_elsewhere(address: str | None) -> None:
     check_use(TokenLimits(), address, NOW)
     with pytest.raises(TokenElsewhereError, match="may not be used from"):
         check_use(OFFICE, address, NOW)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("typed", "network"),
     [
         ("203.0.113.7", "203.0.113.7/32"),
@@ -58,7 +59,7 @@ def test_networks_are_read_as_people_type_them(typed: str, network: str) -> None
     assert read_networks([typed, network]) == (network,)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "typed", ["", "shop", "203.0.113.7/24", "0.0.0.0/0", "::/0", "::ffff:0:0/96", "203.0.113.0/33", "fe80::1%eth0", "/"]
 )
 def test_what_is_no_network_is_refused(typed: str) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import falcon
 import falcon.testing
-import pytest
 from kadun import messages
 
 from app.customer_messages import MESSAGES, NAMES
 from app.domain.codes import Code
 from app.http.verdicts import STATUS, message
 from tests.support import javascript_messages
+from tests.support.tables import for_each
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +29,7 @@ def test_every_code_has_a_status_and_a_text_of_its_own_in_both_languages() -> No
     assert len({text.zh for text in MESSAGES.values()}) == len({text.en for text in MESSAGES.values()}) == len(Code)
 
 
-@pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
+@for_each("code", [code for code in Code if code is not Code.OK])
 def test_a_rejection_tells_its_reference(code: Code) -> None:
     assert message(code, "REF45678", asking("zh")) == MESSAGES[code].zh + "（参考号 REF45678）"
     assert message(code, "REF45678", asking("en")) == MESSAGES[code].en + " (reference REF45678)"

@@ -163,7 +163,7 @@ def test_what_does_not_answer_is_given_up(net: Net, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("body", ["breaks-off", "no-end"])
 def test_the_status_counts_although_the_body_does_not_end(net: Net, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     """A message that was received would be sent again for three days."""
-    monkeypatch.setattr(posting, "SECONDS", 5.0)
+    monkeypatch.setattr(posting, "SECONDS", 1.0)
     assert net.post(f"/200/{body}") == Sent(200, None)
     sent = net.post(f"/410/{body}")
     assert sent.status == 410, "which pauses the webhook"

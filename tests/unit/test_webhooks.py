@@ -19,12 +19,13 @@ from app.domain.webhooks import (
 )
 from app.tokens.second_factors import SecondFactorError, SecondFactors
 from app.tokens.webhooks import WebhookSecrets, new_secret, signed_headers
+from tests.support.tables import for_each
 from tests.support.webhooks import example
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "target"),
     [
         ("https://example.com", Target("example.com", 443, "/")),
@@ -38,7 +39,7 @@ def test_a_url_is_read(url: str, target: Target) -> None:
     assert read_url(url) == target
 
 
-@pytest.mark.parametrize(
+@for_each(
     "url",
     [
         *("", "example.com", "http://example.com", "ftp://example.com", "https://", "https:///path", "//example.com"),
@@ -71,7 +72,7 @@ def test_public_addresses_may_be_called(address: str) -> None:
     assert is_public(address)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "address",
     [
         *("0.255.255.255", "0.1.2.3", "10.0.0.1", "100.64.0.1", "127.0.0.1", "127.255.255.255", "169.254.169.254"),

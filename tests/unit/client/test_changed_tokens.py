@@ -103,6 +103,7 @@ def test_no_verdict_with_a_single_change_is_accepted(what: str, signing_key: Sig
     assert genuine.accepts(genuine.token)
 
 
+@pytest.mark.nightly
 def test_no_byte_has_another_value_that_is_accepted(signing_key: SigningKey) -> None:
     """All 255 other values: of each byte of header and signature, and of every fourth byte of the payload."""
     genuine = Genuine(signing_key, *GENUINE["a rejection"])

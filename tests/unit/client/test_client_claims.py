@@ -8,6 +8,8 @@ import pytest
 from kadun import UntrustedAnswer
 from kadun.tokens import Claims
 
+from tests.support.tables import for_each
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,7 +30,7 @@ def refusal(read: Callable[[Claims, str], object], values: dict[str, Any]) -> st
     return caught.value.detail
 
 
-@pytest.mark.parametrize("name", READERS)
+@for_each("name", READERS)
 def test_a_claim_of_its_type_is_returned_and_any_other_refused(name: str) -> None:
     read, good, problem = READERS[name]
     for value in VALUES if name != "value" else []:

@@ -6,15 +6,15 @@ import pytest
 from kadun import UntrustedAnswer
 from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
 
+from tests.support.tables import for_each
 
-@pytest.mark.parametrize("raw", [b"a", b"ab", b"abc", b"\0\0\x17", bytes(range(256))])
+
+@for_each("raw", [b"a", b"ab", b"abc", b"\0\0\x17", bytes(range(256))])
 def test_base64url_round_trip(raw: bytes) -> None:
     assert decode_base64url(encode_base64url(raw), "it") == raw
 
 
-@pytest.mark.parametrize(
-    "text", ["", "A", "AB", "AAB", "AA==", "AA=", "A+A", "A/A", "AA\n", " AA", "A.A", "ＡＡ", "AAAAA"]
-)
+@for_each("text", ["", "A", "AB", "AAB", "AA==", "AA=", "A+A", "A/A", "AA\n", " AA", "A.A", "ＡＡ", "AAAAA"])
 def test_base64url_in_any_other_spelling_is_refused(text: str) -> None:
     with pytest.raises(UntrustedAnswer, match="it is not canonical"):
         decode_base64url(text, "it")
@@ -24,7 +24,7 @@ def test_a_json_object_is_read() -> None:
     assert parse_json_object('{"a": ["卡", 1.5, null]}'.encode(), "it") == {"a": ["卡", 1.5, None]}
 
 
-@pytest.mark.parametrize(
+@for_each(
     "raw",
     [
         b"",
@@ -41,7 +41,6 @@ def test_a_json_object_is_read() -> None:
         b'{"a":' * 100_000,
         b'{"a": ' + b"9" * 10_000 + b"}",
     ],
-    ids=lambda raw: repr(raw[:20]),
 )
 def test_ambiguous_json_is_refused(raw: bytes) -> None:
     with pytest.raises(UntrustedAnswer, match="it is not a JSON object"):

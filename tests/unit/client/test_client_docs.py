@@ -23,6 +23,7 @@ from app.cli.main import cardctl
 from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, reject, setting
 from tests.support.client.local_http import forged, serving
 from tests.support.pki import Issued
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,7 +190,7 @@ def test_both_languages_have_the_same_code_and_headings() -> None:
     assert english == chinese
 
 
-@pytest.mark.parametrize("document", BOTH, ids=lambda path: path.name)
+@for_each("document", BOTH)
 def test_every_link_to_a_section_finds_it(document: Path) -> None:
     text = FENCE.sub("", document.read_text("utf-8"))
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
@@ -202,7 +203,7 @@ def test_the_ten_lines_are_ten_at_most() -> None:
     assert len([line for line in block.text.splitlines() if line]) <= 10
 
 
-@pytest.mark.parametrize("document", BOTH, ids=lambda path: path.name)
+@for_each("document", BOTH)
 def test_every_argument_attribute_and_error_is_explained(document: Path) -> None:
     text = FENCE.sub("", document.read_text("utf-8"))
     cells = "\n".join(re.findall(r"^\|([^|]+)\|", text, re.MULTILINE))

@@ -6,6 +6,7 @@ as the server has stalled; everywhere else it is so long that only the fault its
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,10 @@ from tests.support.client.local_http import Handler, forged, serving
 from tests.support.client.ports import closed_port, deaf_port, hanging_up_port, silent_port
 from tests.support.client.raw_responses import CHUNKED, LONG, OK, drip, half_close, repeat, send, stall
 from tests.support.client.timing import LONG_SECONDS, StalledQueue
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.client.local_http import Respond
@@ -103,9 +105,12 @@ def stalls(fault: str) -> bool:
     return fault.startswith(("slow", "drip", "flood: 100"))
 
 
-def prepare_for(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if stalls(fault):
-        monkeypatch.setattr(queue, "Queue", StalledQueue)
+@contextlib.contextmanager
+def prepared_for(fault: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patched:
+        if stalls(fault):
+            patched.setattr(queue, "Queue", StalledQueue)
+        yield
 
 
 def calls(client: Client, folder: Path) -> dict[str, Callable[[], object]]:
@@ -117,14 +122,13 @@ def calls(client: Client, folder: Path) -> dict[str, Callable[[], object]]:
     }
 
 
-@pytest.mark.parametrize("call", ["open", "execute"])
-@pytest.mark.parametrize("fault", FAULTS)
+@for_each("call", ["open", "execute"])
+@for_each("fault", FAULTS)
 def test_a_faulty_server_ends_in_the_documented_error(
     fault: str, call: str, signing_key: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     respond, documented = FAULTS[fault]
-    prepare_for(fault, monkeypatch)
-    with serving(respond) as local, pytest.raises(KadunError) as caught:
+    with prepared_for(fault, monkeypatch), serving(respond) as local, pytest.raises(KadunError) as caught:
         calls(client_for(local.url, signing_key), tmp_path)[call]()
     assert type(caught.value) is documented
     assert caught.value.message
@@ -136,7 +140,7 @@ def test_a_faulty_server_ends_in_the_documented_error(
         assert len(local.seen) == 3
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@for_each("fault", FAULTS)
 def test_a_faulty_file_server_leaves_the_target_unchanged(
     fault: str, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,22 +150,21 @@ def test_a_faulty_file_server_leaves_the_target_unchanged(
         return verdict_response(server.key.token(claims))
 
     server.genuine = listing  # type: ignore[method-assign]
-    prepare_for(fault, monkeypatch)
 
     def respond(handler: Handler, body: bytes) -> None:
         (forged(server) if handler.command == "POST" else FAULTS[fault][0])(handler, body)
 
     target = tmp_path / "model.bin"
     target.write_bytes(b"old")
-    with serving(respond) as local, pytest.raises(KadunError) as caught:
+    with prepared_for(fault, monkeypatch), serving(respond) as local, pytest.raises(KadunError) as caught:
         client_for(local.url, server.key).download("model.bin", target)
     assert caught.value.message
     assert target.read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("call", ["open", "report", "execute", "download"])
-@pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.parametrize("port", [deaf_port, closed_port, silent_port, hanging_up_port])
+@for_each("call", ["open", "report", "execute", "download"])
+@for_each("scheme", ["http", "https"])
+@for_each("port", [deaf_port, closed_port, silent_port, hanging_up_port])
 def test_a_server_that_is_down_is_unreachable(
     port: Callable[[], Any],
     scheme: str,
@@ -171,9 +174,7 @@ def test_a_server_that_is_down_is_unreachable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seconds = SHORT_SECONDS if port is deaf_port else LONG_SECONDS
-    if port is silent_port:
-        monkeypatch.setattr(queue, "Queue", StalledQueue)
-    with port() as address:
+    with port() as address, prepared_for("slow" if port is silent_port else "", monkeypatch):
         client = client_for(f"{scheme}://{address}", signing_key, timeout_seconds=seconds)
         with pytest.raises(ServerUnreachable, match="无法连接验证服务器"):
             calls(client, tmp_path)[call]()
@@ -187,7 +188,7 @@ def test_a_connection_closed_during_the_tls_handshake_is_retried(signing_key: Si
     assert len(heard) == 3
 
 
-@pytest.mark.parametrize("status", [200, 403, 429, 502, 503, 504])
+@for_each("status", [200, 403, 429, 502, 503, 504])
 def test_a_response_with_a_valid_token_is_final_whatever_its_status(status: int, server: FakeServer) -> None:
     def respond(handler: Handler, body: bytes) -> None:
         handler.send(status, server.exchange(handler.path, body, "").body, Retry_After="1")

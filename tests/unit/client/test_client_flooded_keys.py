@@ -14,6 +14,7 @@ from kadun.store import State, StateStore
 from tests.support.client.chain import REPLACED, UNKNOWN, Chain, refused
 from tests.support.client.fake_server import HARDWARE, ISSUER, NOW, SigningKey, pinned
 from tests.support.client.stored_state import state_files
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,7 +160,7 @@ def steps(*texts: str) -> dict[tuple[str, str], str]:
     return {(text[0], text[1]): text for text in texts}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("stored", "learned", "sources", "kept"),
     [
         ([], ["AB", "BC", "AD"], "CA", ["AB", "BC"]),  # D is aside

@@ -14,6 +14,7 @@ import machineid
 import pytest
 from kadun import Client, HardwareUnknown, hardware
 from kadun.hardware import linux, macos
+from kadun.hardware.placeholders import without_placeholders
 
 from tests.support.client import machines
 from tests.support.client.machines import MAC_IN_VMWARE, MAC_WITHOUT_SERIAL, MACBOOK
@@ -25,6 +26,23 @@ if TYPE_CHECKING:
 
 MACHINE_ID = "e08d2021fbdd6f894fde550c98aff54d"
 NOBODY = 65534
+DUMMIES = """
+To be filled by O.E.M.|To Be Filled By O.E.M.|TO BE FILLED BY OEM|Default string|Default_string|System Serial Number
+SystemSerialNumb|Base Board Serial Number|Chassis Serial Number|Type2 - Board Serial Number|Serial Number|None|NONE
+Not Specified|Not Applicable|Not Available|NotAvailable|N/A|NA|null|Unknown|INVALID|OEM|O.E.M.|Empty|Standard|Undefined
+Unspecified System Serial Number|<OUT OF SPEC>|<BAD INDEX>|0|00000000|000000000000|FFFFFFFF|xxxxxxxxxxx|..........|/
+123456789|0123456789|1234567890|0123456789012345|MB-1234567890|BSN12345678901234567|SSN12345678901234567
+00000000-0000-0000-0000-000000000000|FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF|FEFEFEFE-FEFE-FEFE-FEFE-FEFEFEFEFEFE
+03000200-0400-0500-0006-000700080009|00020003-0004-0005-0006-000700080009|00010203-0405-0607-0809-0A0B0C0D0E0F
+03020100-0504-0706-0809-0A0B0C0D0E0F|12345678-1234-5678-90AB-CDDEEFAABBCC|DEADBEEF-DEAD-BEEF-DEAD-BEEFDEADBEEF
+4C4C4544-0000-2010-8020-80C04F202020|11111111-2222-3333-4444-555555555555|        |??????|é
+"""
+GENUINE = """
+PF4XK2M9|L1HF3AB01DE|220213589104752|/7ABC123/CN1296164M00AB/|VMware-56 4d 5a ca f7 12 83 9e-1c 41 7f 2a 90 b3 d6 e8
+Parallels-2D 5F 1B C9 A3 4E 47 8F B1 22 70 D8 93 6A E4 0C|8412-7305-9916-4420-1573-6618-27|C02FK3XHQ05N|LRX4278
+0025_38B4_1140_A1D2.|03D40274-0435-05DC-8506-010700080009|00000000-0000-0000-0000-AC1F6B4D27E1|1234567A
+4C4C4544-0042-3510-8052-B3C04F4B4E32|0000-0002-8812-3351-0957-1160-90|564D5ACA-12F7-9E83-1C41-7F2A90B3D6E8|ZF01234567X
+"""
 
 
 @pytest.fixture
@@ -214,3 +232,9 @@ def test_a_machine_without_an_identifier_still_opens_with_the_vendors_own_string
         make_client(hardware=None, language="en").open()
     assert "seller" in caught.value.message
     assert make_client(hardware="my own").open().accepted
+
+
+def test_placeholders_of_manufacturers_are_no_identifiers_and_unusual_identifiers_count() -> None:
+    dummies, genuine = (texts.strip("\n").replace("\n", "|").split("|") for texts in (DUMMIES, GENUINE))
+    assert [dummy for dummy in dummies if without_placeholders({"it": dummy})] == []
+    assert [value for value in genuine if not without_placeholders({"it": value})] == []

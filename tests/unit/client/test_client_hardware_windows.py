@@ -7,7 +7,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kadun import HardwareUnknown, hardware
+from kadun.hardware.smbios import identifiers_in
+from kadun.hardware.windows import disk_serial_in
 
 from tests.support.client.machines import (
     ALL_WINDOWS,
@@ -19,6 +23,8 @@ from tests.support.client.machines import (
     Kernel32,
     Registry,
     Windows,
+    disk_descriptor,
+    structure,
 )
 
 if TYPE_CHECKING:
@@ -179,3 +185,53 @@ def test_a_registry_that_cannot_be_read_yields_no_string_rather_than_another(
 def test_a_recorded_windows_machine_keeps_its_string_in_every_release(on_windows: Callable[[Windows], str]) -> None:
     """A change here would unbind every customer."""
     assert on_windows(THINKPAD) == "kadun2:dbdfed7466c9684609cce0e6e770833281f9e9d2f102efaab708183dae59dc98"
+
+
+text = st.text(st.characters(min_codepoint=1, max_codepoint=255), min_size=1, max_size=64)
+
+
+@given(system_uuid=st.uuids(), system_serial=st.none() | text, board_serial=st.none() | text)
+def test_what_was_written_into_the_firmwares_table_is_read(
+    system_uuid: object, system_serial: str | None, board_serial: str | None
+) -> None:
+    firmware = Firmware(str(system_uuid), system_serial, board_serial)
+    assert identifiers_in(firmware.raw()) == {
+        "system_uuid": str(system_uuid),
+        "system_serial": system_serial,
+        "board_serial": board_serial,
+    }
+
+
+@given(
+    machine=st.sampled_from(ALL_WINDOWS),
+    changes=st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), min_size=1, max_size=8),
+    odd=st.binary(max_size=2048),
+)
+def test_no_table_and_no_disk_descriptor_however_odd_raises(
+    machine: Windows, changes: list[tuple[int, int]], odd: bytes
+) -> None:
+    raw = bytearray(machine.firmware.raw())
+    for at, byte in changes:
+        raw[at % len(raw)] = byte
+    for found in (identifiers_in(bytes(raw)), identifiers_in(odd), {"disk": disk_serial_in(odd)}):
+        assert set(found) <= {"system_uuid", "system_serial", "board_serial", "disk"}
+        assert all(value is None or isinstance(value, str) for value in found.values())
+
+
+def test_a_table_cut_anywhere_yields_what_stands_before_the_cut() -> None:
+    raw, whole = THINKPAD.firmware.raw(), identifiers_in(THINKPAD.firmware.raw())
+    assert [length for length in range(len(raw)) if not identifiers_in(raw[:length]).items() <= whole.items()] == []
+
+
+def test_the_first_board_counts_no_uuid_of_an_old_system_and_nothing_after_the_end() -> None:
+    header, fields = bytes(8), bytes([0, 0, 0, 1])
+    board = structure(2, fields, "FIRST-BOARD")
+    assert identifiers_in(header + board + structure(2, fields, "RISER"))["board_serial"] == "FIRST-BOARD"
+    old = structure(1, fields, "AB1234")  # SMBIOS 2.0: eight bytes
+    assert identifiers_in(header + old) == {"system_serial": "AB1234", "system_uuid": None}
+    assert identifiers_in(header + structure(127, b"") + structure(2, fields, "LATER")) == {}
+
+
+def test_a_disk_tells_its_serial_number_or_that_it_has_none() -> None:
+    assert disk_serial_in(disk_descriptor("S5GXNX0W402210")) == "S5GXNX0W402210"
+    assert disk_serial_in(disk_descriptor(None)) is None

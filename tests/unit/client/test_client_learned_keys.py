@@ -14,6 +14,7 @@ from kadun.store import CachedVerdict, State, StateStore
 from tests.support.client.chain import OTHER_CARD, REPLACED, Chain, refused
 from tests.support.client.fake_server import HARDWARE, ISSUER, SigningKey, reject
 from tests.support.client.stored_state import ALLOWED, full_disk, offline, state_files
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,7 +141,7 @@ def test_a_file_cannot_lengthen_the_15_minutes(
     refused(run(), REPLACED)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("members", "expected"),
     [
         (None, None),

@@ -20,6 +20,7 @@ from tests.support.client.offline import (
     refused,
     unplug,
 )
+from tests.support.tables import for_each
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ def test_a_clock_set_back_before_each_start_is_worth_a_24th_each(
     assert starts_until_refused(start, clock, -301, most=50) == 24  # the first was not set back
 
 
-@pytest.mark.parametrize("step", [0, 1, 100, -1, -299])
+@for_each("step", [0, 1, 100, -1, -299])
 def test_a_clock_that_stands_still_or_creeps_is_worth_a_thousand_starts(step: float) -> None:
     times, clock, count = synchronized(NOW, NOW), float(NOW), 0
     while times.spent < NOW + GRACE:
@@ -219,7 +220,7 @@ def test_the_servers_time_counts_from_the_first_offline_start_on(
     assert starts_until_refused(start, clock, -DAY, most=50) == 3
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("clock", "spent", "reached"),
     [
         (1100.0, 1100.0, 1100.0),  # goes on
@@ -239,7 +240,7 @@ def test_the_time_of_an_offline_start(clock: float, spent: float, reached: float
     assert synchronized(1000.0, 1000.0).started(clock, allowed_seconds=DAY)[:2] == (spent, reached)
 
 
-@pytest.mark.parametrize("strange", [float("nan"), float("inf"), float("-inf"), 1e300])
+@for_each("strange", [float("nan"), float("inf"), float("-inf"), 1e300])
 def test_a_clock_that_was_no_clock_when_the_server_was_heard_leaves_some_starts(strange: float) -> None:
     times = synchronized(1000.0, strange)
     assert times.started(strange, DAY).spent == 1086.4

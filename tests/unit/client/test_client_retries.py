@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from kadun import Client, ServerUnreachable, UntrustedAnswer
+from kadun import Client, ServerUnreachable, UntrustedAnswer, retries
 from kadun.responses import Response
+from kadun.retries import RetryPolicy
 
 from tests.support.client.fake_server import FakeServer, SigningKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.client.offline import MakeClient
 
 
 def broken() -> ServerUnreachable:
@@ -102,3 +108,34 @@ def test_a_busy_server_and_a_missing_one_have_different_messages(client: Client,
         client.open()
     assert "繁忙" in busy.value.message
     assert "网络" in missing.value.message
+
+
+class Jitter:
+    """Randomness that is always the least, or the most."""
+
+    def __init__(self, choose: Callable[[float, float], float]) -> None:
+        self.uniform = choose
+
+
+@pytest.mark.parametrize("choose", [min, max])
+def test_eight_tries_ride_through_the_minute_of_a_move_and_the_default_ends_after_seconds(
+    choose: Callable[[float, float], float],
+    make_client: MakeClient,
+    server: FakeServer,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As docs/client.md promises: while the server moves, nginx answers 503 with Retry-After for a minute."""
+
+    def answer(request: dict[str, Any]) -> Response:
+        return server.genuine(request) if sum(pauses) >= 60 else Response(503, b"{}", retry_after="5")
+
+    monkeypatch.setattr(retries, "_random", Jitter(choose))
+    server.script = [answer] * 99
+    with pytest.raises(ServerUnreachable) as caught:
+        make_client().open()
+    assert caught.value.retry_after == 5
+    assert 10 < sum(pauses) < 12
+    pauses.clear()
+    assert make_client(retry_policy=RetryPolicy(tries=8, sleep=pauses.append)).open().accepted
+    assert 60 <= sum(pauses) < 120

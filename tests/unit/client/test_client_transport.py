@@ -23,6 +23,7 @@ from tests.support.client.ports import resetting_port
 from tests.support.client.raw_responses import LONG, OK, drip, send, stall
 from tests.support.client.timing import wait_until
 from tests.support.pki import Issued
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from tests.support.client.local_http import Respond
@@ -183,8 +184,8 @@ def at_work() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(("kadun-exchange", "kadun-stre"))]
 
 
-@pytest.mark.parametrize("endless", ENDLESS)
-@pytest.mark.parametrize("ask", [exchanged, streamed])
+@for_each("endless", ENDLESS)
+@for_each("ask", [exchanged, streamed])
 def test_a_timed_out_request_leaves_no_thread_and_no_socket(ask: Callable[[HttpTransport], None], endless: str) -> None:
     with ENDLESS[endless]() as url:
         transport = HttpTransport(url, timeout_seconds=0.2)
@@ -318,7 +319,7 @@ def test_passwords_of_a_netrc_file_are_not_sent(
     assert "Authorization" not in local.seen[0][2]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "base_url",
     ["", "card.example.com", "ftp://card.example.com", "https://", "https://a/?b=c", "https://a/#b"],
 )

@@ -13,6 +13,7 @@ from kadun.errors import printable
 from kadun.responses import Response
 
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, OPEN, FakeServer, problem, reject, setting
+from tests.support.tables import for_each
 
 MakeClient = Callable[..., Client]
 CODES = ["CARD_NOT_FOUND", "CARD_FROZEN", "CARD_EXPIRED", "CLIENT_MISMATCH", "CLIENT_HAS_ANOTHER_CARD"]
@@ -202,7 +203,7 @@ def test_every_failure_has_a_message_in_the_customers_language(
     assert caught.value.detail in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "error",
     [
         CardRejected("CARD_FROZEN", "冻结", "REF45678"),

@@ -16,6 +16,7 @@ from kadun.request import OPEN, VerificationRequest
 from kadun.sealing import KeyPair, unseal
 from kadun_conformance.cases import FORGED, GENUINE
 
+from tests.support.tables import for_each
 from tests.vectors import generate
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,7 +50,7 @@ def test_a_kid_is_the_thumbprint_of_the_key(vector: Vector) -> None:
     assert vector["thumbprint"] in TrustedKeys({"iss": "kadun", "keys": [vector["jwk"]]})
 
 
-@pytest.mark.parametrize("vector", read("requests.json"), ids=lambda vector: vector["utf8_hex"][:12])
+@for_each("vector", read("requests.json"))
 def test_the_hardware_string_is_digested_unchanged(vector: Vector) -> None:
     assert vector["hardware"].encode().hex() == vector["utf8_hex"]
     assert VerificationRequest("card", vector["hardware"], OPEN).hardware_sha256 == vector["hardware_sha256"]
@@ -76,7 +77,7 @@ def test_an_age_file_opens_or_is_refused(vector: Vector) -> None:
         assert (len(core), digest) == (vector["plaintext_bytes"], vector["plaintext_sha256"])
 
 
-@pytest.mark.parametrize("page", PAGES)
+@for_each("page", PAGES)
 def test_the_pages_name_every_file(page: str) -> None:
     text = (ROOT / "docs" / page).read_text("utf-8")
     files = {path.name for path in generate.FOLDER.glob("*.json")}

@@ -18,6 +18,7 @@ from app.domain.errors import UnavailableError
 from app.domain.texts import RefusedError
 from app.http import problems
 from app.services.shop_tokens import TokenNotFoundError
+from tests.support.tables import for_each
 
 
 class _Console:
@@ -89,7 +90,7 @@ def test_an_unhandled_refusal_outside_the_console_is_an_internal_error() -> None
     assert client(lambda: RefusedError("不行", "no")).simulate_get("/v1/x").json["code"] == "INTERNAL_ERROR"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("error", "status"), [(lambda: ValueError("oops"), 500), (UnavailableError, 503), (problems.unavailable, 503)]
 )
 def test_a_customer_reads_of_a_failure_on_the_page(error: Callable[[], Exception], status: int) -> None:

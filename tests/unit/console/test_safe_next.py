@@ -2,14 +2,14 @@
 
 import re
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.console.guard import HOME, safe_next
+from tests.support.tables import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     "path",
     [
         "/admin/",
@@ -23,7 +23,7 @@ def test_the_log_in_leads_on_to_the_consoles_own_pages(path: str) -> None:
     assert safe_next(path) == path
 
 
-@pytest.mark.parametrize(
+@for_each(
     "elsewhere",
     [
         "",

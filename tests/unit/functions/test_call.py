@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from app.functions.call import MAX_DEPTH, MAX_DETAIL, ResultError, encode, failed, invalid, run_function
 from app.functions.decorator import Caller, CoreFunction
 from app.functions.messages import CallRequest, Failed, Invalid, Outcome, Returned
+from tests.support.tables import for_each
 
 JSON = st.recursive(
     st.none()
@@ -71,7 +72,7 @@ CYCLE: list[Any] = []
 CYCLE.append(CYCLE)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "value", [CYCLE, math.nan, math.inf, {1}, b"", object(), {1: 2}, {"a": [{None: 1}]}, "\udc80", {"\ud800": 1}, 1j]
 )
 def test_a_value_that_is_not_json_is_refused(value: object) -> None:
@@ -101,7 +102,7 @@ def test_a_tuple_is_encoded_as_a_list() -> None:
     assert encode((1, 2), 100) == b"[1,2]"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("arguments", "field", "message"),
     [
         ({}, "arguments.amount", "Object missing required field `amount`"),
@@ -167,9 +168,7 @@ def test_an_exception_is_a_failure_whose_traceback_begins_in_the_function() -> N
     assert outcome.detail.endswith("ValueError: hunter2\n")
 
 
-@pytest.mark.parametrize(
-    "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), MemoryError(), RecursionError()]
-)
+@for_each("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), MemoryError(), RecursionError()])
 def test_any_exception_is_a_failure(error: BaseException) -> None:
     def raises(arguments: object, caller: object) -> None:
         raise error

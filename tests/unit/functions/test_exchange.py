@@ -20,7 +20,7 @@ from app.functions.client import MAX_ANSWER_BYTES, FunctionsBusyError, Functions
 from app.functions.concurrency import BusyError, ConcurrencyLimiter
 from app.functions.decorator import Caller
 from app.functions.supervisor import MAX_REQUEST_BYTES
-from tests.support.tables import each
+from tests.support.tables import for_each
 
 CALLER = Caller("card", "client", datetime(2027, 1, 1, tzinfo=UTC))
 CALL: dict[str, Any] = {
@@ -75,7 +75,7 @@ def client(tmp_path: Path) -> FunctionsClient:
     return FunctionsClient(tmp_path / "x.sock", 1)
 
 
-@each(
+@for_each(
     "body",
     [
         b"",
@@ -97,7 +97,7 @@ def test_an_answer_of_another_shape_is_an_error(liar: Liar, client: FunctionsCli
             client.call("name", {}, CALLER)
 
 
-@each("status", [302, 400, 500])
+@for_each("status", [302, 400, 500])
 def test_another_status_is_an_error(liar: Liar, client: FunctionsClient, status: int) -> None:
     liar.says(status, b'{"outcome":{"outcome":"ok","result":1},"printed":""}')
     with pytest.raises(FunctionsUnavailableError) as refusal:
@@ -112,7 +112,7 @@ def test_a_busy_service_is_an_error_of_its_own(liar: Liar, client: FunctionsClie
             client.call("name", {}, CALLER)
 
 
-@each("answer", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nxy"])
+@for_each("answer", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nxy"])
 def test_an_answer_that_is_not_http_is_an_error(liar: Liar, client: FunctionsClient, answer: bytes) -> None:
     liar.answer = answer
     with pytest.raises(FunctionsUnavailableError):
@@ -124,7 +124,7 @@ def service(places: int = 2) -> testing.TestClient:
     return testing.TestClient(create_app(None, CallLimits(places, 1, 2)))  # type: ignore[arg-type]
 
 
-@each(
+@for_each(
     "body, status",
     [
         *[(body, 400) for body in ("", "[]", "{", b"\xff", "[" * 100_000)],

@@ -7,11 +7,12 @@ from app.functions.places import IDS
 from app.functions.processes import MAX_TASKS
 from app.functions.settings import FunctionSettings
 from tests.support.service import ROOT
+from tests.support.tables import for_each
 
 LEAST = {"KADUN_FUNCTIONS_DIR": "/data/functions", "KADUN_FUNCTIONS_SOCKET": "/run/functions.sock"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "value"),
     [
         ("KADUN_FUNCTION_SECONDS", "0"),

@@ -1,0 +1,100 @@
+"""Parts of the console's pages that are shown as data of strangers or of the vendor's, and how they are named."""
+
+import hashlib
+import re
+from datetime import date
+from operator import itemgetter
+from pathlib import Path
+
+import pytest
+from falcon.testing import create_environ
+
+from app.console import rendering, words
+from app.console.card import _chart
+from app.console.cookies import sender_of, session_cookie
+from app.console.static_files import StaticFiles
+from app.domain.codes import CardStatus, Code, EventKind
+from app.domain.operators import Role, Scope
+from app.domain.terms import BindingTerm, RenewTerm, Terms, TermsContradictionError, read_terms
+from app.domain.texts import RefusedError, Text
+from app.services.usage_lists import DayCount
+from tests.support.tables import for_each
+
+VENDOR = Path(rendering.__file__).parent / "static/vendor"
+DAY = date(2026, 3, 1)
+
+
+def test_every_code_kind_state_role_scope_and_term_has_a_name_in_both_languages() -> None:
+    for value in (*CardStatus, *Code, *EventKind, *Role, *Scope):
+        assert words.word(value).zh != value
+        assert not words.word(value).en.isupper(), value
+    assert [name for name in Terms().as_texts() if words.term_name(name).zh == name] == []
+    for term, values in (("self_renew", RenewTerm), ("binding", BindingTerm)):
+        assert [value for value in values if words.term_value(term, value).zh == value] == []
+
+
+def test_details_of_the_journal_are_in_words() -> None:
+    assert words.detail("by", "36500d") == ("36500 天", "36500 days")
+    assert words.detail("validity", "30d") == ("月卡", "30 days")
+    assert words.detail("by", "30d") == ("30 天", "30 days")
+    assert words.detail("scopes", ["cards:issue", "cards:read"]) == ("发卡, 查询卡密", "issue cards, look cards up")
+    filtered = {"status": "active", "batch": "active", "chosen": 3}
+    assert words.detail("filter", filtered).zh == "状态=使用中, 批次=active, 选中的张数=3"
+    assert words.detail("sha256", "active") == ("active", "active"), "only a detail's own values are words of ours"
+    assert words.term_value("contact", "any").zh == "any"
+
+
+@for_each("typed", ["binding", "a' binding 'b", "notice\nbinding"])
+def test_terms_are_not_named_in_quoted_input(typed: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        read_terms(Terms(), [("self_unbind_cost", typed)])
+    said = words.with_term_names(refused.value.text).zh
+    assert said == refused.value.text.zh.replace("self_unbind_cost", "每次自助解绑扣除的时长")
+    assert "binding" in said
+    with pytest.raises(TermsContradictionError) as contradiction:
+        read_terms(Terms(), [("minimum_version", "2.0"), ("latest_version", "1.0")])
+    assert words.with_term_names(contradiction.value.text).zh == "最低版本 2.0 不能高于 最新版本 1.0"
+    assert words.with_term_names(Text("minimum_version 太旧", "")).zh == "最低版本 太旧"
+
+
+def test_functions_that_share_a_bar_link_to_the_whole_day() -> None:
+    used = [DayCount(DAY, f"f{number}", 9 - number) for number in range(8)]
+    *own, others = _chart(used, [DAY], "7" * 32, itemgetter(1)).series
+    assert [series.name for series in own] == [f"f{number}" for number in range(6)]
+    assert others.values == [3 + 2]
+    assert "function=" not in others.links[0]
+
+
+def test_control_and_bidirectional_characters_are_shown_escaped() -> None:
+    assert rendering._harmless("a\u202eb\x1b") == "a\\u202eb\\x1b"  # noqa: SLF001
+    assert str(rendering._lines(["<b>", "\u202e"])) == "&lt;b&gt;\n\\u202e"  # noqa: SLF001
+    assert rendering.url("/admin", status=None, q="", batch="a b&c", page=0) == "/admin?batch=a+b%26c&page=0"
+
+
+def test_the_kept_libraries_are_the_ones_that_their_table_names() -> None:
+    row = re.compile(r"^\| `([^`]+)` \|.*\| `([0-9a-f]{64})` \|$", re.MULTILINE)
+    kept = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in VENDOR.glob("*.*s")}
+    assert dict(row.findall((VENDOR / "README.md").read_text())) == kept
+    files = StaticFiles()
+    assert files.url("htmx.min.js") == f"/admin/static/htmx.min.js?v={kept['htmx.min.js'][:12]}"
+    assert files.get("../rendering.py") is None
+
+
+@for_each(
+    "path, sender",
+    [
+        ("/admin/cards", "token"),
+        ("/admin", "token"),
+        ("/admin/login", None),
+        ("/admin/static/console.js", None),
+        ("/v1/shop/cards", "shop"),
+        ("/v1/verify", None),
+        ("/", None),
+    ],
+)
+def test_a_request_is_counted_for_its_session_or_token(path: str, sender: str | None) -> None:
+    cookie = session_cookie(behind_proxy=True)
+    for scheme in ("Bearer ", "bearer ", "BEARER   "):
+        headers = {"Cookie": f"kadun_language=en; {cookie.name}=token", "Authorization": f"{scheme}shop"}
+        assert sender_of(cookie, create_environ(path, headers=headers)) == sender
+    assert sender_of(cookie, create_environ(path)) is None
