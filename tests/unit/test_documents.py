@@ -1,0 +1,178 @@
+"""What a reader of the documents would miss: links that lead nowhere, and names of the code that are not explained."""
+
+import inspect
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields
+
+import click
+import kadun
+from kadun import messages
+
+from app.cli.main import cardctl
+from app.console.card_fields import MAX_SELECTED
+from app.console.imports import MAX_BYTES
+from app.console.issue import MAX_ISSUED
+from app.domain.codes import Code, EventKind
+from app.domain.self_service import RenewReason
+from app.http.problems import ProblemCode
+from app.services.card_lists import MAX_COUNTED
+from app.services.doctor.checks import CHECKS
+from app.services.imports import MAX_CARDS
+from app.services.issuing import MAX_COUNT
+from app.storage import models
+from app.storage.card_search import MAX_HITS
+from app.version import read_version
+from tests.support.documents import DOCUMENTS, FENCE, ROOT, document, prose
+from tests.support.tables import for_each
+
+READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, SHOPS = (
+    (f"{name}.md", f"{name}.zh-CN.md")
+    for name in ("README", "docs/operations", "docs/console", "docs/reference", "docs/client", "docs/shop-api")
+)
+OTHER_PAIRS = [(f"docs/{name}.md", f"docs/{name}.zh-CN.md") for name in ("self-service", "several-machines")]
+READ_IN = "".join(document(name) for name in ("app/settings.py", "app/functions/settings.py"))
+SETTINGS = set(re.findall(r'"(KADUN_[A-Z_]+|DATABASE_URL|KERNAL_DATA_KEY)"', READ_IN))
+ROUTES = re.findall(r'add_route\(\s*"([^"]+)"', document("app/factory.py"))
+FOLDERS = "app|client|conformance|scripts|tests|trial|bench|docs|examples|nginx|postgres"
+MADE_BY_READERS = {"app/cli/today.py", "app/console/templates/version.html"}  # of the worked examples
+
+
+def anchors(name: str) -> set[str]:
+    """The sections of a document, as GitHub names them in links."""
+    titles = re.findall(r"^#+ (.+)$", prose(name), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@for_each("name", DOCUMENTS)
+def test_every_link_and_path_leads_somewhere(name: str) -> None:
+    links = re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", prose(name))
+    targets = [((ROOT / name).parent / path if path else ROOT / name, anchor) for path, anchor in links]
+    assert [path for path, _ in targets if not path.exists()] == []
+    sections = [(str(path.resolve().relative_to(ROOT)), anchor) for path, anchor in targets if anchor]
+    assert [(path, anchor) for path, anchor in sections if anchor not in anchors(path)] == []
+    named = set(re.findall(rf"`((?:{FOLDERS})/[^`\s…<{{*]*)`", prose(name))) - MADE_BY_READERS
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
+
+
+@for_each("name", [name for name in DOCUMENTS if "scripts/" in document(name)])
+def test_every_script_that_is_named_exists_and_runs(name: str) -> None:
+    scripts = set(re.findall(r"(?<![\w/])scripts/[\w-]+(?:\.sh)?(?![\w/.-])", document(name)))
+    assert [script for script in scripts if not (ROOT / script).stat().st_mode & 0o100] == []
+
+
+@for_each("reference", REFERENCES)
+def test_the_reference_has_every_setting_command_table_check_and_kind_of_the_journal(reference: str) -> None:
+    assert {"DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_KEYS_DIR", "KADUN_FUNCTIONS_DIR"} <= SETTINGS
+    text = document(reference)
+    assert sorted(name for name in SETTINGS if not re.search(rf"^\| `{name}`", text, re.MULTILINE)) == []
+    composed = "".join(path.read_text("utf-8") for path in ROOT.glob("docker-compose*.yml"))
+    names = {
+        *re.findall(r"(?<=\$\{)[A-Z_]+|(?<=    )KADUN_[A-Z_]+(?=:$)", composed, re.MULTILINE),
+        *("DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE", "KADUN_TOTP_KEY_FILE", "PROMETHEUS_MULTIPROC_DIR"),
+        *commands(cardctl),
+        *("schema_migration", *(model._meta.table_name for model in models._Table.__subclasses__())),  # noqa: SLF001
+        *(check.__name__.replace("_", "-") for check in CHECKS),
+        *EventKind,
+    }
+    assert sorted(name for name in names if f"`{name}`" not in text) == []
+
+
+def test_the_protocol_has_every_route_code_and_reason() -> None:
+    assert {"/v1/verify", "/metrics"} <= set(ROUTES)
+    text = document("docs/protocol.md")
+    assert [route for route in ROUTES if not re.search(rf"`[A-Z]+ {re.escape(route)}`", text)] == []
+    codes = (*Code, *ProblemCode)
+    assert [code for code in codes if not re.search(rf"^\| `{code}` \| [0-9]{{3}} \|", text, re.MULTILINE)] == []
+    assert [reason for reason in RenewReason if f"`{reason}`" not in text] == []
+
+
+def test_the_console_guide_names_the_limits_of_the_code() -> None:
+    limits = [str(limit) for limit in (MAX_SELECTED, MAX_ISSUED, MAX_COUNTED, MAX_HITS, MAX_COUNT, MAX_CARDS)]
+    for name in CONSOLES:
+        text = document(name).replace(",", "")
+        assert [limit for limit in (*limits, f"{MAX_BYTES // 2**20} MiB") if limit not in text] == [], name
+
+
+def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield every command below one, such as `card issue`."""
+    if not isinstance(command, click.Group):
+        yield " ".join(words)
+        return
+    context = click.Context(command)
+    for word in command.list_commands(context):
+        below = command.get_command(context, word)
+        assert below is not None
+        yield from commands(below, (*words, word))
+
+
+@for_each("pair", [READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, SHOPS, *OTHER_PAIRS])
+def test_both_languages_have_the_same_headings_and_code(pair: tuple[str, str]) -> None:
+    english, chinese = (re.findall(r"^(#+) ", prose(name), re.MULTILINE) for name in pair)
+    assert english == chinese
+    if pair in {READMES, CONSOLES, CLIENTS, SHOPS}:  # in others, blocks show what the programs print in each language
+        english, chinese = (FENCE.findall(document(name)) for name in pair)
+        assert english == chinese != []
+
+
+def test_both_manuals_have_the_same_commands() -> None:
+    def typed(name: str) -> list[str]:
+        lines = (line.partition("#")[0].split() for line in document(name).splitlines() if line.startswith("    "))
+        return [words[0] for words in lines if words]
+
+    english, chinese = (typed(name) for name in MANUALS)
+    assert len(english) == len(chinese) > 50
+    # What the programs print is in two languages on one line, Chinese first; all else is the same.
+    assert [word for word in chinese if word.isascii()] == [word for word in english if word in chinese]
+
+
+def test_every_script_for_the_vendor_is_in_the_manuals() -> None:
+    scripts = [path.name for path in ROOT.glob("scripts/*.sh") if path.name not in ("run.sh", "test.sh", "bench.sh")]
+    assert [(name, script) for name in MANUALS for script in scripts if script not in document(name)] == []
+
+
+@for_each("name", MANUALS)
+def test_the_scripts_print_the_messages_that_the_manuals_explain(name: str) -> None:
+    files = [path for folder in ("scripts", "nginx") for path in ROOT.glob(f"{folder}/**/*.*")]
+    sources = "".join(path.read_text("utf-8") for path in files if path.suffix != ".pyc")
+    head = r"^\| (?:line says|the log says|提示|日志内容) \|.*\n\|.*\n"
+    rows = "".join(re.findall(rf"{head}((?:\|.*\n)+)", document(name), re.MULTILINE)).splitlines()
+    explained = [message for row in rows for message in re.findall("`([^`]+)`", row.split("|")[1])]
+    assert len(explained) >= 15
+    parts = {part.strip(" '\"") for message in explained for part in message.split("…")}
+    others = {"", "No space left on device", "invalid network"}  # the system's, and nginx's
+    assert sorted(part for part in parts - others if part not in sources) == []
+
+
+def test_contributing_quotes_the_present_code() -> None:
+    diffs = re.findall(r"^```diff\n--- (\S+)\n(.*?)^```$", document("CONTRIBUTING.md"), re.MULTILINE | re.DOTALL)
+    assert len(diffs) >= 12
+    for path, diff in diffs:
+        before = "".join(f"{line[1:]}\n" for line in diff.splitlines() if not line.startswith("+"))
+        assert before.removesuffix("\n") in document(path), f"{path} no longer has:\n{before}"
+
+
+@for_each("name, language", [(CLIENTS[0], "en"), (CLIENTS[1], "zh")])
+def test_the_clients_guide_has_every_argument_attribute_error_and_message(name: str, language: str) -> None:
+    text = prose(name)
+    cells = "\n".join(re.findall(r"^\|([^|]+)\|", text, re.MULTILINE))
+    rows = [row for made in (kadun.Client, kadun.Heartbeat) for row in inspect.signature(made).parameters]
+    rows += [field.name for field in fields(kadun.Verdict)]
+    assert [row for row in rows if not re.search(rf"`{row}[`(]", cells)] == []
+    named = set(kadun.__all__) - {"KadunError", "Verdict", "Heartbeat"}
+    assert [word for word in named if f"`{word}`" not in text] == []
+    shown = [messages.text(key, language) for key in messages.TEXTS if key != "OK"]
+    shown = [message.replace("{name}", "NAME").replace("{time}", "TIME") for message in shown]
+    assert [message for message in shown if f"\n| {message} |" not in text] == []
+
+
+def test_every_part_of_a_release_says_the_same_version() -> None:
+    assert read_version() == kadun.__version__
+    for name in ("pyproject.toml", "client/pyproject.toml", "conformance/pyproject.toml"):
+        project = tomllib.loads(document(name))["project"]
+        assert (project.get("version"), project["dynamic"]) == (None, ["version"])
+    labels = re.findall(r'org\.opencontainers\.image\.version="([^"]+)"', document("Dockerfile"))
+    assert labels == [kadun.__version__]
+    dated = re.findall(r"^## \[([0-9.]+)\] - [0-9]{4}-[0-9]{2}-[0-9]{2}$", document("CHANGELOG.md"), re.MULTILINE)
+    assert dated[0] == kadun.__version__
