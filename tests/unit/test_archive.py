@@ -101,8 +101,8 @@ def test_the_size_that_scripts_calculate_with_is_a_number(size: object) -> None:
     assert check(tar_of(manifest_member(bytes="8192"), *PARTS))["bytes"] == "8192"
 
 
-@pytest.mark.parametrize("line_break", ["\u2028", "\u2029", "\x85", "\v", "\f", "\x1c"])
-@pytest.mark.parametrize("fact", ["format 9", "schema 9999_z", "number 1", "trial /x", "bytes x"])
+@for_each("line_break", ["\u2028", "\u2029", "\x85", "\v", "\f", "\x1c"])
+@for_each("fact", ["format 9", "schema 9999_z", "number 1", "trial /x", "bytes x"])
 def test_the_name_of_a_licensed_file_is_no_fact_of_the_manifest(folder: Path, line_break: str, fact: str) -> None:
     """The service's role of the database may write such a name; every backup would then be unreadable."""
     name = f"a file{line_break}{fact}"
@@ -120,7 +120,9 @@ def test_the_database_tells_no_fact_but_its_own(folder: Path, line: str) -> None
         packed(folder)
 
 
-@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+@pytest.mark.parametrize(
+    "kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, pytest.param(tarfile.XHDTYPE, marks=pytest.mark.nightly)]
+)
 def test_a_hostile_archive_takes_no_more_than_its_share_of_memory(tmp_path: Path, kind: bytes) -> None:
     info = tarfile.TarInfo(archive.MANIFEST)
     info.type, info.size = kind, 2 << 30

@@ -40,7 +40,7 @@ def test_shown_text_contains_no_control_or_format_character(text: str) -> None:
     assert not {unicodedata.category(c) for c in escaped(text)} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
-@pytest.mark.parametrize("character", HARMFUL, ids=ascii)
+@for_each("character", HARMFUL)
 def test_json_escapes_harmful_characters_and_means_the_same(character: str, capsys: pytest.CaptureFixture[str]) -> None:
     value = {"hardware": f"a{character}b", f"{character}": 1}
     output.print_json(value)

@@ -9,6 +9,7 @@ import pytest
 
 from app.domain.hosts import PRESENT_SECONDS, checked_name
 from tests.support.script_libraries import bash, checkout_in, function_of
+from tests.support.tables import for_each
 
 HARMLESS = ("compose version", "info", "compose ps", "compose up --detach database", "ps --all")
 ENGINE = """#!/bin/bash
@@ -107,7 +108,7 @@ def test_an_import_refuses_before_it_looks_at_what_the_database_holds(checkout: 
     assert (refused.returncode, refused.stdout, "alone" in refused.stderr) == (1, "", True)
 
 
-@pytest.mark.parametrize("name", ["a", "web-1.example_com", "x" * 57, "x" * 58, "", "-a", "a.", "a b", "a'b"])
+@for_each("name", ["a", "web-1.example_com", "x" * 57, "x" * 58, "", "-a", "a.", "a b", "a'b"])
 def test_the_scripts_and_the_service_have_one_rule_for_names(checkout: Path, name: str) -> None:
     try:
         is_name = bool(checked_name(name))

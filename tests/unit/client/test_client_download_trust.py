@@ -14,6 +14,7 @@ from kadun.transport import HttpTransport
 from tests.support.client.fake_server import reject, setting
 from tests.support.client.file_server import CONTENT, NAME, SIZE, FileServer, left_in, refuse, sha256
 from tests.support.client.local_http import Handler, LocalServer, serving
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from tests.support.client.local_http import Respond
@@ -78,7 +79,7 @@ def test_a_rejected_card_gets_no_file(downloader: Client, files: FileServer, tar
     assert (files.gets, left_in(target.parent)) == ([], [])
 
 
-@pytest.mark.parametrize(
+@for_each(
     "url",
     [
         "{other}/v1/files/x",

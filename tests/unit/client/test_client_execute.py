@@ -26,6 +26,7 @@ from tests.support.client.fake_server import OPEN, FakeServer, SigningKey, probl
 from tests.support.client.local_http import Handler, forged, serving
 from tests.support.client.ports import closed_port
 from tests.support.client.raw_responses import LONG, send
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from kadun.responses import Response
@@ -85,7 +86,7 @@ for _ in range(100_000):
     DEEP = [DEEP]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "arguments",
     [
         None,
@@ -104,7 +105,6 @@ for _ in range(100_000):
         CIRCLE,
         {"a": DEEP},
     ],
-    ids=lambda value: type(value).__name__,
 )
 def test_arguments_that_are_no_json_object_are_refused_before_anything_is_sent(
     arguments: Any, client: Client, server: FakeServer

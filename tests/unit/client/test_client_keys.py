@@ -17,6 +17,7 @@ from kadun.responses import Response
 from kadun_conformance.crypto import ABSENT, changed
 
 from tests.support.client.fake_server import REPORT, FakeServer, SigningKey, pinned
+from tests.support.tables import for_each
 
 MakeClient = Callable[..., Client]
 
@@ -197,7 +198,7 @@ NOT_EXPORTED = 'public_keys must be {"iss": …, "keys": […]}, as `cardctl key
 NOT_ED25519 = "public_keys: a key is not an Ed25519 key"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("spoil", "problem"),
     [
         (lambda _key: "no JSON", NO_OBJECT),

@@ -25,6 +25,7 @@ from tests.support.client.fake_server import CARD, NOW, FakeServer, problem, rej
 from tests.support.client.local_http import serving
 from tests.support.client.offline import at, refused, unplug
 from tests.support.client.ports import closed_port
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,8 +84,8 @@ def test_an_unbinding_sends_the_card_alone(client: Client, server: FakeServer) -
     assert status.next_unbind_at == datetime(2026, 12, 1, 0, 0, 0, 250_000, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize(
+@for_each("action", ACTIONS)
+@for_each(
     "answer",
     [
         Response(200, b""),
@@ -126,8 +127,8 @@ def test_an_answer_of_another_form_is_untrusted(
         ACTIONS[action](client)
 
 
-@pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize(
+@for_each("action", ACTIONS)
+@for_each(
     ("status", "code", "key"),
     [
         (404, "NOT_FOUND", "self_service_off"),
@@ -135,7 +136,7 @@ def test_an_answer_of_another_form_is_untrusted(
         (403, "CLIENT_BLOCKED", "CLIENT_BLOCKED"),
     ],
 )
-@pytest.mark.parametrize("language", ["zh", "en"])
+@for_each("language", ["zh", "en"])
 def test_a_refusal_speaks_the_customers_language(
     language: str, status: int, code: str, key: str, action: str, make_client: MakeClient, server: FakeServer
 ) -> None:
@@ -147,8 +148,8 @@ def test_a_refusal_speaks_the_customers_language(
     assert server.language == language
 
 
-@pytest.mark.parametrize("reason", REASONS)
-@pytest.mark.parametrize("language", ["zh", "en"])
+@for_each("reason", REASONS)
+@for_each("language", ["zh", "en"])
 def test_each_reason_against_a_renewal_has_its_message(
     language: str, reason: str, make_client: MakeClient, server: FakeServer
 ) -> None:
@@ -164,7 +165,7 @@ def test_an_unknown_second_card_is_not_taken_for_the_customers_own(client: Clien
     assert (error.code, error.message) == ("CARD_NOT_FOUND", messages.text("renew_second_card_not_found", "zh"))
 
 
-@pytest.mark.parametrize("reason", ["on_holiday", "", None, 7, ["same_card"], "x" * 1000, "card_\u202e"])
+@for_each("reason", ["on_holiday", "", None, 7, ["same_card"], "x" * 1000, "card_\u202e"])
 def test_a_reason_that_is_new_or_odd_has_the_general_message(reason: Any, client: Client, server: FakeServer) -> None:
     server.script = [refusal(403, "RENEW_NOT_ALLOWED", reason=reason)]
     error = refused_action(client, "renew")

@@ -20,6 +20,7 @@ from tests.support.client.fake_server import (
     verdict_response,
 )
 from tests.support.client.offline import CORE, MakeClient, at, plug_in, refused, unplug
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,9 +52,7 @@ def test_without_a_version_none_is_sent(client: Client, server: FakeServer) -> N
     assert "version" not in server.requests[0]
 
 
-@pytest.mark.parametrize(
-    "version", ["", " 1", "1.", ".1", "1..2", "v1", "1.4b", "1,4", "1.4\n", "\u0661.4", "1" * 33, 1.4, 2, ("1",)]
-)
+@for_each("version", ["", " 1", "1.", ".1", "1..2", "v1", "1.4b", "1,4", "1.4\n", "\u0661.4", "1" * 33, 1.4, 2, ("1",)])
 def test_another_version_is_refused_before_anything_is_sent(version: Any, make_client: MakeClient) -> None:
     with pytest.raises(ValueError, match=r'dotted numbers such as "1\.4", at most 32 characters; not '):
         make_client(version=version)
@@ -74,9 +73,9 @@ def test_a_verdict_without_them_has_none(client: Client) -> None:
     assert [verdict.notice, verdict.latest_version, verdict.update_url] == [None] * 3
 
 
-@pytest.mark.parametrize("tweak", [setting(), REQUIRED], ids=["accepted", "rejected"])
-@pytest.mark.parametrize("value", [None, "", 1, 1.4, True, [URL], {"zh": "x"}])
-@pytest.mark.parametrize("claim", CLAIMS)
+@for_each("tweak", [setting(), REQUIRED])
+@for_each("value", [None, "", 1, 1.4, True, [URL], {"zh": "x"}])
+@for_each("claim", CLAIMS)
 def test_a_claim_of_another_type_is_untrusted(
     claim: str, value: Any, tweak: Any, client: Client, server: FakeServer
 ) -> None:

@@ -55,8 +55,8 @@ def test_a_function_that_failed_may_have_activated_the_card(client: Client, serv
         client.report("导出报表")
 
 
-@pytest.mark.parametrize("code", CODES)
-@pytest.mark.parametrize("language", ["zh", "en"])
+@for_each("code", CODES)
+@for_each("language", ["zh", "en"])
 def test_a_signed_rejection_has_a_message_with_its_reference(
     code: str, language: str, make_client: MakeClient, server: FakeServer
 ) -> None:
@@ -135,7 +135,7 @@ def test_each_refusal_of_the_server_is_recognised(answer: Response, client: Clie
         client.open()
 
 
-@pytest.mark.parametrize(
+@for_each(
     "answer",
     [
         Response(400, b'{"code": "INVALID_REQUEST"}'),

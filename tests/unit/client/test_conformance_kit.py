@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kadun_conformance.__main__ import main
 from kadun_conformance.cases import FORGED, GENUINE
 from kadun_conformance.client_under_test import python_sdk, with_limit
 from kadun_conformance.forger import Vendor
@@ -35,6 +36,7 @@ QUICK = [case for case in FORGED if not case.group.endswith("bounds")]
 STALLING = [case for case in FORGED if case not in QUICK and case.expected == "unreachable"]
 ERRORS = {"untrusted": "UntrustedAnswer: ", "unreachable": "ServerUnreachable: ", "rejected": "CardRejected: "}
 LONG_SECONDS = 120.0
+Kit = "Callable[..., subprocess.CompletedProcess[str]]"
 KIT = [sys.executable, "-m", "kadun_conformance"]
 SOURCES = os.pathsep.join(str(ROOT / name / "src") for name in ("conformance", "client"))
 ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCES, "PYTHONUTF8": "1"}
@@ -44,6 +46,23 @@ def kit(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*KIT, *arguments], env=ENVIRONMENT, capture_output=True, encoding="utf-8", timeout=120, check=False
     )
+
+
+@pytest.fixture
+def kit_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Kit:
+    """The kit's command line in this process."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "*")  # the kit sets them itself; put back at the end
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        try:
+            status = main(arguments)
+        except SystemExit as usage:
+            status = int(usage.code or 0)
+        told = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, status, told.out, told.err)
+
+    return run
 
 
 def tried(
@@ -223,8 +242,8 @@ def command(code: str, *options: str) -> list[str]:
         ),
     ],
 )
-def test_the_exit_status_of_a_command_decides(code: str, outcomes: list[str], note: str) -> None:
-    done = kit(*command(code))
+def test_the_exit_status_of_a_command_decides(code: str, outcomes: list[str], note: str, kit_here: Kit) -> None:
+    done = kit_here(*command(code))
     found = json.loads(done.stdout)
     rows = found["results"][:2]
     assert done.returncode == 1
@@ -292,8 +311,8 @@ def test_a_client_that_exits_with_0_and_prints_nothing_fails(tmp_path: Path) -> 
 
 
 @for_each("arguments", [["--only", "nonsense"], ["--serve", "nonsense"], ["--jobs", "0"], ["--", "/no/such/program"]])
-def test_invalid_options_exit_with_2(arguments: list[str]) -> None:
-    done = kit(*arguments)
+def test_invalid_options_exit_with_2(arguments: list[str], kit_here: Kit) -> None:
+    done = kit_here(*arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
@@ -327,9 +346,9 @@ def test_a_malformed_request_is_refused_as_by_the_genuine_server(body: bytes, co
     assert (server.requests, server.problems) == ([], [problem["detail"]])
 
 
-def test_every_case_has_a_description_in_both_languages() -> None:
+def test_every_case_has_a_description_in_both_languages(kit_here: Kit) -> None:
     cases = (*GENUINE, *FORGED)
-    assert kit("--list").stdout.splitlines() == [f"{case.name:<28} {case.about}" for case in cases]
+    assert kit_here("--list").stdout.splitlines() == [f"{case.name:<28} {case.about}" for case in cases]
     assert len({case.name for case in cases}) == len(cases)
     assert all(any("\u4e00" <= letter <= "\u9fff" for letter in case.zh) and case.en for case in cases)
 

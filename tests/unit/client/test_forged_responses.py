@@ -22,6 +22,7 @@ from kadun_conformance.cases import FORGED
 from kadun_conformance.forger import Forger, Vendor
 
 from tests.support.client.fake_server import NOW, OPEN, REPORT, FakeServer, claims_for, reject, setting
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from kadun_conformance.case import Case
@@ -81,7 +82,7 @@ def read(name: str) -> Any:
 
 
 def named(vectors: list[Vector]) -> Any:
-    return pytest.mark.parametrize("vector", vectors, ids=lambda vector: vector["name"])
+    return for_each("vector", vectors)
 
 
 GOOD, BAD, ENDORSED = (read(name) for name in ("answers-good", "answers-bad", "endorsements-bad"))
@@ -151,7 +152,7 @@ class CaseTransport:
 IN_PROCESS = [case for case in FORGED if "live" in case.options and not case.group.endswith("bounds")]
 
 
-@pytest.mark.parametrize("case", IN_PROCESS, ids=lambda case: case.name)
+@for_each("case", IN_PROCESS)
 def test_a_live_case_ends_in_the_expected_error(case: Case, make_client: Any) -> None:
     transport = CaseTransport(case)
     client = make_client(transport=transport, public_keys=transport.vendor.pinned)
@@ -227,7 +228,7 @@ STRICTER: dict[str, Tweak] = {
 }
 
 
-@pytest.mark.parametrize("change", STRICTER)
+@for_each("change", STRICTER)
 def test_a_malformed_claim_is_refused(change: str, client: Client, server: FakeServer) -> None:
     server.tweak = STRICTER[change]
     with pytest.raises(UntrustedAnswer) as caught:
@@ -244,14 +245,14 @@ def test_a_report_grants_no_key_and_no_offline_starts(name: str, client: Client,
     assert caught.value.detail in grants
 
 
-@pytest.mark.parametrize("payload", [b"null", b"{", b'{"iss":"kadun","iss":"kadun"}', b'{"a":NaN}', b"[" * 100_000])
+@for_each("payload", [b"null", b"{", b'{"iss":"kadun","iss":"kadun"}', b'{"a":NaN}', b"[" * 100_000])
 def test_a_signed_payload_that_is_not_an_object_is_refused(payload: bytes, client: Client, server: FakeServer) -> None:
     server.script = [lambda _request: Response(200, json.dumps({"token": server.key.token(payload)}).encode())]
     with pytest.raises(UntrustedAnswer, match="payload is not a JSON object"):
         client.open()
 
 
-@pytest.mark.parametrize("token", ["a.b", "e30.e30.e30", "e30.e30.e30.e30.e30", "密.密.密", "\ud800.e30.e30"])
+@for_each("token", ["a.b", "e30.e30.e30", "e30.e30.e30.e30.e30", "密.密.密", "\ud800.e30.e30"])
 def test_a_token_of_another_form_is_refused(token: str, client: Client, server: FakeServer) -> None:
     server.script = [Response(200, json.dumps({"token": token}).encode())]
     with pytest.raises(UntrustedAnswer):
