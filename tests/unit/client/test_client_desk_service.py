@@ -133,24 +133,6 @@ def test_after_a_lost_answer_to_an_unbinding_the_program_ends_without_a_further_
     assert program.remembered.exists()
 
 
-def test_a_refused_unbinding_lets_the_customer_go_on(program: DeskProgram, server: FakeServer) -> None:
-    after_openings(1, refusal("UNBIND_NOT_ALLOWED"))(server)
-    done = program.run(CARD, "解绑", "是", "广东 1")
-    assert done.returncode == 0
-    assert done.stderr == "无法使用：现在不能自助解绑，请联系卖家\n"
-    assert "广东 1 kg：8 元" in done.stdout
-    assert program.remembered.exists()
-
-
-def test_where_the_vendor_does_not_offer_it_there_is_no_self_service(program: DeskProgram, server: FakeServer) -> None:
-    with (program.source / "shop.py").open("a", encoding="utf-8") as shop:
-        shop.write("SELF_SERVICE = False\n")
-    done = program.run(CARD, "续费", "解绑")
-    assert "续费" not in done.stdout
-    assert done.stderr == "无法识别：续费\n无法识别：解绑\n"
-    assert len(server.requests) == 1
-
-
 def test_both_languages_have_the_same_texts_with_the_same_values() -> None:
     found: dict[str, Any] = {}
     exec((DESK / "texts.py").read_text("utf-8"), found)  # noqa: S102 - our own file
