@@ -105,3 +105,10 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.py")
     (tmp_path / "nowhere.py").symlink_to(tmp_path / "missing")
     assert len(digest(tmp_path)) == 64
+
+
+def test_names_and_content_do_not_run_into_each_other(tmp_path: Path) -> None:
+    for folder, name in (("a", "x"), ("b", "x0")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).touch()
+    assert digest(tmp_path / "a") != digest(tmp_path / "b")
