@@ -27,9 +27,12 @@ from app.version import read_version
 from tests.support.documents import DOCUMENTS, FENCE, ROOT, document, prose
 from tests.support.tables import for_each
 
-READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, SHOPS = (
+READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, AUTHORS, SHOPS = (
     (f"{name}.md", f"{name}.zh-CN.md")
-    for name in ("README", "docs/operations", "docs/console", "docs/reference", "docs/client", "docs/shop-api")
+    for name in (
+        *("README", "docs/operations", "docs/console", "docs/reference", "docs/client", "docs/client-authors"),
+        "docs/shop-api",
+    )
 )
 OTHER_PAIRS = [(f"docs/{name}.md", f"docs/{name}.zh-CN.md") for name in ("self-service", "several-machines")]
 READ_IN = "".join(document(name) for name in ("app/settings.py", "app/functions/settings.py"))
@@ -107,11 +110,17 @@ def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[st
         yield from commands(below, (*words, word))
 
 
-@for_each("pair", [READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, SHOPS, *OTHER_PAIRS])
+@for_each("pair", [READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, AUTHORS, SHOPS, *OTHER_PAIRS])
 def test_both_languages_have_the_same_headings_and_code(pair: tuple[str, str]) -> None:
     english, chinese = (re.findall(r"^(#+) ", prose(name), re.MULTILINE) for name in pair)
     assert english == chinese
-    if pair in {READMES, CONSOLES, CLIENTS, SHOPS}:  # in others, blocks show what the programs print in each language
+    if pair in {
+        READMES,
+        CONSOLES,
+        CLIENTS,
+        AUTHORS,
+        SHOPS,
+    }:  # in others, blocks show what the programs print in each language
         english, chinese = (FENCE.findall(document(name)) for name in pair)
         assert english == chinese != []
 

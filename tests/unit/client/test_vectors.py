@@ -28,10 +28,6 @@ def read(name: str) -> Any:
     return json.loads((generate.FOLDER / name).read_text("utf-8"))
 
 
-def named(vectors: list[Vector]) -> Any:
-    return pytest.mark.parametrize("vector", vectors, ids=lambda vector: vector["name"])
-
-
 def test_the_files_are_what_the_table_of_cases_makes() -> None:
     for name, text in generate.documents().items():
         assert (generate.FOLDER / name).read_text("utf-8") == text, f"run python -m tests.vectors.generate: {name}"
@@ -43,7 +39,7 @@ def test_every_case_that_is_not_live_is_a_vector() -> None:
     assert names == {case.name for case in (*GENUINE, *FORGED) if "live" not in case.options}
 
 
-@named(read("keys.json"))
+@for_each("vector", read("keys.json"))
 def test_a_kid_is_the_thumbprint_of_the_key(vector: Vector) -> None:
     digest = hashlib.sha256(vector["thumbprint_of"].encode()).digest()
     assert base64.urlsafe_b64encode(digest).decode().rstrip("=") == vector["thumbprint"] == vector["jwk"]["kid"]
@@ -56,7 +52,7 @@ def test_the_hardware_string_is_digested_unchanged(vector: Vector) -> None:
     assert VerificationRequest("card", vector["hardware"], OPEN).hardware_sha256 == vector["hardware_sha256"]
 
 
-@named(read("sealed-keys.json"))
+@for_each("vector", read("sealed-keys.json"))
 def test_a_sealed_key_opens(vector: Vector) -> None:
     secret = Secret(json.dumps({"x": vector["client_public_key"], "d": vector["client_private_key"]}))
     key_pair = KeyPair.from_secret(secret)
@@ -65,7 +61,7 @@ def test_a_sealed_key_opens(vector: Vector) -> None:
     assert key_pair.open(vector["jwe"]).reveal() == vector["plaintext"]
 
 
-@named(read("age-files.json"))
+@for_each("vector", read("age-files.json"))
 def test_an_age_file_opens_or_is_refused(vector: Vector) -> None:
     sealed, key = base64.b64decode(vector["file_base64"]), Secret(vector["data_key"])
     if vector["expected"] == "refused":
@@ -82,14 +78,6 @@ def test_the_pages_name_every_file(page: str) -> None:
     text = (ROOT / "docs" / page).read_text("utf-8")
     files = {path.name for path in generate.FOLDER.glob("*.json")}
     assert set(re.findall(r"`([\w-]+\.json)`", text)) >= files
-
-
-def test_both_pages_have_the_same_headings_and_code() -> None:
-    english, chinese = ((ROOT / "docs" / page).read_text("utf-8") for page in PAGES)
-    fence = re.compile(r"^```[^\n]*\n.*?^```$", re.MULTILINE | re.DOTALL)
-    levels = [re.findall(r"^(#+) ", fence.sub("", text), re.MULTILINE) for text in (english, chinese)]
-    assert levels[0] == levels[1]
-    assert fence.findall(english) == fence.findall(chinese) != []
 
 
 def test_the_page_shows_the_bytes_of_the_vectors() -> None:
