@@ -405,3 +405,8 @@ def test_a_vendors_text_is_printable_and_of_a_bounded_length() -> None:
             check_text("note", value)
         expected = Text("note 必须是 1 到 200 个可打印字符", "note must be 1 to 200 printable characters")
         assert caught.value.text == expected, value
+
+
+def test_a_validity_is_said_in_both_languages_and_a_permanent_one_by_its_word() -> None:
+    said = {"permanent": ("永久", "permanent"), "1d": ("1 天", "1 day"), "36h": ("36 小时", "36 hours")}
+    assert {text: cards.validity_text(cards.parse_validity(text)) for text in said} == said

@@ -35,6 +35,7 @@ def test_every_code_kind_state_role_scope_and_term_has_a_name_in_both_languages(
 
 def test_details_of_the_journal_are_in_words() -> None:
     assert words.detail("by", "36500d") == ("36500 天", "36500 days")
+    assert words.detail("validity", "permanent") == ("永久", "permanent")
     assert words.detail("validity", "30d") == ("月卡", "30 days")
     assert words.detail("by", "30d") == ("30 天", "30 days")
     assert words.detail("scopes", ["cards:issue", "cards:read"]) == ("发卡, 查询卡密", "issue cards, look cards up")
