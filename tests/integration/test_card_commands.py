@@ -207,3 +207,33 @@ def test_a_spent_card_is_refused_and_cannot_be_brought_back(
     listed = json.loads(offline.cardctl("card", "list", "--status", "spent", "--format", "json").stdout)
     assert [(row["id"], row["status"]) for row in listed] == [(spent.id, "spent")]
     assert json.loads(offline.cardctl("card", "list", "--status", "frozen", "--format", "json").stdout) == []
+
+
+def test_a_failure_of_any_command_is_on_stderr_and_nothing_is_printed(keyed: Service) -> None:
+    nobody = "0" * 32
+    for command, status in {
+        ("card", "issue", "--validity", "0d"): 2,
+        ("card", "issue", "--validity", "30d", "--count", "0"): 2,
+        ("card", "issue", "--validity", "30d", "--batch", "a\nb"): 1,
+        ("card", "show", nobody): 1,
+        ("card", "freeze"): 2,
+        ("card", "freeze", nobody): 1,
+        ("card", "extend", nobody, "--by", "permanent"): 2,
+        ("card", "list", "--search", "\udcff"): 1,
+        ("events", "--kind", "sometimes"): 2,
+        ("events", "--reference", "\udcff"): 1,
+        ("events", "--since", "yesterday"): 2,
+        ("report", "abuse", "--since", "23h"): 2,
+        ("key", "create"): 1,
+        ("seal", "/nowhere/at-all", "-o", "/nowhere/else"): 1,
+        ("frobnicate",): 2,
+        ("healthcheck",): 1,
+    }.items():
+        done = keyed.cardctl(*command, check=False)
+        assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (status, "", False), command
+        assert status == 2 or len(done.stderr.strip().splitlines()) == 1
+        assert done.stderr.strip()
+    assert Card.select().count() == 0
+    keyed.environment["DATABASE_URL"] = "postgresql://kadun:x@127.0.0.1:1/kadun"
+    assert "数据库不可用" in keyed.refusal("card", "list")
+    assert "数据库不可用" in keyed.refusal("events", "--follow")

@@ -9,7 +9,7 @@ import pytest
 from peewee import fn
 
 from app.storage.database import Database
-from app.storage.models import Event, LoginFailure, Operator
+from app.storage.models import Event, Figures, LoginFailure, Operator
 from tests.support.console import Browser, Fields, Files, Seen
 from tests.support.console_scene import STATIC, Scene, address_of, csrf_of, paths, state
 from tests.support.service import Service
@@ -109,6 +109,25 @@ MATRIX: dict[tuple[str, str], tuple[int | str, int | str, int | str]] = {
 }
 
 
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+def has_the_security_headers(seen: Seen) -> bool:
+    said = seen.headers
+    kept = "public, max-age=31536000, immutable" if "/static/" in seen.path and seen.status == 200 else "no-store"
+    return (
+        said["content-security-policy"] == CONTENT_SECURITY_POLICY
+        and (said["x-content-type-options"], said["x-frame-options"]) == ("nosniff", "DENY")
+        and said["referrer-policy"] == "same-origin"
+        and said["cross-origin-opener-policy"] == said["cross-origin-resource-policy"] == "same-origin"
+        and said["cache-control"] == kept
+        and not [name for name in said if name.startswith("access-control")]
+    )
+
+
 def ask(browser: Browser, scene: Scene, method: str, path: str, **headers: str) -> Seen:
     """Send what means something to the route; a POST with the session's own token."""
     address = address_of(path)
@@ -135,7 +154,7 @@ def test_outsiders_sellers_and_owners_get_what_the_matrix_says(scene: Scene, ser
         seen = ask(browser, scene, method, path)
         said = LOGIN if seen.headers.get("location", "").startswith("/admin/login") else seen.status
         wanted = expected[["outsider", "sam", "olga"].index(who)]
-        if said != wanted:
+        if said != wanted or not has_the_security_headers(seen):
             wrong.append((method, path, said, wanted))
     assert not wrong
 
@@ -146,6 +165,7 @@ def test_no_other_method_is_answered_whoever_asks(scene: Scene, service: Service
             for method in {*OTHER_METHODS, "GET", "POST"} - access.keys():
                 seen = browser.send(method, address_of(path), headers={"Content-Length": "0"})
                 assert seen.status == 405, (method, path)
+                assert has_the_security_headers(seen)
                 assert sorted(seen.headers["allow"].split(", ")) == sorted(access), (method, path)
 
 
@@ -212,3 +232,26 @@ def full_form(scene: Scene, path: str) -> tuple[Fields, Files]:
         form |= {"step": "import", "seen": hashlib.sha256(content).hexdigest()}
         files = {"file": ("old.csv", content)}
     return form, files
+
+
+def test_what_is_refused_or_fails_has_the_security_headers_too(scene: Scene, service: Service) -> None:
+    owner, outsider = Browser(service).walk_in("olga"), Browser(service)
+    wrong = {"name": "nobody", "password": "wrong"}
+    answers = [
+        (204, outsider.get("/admin/", {"HX-Request": "true"})),
+        (400, owner.get("/admin/cards?status=odd")),
+        (403, owner.post("/admin/logout", csrf="")),
+        (404, owner.get("/admin/static/odd.css")),
+        (413, owner.post("/admin/cards/apply", {"id": "x" * 300_000})),
+        (415, owner.send("POST", "/admin/logout", b"x", {"Content-Type": "text/odd"})),
+        (403, outsider.post("/admin/login", wrong, csrf="")),
+    ]
+    LoginFailure.update(failures=99).execute()
+    answers.append((429, outsider.post("/admin/login", wrong, csrf="")))
+    assert int(answers[-1][1].headers["retry-after"]) > 0
+    Figures.delete().execute()
+    # Figures that took long to count are shown as they are; these have nothing in them.
+    Figures.insert(counted_at=datetime.now(UTC), seconds=9, document={}).execute()
+    answers.append((500, Browser(service, foreseen=False).walk_in("olga").get("/admin/")))
+    for status, seen in answers:
+        assert (seen.status, has_the_security_headers(seen)) == (status, True), seen.path

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
@@ -72,22 +71,6 @@ def test_a_page_may_have_a_thousand_cards(owner: Browser) -> None:
     assert len(listed(owner.get("/admin/cards?size=7"))) == 50
 
 
-def test_filters_are_combined(owner: Browser) -> None:
-    wanted = make(1, batch="双十一", note="张三的")
-    make(2, batch="双十一", note="李四的")
-    make(3, batch="双十二", note="张三的")
-    frozen = make(4, batch="双十一", frozen_at=datetime.now(UTC))
-    assert listed(owner.get("/admin/cards?batch=%E5%8F%8C%E5%8D%81%E4%B8%80&note=%E5%BC%A0%E4%B8%89")) == [wanted]
-    assert listed(owner.get("/admin/cards?status=frozen")) == [frozen]
-    loose = make(5)
-    page = owner.get("/admin/cards?no_batch=1")
-    assert listed(page) == [loose]
-    assert "checked" in page.text
-    nothing = owner.get("/admin/cards?batch=%E5%8F%8C&status=expired")
-    assert listed(nothing) == []
-    assert "没有符合条件的记录" in nothing.words
-
-
 def test_days_of_expiry_are_days_in_the_vendors_zone(owner: Browser) -> None:
     midnight = datetime(2027, 5, 2, tzinfo=ZoneInfo("Asia/Shanghai"))
     before, after = active(1, timedelta(days=1)), active(2, timedelta(days=1))
@@ -95,13 +78,6 @@ def test_days_of_expiry_are_days_in_the_vendors_zone(owner: Browser) -> None:
     Card.update(expires_at=midnight).where(Card.id == after).execute()
     assert listed(owner.get("/admin/cards?expires_from=2027-05-01&expires_before=2027-05-02")) == [before]
     assert listed(owner.get("/admin/cards?expires_from=2027-05-02&expires_before=2027-05-03")) == [after]
-
-
-def test_the_search_box_finds_cards(owner: Browser, cards: list[str]) -> None:
-    grouped = "-".join(cards[0][place : place + 4] for place in range(0, 32, 4)).lower()
-    for text in (grouped, "machine-0", "203.0.113.0"):
-        page = owner.submit(owner.get("/admin/cards"), "/admin/cards", q=f" {text} ")
-        assert listed(page) == [cards[0]], text
 
 
 def test_an_invalid_filter_of_cards_is_refused(owner: Browser) -> None:
@@ -130,21 +106,6 @@ def rows_of(answer: Seen) -> list[dict[str, str]]:
 def export(browser: Browser, page: Seen, output: str) -> Seen:
     asked = browser.submit(page, EXPORT, button=("format", output))
     return browser.submit(asked, EXPORT, OWN)
-
-
-def test_the_filtered_list_is_exported_as_csv_json_and_text(owner: Browser) -> None:
-    wanted = [make(number, batch="甲", note=FORMULA) for number in range(70)]
-    make(99, batch="乙")
-    page = owner.get("/admin/cards?batch=%E7%94%B2")
-    answer = export(owner, page, "csv")
-    rows = rows_of(answer)
-    assert [row["id"] for row in rows] == wanted[::-1]
-    assert {row["batch"] for row in rows} == {"甲"}
-    assert {row["note"] for row in rows} == {f"'{FORMULA}"}
-    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-    assert "attachment" in answer.headers["content-disposition"]
-    assert [row["id"] for row in json.loads(export(owner, page, "json").content)] == wanted[::-1]
-    assert export(owner, page, "txt").text.split() == wanted[::-1]
 
 
 def test_an_export_asks_for_the_password_and_the_code(owner: Browser) -> None:
@@ -268,3 +229,16 @@ def test_customers_seen_in_the_last_quarter_of_an_hour_are_online(owner: Browser
     Card.update(frozen_at=now).where(Card.id == cards[0]).execute()
     assert owner.get("/admin/cards").words.count("● 在线") == 1
     assert "● 在线" not in owner.get(url("/admin/card", id=cards[0])).words
+
+
+def test_a_cards_page_has_its_history_in_pages_and_leads_to_the_card_that_it_renewed(olga: Browser) -> None:
+    card, spent = make(1), make(2)
+    Card.update(renewed_card_id=card).where(Card.id == spent).execute()
+    extended = {"at": datetime.now(UTC), "kind": "extended", "card_id": card, "details": {}}
+    Event.insert_many([extended | {"actor": f"number-{n:02d}"} for n in range(30)]).execute()
+    first = olga.get(f"/admin/card?id={card.lower()}")
+    assert ("number-29" in first.words, "number-09" in first.words, spent in first.words) == (True, False, True)
+    second = olga.get(next(link for link in first.links if "after=" in link and "lang=" not in link))
+    assert ("number-09" in second.words, "number-10" in second.words) == (True, False)
+    assert card in olga.get(f"/admin/card?id={spent}").words
+    assert Event.select().count() == 30, "opening a page writes nothing"

@@ -1,17 +1,21 @@
-"""The console's page of the vendor's terms."""
+"""The console's page of the vendor's terms, and what it asks for before a webhook is changed."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from app.clock import utc_now
+from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.codes import Counted, EventKind
 from app.domain.terms import BindingTerm, RenewTerm, Terms
 from app.services.terms import VendorTerms
+from app.services.webhooks import Webhooks
 from app.storage import terms
 from app.storage.database import Database
-from app.storage.models import DailyCount, Event
+from app.storage.models import DailyCount, Event, IssueCount, Webhook
+from app.tokens.webhooks import WebhookSecrets
 from tests.support.console import OWN, Browser, Seen
+from tests.support.second_factors import TOTP_KEY
 
 PATH = "/admin/settings"
 TYPED = {
@@ -160,3 +164,31 @@ def test_previews_count_what_stricter_terms_would_have_refused(olga: Browser) ->
     assert f"4: {refused.format(3, 1)}." in page.words
     assert fields(page)["contact"] == "QQ 1"
     assert terms.read()[0] == 0
+
+
+def test_a_webhook_is_paused_by_password_and_its_changes_count_among_those_of_the_day(
+    olga: Browser, database: Database
+) -> None:
+    """Otherwise a stolen session could silence what tells the vendor of it."""
+    one, name = "/admin/webhook", {"name": "shop"}
+    Webhooks(database, "tester", utc_now, WebhookSecrets(TOTP_KEY)).add(
+        "shop", "https://shop.invalid/", ["card.activated"]
+    )
+    for given in ({}, {"own_password": "wrong"}):
+        answer = olga.post(f"{one}/pause", {**name, **given})
+        assert (answer.status, "your own password is wrong" in answer.words) == (400, True)
+    assert Webhook.get().paused_at is None
+    assert olga.post(f"{one}/pause", {**name, **OWN}).status == 303
+    assert Webhook.get().paused_at is not None
+    assert olga.post(f"{one}/resume", name).status == 303, "it takes nothing to have them again"
+    other = {"name": "other", "url": "https://other.invalid/", "topic": "card.activated", **OWN}
+    assert olga.post("/admin/webhooks", other).status == 200
+    for number, (action, more) in enumerate({"test": {}, "secret": OWN, "remove": OWN}.items()):
+        assert olga.post(f"{one}/{action}", {"name": "other", **more}).status in {200, 303}
+        assert IssueCount.get().changed == 4 + number
+    IssueCount.update(changed=MAX_CHANGES_PER_DAY).execute()
+    before = Event.select().count()
+    for action, more in (("test", {}), ("pause", OWN)):
+        answer = olga.post(f"{one}/{action}", {**name, **more})
+        assert (answer.status, "at most 10000 cards a day may be changed" in answer.words) == (400, True)
+    assert (Event.select().count(), Webhook.get().paused_at) == (before, None)

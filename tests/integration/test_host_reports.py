@@ -1,7 +1,8 @@
-"""Hosts report themselves in the database; `cardctl hosts`, `doctor` and `function list` tell where they differ."""
+"""Hosts report themselves in the database; `cardctl hosts`, `doctor`, `function list` and scripts read the reports."""
 
 import json
 import re
+import subprocess
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from app.version import read_version
 from tests.integration.conftest import with_keys
 from tests.support.functions_service import FunctionsService
 from tests.support.reported_hosts import REPORT
+from tests.support.script_libraries import PRELUDE, SOURCES, checkout_in
 from tests.support.service import Service, wait_for
 
 
@@ -160,3 +162,33 @@ def test_the_jobs_of_the_scripts_are_read_by_name(database: Database) -> None:
     done_at = utc_now()
     database.execute_sql("INSERT INTO host_job VALUES ('backup', 'web-1', %s)", (done_at,))
     assert host_reports.jobs() == {"backup": HostJob("web-1", done_at)}
+
+
+def others(folder: Path, url: str, binaries: Path, call: str = "other_hosts") -> list[str]:
+    """What scripts/lib/hosts.sh finds: scripts that exchange the database refuse to while there are any."""
+    (psql,) = binaries.rglob("bin/psql")
+    checkout = checkout_in(folder)
+    (checkout / ".env").write_text("KADUN_HOST=web-1\n")
+    code = f"""
+    owner_sql() {{ {str(psql)!r} -XAtq -v ON_ERROR_STOP=1 {url!r} -c "$2"; }}
+    LIVE=$(owner_sql x 'SELECT current_database()')
+    {call}"""
+    command = ("bash", "-c", PRELUDE.format(sources=SOURCES) + code, "script.sh", checkout)
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+
+
+def test_scripts_find_machines_that_have_sessions_or_an_older_program(
+    tmp_path: Path, database: Database, database_url: str, postgres_binaries: Path
+) -> None:
+    names = ("kadun", "kadun@unnamed", "kadun@web-1", "kadun@web-2", "kadun@web-2", "kadun@web-3", "psql", "kadun@x y")
+    with ExitStack() as held:
+        for name in names:
+            held.enter_context(closing(psycopg2.connect(database_url, application_name=name)))
+        assert others(tmp_path / "1", database_url, postgres_binaries) == ["web-2", "web-3"], "none has reported itself"
+        for name, schema_version in (("web-1", "0019_old"), ("web-2", "0020_old"), ("web-3", "0019_old")):
+            facts = REPORT | {"schema": schema_version}
+            database.with_connection(lambda name=name, facts=facts: host_reports.write(name, facts))
+        age("web-3", "61 seconds")
+        assert others(tmp_path / "2", database_url, postgres_binaries) == ["web-2"]
+    older = others(tmp_path / "3", database_url, postgres_binaries, "older_hosts 0021_hosts")
+    assert older == ["web-2 0020_old"], "not this machine, whose program is replaced, and none that is away"

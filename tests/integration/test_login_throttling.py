@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import count
 
 import pytest
 from argon2 import PasswordHasher
@@ -21,10 +22,11 @@ from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import MAX_REFUSALS_PER_MINUTE, Entry
 from app.storage.models import Event, LoginFailure, OperatorDevice
+from tests.support.console import Browser, add_operator
 from tests.support.log_ins import CAFE, HOME, LogIns
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
 from tests.support.second_factors import FACTORS
-from tests.support.service import wait_for
+from tests.support.service import Service, wait_for
 
 
 class Dawdler:
@@ -293,3 +295,29 @@ def test_failures_count_while_another_attempt_waits(log_ins: LogIns, database: D
         somebody.leave()
         with pytest.raises(LoginThrottledError):
             waits.result(60)
+
+
+def test_an_owner_gets_in_through_a_flood_of_wrong_log_ins_from_many_addresses(one_worker: Service) -> None:
+    add_operator("olga")
+    known = str(Browser(one_worker, address="198.51.100.1").log_in("olga").cookie("kadun_device"))
+    numbers, answers, is_over = count(), [], threading.Event()
+
+    def attack() -> None:
+        while not is_over.is_set():
+            browser = Browser(one_worker, address=f"2001:db8:{next(numbers):x}::1")
+            answers.append(browser.post("/admin/login", {"name": "olga", "password": "wrong"}, csrf="").status)
+
+    with ThreadPoolExecutor(5) as pool:
+        attacks = [pool.submit(attack) for _ in range(5)]
+        try:
+            wait_for(lambda: len(answers) > len(attacks))
+            for number in range(3):
+                for cookie in (None, known):
+                    browser = Browser(one_worker, address=f"198.51.100.{number}")
+                    if cookie is not None:
+                        browser.set_cookie("kadun_device", cookie, "/admin/login")
+                    browser.log_in("olga")
+        finally:
+            is_over.set()
+        assert [attack.result(60) for attack in attacks] == [None] * len(attacks)
+    assert set(answers) == {403}

@@ -1,12 +1,10 @@
-"""What an operator sees of a running service: metrics and the log of requests."""
+"""What an operator sees of a running service: metrics, the log of requests, its health, the journal."""
 
 import json
 import re
 import urllib.request
 
-import pytest
-
-from tests.support.service import Service, question, wait_for
+from tests.support.service import Response, Service, question, wait_for
 
 
 def test_metrics_add_up_across_the_processes(own_service: Service) -> None:
@@ -19,30 +17,31 @@ def test_metrics_add_up_across_the_processes(own_service: Service) -> None:
     assert float(counted[1]) == 40
 
 
-def test_a_request_is_one_line_of_json_with_its_id(service: Service) -> None:
-    answer = service.verify(question("0" * 32))
-
-    def logged() -> list[dict[str, object]]:
+def test_a_request_is_one_line_of_json_whatever_its_path(service: Service) -> None:
+    def logged(answer: Response) -> dict[str, object]:
+        request_id = answer.headers["x-request-id"]
         # Not `splitlines`: a path in a line may hold what Unicode calls a line's end. The last may be on its way.
-        lines = [json.loads(line) for line in service.log.read_text().split("\n")[:-1]]
-        return [line for line in lines if line.get("request_id") == answer.headers["x-request-id"]]
+        found = wait_for(lambda: [each for each in service.log.read_text().split("\n")[:-1] if request_id in each])
+        assert found[0].isprintable()
+        return dict(json.loads(found[0]))
 
-    (line,) = wait_for(logged)
+    line = logged(service.verify(question("0" * 32)))
     assert (line["message"], line["status"], line["code"]) == ("request", 404, "CARD_NOT_FOUND")
+    assert logged(service.get("/%C2%9B31m%E2%80%AE"))["path"] == r"/\x9b31m\u202e"
+    assert logged(service.get("/long-" + "x" * 3000))["path"] == "/long-" + "x" * 194
+    assert logged(service.get("/" + "%07" * 300))["path"] == "/" + r"\x07" * 49 + r"\x0"
 
 
-def test_control_characters_of_a_path_are_escaped_in_the_log(service: Service) -> None:
-    service.get("/%C2%9B31m%E2%80%AE")
-    line = wait_for(lambda: [line for line in service.log.read_text().split("\n")[:-1] if "31m" in line])[0]
-    assert line.isprintable()
-    assert json.loads(line)["path"] == r"/\x9b31m\u202e"
+def test_the_health_check_asks_the_running_service_and_the_journal_is_filtered(service: Service) -> None:
+    assert service.cardctl("healthcheck").returncode == 0
+    (card_id,) = service.issue()
+    service.verify(question(card_id))
+    service.verify(question("0" * 32))
 
+    def kinds(*arguments: str) -> list[str]:
+        return [event["kind"] for event in service.cardctl_json("events", *arguments)]
 
-@pytest.mark.parametrize(
-    ("sent", "logged"),
-    [("long-" + "x" * 3000, "/long-" + "x" * 194), ("%07" * 300, "/" + r"\x07" * 49 + r"\x0")],
-)
-def test_a_long_path_is_logged_up_to_200_characters(service: Service, sent: str, logged: str) -> None:
-    request_id = service.get("/" + sent).headers["x-request-id"]
-    line = wait_for(lambda: [line for line in service.log.read_text().split("\n")[:-1] if request_id in line])[0]
-    assert json.loads(line)["path"] == logged
+    assert kinds() == ["rejected", "activated", "issued"]
+    assert kinds("--kind", "CARD_NOT_FOUND", "--since", "7d") == ["rejected"]
+    assert kinds("--card", "-".join([card_id[:16].lower(), card_id[16:]])) == ["activated"]
+    assert "no such reference" in service.cardctl("events", "--reference", "00000000").stderr

@@ -5,13 +5,23 @@ from functools import partial
 
 import pytest
 
-from app.domain.operators import FREE_FAILURES, MAX_SESSIONS, Role
+from app.domain.codes import EventKind
+from app.domain.operators import (
+    FREE_FAILURES,
+    MAX_ACCOUNT_CHANGES_PER_DAY,
+    MAX_LOG_INS_PER_DAY,
+    MAX_SESSIONS,
+    Role,
+)
+from app.domain.texts import RefusedError
 from app.services.accounts import LoggedOutError, OperatorNotFoundError
 from app.services.credentials import LoginRefusedError, LoginThrottledError
+from app.services.operators import Operators
 from app.services.sessions import Sessions
 from app.services.totp import new_secret
+from app.storage import journal
 from app.storage.database import Database
-from app.storage.models import Event, OperatorSession
+from app.storage.models import Event, OperatorDevice, OperatorSession
 from tests.support.log_ins import HOME, LogIns
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
 from tests.support.second_factors import FACTORS
@@ -205,3 +215,34 @@ def test_the_sessions_of_others_stay(log_ins: LogIns) -> None:
     for _ in range(MAX_SESSIONS + 1):
         log_ins.log_in(OTHER, name="bob")
     assert log_ins.sessions.identify(alices)
+
+
+def journalled(log_ins: LogIns, kind: EventKind, times: int, actor: str = "console:alice") -> None:
+    log_ins.clock.advance(timedelta(seconds=1))
+    journal.append([journal.Entry(log_ins.clock.now, kind, ip=HOME, actor=actor)] * times)
+
+
+def test_an_operator_logs_in_so_often_within_a_day(log_ins: LogIns) -> None:
+    journalled(log_ins, EventKind.LOGGED_IN, MAX_LOG_INS_PER_DAY, actor="console:bob")  # another's do not count
+    journalled(log_ins, EventKind.LOGGED_IN, MAX_LOG_INS_PER_DAY - 1)
+    log_ins.clock.advance(timedelta(hours=1))
+    log_ins.log_in()
+    before = OperatorSession.select().count(), OperatorDevice.select().count(), Event.select().count()
+    with pytest.raises(LoginThrottledError) as refusal:
+        log_ins.log_in()
+    assert refusal.value.text.en.startswith(f"at most {MAX_LOG_INS_PER_DAY} log-ins within 24 hours")
+    assert refusal.value.retry_after == timedelta(hours=23).total_seconds()
+    assert (OperatorSession.select().count(), OperatorDevice.select().count(), Event.select().count()) == before
+    log_ins.operators.set_password("alice", OTHER)  # who has the old one must not keep the operator out for a day
+    log_ins.log_in(OTHER)
+
+
+def test_accounts_are_changed_so_often_within_a_day_in_the_console(log_ins: LogIns, database: Database) -> None:
+    in_console = Operators(database, "console:alice", log_ins.clock, FACTORS, log_ins.passwords)
+    journalled(log_ins, EventKind.OPERATOR_CHANGED, MAX_ACCOUNT_CHANGES_PER_DAY - 1)
+    in_console.set_password("alice", OTHER)
+    with pytest.raises(RefusedError, match=f"at most {MAX_ACCOUNT_CHANGES_PER_DAY} changes of accounts"):
+        in_console.set_password("alice", PASSWORD)
+    log_ins.operators.set_password("alice", PASSWORD)  # the command line's actor has another name
+    log_ins.clock.advance(timedelta(days=1, microseconds=1))
+    in_console.set_password("alice", OTHER)

@@ -4,19 +4,29 @@ import contextlib
 import re
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
+import psycopg2
 import pytest
 
+from app import hub
 from app.console.imports import MAX_BYTES
+from app.domain.errors import UnavailableError
+from app.domain.policy import OPEN_PROGRAM, VerificationRequest
+from app.services.evaluation import Evaluation
+from app.services.licence import LicenceService
 from app.storage.database import Database
 from app.storage.models import Usage
 from tests.conftest import Remembered
 from tests.integration.conftest import with_keys
-from tests.support.console import Browser
+from tests.support.console import Browser, add_operator
 from tests.support.downloads import links
+from tests.support.hub_thread import HubThread
 from tests.support.raw_http import GET, Connections, RawConnection, posting, verification
 from tests.support.service import Service, question, wait_for
 from tests.support.shop import CARDS, Shop
+from tests.support.slow_requests import hold_up
 
 JSON_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
@@ -169,3 +179,55 @@ def test_clients_that_leave_in_the_middle_of_a_body_give_their_thread_back(
         getattr(leaving, leave)()
     assert service.verify(question(card_id)).status == 200, "an activation takes the thread"
     assert "Traceback" not in service.log.read_bytes()[begun:].decode()
+
+
+def test_pages_beyond_those_under_way_are_refused_whatever_their_session_and_customers_are_served(
+    one_worker: Service,
+) -> None:
+    (card_id,) = one_worker.issue()
+    add_operator("olga")
+    olga, elsewhere = (Browser(one_worker, language="en", address="192.0.2.9").walk_in("olga") for _ in range(2))
+    assert {olga.get("/admin/webhooks").status, elsewhere.get("/admin/webhooks").status} == {200}
+    pages = [partial(session.get, "/admin/webhooks") for session in [olga, elsewhere] * 6]
+    hold_up(one_worker, "LOCK TABLE webhook IN ACCESS EXCLUSIVE MODE", pages, card_id)
+    assert olga.get("/admin/webhooks").status == 200
+
+
+def asking(licences: LicenceService, card_id: str, address: str) -> partial[Evaluation]:
+    request = VerificationRequest.from_fields(card_id, f"machine of {card_id}", OPEN_PROGRAM, "n" * 22, address)
+    return partial(licences.evaluate, request)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_one_cards_requests_take_one_thread(
+    hub_thread: HubThread, licences: LicenceService, database_url: str, card_id: str, other_id: str, *, is_known: bool
+) -> None:
+    patient = replace(licences, turns=hub.Turns(60))
+    if is_known:
+        assert hub_thread.call(asking(patient, card_id, "192.0.2.1")).decision.accepted
+    with psycopg2.connect(database_url) as other:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT FROM card WHERE id = %s FOR UPDATE", [card_id])
+        asked = hub_thread.begin_all([asking(patient, card_id, f"198.51.100.{last}") for last in range(1, 9)])
+        assert hub_thread.call(asking(patient, other_id, "203.0.113.1")).decision.accepted
+        assert not any(one.done() for one in asked)
+        other.rollback()
+    assert all(one.result(60).decision.accepted for one in asked)
+
+
+def test_who_waits_too_long_for_the_others_with_the_card_is_refused(
+    hub_thread: HubThread, licences: LicenceService, card_id: str
+) -> None:
+    impatient = replace(licences, turns=hub.Turns(0.0))
+    leave = hub_thread.call(hub.event)
+
+    def stay() -> None:
+        with impatient.turns.taken(card_id):
+            leave.wait()
+
+    staying = hub_thread.begin(stay)
+    with pytest.raises(UnavailableError, match="one card"):
+        hub_thread.call(asking(impatient, card_id, "192.0.2.1"))
+    hub_thread.call(leave.set)
+    staying.result(20)
+    assert hub_thread.call(asking(impatient, card_id, "192.0.2.1")).decision.activates
