@@ -20,6 +20,7 @@ from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
 from tests.support.hub_thread import HubThread
 from tests.support.in_force import wait_in_force
+from tests.support.prepared_cluster import copy_to
 from trial.postgres import EmbeddedPostgres, install_binaries
 
 pytest_plugins = ["tests.support.bucket_fixtures"]
@@ -79,7 +80,10 @@ def cluster_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres(postgres_binaries: Path, cluster_folder: Path) -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres(postgres_binaries, cluster_folder / "cluster", settings={"fsync": "off"}) as running:
+    """This process's server, which need not survive a crash of the machine; its database `kadun` is a template."""
+    copy_to(cluster_folder / "cluster", postgres_binaries)
+    settings = dict.fromkeys(("fsync", "full_page_writes"), "off")
+    with EmbeddedPostgres(postgres_binaries, cluster_folder / "cluster", settings=settings) as running:
         yield running
 
 
@@ -92,13 +96,7 @@ def _new_database(request: pytest.FixtureRequest, name: str) -> str:
     if TEMPLATE_URL in os.environ:
         return _copy_of(os.environ[TEMPLATE_URL], f"{name}_{os.getpid()}")
     postgres: EmbeddedPostgres = request.getfixturevalue("postgres")
-    postgres.create_database(name)
-    url = postgres.url(name)
-    owner = Database(url, bulk=True)
-    connect_to(owner)
-    schema.migrate(owner, lambda _line: None)
-    owner.close()
-    return url
+    return _copy_of(postgres.url(), name)
 
 
 def _copy_of(template_url: str, name: str) -> str:
@@ -208,11 +206,9 @@ def apart_url(_apart: tuple[str, Cursor]) -> str:
 
 @pytest.fixture
 def own_postgres(postgres_binaries: Path, cluster_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL that one test stops, with fsync on."""
+    """A PostgreSQL that one test stops, with fsync on; its database has the schema."""
+    copy_to(cluster_folder / tmp_path.name, postgres_binaries)
     with EmbeddedPostgres(postgres_binaries, cluster_folder / tmp_path.name) as running:
-        owner = connect_to(Database(running.url(), bulk=True))
-        schema.migrate(owner, lambda _line: None)
-        owner.close()
         yield running
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.storage import catalog, schema
+from app.storage import catalog
 from app.storage.catalog import CatalogDifference
 from app.storage.database import Database
 from trial.postgres import EmbeddedPostgres
@@ -17,12 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def fresh(postgres: EmbeddedPostgres) -> Iterator[Database]:
     """A database of its own, as the migrations make it."""
-    postgres.create_database("catalog")
+    server = Database(postgres.url("postgres"), bulk=True)
+    server.execute_sql("CREATE DATABASE catalog TEMPLATE kadun")
     owner = Database(postgres.url("catalog"), bulk=True)
-    schema.migrate(owner, lambda _line: None)
     yield owner
     owner.close()
-    server = Database(postgres.url(), bulk=True)
     server.execute_sql("DROP DATABASE catalog WITH (FORCE)")
     server.close()
 

@@ -17,7 +17,7 @@ from app.domain.operators import Role
 from app.domain.policy import Client, Facts, VerificationRequest, decide
 from app.services.evaluation import Evaluation, bound_to, rejection
 from app.services.issuing import Issuing
-from app.storage import journal, schema
+from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
 from tests.conftest import START
@@ -64,12 +64,9 @@ class Scale:
 @pytest.fixture
 def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A database of its own: no room is left in it that rows could take unseen."""
-    postgres.create_database("bounds")
-    owner = Database(postgres.url("bounds"), bulk=True)
-    schema.migrate(owner, lambda _line: None)
-    owner.close()
+    server = Database(postgres.url("postgres"), bulk=True)
+    server.execute_sql("CREATE DATABASE bounds TEMPLATE kadun")
     yield postgres.url("bounds")
-    server = Database(postgres.url(), bulk=True)
     server.execute_sql("DROP DATABASE bounds WITH (FORCE)")
     server.close()
 
