@@ -5,7 +5,7 @@
 #   scripts/test.sh [--containers] [--nightly] [--coverage] [--tier NAME] [--mutation]
 #
 #   --containers   also the tiers `cluster` and `containers`, which need a running Docker engine with Compose
-#   --nightly      only the tests with the marker `nightly`, which are long or repeated
+#   --nightly      only the tests with the marker `nightly`, which are long or repeated, and Hypothesis's with many examples
 #   --coverage     also which branches of all code the unit and integration tests reach: 95% at least. Without it the unit
 #                  tests are held to 100% of the rules and the tokens
 #   --tier NAME    only lint, unit, integration, e2e, browser, cluster or containers
@@ -238,6 +238,7 @@ fi
 ensure_venv "${REQUIREMENTS[@]}"
 # shellcheck disable=SC2086  # the names are words
 unset ${!KADUN_@} ${!DATABASE_URL@} ${!KERNAL_DATA_KEY@} # a developer's own settings are not the tests'
+if [[ $MARKED == nightly ]]; then export KADUN_HYPOTHESIS=thorough; fi
 unset PYTHONDONTWRITEBYTECODE # hundreds of processes would compile the same sources
 # The scripts call python3 hundreds of times, and a version manager's is a shell script that takes longer than Python.
 mkdir "$SCRATCH/bin"

@@ -32,15 +32,26 @@ START = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 
 # No deadlines: an example takes as long as the machine is busy. Examples share fixtures on purpose.
 _SUPPRESSED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-settings.register_profile("kadun", deadline=None, suppress_health_check=_SUPPRESSED)
-settings.load_profile("kadun")
+HYPOTHESIS = "KADUN_HYPOTHESIS"
+"""The environment variable with the profile; scripts/test.sh --nightly chooses `thorough`."""
+settings.register_profile("quick", deadline=None, suppress_health_check=_SUPPRESSED, max_examples=25)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=400)
+settings.load_profile(os.environ.get(HYPOTHESIS, "quick"))
 
 # A shell's background jobs ignore Ctrl-C, and what they start inherits that. Tests interrupt programs all the same.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what has a marker, or has none
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that are marked `long`, or one of them is left for the end, alone."""
+    """Begin with the files that are marked `long`, or one of them is left for the end, alone.
+
+    With more examples, each of Hypothesis's tests is a nightly one.
+    """
+    if os.environ.get(HYPOTHESIS) == "thorough":
+        for item in items:
+            if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+                item.add_marker(pytest.mark.nightly)
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.storage.models import Card, Client, Event, Usage
@@ -178,7 +178,6 @@ def traps(service: Service, card_with_file: str) -> dict[str, str]:
     }
 
 
-@settings(max_examples=400)
 @example(pieces=[NAME], kind="good")
 @given(
     pieces=st.lists(PIECES, max_size=8), kind=st.sampled_from(["good", "verdict", "expired", "forged", "cut", "none"])

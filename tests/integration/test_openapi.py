@@ -74,8 +74,11 @@ def test_every_code_and_every_scope_belongs_to_an_operation() -> None:
 
 
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "phases", ["examples,coverage", pytest.param("examples,coverage,fuzzing", marks=pytest.mark.nightly)]
+)
 def test_schemathesis_finds_no_500_and_no_undocumented_answer(
-    database: Database, database_url: str, tmp_path: Path
+    database: Database, database_url: str, tmp_path: Path, phases: str
 ) -> None:
     functions = FunctionsService(tmp_path)
     shutil.copy(ROOT / "examples/functions/exchange_rates.py", functions.modules)
@@ -87,7 +90,7 @@ def test_schemathesis_finds_no_500_and_no_undocumented_answer(
         Card.insert(id=EXAMPLE_ID, validity=timedelta(days=30), created_at=datetime.now(UTC)).execute()
         command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(configuration), "run"]
         command += [f"http://127.0.0.1:{service.port}/v1/openapi.json", "--no-color", "--continue-on-failure"]
-        command += ["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--generation-deterministic"]
+        command += ["--phases", phases, "--max-examples", "10", "--generation-deterministic"]
         environment = {**os.environ, "SHOP_TOKEN": shop.token}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         log = service.log.read_text()

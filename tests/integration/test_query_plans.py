@@ -18,7 +18,7 @@ from app.storage.touches import MAX_CARDS, SESSION
 from tests.conftest import START, Clock
 from tests.support.query_plans import nodes, plan, rows_looked_at, statements
 
-MANY = 50_000
+MANY = 10_000
 _MANY_CARDS = """
 SET session_replication_role = replica;
 INSERT INTO card (id, validity, is_activated, activated_at, expires_at, created_at)

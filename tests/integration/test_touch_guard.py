@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.policy import Facts, VerificationRequest, decide
@@ -81,7 +81,6 @@ def facts_of(database: Database, request: VerificationRequest) -> Facts:
     return bindings.read_facts(database, request.card_id, request.hardware_sha256)
 
 
-@settings(max_examples=80)
 @given(situation=situations())
 def test_what_is_touched_is_a_refresh(
     database: Database, touches: Touches, situation: tuple[list[CardState], list[VerificationRequest]]
@@ -101,7 +100,6 @@ def test_what_is_touched_is_a_refresh(
         transaction.rollback()
 
 
-@settings(max_examples=60)
 @given(situation=situations())
 def test_requests_that_come_together_are_recorded_as_one_by_one(
     database: Database,
