@@ -33,9 +33,13 @@ from tests.support.functions_service import FunctionsService
 from tests.support.hooks import Hooks
 from tests.support.log_ins import LogIns
 from tests.support.passwords import CheapPasswords
+from tests.support.sample_year import year_of
 from tests.support.second_factors import FACTORS
 from tests.support.service import Service, question
 from tests.support.slow_requests import ONE_WORKER
+from trial.postgres import EmbeddedPostgres
+
+YEAR_CARDS, YEAR_EVENTS = 4_000, 8_000
 
 
 @pytest.fixture(autouse=True)
@@ -110,9 +114,14 @@ def with_keys(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def year_url(postgres: EmbeddedPostgres) -> str:
+    """A database with a year of cards and entries, which tests only read."""
+    return year_of(postgres, cards=YEAR_CARDS, events=YEAR_EVENTS, today=datetime.now(UTC).date())
+
+
 @pytest.fixture
 def year(year_url: str) -> Iterator[Database]:
-    """The year (tests/support/sample_year.py) that the module made at its own `year_url`."""
     connected = connect_to(Database(year_url))
     connected.connect()
     yield connected
@@ -189,7 +198,7 @@ def cards(proxied: Service) -> list[str]:
 @pytest.fixture(scope="session")
 def _executing(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = with_keys(tmp_path_factory.mktemp("executing"))
-    settings = {"KADUN_FUNCTION_SECONDS": str(FUNCTION_SECONDS)}
+    settings = {"KADUN_FUNCTION_SECONDS": str(FUNCTION_SECONDS), "KADUN_WORKERS": "1"}
     with FunctionsService(folder, **settings).with_shop(), Service(folder, migrated_url, **settings) as service:
         yield service
 

@@ -15,17 +15,10 @@ from app.storage.paging import Cursor
 from app.storage.usage_lists import DAYS, UsageFilter, UsagePlace, usage_of_card, usage_page
 from tests.support import sample_year
 from tests.support.query_plans import plan, statements
-from tests.support.sample_year import year_of
-from trial.postgres import EmbeddedPostgres
 
 NOW = datetime.now(UTC)
 TODAY = NOW.date()
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(scope="module")
-def year_url(postgres: EmbeddedPostgres) -> str:
-    return year_of(postgres, cards=2_000, events=20_000, today=TODAY)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +59,6 @@ FILTERS = {
         "event_what",
     ),
 }
-each_filter = pytest.mark.parametrize(("wanted", "index"), FILTERS.values(), ids=FILTERS)
 
 
 def expected(wanted: JournalFilter, events: list[Event]) -> list[int]:
@@ -94,33 +86,32 @@ def ids(events: list[Event]) -> list[int]:
     return [event.id for event in events]
 
 
-@each_filter
-def test_a_list_has_the_matching_entries_newest_first_both_ways(
-    year: Database, all_events: list[Event], wanted: JournalFilter, index: str
+def test_a_list_has_the_matching_entries_newest_first_both_ways(year: Database, all_events: list[Event]) -> None:
+    for name, (wanted, _index) in FILTERS.items():
+        right = expected(wanted, all_events)
+        assert ids(list(JournalLists(year).every(wanted))) == right, name
+        assert ids(journal_lists.page(wanted, limit=50).rows) == right[:50], name
+        if right:
+            middle = len(right) // 2
+            place = Cursor.parse(str(journal_lists.cursor(Event.get_by_id(right[middle]))))
+            assert ids(journal_lists.page(wanted, place, limit=50).rows) == right[middle + 1 :][:50], name
+            assert ids(journal_lists.page(wanted, place, limit=50, backwards=True).rows) == right[:middle][-50:], name
+
+
+def test_a_page_is_one_query_by_an_index(year: Database) -> None:
+    for name, (wanted, index) in FILTERS.items():
+        with statements(year) as ran:
+            journal_lists.page(wanted, Cursor(NOW - 100 * DAY, "7"), limit=50)
+        (statement,) = ran
+        told = plan(year, statement)
+        assert index in told, told
+        assert "Seq Scan" not in told, name
+
+
+def test_several_frequent_texts_are_searched_in_pieces(
+    year: Database, all_events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = expected(wanted, all_events)
-    assert ids(list(JournalLists(year).every(wanted))) == right
-    assert ids(journal_lists.page(wanted, limit=50).rows) == right[:50]
-    if right:
-        middle = len(right) // 2
-        place = Cursor.parse(str(journal_lists.cursor(Event.get_by_id(right[middle]))))
-        assert ids(journal_lists.page(wanted, place, limit=50).rows) == right[middle + 1 :][:50]
-        assert ids(journal_lists.page(wanted, place, limit=50, backwards=True).rows) == right[:middle][-50:]
-
-
-@each_filter
-def test_a_page_is_one_query_by_an_index(year: Database, wanted: JournalFilter, index: str) -> None:
-    with statements(year) as ran:
-        journal_lists.page(wanted, Cursor(NOW - 100 * DAY, "7"), limit=50)
-    (statement,) = ran
-    told = plan(year, statement)
-    assert index in told, told
-    assert "Seq Scan" not in told
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
+    for wanted in [
         JournalFilter(network=NET, function=OPEN),
         JournalFilter(network=NET, function=sample_year.FUNCTIONS[1]),
         JournalFilter(Code.CARD_NOT_FOUND, network=NET, function=OPEN),
@@ -130,29 +121,20 @@ def test_a_page_is_one_query_by_an_index(year: Database, wanted: JournalFilter, 
         JournalFilter(
             Code.CARD_NOT_FOUND, hardware=MACHINE, network=NET, function=OPEN, since=NOW - 300 * DAY, until=NOW
         ),
-    ],
-)
-@pytest.mark.parametrize("backwards", [False, True])
-def test_several_frequent_texts_are_searched_in_pieces(
-    year: Database,
-    all_events: list[Event],
-    monkeypatch: pytest.MonkeyPatch,
-    wanted: JournalFilter,
-    *,
-    backwards: bool,
-) -> None:
-    monkeypatch.setattr(journal_lists, "MAX_LOOKED", 60)
-    right = expected(wanted, all_events)
-    after = Cursor(datetime.min.replace(tzinfo=UTC), "0") if backwards else None
-    seen: list[int] = []
-    while True:
-        rows, stopped_at = journal_lists.page(wanted, after, limit=7, backwards=backwards)
-        assert ids(rows) == sorted(ids(rows), key=right.index)
-        seen = ids(rows) + seen if backwards else seen + ids(rows)
-        if len(rows) < 7 and stopped_at is None:
-            break
-        after = stopped_at or journal_lists.cursor(rows[0] if backwards else rows[-1])
-    assert seen == right
+    ]:
+        for backwards in [False, True]:
+            monkeypatch.setattr(journal_lists, "MAX_LOOKED", 60)
+            right = expected(wanted, all_events)
+            after = Cursor(datetime.min.replace(tzinfo=UTC), "0") if backwards else None
+            seen: list[int] = []
+            while True:
+                rows, stopped_at = journal_lists.page(wanted, after, limit=7, backwards=backwards)
+                assert ids(rows) == sorted(ids(rows), key=right.index), (wanted, backwards)
+                seen = ids(rows) + seen if backwards else seen + ids(rows)
+                if len(rows) < 7 and stopped_at is None:
+                    break
+                after = stopped_at or journal_lists.cursor(rows[0] if backwards else rows[-1])
+            assert seen == right, (wanted, backwards)
 
 
 def test_a_page_of_several_texts_is_three_queries_by_indexes(year: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,11 +157,11 @@ def test_a_reference_finds_its_entry(year: Database, all_events: list[Event]) ->
     assert "event_reference" in plan(year, ran[0])
 
 
-@pytest.mark.parametrize("row_id", ["x", "9" * 40, "0"])
-def test_a_forged_cursor_does_no_harm(year: Database, row_id: str) -> None:
-    for at in (None, NOW, datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)):
-        for backwards in (False, True):
-            journal_lists.page(JournalFilter(network=NET), Cursor(at, row_id), limit=5, backwards=backwards)
+def test_a_forged_cursor_does_no_harm(year: Database) -> None:
+    for row_id in ["x", "9" * 40, "0"]:
+        for at in (None, NOW, datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)):
+            for backwards in (False, True):
+                journal_lists.page(JournalFilter(network=NET), Cursor(at, row_id), limit=5, backwards=backwards)
 
 
 def test_entries_of_the_same_moment_are_listed_once_each(database: Database) -> None:
@@ -202,18 +184,16 @@ def test_every_kind_of_event_is_in_the_list_of_a_card(database: Database) -> Non
     assert sorted(event.code or event.kind for event in events) == sorted(map(str, kinds + rejections))
 
 
-@pytest.mark.parametrize(
-    ("function", "day"), [(OPEN, None), (OPEN, TODAY - DAY), (None, TODAY), (None, None), ("nowhere", None)]
-)
-def test_usage_is_listed_newest_day_first_page_by_page(year: Database, function: str | None, day: date | None) -> None:
-    rows = [(row.day, row.function, row.card_id, row.count) for row in Usage.select()]
-    right = sorted((row for row in rows if function in (None, row[1]) and day in (None, row[0])), reverse=True)
-    seen: list[tuple[date, str, str, int]] = []
-    after = None
-    while page := usage_page(UsageFilter(function, day), TODAY, after, limit=700):
-        seen += [(row.day, row.function, row.card_id, row.count) for row in page]
-        after = UsagePlace(*seen[-1][:3])
-    assert seen == right
+def test_usage_is_listed_newest_day_first_page_by_page(year: Database) -> None:
+    for function, day in [(OPEN, None), (OPEN, TODAY - DAY), (None, TODAY), (None, None), ("nowhere", None)]:
+        rows = [(row.day, row.function, row.card_id, row.count) for row in Usage.select()]
+        right = sorted((row for row in rows if function in (None, row[1]) and day in (None, row[0])), reverse=True)
+        seen: list[tuple[date, str, str, int]] = []
+        after = None
+        while page := usage_page(UsageFilter(function, day), TODAY, after, limit=700):
+            seen += [(row.day, row.function, row.card_id, row.count) for row in page]
+            after = UsagePlace(*seen[-1][:3])
+        assert seen == right, (function, day)
 
 
 def test_older_usage_is_no_longer_listed_and_no_day_is_too_far(year: Database) -> None:
@@ -224,20 +204,23 @@ def test_older_usage_is_no_longer_listed_and_no_day_is_too_far(year: Database) -
             assert not usage_page(UsageFilter(function, day), TODAY, UsagePlace(date.max, "x", "A"), limit=1)
 
 
-@pytest.mark.parametrize(("function", "day"), [(None, None), (OPEN, None), (None, TODAY - DAY), (OPEN, TODAY)])
-def test_usage_of_a_card_is_listed_by_an_index(year: Database, function: str | None, day: date | None) -> None:
-    card_id = Usage.select().first().card_id
-    rows = [(row.day, row.function, row.card_id) for row in Usage.select().where(Usage.card == card_id)]
-    right = sorted((row for row in rows if function in (None, row[1]) and day in (None, row[0])), reverse=True)
-    wanted = UsageFilter(function, day, card_id)
-    with statements(year) as ran:
-        page = usage_page(wanted, TODAY, limit=50)
-    assert [(row.day, row.function, row.card_id) for row in page] == right
-    assert "Seq Scan" not in plan(year, ran[0])
-    assert function or "usage_pkey" in plan(year, ran[0])
-    for place in right:
-        after = usage_page(wanted, TODAY, UsagePlace(*place), limit=50)
-        assert [(row.day, row.function, row.card_id) for row in after] == [row for row in right if row < place]
+def test_usage_of_a_card_is_listed_by_an_index(year: Database) -> None:
+    for function, day in [(None, None), (OPEN, None), (None, TODAY - DAY), (OPEN, TODAY)]:
+        card_id = Usage.select().first().card_id
+        rows = [(row.day, row.function, row.card_id) for row in Usage.select().where(Usage.card == card_id)]
+        right = sorted((row for row in rows if function in (None, row[1]) and day in (None, row[0])), reverse=True)
+        wanted = UsageFilter(function, day, card_id)
+        with statements(year) as ran:
+            page = usage_page(wanted, TODAY, limit=50)
+        assert [(row.day, row.function, row.card_id) for row in page] == right, (function, day)
+        assert "Seq Scan" not in plan(year, ran[0]), (function, day)
+        assert function or "usage_pkey" in plan(year, ran[0])
+        for place in right:
+            after = usage_page(wanted, TODAY, UsagePlace(*place), limit=50)
+            assert [(row.day, row.function, row.card_id) for row in after] == [row for row in right if row < place], (
+                function,
+                day,
+            )
 
 
 @pytest.mark.parametrize("function", [None, OPEN])

@@ -5,7 +5,6 @@ Tests read a small one; `bench` measures the console with a million cards.
 
 import contextlib
 from datetime import date
-from functools import cache
 
 import psycopg2
 
@@ -97,7 +96,6 @@ WHERE i %% 20 >= 9 AND (i + length(f)) %% 4 = 0
 """  # noqa: S608  # constants
 
 
-@cache  # by process: tests of one module may come in several turns
 def year_of(postgres: EmbeddedPostgres, *, cards: int, events: int, today: date) -> str:
     """Return the URL of a database of its own with the year up to `today` in it."""
     name = f"year_of_{cards}_{events}"
