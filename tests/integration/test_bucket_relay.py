@@ -13,6 +13,7 @@ import pytest
 from app.bucket_relay import Relay, relay_from
 from app.environment import SettingsError
 
+pytestmark = pytest.mark.nightly
 NEEDED = {"KADUN_FILES_BUCKET": "my-files", "KADUN_FILES_BUCKET_ENDPOINT": "https://oss.example.com"}
 
 

@@ -8,7 +8,6 @@ import pytest
 from playhouse.migrations import Runner
 
 from app.domain.card_actions import Action
-from app.domain.cards import MAX_VALIDITY
 from app.domain.ceilings import CeilingExceededError, Ceilings
 from app.domain.operators import Role, Scope
 from app.domain.texts import RefusedError
@@ -20,7 +19,6 @@ from app.services.issuing import Issuing
 from app.services.key_masking import shop_of
 from app.services.operators import Operators
 from app.services.shop_tokens import ShopTokens
-from app.storage import ceilings as rows
 from app.storage import schema
 from app.storage.cards import NewCard
 from app.storage.database import Database
@@ -98,20 +96,6 @@ def test_the_day_is_the_vendors(limited: Issuing, limits: Limits, clock: Clock) 
         limited.issue(2, DAY)
     limited.issue(1, DAY)
     assert (IssueCount.select().count(), IssueCount.get().cards) == (1, 10)
-
-
-def test_a_permanent_card_needs_a_ceiling_that_allows_any_validity(
-    limited: Issuing, operators: Operators, tokens: ShopTokens, owner: Owner
-) -> None:
-    with pytest.raises(CeilingExceededError, match="longest validity allowed is 30d"):
-        limited.issue(1, None)
-    if owner.operator_id:
-        operators.set_ceilings("sam", Ceilings(None, MAX_VALIDITY))
-    else:
-        present = tokens.valid("taobao").limits
-        tokens.set_limits("taobao", present._replace(ceilings=Ceilings(10, MAX_VALIDITY)))
-    limited.issue(1, None)
-    assert rows.of(owner)[:2] == (10, MAX_VALIDITY)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -237,20 +221,6 @@ def test_accounts_without_ceilings_issue_as_before(database: Database, clock: Cl
     assert limits.ceilings()[:2] == (None, None)
     Issuing(database, "tester", clock, limits).issue(11, None)
     assert limits.issued_today(clock.now) == 11, "a ceiling that is set now counts the whole day"
-
-
-def test_new_operators_have_their_roles_ceilings(operators: Operators) -> None:
-    operators.add("olga", Role.OWNER, PASSWORD)
-    operators.add("sam", Role.SELLER, PASSWORD)
-    operators.add("sue", Role.SELLER, PASSWORD, Ceilings(5))
-    found = {account.name: account.ceilings for account in operators.list()}
-    assert found == {
-        "olga": Ceilings(10_000, MAX_VALIDITY),
-        "sam": Ceilings(1_000, 365 * DAY),
-        "sue": Ceilings(5, 365 * DAY),
-    }
-    with pytest.raises(RefusedError, match="cards a day"):
-        operators.add("sid", Role.SELLER, PASSWORD, Ceilings(0))
 
 
 def test_changed_ceilings_are_journalled(operators: Operators, tokens: ShopTokens) -> None:

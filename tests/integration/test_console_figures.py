@@ -5,7 +5,6 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from html import unescape
 from typing import Any
-from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -18,7 +17,7 @@ from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Card, Figures, Usage
 from tests.support.console import Browser, Seen, add_operator
-from tests.support.service import Service, question, wait_for
+from tests.support.service import Service, question
 
 ZONE = ZoneInfo("Asia/Shanghai")
 
@@ -138,41 +137,6 @@ def test_cards_that_expire_soon_are_shown_by_day(service: Service, owner: Browse
     assert rows(owner.get(active["links"][0])) == 1
 
 
-def test_every_figure_of_a_chart_is_in_a_table_too_with_its_link(service: Service, owner: Browser) -> None:
-    journal.append(rejected(Code.CLIENT_MISMATCH, 3, card_id="C" * 32))
-    page = counted(owner, "/admin/?lang=en")
-    chart = drawn(page, "Rejections in the last 14 days, by reason")
-    (table,) = re.findall(
-        r'aria-label="Figures: Rejections in the last 14 days, by reason"><table.+?</table>', page.text, re.DOTALL
-    )
-    (link,) = re.findall(r'<a href="([^"]+)">3</a>', table)
-    assert unescape(link) == chart["series"][0]["links"][-1]
-    assert rows(owner.get(unescape(link))) == 3
-
-
-def test_the_page_polls_until_there_are_newer_figures(service: Service, owner: Browser) -> None:
-    counted(owner, "/admin/")
-    old = datetime.now(UTC) - timedelta(hours=1)
-    Figures.update(counted_at=old, seconds=9.0).execute()  # what took so long is counted in the background
-    page = owner.get("/admin/")
-    assert f"{old.astimezone(ZONE):%Y-%m-%d %H:%M:%S}" in page.words
-    assert "正在重新统计" in page.words
-    (poll,) = re.findall(r'hx-get="(/admin/\?stamp=[^"]+)" hx-trigger="every', page.text)
-
-    def newer() -> Seen | None:
-        answer = owner.get(unescape(poll), {"HX-Request": "true"})
-        assert answer.status in {200, 204}
-        return answer if answer.status == 200 else None
-
-    fresh = wait_for(newer)
-    assert "正在重新统计" not in fresh.words
-    assert 'id="figures"' in fresh.text
-    Figures.update(seconds=9.0).execute()
-    stamp = urlencode({"stamp": Figures.get().counted_at.isoformat()})
-    again = owner.get(f"/admin/?{stamp}", {"HX-Request": "true"})
-    assert (again.status, again.content) == (204, b"")
-
-
 def test_going_back_in_the_history_shows_the_whole_page(owner: Browser) -> None:
     page = owner.get("/admin/", {"HX-Request": "true", "HX-History-Restore-Request": "true"})
     assert page.status == 200
@@ -285,26 +249,6 @@ def test_usage_is_listed_by_day_and_function_page_by_page(
     assert rows(owner.get(f"/admin/usage?card={cards[0].lower()}")) == 2
     assert rows(owner.get(f"/admin/usage?card={cards[0]}&function=other")) == 1
     assert rows(owner.get("/admin/usage?card=nonsense")) == -1
-
-
-def test_charts_of_usage_link_to_the_counts(service: Service, owner: Browser) -> None:
-    today, (card,) = datetime.now(ZONE).date(), service.issue()
-    times = {0: 37, 13: 2, 14: 500}
-    for back, count in times.items():
-        day = today - timedelta(days=back)
-        Usage.insert(card=card, day=day, function="f.1", count=count, last_at=datetime.now(UTC)).execute()
-    page = owner.get(f"/admin/card?id={card}")
-    for back, count in times.items():
-        (link,) = {link for link in page.links if f"day={today - timedelta(days=back)}" in link}
-        behind = owner.get(link)
-        assert rows(behind) == 1
-        assert f" {count} " in behind.words
-    overview = counted(owner, "/admin/")
-    chart = drawn(overview, "最近 14 天最常用的功能")
-    assert chart["series"][0]["values"] == [39]
-    behind = owner.get(chart["series"][0]["links"][0])
-    assert rows(behind) == 2
-    assert " 500 " not in behind.words
 
 
 def test_an_invalid_day_is_refused_with_a_reason(owner: Browser) -> None:

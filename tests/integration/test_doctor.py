@@ -117,53 +117,38 @@ def test_an_operator_without_one_time_codes_is_named_unless_addresses_are_restri
     )
 
 
-def test_accounts_without_ceilings_and_tokens_that_expire_are_named(keyed: Service, database: Database) -> None:
-    keyed.cardctl("admin", "add", "alice", text="correct horse battery staple\n")
+def test_faults_among_accounts_tokens_second_factors_and_files_are_named(keyed: Service, database: Database) -> None:
+    for name in ("alice", "bob"):
+        keyed.cardctl("admin", "add", name, text="correct horse battery staple\n")
     for name in ("pdd", "taobao", "revoked"):
         keyed.cardctl("token", "add", name, "--scope", "cards:issue", "--expires", "31d")
     keyed.cardctl("token", "revoke", "revoked")
-    assert differing(results(keyed)) == {"roles": "WARN"}
-    Operator.update(longest_validity=None).execute()
+    for name in ("core.age", "extra.bin", "other.bin"):
+        keyed.cardctl("file", "add", "-", "--name", name, text=name)
+    found = results(keyed)
+    assert differing(found) == {"roles": "WARN"}
+    assert found["file-digests"]["message_en"] == "Compared 3 of 3 files: as they were added"
+    Operator.update(longest_validity=None, totp_secret=pyotp.random_base32()).execute()
     ApiToken.update(cards_per_day=None).where(ApiToken.name != "pdd").execute()
     keyed.cardctl("token", "limits", "pdd", "--expires", "29d")
+    (keyed.folder / "files" / hashlib.sha256(b"core.age").hexdigest()).unlink()
+    (keyed.folder / "files" / hashlib.sha256(b"extra.bin").hexdigest()).write_bytes(b"extra.bim")
     found = results(keyed)
-    assert "Without ceilings: console:alice, shop:taobao." in found["ceilings"]["message_en"]
-    assert "pdd 20" in found["tokens"]["message_en"]
-    assert "taobao" not in found["tokens"]["message_en"]
-
-
-def test_second_factors_that_do_not_open_are_named(keyed: Service, database: Database) -> None:
-    for name in ("alice", "bob"):
-        keyed.cardctl("admin", "add", name, text="correct horse battery staple\n")
-    Operator.update(totp_secret=pyotp.random_base32()).execute()
-    found = results(keyed)["second-factors"]
-    assert (found["status"], "not sealed: alice, bob." in found["message_en"]) == ("WARN", True)
+    told = {name: each["message_en"] for name, each in found.items()}
+    assert "Without ceilings: console:alice, console:bob, shop:taobao." in told["ceilings"]
+    assert ("pdd 20" in told["tokens"], "taobao" in told["tokens"]) == (True, False)
+    assert (found["second-factors"]["status"], "not sealed: alice, bob." in told["second-factors"]) == ("WARN", True)
+    assert (found["files"]["status"], "core.age" in told["files"], "extra.bin" in told["files"]) == (
+        "FAIL",
+        True,
+        False,
+    )
+    assert (found["file-digests"]["status"], "altered: extra.bin." in told["file-digests"]) == ("FAIL", True)
     for operator in Operator.select():
         operator.totp_secret = FACTORS.seal(1 if operator.name == "bob" else operator.id, operator.totp_secret)
         operator.save()
     found = results(keyed)["second-factors"]
     assert (found["status"], "No code is right for bob:" in found["message_en"]) == ("FAIL", True)
-
-
-def test_files_without_bytes_are_named(keyed: Service) -> None:
-    for name in ("core.age", "extra.bin"):
-        keyed.cardctl("file", "add", "-", "--name", name, text=name)
-    assert differing(results(keyed)) == {"roles": "WARN"}
-    (keyed.folder / "files" / hashlib.sha256(b"core.age").hexdigest()).unlink()
-    found = results(keyed)
-    assert differing(found) == {"roles": "WARN", "files": "FAIL"}
-    assert "core.age" in found["files"]["message_en"]
-    assert "extra.bin" not in found["files"]["message_en"]
-
-
-def test_altered_bytes_of_a_file_are_found(keyed: Service) -> None:
-    for name in ("core.age", "extra.bin"):
-        keyed.cardctl("file", "add", "-", "--name", name, text=name)
-    assert results(keyed)["file-digests"]["message_en"] == "Compared 2 of 2 files: as they were added"
-    (keyed.folder / "files" / hashlib.sha256(b"core.age").hexdigest()).write_bytes(b"core.agf")
-    found = results(keyed)
-    assert differing(found) == {"roles": "WARN", "file-digests": "FAIL"}
-    assert "altered: core.age." in found["file-digests"]["message_en"]
 
 
 def test_a_key_of_the_vendors_own_scheme_must_not_be_short(keyed: Service) -> None:

@@ -116,14 +116,14 @@ def test_a_traceback_is_in_the_journal_and_not_in_the_answer(executing: Service)
     assert SECRET in executing.cardctl("events", "--card", card_id).stdout
 
 
-@pytest.mark.parametrize(("function", "said"), [("退出", ""), ("集合", ""), ("怪话", "half a pair")])
-def test_a_function_that_dies_or_returns_no_json_has_failed(executing: Service, function: str, said: str) -> None:
-    (card_id,) = executing.issue()
-    answer = execute(executing, card_id, function, {})
-    assert (answer.status, answer.body["code"]) == (502, "FUNCTION_FAILED")
-    detail = journalled(executing, answer)["details"]["detail"]
-    assert detail
-    assert said in detail, "lone surrogates too"
+def test_a_function_that_dies_or_returns_no_json_has_failed(executing: Service) -> None:
+    for function, said in [("退出", ""), ("集合", ""), ("怪话", "half a pair")]:
+        (card_id,) = executing.issue()
+        answer = execute(executing, card_id, function, {})
+        assert (answer.status, answer.body["code"]) == (502, "FUNCTION_FAILED"), (function, said)
+        detail = journalled(executing, answer)["details"]["detail"]
+        assert detail, (function, said)
+        assert said in detail, "lone surrogates too"
 
 
 def test_a_function_that_takes_too_long_is_a_rejection_of_that_time(executing: Service) -> None:

@@ -172,11 +172,11 @@ def test_missing_bytes_are_shown_and_restored_by_adding_again(offline: Service) 
     assert offline.cardctl("file", "remove", "a").returncode == 0
 
 
-@pytest.mark.parametrize("name", ["../x", "a\u202eb", "", "x" * 101])  # tests/unit/test_file_names.py has more
-def test_an_unsafe_name_is_refused(offline: Service, name: str) -> None:
-    assert offline.refusal("file", "add", "-", "--name", name, text="x").startswith("cardctl: 文件名")
-    assert blobs(offline) == set()
-    assert listed(offline) == []
+def test_an_unsafe_name_is_refused(offline: Service) -> None:
+    for name in ["../x", "a\u202eb", "", "x" * 101]:
+        assert offline.refusal("file", "add", "-", "--name", name, text="x").startswith("cardctl: 文件名")
+        assert blobs(offline) == set(), name
+        assert listed(offline) == [], name
 
 
 def test_a_decomposed_name_is_the_composed_name(offline: Service) -> None:
@@ -246,13 +246,13 @@ def test_concurrent_changes_leave_rows_and_bytes_consistent(offline: Service) ->
 
 def test_progress_is_shown_on_a_terminal_or_with_force_color(offline: Service) -> None:
     source = offline.folder / "source"
-    source.write_bytes(bytes(20_000_000))
+    source.write_bytes(bytes(5_000_000))
     command = [sys.executable, "-m", "app", "file", "add", str(source), "--name", "a", "--format", "json"]
 
     def said(stderr: int, **environment: str) -> str:
         env = {**offline.environment, "TERM": "xterm", **environment}
         done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=stderr, check=True)
-        assert json.loads(done.stdout)[0]["size"] == 20_000_000
+        assert json.loads(done.stdout)[0]["size"] == 5_000_000
         return done.stderr.decode() if done.stderr else ""
 
     assert said(subprocess.PIPE) == ""

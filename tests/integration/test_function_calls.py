@@ -49,11 +49,13 @@ def test_a_function_that_does_not_end_times_out(impatient: FunctionsService, fun
         ("segfault", "Segmentation fault"),
         ("killed", "its process was ended by SIGKILL"),
         ("2 GiB", "MemoryError"),
-        ("memory, bit by bit", "MemoryError"),
+        pytest.param(*("memory, bit by bit", "MemoryError"), marks=pytest.mark.nightly),
         ("20 MiB result", "the result has 20,971,522 bytes as JSON: at most 262,144 are allowed"),
-        ("result beyond memory", "in the memory of a call"),
-        # Since Python 3.12 the interpreter limits it.
-        ("recursion in C", "its process was ended by SIGSEGV" if sys.version_info < (3, 12) else "RecursionError"),
+        pytest.param(*("result beyond memory", "in the memory of a call"), marks=pytest.mark.nightly),
+        pytest.param(  # since Python 3.12 the interpreter limits it
+            *("recursion in C", "its process was ended by SIGSEGV" if sys.version_info < (3, 12) else "RecursionError"),
+            marks=pytest.mark.nightly,
+        ),
         ("very deep", "nested deeper than 64 levels"),
         ("large file", "File too large"),
         ("200 processes", "Resource temporarily unavailable" if IS_ROOT else "it started more than 100 processes"),

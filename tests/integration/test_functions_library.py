@@ -221,6 +221,7 @@ def test_caches_and_temporary_files_of_editors_do_not_change_the_signature(folde
     assert signature(folder) == before
 
 
+@pytest.mark.nightly
 def test_a_module_that_keeps_ending_the_process_is_loaded_less_and_less_often(
     library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

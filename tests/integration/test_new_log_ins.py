@@ -11,6 +11,7 @@ from tests.support.log_ins import CAFE, HOME, LogIns
 from tests.support.passwords import PASSWORD
 from tests.support.service import Service
 
+pytestmark = pytest.mark.nightly
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:132.0) Gecko/20100101 Firefox/132.0"
 AWAY = "203.0.113.9"
 

@@ -81,22 +81,6 @@ def test_a_customer_looks_up_and_unbinds_after_having_seen_what_it_costs(custome
     assert Event.select().where(Event.kind == "self_unbound").count() == 1
 
 
-def test_a_customer_renews_after_having_seen_until_when(customers: Customers) -> None:
-    own, new = customers.service.issue(2)
-    bound(customers.service, own)
-    customer = Visitor(customers.service, language="zh")
-    assert "输入一张同类、未使用的新卡密" in customer.press("look", card_id=own).words
-    asked = customer.press("renew", with_card_id=new)
-    assert asked.words.count("Asia/Shanghai (UTC+08:00)") == 2
-    assert Card.get_by_id(new).renewed_card_id is None
-    done = customer.press("renew_now")
-    assert "续费成功" in done.words
-    assert Card.get_by_id(new).renewed_card_id == own
-    refused = customer.press("renew", with_card_id=new)
-    assert (refused.status, "用来续费的卡密已用于续费" in refused.words) == (403, True)
-    assert dict(customer.form("look").fields)["card_id"] == own, "one press leads back to the card"
-
-
 def test_the_page_offers_only_what_is_possible(customers: Customers) -> None:
     service = customers.service
     unused, frozen, ended = service.issue(3)

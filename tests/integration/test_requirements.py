@@ -27,40 +27,25 @@ def require(functions: Path, text: str) -> None:
     (functions / "requirements.txt").write_text(text)
 
 
-def test_wheels_are_installed_for_this_interpreter_beside_the_functions(functions: Path) -> None:
+def test_the_installed_packages_are_those_of_the_file_and_a_failure_leaves_the_old_ones(functions: Path) -> None:
+    (functions / "json.py").write_text("raise SystemExit('the vendor has a json.py, and pip its own')")
     write_wheel(functions, "1.0")
+    write_wheel(functions, "2.0", name="other")
     require(functions, "./tiny-1.0-py3-none-any.whl\n")
     target = install(functions)
     assert target == functions.parent / "functions-packages" / sysconfig.get_config_var("SOABI")
     assert (target / "tiny.py").read_text() == 'VERSION = "1.0"\n'
     assert (target / "tiny.py").stat().st_mode & 0o444 == 0o444
-
-
-def test_a_package_that_is_no_longer_required_is_removed(functions: Path) -> None:
-    write_wheel(functions, "1.0")
-    write_wheel(functions, "2.0", name="other")
-    require(functions, "./tiny-1.0-py3-none-any.whl\n")
-    install(functions)
-    require(functions, "./other-2.0-py3-none-any.whl\n")
-    target = install(functions)
-    assert {path.name for path in target.glob("*.py")} == {"other.py"}
-    assert [path.name for path in target.parent.iterdir()] == [target.name]
-
-
-def test_an_empty_file_removes_all_packages(functions: Path) -> None:
-    require(functions, "# nothing yet\n")
-    assert list(install(functions).iterdir()) == []
-
-
-def test_a_failure_leaves_the_old_packages(functions: Path) -> None:
-    write_wheel(functions, "1.0")
-    require(functions, "./tiny-1.0-py3-none-any.whl\n")
-    target = install(functions)
-    require(functions, "./tiny-1.0-py3-none-any.whl\n./missing-1.0-py3-none-any.whl\n")
+    require(functions, "./other-2.0-py3-none-any.whl\n./missing-1.0-py3-none-any.whl\n")
     with pytest.raises(RefusedError, match="nothing was changed"):
         install(functions)
-    assert (target / "tiny.py").exists()
+    assert {path.name for path in target.glob("*.py")} == {"tiny.py"}
+    require(functions, "./other-2.0-py3-none-any.whl\n")
+    assert install(functions) == target
+    assert {path.name for path in target.glob("*.py")} == {"other.py"}
     assert [path.name for path in target.parent.iterdir()] == [target.name]
+    require(functions, "# nothing any more\n")
+    assert list(install(functions).iterdir()) == []
 
 
 def test_source_distributions_are_refused_because_building_them_runs_their_code(
@@ -74,13 +59,6 @@ def test_source_distributions_are_refused_because_building_them_runs_their_code(
     with pytest.raises(RefusedError, match="pip failed"):
         install(functions)
     assert "No matching distribution found for evil" in capfd.readouterr().err
-
-
-def test_a_module_in_the_folder_does_not_replace_one_of_pips(functions: Path) -> None:
-    (functions / "json.py").write_text("raise SystemExit('the vendor has a json.py')")
-    write_wheel(functions, "1.0")
-    require(functions, "./tiny-1.0-py3-none-any.whl\n")
-    assert (install(functions) / "tiny.py").exists()
 
 
 def test_pip_is_given_no_setting_and_none_of_our_modules(functions: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,11 +119,6 @@ def test_unbinding_an_unbound_card_changes_nothing(self_service: SelfService, ca
     assert everything() == before
 
 
-def test_without_a_cost_the_entry_has_none(self_service: SelfService, bound_id: str) -> None:
-    self_service.unbind(with_terms(self_unbind_per_30_days=1), bound_id)
-    assert (last().kind, last().details) == (EventKind.SELF_UNBOUND, None)
-
-
 def test_only_the_customers_own_unbindings_count_and_for_30_days(
     self_service: SelfService, verification: Verification, card_actions: CardActions, clock: Clock, bound_id: str
 ) -> None:
@@ -219,14 +214,6 @@ def test_an_expired_card_whose_machine_has_another_revives_without_it(
     assert (standing.status, standing.is_bound) == ("active", False)
     assert ask(verification, bound_id).code is Code.CLIENT_HAS_ANOTHER_CARD
     assert ask(verification, bound_id, "h2", "203.0.113.9").code is Code.OK
-
-
-def test_an_expired_card_that_still_has_its_machine_keeps_it(
-    self_service: SelfService, verification: Verification, clock: Clock, bound_id: str, other_id: str
-) -> None:
-    clock.advance(31 * DAY)
-    assert self_service.renew(CUSTOMER, bound_id, other_id).is_bound
-    assert ask(verification, bound_id).code is Code.OK
 
 
 def second_of(issuing: Issuing, card_actions: CardActions, verification: Verification, state: str) -> str:
@@ -335,7 +322,7 @@ def test_a_cards_unbindings_are_counted_by_index(
 ) -> None:
     rows = (
         {"at": clock.now - number * DAY, "kind": kind, "card_id": own}
-        for number in range(1, 500)
+        for number in range(1, 100)
         for kind in (EventKind.SELF_UNBOUND, EventKind.BOUND)
         for own in (card_id, *(f"{other:032}" for other in range(20)))
     )
