@@ -238,19 +238,14 @@ def test_the_host_is_checked_without_any_settings(keyed: Service) -> None:
     assert found["ports"]["status"] == "OK"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text", "status"),
-    [
+def test_invalid_facts_and_wrong_usage_are_reported_in_one_line(keyed: Service) -> None:
+    for arguments, text, status in [
         (["--host-facts", "-"], "{}", 1),
         (["--host-facts", "-"], "", 1),
         (["--host-facts", "-"], json.dumps(HOST | {"unknown": 1}), 1),
         (["--host-only"], "", 2),
         (["--format", "xml"], "", 2),
-    ],
-)
-def test_invalid_facts_and_wrong_usage_are_reported_in_one_line(
-    keyed: Service, arguments: list[str], text: str, status: int
-) -> None:
-    done = keyed.cardctl("doctor", *arguments, check=False, text=text)
-    assert (done.returncode, done.stdout) == (status, "")
-    assert status == 2 or len(done.stderr.splitlines()) == 1
+    ]:
+        done = keyed.cardctl("doctor", *arguments, check=False, text=text)
+        assert (done.returncode, done.stdout) == (status, "")
+        assert status == 2 or len(done.stderr.splitlines()) == 1

@@ -23,13 +23,13 @@ def front(service: Service, **headers: str) -> Seen:
     return seen
 
 
-@pytest.mark.parametrize("accept", ["text/html,application/xhtml+xml,*/*;q=0.8", "*/*", "nonsense", LONG])
-def test_a_browser_sees_what_this_server_is(service: Service, accept: str) -> None:
-    seen = front(service, Accept=accept)
-    style = seen.text.partition("<style>")[2].partition("</style>")[0]
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert f"style-src 'sha256-{digest}';" in seen.headers["content-security-policy"]
-    assert not re.search(r"[0-9]+\.[0-9]+\.[0-9]", seen.words), "a version is of use to an attacker"
+def test_a_browser_sees_what_this_server_is(service: Service) -> None:
+    for accept in ["text/html,application/xhtml+xml,*/*;q=0.8", "*/*", "nonsense", LONG]:
+        seen = front(service, Accept=accept)
+        style = seen.text.partition("<style>")[2].partition("</style>")[0]
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert f"style-src 'sha256-{digest}';" in seen.headers["content-security-policy"], accept
+        assert not re.search(r"[0-9]+\.[0-9]+\.[0-9]", seen.words), "a version is of use to an attacker"
 
 
 def test_who_asks_for_json_gets_the_problem_of_any_unknown_path(service: Service) -> None:

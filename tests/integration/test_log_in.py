@@ -36,10 +36,10 @@ def test_a_wrong_password_and_an_unknown_name_get_the_same_answer(log_ins: LogIn
     assert OperatorSession.select().count() == 0
 
 
-@pytest.mark.parametrize("password", ["", "a\0b", "\ud800", PASSWORD + " ", PASSWORD.upper()])
-def test_odd_passwords_are_wrong(log_ins: LogIns, password: str) -> None:
-    with pytest.raises(LoginRefusedError):
-        log_ins.log_in(password)
+def test_odd_passwords_are_wrong(log_ins: LogIns) -> None:
+    for password in ["", "a\0b", "\ud800", PASSWORD + " ", PASSWORD.upper()]:
+        with pytest.raises(LoginRefusedError):
+            log_ins.log_in(password)
 
 
 def test_the_longest_password_is_compared_whole(log_ins: LogIns) -> None:

@@ -112,11 +112,11 @@ FORBIDDEN = {
 }
 
 
-@pytest.mark.parametrize("statement", FORBIDDEN.values(), ids=FORBIDDEN)
-def test_the_database_refuses(database: Database, issuing: Issuing, statement: str) -> None:
-    issuing.issue(1, timedelta(days=1))
-    with pytest.raises(peewee.IntegrityError):
-        database.execute_sql(statement)
+def test_the_database_refuses(database: Database, issuing: Issuing) -> None:
+    for statement in FORBIDDEN.values():
+        issuing.issue(1, timedelta(days=1))
+        with pytest.raises(peewee.IntegrityError):
+            database.execute_sql(statement)
 
 
 def test_a_card_has_one_client_and_a_machine_one_card(database: Database, issuing: Issuing) -> None:
@@ -129,11 +129,11 @@ def test_a_card_has_one_client_and_a_machine_one_card(database: Database, issuin
         database.execute_sql(insert, ("2" * 32, second, "h", b"h"))
 
 
-@pytest.mark.parametrize("statement", ["UPDATE event SET ip = 'x'", "DELETE FROM event", "TRUNCATE event"])
-def test_the_journal_is_append_only(database: Database, issuing: Issuing, statement: str) -> None:
-    issuing.issue(1, None)
-    with pytest.raises(peewee.PeeweeException, match="append-only"):
-        database.execute_sql(statement)
+def test_the_journal_is_append_only(database: Database, issuing: Issuing) -> None:
+    for statement in ["UPDATE event SET ip = 'x'", "DELETE FROM event", "TRUNCATE event"]:
+        issuing.issue(1, None)
+        with pytest.raises(peewee.PeeweeException, match="append-only"):
+            database.execute_sql(statement)
 
 
 @pytest.mark.parametrize(("once", "runs"), [(False, 2), (True, 1)])

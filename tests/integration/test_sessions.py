@@ -77,10 +77,10 @@ def test_the_other_sessions_can_be_ended_from_one(log_ins: LogIns) -> None:
     assert logged_out() == [("console:alice", {"sessions": 1})]
 
 
-@pytest.mark.parametrize("token", ["", "x", "a\0", "\ud800", "g" * 10_000])
-def test_unknown_session_tokens_identify_nobody(log_ins: LogIns, token: str) -> None:
-    log_ins.log_in()
-    assert log_ins.sessions.identify(token) is None
+def test_unknown_session_tokens_identify_nobody(log_ins: LogIns) -> None:
+    for token in ["", "x", "a\0", "\ud800", "g" * 10_000]:
+        log_ins.log_in()
+        assert log_ins.sessions.identify(token) is None
 
 
 def test_a_new_password_ends_all_sessions_and_forgets_all_browsers(log_ins: LogIns) -> None:
