@@ -117,8 +117,8 @@ def test_a_traceback_is_in_the_journal_and_not_in_the_answer(executing: Service)
 
 
 def test_a_function_that_dies_or_returns_no_json_has_failed(executing: Service) -> None:
+    (card_id,) = executing.issue()
     for function, said in [("退出", ""), ("集合", ""), ("怪话", "half a pair")]:
-        (card_id,) = executing.issue()
         answer = execute(executing, card_id, function, {})
         assert (answer.status, answer.body["code"]) == (502, "FUNCTION_FAILED"), (function, said)
         detail = journalled(executing, answer)["details"]["detail"]
