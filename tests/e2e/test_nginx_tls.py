@@ -11,37 +11,23 @@ from tests.support.nginx import HSTS, Gateway
 from tests.support.service import ROOT
 
 
-def handshake(gateway: Gateway, *options: str) -> str:
+def handshake(gateway: Gateway, *options: str) -> subprocess.CompletedProcess[str]:
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{gateway.https_port}", *options]
-    return subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=30).stdout
+    return subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=30)
 
 
-@pytest.mark.parametrize(("version", "name"), [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")])
-def test_tls_1_2_and_1_3_are_spoken(gateway: Gateway, version: str, name: str) -> None:
-    shown = handshake(gateway, version)
-    assert f"New, {name}, Cipher is " in shown
-    assert "Cipher is (NONE)" not in shown
-
-
-@pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
-def test_older_tls_is_refused_by_the_server(gateway: Gateway, version: str) -> None:
+def test_tls_1_2_and_1_3_are_spoken_with_forward_secrecy_and_nothing_older(gateway: Gateway) -> None:
+    for version, name in (("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")):
+        shown = handshake(gateway, version).stdout
+        assert f"New, {name}, Cipher is " in shown
+        assert "Cipher is (NONE)" not in shown
     # @SECLEVEL=0 makes the client willing, so that a refusal is the server's.
-    command = [
-        "openssl",
-        "s_client",
-        "-connect",
-        f"127.0.0.1:{gateway.https_port}",
-        version,
-        "-cipher",
-        "DEFAULT:@SECLEVEL=0",
-    ]
-    done = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=30)
-    assert "alert protocol version" in done.stderr
-
-
-@pytest.mark.parametrize("cipher", ["AES128-SHA", "AES256-GCM-SHA384", "ECDHE-ECDSA-AES256-SHA"])
-def test_ciphers_without_forward_secrecy_or_authentication_are_refused(gateway: Gateway, cipher: str) -> None:
-    assert "Cipher is (NONE)" in handshake(gateway, "-tls1_2", "-cipher", f"{cipher}:@SECLEVEL=0")
+    for version in ("-tls1", "-tls1_1"):
+        refused = handshake(gateway, version, "-cipher", "DEFAULT:@SECLEVEL=0")
+        assert "alert protocol version" in refused.stderr
+    for cipher in ("AES128-SHA", "AES256-GCM-SHA384", "ECDHE-ECDSA-AES256-SHA"):
+        refused = handshake(gateway, "-tls1_2", "-cipher", f"{cipher}:@SECLEVEL=0")
+        assert "Cipher is (NONE)" in refused.stdout, cipher
 
 
 def test_who_offers_http_2_gets_http_1_1_whose_connections_hold_one_request_each(gateway: Gateway) -> None:
@@ -53,32 +39,22 @@ def test_who_offers_http_2_gets_http_1_1_whose_connections_hold_one_request_each
     assert shown == '{"status": "ready"}\n1.1'
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_both_families_are_served(gateway: Gateway, address: str) -> None:
-    assert gateway.ask("GET", "/readyz", to=address).status == 200
-    assert gateway.ask_plain("/", to=address).status == 301
-
-
-def test_http_redirects_to_https_and_names_the_port(gateway: Gateway) -> None:
-    answer = gateway.ask_plain("/v1/verify?a=b", {"Host": "card.example.com"})
-    assert answer.status == 301
-    assert answer.headers["location"] == f"https://card.example.com:{gateway.https_port}/v1/verify?a=b"
-
-
-def test_the_redirect_leaves_out_the_port_when_it_is_443(make_gateway: GatewayMaker) -> None:
+def test_both_families_are_served_and_http_redirects_to_https(gateway: Gateway, make_gateway: GatewayMaker) -> None:
+    for address in ("127.0.0.1", "::1"):
+        assert gateway.ask("GET", "/readyz", to=address).status == 200
+        answer = gateway.ask_plain("/v1/verify?a=b", {"Host": "card.example.com"}, to=address)
+        assert answer.status == 301
+        assert answer.headers["location"] == f"https://card.example.com:{gateway.https_port}/v1/verify?a=b"
     answer = make_gateway(KADUN_HTTPS_PORT="443").ask_plain("/", {"Host": "card.example.com:80"})
     assert answer.headers["location"] == "https://card.example.com/"
 
 
-def test_acme_challenges_are_answered_over_http(gateway: Gateway) -> None:
+def test_acme_challenges_and_nothing_else_of_their_folder_are_answered_over_http(gateway: Gateway) -> None:
     (gateway.acme / ".well-known/acme-challenge/token").write_text("token.thumbprint")
     answer = gateway.ask_plain("/.well-known/acme-challenge/token")
     assert (answer.status, answer.body) == (200, b"token.thumbprint")
     gateway.ask_plain("/.well-known/acme-challenge/other").require_problem(404, "NOT_FOUND")
     gateway.ask_plain("/.well-known/acme-challenge/").require_problem(404, "NOT_FOUND")
-
-
-def test_nothing_but_challenges_is_read_from_the_acme_folder(gateway: Gateway) -> None:
     (gateway.acme / "secret").write_text("secret")
     for path in (
         "/secret",
@@ -88,21 +64,17 @@ def test_nothing_but_challenges_is_read_from_the_acme_folder(gateway: Gateway) -
         assert gateway.ask_plain(path).status == 301
 
 
-@pytest.mark.parametrize("path", ["/readyz", "/nowhere", "/v1/nowhere"])
-def test_hsts_stands_on_every_https_answer_and_on_no_other(gateway: Gateway, path: str) -> None:
-    assert gateway.ask("GET", path).headers["strict-transport-security"] == HSTS
-    assert "strict-transport-security" not in gateway.ask_plain(path).headers
-
-
-def test_no_hsts_is_sent_where_the_certificate_brought_none(tmp_path: Path) -> None:
-    gateway = Gateway(tmp_path / "nginx", tmp_path / "nobody.sock")
-    (gateway.certificates / "hsts.conf").unlink()
-    with gateway:
-        assert "strict-transport-security" not in gateway.ask("GET", "/nowhere").headers
-
-
-def test_no_version_is_told(gateway: Gateway) -> None:
-    assert gateway.ask("GET", "/readyz").headers["server"] == "nginx"
+def test_hsts_stands_on_every_https_answer_and_on_no_other_where_the_certificate_brought_it(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    for path in ("/readyz", "/nowhere", "/v1/nowhere"):
+        answer = gateway.ask("GET", path)
+        assert (answer.headers["strict-transport-security"], answer.headers["server"]) == (HSTS, "nginx")
+        assert "strict-transport-security" not in gateway.ask_plain(path).headers
+    without = Gateway(tmp_path / "nginx", tmp_path / "nobody.sock")
+    (without.certificates / "hsts.conf").unlink()
+    with without:
+        assert "strict-transport-security" not in without.ask("GET", "/nowhere").headers
 
 
 def test_http_on_the_https_port_is_a_problem(gateway: Gateway) -> None:
