@@ -32,6 +32,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer("text/html; charset=utf-8", b"<p>x" * 1000)
         elif self.path == "/admin/export":
             self._answer("text/csv; charset=utf-8", b"x" * EXPORT_BYTES)
+        elif self.path.startswith("/v1/status/"):
+            status = int(self.path.rpartition("/")[2])
+            self._answer("application/json", json.dumps({"status": status}).encode(), status)
         else:
             self.do_POST()
 
