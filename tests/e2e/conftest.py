@@ -5,11 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bucket_host import NameServer
 from tests.support.nginx import Gateway
 from tests.support.socket_service import SocketService
 from trial.postgres import EmbeddedPostgres
 
 GatewayMaker = Callable[..., Gateway]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, unless their mark names another group: they share what takes long."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +33,36 @@ def service(tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres
 def gateway(tmp_path_factory: pytest.TempPathFactory, service: SocketService) -> Iterator[Gateway]:
     with Gateway(tmp_path_factory.mktemp("nginx"), service.socket) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def replicas(
+    tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres, bucket_settings: dict[str, str]
+) -> Iterator[list[SocketService]]:
+    """Two replicas with a bucket: one database, one key ring, a folder of their own each."""
+    postgres.create_database("with_bucket")
+    url = postgres.url("with_bucket")
+    running = [SocketService(tmp_path_factory.mktemp(name), url, **bucket_settings) for name in ("a", "b")]
+    running[1].environment["KADUN_KEYS_DIR"] = running[0].environment["KADUN_KEYS_DIR"]
+    running[0].cardctl("migrate")
+    with running[0], running[1]:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def bucket_gateways(
+    tmp_path_factory: pytest.TempPathFactory,
+    replicas: list[SocketService],
+    bucket_settings: dict[str, str],
+    names: NameServer,
+) -> Iterator[list[Gateway]]:
+    """nginx before each of the replicas."""
+    made = [
+        Gateway(tmp_path_factory.mktemp("nginx"), one.socket, KADUN_RESOLVER=names.address, **bucket_settings)
+        for one in replicas
+    ]
+    with made[0], made[1]:
+        yield made
 
 
 @pytest.fixture

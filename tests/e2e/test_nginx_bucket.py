@@ -1,51 +1,34 @@
 """Licensed files in a bucket: the app judges the link and the range, nginx fetches the bytes from the bucket."""
 
 import secrets
+import socketserver
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import obstore
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.support.bucket_host import ConnectProxy, NameServer, TlsFront
+from tests.support.bucket_host import ConnectProxy, NameServer, Quiet, TlsFront, serving
 from tests.support.downloads import put, sha256
 from tests.support.http_exchange import Response, quiet_port
 from tests.support.nginx import Gateway
 from tests.support.nginx_files import (
-    CONDITIONS,
     CONTENT,
-    ETAG,
-    HEADERS,
     JSON,
     NAME,
     BrokenOffError,
     client,
     links,
-    require_no_such_bytes,
-    require_part,
 )
 from tests.support.pki import Issued
 from tests.support.socket_service import SocketService, body
-from tests.support.swift import BUCKET, WRITER, Swift
+from tests.support.swift import BUCKET, Swift
 from trial.postgres import EmbeddedPostgres
 
-pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def replicas(
-    tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres, bucket_settings: dict[str, str]
-) -> Iterator[list[SocketService]]:
-    """Two replicas: one database, one key ring, a folder of their own each."""
-    postgres.create_database("with_bucket")
-    url = postgres.url("with_bucket")
-    running = [SocketService(tmp_path_factory.mktemp(name), url, **bucket_settings) for name in ("a", "b")]
-    running[1].environment["KADUN_KEYS_DIR"] = running[0].environment["KADUN_KEYS_DIR"]
-    running[0].cardctl("migrate")
-    with running[0], running[1]:
-        yield running
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("bucket")]
 
 
 @pytest.fixture(scope="module")
@@ -54,23 +37,8 @@ def service(replicas: list[SocketService]) -> SocketService:
 
 
 @pytest.fixture(scope="module")
-def gateways(
-    tmp_path_factory: pytest.TempPathFactory,
-    replicas: list[SocketService],
-    bucket_settings: dict[str, str],
-    names: NameServer,
-) -> Iterator[list[Gateway]]:
-    made = [
-        Gateway(tmp_path_factory.mktemp("nginx"), one.socket, KADUN_RESOLVER=names.address, **bucket_settings)
-        for one in replicas
-    ]
-    with made[0], made[1]:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def gateway(gateways: list[Gateway]) -> Gateway:
-    return gateways[0]
+def gateway(bucket_gateways: list[Gateway]) -> Gateway:
+    return bucket_gateways[0]
 
 
 @pytest.fixture(scope="module")
@@ -84,52 +52,10 @@ def url(gateway: Gateway, card: str) -> str:
     return links(gateway, card)[NAME]
 
 
-def test_nginx_fetches_the_bytes_under_the_apps_headers(gateway: Gateway, service: SocketService, url: str) -> None:
-    assert not list((service.folder / "files").glob("[0-9a-f]*"))
-    answer = gateway.ask("GET", url)
-    assert (answer.status, answer.body) == (200, CONTENT)
-    assert HEADERS.items() <= answer.headers.items()
-    more = {"server", "date", "connection", "content-length", "x-request-id"}
-    assert set(answer.headers) == set(HEADERS) | more
-
-
-@pytest.mark.parametrize(
-    ("headers", "status", "part"),
-    [
-        *CONDITIONS,
-        ({"Authorization": "Bearer x", "Cookie": "x=y", "X-Amz-Date": "x", "If-Match": '"x"'}, 200, slice(None)),
-    ],
-    ids=str,
-)
-def test_parts_and_conditions_hold_by_our_etag(
-    gateway: Gateway, url: str, headers: dict[str, str], status: int, part: slice
-) -> None:
-    require_part(gateway, url, headers, status, part)
-
-
-def test_bytes_that_do_not_exist_are_a_problem_that_says_how_many_there_are(gateway: Gateway, url: str) -> None:
-    require_no_such_bytes(gateway, url)
-
-
-def test_head_says_what_get_would(gateway: Gateway, url: str) -> None:
-    answer = gateway.ask("HEAD", url)
-    assert (answer.status, answer.body) == (200, b"")
-    assert (answer.headers["content-length"], answer.headers["etag"]) == (str(len(CONTENT)), ETAG)
-    assert answer.headers["accept-ranges"] == "bytes"
-
-
-def test_an_empty_file_is_whole_from_its_beginning(gateway: Gateway, service: SocketService, card: str) -> None:
-    put(service, "empty", b"")
-    url = links(gateway, card)["empty"]
-    for part in ("0-", "-5"):
-        answer = gateway.ask("GET", url, headers={"Range": f"bytes={part}"})
-        assert (answer.status, answer.headers["content-length"]) == (200, "0")
-    service.cardctl("file", "remove", "empty")
-
-
 def test_a_file_added_on_one_replica_is_resumed_on_another(
-    gateways: list[Gateway], replicas: list[SocketService], tmp_path: Path
+    bucket_gateways: list[Gateway], replicas: list[SocketService], tmp_path: Path
 ) -> None:
+    gateways = bucket_gateways
     content = secrets.token_bytes(20_000_000)  # uploaded in parts
     put(replicas[0], "update 1.age", content)
     card, target = replicas[0].new_card(), tmp_path / "core.age"
@@ -229,18 +155,6 @@ def test_lost_and_exchanged_objects_are_no_file(
         obstore.head(objects, key)
 
 
-def test_neither_tokens_nor_signatures_nor_secrets_reach_a_log(
-    gateways: list[Gateway], replicas: list[SocketService], url: str
-) -> None:
-    gateways[0].ask("GET", url)
-    gateways[0].ask("GET", "/last-of-all")
-    gateways[0].logged("/last-of-all")
-    token = url.partition("token=")[2]
-    for log in (*gateways[0].log.iterdir(), replicas[0].log):
-        text = log.read_text()
-        assert not [secret for secret in (token, "X-Amz-", WRITER[1]) if secret in text], log
-
-
 def test_a_bucket_whose_name_is_part_of_the_hosts(
     service: SocketService,
     make_gateway: GatewayMaker,
@@ -268,3 +182,78 @@ def test_a_bucket_whose_name_is_part_of_the_hosts(
         host = f"{BUCKET}.localhost"
         assert proxy.asked == {f"{host}:{front.port}"}
         assert front.names == {host}
+
+
+BYTES = b"the bytes of the object"
+ORDERS = {
+    "X-Accel-Redirect": "/_kadun_files/another",
+    "X-Accel-Buffering": "yes",
+    "X-Accel-Limit-Rate": "1000000",
+    "X-Accel-Charset": "utf-7",
+    "X-Accel-Expires": "3600",
+    "Clear-Site-Data": '"*"',
+    "Refresh": "0; url=https://elsewhere.example/",
+    "Link": "<https://elsewhere.example/x.js>; rel=preload",
+    "Location": "https://elsewhere.example/",
+    "NEL": '{"report_to": "x", "max_age": 3600}',
+    "Report-To": '{"group": "x", "max_age": 3600, "endpoints": [{"url": "https://elsewhere.example/"}]}',
+}
+
+
+class _App(Quiet, BaseHTTPRequestHandler):
+    """Has judged the link."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("X-Accel-Redirect", "/_kadun_bucket/licensed-files/files/x?signature=x")
+        self.send_header("ETag", '"x"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+class _Bucket(Quiet, BaseHTTPRequestHandler):
+    """Orders nginx about."""
+
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        for name, value in ORDERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(BYTES)))
+        self.end_headers()
+        self.wfile.write(BYTES)
+
+
+@pytest.fixture
+def commanded(make_gateway: GatewayMaker, tmp_path: Path) -> Iterator[Gateway]:
+    authority, socket = Issued.make("Bucket authority", authority=True), tmp_path / "app.sock"
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "another").write_bytes(b"another file")
+    app, bucket = socketserver.UnixStreamServer(str(socket), _App), HTTPServer(("127.0.0.1", 0), _Bucket)
+    with (
+        serving(app),
+        serving(bucket),
+        TlsFront(tmp_path, Issued.make("localhost", issuer=authority), bucket.server_port) as front,
+        NameServer() as names,
+    ):
+        yield make_gateway(
+            socket,
+            KADUN_FILES_BUCKET="licensed-files",
+            KADUN_FILES_BUCKET_ENDPOINT=f"https://localhost:{front.port}",
+            KADUN_FILES_BUCKET_STYLE="path",
+            KADUN_FILES_BUCKET_CA=str(tmp_path / "ca.pem"),
+            KADUN_RESOLVER=names.address,
+        )
+
+
+def test_nginx_takes_no_orders_from_the_bucket_and_none_of_its_errors_reaches_a_client(
+    commanded: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = commanded.ask("GET", "/v1/files/x?token=x")
+    assert (answer.status, answer.body) == (200, BYTES)
+    assert not {name.lower() for name in ORDERS} & set(answer.headers)
+    for status in (300, 402, 406, 410, 451, 498, 507, 599):
+        monkeypatch.setattr(_Bucket, "status", status)
+        commanded.ask("GET", "/v1/files/x?token=x").require_problem(503, "UNAVAILABLE")
