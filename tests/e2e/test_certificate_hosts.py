@@ -173,19 +173,16 @@ def test_what_this_machine_refuses_goes_nowhere(renewing: Renewing, checkouts: l
     assert not (renewing.folder / "log").exists()
 
 
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
+def test_invalid_options_change_nothing(renewing: Renewing) -> None:
+    for options, complaint in (
         (("--to", "-oProxyCommand=x"), "--to must be [USER@]HOST[:/DIRECTORY]"),
         (("--to", "root@10.0.0.5:folder"), "--to must be"),
         (("--to", "fd00::5"), "an IPv6 address in brackets"),
         (("--to", "10.0.0.5", "--here"), "choose one of --to and --here"),
-    ],
-)
-def test_invalid_options_change_nothing(renewing: Renewing, options: tuple[str, ...], complaint: str) -> None:
-    done = renewing.deploy(*options)
-    assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
-    assert not renewing.has_it(renewing.checkout)
+    ):
+        done = renewing.deploy(*options)
+        assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
+        assert not renewing.has_it(renewing.checkout)
 
 
 def test_with_here_no_other_host_gets_the_certificate(renewing: Renewing) -> None:

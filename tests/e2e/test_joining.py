@@ -65,48 +65,34 @@ def machines_runs(machines: Machines) -> list[str]:
     return [call for call in (machines.fake / "calls").read_text().splitlines() if call.startswith("run ")]
 
 
-@pytest.mark.parametrize(
-    ("setting", "complaint"),
-    [
+@pytest.mark.nightly
+def test_a_service_that_no_other_machine_could_share_is_not_exported(machines: Machines) -> None:
+    settings, url = machines.first / ".env", machines.first / "secrets/owner_url"
+    before, hosts = settings.read_text(), url.read_text()
+    (machines.first / "data/files" / ("a" * 64)).touch()
+    for setting, complaint in (
         ("KADUN_KEYS=folder", "KADUN_KEYS must be database"),
         ("KADUN_HOST=", "KADUN_HOST must be this machine's name"),
         ("KADUN_FILES_BUCKET=", "set KADUN_FILES_BUCKET and run scripts/cardctl file"),
         ("", "licensed files that are not in the bucket: run scripts/cardctl file move-to bucket"),
-    ],
-)
-def test_a_service_that_no_other_machine_could_share_is_not_exported(
-    machines: Machines, setting: str, complaint: str
-) -> None:
-    (machines.first / "data/files" / ("a" * 64)).touch()
-    machines.set(setting)
-    done = machines.export()
-    assert (done.returncode, complaint in done.stderr) == (1, True), done.stderr
+    ):
+        machines.set(setting)
+        done = machines.export()
+        assert (done.returncode, complaint in done.stderr) == (1, True), done.stderr
+        settings.write_text(before)
+    url.write_text(hosts.replace("10.0.0.5,10.0.0.6", "database:5432"))
+    assert "must name a database outside this stack's container" in machines.export().stderr
     assert not (machines.fake / "bundle.age").exists()
 
-
-def test_a_database_in_its_container_is_not_exported(machines: Machines) -> None:
-    url = machines.first / "secrets/owner_url"
-    url.write_text(url.read_text().replace("10.0.0.5,10.0.0.6", "database:5432"))
-    done = machines.export()
-    assert "must name a database outside this stack's container" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("hosts", "warns"), [("127.0.0.1:5433", True), ("10.0.0.5,localhost", True), ("127.net", False)]
-)
-def test_a_database_on_this_machine_is_warned_of(machines: Machines, hosts: str, *, warns: bool) -> None:
-    url = machines.first / "secrets/owner_url"
-    url.write_text(url.read_text().replace("10.0.0.5,10.0.0.6", hosts))
-    done = machines.export()
-    assert (done.returncode, "means this machine itself" in done.stderr) == (0, warns)
+    (machines.fake / "file-system").write_text("nfs\n")  # a shared mount needs no bucket
+    for named, warns in (("127.0.0.1:5433", True), ("10.0.0.5,localhost", True), ("127.net", False)):
+        url.write_text(hosts.replace("10.0.0.5,10.0.0.6", named))
+        done = machines.export()
+        assert (done.returncode, "means this machine itself" in done.stderr) == (0, warns), done.stderr
+        (machines.fake / "bundle.age").unlink()
 
 
-def test_files_on_a_shared_mount_need_no_bucket(machines: Machines) -> None:
-    (machines.first / "data/files" / ("a" * 64)).touch()
-    (machines.fake / "file-system").write_text("nfs\n")
-    assert machines.export().returncode == 0
-
-
+@pytest.mark.nightly
 def test_a_bundle_for_joining_and_one_of_a_whole_service_are_not_mixed_up(machines: Machines, tmp_path: Path) -> None:
     bundle, kid = machines.bundle(), machines.ring.current.kid
     imported = machines.run(machines.second, "import.sh", bundle, "--fingerprint", kid)
@@ -127,94 +113,74 @@ def test_a_bundle_for_joining_and_one_of_a_whole_service_are_not_mixed_up(machin
     assert (joined.returncode, machines.state()) == (1, before)
 
 
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (lambda content: content[: len(content) // 2], "cut off"),
-        (lambda content: content[:4000] + bytes([content[4000] ^ 1]) + content[4001:], ""),
-        (
-            lambda content: rewritten(content, lambda manifest: manifest.update(host="other")),
-            "signature does not match",
-        ),
-        (unsigned, "It is not signed"),
-        (lambda content: content[:0], "damaged or cut off"),
-        (lambda content: content[:0] + b"age-encryption.org/v1\n-> x", "Cannot decrypt the bundle"),
-    ],
-)
-def test_a_bundle_that_was_changed_is_refused(
-    machines: Machines, change: Callable[[bytes], bytes], complaint: str
-) -> None:
-    bundle, before = machines.bundle(change), machines.state()
-    done = machines.join(bundle)
+CHANGES: list[tuple[Callable[[bytes], bytes], str]] = [
+    (lambda content: content[: len(content) // 2], "cut off"),
+    (lambda content: content[:4000] + bytes([content[4000] ^ 1]) + content[4001:], ""),
+    (lambda content: rewritten(content, lambda manifest: manifest.update(host="x")), "signature does not match"),
+    (unsigned, "It is not signed"),
+    (lambda content: content[:0], "damaged or cut off"),
+    (lambda content: content[:0] + b"age-encryption.org/v1\n-> x", "Cannot decrypt the bundle"),
+]
+"""What somebody did to a bundle, and what is said of it."""
+
+
+def test_a_bundle_that_was_changed_or_that_somebody_else_has_signed_is_refused(machines: Machines) -> None:
+    for change, complaint in CHANGES:
+        refuses(machines, machines.bundle(change), complaint)
+    foreign = machines.bundle(lambda content: signed_by(content, strangers_ring(machines.fake)))
+    refuses(machines, foreign, "which is not one of this server's")
+
+
+def refuses(machines: Machines, bundle: Path, complaint: str, *words: str) -> None:
+    """Assert that the second machine does not join, and stays as it is."""
+    before = machines.state()
+    done = machines.join(bundle, *words)
     assert (done.returncode, done.stdout, complaint in done.stderr) == (1, "", True), done.stderr
     assert machines.state() == before
 
 
-def test_a_bundle_that_somebody_else_has_signed_is_refused(machines: Machines) -> None:
-    bundle, before = (
-        machines.bundle(lambda content: signed_by(content, strangers_ring(machines.fake))),
-        machines.state(),
-    )
-    done = machines.join(bundle)
-    assert "which is not one of this server's" in done.stderr
-    assert (done.returncode, machines.state()) == (1, before)
-
-
-@pytest.mark.parametrize(
-    ("fact", "answer", "complaint"),
-    [
+def test_a_machine_that_does_not_reach_the_same_database_or_differs_stays_as_it_is(machines: Machines) -> None:
+    bundle = machines.bundle()
+    for fact, answer, complaint in (
         ("away", "", "does not reach the database at 10.0.0.5,10.0.0.6: let its firewall and its pg_hba.conf admit"),
         ("schema", "0099_later", "The database's schema is 0099_later, this program's 0021_hosts"),
         ("schema", "", "The database's schema is empty"),
         ("sealed", "", "no signing keys that open with the bundle's secrets/keys_identity"),
         ("sealed", sealing.seal_text(b"{}", str(IDENTITY)), "no signing keys that open with the bundle's"),
         ("namesakes", "1", "second is one of them: give this machine another name with --host NAME"),
-    ],
-)
-def test_a_machine_that_does_not_reach_the_same_database_or_has_anothers_name_stays_as_it_is(
-    machines: Machines, fact: str, answer: str, complaint: str
-) -> None:
-    bundle, before = machines.bundle(), machines.state()
-    (machines.fake / fact).write_text(f"{answer}\n")
-    done = machines.join(bundle)
-    assert (done.returncode, done.stdout, complaint in done.stderr) == (1, "", True), done.stderr
-    assert machines.state() == before
-
-
-def test_the_name_of_the_machine_that_made_the_bundle_is_taken(machines: Machines) -> None:
-    done = machines.join(machines.bundle(), "--host", "first")
-    assert "first is one of them: give this machine another name with --host NAME" in done.stderr
-
-
-def test_another_version_of_the_program_does_not_join(machines: Machines) -> None:
-    bundle = machines.bundle()
+    ):
+        file = machines.fake / fact
+        before = file.read_bytes() if file.exists() else None
+        file.write_text(f"{answer}\n")
+        refuses(machines, bundle, complaint)
+        file.unlink() if before is None else file.write_bytes(before)
+    refuses(machines, bundle, "first is one of them: give this machine another name", "--host", "first")
     (machines.second / "app/storage/migrations/0022_more.py").touch()
-    done = machines.join(bundle)
-    assert "Both machines need the same version of the program: there it is 1.0.0" in done.stderr
+    refuses(machines, bundle, "Both machines need the same version of the program: there it is 1.0.0")
 
 
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
+def test_settings_of_a_bundle_are_values_and_nothing_else(machines: Machines) -> None:
+    before = (machines.first / ".env").read_text()
+    for line, complaint in (
         ("KADUN_DOMAIN=$(touch {fake}/ran)", "The value of KADUN_DOMAIN must not contain $"),
         ('KADUN_DOMAIN="\nCOMPOSE_FILE=x', "The value of KADUN_DOMAIN must not contain"),
         ("KADUN_FILES_BUCKET_CA=/etc/shadow", "KADUN_FILES_BUCKET_CA must be ./https_certificates/bucket-ca.pem"),
-        ("KADUN_UID=0", ""),
-        ("KADUN_UID=10077", ""),
-    ],
-)
-def test_settings_of_a_bundle_are_values_and_nothing_else(machines: Machines, line: str, complaint: str) -> None:
-    machines.set(line.format(fake=machines.fake))
-    done = machines.join(machines.bundle())
-    assert not (machines.fake / "ran").exists()
-    if complaint:
+    ):
+        machines.set(line.format(fake=machines.fake))
+        done = machines.join(machines.bundle())
         assert (done.returncode, complaint in done.stderr) == (1, True), done.stderr
-        return
+        assert not (machines.fake / "ran").exists()
+        (machines.first / ".env").write_text(before)
+
+
+def test_the_service_never_becomes_root_by_a_bundle(machines: Machines) -> None:
+    machines.set("KADUN_UID=0")
+    done = machines.join(machines.bundle())
     assert done.returncode == 0, done.stderr
-    uid = 10077 if "10077" in line and os.geteuid() == 0 else 10001 if os.geteuid() == 0 else os.geteuid()
-    assert f"\nKADUN_UID={uid}\n" in (machines.second / ".env").read_text()
+    assert f"\nKADUN_UID={os.geteuid() or 10001}\n" in (machines.second / ".env").read_text()
 
 
+@pytest.mark.nightly
 def test_an_interrupted_run_is_run_again_and_another_machines_secret_is_not_overwritten(machines: Machines) -> None:
     bundle = machines.bundle()
     (machines.second / "secrets").mkdir()
@@ -228,6 +194,7 @@ def test_an_interrupted_run_is_run_again_and_another_machines_secret_is_not_over
     assert (machines.second / "secrets/totp_key").read_text() == (machines.first / "secrets/totp_key").read_text()
 
 
+@pytest.mark.nightly
 def test_without_its_settings_no_machine_goes_on_alone(machines: Machines) -> None:
     """It would make signing keys of its own."""
     bundle = machines.bundle()
@@ -247,6 +214,7 @@ def test_without_its_settings_no_machine_goes_on_alone(machines: Machines) -> No
     assert not (machines.second / "data/.joining").exists()
 
 
+@pytest.mark.nightly
 def test_a_vendors_own_recipient_and_this_machines_mirror_stay(machines: Machines) -> None:
     (machines.first / "secrets/backup_identity").unlink()
     (machines.first / "https_certificates/hsts.conf").touch()
@@ -261,6 +229,7 @@ def test_a_vendors_own_recipient_and_this_machines_mirror_stay(machines: Machine
     assert "\nPIP_INDEX_URL=https://mirror.example/simple\n" in (machines.second / ".env").read_text()
 
 
+@pytest.mark.nightly
 def test_options_that_contradict_are_refused_with_what_is_right(machines: Machines) -> None:
     for words, complaint in (
         (("--join", "x"), "--join needs --fingerprint KEY"),
