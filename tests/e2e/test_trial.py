@@ -1,3 +1,5 @@
+"""scripts/run.sh: one start and the next, what dies meanwhile, what is refused, and an ordinary user's checkout."""
+
 import json
 import os
 import re
@@ -10,19 +12,21 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg2
 import pytest
 from kadun import Client
 
-from tests.support.http_exchange import quiet_port
 from tests.support.processes import is_alive
 from tests.support.rendezvous import Rendezvous
 from tests.support.service import ROOT, wait_for
 from tests.support.trial_runner import START_SECONDS, TrialRun, processes_of
 from tests.support.wheels import write_wheel
-from trial.accounts import Account, first_barred
+from trial.accounts import Account, first_barred, postgresql_account
 from trial.cluster import pid_file
+from trial.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.long
 
@@ -69,7 +73,20 @@ def demo_card(output: str) -> str:
     return re.findall(r"--hardware demo-([0-9A-Z]{32}) ", output)[0]
 
 
-def test_a_first_start_shows_the_main_job_and_a_second_finds_its_data(folder: Path) -> None:
+@contextmanager
+def another_process_with_its_number(file: Path, left: list[str]) -> Iterator[None]:
+    """Leave PostgreSQL's file of its process ID as a dead one's, whose number another process has by now."""
+    account = postgresql_account()  # of another account's process PostgreSQL would think less
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, user=account.uid, group=account.gid) as other:
+        file.write_text("\n".join([str(other.pid), *left[1:]]) + "\n")
+        os.chown(file, account.uid, account.gid)
+        yield
+        other.communicate()
+    assert other.returncode == 0
+
+
+@pytest.mark.xdist_group("trial: two starts")
+def test_a_first_start_shows_the_main_job_and_after_a_kill_a_second_finds_its_data(folder: Path) -> None:
     with TrialRun(folder) as first:
         assert "100 USD = 712.00 CNY" in first.output
         assert "卡密已激活" in first.output
@@ -84,75 +101,35 @@ def test_a_first_start_shows_the_main_job_and_a_second_finds_its_data(folder: Pa
         assert command == f"KADUN_DATA_DIR={first.data_dir} scripts/cardctl admin add boss"
         wait_for(lambda: "汇率换算" in first.cardctl("function", "list").stdout)
         (first.data_dir / "functions" / "exchange_rates.py").unlink()
-        assert first.interrupt() == 0
+        postmaster = pid_file(first.data_dir / "cluster")
+        left = postmaster.read_text().splitlines()
+        first.kill()
+        wait_for(lambda: processes_of(folder) == [])
     assert "Traceback" not in first.output
-    assert processes_of(folder) == []
 
     for name in ("files", "functions", "logs"):  # the machine may have other users
         group = 0o050 if name == "functions" and IS_ISOLATED else 0  # the calls', which nobody else has
         assert (first.data_dir / name).stat().st_mode & 0o777 == 0o700 | group
     assert ("not isolated from one another" in first.output) is not IS_ISOLATED
 
-    with TrialRun(folder) as second:
+    with (
+        another_process_with_its_number(postmaster, left),
+        TrialRun(folder, port=first.port) as second,
+    ):
         assert demo_card(second.output) == card
         assert "100 USD = 712.00 CNY" in second.output
         assert "卡密已激活" not in second.output
         assert list((second.data_dir / "functions").glob("*.py")) == []  # the vendor's folder, which they may empty
+        assert second.process is not None
+        second.process.terminate()  # as Ctrl-C does
+        assert second.wait() == 0
+    assert "Traceback" not in second.output
 
 
-def test_a_demo_card_that_no_longer_opens_is_followed_by_another(folder: Path) -> None:
-    with TrialRun(folder) as first:
-        card = demo_card(first.output)
-        assert first.cardctl("card", "freeze", card).returncode == 0
-    with TrialRun(folder) as second:
-        assert demo_card(second.output) != card
-        assert "100 USD = 712.00 CNY" in second.output
-
-
-def test_sigterm_ends_it_as_ctrl_c_does(folder: Path) -> None:
-    with TrialRun(folder) as run:
-        assert run.process is not None
-        run.process.terminate()
-        assert run.wait() == 0
-
-
-def test_after_a_kill_nothing_stands_in_the_way_of_a_new_start(folder: Path) -> None:
-    with TrialRun(folder) as killed:
-        card = demo_card(killed.output)
-        killed.kill()
-    with TrialRun(folder, port=killed.port) as again:
-        assert demo_card(again.output) == card
-
-
-def test_a_reader_who_goes_away_is_no_reason_to_stop(folder: Path) -> None:
-    run = TrialRun(folder)
-    command = f"exec {run.root}/scripts/run.sh | head -n 1"
-    with subprocess.Popen(
-        ["bash", "-c", command], env=run.environ, cwd="/", stdout=subprocess.DEVNULL, start_new_session=True
-    ) as shell:
-        wait_for(lambda: status(f"{run.url}/readyz") == 200, START_SECONDS)
-        wait_for((run.data_dir / "demo" / "card").exists, START_SECONDS)
-        os.killpg(shell.pid, signal.SIGINT)
-    assert processes_of(folder) == []
-
-
-def test_a_postgresql_that_dies_is_started_again(folder: Path) -> None:
-    with TrialRun(folder) as run:
-        file = pid_file(run.data_dir / "cluster")
-        postmaster = file.read_text().splitlines()[0]
-        os.kill(int(postmaster), signal.SIGKILL)
-        wait_for(lambda: file.exists() and file.read_text().splitlines()[:1] not in ([], [postmaster]))
-        wait_for(lambda: status(f"{run.url}/readyz") == 200)
-        assert run.cardctl("card", "list").returncode == 0
-
-
-def test_a_service_that_dies_ends_it_and_its_log_is_shown(folder: Path) -> None:
-    with TrialRun(folder) as run:
-        os.kill(child_of(run, "app.wsgi:app"), signal.SIGKILL)
-        assert run.wait() == 1
-    assert "The service has ended" in run.output.splitlines()[-1]
-    assert "Traceback" not in run.output
-    wait_for(lambda: processes_of(folder) == [])
+def test_its_postgresql_listens_on_loopback_and_takes_no_wrong_password(postgres: EmbeddedPostgres) -> None:
+    assert "@127.0.0.1:" in postgres.url()
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        psycopg2.connect(postgres.url().replace("kadun:", "kadun:x"))
 
 
 FUNCTIONS = """
@@ -160,6 +137,7 @@ import os
 import socket
 import time
 
+import tiny
 from app.functions import core_function
 
 
@@ -174,11 +152,6 @@ def wait(arguments, caller):
         connection.sendall(str(os.getpid()).encode())
     time.sleep(600)
 """
-
-
-def with_functions(run: TrialRun) -> None:
-    (run.data_dir / "functions" / "mine.py").write_text(FUNCTIONS, "utf-8")
-    wait_for(lambda: "等待" in run.cardctl("function", "list").stdout, 60)
 
 
 def command_of(pid: str) -> bytes:
@@ -200,42 +173,10 @@ def functions_pid(run: TrialRun) -> int:
     return child_of(run, "app.functions")
 
 
-def test_core_functions_are_served_and_know_no_secret(folder: Path) -> None:
-    with TrialRun(folder) as run:
-        with_functions(run)
-        client = Client(run.url, run.cardctl("key", "export").stdout, new_card(run), hardware="h", state_dir=None)
-        seen = client.execute("环境", {})
-        told = Path(f"/proc/{functions_pid(run)}/environ").read_text()
-        assert str(run.data_dir / "functions.sock") in told
-        for known in (told, json.dumps(seen)):
-            assert not re.search("DATABASE_URL|KERNAL_DATA_KEY|KADUN_KEYS_DIR|AGE-SECRET-KEY", known)
-        assert json.loads(run.cardctl("function", "run", "环境").stdout).keys() == seen.keys()
-
-
-def test_packages_for_core_functions_are_installed_on_the_trial(folder: Path) -> None:
-    with TrialRun(folder) as run:
-        functions = run.data_dir / "functions"
-        write_wheel(functions, "1.0")
-        (functions / "requirements.txt").write_text("./tiny-1.0-py3-none-any.whl\n")
-        (functions / "mine.py").write_text(f"import tiny\n{FUNCTIONS}", "utf-8")
-        installed = run.cardctl("function", "install")
-        assert (installed.returncode, "等待" in installed.stdout) == (0, True), installed.stderr
-
-
-def test_a_functions_service_that_dies_is_started_again(folder: Path) -> None:
-    with TrialRun(folder) as run:
-        with_functions(run)
-        killed = functions_pid(run)
-        assert killed
-        os.kill(killed, signal.SIGKILL)
-        wait_for(lambda: functions_pid(run) not in {0, killed})
-        wait_for(lambda: run.cardctl("function", "run", "环境").returncode == 0, 60)
-
-
-@pytest.mark.parametrize("ending", ["interrupt", "kill"])
-def test_no_call_outlives_the_trial(folder: Path, ending: str) -> None:
-    with TrialRun(folder) as run, Rendezvous() as rendezvous:
-        with_functions(run)
+@contextmanager
+def waiting_call(run: TrialRun) -> Iterator[int]:
+    """A call of a core function that does not end by itself: its process ID."""
+    with Rendezvous() as rendezvous:
         arguments = json.dumps({"port": rendezvous.port})
         with subprocess.Popen(
             [run.root / "scripts" / "cardctl", "function", "run", "等待", "--arguments", arguments],
@@ -244,40 +185,53 @@ def test_no_call_outlives_the_trial(folder: Path, ending: str) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-        ) as calling:
-            pid = rendezvous.report()
-            assert is_alive(int(pid))
-            getattr(run, ending)()
-            calling.wait()
-        wait_for(lambda: not is_alive(int(pid)))
-        wait_for(lambda: [known for known in processes_of(folder) if "app.functions" in known] == [])
+        ):
+            pid = int(rendezvous.report())
+            assert is_alive(pid)
+            yield pid
+
+
+@pytest.mark.xdist_group("trial: deaths")
+def test_what_dies_is_started_again_and_without_the_service_all_ends(folder: Path) -> None:
+    with TrialRun(folder) as run:
+        assert f"already runs on {run.data_dir}" in refused(TrialRun(folder))
+        assert status(f"{run.url}/readyz") == 200
+
+        functions = run.data_dir / "functions"
+        write_wheel(functions, "1.0")
+        (functions / "requirements.txt").write_text("./tiny-1.0-py3-none-any.whl\n")
+        (functions / "mine.py").write_text(FUNCTIONS, "utf-8")
+        installed = run.cardctl("function", "install")
+        assert (installed.returncode, "等待" in installed.stdout) == (0, True), installed.stderr
+        client = Client(run.url, run.cardctl("key", "export").stdout, new_card(run), hardware="h", state_dir=None)
+        seen = client.execute("环境", {})
+        told = Path(f"/proc/{functions_pid(run)}/environ").read_text()
+        assert str(run.data_dir / "functions.sock") in told
+        for known in (told, json.dumps(seen)):
+            assert not re.search("DATABASE_URL|KERNAL_DATA_KEY|KADUN_KEYS_DIR|AGE-SECRET-KEY", known)
+
+        file = pid_file(run.data_dir / "cluster")
+        postmaster, killed = file.read_text().splitlines()[0], functions_pid(run)
+        os.kill(int(postmaster), signal.SIGKILL)
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: file.exists() and file.read_text().splitlines()[:1] not in ([], [postmaster]))
+        wait_for(lambda: status(f"{run.url}/readyz") == 200)
+        wait_for(lambda: functions_pid(run) not in {0, killed})
+        wait_for(lambda: run.cardctl("function", "run", "环境").returncode == 0, 60)
+
+        with waiting_call(run) as pid:
+            os.kill(child_of(run, "app.wsgi:app"), signal.SIGKILL)
+            assert run.wait() == 1
+        wait_for(lambda: not is_alive(pid))
+    assert "The service has ended" in run.output.splitlines()[-1]
+    assert f"{ROOT}/trial/" not in run.output, "tracebacks are the service's, whose log is shown"
     wait_for(lambda: processes_of(folder) == [])
 
 
-def test_a_wrong_setting_of_the_functions_stops_the_start(folder: Path) -> None:
-    run = TrialRun(folder)
-    run.environ["KADUN_FUNCTION_MEMORY_MB"] = "plenty"
-    run.start()
-    assert run.wait(START_SECONDS) == 1
-    assert "KADUN_FUNCTION_MEMORY_MB is 'plenty'" in run.output
-    assert "The functions service does not start" in run.output.splitlines()[-1]
-
-
-def test_a_taken_port_is_refused_and_nothing_is_made(folder: Path) -> None:
+def test_what_cannot_serve_is_refused_in_one_line_and_nothing_is_made(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        run = TrialRun(folder, port=listener.getsockname()[1])
-        assert f"Port {run.port} is taken" in refused(run)
-    assert not run.data_dir.exists()
-
-
-def test_a_second_service_on_the_same_folder_is_refused(folder: Path) -> None:
-    with TrialRun(folder) as first:
-        second = TrialRun(folder)
-        assert f"already runs on {first.data_dir}" in refused(second)
-        assert status(f"{first.url}/readyz") == 200
-
-
-def test_a_folder_that_cannot_serve_is_refused_and_nothing_is_made(folder: Path) -> None:
+        taken = TrialRun(folder, port=listener.getsockname()[1])
+        assert f"Port {taken.port} is taken" in refused(taken)
     # Root may write anywhere, but PostgreSQL's account must get there; anyone else must be able to write.
     barred = folder / "barred"
     barred.mkdir()
@@ -286,22 +240,16 @@ def test_a_folder_that_cannot_serve_is_refused_and_nothing_is_made(folder: Path)
     assert f"cannot enter {barred}" in line or f"Cannot use the data folder {barred}" in line
     assert "KADUN_DATA_DIR" in line
     assert list(barred.iterdir()) == []
-
-
-def test_a_wrong_port_is_refused(folder: Path) -> None:
     run = TrialRun(folder)
     run.environ["KADUN_PORT"] = "http"
     assert "KADUN_PORT is no port: 'http'" in refused(run)
-
-
-def test_cardctl_without_a_running_trial_says_what_to_start(folder: Path) -> None:
     refusal = TrialRun(folder).cardctl("card", "list")
-    assert refusal.returncode == 1
+    assert (refusal.returncode, refusal.stdout) == (1, "")
     assert re.fullmatch(r"cardctl: .*start scripts/run\.sh first\.\n", refusal.stderr)
-    assert refusal.stdout == ""
-    assert not (folder / "state").exists()
+    assert not taken.data_dir.exists()
 
 
+@pytest.mark.xdist_group("trial: ordinary user")
 def test_an_ordinary_user_needs_nothing_but_the_checkout(folder: Path) -> None:
     checkout = folder / "kadun"
     state = ("data", "secrets", ".env", ".trial", ".venv", ".git", ".*_cache", ".hypothesis", "__pycache__")
@@ -319,25 +267,34 @@ def test_an_ordinary_user_needs_nothing_but_the_checkout(folder: Path) -> None:
     assert (run.data_dir / "cluster" / "data" / "PG_VERSION").exists()
 
 
-@pytest.mark.parametrize("script", ["run.sh", "test.sh", "cardctl"])
-def test_a_script_explains_itself(script: str, folder: Path) -> None:
-    environ = os.environ | {"KADUN_DATA_DIR": str(folder / "state"), "KADUN_PORT": str(quiet_port())}
-    told = subprocess.run(
-        [ROOT / "scripts" / script, "--help"],
-        env=environ,
-        cwd="/",
-        capture_output=True,
-        check=False,
-        text=True,
-    )
-    assert (told.returncode, told.stderr) == (0, "")
-    assert script.removesuffix(".sh") in told.stdout
+@pytest.mark.nightly
+def test_a_demo_card_that_no_longer_opens_is_followed_by_another(folder: Path) -> None:
+    with TrialRun(folder) as first:
+        card = demo_card(first.output)
+        assert first.cardctl("card", "freeze", card).returncode == 0
+    with TrialRun(folder) as second:
+        assert demo_card(second.output) != card
+        assert "100 USD = 712.00 CNY" in second.output
 
 
-@pytest.mark.parametrize("script", ["run.sh", "test.sh"])
-def test_an_unknown_argument_is_a_usage_error(script: str) -> None:
-    told = subprocess.run(
-        [ROOT / "scripts" / script, "--nonsense"], cwd="/", capture_output=True, check=False, text=True
-    )
-    assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr.count("\n") == 1
+@pytest.mark.nightly
+def test_a_reader_who_goes_away_is_no_reason_to_stop(folder: Path) -> None:
+    run = TrialRun(folder)
+    command = f"exec {run.root}/scripts/run.sh | head -n 1"
+    with subprocess.Popen(
+        ["bash", "-c", command], env=run.environ, cwd="/", stdout=subprocess.DEVNULL, start_new_session=True
+    ) as shell:
+        wait_for(lambda: status(f"{run.url}/readyz") == 200, START_SECONDS)
+        wait_for((run.data_dir / "demo" / "card").exists, START_SECONDS)
+        os.killpg(shell.pid, signal.SIGINT)
+    assert processes_of(folder) == []
+
+
+@pytest.mark.nightly
+def test_a_wrong_setting_of_the_functions_stops_the_start(folder: Path) -> None:
+    run = TrialRun(folder)
+    run.environ["KADUN_FUNCTION_MEMORY_MB"] = "plenty"
+    run.start()
+    assert run.wait(START_SECONDS) == 1
+    assert "KADUN_FUNCTION_MEMORY_MB is 'plenty'" in run.output
+    assert "The functions service does not start" in run.output.splitlines()[-1]
