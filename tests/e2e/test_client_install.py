@@ -12,6 +12,7 @@ import tomllib
 import zipfile
 from email.parser import HeaderParser
 from email.policy import compat32
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +59,10 @@ class Python(NamedTuple):
     has_pip: bool
 
 
+OWN = Python(sys.version_info[:2], sys.executable, has_pip=bool(find_spec("ensurepip")))
+"""What runs the tests."""
+
+
 def candidates() -> list[str]:
     """Wherever Pythons usually are: on PATH, and where pyenv puts them."""
     named = [f"python3.{minor}" for minor in range(OLDEST_SUPPORTED[1], 20)]
@@ -99,8 +104,19 @@ def environment(python: Python, folder: Path) -> tuple[Path, list[str | Path]]:
     return own, [own, "-m", "pip"] if python.has_pip else [sys.executable, "-m", "pip", "--python", own]
 
 
-@pytest.mark.parametrize("python", pythons(), ids=lambda python: ".".join(map(str, python.version)))
-def test_it_installs_into_a_clean_environment_and_opens_a_program(python: Python, tmp_path: Path) -> None:
+def test_it_installs_into_a_clean_environment_and_opens_a_program(tmp_path: Path) -> None:
+    installs_and_opens(OWN, tmp_path)
+
+
+@pytest.mark.nightly
+def test_it_does_so_with_the_oldest_and_the_newest_python_here(tmp_path: Path) -> None:
+    for python in pythons():
+        folder = tmp_path / ".".join(map(str, python.version))
+        folder.mkdir()
+        installs_and_opens(python, folder)
+
+
+def installs_and_opens(python: Python, tmp_path: Path) -> None:
     own, pip = environment(python, tmp_path)
     run(*pip, "install", "--quiet", CLIENT, cwd=tmp_path)
     run(*pip, "check", cwd=tmp_path)
@@ -116,8 +132,9 @@ def test_it_installs_into_a_clean_environment_and_opens_a_program(python: Python
     assert "py.typed" in wanted
 
 
+@pytest.mark.nightly
 def test_the_conformance_kit_installs_and_tests_the_sdk(tmp_path: Path) -> None:
-    own, pip = environment(pythons()[0], tmp_path)
+    own, pip = environment(OWN, tmp_path)
     run(*pip, "install", "--quiet", CONFORMANCE, cwd=tmp_path)
     without_sdk = subprocess.run(
         [own, "-I", "-m", "kadun_conformance"],
@@ -146,6 +163,7 @@ SYSTEMS = {
 }
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("version", ["3.9", "3.13"])
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_its_requirements_are_there_for_other_systems_without_a_compiler(

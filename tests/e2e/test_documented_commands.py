@@ -1,4 +1,7 @@
-"""README's and CONTRIBUTING's commands run as they stand, in a copy of the checkout."""
+"""README's and CONTRIBUTING's commands run as they stand, in a copy of the checkout.
+
+tests/unit/test_documents.py checks what can be seen without running them.
+"""
 
 import os
 import re
@@ -16,38 +19,19 @@ from tests.support.service import wait_for
 from tests.support.stack import copy_checkout
 from tests.support.trial_runner import TrialRun
 
+pytestmark = [pytest.mark.long, pytest.mark.nightly]
+
 PASSWORD = "a rather long password"
-
-FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-
-# What needs root, Docker, a domain or the whole run of the tests; and who runs it.
-ELSEWHERE = {
-    "scripts/run.sh": "TrialRun, below",
-    "scripts/test.sh": "continuous integration",
-    "scripts/test.sh --tier lint": "continuous integration",
-    "scripts/test.sh --tier unit": "continuous integration",
-    "scripts/provision.sh": "test_provision.py",
-    "scripts/init.sh --domain card.example.com": "test_containers.py",
-    "docker compose up -d --wait": "test_containers.py",
-    "curl --cacert https_certificates/fullchain.pem https://localhost/readyz": "test_containers.py",
-    "scripts/issue-certificate.sh card.example.com": "test_certificates.py",
-    "scripts/install-cron.sh": "test_cron.py",
-    "scripts/cardctl doctor": "test_doctor.py",
-}
 
 
 def blocks(name: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", document(name), re.MULTILINE | re.DOTALL)
 
 
-def lines(name: str) -> list[str]:
-    return [line for block in blocks(name, "sh") for line in block.splitlines()]
-
-
 def runnable(name: str, containing: str) -> str:
-    """Return the lines to run here of the one block that has `containing`."""
+    """Return the one block that has `containing`."""
     (block,) = (block for block in blocks(name, "sh") if containing in block)
-    return "\n".join(line for line in block.splitlines() if line not in ELSEWHERE)
+    return block
 
 
 class Checkout:
@@ -99,7 +83,6 @@ def test_readme_from_the_first_card_to_the_vendors_program(checkout: Checkout, f
         assert len((checkout.root / "cards.txt").read_text().splitlines()) == 100
         checkout.run(runnable("README.md", "admin add boss"), stdin=f"{PASSWORD}\n")
         assert "boss" in checkout.run("scripts/cardctl admin list")
-        assert len(checkout.run(runnable("README.md", "scripts/init.sh")).splitlines()) >= 10
 
         checkout.run(runnable("README.md", "pip install ./client"))
         checkout.environ["PATH"] = f"{folder}/kadun-venv/bin:{os.environ['PATH']}"
@@ -122,27 +105,3 @@ def test_readme_from_the_first_card_to_the_vendors_program(checkout: Checkout, f
 @pytest.mark.parametrize("containing", ["pytest", "ruff"])
 def test_contributing_runs_single_tests_and_the_formatter(containing: str, checkout: Checkout) -> None:
     checkout.run(runnable("CONTRIBUTING.md", containing))
-
-
-@pytest.mark.parametrize("line", [line for line in ELSEWHERE if line.startswith("scripts/")])
-def test_what_runs_elsewhere_is_understood(line: str) -> None:
-    script, *words = line.split()
-    usage = subprocess.run([ROOT / script, "--help"], capture_output=True, text=True, check=False)
-    told = usage.stdout if script != "scripts/cardctl" else " ".join(words)
-    assert [word for word in words if word.startswith("--") and word not in told] == []
-
-
-def test_both_languages_have_the_same_code() -> None:
-    assert FENCED.findall(document("README.md")) == FENCED.findall(document("README.zh-CN.md"))
-
-
-def test_every_command_is_run_here_or_elsewhere() -> None:
-    documented = {*lines("README.md"), *lines("CONTRIBUTING.md")}
-    assert set(ELSEWHERE) <= documented
-    tests = [name for name in ELSEWHERE.values() if name.endswith(".py")]
-    assert [name for name in tests if not Path(__file__).with_name(name).exists()] == []
-    here = ["> cards.txt", "admin add boss", "scripts/init.sh", "pip install ./client", "python program.py"]
-    there = ["events --since 1h", "pytest", "ruff"]
-    run = {line for one in here for line in runnable("README.md", one).splitlines()}
-    run |= {line for one in there for line in runnable("CONTRIBUTING.md", one).splitlines()}
-    assert documented - run - set(ELSEWHERE) == set()

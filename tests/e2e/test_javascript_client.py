@@ -12,7 +12,7 @@ import pyrage
 import pytest
 
 from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, problem, reject, setting
-from tests.support.client.local_http import forged, serving
+from tests.support.client.local_http import Handler, forged, serving
 from tests.support.nginx import Gateway
 from tests.support.service import ROOT
 from tests.support.socket_service import SocketService
@@ -39,23 +39,43 @@ def test_it_passes_the_test_vectors_and_its_own_tests(name: str) -> None:
     assert "# skipped 0" in done.stdout
 
 
-def test_it_refuses_every_forged_response_of_the_kit_and_accepts_every_genuine_one() -> None:
-    kit = [sys.executable, "-m", "kadun_conformance", "--format", "json", "--client-timeout", "3", "--timeout", "40"]
-    done = subprocess.run(
-        [*kit, "--", node(), str(CLIENT / "open.mjs")],
+def kit(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kadun_conformance", *words],
         env={**os.environ, "PYTHONPATH": str(ROOT / "conformance" / "src"), "PYTHONUTF8": "1"},
         capture_output=True,
         encoding="utf-8",
         timeout=600,
         check=False,
     )
+
+
+def test_it_refuses_forged_responses_of_each_class_of_the_kit_and_accepts_genuine_ones() -> None:
+    classes: dict[str, str] = {}
+    for line in kit("--list").stdout.splitlines():
+        name = line.split()[0]
+        classes.setdefault(name.partition("-")[0], name)
+    assert (len(classes) > 50, "honest" in classes.values()) == (True, True)
+    judges_rightly(*(word for name in classes.values() for word in ("--only", name)))
+
+
+@pytest.mark.nightly
+def test_it_refuses_every_forged_response_of_the_kit_and_accepts_every_genuine_one() -> None:
+    summary = judges_rightly()
+    assert (summary["forged"], summary["genuine"]) >= (290, 17)
+
+
+def judges_rightly(*options: str) -> dict[str, int]:
+    limits = ("--format", "json", "--client-timeout", "3", "--timeout", "40")
+    done = kit(*limits, *options, "--", node(), str(CLIENT / "open.mjs"))
     found = json.loads(done.stdout)
     assert [row for row in found["results"] if not row["passed"] or row["outcome"] == "untested"] == []
-    assert (found["summary"]["forged"], found["summary"]["genuine"]) >= (290, 17)
     # It refused because a check failed, not because it crashed: each refusal has a message for the customer.
     refusals = [row["note"] for row in found["results"] if row["outcome"] == "refused" and row["status"] is not None]
     assert [note for note in refusals if not any("\u4e00" <= letter <= "\u9fff" for letter in note)] == []
     assert done.returncode == 0
+    summary: dict[str, int] = found["summary"]
+    return summary
 
 
 def run_example(url: str, key: SigningKey, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -80,39 +100,34 @@ def test_it_needs_nothing_from_a_registry() -> None:
         assert all('"node:' in line or '"./' in line or '"../' in line for line in imports), path
 
 
-@pytest.mark.parametrize(
-    ("code", "content_type", "said"),
-    [
+def test_only_a_refusal_of_our_own_server_speaks_of_the_card(tmp_path: Path) -> None:
+    for code, content_type, said in (
         ("INVALID_REQUEST", "application/problem+json; charset=utf-8", "服务器不接受此请求"),
         ("INVALID_REQUEST", "application/json", "不是来自正版验证服务器"),
         ("PORTAL_LOGIN", "application/problem+json", "不是来自正版验证服务器"),
-    ],
-)
-def test_only_a_refusal_of_our_own_server_speaks_of_the_card(
-    code: str, content_type: str, said: str, tmp_path: Path
-) -> None:
-    answer = problem(400, code, content_type=content_type)
-    with serving(lambda handler, _body: handler.send(400, answer.body, Content_Type=content_type)) as local:
-        done = run_example(local.url, SigningKey(), tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert said in done.stderr
+    ):
+        body = problem(400, code, content_type=content_type).body
+        with serving(lambda handler, _body, sent=(body, content_type): answer(handler, *sent)) as local:
+            done = run_example(local.url, SigningKey(), tmp_path)
+        assert (done.returncode, done.stdout, said in done.stderr) == (1, "", True)
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [("https://example.com/get", "更新: https://example.com/get"), ("http://example.com/get", "")],
-)
-def test_a_required_update_is_shown_with_its_address_if_that_is_https(url: str, shown: str, tmp_path: Path) -> None:
-    key = SigningKey()
-    server = FakeServer(key)
-    server.tweak = reject("UPDATE_REQUIRED", latest_version="2.0", update_url=url)
-    with serving(forged(server)) as local:
-        done = run_example(local.url, key, tmp_path, KADUN_VERSION="1.4")
-    assert (done.returncode, done.stdout) == (3, "")
-    first, *rest = done.stderr.splitlines()
-    assert first.startswith("程序版本过旧，请更新后再使用（参考号 ")
-    assert "".join(rest) == shown
-    assert server.requests[0]["version"] == "1.4"
+def answer(handler: Handler, body: bytes, content_type: str) -> None:
+    handler.send(400, body, Content_Type=content_type)
+
+
+def test_a_required_update_is_shown_with_its_address_if_that_is_https(tmp_path: Path) -> None:
+    for url, shown in (("https://example.com/get", "更新: https://example.com/get"), ("http://example.com/get", "")):
+        key = SigningKey()
+        server = FakeServer(key)
+        server.tweak = reject("UPDATE_REQUIRED", latest_version="2.0", update_url=url)
+        with serving(forged(server)) as local:
+            done = run_example(local.url, key, tmp_path, KADUN_VERSION="1.4")
+        assert (done.returncode, done.stdout) == (3, "")
+        first, *rest = done.stderr.splitlines()
+        assert first.startswith("程序版本过旧，请更新后再使用（参考号 ")
+        assert "".join(rest) == shown
+        assert server.requests[0]["version"] == "1.4"
 
 
 def test_a_notice_keeps_its_lines_and_joined_emoji_but_no_control_characters(tmp_path: Path) -> None:
