@@ -45,9 +45,10 @@ while (($#)); do
     shift
 done
 
-# Three processes on two cores, since tests wait for other programs. Where a file's tests share what takes long to start,
-# they stay in one process, and the files that are marked `long` begin first (tests/conftest.py).
+# Three processes on two cores, since tests wait for other programs. Where tests share what takes long to start, they stay in
+# one process (tests/e2e/conftest.py), and the files that are marked `long` begin first (tests/conftest.py).
 BY_TEST=(--numprocesses 3 --dist worksteal)
+BY_GROUP=(--numprocesses 3 --dist loadgroup --no-loadscope-reorder)
 BY_FILE=(--numprocesses 3 --dist loadfile --no-loadscope-reorder)
 
 E2E_TOOLS=(nginx openssl age ip:iproute2 curl node:nodejs objdump:binutils)
@@ -158,13 +159,13 @@ tier_integration() {
 tier_e2e() {
     if bring_tools "${E2E_TOOLS[@]}" && bring_libpython; then
         ensure_swift
-        MARKED+=' and not containers' run_pytest e2e tests/e2e "${BY_FILE[@]}"
+        MARKED+=' and not containers' run_pytest e2e tests/e2e "${BY_GROUP[@]}"
     else
         leave_out e2e "$MISSING missing; as root: apt-get install $MISSING"
     fi
 }
 
-# tier_browser: leaves pictures of the pages in test-artifacts/screenshots.
+# tier_browser: with --nightly it leaves pictures of the pages in test-artifacts/screenshots.
 tier_browser() {
     if ! bring_tools "${BROWSER_TOOLS[@]}"; then
         leave_out browser "$MISSING missing; as root: apt-get install $MISSING"

@@ -16,7 +16,7 @@ GatewayMaker = Callable[..., Gateway]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file in one process, unless their mark names another group: they share what takes long."""
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
+        if item.path.parent == Path(__file__).parent and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
