@@ -18,8 +18,8 @@
   cards that are new.
 - `troubles`: whatever goes wrong in any of the test's pages fails the test at its end. What it means to cause it says
   before: `troubles.expect("status of 422")`; Chromium reports each answer of 400 and more.
-- `reading(page, name)`: the page fits, axe-core finds nothing serious or critical, and there is a picture of it,
-  test-artifacts/screenshots/NAME-DEVICE-LANGUAGE-SCHEME.png. What is wrong fails the test at its end.
+- `reading(page, name)`: the page fits, and axe-core finds nothing serious or critical. What is wrong fails the test at
+  its end. With `-m nightly` there is a picture of it, test-artifacts/screenshots/NAME-DEVICE-LANGUAGE-SCHEME.png.
 - `walked`: by look, what the pages asked for and got.
 
 Wait by Playwright's own `expect(…)`, never for a time.
@@ -82,11 +82,11 @@ class Fresh(NamedTuple):
 
 
 class _ByLook(LoadScopeScheduling):
-    """Gives all tests of a look to one process, which has its browser open; of the others those of a file."""
+    """Gives the tests of a file to one process, and those in another look than most have to the one of that look."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, test = nodeid.partition("::")
-        return next((str(look) for look in LOOKS if str(look) in test), file)
+        return next((str(look) for look in LOOKS[1:] if str(look) in test), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByLook:
@@ -205,7 +205,7 @@ def _digest(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def reading(_contexts: Contexts, visit: Visit) -> Iterator[Reading]:
-    looking = Reading(_contexts.look_of)
+def reading(_contexts: Contexts, visit: Visit, pytestconfig: pytest.Config) -> Iterator[Reading]:
+    looking = Reading(_contexts.look_of, takes_pictures=pytestconfig.option.markexpr == "nightly")
     yield looking
     assert not looking.faults, "\n".join(looking.faults)

@@ -11,7 +11,7 @@ from app.storage.models import Figures
 from tests.browser.conftest import Enter, Hire
 from tests.support.browser.people import Person, query_of
 from tests.support.browser.seeding import FESTIVAL, Shop, opened
-from tests.support.browser.visits import LOOKS, Look, Site, Visit, at_desk_and_by_thumb, in_every_look
+from tests.support.browser.visits import LOOKS, Look, Site, Visit, at_desk_and_by_thumb, in_two_looks
 from tests.support.console import PASSWORD
 
 CHARTS = {
@@ -195,7 +195,7 @@ def test_the_keyboard_alone_is_enough(visit: Visit, hire: Hire, look: Look) -> N
     page.wait_for_url("**/admin/cards?q=**")
 
 
-@in_every_look
+@in_two_looks
 def test_pages_work_without_scripts(visit: Visit, hire: Hire, look: Look) -> None:
     person = Person(visit("/admin/login", look, java_script_enabled=False), look).log_in(hire())
     page = person.page

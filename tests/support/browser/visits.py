@@ -61,12 +61,19 @@ class Look(NamedTuple):
         }
 
 
-# Both languages on both devices; light and dark on each device, and in each language.
-LOOKS = [Look(), Look("desktop", "en", "dark"), Look("phone", "zh", "dark"), Look("phone", "en", "light")]
-in_every_look = pytest.mark.parametrize("look", LOOKS, ids=str)
-# For what is done, not how pages look: each device and each language once.
-in_two_looks = pytest.mark.parametrize("look", [LOOKS[0], LOOKS[3]], ids=str)
-at_desk_and_by_thumb = pytest.mark.parametrize("look", [LOOKS[0], LOOKS[2]], ids=str)
+LOOKS = [Look(), Look("desktop", "en", "dark"), Look("phone", "zh", "light"), Look("phone", "en", "dark")]
+"""Both languages and both schemes on each device."""
+
+
+def _looks(by_default: list[Look], nightly: list[Look]) -> pytest.MarkDecorator:
+    rest = [pytest.param(look, marks=pytest.mark.nightly) for look in nightly]
+    return pytest.mark.parametrize("look", [*by_default, *rest], ids=str)
+
+
+in_every_look = _looks(LOOKS[1:3], [LOOKS[0], LOOKS[3]])
+# For what is done, not how pages look: nightly each device and each language once.
+in_two_looks = _looks(LOOKS[:1], LOOKS[3:])
+at_desk_and_by_thumb = _looks([LOOKS[0]], [LOOKS[2]])
 
 
 @dataclass(frozen=True)
@@ -139,25 +146,27 @@ class Troubles:
 
 
 class Reading:
-    """Looks at pages on the way: nothing to scroll sideways, nothing serious by axe-core, and a picture of each.
+    """Looks at pages on the way: nothing to scroll sideways, nothing serious by axe-core; perhaps a picture of each.
 
     Goes on where something is wrong; whoever made it asks for the `faults` at the end.
     """
 
-    def __init__(self, look_of: Callable[[Page], Look]) -> None:
+    def __init__(self, look_of: Callable[[Page], Look], *, takes_pictures: bool) -> None:
         self._look_of = look_of
+        self._takes_pictures = takes_pictures
         self.faults: list[str] = []
 
     def __call__(self, page: Page, name: str) -> None:
-        """Look at the page as it stands; the picture is SCREENSHOTS/NAME-DEVICE-LANGUAGE-SCHEME.png."""
+        """Look at the page as it stands; a picture is SCREENSHOTS/NAME-DEVICE-LANGUAGE-SCHEME.png."""
         for check in (assert_fits, partial(assert_accessible, look=self._look_of(page))):
             try:
                 check(page)
             except AssertionError as fault:
                 self.faults.append(str(fault))
-        path = SCREENSHOTS / f"{name}-{self._look_of(page)}.png"
-        # At a pixel of the page each, whatever the device has: four times the pixels cost four times as much.
-        page.screenshot(path=path, full_page=True, scale="css")
+        if self._takes_pictures:
+            path = SCREENSHOTS / f"{name}-{self._look_of(page)}.png"
+            # At a pixel of the page each, whatever the device has: four times the pixels cost four times as much.
+            page.screenshot(path=path, full_page=True, scale="css")
 
 
 def assert_accessible(page: Page, look: Look = LOOKS[0]) -> None:
