@@ -90,8 +90,3 @@ def test_ctrl_c_and_a_lost_connection_end_it_inside_too(
     os.killpg(following.pid, sent)
     assert following.wait(60) == status
     wait_for(lambda: ended(checkout))
-
-
-def test_without_follow_it_is_a_command_like_the_others(checkout: Checkout) -> None:
-    checkout.cardctl("events", "--kind", "frozen")
-    assert checkout.calls[-1].endswith("compose exec -T app python -m app events --kind frozen")
