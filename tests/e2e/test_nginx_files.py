@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import kadun
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.e2e.conftest import GatewayMaker
@@ -275,7 +275,6 @@ def tokens(gateway: Gateway, service: SocketService, card: str) -> dict[str, str
     return {"good": good, "forged": good[:-20] + "A" * 20, "none": ""}
 
 
-@settings(max_examples=100)
 @example(pieces=[quote(NAME)], kind="good")
 @given(pieces=st.lists(PIECES, max_size=8), kind=st.sampled_from(["good", "forged", "none"]))
 def test_whatever_is_asked_for_nothing_but_the_links_own_file_is_served(
