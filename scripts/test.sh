@@ -48,7 +48,7 @@ done
 # Three processes on two cores, since tests wait for other programs. Where tests share what takes long to start, they stay in
 # one process (tests/e2e/conftest.py), and the files that are marked `long` begin first (tests/conftest.py).
 BY_TEST=(--numprocesses 3 --dist worksteal)
-BY_GROUP=(--numprocesses 3 --dist loadgroup --no-loadscope-reorder)
+BY_GROUP=(--numprocesses 3 --dist loadscope --no-loadscope-reorder)
 BY_FILE=(--numprocesses 3 --dist loadfile --no-loadscope-reorder)
 
 E2E_TOOLS=(nginx openssl age ip:iproute2 curl node:nodejs objdump:binutils)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.bucket_host import NameServer
 from tests.support.nginx import Gateway
@@ -13,11 +15,23 @@ from trial.postgres import EmbeddedPostgres
 GatewayMaker = Callable[..., Gateway]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, unless their mark names another group: they share what takes long."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+_GROUPS = {
+    **dict.fromkeys(("test_nginx.py", "test_nginx_limits.py", "test_nginx_tls.py"), "service"),
+    **dict.fromkeys(("test_nginx_files.py", "test_nginx_bucket.py"), "bucket"),
+}
+"""Files that share what takes long to start."""
+
+
+class _ByGroup(LoadScopeScheduling):
+    """Gives the tests of a group or a file to one process, and each start of the trial to any."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0].rpartition("/")[2]
+        return nodeid if file == "test_trial.py" else _GROUPS.get(file, file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByGroup:
+    return _ByGroup(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,6 @@ from tests.support.nginx import Gateway
 from tests.support.service import wait_for
 from tests.support.socket_service import SocketService, body
 
-pytestmark = pytest.mark.xdist_group("nginx")
-
 LIMIT = 16 * 1024
 JSON = {"Content-Type": "application/json"}
 

@@ -85,7 +85,6 @@ def another_process_with_its_number(file: Path, left: list[str]) -> Iterator[Non
     assert other.returncode == 0
 
 
-@pytest.mark.xdist_group("trial: two starts")
 def test_a_first_start_shows_the_main_job_and_after_a_kill_a_second_finds_its_data(folder: Path) -> None:
     with TrialRun(folder) as first:
         assert "100 USD = 712.00 CNY" in first.output
@@ -191,7 +190,6 @@ def waiting_call(run: TrialRun) -> Iterator[int]:
             yield pid
 
 
-@pytest.mark.xdist_group("trial: deaths")
 def test_what_dies_is_started_again_and_without_the_service_all_ends(folder: Path) -> None:
     with TrialRun(folder) as run:
         assert f"already runs on {run.data_dir}" in refused(TrialRun(folder))
@@ -249,7 +247,6 @@ def test_what_cannot_serve_is_refused_in_one_line_and_nothing_is_made(folder: Pa
     assert not taken.data_dir.exists()
 
 
-@pytest.mark.xdist_group("trial: ordinary user")
 def test_an_ordinary_user_needs_nothing_but_the_checkout(folder: Path) -> None:
     checkout = folder / "kadun"
     state = ("data", "secrets", ".env", ".trial", ".venv", ".git", ".*_cache", ".hypothesis", "__pycache__")
