@@ -31,7 +31,7 @@ MARKED='not nightly' COVERAGE='' RULES='app/domain/*,app/tokens/*'
 while (($#)); do
     case $1 in
         -h | --help) print_help "$ROOT/scripts/test.sh"; exit ;;
-        --containers) TIERS+=(cluster containers) ;;
+        --containers) TIERS+=(cluster containers old_containers) ;;
         --nightly) MARKED=nightly ;;
         --coverage) COVERAGE=yes ;;
         --mutation) TIERS=(mutation) ;;
@@ -179,7 +179,11 @@ tier_browser() {
     fi
 }
 
-tier_containers() { MARKED+=' and containers' run_with_engine containers tests/e2e "${BY_FILE[@]}"; }
+# tier_containers: tests that share stacks stay in one process.
+tier_containers() { run_with_engine containers tests/containers --numprocesses 3 --dist loadgroup; }
+
+# tier_old_containers: the tests that still have a stack for each file.
+tier_old_containers() { MARKED+=' and containers' run_with_engine old_containers tests/e2e "${BY_FILE[@]}"; }
 
 # tier_cluster: one process: the tests share three machines, and mostly wait.
 tier_cluster() { run_with_engine cluster tests/cluster; }
@@ -254,7 +258,7 @@ elif [[ -n $COVERAGE && ${TIERS[*]} == *integration\ e2e* ]]; then
     read -ra TIERS <<<"${TIERS[*]/#integration/integration coverage}"
 fi
 for tier in "${TIERS[@]}"; do
-    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_beside cluster containers; fi
+    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_beside cluster containers old_containers; fi
     printf '\n=== %s\n' "$tier"
     if [[ -n ${BESIDE[$tier]:-} ]]; then
         wait "${BESIDE[$tier]}" || true # what it has to say stands in its files

@@ -1,15 +1,18 @@
 """A copy of this checkout that runs in containers, and a network of its own to reach it from."""
 
 import contextlib
+import fcntl
 import http.client
 import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 import ssl
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -50,11 +53,24 @@ def copy_checkout(folder: Path) -> None:
             shutil.copy2(ROOT / name, folder / name)
 
 
+def build_image() -> str:
+    """Builds this checkout's image as Compose does, once for all stacks, and returns its ID."""
+    # The engine's cache makes it one build for all processes. The lock: another checkout's tests use the same name.
+    with tempfile.TemporaryDirectory() as folder, Path(tempfile.gettempdir(), "kadun-test-app.lock").open("w") as lock:
+        copy_checkout(Path(folder))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        settings = {"KADUN_APP_IMAGE": "kadun-test-app", "KADUN_UID": "10001", "COMPOSE_PROJECT_NAME": "kadun-test-app"}
+        run("docker", "compose", "build", "--quiet", "app", cwd=folder, env=os.environ | settings)
+        return run("docker", "image", "inspect", "--format", "{{.Id}}", "kadun-test-app").stdout.strip()
+
+
 class Stack:
     """The project's own compose file under a project name and on ports of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, image: str = "") -> None:
+        """`image` is one that `build_image` made of this checkout; without it Compose builds one for this stack."""
         self.folder = folder
+        self._image = image
         self.project = f"kadun-test-{uuid4().hex[:8]}"
         self.http_port, self.https_port = quiet_port(), quiet_port()
         ours = ("KADUN_", "COMPOSE_", "DATABASE_URL", "KERNAL_DATA_KEY")
@@ -73,7 +89,19 @@ class Stack:
 
     def init(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs scripts/init.sh."""
-        return run(self.folder / "scripts/init.sh", *arguments, check=check, env=self._environment, cwd="/")
+        done = run(self.folder / "scripts/init.sh", *arguments, check=check, env=self._environment, cwd="/")
+        self._tag_image()
+        return done
+
+    def _tag_image(self) -> None:
+        """Gives the image the name under which Compose would build this stack's, so that it finds it built."""
+        names = re.findall(r"^KADUN_APP_IMAGE=(\S+)$", self._dotenv(), re.MULTILINE)
+        if self._image and names and run("docker", "image", "inspect", names[0], check=False).returncode != 0:
+            run("docker", "tag", self._image, names[0])
+
+    def _dotenv(self) -> str:
+        file = self.folder / ".env"
+        return file.read_text() if file.exists() else ""
 
     def init_anew(self, *domains: str) -> None:
         """Runs scripts/init.sh for this stack's ports and name, and for a certificate with these names."""
