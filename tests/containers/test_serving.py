@@ -1,16 +1,219 @@
-"""One stack that serves."""
+"""The stack serves: a customer's machine elsewhere on the network, and what each container may and may not do."""
 
+import json
+import re
+import socket
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.stack import Stack
+from tests.support.moving import CORE_DATA, Program
+from tests.support.service import wait_for
+from tests.support.stack import SECRETS, SERVICES, Namespace, Stack, copy_checkout, run
 
 pytestmark = pytest.mark.xdist_group("serving")
 
+CLIENT = """
+import json, sys
+import kadun
+url, keys, card, hardware, ca, core = sys.argv[1:]
+client = kadun.Client(url, public_keys=keys, card_id=card, hardware=hardware, ca_file=ca)
+try:
+    client.open()
+    print(json.dumps({"code": "OK", "core": client.unseal(core).decode()}))
+except kadun.CardRejected as error:
+    print(json.dumps({"code": error.code}))
+"""
+REACHES = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=1)"
+USER_IDS = 1 << 5 | 1 << 6 | 1 << 7
+"""The capabilities KILL, SETGID and SETUID; see capabilities(7)."""
 
-def test_it_comes_up(tmp_path: Path, app_image: str) -> None:
-    with Stack(tmp_path, app_image) as stack:
-        stack.init_anew("kadun.test")
+
+@dataclass(frozen=True)
+class Customer:
+    """A machine elsewhere, with the vendor's program on it."""
+
+    network: Namespace
+    stack: Stack
+    program: Program
+
+    def open_program(self, card: str, hardware: str, *, over: str = "ipv4") -> dict[str, Any]:
+        host = self.network.host_ipv4 if over == "ipv4" else f"[{self.network.host_ipv6}]"
+        url = f"https://{host}:{self.stack.https_port}"
+        ca = self.stack.folder / "https_certificates/fullchain.pem"
+        arguments = (url, self.program.keys, card, hardware, str(ca), str(self.program.core))
+        answer: dict[str, Any] = json.loads(self.network.python(CLIENT, *arguments).stdout)
+        return answer
+
+    def reaches(self, address: str, port: int) -> bool:
+        return self.network.python(REACHES, address, str(port), check=False).returncode == 0
+
+
+@pytest.fixture
+def customer(network: Namespace, stack: Stack, program: Program) -> Customer:
+    return Customer(network, stack, program)
+
+
+@pytest.mark.parametrize("over", ["ipv4", "ipv6"])
+def test_a_card_opens_the_program_from_another_machine_and_its_very_address_is_recorded(
+    customer: Customer, stack: Stack, over: str
+) -> None:
+    card = stack.new_card()
+    opened = customer.open_program(card, f"pc of {card}", over=over)
+    assert opened == {"code": "OK", "core": CORE_DATA.decode()}
+    client = stack.bound_client(card)
+    assert client["ip"] == getattr(customer.network, over)
+    assert client["hardware"] == f"pc of {card}"
+
+
+def test_after_a_restart_the_card_is_still_bound(customer: Customer, stack: Stack) -> None:
+    card = stack.new_card()
+    assert customer.open_program(card, f"pc of {card}", over="ipv6")["code"] == "OK"
+    before = stack.bound_client(card)
+    stack.compose("down")
+    stack.up()
+    assert stack.bound_client(card) == before
+    assert customer.open_program(card, "another pc", over="ipv4")["code"] == "CLIENT_MISMATCH"
+    assert customer.open_program(card, f"pc of {card}")["core"] == CORE_DATA.decode()
+
+
+def test_nothing_but_the_two_ports_of_nginx_is_reachable(customer: Customer, stack: Stack) -> None:
+    listening = set()
+    pids = {str(pid) for service in SERVICES for pid, _ in stack.processes(service)}
+    for line in run(
+        "ss", "--no-header", "--listening", "--numeric", "--processes", "--tcp", "--udp"
+    ).stdout.splitlines():
+        if any(f"pid={pid}," in line for pid in pids):
+            listening.add(line.split()[4])
+    ports = (stack.http_port, stack.https_port)
+    assert listening == {f"{address}:{port}" for address in ("0.0.0.0", "[::]") for port in ports}  # noqa: S104
+    for service in ("app", "database"):
+        settings = stack.inspect(service)["NetworkSettings"]
+        assert not any((settings["Ports"] or {}).values()), "a published port goes round the firewall"
+        for endpoint in settings["Networks"].values():
+            for port in (80, 5432, 8000):
+                assert not customer.reaches(endpoint["IPAddress"], port)
+    # The same probes do find what is there: nginx from elsewhere, the database from this machine.
+    assert all(customer.reaches(customer.network.host_ipv4, port) for port in ports)
+    (endpoint,) = stack.inspect("database")["NetworkSettings"]["Networks"].values()
+    socket.create_connection((endpoint["IPAddress"], 5432), timeout=3).close()
+
+
+def test_the_console_is_there_for_the_addresses_in_the_settings_and_a_slip_opens_nothing(
+    customer: Customer, stack: Stack
+) -> None:
+    network, env = customer.network, stack.folder / ".env"
+    kept = env.read_text()
+
+    def allow(addresses: str) -> None:
+        env.write_text(kept.replace("\nKADUN_ADMIN_ALLOW=\n", f"\nKADUN_ADMIN_ALLOW={addresses}\n"))
+        stack.compose("up", "--detach")
+
+    def status(host: str) -> str:
+        url = f"https://{host}:{stack.https_port}/admin/"
+        curl = ("curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", url)
+        return run("ip", "netns", "exec", network.name, *curl, check=False).stdout
+
+    try:
+        allow(f"203.0.113.7, {network.ipv4}")
+        wait_for(lambda: status(network.host_ipv4) == "404")  # an allowed address; there is no operator
+        assert status(f"[{network.host_ipv6}]") == "403"
+        allow(f"{network.ipv4} 203.0.113.300")
+        said = r'invalid network "203\.0\.113\.300" in /etc/nginx/conf\.d/kadun_admin_allow\.conf'
+        wait_for(lambda: re.search(said, stack.compose("logs", "--no-color", "nginx").stdout))
+        assert status(network.host_ipv4) == "000"
+    finally:
+        env.write_text(kept)
         stack.up()
-        assert stack.verify("0" * 32, "pc")["code"] == "CARD_NOT_FOUND"
+
+
+def test_containers_are_hardened(stack: Stack) -> None:
+    for service in SERVICES:
+        host = stack.inspect(service)["HostConfig"]
+        assert host["ReadonlyRootfs"], service
+        assert not host["Privileged"], service
+        assert host["CapDrop"] == ["ALL"], service
+        assert host["SecurityOpt"] == ["no-new-privileges:true"], service
+        assert host["Memory"], service
+        assert host["PidsLimit"], service
+        assert host["LogConfig"]["Type"] == "local", service
+        assert host["RestartPolicy"]["Name"] == "unless-stopped", service
+        for pid, status in stack.processes(service):
+            assert status["NoNewPrivs"] == "1", service
+            if service == "nginx" and pid == stack.inspect("nginx")["State"]["Pid"]:
+                continue  # the master: it binds the ports and reads the key, and talks to nobody
+            if service == "functions":  # it gives each call a user ID of its own: test_functions.py
+                assert int(status["CapEff"], 16) | USER_IDS == USER_IDS
+                continue
+            assert "0" not in status["Uid"].split(), f"{service} runs a process as root"
+            assert int(status["CapEff"], 16) == 0, service
+        written = stack.compose("exec", "-T", service, "touch", "/here", check=False)
+        assert "Read-only file system" in written.stderr, service
+
+
+def test_what_sends_webhooks_has_a_network_and_no_secret(stack: Stack) -> None:
+    container = stack.inspect("webhooks")
+    assert list(container["NetworkSettings"]["Networks"]) == ["bridge"]
+    assert [mount["Destination"] for mount in container["Mounts"]] == ["/run/kadun-webhooks"]
+    assert not [name for name in container["Config"]["Env"] if "DATABASE" in name or "_KEY" in name]
+    url = "https://localhost/hook"
+
+    def webhook(*arguments: str) -> str:
+        return str(stack.compose("exec", "-T", "app", "python", "-m", "app", "webhook", *arguments).stdout)
+
+    webhook("add", "shop", url, "--topic", "card.activated")
+    webhook("test", "shop")
+
+    def error() -> str | None:
+        (message,) = json.loads(webhook("log", "shop", "--format", "json"))
+        return message["error"]  # type: ignore[no-any-return]
+
+    try:
+        assert "which is not a public address" in wait_for(error, 60), "the app reaches it through its socket"
+    finally:
+        webhook("remove", "shop")
+
+
+def test_no_secret_stands_in_logs_settings_or_the_image(stack: Stack) -> None:
+    card = stack.new_card()
+    ring = (stack.folder / "data/keys/keyring.json").read_text()
+    secrets = [(stack.folder / "secrets" / name).read_text().strip() for name in SECRETS]
+    passwords = [secret.split(":")[2].split("@")[0] for secret in secrets if secret.startswith("postgresql://")]
+    assert [len(password) for password in passwords] == [48, 48, 48]
+    signing_keys = re.findall(r'"private": "([^"]+)"', ring)
+    assert len(signing_keys) == 2, "the current key and the next"
+    shown = stack.compose("logs", "--no-color").stdout
+    assert "gunicorn" in shown
+    assert "nginx" in shown
+    shown += "".join(json.dumps(stack.inspect(service)) for service in (*SERVICES, "migrate"))
+    shown += run("docker", "history", "--no-trunc", f"{stack.project}-app").stdout
+    assert [secret for secret in [*secrets, *passwords, *signing_keys, card] if secret in shown] == []
+    assert stack.compose("exec", "-T", "app", "ls", "-A").stdout.split() == ["app", "client", "requirements.txt"]
+
+
+def test_the_image_names_its_release(stack: Stack) -> None:
+    label = '{{index .Config.Labels "org.opencontainers.image.version"}}'
+    labelled = run("docker", "image", "inspect", "--format", label, f"{stack.project}-app").stdout.strip()
+    assert stack.compose("exec", "-T", "app", "python", "-m", "app", "--version").stdout == f"cardctl {labelled}\n"
+
+
+def test_a_database_over_the_folder_of_another_names_its_project_and_does_not_start(stack: Stack) -> None:
+    before = stack.inspect("database")
+    other = ("-p", f"{stack.project}-other")
+    try:
+        stack.compose(*other, "up", "--detach", "--no-deps", "database")
+        said = f"The database of project {stack.project} runs over this folder (data/postgres)"
+        wait_for(lambda: said in stack.compose(*other, "logs", "--no-color", "database").stdout)
+        assert "database system is ready" not in stack.compose(*other, "logs", "--no-color", "database").stdout
+        assert stack.inspect("database")["State"]["StartedAt"] == before["State"]["StartedAt"]
+    finally:
+        stack.compose(*other, "down", "--timeout", "1", "--volumes")
+
+
+def test_without_init_compose_says_what_to_do(tmp_path: Path) -> None:
+    copy_checkout(tmp_path)
+    done = run("docker", "compose", "up", "--detach", check=False, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "run scripts/init.sh first" in done.stderr

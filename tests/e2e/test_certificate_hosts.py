@@ -9,7 +9,6 @@ from subprocess import CompletedProcess
 import pytest
 
 from tests.support.pki import Issued
-from tests.support.ssh import SshServer, ssh_server
 from tests.support.stack import Stack, run
 
 # The other machine's shell gets the command as one line; `away` is switched off.
@@ -189,17 +188,3 @@ def test_with_here_no_other_host_gets_the_certificate(renewing: Renewing) -> Non
     done = renewing.deploy("--here", settings="KADUN_CERTIFICATE_HOSTS=away.test\n")
     assert (done.returncode, renewing.has_it(renewing.checkout)) == (0, True)
     assert not (renewing.folder / "log").exists()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    with ssh_server(tmp_path_factory.mktemp("sshd")) as running:
-        yield running
-
-
-@pytest.mark.containers
-def test_it_goes_over_a_real_ssh(renewing: Renewing, checkouts: list[Path], server: SshServer) -> None:
-    (renewing.folder / "bin/ssh").unlink()
-    done = renewing.deploy("--to", f"root@127.0.0.1:{checkouts[1]}", *server.options())
-    assert done.returncode == 0, done.stderr
-    assert renewing.has_it(checkouts[1])

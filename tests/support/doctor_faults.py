@@ -1,183 +1,129 @@
-"""Faults of a running stack that `cardctl doctor` must find, and the checks that find them.
+"""Faults of a running stack that `cardctl doctor` must find, one for each way in which it gathers facts.
 
-Those that need no host are in tests/integration/test_doctor.py.
+They are planted together, and each is undone at the end of its block. Facts of other faults are in tests/unit and
+tests/integration.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-import pyrage
-from hostfacts import cron_runs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.support.backup_faults import (
-    altered_jobs,
-    backup_gone,
-    cut_backup,
-    failing_hook,
-    nearly_full_backup_disk,
-    old_backup,
-    old_proof,
-)
-from tests.support.doctor_facts import DATABASE_CHECKS
-from tests.support.folder_faults import (
-    altered_file,
-    broken_module,
-    closed_files,
-    keys_replaced,
-    other_data_key,
-    secret_in_env,
-)
-from tests.support.nginx_faults import certificate, nginx_sends
+from tests.support.service import wait_for
 from tests.support.stack import Stack, run
-from tests.support.stack_changes import mode, more_settings, rewritten, sql, stopped
-
-DOMAIN = "kadun.test"
-Statuses = dict[str, str]
+from tests.support.stack_changes import rewritten
 
 
 @contextmanager
-def app_stopped(stack: Stack) -> Iterator[None]:
-    """Stop the app, and keep its host's report recent: on a busy machine doctor might miss the host, too."""
-    with stopped(stack, "app"):
-        stack.sql("owner", "UPDATE host SET seen_at = now() + interval '1 hour'")
+def expired_certificate(stack: Stack, name: str) -> Iterator[None]:
+    """Have nginx serve a certificate that ended yesterday."""
+    folder = stack.folder / "https_certificates"
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject, now = x509.Name([]), datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=90))
+        .not_valid_after(now - timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    key_pem = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+    try:
+        with (
+            rewritten(folder / "fullchain.pem", made.public_bytes(pem).decode()),
+            rewritten(folder / "privkey.pem", key_pem),
+        ):
+            reload_nginx(stack)
+            yield
+    finally:
+        reload_nginx(stack)
+
+
+@contextmanager
+def gateways_address(stack: Stack) -> Iterator[None]:
+    """Have nginx send the app another address than the client's."""
+    file = stack.folder / "nginx/kadun/proxy.conf"
+    text, header = file.read_text(), "X-Real-IP $remote_addr"
+    assert header in text
+    try:
+        with rewritten(file, text.replace(header, "X-Real-IP 172.18.0.1")):
+            reload_nginx(stack)
+            yield
+    finally:
+        reload_nginx(stack)
+
+
+def reload_nginx(stack: Stack) -> None:
+    """Reload nginx, and wait until its workers are new ones."""
+
+    def workers() -> set[int]:
+        return {pid for pid, status in stack.processes("nginx") if "0" not in status["Uid"].split()}
+
+    before = wait_for(workers)
+    stack.compose("exec", "-T", "nginx", "nginx", "-s", "reload")
+    wait_for(lambda: (now := workers()) and not now & before)
+
+
+@contextmanager
+def broken_module(stack: Stack) -> Iterator[None]:
+    """Add a module of functions that cannot be imported."""
+    module = stack.folder / "data/functions/prices.py"
+    module.write_text("import nothing_of_this_name\n")
+    try:
+        stack.script("cardctl", "function", "reload", check=False)
         yield
+    finally:
+        module.unlink()
+        stack.script("cardctl", "function", "reload")
 
 
 @contextmanager
-def other_project(stack: Stack) -> Iterator[None]:
-    """Make a container of another project over this stack's database."""
-    volume = f"{stack.folder}/data/postgres:/data"
-    labels = ("--label", "com.docker.compose.project=kadun-test-other")
-    container = run("docker", "create", *labels, "--volume", volume, stack.inspect("nginx")["Image"]).stdout.strip()
+def older_schema(stack: Stack) -> Iterator[None]:
+    """Rename the migrations in the database, so that it seems to be behind the program."""
+
+    def execute(statement: str) -> None:
+        run(
+            *("docker", "compose", "exec", "-T", "database", "psql", "-qX", "-U", "postgres", "-d", "kadun"),
+            *("-c", statement),
+            cwd=stack.folder,
+        )
+
+    execute("UPDATE schema_migration SET name = '0000_' || name")
     try:
         yield
     finally:
-        run("docker", "rm", "--force", container)
+        execute("UPDATE schema_migration SET name = substr(name, 6)")
 
 
-Fault = Callable[[Stack], AbstractContextManager[object]]
+@contextmanager
+def cut_backup(stack: Stack) -> Iterator[None]:
+    """Cut the last backup off."""
+    file = stack.folder / "data/backups" / (stack.folder / "data/backups/last-good").read_text().split()[1]
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-512])
+    try:
+        yield
+    finally:
+        file.write_bytes(whole)
 
-FAULTS: dict[str, tuple[Fault, Statuses]] = {
-    "an expired certificate is served": (
-        lambda stack: certificate(stack, DOMAIN, days=-1, served=True),
-        {"certificate": "FAIL"},
-    ),
-    "the certificate ends in ten days": (
-        lambda stack: certificate(stack, DOMAIN, days=10, served=True),
-        {"certificate": "WARN"},
-    ),
-    "the certificate has another name": (
-        lambda stack: certificate(stack, "else.test", days=90, served=True),
-        {"certificate-names": "FAIL"},
-    ),
-    "nginx does not serve the new certificate": (
-        lambda stack: certificate(stack, DOMAIN, days=90, served=False),
-        {"certificate-file": "FAIL"},
-    ),
-    "others may read the signing keys": (
-        lambda stack: mode(stack.folder / "data/keys/keyring.json", 0o644),
-        {"permissions": "FAIL"},
-    ),
-    "others may read the folder of secrets": (
-        lambda stack: mode(stack.folder / "secrets", 0o755),
-        {"permissions": "FAIL"},
-    ),
-    "a secret is in .env": (secret_in_env, {"env": "FAIL", "env-names": "WARN"}),
-    "a setting's name is misspelt": (
-        lambda stack: more_settings(stack, "KADUN_ADMIN_ALOW=203.0.113.7"),
-        {"env-names": "FAIL"},
-    ),
-    "another project runs from this folder": (
-        other_project,
-        {"containers": "FAIL", "images": "WARN", "env-applied": "WARN"},
-    ),
-    "a setting is changed and not applied": (
-        lambda stack: more_settings(stack, "KADUN_ADMIN_ALLOW=203.0.113.7"),
-        {"env-applied": "WARN"},
-    ),
-    "a setting is invalid, and not applied yet": (
-        lambda stack: more_settings(stack, "KADUN_WORKERS=many"),
-        {"env-values": "FAIL", "env-applied": "WARN"},
-    ),
-    "the folder of the keys is replaced under the running service": (keys_replaced, {"mounts": "FAIL"}),
-    "the last backup is 27 hours old": (old_backup, {"backup": "FAIL"}),
-    "the last backup's file is gone": (backup_gone, {"backup": "FAIL", "backup-checksum": "WARN"}),
-    "the last backup is cut off": (cut_backup, {"backup-checksum": "FAIL"}),
-    "the cron file has no backup": (
-        altered_jobs,
-        {"cron-jobs": "FAIL", "cron-daemon": "OK" if cron_runs() else "FAIL"},
-    ),
-    "the last verification of a backup is nine days old": (old_proof, {"backup-proof": "WARN"}),
-    "no backup was ever copied elsewhere": (failing_hook, {"backup-away": "WARN"}),
-    "the identity is not that of the backups": (
-        lambda stack: rewritten(stack.folder / "secrets/backup_identity", str(pyrage.x25519.Identity.generate())),
-        {"backup-identity": "FAIL"},
-    ),
-    "the disk of the backups is nearly full": (nearly_full_backup_disk, {"disk-backups": "FAIL"}),
-    "the schema is behind the program": (
-        lambda stack: sql(
-            stack,
-            "UPDATE schema_migration SET name = '0000_' || name",
-            "UPDATE schema_migration SET name = substr(name, 6)",
-        ),
-        {
-            "schema": "FAIL",
-            "catalog": "WARN",
-            "hosts": "WARN",
-            "files": "WARN",
-            "file-digests": "WARN",
-            "console": "WARN",
-            "ceilings": "WARN",
-            "tokens": "WARN",
-            "second-factors": "WARN",
-            "proxy": "WARN",
-        },  # the service refuses such a database
-    ),
-    "somebody added a column by hand": (
-        lambda stack: sql(stack, "ALTER TABLE card ADD COLUMN colour text", "ALTER TABLE card DROP COLUMN colour"),
-        {"catalog": "FAIL"},
-    ),
-    "the service's role may not write usage": (
-        lambda stack: sql(stack, "REVOKE INSERT ON usage FROM kadun_app", "GRANT INSERT ON usage TO kadun_app"),
-        {"rights": "FAIL"},
-    ),
-    "the service's role may not connect": (
-        lambda stack: sql(
-            stack,
-            "REVOKE CONNECT ON DATABASE kadun FROM kadun_app;"
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'kadun_app'",
-            "GRANT CONNECT ON DATABASE kadun TO kadun_app",
-        ),
-        {"database": "FAIL"} | dict.fromkeys(DATABASE_CHECKS, "WARN"),
-    ),
-    "a licensed file's bytes are altered": (altered_file, {"file-digests": "FAIL"}),
-    "KERNAL_DATA_KEY is another one": (other_data_key, {"data-key-in-use": "FAIL"}),
-    "nginx sends the gateway's address": (
-        lambda stack: nginx_sends(stack, "X-Real-IP $remote_addr", "X-Real-IP 172.18.0.1"),
-        {"proxy": "FAIL"},
-    ),
-    "nginx believes a client's address header": (
-        lambda stack: nginx_sends(
-            stack, "proxy_http_version", "set_real_ip_from 0.0.0.0/0;\nset_real_ip_from ::/0;\nproxy_http_version"
-        ),
-        {"proxy": "FAIL"},
-    ),
-    "nginx sends no address": (
-        lambda stack: nginx_sends(stack, "proxy_set_header X-Real-IP $remote_addr;", ""),
-        {"proxy": "FAIL"},
-    ),
-    "nginx is stopped": (
-        lambda stack: stopped(stack, "nginx"),
-        {"containers": "FAIL", "proxy": "WARN"}
-        | dict.fromkeys(
-            ("certificate", "certificate-names", "certificate-chain", "certificate-file"), "WARN"
-        ),  # not checked
-    ),
-    "the service cannot write to the folder of licensed files": (closed_files, {"files": "FAIL"}),
-    "a module of functions is broken": (broken_module, {"functions": "FAIL"}),
-    "the functions service is stopped": (
-        lambda stack: stopped(stack, "functions"),
-        {"containers": "FAIL", "functions": "WARN"},
-    ),
-    "the app is stopped": (app_stopped, {"containers": "FAIL", "proxy": "WARN"}),
-}
+
+@contextmanager
+def no_daily_backup(stack: Stack) -> Iterator[None]:
+    """Remove the daily backup from the cron file."""
+    stack.script("install-cron.sh")
+    file = Path("/etc/cron.d") / f"kadun-{stack.project}"
+    try:
+        kept = [line for line in file.read_text().splitlines() if "/backup.sh" not in line]
+        file.write_text("\n".join(kept) + "\n")
+        yield
+    finally:
+        stack.script("install-cron.sh", "--remove")

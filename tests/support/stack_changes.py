@@ -1,10 +1,8 @@
-"""Changes of a running stack that are undone afterwards."""
+"""Changes of a running stack's files that are undone afterwards."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-
-from tests.support.stack import Stack
 
 
 @contextmanager
@@ -26,31 +24,3 @@ def mode(path: Path, bits: int) -> Iterator[None]:
         yield
     finally:
         path.chmod(before)
-
-
-def more_settings(stack: Stack, line: str) -> AbstractContextManager[None]:
-    file = stack.folder / ".env"
-    return rewritten(file, f"{file.read_text()}\n{line}\n")
-
-
-@contextmanager
-def sql(stack: Stack, plant: str, heal: str) -> Iterator[None]:
-    """Run statements as the database's superuser."""
-
-    def execute(statement: str) -> None:
-        stack.compose("exec", "-T", "database", "psql", "-qX", "-U", "postgres", "-d", "kadun", "-c", statement)
-
-    execute(plant)
-    try:
-        yield
-    finally:
-        execute(heal)
-
-
-@contextmanager
-def stopped(stack: Stack, service: str) -> Iterator[None]:
-    stack.compose("stop", "--timeout", "1", service)
-    try:
-        yield
-    finally:
-        stack.up()

@@ -1,0 +1,195 @@
+"""The backup scripts: what they make, and what they leave alone when something is in the way."""
+
+import json
+import shutil
+import signal
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.archives import signed_by, strangers_ring
+from tests.support.backups import Backups, fill
+from tests.support.http_exchange import exchange
+from tests.support.moving import Program
+from tests.support.service import wait_for
+from tests.support.stack import Stack, run
+
+pytestmark = pytest.mark.xdist_group("serving")
+
+
+def counts(stack: Stack) -> str:
+    """How many cards and clients there are, as a verification says it."""
+    cards, clients = (stack.sql("owner", f"SELECT count(*) FROM {table}") for table in ("card", "client"))  # noqa: S608
+    return f"(card {cards}, client {clients})"
+
+
+def test_a_backup_is_whole_and_private_and_can_be_verified_and_old_ones_are_pruned(backups: Backups) -> None:
+    ours = [f"kadun-202001{day:02}T030000Z.tar" for day in range(1, 11)]
+    for name in (*ours, *(f"{name}.sha256" for name in ours)):
+        (backups.folder / name).write_text("x")
+    large_object = backups.stack.sql("app", "SELECT lo_create(0)")  # the backup's role may not read it, and need not
+    try:
+        with backups.settings(KADUN_BACKUP_KEEP_DAILY="4", KADUN_BACKUP_KEEP_WEEKLY="0", KADUN_BACKUP_KEEP_MONTHLY="0"):
+            done = backups.script("backup.sh")
+        assert {name for name in ours if name in backups.contents()} == set(ours[-3:])
+    finally:
+        backups.stack.sql("app", f"SELECT lo_unlink({large_object})")
+        for old in backups.folder.glob("kadun-202001*"):
+            old.unlink()
+    file = backups.newest()
+    assert str(file) in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+    names = {file.name, f"{file.name}.sha256"}
+    assert names <= set(backups.contents())
+    assert all((backups.folder / name).stat().st_mode & 0o777 == 0o600 for name in names)
+    run("sha256sum", "--check", f"{file.name}.sha256", cwd=backups.folder)
+    assert f"backup ok: {file.name}, " in backups.log()[-1]
+    verified = backups.script("verify-backup.sh")
+    assert f"{file} {counts(backups.stack)}" in verified.stdout
+    assert f"verify ok: {file.name}, " in backups.log()[-1]
+    assert (backups.folder / "last-verified").read_text().split()[1:] == [file.name]
+    assert backups.stack.sql("owner", "SELECT count(*) FROM pg_database WHERE datname LIKE 'kadun_%'") == "0"
+
+
+def test_a_dump_spoilt_on_its_way_is_no_backup(backups: Backups, tmp_path: Path) -> None:
+    backups.refused("backup.sh", says="is not what pg_dump wrote", PATH=backups.spoiler(tmp_path, "bit-flipped"))
+    assert "backup failed: " in backups.log()[-1]
+
+
+def test_a_full_disk_leaves_the_old_backups_alone(backups: Backups, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=1536k", "tmpfs", disk)
+    try:
+        with backups.settings(KADUN_BACKUP_DIR=str(disk), COMPOSE_PROJECT_NAME=backups.stack.project):
+            small = Backups(backups.stack)
+            small.folder = disk
+            filler = disk / "filler"
+            filler.write_bytes(bytes(1024 * 1024))
+            (disk / "last-good").write_text("")
+            small.refused("backup.sh", says="Not enough space: about ")
+            filler.unlink()
+            (disk / "last-good").unlink()
+            # Room by all that is known beforehand: the last backup was small.
+            newest = backups.newest()
+            for file in (newest, newest.with_name(f"{newest.name}.sha256"), newest.with_name("last-good")):
+                shutil.copy2(file, disk)
+            kept = small.newest()
+            fill(backups.stack, 150_000, "filler")
+            try:
+                small.refused("backup.sh", says="The backup could not be written (disk full?")
+                assert "no space left on device" in small.log()[-1].lower()
+            finally:
+                backups.stack.sql("owner", "DELETE FROM card WHERE batch = 'filler'")
+            assert "backup failed: " in small.log()[-1]
+            small.script("verify-backup.sh", kept)
+    finally:
+        run("umount", disk)
+
+
+def test_a_second_run_gives_way_and_one_that_is_killed_leaves_no_half_a_backup(backups: Backups) -> None:
+    before = backups.contents()
+    with backups.table_locked() as backup:
+        assert list(backups.stack.folder.glob("data/.backup.*")), "not where somebody else may write"
+        second = backups.script("backup.sh", check=False)
+        assert second.returncode == 1
+        assert "try again when it is done" in second.stderr
+        assert second.stderr.count("\n") == 1
+        assert backup.poll() is None
+        backup.send_signal(signal.SIGKILL)
+        assert backup.wait(timeout=60) != 0
+        after = backups.contents()
+    backup.communicate(timeout=60)
+    assert before.items() <= after.items()
+    backups.take()
+    assert not list(backups.stack.folder.glob("data/.backup.*"))
+
+
+def test_by_default_a_backup_is_encrypted_and_is_proven_with_the_identity_on_the_server(
+    backups: Backups, tmp_path: Path
+) -> None:
+    identity = backups.stack.folder / "secrets/backup_identity"
+    with backups.settings(KADUN_BACKUP_RECIPIENT=""):
+        file = backups.take()
+        assert file.name.endswith(".tar.age")
+        assert b"PGDMP" not in file.read_bytes()
+        assert counts(backups.stack) in backups.script("verify-backup.sh").stdout
+        assert (backups.folder / "last-verified").read_text().split()[1:] == [file.name], "not its checksum alone"
+        content = subprocess.run(["age", "-d", "-i", identity, file], capture_output=True, check=True).stdout
+        assert identity.read_bytes().strip() not in content
+        forged = signed_by(content, strangers_ring(tmp_path))
+        ours = run("age-keygen", "-y", identity).stdout.strip()  # which is no secret
+        replaced = tmp_path / "replaced.tar.age"
+        subprocess.run(("age", "-r", ours, "-o", replaced), input=forged, check=True)
+        backups.refused("verify-backup.sh", replaced, says="not one of this server's")
+        aside = identity.rename(tmp_path / "identity")
+        try:
+            backups.refused("backup.sh", says="secrets/backup_identity is missing")
+        finally:
+            aside.rename(identity)
+    backups.take()
+
+
+def test_hooks_get_the_finished_file_and_one_that_fails_is_said(backups: Backups, tmp_path: Path) -> None:
+    hooks, away, carried = tmp_path / "hooks", tmp_path / "away", backups.folder / "last-away"
+    hooks.mkdir()
+    away.mkdir()
+    (hooks / "10-copy").write_text(f'#!/bin/sh\ncp "$1" {away}\n')
+    (hooks / "README").write_text("not a program")
+    (hooks / "10-copy").chmod(0o755)
+    assert not carried.exists()
+    try:
+        with backups.settings(KADUN_BACKUP_HOOKS=str(hooks)):
+            file = backups.take()
+            assert (away / file.name).read_bytes() == file.read_bytes()
+            assert carried.read_text().split()[1:] == [file.name]
+            (hooks / "20-fails").write_text("#!/bin/sh\necho the other side is away >&2\nexit 3\n")
+            (hooks / "20-fails").chmod(0o755)
+            done = backups.script("backup.sh", check=False)
+        assert done.returncode == 1
+        assert "20-fails (the other side is away)" in done.stderr
+        assert backups.newest() != file
+        assert (away / backups.newest().name).exists()
+        assert carried.read_text().split()[1:] == [file.name], "not all of them were done"
+    finally:
+        carried.unlink(missing_ok=True)
+
+
+def key_set(stack: Stack) -> dict[str, Any]:
+    answer: dict[str, Any] = exchange(stack.connection(), "GET", "/.well-known/jwks.json", None, {}).json()
+    return answer
+
+
+def test_keys_in_the_database_sign_a_backup_and_a_restore_keeps_those_that_are_newer(
+    backups: Backups, program: Program, tmp_path: Path
+) -> None:
+    stack, ring = backups.stack, backups.stack.folder / "data/keys/keyring.json"
+    stack.script("cardctl", "key", "store", "database")
+    aside = Path(shutil.move(ring, tmp_path))
+    try:
+        with backups.settings(KADUN_KEYS="database"):
+            stack.up()
+            before = key_set(stack)
+            backup = backups.take()
+            with tarfile.open(backup) as archive:
+                manifest = json.load(archive.extractfile("manifest.json"))  # type: ignore[arg-type]
+                assert "secrets/keys_identity" not in archive.getnames()
+            assert manifest["signature"]["token"]
+            stack.script("verify-backup.sh", backup)
+            stack.script("cardctl", "key", "rotate")
+            rotated = wait_for(lambda: None if (keys := key_set(stack)) == before else keys)
+            restored = stack.script("restore.sh", backup)
+            assert f"The signing keys are in place: {rotated['keys'][-2]['kid']}" in restored.stdout
+            assert key_set(stack) == rotated
+            assert program.open_on(stack)["core"]
+            stack.script("restore.sh", "--drop-old")
+            stack.script("cardctl", "key", "store", "folder")
+    finally:
+        if not ring.exists():
+            shutil.move(aside, ring)
+        stack.up()
+    assert key_set(stack) == rotated

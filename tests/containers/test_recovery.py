@@ -1,0 +1,219 @@
+"""On a machine of 1 GB: what the stack takes, and that it comes back by itself, with nothing lost."""
+
+import http.client
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import pytest
+
+from tests.support.backups import Backups
+from tests.support.moving import Program
+from tests.support.service import question, wait_for
+from tests.support.stack import SERVICES, Stack, run
+
+pytestmark = pytest.mark.xdist_group("serving")
+
+THREADS = 4
+CARDS = 3_000
+MIB = 1 << 20
+# Tests that count further checks want one more than makes a container unhealthy: one may have begun before the fault.
+OFTEN = {"interval": "1s", "start_period": "1s", "retries": 3}  # one may be slow
+UNHEALTHY = OFTEN | {"test": ["CMD", "false"]}
+
+
+class Customers:
+    """Threads that activate fresh cards over HTTPS, one after the other, and remember which were acknowledged."""
+
+    def __init__(self, stack: Stack) -> None:
+        issued = stack.cardctl("card", "issue", "--validity", "30d", "--count", str(CARDS), "--format", "json")
+        self.acknowledged: list[str] = []
+        self.refused = 0
+        self._stack, self._cards = stack, iter([str(card["id"]) for card in issued])
+        self._lock, self._end = threading.Lock(), threading.Event()
+        self._threads = [threading.Thread(target=self._activate) for _ in range(THREADS)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for_more(self, count: int) -> None:
+        """Waits until so many more have been acknowledged."""
+        wanted = len(self.acknowledged) + count
+        wait_for(lambda: len(self.acknowledged) >= wanted, 120)
+
+    def _activate(self) -> None:
+        connection = self._stack.connection()
+        while not self._end.is_set():
+            with self._lock:
+                card = next(self._cards)
+            body = json.dumps(question(card, f"pc of {card}"))
+            try:
+                connection.request("POST", "/v1/verify", body, {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+                accepted = answer.status == http.client.OK and json.loads(answer.read())["code"] == "OK"
+            except (OSError, http.client.HTTPException):
+                accepted = False
+                connection.close()
+            if accepted:
+                self.acknowledged.append(card)
+            else:
+                self.refused += 1
+                self._end.wait(0.05)  # as an SDK waits before it tries again
+        connection.close()
+
+
+def is_well(stack: Stack) -> bool:
+    """Every container runs and is healthy."""
+    states = [stack.inspect(service)["State"] for service in SERVICES]
+    return all(state["Running"] and state["Health"]["Status"] == "healthy" for state in states)
+
+
+def test_the_limits_fit_together_into_1_gb(stack: Stack) -> None:
+    limits = {service: stack.inspect(service)["HostConfig"]["Memory"] for service in SERVICES}
+    assert all(limits.values())
+    extra, sending = limits.pop("functions"), limits.pop("webhooks")
+    assert sum(limits.values()) <= 896 * MIB, "the system, and the engine itself, want the rest"
+    # What vendors' functions take comes on top while a call takes it, and is what the kernel takes back first.
+    assert extra <= 256 * MIB
+    assert sending <= 64 * MIB, "so is what sends webhooks"
+    for service, limit in (("functions", extra), ("webhooks", sending)):
+        host = stack.inspect(service)["HostConfig"]
+        assert (host["MemorySwap"], host["OomScoreAdj"]) == (limit, 800)
+
+
+@pytest.mark.parametrize(
+    "services",
+    [
+        pytest.param(SERVICES, id="all"),
+        pytest.param(("database",), id="database", marks=pytest.mark.nightly),
+        pytest.param(("app",), id="app", marks=pytest.mark.nightly),
+    ],
+)
+def test_killed_under_load_it_comes_back_by_itself_and_no_acknowledged_activation_is_missing(
+    stack: Stack, services: tuple[str, ...]
+) -> None:
+    wait_for(lambda: is_well(stack), 240)
+    before = {service: stack.inspect(service) for service in SERVICES}
+    with Customers(stack) as customers:
+        customers.wait_for_more(100)
+        assert customers.refused == 0
+        # What the kernel does when memory runs out: the main processes die, by no command of the engine's.
+        for service in services:
+            os.kill(before[service]["State"]["Pid"], signal.SIGKILL)
+        for service in services:
+            wait_for(
+                lambda name=service: stack.inspect(name)["State"]["StartedAt"] != before[name]["State"]["StartedAt"]
+            )
+        customers.wait_for_more(100)
+    assert customers.refused > 0, "the blow was felt"
+    wait_for(lambda: is_well(stack), 240)
+    for service, then in before.items():
+        now = stack.inspect(service)
+        assert now["Id"] == then["Id"], "nobody made it anew"
+        assert now["RestartCount"] - then["RestartCount"] == (service in services)
+        assert not now["State"]["OOMKilled"]
+    listed = "SELECT card.id FROM card JOIN client ON client.card_id = card.id WHERE is_activated"
+    assert set(customers.acknowledged) - set(stack.sql("backup", listed).split()) == set()
+    journalled = stack.sql("backup", "SELECT card_id FROM event WHERE kind = 'activated'").split()
+    assert set(customers.acknowledged) - set(journalled) == set()
+    assert len(journalled) == len(set(journalled)), "none twice"
+
+
+@contextmanager
+def health_checks(stack: Stack, **checks: dict[str, object]) -> Iterator[None]:
+    """Change the health checks of services, so that a state shows within seconds that takes minutes otherwise."""
+    override = stack.folder / "docker-compose.override.yml"
+    override.write_text(json.dumps({"services": {name: {"healthcheck": check} for name, check in checks.items()}}))
+    try:
+        stack.compose("up", "--detach")
+        yield
+    finally:
+        override.unlink()
+        stack.up()
+
+
+def health(stack: Stack, service: str) -> str:
+    return str(stack.inspect(service)["State"]["Health"]["Status"])
+
+
+def wait_for_checks(stack: Stack, service: str, count: int) -> None:
+    """Wait until so many checks of a container's health have begun from now on."""
+
+    def ended() -> list[dict[str, str]]:
+        found: list[dict[str, str]] = stack.inspect(service)["State"]["Health"]["Log"]
+        return found
+
+    last = wait_for(ended)[-1]["End"]
+    wait_for(lambda: sum(check["Start"] > last for check in ended()) >= count, 120)
+
+
+def test_nginx_is_healthy_while_the_app_is_away(stack: Stack, program: Program) -> None:
+    with health_checks(stack, nginx=OFTEN):
+        wait_for(lambda: health(stack, "nginx") == "healthy", 120)
+        stack.compose("stop", "--timeout", "1", "app")
+        wait_for_checks(stack, "nginx", 4)
+        assert health(stack, "nginx") == "healthy"
+        stack.compose("up", "--detach", "--wait")  # what the docs tell people to run
+        program.open_on(stack)
+
+
+def test_a_backup_is_restored_and_a_move_undone_although_containers_are_reported_unhealthy(
+    stack: Stack, program: Program
+) -> None:
+    """Scripts judge the service by its own answer, not by what the engine says of a container's health."""
+    file = Backups(stack).take()
+    with health_checks(stack, nginx=UNHEALTHY, app=UNHEALTHY):
+        wait_for(lambda: {health(stack, service) for service in ("app", "nginx")} == {"unhealthy"}, 120)
+        stack.compose("exec", "-T", "database", "psql", "-qXU", "postgres", "kadun", "-c", "DROP TABLE usage CASCADE")
+        restored = stack.script("restore.sh", file)
+        assert "restored: " in restored.stdout
+        program.open_on(stack)
+        stack.script("restore.sh", "--drop-old")
+        (stack.folder / "data/keys/moved-to").write_text("2026-01-01T00:00:00Z there:/srv\n")
+        assert "This server serves again" in stack.script("migrate-to.sh", "--resume-here").stdout
+        program.open_on(stack)
+
+
+@pytest.mark.nightly
+def test_the_app_is_healthy_while_the_database_is_away(stack: Stack, program: Program) -> None:
+    with health_checks(stack, app=OFTEN):
+        wait_for(lambda: health(stack, "app") == "healthy", 120)
+        stack.compose("pause", "database")
+        try:
+            wait_for_checks(stack, "app", 4)
+            assert health(stack, "app") == "healthy"
+        finally:
+            stack.compose("unpause", "database")
+        wait_for(lambda: health(stack, "database") == "healthy", 120)
+        program.open_on(stack)
+
+
+@pytest.mark.nightly
+def test_what_does_not_work_is_named_with_its_reason(stack: Stack, program: Program) -> None:
+    file, settings = Backups(stack).take(), (stack.folder / ".env").read_text()
+    beside = stack.compose("run", "--detach", "--no-deps", "app", "sleep", "600").stdout.strip()
+    (stack.folder / ".env").write_text(f"{settings}KADUN_TIMEZONE=Nowhere/Nothing\n")
+    try:
+        failed = stack.script("restore.sh", file, check=False)
+        assert failed.returncode == 1
+        assert "Waiting until it is ready, at the latest until " in failed.stderr
+        assert "The service is not ready on what was restored: app: " in failed.stderr
+        assert "KADUN_TIMEZONE" in failed.stderr
+        assert "The old database is in place, but the service is not ready: app: " in failed.stderr
+    finally:
+        run("docker", "rm", "--force", beside)
+        (stack.folder / ".env").write_text(settings)
+    stack.script("restore.sh", file)
+    program.open_on(stack)
+    stack.script("restore.sh", "--drop-old")
