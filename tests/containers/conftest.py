@@ -52,7 +52,7 @@ def settings(stack: Stack) -> str:
 @pytest.fixture(scope="session")
 def program(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Program:
     """A program of the vendor's, shipped from the stack, and its customer's machine."""
-    program = ship(stack, tmp_path_factory.mktemp("program"), "a pc")
+    program = ship(stack, tmp_path_factory.mktemp("program"), "the customer's pc")
     program.open_on(stack)
     return program
 

@@ -172,19 +172,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 
 def test_the_machine_that_renews_sends_it_to_another_over_ssh(site: Site, server: SshServer, tmp_path: Path) -> None:
-    """The other machine is the stack, whose nginx then serves it; the one that renews is a checkout beside it."""
-    renews, pair, served = Stack(tmp_path / "renews"), Issued.make(*NAMES), site.served()
-    renews.init_anew(*NAMES)
+    """The stack renews; the other machine is a checkout beside it."""
+    second, pair = Stack(tmp_path / "second's"), Issued.make(*NAMES)
+    second.init_anew(*NAMES)
     before = {name: (site.folder / name).read_bytes() for name in PAIR}
-    (tmp_path / "chain").write_bytes(pair.pem)
-    (tmp_path / "key").write_bytes(pair.key_bytes())
-    to = ("--to", f"root@127.0.0.1:{site.stack.folder}", *server.options())
     try:
-        run(renews.folder / "scripts/deploy-certificate.sh", "chain", "key", *to, cwd=tmp_path)
-        assert site.served().encode() == pair.pem != served.encode()
-        assert (site.folder / "privkey.pem").read_bytes() == pair.key_bytes()
-        assert (site.folder / "privkey.pem").stat().st_mode & 0o777 == 0o600
-        assert not list((site.stack.folder / "data").glob(".certificate.*"))
+        site.deploy(pair, tmp_path, "--to", f"root@127.0.0.1:{second.folder}", *server.options())
+        assert site.served().encode() == pair.pem
+        there = second.folder / "https_certificates"
+        assert (there / "fullchain.pem").read_bytes() == pair.pem
+        assert (there / "privkey.pem").read_bytes() == pair.key_bytes()
+        assert (there / "privkey.pem").stat().st_mode & 0o777 == 0o600
+        assert not list((second.folder / "data").glob(".certificate.*"))
     finally:
         for name, content in before.items():
             (site.folder / name).write_bytes(content)
@@ -192,8 +191,11 @@ def test_the_machine_that_renews_sends_it_to_another_over_ssh(site: Site, server
 
 
 @pytest.mark.nightly
-def test_what_the_authority_refuses_changes_nothing(in_use: Site, authority: Authority) -> None:
+def test_a_dry_run_and_what_the_authority_refuses_change_nothing(in_use: Site, authority: Authority) -> None:
     served, placed = in_use.served(), in_use.placed()
+    done = authority.issue(in_use.stack.folder, *NAMES, "--dry-run")
+    assert "The dry run was successful." in done.stdout
+    assert "It works: nothing was changed" in done.stdout
     refused = authority.issue(in_use.stack.folder, authority.blocked, check=False)
     assert refused.returncode == 1
     assert "No certificate was issued; the old one stays in use. certbot says why above" in refused.stderr

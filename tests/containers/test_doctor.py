@@ -68,7 +68,7 @@ def test_faults_of_nginx_the_functions_and_the_modes_of_files_change_their_own_c
 ) -> None:
     keys = stack.folder / "data/keys/keyring.json"
     with (
-        expired_certificate(stack, "kadun.test"),
+        expired_certificate(stack),
         gateways_address(stack),
         broken_module(stack),
         mode(keys, 0o644),
@@ -113,7 +113,7 @@ def test_the_text_has_a_line_for_each_check_in_both_languages_and_no_secret_and_
     assert [secret for secret in hidden if secret in facts + done.stdout] == []
 
     events = stack.cardctl("events", "--format", "json")
-    assert [event for event in events if event["hardware"] == "cardctl doctor"] == []
+    assert [event for event in events if event["hardware"] == "cardctl doctor"] == [], events
     label = f"label=com.docker.compose.project={stack.project}"
     containers = run("docker", "ps", "--all", "--quiet", "--filter", label)
     assert len(containers.stdout.split()) == len(("database", "migrate", "functions", "webhooks", "app", "nginx"))

@@ -70,7 +70,8 @@ def test_the_services_role_can_make_change_and_drop_nothing_and_rewrite_no_histo
 
 
 def test_the_services_role_deletes_rejections_and_nothing_else_of_the_journal(stack: Stack) -> None:
-    assert stack.verify(stack.new_card(), "pc")["code"] == "OK"
+    card = stack.new_card()
+    assert stack.verify(card, f"pc of {card}")["code"] == "OK"
     assert stack.verify("0" * 32, "pc")["code"] == "CARD_NOT_FOUND"
     history = "DELETE FROM event WHERE kind = 'activated'"
     assert answers(stack, "app", (history,)) == {history: RAISED}
@@ -110,10 +111,11 @@ def test_tables_that_are_made_later_have_the_grants_by_themselves_also_in_a_rest
 def test_the_owner_owns_everything_and_ends_the_others_sessions(stack: Stack) -> None:
     owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
     assert stack.sql("owner", owners) == "kadun_owner"
-    assert stack.verify(stack.new_card(), "a pc")["code"] == "OK", "so that there is a session"
+    card = stack.new_card()
+    assert stack.verify(card, f"pc of {card}")["code"] == "OK", "so that there is a session"
     end = "SELECT bool_and(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'kadun_app'"
     assert stack.sql("owner", end) == "t"
-    assert stack.verify(stack.new_card(), "another pc")["code"] == "OK"
+    assert stack.verify(card, f"pc of {card}")["code"] == "OK"
 
 
 def test_the_service_may_not_migrate_and_says_so_in_a_line_while_cardctl_does_it_as_the_owner(stack: Stack) -> None:

@@ -19,9 +19,11 @@ from tests.support.stack_changes import rewritten
 
 
 @contextmanager
-def expired_certificate(stack: Stack, name: str) -> Iterator[None]:
-    """Have nginx serve a certificate that ended yesterday."""
+def expired_certificate(stack: Stack) -> Iterator[None]:
+    """Have nginx serve a certificate for the same names that ended yesterday."""
     folder = stack.folder / "https_certificates"
+    present = x509.load_pem_x509_certificate((folder / "fullchain.pem").read_bytes())
+    names = present.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     key = ec.generate_private_key(ec.SECP256R1())
     subject, now = x509.Name([]), datetime.now(UTC)
     made = (
@@ -32,7 +34,7 @@ def expired_certificate(stack: Stack, name: str) -> Iterator[None]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=90))
         .not_valid_after(now - timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
+        .add_extension(names, critical=True)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
