@@ -3,7 +3,6 @@
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
 from subprocess import CompletedProcess
 
 import pytest
@@ -52,10 +51,11 @@ def report(stack: Stack) -> Report:
 
 
 @pytest.fixture(scope="module")
-def healthy(stack: Stack) -> Iterator[Statuses]:
+def healthy(stack: Stack) -> Statuses:
     """The statuses of the healthy stack; what this machine lacks (UFW, a synchronised clock) is a warning."""
-    for script in ("backup.sh", "verify-backup.sh"):
-        stack.script(script)
+    if not (stack.folder / "data/backups/last-verified").exists():
+        stack.script("backup.sh")
+        stack.script("verify-backup.sh")
     digest = hashlib.sha256((stack.folder / "secrets/backup_identity").read_bytes()).hexdigest()
     stack.script("backup.sh", "--copied", digest)
     found = report(stack)
