@@ -105,6 +105,7 @@ def test_the_text_has_a_line_for_each_check_in_both_languages_and_no_secret_and_
 ) -> None:
     before = probes(stack)
     done = stack.script("cardctl", "doctor", check=False)
+    assert probes(stack) == before
     lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
     assert {check: status for status, check, _ in lines if check != "ports"} == healthy
     assert all(" / " in text and not text.partition(" / ")[0].isascii() for _, _, text in lines)
@@ -118,7 +119,6 @@ def test_the_text_has_a_line_for_each_check_in_both_languages_and_no_secret_and_
     hidden.append(json.loads((stack.folder / "data/keys/keyring.json").read_text())["keys"][0]["private"])
     assert [secret for secret in hidden if secret in facts + done.stdout] == []
 
-    assert probes(stack) == before
     label = f"label=com.docker.compose.project={stack.project}"
     containers = run("docker", "ps", "--all", "--quiet", "--filter", label)
     assert len(containers.stdout.split()) == len(("database", "migrate", "functions", "webhooks", "app", "nginx"))
