@@ -5,7 +5,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.drills.failures import OF_THE_APP, OF_THE_DATABASE
-from tests.drills.scene import Scene
+from tests.drills.scene import Failure, Scene
+
+BY_DEFAULT = ("app-killed", "primary-silent")  # the others take minutes
+
+
+def parametrized_by(failures: dict[str, Failure]) -> pytest.MarkDecorator:
+    """Let a failure happen by default, and the others with the marker `nightly`."""
+    names = [pytest.param(name, marks=() if name in BY_DEFAULT else pytest.mark.nightly, id=name) for name in failures]
+    return pytest.mark.parametrize("name", names)
 
 
 @pytest.fixture(scope="module")
@@ -14,13 +22,13 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         yield made
 
 
-@pytest.mark.parametrize("name", OF_THE_APP)
+@parametrized_by(OF_THE_APP)
 def test_no_start_of_a_program_fails_when_an_app_machine_does(scene: Scene, name: str) -> None:
     outcome = scene.suffer(OF_THE_APP[name], by_sdk=True)
     assert (outcome.lost, outcome.activated_twice, outcome.odd) == (0, 0, [])
 
 
-@pytest.mark.parametrize("name", OF_THE_DATABASE)
+@parametrized_by(OF_THE_DATABASE)
 def test_a_failure_of_the_database_loses_nothing_and_heals_by_itself(scene: Scene, name: str) -> None:
     outcome = scene.suffer(OF_THE_DATABASE[name])
     assert (outcome.lost, outcome.activated_twice, outcome.odd) == (0, 0, [])
