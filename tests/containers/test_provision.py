@@ -4,16 +4,16 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tests.support.bare_machine import BareMachine, greeting
 from tests.support.docker_apt_repository import SigningKey, offer_docker
-from tests.support.other_releases import Smoke, provision
+from tests.support.other_releases import provision
 from tests.support.service import wait_for
 
-pytestmark = [pytest.mark.containers, pytest.mark.long]
+pytestmark = pytest.mark.xdist_group("provision")
 
 STEPS = 12
 OTHERS = {"bookworm": "debian", "noble": "ubuntu"}  # Debian 12, Ubuntu 24.04
@@ -27,14 +27,6 @@ SERVE = """
 /usr/sbin/sshd -p 5000
 sleep infinity
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Smoke]]]:
-    """The other releases, in threads of their own while the tests of Debian 13 go on: they wait for packages mostly."""
-    folders = {codename: tmp_path_factory.mktemp(codename) for codename in OTHERS}
-    with ThreadPoolExecutor() as pool:
-        yield {name: pool.submit(provision, folders[name], system, name) for name, system in OTHERS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +115,7 @@ def test_a_dry_run_shows_every_step_and_changes_nothing(machine: BareMachine, ar
     assert order == sorted(order), "a firewall that is on obeys at once"
 
 
+@pytest.mark.nightly
 def test_a_mirror_that_does_not_answer_leaves_the_old_source_in_place(machine: BareMachine) -> None:
     before = machine.read(machine.sources)
     done = machine.provision("--mirror-apt", f"{machine.server.url}/nothing/debian", check=False)
@@ -194,7 +187,7 @@ def test_ssh_and_the_two_ports_are_let_in_from_the_next_boot_and_nothing_else(
 
 
 def test_the_connections_of_one_address_are_limited_from_the_next_boot(second: str, machine: BareMachine) -> None:
-    """The limits themselves: test_nginx_flood.py."""
+    """The limits themselves: test_floods.py."""
     assert machine.run("systemctl", "is-enabled", "kadun-connections.service").stdout == "enabled\n"
     unit = machine.read("/etc/systemd/system/kadun-connections.service")
     (load,) = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)
@@ -206,6 +199,7 @@ def test_the_connections_of_one_address_are_limited_from_the_next_boot(second: s
     machine.run(*remove.split())
 
 
+@pytest.mark.nightly
 def test_ssh_is_found_wherever_it_listens(second: str, machine: BareMachine) -> None:
     machine.write(
         "/etc/systemd/system/ssh.socket.d/port.conf", f"[Socket]\nListenStream=\nListenStream=[::]:{SYSTEMDS}\n"
@@ -223,6 +217,7 @@ def test_ssh_is_found_wherever_it_listens(second: str, machine: BareMachine) -> 
         assert f"would run: ufw allow {port}/tcp" in shown
 
 
+@pytest.mark.nightly
 def test_a_rule_for_certain_addresses_is_left_unless_it_leaves_this_session_out(
     second: str, machine: BareMachine
 ) -> None:
@@ -240,6 +235,7 @@ def test_a_rule_for_certain_addresses_is_left_unless_it_leaves_this_session_out(
         machine.run("ufw", "allow", f"{CONFIGURED}/tcp", "comment", "kadun")
 
 
+@pytest.mark.nightly
 def test_sshds_files_are_read_where_it_cannot_start_itself(second: str, machine: BareMachine) -> None:
     with machine.replaced(
         "/etc/ssh/sshd_config.d/port.conf", "(?s).*", "port=2299\nlistenAddress [::]:2300\nNonsense\n"
@@ -248,6 +244,7 @@ def test_sshds_files_are_read_where_it_cannot_start_itself(second: str, machine:
     assert "SSH listens on: 2299 2300\n" in shown
 
 
+@pytest.mark.nightly
 def test_init_takes_the_package_index_over_and_the_firewall_the_ports_in_env(second: str, machine: BareMachine) -> None:
     machine.run("/opt/kadun/scripts/init.sh", "--http-port", "8080", "--https-port", "8443")
     assert f"PIP_INDEX_URL={PIP}\n" in machine.read("/opt/kadun/.env")
@@ -265,6 +262,7 @@ def test_init_takes_the_package_index_over_and_the_firewall_the_ports_in_env(sec
     assert "ip6 saddr 2001:db8::/64 tcp dport $ports accept\n" in limits
 
 
+@pytest.mark.nightly
 def test_a_small_machine_gets_a_swap_file(second: str, machine: BareMachine) -> None:
     small = "sed -i 's/^MemTotal:.*/MemTotal: 1010000 kB/' /tmp/meminfo && mount --bind /tmp/meminfo /proc/meminfo"
     command = f"cat /proc/meminfo >/tmp/meminfo && {small} && exec /opt/kadun/scripts/provision.sh"
@@ -279,6 +277,7 @@ def test_a_small_machine_gets_a_swap_file(second: str, machine: BareMachine) -> 
     assert machine.read("/etc/fstab") == fstab
 
 
+@pytest.mark.nightly
 def test_dockers_own_settings_are_kept_and_broken_ones_refused(second: str, machine: BareMachine) -> None:
     name, own = "/etc/docker/daemon.json", {"log-driver": "journald", "registry-mirrors": ["https://own.example"]}
     with machine.replaced(name, "(?s).+", json.dumps(own | {"data-root": "/srv/docker"})):
@@ -293,6 +292,7 @@ def test_dockers_own_settings_are_kept_and_broken_ones_refused(second: str, mach
     assert "no valid JSON object" in done.stderr
 
 
+@pytest.mark.nightly
 def test_dockers_own_source_takes_the_place_of_the_distributions(
     second: str, machine: BareMachine, key: SigningKey
 ) -> None:
@@ -310,11 +310,10 @@ def test_dockers_own_source_takes_the_place_of_the_distributions(
     assert not (machine.root / "etc/apt/sources.list.d/docker.list").exists()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("codename", OTHERS)
-def test_another_release_is_shown_provisioned_and_then_found_so(
-    others: dict[str, Future[Smoke]], codename: str
-) -> None:
-    said = others[codename].result()
+def test_another_release_is_shown_provisioned_and_then_found_so(tmp_path: Path, codename: str) -> None:
+    said = provision(tmp_path, OTHERS[codename], codename)
     assert "dry run: nothing was changed" in said.dry
     # Apt looks its lists up before the first update here, and remembers what it found.
     assert [name for name in said.changed_by_dry_run if not name.startswith("var/cache/apt")] == []
