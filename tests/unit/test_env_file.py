@@ -1,4 +1,4 @@
-"""Change and merge .env files: scripts/lib/env_file.py. tests/e2e/test_env_file.py compares reading with Compose."""
+"""Change and merge .env files: scripts/lib/env_file.py. tests/containers/test_env_file.py compares it with Compose."""
 
 import os
 import subprocess

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.stack import Stack, run
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.xdist_group("image archives"), pytest.mark.nightly]
 
 SHARED = {"KADUN_POSTGRES_IMAGE": "postgres:17-trixie", "KADUN_NGINX_IMAGE": "nginx:1.28-trixie"}
 

@@ -4,12 +4,8 @@ import json
 import os
 from pathlib import Path
 
-import pytest
-
 from scripts.lib import env_file
 from tests.support.stack import run
-
-pytestmark = pytest.mark.containers
 
 FORMS = {
     "PLAIN": "=/mnt/disk",
