@@ -14,10 +14,12 @@ import pytest
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  # a class, whatever its name
+from xdist.remote import Producer
 
 from app.storage import schema
 from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
+from tests.support.groups import ByGroup
 from tests.support.hub_thread import HubThread
 from tests.support.in_force import wait_in_force
 from tests.support.prepared_cluster import copy_to
@@ -53,6 +55,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
                 item.add_marker(pytest.mark.nightly)
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGroup | None:
+    return ByGroup(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 class Clock:
