@@ -9,7 +9,10 @@ import pytest
 
 from tests.support.backups import Backups
 from tests.support.http_exchange import exchange
+from tests.support.moved import moved  # noqa: F401  # the fixtures of the group `servers`
 from tests.support.moving import Program, ship
+from tests.support.restored import restored  # noqa: F401
+from tests.support.servers import vendor  # noqa: F401
 from tests.support.stack import Namespace, Stack, build_image
 
 FUNCTIONS = Path(__file__).with_name("vendor_functions.py")

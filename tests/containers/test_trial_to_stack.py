@@ -10,10 +10,10 @@ import pytest
 
 from tests.support.moving import Program
 from tests.support.service import ROOT
-from tests.support.stack import Stack
+from tests.support.stack import Stack, run
 from tests.support.trial_runner import TrialRun
 
-pytestmark = [pytest.mark.containers, pytest.mark.long]
+pytestmark = pytest.mark.xdist_group("trial")
 
 CORE_DATA = b"sealed while it was a trial\n"
 FUNCTION = """
@@ -26,9 +26,10 @@ def increase(arguments, caller):
 """
 
 
-def test_cards_clients_and_keys_of_a_trial_go_on_in_the_real_stack(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_cards_clients_and_keys_of_a_trial_go_on_in_the_real_stack(tmp_path: Path, app_image: str) -> None:
     # Where the account that runs a trial's PostgreSQL gets through.
-    folder, stack = Path(tempfile.mkdtemp(prefix="kadun-test-", dir="/var/tmp")), Stack(tmp_path_factory.mktemp("real"))
+    folder, stack = Path(tempfile.mkdtemp(prefix="kadun-test-", dir="/var/tmp")), Stack(tmp_path / "real", app_image)
+    run("docker", "tag", app_image, f"{stack.project}-app")
     folder.chmod(0o711)
     (stack.folder / ".venv").symlink_to(ROOT / ".venv")  # as when the trial ran in this very checkout
     options = ("--trial", folder / "state", "--project", stack.project)

@@ -1,0 +1,176 @@
+"""Moves that are interrupted at other moments, and bundles that meet newer keys, lost files or older scripts."""
+
+import os
+import shutil
+import signal
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from app.tokens import keyring
+from app.tokens.key_folder import KeyFolder
+from tests.support.moved import Moved
+from tests.support.moving import Customers
+from tests.support.servers import LICENSED_FILE, Vendor
+from tests.support.service import wait_for
+from tests.support.ssh import ssh_server
+from tests.support.stack import Stack, copy_checkout, run
+
+pytestmark = [pytest.mark.xdist_group("servers"), pytest.mark.nightly]
+
+# A slow disk: the export does not end.
+SLOW_AGE = '#!/bin/sh\n[ "$1" = --passphrase ] && exec sleep 60\nexec {age} "$@"\n'
+# A slow server: it is prepared, and then the import does not end.
+SLOW_IMPORT = "#!/bin/sh\ncase $1 in --prepare) cat >/dev/null; exit 0 ;; esac\nexec sleep 60\n"
+# A broken server: it is prepared, and then the import fails.
+BROKEN_IMPORT = "#!/bin/sh\ncat >/dev/null\ncase $1 in --prepare) exit 0 ;; esac\necho 'the disk broke' >&2\nexit 1\n"
+
+
+class Running:
+    """A script in a process group of its own, which has stopped the service."""
+
+    def __init__(self, old: Stack, log: Path, script: str, *arguments: str | Path, **environment: str) -> None:
+        self._log = log  # a file: ssh's own child keeps what it was given open for a while
+        command = (old.folder / "scripts" / script, *arguments)
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                command, stdout=file, stderr=file, start_new_session=True, env=os.environ | environment
+            )
+        wait_for(lambda: old.inspect("app")["State"]["Status"] == "exited" or self.process.poll() is not None, 120)
+
+    def kill(self, number: signal.Signals) -> str:
+        """Send a signal to the whole process group, as a terminal does; return what was said."""
+        os.killpg(self.process.pid, number)
+        self.process.wait(120)
+        return self._log.read_text()
+
+
+def is_served(stack: Stack) -> bool:
+    card = stack.new_card()
+    return bool(stack.verify(card, f"pc of {card}")["code"] == "OK")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_final_export_leaves_no_bundle(vendor: Vendor, tmp_path: Path, number: signal.Signals) -> None:
+    old, bundle, mark = vendor.stack, tmp_path / "bundle", vendor.stack.folder / "data/keys/moved-to"
+    (tmp_path / "age").write_text(SLOW_AGE.format(age=shutil.which("age")))
+    (tmp_path / "age").chmod(0o755)
+    options = ("--final", "-o", bundle, "--passphrase")
+    exporting = Running(old, tmp_path / "log", "export.sh", *options, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    said = exporting.kill(number)
+    if number == signal.SIGKILL:
+        assert mark.exists()
+        assert f"迁移包 bundle {bundle} at " in old.script("backup.sh", check=False).stderr
+        assert "This server serves again" in old.script("migrate-to.sh", "--resume-here").stdout
+    else:
+        assert exporting.process.returncode == 130
+        assert "The export failed; this server serves again" in said
+    assert not bundle.exists()
+    assert not mark.exists()
+    assert is_served(old)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_move_leaves_one_server_that_serves(
+    vendor: Vendor, tmp_path: Path, number: signal.Signals
+) -> None:
+    """After a power cut it serves when told only: the new one may be serving."""
+    old, slow = vendor.stack, tmp_path / "slow"
+    copy_of_checkout(vendor, slow)
+    (slow / "scripts/import.sh").write_text(SLOW_IMPORT)
+    (tmp_path / "sshd").mkdir()
+    with ssh_server(tmp_path / "sshd") as ssh:
+        options = ("root@127.0.0.1", *ssh.options(), "--directory", slow)
+        moving = Running(old, tmp_path / "log", "migrate-to.sh", *options)
+        said = moving.kill(number)
+    if number == signal.SIGINT:
+        assert "The move failed; this server serves again" in said
+        assert moving.process.returncode == 130
+    else:
+        moved = f"The service moved to root@127.0.0.1:{slow} at "
+        assert old.compose("up", "--detach", "--wait", check=False).returncode != 0
+        assert moved in old.compose("logs", "migrate").stdout
+        run("docker", "start", str(old.inspect("app")["Id"]))  # past Compose, and so past `migrate`
+        wait_for(lambda: moved in old.compose("logs", "app").stdout)
+        issuing = ("cardctl", "card", "issue", "--validity", "1d", "--count", "1")
+        wait_for(lambda: moved in old.script(*issuing, check=False).stderr)  # Docker starts the app over and over
+        assert moved in old.script("cardctl", "doctor", check=False).stdout
+        assert "This server serves again" in old.script("migrate-to.sh", "--resume-here").stdout
+    assert is_served(old)
+
+
+def copy_of_checkout(vendor: Vendor, folder: Path) -> None:
+    """Copy the vendor's code: its schema may be newer than that of this checkout."""
+    copy_checkout(folder)
+    migrations = "app/storage/migrations"
+    shutil.copytree(vendor.upstream / migrations, folder / migrations, dirs_exist_ok=True)
+
+
+def test_after_a_failed_import_this_server_serves_again(vendor: Vendor, tmp_path: Path) -> None:
+    copy_of_checkout(vendor, tmp_path / "broken")
+    (tmp_path / "broken/scripts/import.sh").write_text(BROKEN_IMPORT)
+    (tmp_path / "sshd").mkdir()
+    customers = Customers(vendor.stack)
+    customers.start()
+    with ssh_server(tmp_path / "sshd") as ssh:
+        options = ("root@127.0.0.1", *ssh.options(), "--directory", tmp_path / "broken")
+        failed = vendor.stack.script("migrate-to.sh", *options, check=False)
+    customers.finish()
+    assert failed.returncode == 1
+    assert "the disk broke" in failed.stderr
+    assert "The move failed; this server serves again" in failed.stderr
+    assert 503 in customers.statuses
+    assert not customers.strange
+
+
+def test_a_server_whose_scripts_know_no_signatures_is_refused(vendor: Vendor, tmp_path: Path) -> None:
+    copy_of_checkout(vendor, tmp_path / "unaware")  # with the same schema
+    importing = tmp_path / "unaware/scripts/import.sh"
+    importing.write_text(importing.read_text().replace('"$TRUST_OPTIONS ', '"'))
+    (tmp_path / "sshd").mkdir()
+    with ssh_server(tmp_path / "sshd") as ssh:
+        options = ("root@127.0.0.1", *ssh.options(), "--directory", tmp_path / "unaware")
+        unaware = vendor.stack.script("migrate-to.sh", *options, check=False)
+    assert unaware.returncode == 1
+    assert "unknown argument: --fingerprint" in unaware.stderr
+    assert "this one keeps serving" in unaware.stderr
+
+
+def test_keys_that_continue_those_of_the_bundle_stay_and_know_who_has_signed_it(
+    vendor: Vendor, moved: Moved, tmp_path: Path
+) -> None:
+    """Customers' programs have seen the newer ones, and refuse the older."""
+    newer = KeyFolder(vendor.stack.folder / "data/keys").load().rotated(datetime.now(UTC), "kadun")
+    with vendor.fresh_server(tmp_path / "newer") as stack:
+        stack.init_anew("kadun.test")
+        ring = stack.folder / "data/keys/keyring.json"
+        ring.write_bytes(keyring.encoded(newer))
+        ring.chmod(0o600)
+        shutil.chown(ring, ring.parent.stat().st_uid, ring.parent.stat().st_gid)
+        (tmp_path / "bundle").write_bytes(moved.plain)
+        done = stack.script("import.sh", tmp_path / "bundle")
+        assert "The present signing keys are newer, and stay" in done.stdout
+        assert KeyFolder(stack.folder / "data/keys").load() == newer
+        assert not vendor.program.open_on(stack)["activated"]
+        older = tmp_path / "keyring.json"
+        older.write_bytes((vendor.stack.folder / "data/keys/keyring.json").read_bytes())
+        assert "are newer, and stay" in stack.script("cardctl", "key", "restore", older).stderr
+        assert KeyFolder(stack.folder / "data/keys").load() == newer
+
+
+def test_an_export_names_the_files_whose_bytes_are_lost(vendor: Vendor, tmp_path: Path) -> None:
+    recipient = str(pyrage.x25519.Identity.generate().to_public())
+    files = vendor.stack.folder / "data/files"
+    files.rename(tmp_path / "aside")
+    files.mkdir()
+    try:
+        done = vendor.stack.script("export.sh", "-o", tmp_path / "bundle", "--recipient", recipient)
+    finally:
+        files.rmdir()
+        (tmp_path / "aside").rename(files)
+    hooks, lost = done.stderr.splitlines()
+    assert hooks.endswith("copy them yourself: data/backup-hooks.d/10-copy")
+    assert lost.endswith(f"add them again: {LICENSED_FILE}")

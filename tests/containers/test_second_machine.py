@@ -1,0 +1,188 @@
+"""PostgreSQL outside the stack, its first host dead, and a second machine that joins."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import uuid4
+
+import pyrage
+import pytest
+
+from tests.support.http_exchange import quiet_port
+from tests.support.service import wait_for
+from tests.support.stack import Stack, run
+
+pytestmark = pytest.mark.xdist_group("machines")
+
+IDENTITY = pyrage.x25519.Identity.generate()
+RECIPIENT = str(IDENTITY.to_public())
+# Planted faults: an older version, on a machine whose clock is five seconds fast.
+OLDER_AND_FAST = """
+USER root
+RUN sed -i 's/__version__ = .*/__version__ = "0.9.0"/' client/src/kadun/version.py \\
+ && sed -i 's/return datetime.now(UTC)/return datetime.fromtimestamp(datetime.now().timestamp() + 5, UTC)/' app/clock.py
+USER kadun
+"""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Two machines that serve one database."""
+
+    first: Stack
+    second: Stack
+
+
+class Server:
+    """A PostgreSQL that nobody prepared for Kadun, as a distribution sets it up: on 127.0.0.1, roles by password."""
+
+    def __init__(self) -> None:
+        self.name, self.port = f"kadun-test-server-{uuid4().hex[:8]}", quiet_port()
+
+    def start(self) -> None:
+        settings = ("--env", "POSTGRES_PASSWORD=administrator", "--publish", f"127.0.0.1:{self.port}:5432")
+        run("docker", "run", "--detach", "--name", self.name, *settings, "postgres:17-trixie")
+        ready = ("docker", "exec", self.name, "pg_isready", "--quiet", "--host=127.0.0.1")
+        wait_for(lambda: run(*ready, check=False).returncode == 0, 60)
+
+    def administer(self, sql: str) -> None:
+        psql = ("psql", "-U", "postgres", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres")
+        run("docker", "exec", "-i", self.name, *psql, input=sql)
+
+    def remove(self) -> None:
+        run("docker", "rm", "--force", "--volumes", self.name, check=False)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, app_image: str) -> Iterator[Stack]:
+    """The first machine; nobody is at the first host that its database is said to have."""
+    server = Server()
+    try:
+        server.start()
+        with Stack(tmp_path_factory.mktemp("first"), app_image) as stack:
+            ports = ("--http-port", str(stack.http_port), "--https-port", str(stack.https_port))
+            hosts = f"127.0.0.1:{quiet_port()},127.0.0.1:{server.port}"
+            stack.init("--project", stack.project, *ports, "--database-host", hosts)
+            server.administer(run(stack.folder / "scripts/database-roles.sh").stdout)
+            stack.up()
+            yield stack
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="module")
+def bundle(first: Stack, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the options by which another machine joins the first."""
+    refused = first.script("export.sh", "--join", "--recipient", RECIPIENT, check=False)
+    assert (refused.returncode, "KADUN_KEYS must be database" in refused.stderr) == (1, True)
+    first.script("cardctl", "key", "store", "database")
+    with (first.folder / ".env").open("a") as env:
+        env.write("KADUN_KEYS=database\nKADUN_OFFLINE_GRACE=12h\n")
+    first.up()
+    (first.folder / "data/keys/keyring.json").unlink()
+    folder = tmp_path_factory.mktemp("bundle")
+    (folder / "identity").write_text(f"{IDENTITY}\n")
+    exported = first.script("export.sh", "--join", "-o", folder / "join.age", "--recipient", RECIPIENT)
+    key = exported.stdout.partition("--fingerprint ")[2].split()[0]
+    return ["--join", str(folder / "join.age"), "--identity", str(folder / "identity"), "--fingerprint", key]
+
+
+@pytest.fixture(scope="module")
+def machines(first: Stack, bundle: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    """Join a second machine: another checkout, which has the first one's bundle and nothing else of it."""
+    with Stack(tmp_path_factory.mktemp("second")) as second:
+        ports = ("--http-port", str(second.http_port), "--https-port", str(second.https_port))
+        options = (*bundle, "--project", second.project, *ports)
+        namesake = second.init(*options, check=False)
+        assert "give this machine another name with --host NAME" in namesake.stderr
+        assert namesake.returncode == 1
+        assert not (second.folder / "data").exists()
+        assert not (second.folder / "secrets").exists()
+        assert "docker compose up -d --wait" in second.init(*options, "--host", "second").stdout
+        flawed = f"FROM {first.project}-app\n{OLDER_AND_FAST}"
+        run("docker", "build", "--quiet", "--tag", f"{second.project}-app", "-", input=flawed)
+        (second.folder / "data/functions/more.py").write_text("")
+        second.up()
+        yield Machines(first, second)
+
+
+def test_cards_are_issued_and_verified_though_the_databases_first_host_is_dead(first: Stack) -> None:
+    card = first.new_card()
+    for _ in range(2):
+        assert first.verify(card, f"pc of {card}")["code"] == "OK"
+    assert first.bound_client(card)["hardware"] == f"pc of {card}"
+    assert not (first.folder / "data/postgres").exists()
+
+
+def test_what_speaks_to_it_is_hardened_as_ever_listens_nowhere_and_shows_no_password(first: Stack) -> None:
+    listening = run("ss", "--no-header", "--listening", "--numeric", "--processes", "--tcp", "--udp").stdout
+    shown = first.compose("logs").stdout
+    for service in ("app", "database", "migrate"):
+        inspected = first.inspect(service)
+        shown += json.dumps(inspected)
+        host = inspected["HostConfig"]
+        assert (host["ReadonlyRootfs"], host["CapDrop"], host["CapAdd"]) == (True, ["ALL"], None), service
+        assert host["SecurityOpt"] == ["no-new-privileges:true"]
+        assert host["Memory"]
+        assert host["PidsLimit"]
+        assert inspected["Config"]["User"].split(":")[0] not in ("", "0")
+        assert {mount["Name"] for mount in inspected["Mounts"] if mount["Type"] == "volume"} <= {
+            f"{first.project}_{name}" for name in ("functions-socket", "socket", "webhooks-socket")
+        }
+        for pid, status in first.processes(service) if service != "migrate" else ():
+            assert int(status["CapEff"], 16) == 0
+            assert "0" not in status["Uid"].split()
+            assert f"pid={pid}," not in listening
+    for name in ("owner_url", "backup_url", "database_url"):
+        password = (first.folder / "secrets" / name).read_text().split(":")[2].split("@")[0]
+        assert len(password) == 48
+        assert password not in shown
+
+
+def test_a_machine_that_joined_serves_the_same_cards_with_the_same_keys(machines: Machines) -> None:
+    first, second = machines.first, machines.second
+    card = first.new_card()
+    assert second.verify(card, f"pc of {card}")["code"] == "OK"
+    assert first.bound_client(card)["hardware"] == f"pc of {card}"
+    assert second.cardctl("key", "export") == first.cardctl("key", "export")
+    hosts = first.cardctl("hosts", "--format", "json")
+    assert [host["name"] for host in hosts if host["present"]] == sorted((os.uname().nodename, "second"))
+    ours, theirs = ((one.folder / ".env").read_text() for one in (first, second))
+    assert "\nKADUN_OFFLINE_GRACE=12h\n" in theirs
+    assert ("\nKADUN_HOST=second\n" in theirs, "\nKADUN_HOST=second\n" in ours) == (True, False)
+
+
+def test_doctor_names_what_differs_on_the_second_machine(machines: Machines) -> None:
+    def compared() -> bool:
+        hosts = machines.first.cardctl("hosts", "--format", "json")
+        return len({host["functions_sha256"] for host in hosts} - {None}) == len(hosts) == 2
+
+    wait_for(compared, 120)  # each reports itself every ten seconds
+    printed = machines.first.script("cardctl", "doctor", "--format", "json", check=False).stdout
+    found = {one["check"]: (one["status"], one["message_en"]) for one in json.loads(printed)}
+    here, (status, said) = os.uname().nodename, found["hosts"]
+    assert status == "WARN"
+    assert "core functions differ (second: " in said
+    assert "an older program version (second 0.9.0 " in said
+    assert re.search(rf"clocks are [45]\.\d s apart \({here}, second\)", said)
+    assert found["durability"][0] == "WARN"
+    assert "There is no synchronous standby" in found["durability"][1]
+    assert found["permissions"][0] == "OK", "the signing keys are in no folder"
+
+
+@pytest.mark.nightly
+def test_it_is_backed_up_restored_and_upgraded_as_if_the_database_were_in_its_container(first: Stack) -> None:
+    there, count = first.new_card(), "SELECT count(*) FROM card"
+    first.verify(there, f"pc of {there}")
+    cards = first.sql("app", count)
+    first.script("backup.sh")
+    (backup,) = (first.folder / "data/backups").glob("kadun-2*.tar.age")
+    first.new_card()
+    first.script("restore.sh", backup)
+    assert first.sql("app", count) == cards
+    assert "kadun_before_restore_" in first.script("restore.sh", "--drop-old").stdout
+    assert "Upgraded" in first.script("upgrade.sh", "--no-pull").stdout
+    run("docker", "image", "rm", "--force", f"{first.project}-app:previous", check=False)
+    assert first.verify(there, f"pc of {there}")["code"] == "OK"

@@ -1,0 +1,110 @@
+"""scripts/upgrade.sh: to a newer version under load, and back from those that do not work."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.moving import contents
+from tests.support.servers import BROKEN, MIGRATION, Customer, Vendor
+from tests.support.stack import run
+
+pytestmark = pytest.mark.xdist_group("servers")
+
+
+def test_an_upgrade_that_migrates_is_noticed_by_no_customer(vendor: Vendor) -> None:
+    stack, old_image, before = vendor.stack, vendor.image(), vendor.backups()
+    new, changed = vendor.next_migration(), ("nginx/kadun/log.conf", "postgres/url.sh")
+    files = {name: (vendor.upstream / name).read_text() + "# changed\n" for name in changed}
+    commit = vendor.release("second", files | {new: MIGRATION.format("CREATE TABLE more (id int)")})
+    leftover = stack.folder / "data/backups/kadun-before-upgrade-20260101T000000Z.tar.partial"
+    leftover.parent.mkdir(exist_ok=True)
+    leftover.write_text("half a dump")
+    nginx = stack.inspect("nginx")["State"]["StartedAt"]
+    with Customer(vendor) as customer:
+        done = stack.script("upgrade.sh")
+    assert customer.failures == []
+    assert customer.opened > 3
+    assert f"Upgraded to {commit[:12]}; the service was away for " in done.stdout
+    assert vendor.commit() == commit
+    assert vendor.image() != old_image
+    assert "table more 0 0" in contents(stack)
+    assert stack.inspect("nginx")["State"]["StartedAt"] != nginx, "it has read its new configuration"
+    assert float((stack.folder / "data/upgrade.log").read_text().rpartition("gap=")[2].rstrip("s\n")) > 0
+    for name in (*changed, new):
+        assert (stack.folder / name).stat().st_mode & 0o444 == 0o444, "the containers' users read it"
+    assert not leftover.exists()
+    made = {path for path in vendor.backups() - before if path.name.startswith("kadun-before-upgrade-")}
+    assert {"".join(path.suffixes) for path in made} == {".tar.age", ".tar.age.sha256"}, "none in clear"
+    (dump,) = (path for path in made if path.suffix == ".age")
+    assert f"the dump before: {dump}" in done.stdout
+    assert "Copy secrets/backup_identity to another machine and confirm that" in done.stdout
+    stack.script("verify-backup.sh", dump)
+
+
+def test_a_version_that_does_not_start_is_taken_back_with_its_migration(vendor: Vendor) -> None:
+    stack, image, commit = vendor.stack, vendor.image(), vendor.commit()
+    before = contents(stack)
+    vendor.release("broken", BROKEN | {vendor.next_migration(): MIGRATION.format("CREATE TABLE regret (id int)")})
+    with Customer(vendor) as customer:
+        failed = stack.script("upgrade.sh", check=False)
+    vendor.withdraw()
+    assert failed.returncode == 1
+    assert "The new version is not ready" in failed.stderr
+    assert "The database is as before the upgrade" in failed.stderr
+    assert "The upgrade failed; the old version is back and serves" in failed.stderr
+    assert (vendor.image(), vendor.commit()) == (image, commit)
+    assert "regret" not in contents(stack)
+    assert before.splitlines()[0] == contents(stack).splitlines()[0], "the schema"
+    vendor.program.open_on(stack)
+    assert customer.opened > 0
+
+
+def test_machines_are_upgraded_one_after_the_other_and_the_database_never_goes_back(vendor: Vendor) -> None:
+    stack, image, new = vendor.stack, vendor.image(), vendor.next_migration()
+    rolling = ("upgrade.sh", "--rolling", "--drain-seconds", "1")
+    tolerant = f'OLDEST = "{vendor.newest_migration()}"\n' + MIGRATION.format("CREATE TABLE rolling (id int)")
+    vendor.release("broken", BROKEN | {new: tolerant})
+    failed = stack.script(*rolling, check=False)
+    vendor.withdraw()
+    assert failed.returncode == 1
+    assert "Draining" in failed.stdout
+    assert "the old version is back and serves" in failed.stderr
+    assert vendor.image() == image
+    assert "table rolling 0 0" in contents(stack), "other machines may have written by now"
+    vendor.program.open_on(stack)  # the old version, on the newer schema
+    vendor.release("mended", {new: tolerant})
+    nginx = stack.inspect("nginx")["State"]["StartedAt"]
+    with Customer(vendor) as customer:
+        assert "Upgraded" in stack.script(*rolling).stdout
+    assert customer.failures == []
+    assert vendor.image() != image
+    assert stack.inspect("nginx")["State"]["StartedAt"] == nginx, "it has no new configuration"
+    vendor.release("for itself alone", {vendor.next_migration(): MIGRATION.format("CREATE TABLE alone (id int)")})
+    commit, started = vendor.commit(), stack.inspect("app")["State"]["StartedAt"]
+    refused = stack.script("upgrade.sh", "--rolling", check=False)
+    vendor.withdraw()
+    assert "cannot run on the new schema" in refused.stderr
+    assert (vendor.commit(), stack.inspect("app")["State"]["StartedAt"]) == (commit, started)
+
+
+def test_an_image_that_cannot_be_built_or_a_disk_without_room_changes_nothing(vendor: Vendor, tmp_path: Path) -> None:
+    stack, image, commit = vendor.stack, vendor.image(), vendor.commit()
+    started, settings = stack.inspect("app")["State"]["StartedAt"], (stack.folder / ".env").read_text()
+    vendor.release("unbuildable", {"Dockerfile": "FROM nowhere.invalid/kadun\n"})
+    run("mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path)
+    try:
+        (stack.folder / ".env").write_text(f"{settings}KADUN_BACKUP_DIR={tmp_path}\n")
+        full = stack.script("upgrade.sh", check=False)
+    finally:
+        (stack.folder / ".env").write_text(settings)
+        run("umount", tmp_path)
+    with Customer(vendor) as customer:
+        failed = stack.script("upgrade.sh", check=False)
+    vendor.withdraw()
+    assert (full.returncode, failed.returncode) == (1, 1)
+    assert "Not enough space" in full.stderr
+    assert "The image could not be built" in failed.stderr
+    assert "Nothing was changed; the old version goes on serving" in failed.stderr
+    assert customer.failures == []
+    assert (vendor.image(), vendor.commit()) == (image, commit)
+    assert stack.inspect("app")["State"]["StartedAt"] == started
