@@ -31,7 +31,7 @@ MARKED='not nightly' COVERAGE='' RULES='app/domain/*,app/tokens/*'
 while (($#)); do
     case $1 in
         -h | --help) print_help "$ROOT/scripts/test.sh"; exit ;;
-        --containers) TIERS+=(cluster containers old_containers) ;;
+        --containers) TIERS+=(cluster containers) ;;
         --nightly) MARKED=nightly ;;
         --coverage) COVERAGE=yes ;;
         --mutation) TIERS=(mutation) ;;
@@ -159,7 +159,7 @@ tier_integration() {
 tier_e2e() {
     if bring_tools "${E2E_TOOLS[@]}" && bring_libpython; then
         ensure_swift
-        MARKED+=' and not containers' run_pytest e2e tests/e2e "${BY_GROUP[@]}"
+        run_pytest e2e tests/e2e "${BY_GROUP[@]}"
     else
         leave_out e2e "$MISSING missing; as root: apt-get install $MISSING"
     fi
@@ -181,9 +181,6 @@ tier_browser() {
 
 # tier_containers: tests that share stacks stay in one process.
 tier_containers() { run_with_engine containers tests/containers --numprocesses 3 --dist loadgroup; }
-
-# tier_old_containers: the tests that still have a stack for each file.
-tier_old_containers() { MARKED+=' and containers' run_with_engine old_containers tests/e2e "${BY_FILE[@]}"; }
 
 # tier_cluster: one process: the tests share three machines, and mostly wait.
 tier_cluster() { run_with_engine cluster tests/cluster; }
@@ -258,7 +255,7 @@ elif [[ -n $COVERAGE && ${TIERS[*]} == *integration\ e2e* ]]; then
     read -ra TIERS <<<"${TIERS[*]/#integration/integration coverage}"
 fi
 for tier in "${TIERS[@]}"; do
-    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_beside cluster containers old_containers; fi
+    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_beside cluster containers; fi
     printf '\n=== %s\n' "$tier"
     if [[ -n ${BESIDE[$tier]:-} ]]; then
         wait "${BESIDE[$tier]}" || true # what it has to say stands in its files
