@@ -14,35 +14,33 @@ _CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _STATUS = re.compile(r"status code: ([0-9]{3}[ A-Za-z]{0,40})")
 
 
-def _codes(*names: str) -> re.Pattern[str]:
-    return re.compile(f"<Code>({'|'.join(names)})</Code>")
-
-
 _MEANINGS: tuple[tuple[re.Pattern[str], Text], ...] = (
     (
-        _codes("SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidSecurity"),
+        re.compile("<Code>(SignatureDoesNotMatch|InvalidAccessKeyId|InvalidSecurity)</Code>"),
         Text(
             "密钥有误：请检查 KADUN_FILES_BUCKET_KEY_ID 与 KADUN_FILES_BUCKET_SECRET",
             "the credentials are wrong: check KADUN_FILES_BUCKET_KEY_ID and KADUN_FILES_BUCKET_SECRET",
         ),
     ),
     (
-        _codes("RequestTimeTooSkewed", "RequestExpired"),
+        re.compile("<Code>(RequestTimeTooSkewed|RequestExpired)</Code>"),
         Text("本机时钟与存储桶相差过大", "this machine's clock and the bucket's are too far apart"),
     ),
     (
-        _codes("NoSuchBucket"),
+        re.compile("<Code>NoSuchBucket</Code>"),
         Text("没有这个存储桶：请检查 KADUN_FILES_BUCKET", "there is no such bucket: check KADUN_FILES_BUCKET"),
     ),
     (
-        _codes("AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraint.*"),
+        re.compile(
+            "<Code>(AuthorizationHeaderMalformed|PermanentRedirect|TemporaryRedirect|IllegalLocationConstraint.*)</Code>"
+        ),
         Text(
             "地域或地址不符：请检查 KADUN_FILES_BUCKET_REGION 与 KADUN_FILES_BUCKET_ENDPOINT",
             "the region or the address does not fit: check KADUN_FILES_BUCKET_REGION and KADUN_FILES_BUCKET_ENDPOINT",
         ),
     ),
     (
-        _codes("SecondLevelDomainForbidden"),
+        re.compile("<Code>SecondLevelDomainForbidden</Code>"),
         Text(
             "存储桶要求以其名称为子域名：请设置 KADUN_FILES_BUCKET_STYLE=virtual",
             "the bucket wants its name in the host's: set KADUN_FILES_BUCKET_STYLE=virtual",

@@ -125,7 +125,7 @@ def _permanent(line: Line, now: datetime) -> Use:
         raise ContradictionError("expires_at", "永久卡没有{expires_at}", "a permanent card has no {expires_at}")
     if line.status is CardStatus.EXPIRED:
         raise ContradictionError("status", "永久卡不会过期", "a permanent card does not expire")
-    return Use(line.activated_at or now, None, is_derived=line.activated_at is None)
+    return Use(line.activated_at or now, is_derived=line.activated_at is None)
 
 
 def _expiring(line: Line, validity: timedelta, now: datetime) -> Use:

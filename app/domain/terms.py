@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -108,27 +109,21 @@ def read_terms(terms: Terms, given: Iterable[tuple[str, str]]) -> Terms:
     return changed
 
 
-def _choice(terms: type[StrEnum]) -> Callable[[str, str], StrEnum]:
-    def read(name: str, text: str) -> StrEnum:
-        try:
-            return terms(text)
-        except ValueError as error:
-            choices = ", ".join(terms)
-            raise RefusedError(f"{name} 须为 {choices} 之一", f"{name} must be one of {choices}") from error
-
-    return read
+def _choice(terms: type[StrEnum], name: str, text: str) -> StrEnum:
+    try:
+        return terms(text)
+    except ValueError as error:
+        choices = ", ".join(terms)
+        raise RefusedError(f"{name} 须为 {choices} 之一", f"{name} must be one of {choices}") from error
 
 
-def _whole(low: int, high: int) -> Callable[[str, str], int]:
-    def read(name: str, text: str) -> int:
-        is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(high))
-        if not is_number or not low <= int(text) <= high:
-            raise RefusedError(
-                f"{name} 须为 {low} 到 {high:,} 的整数", f"{name} must be a whole number from {low} to {high:,}"
-            )
-        return int(text)
-
-    return read
+def _whole(low: int, high: int, name: str, text: str) -> int:
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(high))
+    if not is_number or not low <= int(text) <= high:
+        raise RefusedError(
+            f"{name} 须为 {low} 到 {high:,} 的整数", f"{name} must be a whole number from {low} to {high:,}"
+        )
+    return int(text)
 
 
 def _version(name: str, text: str) -> str:
@@ -153,16 +148,13 @@ def _url(name: str, text: str) -> str:
     return text
 
 
-def _text(limit: int, *, has_lines: bool = False) -> Callable[[str, str], str]:
-    def read(name: str, text: str) -> str:
-        lines = text.split("\n") if has_lines else [text]
-        if len(text) > limit or text.isspace() or not all(map(is_printable, lines)):
-            raise RefusedError(
-                f"{name} 须为最多 {limit} 个可打印字符", f"{name} must be at most {limit} printable characters"
-            )
-        return text
-
-    return read
+def _text(limit: int, name: str, text: str, *, has_lines: bool = False) -> str:
+    lines = text.split("\n") if has_lines else [text]
+    if len(text) > limit or text.isspace() or not all(map(is_printable, lines)):
+        raise RefusedError(
+            f"{name} 须为最多 {limit} 个可打印字符", f"{name} must be at most {limit} printable characters"
+        )
+    return text
 
 
 def _duration(name: str, text: str) -> timedelta:
@@ -179,15 +171,15 @@ def _switch(name: str, text: str) -> bool:
 
 
 _READERS: dict[str, Callable[[str, str], Any]] = {
-    "binding": _choice(BindingTerm),
-    "changes_per_day": _whole(1, MAX_CHANGES_PER_DAY),
+    "binding": partial(_choice, BindingTerm),
+    "changes_per_day": partial(_whole, 1, MAX_CHANGES_PER_DAY),
     "minimum_version": _version,
     "latest_version": _version,
     "update_url": _url,
-    "notice": _text(MAX_NOTICE, has_lines=True),
+    "notice": partial(_text, MAX_NOTICE, has_lines=True),
     "self_service": _switch,
-    "self_unbind_per_30_days": _whole(0, MAX_UNBINDS),
+    "self_unbind_per_30_days": partial(_whole, 0, MAX_UNBINDS),
     "self_unbind_cost": _duration,
-    "self_renew": _choice(RenewTerm),
-    "contact": _text(MAX_TEXT),
+    "self_renew": partial(_choice, RenewTerm),
+    "contact": partial(_text, MAX_TEXT),
 }

@@ -71,7 +71,7 @@ class Links:
         if not keys:
             raise LinkRefusedError("none of the published keys signed the token")
         # `read` checks the times, against the given clock instead of the machine's.
-        options = Options(require=["iss", "aud", "iat", "exp"], verify_exp=False, verify_iat=False, verify_nbf=False)
+        options = Options(require=["iss", "aud", "iat", "exp"], verify_exp=False, verify_iat=False)
         decoded = jwt.decode_complete(
             token,
             jwt.PyJWK(keys[0]).key,

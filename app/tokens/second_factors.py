@@ -57,8 +57,6 @@ class SecondFactors:
             raise SecondFactorError("sealed, and KADUN_TOTP_KEY is not set")
         try:
             content = base64.urlsafe_b64decode(sealed[len(_FORM) :])
-            if len(content) <= _NONCE_BYTES:
-                raise SecondFactorError("not a sealed secret")
             opened = self._cipher.decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], self._bound_to(operator_id))
         except (ValueError, InvalidTag) as error:
             raise SecondFactorError("sealed with another key, or for another operator") from error
