@@ -9,7 +9,8 @@
 #   --coverage     also which branches of all code the unit and integration tests reach: 95% at least. Without it the unit
 #                  tests are held to 100% of the rules and the tokens
 #   --tier NAME    only lint, unit, integration, e2e, browser, cluster or containers
-#   --mutation     only mutation testing, which takes long: does a test fail for each small change of the code?
+#   --mutation     only mutation testing, which takes long and belongs to the nightly runs: does a test fail for each small
+#                  change of the code?
 #
 # Every tier needs .venv, which is made from requirements*.txt; lint and unit need nothing else. With it made, a file runs by
 # `.venv/bin/python -m pytest FILE`. The other tiers need PostgreSQL's programs, from PyPI, and Debian packages: as root on

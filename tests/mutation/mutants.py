@@ -1,5 +1,6 @@
 """Mutants and the list of those that no test can kill."""
 
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
+_TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
 class Mutant(NamedTuple):
@@ -35,6 +37,18 @@ def change_of(diff: str) -> str:
     return "\n".join(f"{line[0]} {line[1:].strip()}" for line in lines if not line.startswith(("---", "+++")))
 
 
+def is_wording(mutant: Mutant) -> bool:
+    """Return whether only a text that people read is changed: tests hold no message to its words.
+
+    Those texts have white space or characters beyond ASCII; mutmut puts XX around a text, or changes its case.
+    """
+    lines = mutant.change.splitlines()
+    if len(lines) != 2 or _TEXT.sub('""', lines[0])[1:] != _TEXT.sub('""', lines[1])[1:]:  # before, after
+        return False
+    pairs = zip(_TEXT.findall(lines[0]), _TEXT.findall(lines[1]), strict=True)
+    return all(" " in before or not before.isascii() for before, after in pairs if before != after)
+
+
 def read_equivalent(path: Path) -> dict[Mutant, str]:
     """Return the reasons why mutants are accepted, by mutant.
 
@@ -53,8 +67,8 @@ def read_equivalent(path: Path) -> dict[Mutant, str]:
 
 
 def faults(survivors: Iterable[Mutant], equivalent: Iterable[Mutant]) -> list[str]:
-    """Compare the mutants that survived with the list; return a line for each difference."""
-    survived, listed = set(survivors), set(equivalent)
+    """Compare the mutants that survived with the list; return a line for each difference. Wording does not count."""
+    survived, listed = {mutant for mutant in survivors if not is_wording(mutant)}, set(equivalent)
     return [f"survived: {mutant}" for mutant in sorted(survived - listed)] + [
         f"listed as equivalent, but killed or gone: {mutant}" for mutant in sorted(listed - survived)
     ]
