@@ -12,6 +12,7 @@ from app.domain.addresses import (
     canonical_address,
     known,
     network_of,
+    read_any_network,
     read_network,
     same_address,
     site_of,
@@ -166,3 +167,23 @@ def test_the_message_says_what_is_wrong(typed: str, message: str) -> None:
 
 def test_an_unknown_address_is_written_as_none() -> None:
     assert (known(UNKNOWN_ADDRESS), known("203.0.113.7")) == (None, "203.0.113.7")
+
+
+@pytest.mark.parametrize(
+    ("typed", "network"),
+    [("203.0.113.7", "203.0.113.7/32"), ("::ffff:203.0.113.0/120", "203.0.113.0/24"), ("::1/128", "::1/128")],
+)
+def test_a_network_of_any_size_is_read_as_typed(typed: str, network: str) -> None:
+    assert read_any_network(typed) == network
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("::1:0/112", "'::1:0/112' is of IPv4-compatible addresses"),
+        ("0.0.0.0/0", "'0.0.0.0/0' has every address in it"),
+    ],
+)
+def test_networks_that_no_list_has_are_refused(typed: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        read_any_network(typed)

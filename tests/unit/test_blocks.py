@@ -39,8 +39,9 @@ def test_an_address_or_a_network_is_read(typed: str, network: str) -> None:
     ],
 )
 def test_all_addresses_and_what_is_no_network_are_refused(typed: str) -> None:
-    with pytest.raises(RefusedError, match="must be an address, or a network"):
+    with pytest.raises(RefusedError, match=r"must be an address, or a network .* and not all addresses$") as refused:
         read_block_network(typed)
+    assert f"“{typed}”须为 IP 地址" in refused.value.text.zh
 
 
 def test_a_machine_is_found_before_its_address() -> None:

@@ -100,13 +100,17 @@ def test_where_requests_go_and_that_secrets_are_not_shown() -> None:
         ("kind: Timeout, source", "does not answer"),
         ("status code: 500 Internal Server Error: <Code>InternalError</Code>", "with an error: InternalError"),
         ("status code: 502 Bad Gateway: <html>", "with an error: 502 Bad Gateway"),
-        ("Something else\nwith the key", "with an error: Something else"),
+        ("Something else\nwith\nthe key", "with an error: Something else"),
     ],
 )
 def test_an_error_names_its_cause_and_the_setting(error: str, means: str) -> None:
     text = explain(error)
     assert means in text.en
     assert "\n" not in text.zh + text.en
+
+
+def test_of_a_long_error_the_beginning_is_shown() -> None:
+    assert explain("x" * 300).en == f"the bucket answers with an error: {'x' * 200}"
 
 
 def test_the_error_keeps_its_reason_in_both_languages() -> None:

@@ -35,6 +35,21 @@ def test_the_first_key_is_marked_and_another_one_recognised(tmp_path: Path, key:
     assert (canary.is_in_use(tmp_path, other), canary.is_in_use(tmp_path, key)) == (True, False)
 
 
+def test_a_mark_of_an_earlier_release_fits(tmp_path: Path) -> None:
+    digest = (
+        "bc53380682cb7cbc1351e231415c507dad4c465b7534669803161e2843a18b9d"
+        "dc65349f45eecec7e3f6200188966089404ffdd8ebbeee187a853fa8123ee1ad"
+    )
+    (tmp_path / canary.FILE).write_text(json.dumps([f"scrypt:{'5a' * 16}:{digest}"]))
+    assert canary.is_in_use(tmp_path, "first\nsecond") is True
+    assert canary.is_in_use(tmp_path, "first\nsecond.") is False
+
+
+def test_a_mark_has_a_salt_of_16_bytes(tmp_path: Path) -> None:
+    canary.accept(tmp_path, OWN)
+    assert len(bytes.fromhex(marks(tmp_path)[0].split(":")[1])) == 16
+
+
 def test_any_listed_line_is_enough(tmp_path: Path) -> None:
     canary.accept(tmp_path, f"{ONE}\n\n{OWN}")
     assert len(marks(tmp_path)) == 2

@@ -211,7 +211,7 @@ def test_keys_of_imported_cards(key: str) -> None:
     ],
 )
 def test_other_keys_are_refused(key: str) -> None:
-    with pytest.raises(RefusedError, match="6 to 64 printable"):
+    with pytest.raises(RefusedError, match=r"6 to 64 printable characters without white space at its ends$"):
         cards.check_imported_key(key)
 
 
@@ -241,6 +241,26 @@ def test_keys_that_differ_only_in_their_last_six_characters_are_numbered(count: 
     other = [f"{number:02}-VIP2024000001" for number in range(30)]
     assert not cards.is_guessable(alike[0])
     assert cards.numbered(alike + other) == alike[:expected]
+
+
+def test_keys_that_differ_earlier_are_not_numbered() -> None:
+    assert cards.numbered(f"VIP-20{number:04}-ABCDEF" for number in range(30)) == []
+
+
+def test_what_a_command_line_cannot_decode_names_a_card_that_nobody_has() -> None:
+    assert len(cards.card_id_of("\udcff" * 8)) == cards.ID_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("validity", "zh", "en"),
+    [
+        (None, "永久", "permanent"),
+        (timedelta(days=1), "1 天", "1 day"),
+        (timedelta(hours=36), "36 小时", "36 hours"),
+    ],
+)
+def test_a_validity_is_written_for_people(validity: timedelta | None, zh: str, en: str) -> None:
+    assert cards.validity_text(validity) == (zh, en)
 
 
 @for_each(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.cards import MAX_VALIDITY, Card
+from app.domain.cards import MAX_VALIDITY, Card, validity_text
 from app.domain.ceilings import (
     MAX_CARDS_PER_DAY,
     MAX_CHANGES_PER_DAY,
@@ -69,9 +69,12 @@ def test_a_new_card_lasts_no_longer_than_the_ceiling(
     if is_allowed:
         check_validity(ceilings, lasting)
         return
-    with pytest.raises(CeilingExceededError, match="the longest validity allowed is") as refused:
+    with pytest.raises(
+        CeilingExceededError, match=f"the longest validity allowed is {format_longest(longest)};"
+    ) as refused:
         check_validity(ceilings, lasting)
     assert refused.value.field == "validity"
+    assert validity_text(longest).zh in refused.value.text.zh
 
 
 def test_cards_that_get_a_file_are_for_owners_to_issue() -> None:

@@ -35,7 +35,14 @@ def test_other_names_are_refused(name: str) -> None:
 
 @for_each(
     ("machine", "name"),
-    [("web-1", "web-1"), ("卡盾 1.local", "1.local"), ("", "unnamed"), ("..", "unnamed"), (f"{'x' * 56}.y", "x" * 56)],
+    [
+        ("web-1", "web-1"),
+        ("X-WEB", "X-WEB"),
+        ("卡盾 1.local", "1.local"),
+        ("", "unnamed"),
+        ("..", "unnamed"),
+        (f"{'x' * 56}.y", "x" * 56),
+    ],
 )
 def test_any_machine_has_a_name(machine: str, name: str) -> None:
     assert checked_name(default_name(machine)) == name

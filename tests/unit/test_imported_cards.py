@@ -16,6 +16,7 @@ WHOLE = NOW.replace(microsecond=0)
 DAY = timedelta(days=1)
 MONTH = 30 * DAY
 A, B = WHOLE - 10 * DAY, WHOLE + 25 * DAY
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 UNUSED, ACTIVE, EXPIRED, FROZEN = CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN
 
 
@@ -39,6 +40,11 @@ def test_a_line_that_says_nothing_of_a_use_is_an_unused_card(
         (Line(MONTH, None, B), Use(B - MONTH, B, is_derived=True)),
         (Line(MONTH, None, B + 90 * DAY), Use(WHOLE, B + 90 * DAY, is_derived=True, begins_now=True)),
         (Line(MONTH, None, A, FROZEN), Use(A - MONTH, A, is_derived=True)),
+        (Line(MONTH, None, EARLIEST + DAY), Use(EARLIEST, EARLIEST + DAY, is_derived=True)),
+        (Line(MONTH, EARLIEST), Use(EARLIEST, EARLIEST + MONTH)),
+        (Line(MONTH, None, WHOLE + MONTH), Use(WHOLE, WHOLE + MONTH, is_derived=True)),
+        (Line(MONTH, A, WHOLE + MAX_VALIDITY), Use(A, WHOLE + MAX_VALIDITY)),
+        (Line(MONTH, A, WHOLE, EXPIRED), Use(A, WHOLE)),
         (Line(None, A), Use(A, None)),
         (Line(None, status=ACTIVE), Use(WHOLE, None, is_derived=True)),
         (Line(None, hardware="h"), Use(WHOLE, None, is_derived=True)),
@@ -47,6 +53,10 @@ def test_a_line_that_says_nothing_of_a_use_is_an_unused_card(
 )
 def test_a_used_card_has_the_times_that_its_line_says_or_that_follow(line: Line, use: Use) -> None:
     assert use_of(line, NOW) == use
+
+
+def test_a_card_may_be_activated_at_this_very_moment() -> None:
+    assert use_of(Line(MONTH, WHOLE), WHOLE) == Use(WHOLE, WHOLE + MONTH)
 
 
 @for_each(

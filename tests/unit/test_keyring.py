@@ -5,6 +5,7 @@ import json
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -344,3 +345,31 @@ def test_processes_that_rotate_at_once_lose_no_rotation(folder: Path) -> None:
     ring = KeyFolder(folder).load()
     assert sorted(len(kids) for kids in seen) == [3, 4, 5, 6]
     assert follow(ring, ring.keys[0].public) == [key.kid for key in ring.keys]
+
+
+def test_a_folder_that_is_made_for_a_file_is_its_owners_alone(folder: Path) -> None:
+    key_folder.write_file(folder / "file", b"content")
+    assert (folder / "file").read_bytes() == b"content"
+    assert (mode(folder), mode(folder / "file")) == (0o700, 0o600)
+
+
+def test_a_ring_that_is_put_aside_has_the_time_in_utc(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    try:
+        KeyFolder(folder).create(NOW, "kadun")
+        KeyFolder(folder).put_aside(NOW)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert (folder / "keyring.replaced-20260301T120000Z.json").exists()
+
+
+def test_a_ring_of_a_clock_that_was_set_back_is_intact() -> None:
+    KeyRing.new(datetime.now(UTC) + timedelta(days=365), "kadun").check()
+
+
+def test_an_endorsement_of_another_key_is_damage() -> None:
+    ring, other = KeyRing.new(NOW, "kadun"), KeyRing.new(NOW, "kadun")
+    with pytest.raises(ValueError, match="an endorsement is of another key"):
+        KeyRing((ring.keys[0], other.keys[1]), ring.endorsements).check()

@@ -168,3 +168,17 @@ def test_a_link_with_a_changed_character_is_refused_or_means_the_same(links: Lin
         assert links.read(changed, NOW) == LINK  # the spare bits of the signature's last letter, for instance
     except LinkRefusedError:
         assert changed != token
+
+
+def test_the_machines_clock_has_no_say(links: Links) -> None:
+    later = datetime.now(UTC) + timedelta(days=365)
+    assert links.read(links.sign(LINK, later), later) == LINK
+
+
+def test_a_refusal_says_why_for_the_log(folder: Path, links: Links) -> None:
+    for token, reason in (
+        ("a.b.c", "^DecodeError: "),
+        (signed(folder, CLAIMS, kid="other"), "^none of the published keys"),
+    ):
+        with pytest.raises(LinkRefusedError, match=reason):
+            links.read(token, NOW)

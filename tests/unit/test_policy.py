@@ -274,3 +274,23 @@ def test_a_machine_that_was_imported_without_an_address_is_known_by_its_hardware
     assert (accepted.code, accepted.hardware_changed, accepted.address_changed) == (Code.OK, False, False)
     assert decide(facts, asked("disk-2", CAFE), NOW).code is Code.CLIENT_MISMATCH
     assert not same_address(UNKNOWN_ADDRESS, UNKNOWN_ADDRESS)
+
+
+def test_a_request_has_its_fields_and_the_digests_of_its_hardware_and_body() -> None:
+    fields = (UNUSED.id, "hardware", "f", "n" * 22, "203.0.113.7", "198.51.100.1", "key")
+    request = VerificationRequest.from_fields(*fields, body=b"{}", version="1.2", needs_version=True)
+    assert request == VerificationRequest(
+        card_id=UNUSED.id,
+        sent_card_id=UNUSED.id,
+        hardware="hardware",
+        hardware_sha256=hashlib.sha256(b"hardware").hexdigest(),
+        function="f",
+        nonce="n" * 22,
+        address="203.0.113.7",
+        claimed_ip="198.51.100.1",
+        public_key="key",
+        request_sha256=hashlib.sha256(b"{}").hexdigest(),
+        version="1.2",
+        needs_version=True,
+    )
+    assert VerificationRequest.from_fields(*fields).request_sha256 == hashlib.sha256().hexdigest()

@@ -181,5 +181,6 @@ def test_a_text_opens_with_its_own_identity_alone() -> None:
     assert sealed.startswith("-----BEGIN AGE ENCRYPTED FILE-----")
     assert sealing.unseal_text(sealed, identity) == b"ring"
     for text, opener in ((sealed, other), (sealed[:-80], identity), (sealed, "no identity")):
-        with pytest.raises(sealing.NotSealedToError):
+        with pytest.raises(sealing.NotSealedToError) as refused:
             sealing.unseal_text(text, opener)
+        assert str(refused.value) == str(refused.value.__cause__)

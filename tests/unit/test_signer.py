@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Hashable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -156,3 +157,30 @@ def test_a_signer_with_a_damaged_ring_is_refused(folder: Path) -> None:
     (folder / key_folder.FILE).write_text("{")
     with pytest.raises(KeyRingError, match="damaged"):
         Signer(KeyFolder(folder))
+
+
+class CountedFolder(KeyFolder):
+    """Counts how often the key ring is looked at and read."""
+
+    looks, reads = 0, 0
+
+    def version(self) -> Hashable:
+        self.looks += 1
+        return super().version()
+
+    def load(self) -> KeyRing:
+        self.reads += 1
+        return super().load()
+
+
+def test_the_key_ring_is_looked_at_twice_a_second_and_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = [100.0]
+    monkeypatch.setattr("app.tokens.signer.time.monotonic", lambda: moments[-1])
+    store = CountedFolder(folder)
+    signer = Signer(store)
+    seen = []
+    for moment in (100.0, 100.4, 100.6, 101.2):
+        moments.append(moment)
+        signer.sign_verdict({})
+        seen.append((store.looks, store.reads))
+    assert seen == [(1, 2), (1, 2), (2, 2), (3, 2)], "before the fork, and at the first use"

@@ -29,6 +29,27 @@ def test_each_term_is_read_and_an_empty_text_sets_its_default_again() -> None:
     assert read_terms(terms, [(name, "") for name in ALL]) == Terms()
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("changes_per_day", text) for text in ("1", "1000")),
+        *(("self_unbind_per_30_days", text) for text in ("0", "1000")),
+        ("update_url", "https://example.com/" + "x" * 480),
+        ("notice", "x" * 500),
+        ("contact", "x" * 200),
+        ("minimum_version", "1" * 32),
+    ],
+)
+def test_the_smallest_and_the_largest_value_are_read(name: str, text: str) -> None:
+    assert str(getattr(read_terms(Terms(), [(name, text)]), name)) == text
+
+
+def test_a_wrong_choice_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(RefusedError, match="binding must be one of either, hardware, both") as refused:
+        read_terms(Terms(), [("binding", "none")])
+    assert refused.value.text.zh == "binding 须为 either, hardware, both 之一"
+
+
 def test_what_is_not_named_stays() -> None:
     assert read_terms(Terms(contact="QQ"), [("changes_per_day", "5")]) == Terms(changes_per_day=5, contact="QQ")
 

@@ -8,6 +8,7 @@ import pytest
 from app.domain.texts import RefusedError
 from app.domain.webhooks import (
     MAX_URL,
+    TOPICS,
     Progress,
     Target,
     Topic,
@@ -56,8 +57,9 @@ def test_any_other_url_is_refused(url: str) -> None:
 
 def test_topics_are_read_once_each_in_their_order() -> None:
     assert read_topics(["card.mismatch", "card.activated", "card.mismatch"]) == [Topic.ACTIVATED, Topic.MISMATCH]
+    assert read_topics(TOPICS) == list(TOPICS)
     for wrong in ([], ["webhook.test"], ["card.activated", "card.unknown"]):
-        with pytest.raises(RefusedError):
+        with pytest.raises(RefusedError, match=f"one of the topics: {', '.join(TOPICS)}$"):
             read_topics(wrong)
 
 
@@ -117,6 +119,8 @@ def test_entries_that_become_visible_late_are_waited_for() -> None:
     assert progress.readable(109) == 10
     assert progress.readable(110) == 14
     assert Progress(20, 20, 110, 14).readable(110) == 20, "never back"
+    assert Progress(10, 12, 105, 10).looked(11, 103, 110, 14) == Progress(11, 14, 105, 10), "what was read stays read"
+    assert Progress(0, 0, 105, 0).readable(105) == 0, "of an empty journal nothing"
 
 
 def test_a_transaction_number_of_another_cluster_is_not_waited_for() -> None:

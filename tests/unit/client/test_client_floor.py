@@ -280,5 +280,7 @@ def test_a_floor_at_a_key_is_taken_up_only_forwards() -> None:
     trusted.take_up(Floor(keys[2].kid, 60.0, 30.0), 30.0)
     assert trusted.floor == Floor(keys[2].kid, 60.0, 30.0)
     assert keys[0].kid in trusted
+    trusted.take_up(Floor(keys[2].kid, 0.5, 30.0), 30.0)
+    assert keys[0].kid in trusted
     trusted.take_up(None, 100.0)
     assert [key.kid in trusted for key in keys] == [False, False, True]

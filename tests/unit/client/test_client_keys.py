@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from kadun import Client, ServerUnreachable, UntrustedAnswer
-from kadun.keys import TrustedKeys
+from kadun.keys import LONGEST_ENDORSEMENT, TrustedKeys
 from kadun.responses import Response
 from kadun_conformance.crypto import ABSENT, changed
 
@@ -109,6 +109,20 @@ def test_keys_learned_before_an_invalid_endorsement_stay(signing_key: SigningKey
         keys.add_endorsed([genuine, new.endorse(SigningKey().jwk, header={"typ": "JWT"})])
     assert new.kid in keys
     assert keys.endorsements == (genuine,)
+
+
+def test_an_endorsement_of_the_longest_length_counts(signing_key: SigningKey) -> None:
+    keys, new = TrustedKeys(pinned(signing_key)), SigningKey()
+    made = [
+        signing_key.endorse(new.jwk, header={"pad": "x" * more}, pad="x" * size)
+        for more in (0, 1)
+        for size in range(1200)
+    ]
+    endorsements = {len(endorsement): endorsement for endorsement in made}
+    keys.add_endorsed([endorsements[LONGEST_ENDORSEMENT + 1]])
+    assert new.kid not in keys
+    keys.add_endorsed([endorsements[LONGEST_ENDORSEMENT]])
+    assert new.kid in keys
 
 
 WAIT_SECONDS = 0.3  # for a step of another thread, which the lock must prevent
