@@ -22,7 +22,7 @@ from app.services.exports import CARD_COLUMNS, card_documents, csv_lines
 from app.services.issuing import Issuing
 from app.storage import cards
 from app.storage.card_lists import CardFilter
-from app.storage.cards import NewCard
+from app.storage.cards import NewBinding, NewCard
 from app.storage.database import Database
 from app.storage.models import Card, Event
 from tests.support.service import Service, question
@@ -219,6 +219,17 @@ def test_an_import_with_a_card_that_was_added_meanwhile_is_refused_whole(issuing
     with pytest.raises(RefusedError, match="meanwhile"):
         issuing.import_cards([NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)])
     assert [row.id for row in Card.select()] == [TWO]
+    assert Event.select().count() == 1
+
+
+def test_an_import_with_a_machine_that_was_bound_meanwhile_is_refused_whole(issuing: Issuing) -> None:
+    bound = [
+        NewCard(card_id, None, None, None, NOW, binding=NewBinding("M", "203.0.113.7", NOW)) for card_id in (ONE, TWO)
+    ]
+    issuing.import_cards(bound[1:])
+    with pytest.raises(RefusedError, match="meanwhile"):
+        issuing.import_cards(bound[:1])
+    assert [row.id for row in Card.select()] == [TWO], "cards are copied before their machines"
     assert Event.select().count() == 1
 
 

@@ -2,12 +2,16 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from app.cli.migrate import migrate
-from app.services.startup import MOVED, MovedAwayError, check_home
+from app.clock import utc_now
+from app.services.startup import MOVED, MovedAwayError, check_home, prepare
+from app.storage.database import Database
 
 
 def test_a_service_that_has_not_moved_starts(tmp_path: Path) -> None:
@@ -45,3 +49,10 @@ def test_the_database_of_a_moved_service_is_not_migrated(tmp_path: Path) -> None
     (tmp_path / MOVED).write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
     done = CliRunner().invoke(migrate, env={"KADUN_KEYS_DIR": str(tmp_path), "DATABASE_URL": "postgresql://nowhere/x"})
     assert isinstance(done.exception, MovedAwayError)
+
+
+def test_a_moved_service_stops_before_it_looks_at_database_and_keys(tmp_path: Path) -> None:
+    (tmp_path / MOVED).write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
+    keys: Any = SimpleNamespace(folder=tmp_path)
+    with pytest.raises(MovedAwayError):
+        prepare(Database("postgresql://nowhere/x"), keys, utc_now)
