@@ -219,12 +219,6 @@ def count_by(actor: str, kinds: Sequence[EventKind], since: datetime) -> int:
     return count
 
 
-def count_after(event_id: int) -> int:
-    """Return how many entries have a higher ID."""
-    count: int = Event.select().where(Event.id > event_id).count()
-    return count
-
-
 def prune(before: datetime) -> int:
     """Delete up to `PRUNE_BATCH` entries of `PRUNED_KINDS` older than `before`, and nothing else; return how many."""
     return _delete(code_or_kind.in_(codes_or_kinds(*PRUNED_KINDS)) & (Event.at < before))

@@ -15,6 +15,7 @@ from app.services.licence import LicenceService, Verdict
 from app.services.verification import Verification
 from app.storage import daily_counts, journal, journal_lists
 from app.storage.database import Database
+from app.storage.journal import Entry
 from app.storage.journal_lists import JournalFilter
 from app.storage.models import Card, DailyCount, Event
 from tests.conftest import Clock
@@ -272,3 +273,66 @@ def test_a_rejection_is_known_by_its_code_and_any_other_entry_by_its_kind() -> N
     assert journal.codes_or_kinds(EventKind.ISSUED, Code.CARD_FROZEN) == ["issued", "CARD_FROZEN"]
     assert journal.codes_or_kinds(EventKind.ISSUED, EventKind.REJECTED) == ["issued", *rejections]
     assert journal.codes_or_kinds(EventKind.ISSUED, None) == ["issued", *rejections, *kinds]
+
+
+A, B = "A" * 32, "B" * 32
+
+
+def test_the_highest_entry_is_the_newest(database: Database, clock: Clock) -> None:
+    assert journal.highest_event() == 0
+    journal.append([Entry(clock.now, EventKind.ISSUED) for _ in range(3)])
+    assert journal.highest_event() == max(event.id for event in Event.select()) > 1
+
+
+def test_a_mismatch_is_found_by_its_card_and_its_reference(database: Database, clock: Clock) -> None:
+    rejected = [
+        (B, "R1", Code.CLIENT_MISMATCH),
+        (A, "R2", Code.CLIENT_MISMATCH),
+        (A, "R1", Code.CARD_FROZEN),
+        (A, "R1", Code.CLIENT_MISMATCH),
+    ]
+    journal.append([Entry(clock.now, EventKind.REJECTED, code, card, name) for card, name, code in rejected])
+    found = journal.mismatch(A, "R1")
+    assert found is not None
+    assert found.id == journal.highest_event()
+    assert journal.mismatch(A, "R3") is None
+
+
+def test_a_machine_is_found_by_the_first_entry_of_its_reference_that_names_it(database: Database, clock: Clock) -> None:
+    said = [("R2", "other"), ("R1", None), ("R1", "first"), ("R1", "second")]
+    journal.append(
+        [Entry(clock.now, EventKind.REJECTED, Code.CARD_FROZEN, A, name, hardware=text) for name, text in said]
+    )
+    assert journal.hardware_sha256_of("R1") == sha256(b"first").hexdigest()
+    assert journal.hardware_sha256_of("R3") is None
+
+
+def test_an_actors_entries_of_a_kind_are_counted_from_a_time_on(database: Database, clock: Clock) -> None:
+    now, before = clock.now, clock.now - timedelta(seconds=1)
+    done = [(now, EventKind.EXTENDED, "x"), (before, EventKind.EXTENDED, "x"), (now, EventKind.FROZEN, "x")]
+    done += [(now, EventKind.EXTENDED, "y"), (now, EventKind.UNBOUND, "x")]
+    journal.append([Entry(at, kind, actor=actor) for at, kind, actor in done])
+    assert journal.count_by("x", [EventKind.EXTENDED, EventKind.UNBOUND], now) == 2
+
+
+def test_refused_log_ins_of_an_address_end_at_the_limit_and_hide_no_refusals(database: Database, clock: Clock) -> None:
+    refused = Entry(clock.now, EventKind.LOGIN_REFUSED, ip="203.0.113.5")
+    assert [journal.append_refused_log_in(refused) for _ in range(22)] == [True] * 20 + [False] * 2
+    assert Event.select().count() == 20
+    assert not journal.has_too_many_refusals("203.0.113.5", clock.now)
+    journal.append([Entry(clock.now, EventKind.REJECTED, Code.CARD_NOT_FOUND, ip="203.0.113.5")] * 20)
+    assert journal.has_too_many_refusals("203.0.113.5", clock.now)
+    assert not journal.has_too_many_refusals("203.0.113.6", clock.now)
+
+
+def test_a_probe_of_doctor_is_told_from_all_else(database: Database, clock: Clock) -> None:
+    not_found = Code.CARD_NOT_FOUND
+    said = [
+        (EventKind.REJECTED, not_found, journal.PROBE),
+        (EventKind.REJECTED, not_found, None),
+        (EventKind.ISSUED, None, journal.PROBE),
+    ]
+    journal.append([Entry(clock.now, kind, code, card_id) for kind, code, card_id in said])
+    probe, *others = Event.select().order_by(Event.id)
+    assert list(Event.select().where(journal.is_probe())) == [probe]
+    assert list(Event.select().where(~journal.is_probe()).order_by(Event.id)) == others

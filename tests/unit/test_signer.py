@@ -107,6 +107,7 @@ def test_the_old_ring_stays_in_use_while_the_new_file_is_unusable(
 
     wait_for(complained)
     assert all(record.levelno >= logging.WARNING for record in caplog.records)
+    assert all(str(file) in record.__dict__["reason"] for record in caplog.records)
     file.write_bytes(rotated)
     wait_for(lambda: kid(signer) == good.current.kid)
 
