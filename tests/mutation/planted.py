@@ -17,6 +17,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).with_name("planted.toml")
 _ENVIRONMENTS = (".venv", ".venv-swift")
+_PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider")
 _FAILED = 1
 """pytest's exit status where tests failed; any other says that they did not run."""
 
@@ -84,7 +85,7 @@ def is_found(defect: Defect, tree: Path) -> bool:
     file.write_text(defect.planted_in(file.read_text("utf-8")), "utf-8")
     author = ("-c", "user.name=planted", "-c", "user.email=planted@example.org")
     _git(tree, *author, "commit", "--quiet", "--no-verify", "--all", "--message", defect.name)
-    command = [tree / ".venv" / "bin" / "python", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *defect.tests]
+    command = [str(tree / ".venv" / "bin" / "python"), *_PYTEST, *defect.tests]
     done = subprocess.run(command, cwd=tree, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     _git(tree, "reset", "--quiet", "--hard", "HEAD^")
     if done.returncode not in (0, _FAILED):
