@@ -56,10 +56,10 @@ def test_the_rejected_machine_gets_the_card_and_the_old_one_loses_it(proxied: Se
     assert ask(proxied, card_id, NEW) == "OK"
 
 
-def test_a_move_changes_no_other_cards_client(proxied: Service) -> None:
+def test_a_move_changes_no_other_cards_client(proxied: Service, moves: CardMoves) -> None:
     (card_id,), (other_id,) = proxied.issue(), proxied.issue()
     assert ask(proxied, other_id, ("bystander", "192.0.2.9")) == "OK"
-    proxied.cardctl("card", "move", card_id, "--reference", rejected(proxied, card_id))
+    moves.apply(card_id, rejected(proxied, card_id))
     bound = {client.card_id: (client.hardware, client.ip) for client in Client.select()}
     assert bound == {card_id: NEW, other_id: ("bystander", "192.0.2.9")}
 
