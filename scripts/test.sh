@@ -47,10 +47,9 @@ while (($#)); do
 done
 
 # Three processes on two cores, since tests wait for other programs. Where tests share what takes long to start, they stay in
-# one process (tests/e2e/conftest.py), and the files that are marked `long` begin first (tests/conftest.py).
+# one process (tests/support/groups.py), and the files that are marked `long` begin first (tests/conftest.py).
 BY_TEST=(--numprocesses 3 --dist worksteal)
-BY_GROUP=(--numprocesses 3 --dist loadscope --no-loadscope-reorder)
-BY_FILE=(--numprocesses 3 --dist loadfile --no-loadscope-reorder)
+BY_GROUP=(--numprocesses 3 --dist loadgroup --no-loadscope-reorder)
 
 E2E_TOOLS=(nginx openssl age ip:iproute2 curl node:nodejs objdump:binutils)
 # The font: without one, Chinese text is a row of boxes, with widths unlike real text's.
@@ -181,7 +180,7 @@ tier_browser() {
 }
 
 # tier_containers: tests that share stacks stay in one process.
-tier_containers() { run_with_engine containers tests/containers --numprocesses 3 --dist loadgroup; }
+tier_containers() { run_with_engine containers tests/containers "${BY_GROUP[@]}"; }
 
 # tier_cluster: one process: the tests share three machines, and mostly wait.
 tier_cluster() { run_with_engine cluster tests/cluster; }

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.bucket_host import NameServer
 from tests.support.nginx import Gateway
@@ -13,25 +11,6 @@ from tests.support.socket_service import SocketService
 from trial.postgres import EmbeddedPostgres
 
 GatewayMaker = Callable[..., Gateway]
-
-
-_GROUPS = {
-    **dict.fromkeys(("test_nginx.py", "test_nginx_limits.py", "test_nginx_tls.py"), "service"),
-    **dict.fromkeys(("test_nginx_files.py", "test_nginx_bucket.py"), "bucket"),
-}
-"""Files that share what takes long to start."""
-
-
-class _ByGroup(LoadScopeScheduling):
-    """Gives the tests of a group or a file to one process, and each start of the trial to any."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0].rpartition("/")[2]
-        return nodeid if file == "test_trial.py" else _GROUPS.get(file, file)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByGroup:
-    return _ByGroup(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,14 @@ import socketserver
 import threading
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import GatewayMaker
 from tests.support.http_exchange import Response
 from tests.support.nginx import Gateway, until_refused
 from tests.support.socket_service import SocketService, body
+
+pytestmark = pytest.mark.xdist_group("service")
 
 JSON = {"Content-Type": "application/json"}
 FORGED = "192.0.2.66"

@@ -28,7 +28,7 @@ from tests.support.socket_service import SocketService, body
 from tests.support.swift import BUCKET, Swift
 from trial.postgres import EmbeddedPostgres
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("bucket")]
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ from tests.support.service import wait_for
 from tests.support.socket_service import SocketService
 from tests.support.swift import WRITER
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("bucket")]
 
 CANARIES = (b"CANARY in the folder", b"CANARY beside it", b"the other file's")
 

@@ -15,6 +15,8 @@ from tests.support.nginx import Gateway
 from tests.support.service import wait_for
 from tests.support.socket_service import SocketService, body
 
+pytestmark = pytest.mark.xdist_group("service")
+
 LIMIT = 16 * 1024
 JSON = {"Content-Type": "application/json"}
 

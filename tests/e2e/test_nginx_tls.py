@@ -10,6 +10,8 @@ from tests.e2e.conftest import GatewayMaker
 from tests.support.nginx import HSTS, Gateway
 from tests.support.service import ROOT
 
+pytestmark = pytest.mark.xdist_group("service")
+
 
 def handshake(gateway: Gateway, *options: str) -> subprocess.CompletedProcess[str]:
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{gateway.https_port}", *options]
