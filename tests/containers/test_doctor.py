@@ -116,7 +116,8 @@ def test_the_text_has_a_line_for_each_check_in_both_languages_and_no_secret_and_
     json.loads(facts)
     hidden = [file.read_text().strip() for file in (stack.folder / "secrets").iterdir()]
     hidden.append((stack.folder / "https_certificates/privkey.pem").read_text().splitlines()[1])
-    hidden.append(json.loads((stack.folder / "data/keys/keyring.json").read_text())["keys"][0]["private"])
+    ring = json.loads((stack.folder / "data/keys/keyring.json").read_text())["keys"]
+    hidden += [key["private"] for key in ring if key["private"]]  # another test may have rotated them
     assert [secret for secret in hidden if secret in facts + done.stdout] == []
 
     label = f"label=com.docker.compose.project={stack.project}"
