@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from app.console.imports import MAX_BYTES
 from app.domain.codes import EventKind
+from app.domain.texts import MAX_TEXT
 from app.storage.database import Database
 from app.storage.idempotency import CLAIM_SECONDS
 from app.storage.models import Card, Event
@@ -109,7 +110,8 @@ def test_a_form_without_a_file_is_refused(owner: Browser) -> None:
 
 
 def test_a_file_of_five_megabytes_is_imported(owner: Browser) -> None:
-    rows = [f"{number:032d},30d,a note that makes the line longer" for number in range(MAX_BYTES // 72)]
+    note = "n" * MAX_TEXT
+    rows = [f"{number:032d},30d,{note}" for number in range(MAX_BYTES // 250)]
     content = "\n".join(["id,validity,note", *rows]).encode()
     assert MAX_BYTES * 0.9 < len(content) < MAX_BYTES
     preview = previewed(owner, content)
