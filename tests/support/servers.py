@@ -148,7 +148,7 @@ class Customer(threading.Thread):
     """
 
     def __init__(self, vendor: Vendor) -> None:
-        super().__init__()
+        super().__init__(daemon=True)  # it may still try when a test has failed
         self._vendor = vendor
         self.opened = 0
         self.failures: list[Exception] = []
@@ -170,4 +170,5 @@ class Customer(threading.Thread):
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self.join()
+        self.join(120)
+        assert not self.is_alive(), "the program does not open: it still tries"
