@@ -25,10 +25,9 @@ from pathlib import Path
 from mutmut.mutation.diff_apply import get_diff_for_mutant
 from mutmut.stats import status_by_exit_code
 
-from app.storage import schema
-from app.storage.database import Database, connect_to
 from tests.conftest import TEMPLATE_URL, postgres_binaries_folder
 from tests.mutation.mutants import EQUIVALENT, Mutant, change_of, faults, function_of, read_equivalent
+from tests.support.prepared_cluster import copy_to
 from trial.postgres import EmbeddedPostgres, install_binaries
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,10 +113,8 @@ def template_database() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="kadun-mutation-", dir="/var/tmp"))
     folder.chmod(0o755)
     try:
+        copy_to(folder / "cluster", binaries)
         with EmbeddedPostgres(binaries, folder / "cluster", settings={"fsync": "off"}) as postgres:
-            owner = connect_to(Database(postgres.url(), bulk=True))
-            schema.migrate(owner, lambda _line: None)
-            owner.close()
             yield postgres.url()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
