@@ -12,7 +12,6 @@ from app.domain.texts import RefusedError
 from app.services import webhook_delivery
 from app.services.housekeeping import MESSAGES_KEPT, prune_webhooks
 from app.services.webhook_delivery import LEASE, Delivery
-from app.storage.database import Database
 from app.storage.models import Event, Webhook
 from app.tokens.webhooks import WebhookSecrets
 from app.webhooks.post import Sent
@@ -181,8 +180,8 @@ def telling(folder: Path, database_url: str, **settings: str) -> Iterator[Tellin
         yield service, port, secrets, messages
 
 
-def test_an_activation_is_told_by_the_running_service(database: Database, database_url: str, tmp_path: Path) -> None:
-    assert database
+@pytest.mark.usefixtures("database")
+def test_an_activation_is_told_by_the_running_service(database_url: str, tmp_path: Path) -> None:
     with telling(tmp_path, database_url, KADUN_WEBHOOK_PRIVATE="true") as (service, port, secrets, messages):
         url = f"https://localhost:{port}/hook"
         secrets["secret"] = service.cardctl("webhook", "add", "shop", url, "--topic", "card.activated").stdout.strip()
@@ -204,8 +203,8 @@ def test_an_activation_is_told_by_the_running_service(database: Database, databa
         assert card_id not in Path(service.folder / "service.log").read_text()
 
 
-def test_a_private_address_is_not_called(database: Database, database_url: str, tmp_path: Path) -> None:
-    assert database
+@pytest.mark.usefixtures("database")
+def test_a_private_address_is_not_called(database_url: str, tmp_path: Path) -> None:
     with telling(tmp_path, database_url) as (service, port, secrets, messages):
         url = f"https://localhost:{port}/"
         secrets["secret"] = service.cardctl("webhook", "add", "shop", url, "--topic", "card.activated").stdout.strip()
