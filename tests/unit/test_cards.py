@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from app.domain import cards
 from app.domain.cards import Card, ValidityError
 from app.domain.codes import CardStatus
-from app.domain.texts import MAX_TEXT, RefusedError, Text, check_text
+from app.domain.texts import RefusedError
 from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -410,23 +410,3 @@ def test_of_an_imported_card_only_the_key_shows_that_somebody_has_it() -> None:
     assert not cards.answers_to(cards.card_id_of("OLD-KEY-1"), is_imported=True)
     assert not cards.answers_to(f"card: {cards.card_id_of('OLD-KEY-1').lower()}", is_imported=True)
     assert cards.answers_to("0" * 32, is_imported=False)
-
-
-def test_a_text_shows_both_languages() -> None:
-    assert str(Text("不", "no")) == str(RefusedError("不", "no")) == "不 / no"
-    assert RefusedError("不", "no").text == Text("不", "no")
-
-
-def test_a_vendors_text_is_printable_and_of_a_bounded_length() -> None:
-    for value in (None, "x", "老客户", "x" * MAX_TEXT, "老客户\u3000上海", "a\u00a0b", "👩\u200d💻"):
-        check_text("note", value)
-    for value in ("", "x" * (MAX_TEXT + 1), "a\nb", "\x1b[2J", "a\u2028b", "\u202egnp.exe", "a\u200bb"):
-        with pytest.raises(RefusedError) as caught:
-            check_text("note", value)
-        expected = Text("note 必须是 1 到 200 个可打印字符", "note must be 1 to 200 printable characters")
-        assert caught.value.text == expected, value
-
-
-def test_a_validity_is_said_in_both_languages_and_a_permanent_one_by_its_word() -> None:
-    said = {"permanent": ("永久", "permanent"), "1d": ("1 天", "1 day"), "36h": ("36 小时", "36 hours")}
-    assert {text: cards.validity_text(cards.parse_validity(text)) for text in said} == said
