@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import peewee
 import psycopg2
 import pytest
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  # a class, whatever its name
 from xdist.remote import Producer
 
@@ -229,12 +231,41 @@ def own_postgres(postgres_binaries: Path, cluster_folder: Path, tmp_path: Path) 
         yield running
 
 
+@pytest.fixture(scope="session")
+def _kept() -> Iterator[dict[str, Database]]:
+    """What tests have connected, by its URL: to connect and prepare takes longer than many a test."""
+    kept: dict[str, Database] = {}
+    yield kept
+    for connected in kept.values():
+        connected.close()
+
+
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    connected = connect_to(Database(database_url, prepared=PREPARED, on_connect=schema.check_version))
-    connected.connect()
+def database(database_url: str, _kept: dict[str, Database]) -> Iterator[Database]:
+    connected = _kept.pop(database_url, None)
+    if connected is None or not _is_as_new(connected):
+        connected = Database(database_url, prepared=PREPARED, on_connect=schema.check_version)
+        connected.connect()
+    connect_to(connected)
     yield connected
+    if _is_idle(connected):
+        _kept[database_url] = connected
+    else:
+        connected.close()
+
+
+def _is_as_new(connected: Database) -> bool:
+    """Take back what the test before has set in the session; it may also have ended the session."""
+    with contextlib.suppress(peewee.PeeweeException):
+        connected.execute_sql("RESET ALL")
+        connected.execute_sql("SELECT pg_advisory_unlock_all()")
+        return True
     connected.close()
+    return False
+
+
+def _is_idle(connected: Database) -> bool:
+    return not connected.is_closed() and connected.connection().info.transaction_status == TRANSACTION_STATUS_IDLE
 
 
 @pytest.fixture
