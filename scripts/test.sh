@@ -27,7 +27,7 @@ source "$ROOT/scripts/lib/python.sh"
 # shellcheck source=scripts/lib/tools.sh
 source "$ROOT/scripts/lib/tools.sh"
 
-TIERS=(lint unit browser integration e2e)
+TIERS=(unit lint integration browser e2e)
 MARKED='not nightly' COVERAGE='' RULES='app/domain/*,app/tokens/*'
 while (($#)); do
     case $1 in
@@ -78,11 +78,11 @@ leave_out() {
 check() {
     local tier=$1 name=$2
     shift 2
-    if "$@" >"$SCRATCH/check" 2>&1; then
+    if "$@" >"$SCRATCH/$tier.check" 2>&1; then
         CHECKS_PASSED=$((CHECKS_PASSED + 1))
     else
         CHECKS_FAILED=$((CHECKS_FAILED + 1))
-        cat "$SCRATCH/check"
+        cat "$SCRATCH/$tier.check"
         printf '%s: %s failed\n' "$tier" "$name"
     fi
 }
@@ -198,16 +198,22 @@ run_with_engine() {
     fi
 }
 
-# start_beside TIER…: starts tiers beside e2e, since their tests wait more than they compute; not beside browsers, which abort
-# requests whenever a network comes or goes. Packages come first: two apt-get processes get into each other's way.
+# start_beside TIER…: starts these tiers beside the next one, which alone would leave the processors idle at times.
 start_beside() {
     local tier
-    bring_tools "${E2E_TOOLS[@]}" "${CONTAINERS_TOOLS[@]}" && bring_libpython || true # each tier says what it lacks
     for tier; do
+        [[ " ${TIERS[*]} " == *" $tier "* ]] || continue
         record "$tier" 0 1 0 # until it says otherwise
         "tier_$tier" >"$SCRATCH/$tier.log" 2>&1 &
         BESIDE[$tier]=$!
     done
+}
+
+# start_containers: the tiers with containers, beside e2e; not beside browsers, which abort requests whenever a network
+# comes or goes. Packages come first: two apt-get processes get into each other's way.
+start_containers() {
+    bring_tools "${E2E_TOOLS[@]}" "${CONTAINERS_TOOLS[@]}" && bring_libpython || true # each tier says what it lacks
+    start_beside cluster containers
 }
 
 # tier_coverage: what unit and integration reached, together; with --coverage.
@@ -251,11 +257,12 @@ rm -f "$ROOT"/.coverage "$ROOT"/.coverage.*
 
 if [[ -z $COVERAGE && $MARKED != nightly ]]; then
     read -ra TIERS <<<"${TIERS[*]/#unit/unit rules}"
-elif [[ -n $COVERAGE && ${TIERS[*]} == *integration\ e2e* ]]; then
+elif [[ -n $COVERAGE && ${TIERS[*]} == unit*integration* ]]; then
     read -ra TIERS <<<"${TIERS[*]/#integration/integration coverage}"
 fi
 for tier in "${TIERS[@]}"; do
-    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_beside cluster containers; fi
+    if [[ $tier == unit ]]; then start_beside lint browser; fi
+    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_containers; fi
     printf '\n=== %s\n' "$tier"
     if [[ -n ${BESIDE[$tier]:-} ]]; then
         wait "${BESIDE[$tier]}" || true # what it has to say stands in its files
