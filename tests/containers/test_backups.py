@@ -163,6 +163,7 @@ def key_set(stack: Stack) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.nightly
 def test_keys_in_the_database_sign_a_backup_and_a_restore_keeps_those_that_are_newer(
     backups: Backups, program: Program, tmp_path: Path
 ) -> None:

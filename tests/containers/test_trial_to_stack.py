@@ -13,7 +13,7 @@ from tests.support.service import ROOT
 from tests.support.stack import Stack, run
 from tests.support.trial_runner import TrialRun
 
-pytestmark = pytest.mark.xdist_group("trial")
+pytestmark = [pytest.mark.xdist_group("trial"), pytest.mark.nightly]
 
 CORE_DATA = b"sealed while it was a trial\n"
 FUNCTION = """
