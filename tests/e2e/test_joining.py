@@ -159,6 +159,7 @@ def test_a_machine_that_does_not_reach_the_same_database_or_differs_stays_as_it_
     refuses(machines, bundle, "Both machines need the same version of the program: there it is 1.0.0")
 
 
+@pytest.mark.nightly
 def test_settings_of_a_bundle_are_values_and_nothing_else(machines: Machines) -> None:
     before = (machines.first / ".env").read_text()
     for line, complaint in (
@@ -173,6 +174,7 @@ def test_settings_of_a_bundle_are_values_and_nothing_else(machines: Machines) ->
         (machines.first / ".env").write_text(before)
 
 
+@pytest.mark.nightly
 def test_the_service_never_becomes_root_by_a_bundle(machines: Machines) -> None:
     machines.set("KADUN_UID=0")
     done = machines.join(machines.bundle())
@@ -244,6 +246,7 @@ def test_options_that_contradict_are_refused_with_what_is_right(machines: Machin
     assert (both.returncode, "choose one of --final and --join" in both.stderr) == (2, True)
 
 
+@pytest.mark.nightly
 def test_a_hostile_bundle_brings_no_file_of_another_name(machines: Machines) -> None:
     def more(content: bytes) -> bytes:
         folder = machines.fake / "staged"
