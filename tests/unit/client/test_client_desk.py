@@ -1,112 +1,157 @@
-"""The example with a remembered card: what its customers meet, from the first start to the end of the card."""
+"""examples/desk as its customers meet it: a card typed once, updates, renewing and unbinding, and the end."""
 
 from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyrage
 import pytest
 from kadun.responses import Response
 
-from tests.support.client.desk_program import CORE, DeskProgram
-from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, reject, setting
+from tests.support.client.desk_program import CORE, DESK, DeskProgram
+from tests.support.client.fake_server import CARD, FakeServer, SigningKey, Tweak, pinned, reject, setting
 from tests.support.client.local_http import forged, serving
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+URL = "https://example.com/下载?v=1.10"
+OTHER = "Z" * 32
 BUSY = Response(504, b"")  # not retried, so that no test waits
+DONE = Response(
+    200,
+    b'{"status": "active", "expires_at": null, "bound": true, "unbinds_left": 1, "next_unbind_at": null}',
+    content_type="application/json",
+)
+HOUR = 3600
+NOT_TO_BE_OPENED = [
+    "http://example.com/",
+    "HTTPS://example.com/",
+    "file:///etc/passwd",
+    "javascript:alert(1)",
+    "C:\\Windows\\calc.exe",
+    " https://example.com/",
+    "https://example.com/ --flag",
+    "https://example.com/\u202e",
+    "https://example.com/\n",
+]
 
 
 @pytest.fixture
-def identity(server: FakeServer) -> pyrage.x25519.Identity:
-    made = pyrage.x25519.Identity.generate()
-    server.data_key = str(made)
-    server.tweak = setting(card_expires_at=None)
-    return made
+def browsed(tmp_path: Path) -> Path:
+    """What the browser was told to open; absent if it was not started."""
+    return tmp_path / "browsed"
 
 
 @pytest.fixture
-def program(tmp_path: Path, server: FakeServer, signing_key: SigningKey, identity: pyrage.x25519.Identity):  # noqa: ANN201
+def make_program(
+    tmp_path: Path, server: FakeServer, signing_key: SigningKey, browsed: Path
+) -> Iterator[Callable[..., DeskProgram]]:
+    identity = pyrage.x25519.Identity.generate()
+    server.data_key = str(identity)
+    browser = tmp_path / "browser.py"
+    browser.write_text(f"import pathlib, sys\npathlib.Path({str(browsed)!r}).write_text(sys.argv[1])\n")
     with serving(forged(server)) as local:
-        settings = {
-            "SERVER": local.url,
-            "PUBLIC_KEYS": json.dumps(pinned(signing_key)),
-            "HARDWARE": "machine-1",
-            "HEARTBEAT_SECONDS": 0.2,
-        }
-        yield DeskProgram(tmp_path, settings, pyrage.encrypt(CORE.read_bytes(), [identity.to_public()]))
+
+        def make(core: bytes = CORE.read_bytes(), **changes: Any) -> DeskProgram:
+            settings = {
+                "SERVER": local.url,
+                "PUBLIC_KEYS": json.dumps(pinned(signing_key)),
+                "HARDWARE": "machine-1",
+                "VERSION": "1.9",
+                "SELF_SERVICE": True,
+                "HEARTBEAT_SECONDS": HOUR,
+                **changes,
+            }
+            made = DeskProgram(tmp_path, settings, pyrage.encrypt(core, [identity.to_public()]))
+            made.environment["BROWSER"] = f"{sys.executable} {browser} %s"
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def program(make_program: Callable[..., DeskProgram]) -> DeskProgram:
+    return make_program()
+
+
+def then(server: FakeServer, tweak: Tweak, *answers: Any) -> None:
+    """Answer the first opening with this change of the claims, then as told, then genuinely."""
+
+    def first(request: dict[str, Any]) -> Response:
+        server.tweak, before = tweak, server.tweak
+        answer = server.genuine(request)
+        server.tweak = before
+        return answer
+
+    server.script = [first, *answers]
 
 
 def test_a_card_is_typed_once_and_remembered_for_its_owner_alone(program: DeskProgram, server: FakeServer) -> None:
-    first = program.run(CARD, "广东 3.5")
-    assert (first.returncode, first.stderr) == (0, "")
+    server.tweak = setting(card_expires_at=None, notice="今晚\u3000维护\n\x1b[2J\u202e请保存")
+    nonsense = ["广东", "火星 1", "广东 NaN", "广东 0", "广东 1e9", "广东 -1", "广东 many", "广东 1 2"]
+    first = program.run(CARD, "广东 3.5", *nonsense, "导出")
+    assert (first.returncode, first.stderr.splitlines()) == (0, [f"无法识别：{line}" for line in nonsense])
     assert "请输入卡密" in first.stdout
     assert "卡密有效，永久卡" in first.stdout
+    assert "公告：今晚\u3000维护\n?[2J?请保存\n" in first.stdout
+    assert "新版本" not in first.stdout
     assert "广东 3.5 kg：14 元" in first.stdout
+    assert (program.working / "quotes.txt").read_text("utf-8") == "广东 3.5 kg：14 元\n"
     assert program.remembered.read_text() == f"{CARD}\n"
     assert stat.S_IMODE(program.remembered.stat().st_mode) == 0o600
     second = program.run("上海 1")
     assert (second.returncode, second.stderr) == (0, "")
     assert "请输入卡密" not in second.stdout
     assert "上海 1 kg：10 元" in second.stdout
-    assert {request["card_id"] for request in server.requests} == {CARD}
+    assert {(request["card_id"], request["version"]) for request in server.requests} == {(CARD, "1.9")}
+    assert "导出报表" in [request["function"] for request in server.requests]
 
 
-def test_a_card_that_is_refused_can_be_replaced_by_another(program: DeskProgram, server: FakeServer) -> None:
-    server.script = [refusing(server, "CARD_EXPIRED")]
-    done = program.run("OLD-CARD", CARD)
-    assert done.returncode == 0
-    assert done.stderr == "无法使用：卡密已过期，请续费（参考号 REF45678）\n"
-    assert program.remembered.read_text() == f"{CARD}\n"
-
-
-def test_a_card_that_is_refused_ends_it_where_no_other_is_typed(program: DeskProgram, server: FakeServer) -> None:
-    server.tweak = reject("CARD_FROZEN")
+def test_a_refused_card_is_not_remembered_and_another_may_be_typed(program: DeskProgram, server: FakeServer) -> None:
+    then(server, reject("CARD_FROZEN"))
     done = program.run(CARD)
     assert (done.returncode, done.stderr) == (1, "无法使用：卡密已被冻结，请联系卖家（参考号 REF45678）\n")
     assert not program.remembered.exists()
-
-
-def test_it_speaks_english(program: DeskProgram, server: FakeServer) -> None:
-    server.script = [refusing(server, "CARD_EXPIRED")]
+    then(server, reject("CARD_NOT_FOUND"))
     done = program.run("OLD-CARD", CARD, "上海 1", "nonsense", options=["--language", "en"])
-    assert done.returncode == 0
-    assert done.stderr.splitlines() == [
-        "Cannot run: This card has expired. Please renew it (reference REF45678)",
-        "Not understood: nonsense",
-    ]
-    assert "The card is valid permanently" in done.stdout
+    refused, misunderstood = done.stderr.splitlines()
+    assert (done.returncode, misunderstood) == (0, "Not understood: nonsense")
+    assert refused.startswith("Cannot run: ")
+    assert refused.endswith("(reference REF45678)")
     assert "上海 1 kg: CNY 10" in done.stdout
+    assert program.remembered.read_text() == f"{CARD}\n"
 
 
-def test_without_the_server_it_starts_where_the_vendor_allows_that(program: DeskProgram, server: FakeServer) -> None:
-    now = int(time.time())
-    server.tweak = setting(iat=now, exp=now + 300, card_expires_at=None, offline_until=now + 3600)
-    assert program.run(CARD).returncode == 0
-    server.script = [BUSY] * 100
-    offline = program.run("广东 1", "导出")
-    assert offline.returncode == 0
-    assert "当前离线使用，请在" in offline.stdout
-    assert "广东 1 kg：8 元" in offline.stdout
-    assert offline.stderr == "无法使用：验证服务器繁忙，请稍后再试\n"  # exporting is counted, so it wants the server
-
-
-def test_without_the_server_it_does_not_start_where_the_vendor_forbids_it(
+def test_without_the_server_it_starts_only_where_the_vendor_allows_that(
     program: DeskProgram, server: FakeServer
 ) -> None:
-    assert program.run(CARD).returncode == 0
-    server.script = [BUSY] * 100
-    done = program.run("广东 1")
-    assert (done.returncode, done.stderr) == (1, "无法使用：验证服务器繁忙，请稍后再试\n")
+    now = int(time.time())
+    for allowed in (False, True):
+        offline = {"offline_until": now + HOUR} if allowed else {}
+        server.tweak = setting(iat=now, exp=now + 300, card_expires_at=None, **offline)
+        server.script = []
+        assert program.run(CARD).returncode == 0
+        server.script = [BUSY] * 100
+        done = program.run("广东 1", "导出")
+        assert done.returncode == (not allowed)
+        assert ("当前离线使用，请在" in done.stdout) is allowed
+        assert ("广东 1 kg：8 元" in done.stdout) is allowed
+        assert done.stderr == "无法使用：验证服务器繁忙，请稍后再试\n"  # exporting is counted, so it wants the server
 
 
 @pytest.mark.timeout(60)
-def test_the_heartbeat_tells_at_once_when_the_card_ends(program: DeskProgram, server: FakeServer) -> None:
-    with program.start() as running:
+def test_the_heartbeat_tells_at_once_when_the_card_ends(
+    make_program: Callable[..., DeskProgram], server: FakeServer
+) -> None:
+    with make_program(HEARTBEAT_SECONDS=0.2).start() as running:
         assert running.stdin
         assert running.stdout
         assert running.stderr
@@ -120,45 +165,108 @@ def test_the_heartbeat_tells_at_once_when_the_card_ends(program: DeskProgram, se
         assert "元" not in running.stdout.read()
 
 
-def test_quotes_are_saved_once_the_server_has_counted_it(program: DeskProgram, server: FakeServer) -> None:
-    done = program.run(CARD, "新疆 2", "导出")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (program.working / "quotes.txt").read_text("utf-8") == "新疆 2 kg：30 元\n"
-    assert "导出报表" in [request["function"] for request in server.requests]
-
-
-def test_a_line_that_makes_no_sense_is_said_so(program: DeskProgram) -> None:
-    lines = ["广东", "火星 1", "广东 NaN", "广东 0", "广东 1e9", "广东 -1", "广东 many", "广东 1 2"]
-    done = program.run(CARD, *lines)
-    assert (done.returncode, done.stderr.splitlines()) == (0, [f"无法识别：{line}" for line in lines])
-
-
-def test_an_example_that_nobody_has_set_up_says_so_in_one_line(program: DeskProgram) -> None:
+def test_settings_or_core_data_of_another_kind_are_one_line(make_program: Callable[..., DeskProgram]) -> None:
+    program = make_program(core=b'{"zones": {"X": {"first_kg": "dear"}}}')
+    done = program.run(CARD)
+    wrong = "程序配置有误，请联系卖家："
+    assert (done.returncode, done.stderr) == (1, f"{wrong}the core data contains no table of rates\n")
     with (program.source / "shop.py").open("a", encoding="utf-8") as shop:
         shop.write('PUBLIC_KEYS = ""\n')
     done = program.run(CARD)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert done.stderr.startswith("程序配置有误，请联系卖家：")
+    assert (done.returncode, done.stderr.count("\n"), done.stderr[: len(wrong)]) == (1, 1, wrong)
 
 
-def test_core_data_of_another_kind_is_one_line(program: DeskProgram, identity: pyrage.x25519.Identity) -> None:
-    for core in (b"not JSON", b"[]", b'{"zones": {"X": {"first_kg": "dear"}}}'):
-        (program.source / "tariff.json.age").write_bytes(pyrage.encrypt(core, [identity.to_public()]))
-        done = program.run(CARD)
-        assert (done.returncode, done.stderr) == (
-            1,
-            "程序配置有误，请联系卖家：the core data contains no table of rates\n",
-        )
+def test_an_update_is_offered_and_opened_where_the_customer_asks(
+    program: DeskProgram, server: FakeServer, browsed: Path
+) -> None:
+    server.tweak = setting(latest_version="1.10", update_url=URL)
+    assert f"有新版本 1.10：{URL}\n" in program.run(CARD).stdout
+    assert not browsed.exists()
+    assert program.run("更新").returncode == 0
+    assert browsed.read_text() == URL
+    browsed.unlink()
+    program.remembered.unlink()
+    server.tweak = reject("UPDATE_REQUIRED", latest_version="1.10", update_url=URL)
+    required = program.run(CARD, "是")
+    assert required.returncode == 1
+    assert "REF45678" in required.stderr
+    assert URL in required.stdout
+    assert browsed.read_text() == URL
+    assert not program.remembered.exists()
 
 
-def refusing(server: FakeServer, code: str):  # noqa: ANN201
-    """One answer that says no; the next ones are as they were."""
+def test_an_address_that_is_not_https_is_never_opened_nor_shown(
+    program: DeskProgram, server: FakeServer, browsed: Path
+) -> None:
+    code = "import json, sys, updates; print([updates.is_web_page(url) for url in json.load(sys.stdin)])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=program.source,
+        env=program.environment,
+        input=json.dumps([URL, None, *NOT_TO_BE_OPENED]),
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert done.stdout == f"{[True] + [False] * (len(NOT_TO_BE_OPENED) + 1)}\n"
+    claims = {"latest_version": "1.10", "update_url": "http://example.com/"}
+    server.tweak = setting(**claims)
+    offered = program.run(CARD, "更新")
+    assert "有新版本 1.10，请联系卖家获取\n" in offered.stdout
+    server.tweak = reject("UPDATE_REQUIRED", **claims)
+    required = program.run("是", "是")
+    assert required.returncode == 1
+    assert "http://example.com/" not in offered.stdout + required.stdout + required.stderr
+    assert not browsed.exists()
 
-    def answer(request: dict[str, object]) -> Response:
-        before, server.tweak = server.tweak, reject(code)
-        try:
-            return server.genuine(request)
-        finally:
-            server.tweak = before
 
-    return answer
+def test_a_card_is_renewed_after_a_confirmation_and_verified_again(program: DeskProgram, server: FakeServer) -> None:
+    refused = b'{"code": "RENEW_NOT_ALLOWED", "status": 403, "reason": "second_card_permanent"}'
+    then(server, reject("CARD_EXPIRED"), Response(403, refused, content_type="application/problem+json"))
+    assert "永久卡不能用来续费" in program.run(CARD, OTHER, "是").stderr
+    then(server, reject("CARD_EXPIRED"), DONE)
+    done = program.run(CARD, OTHER, "是", "广东 1")
+    assert done.returncode == 0
+    assert done.stderr.startswith("无法使用：卡密已过期")
+    assert "广东 1 kg：8 元" in done.stdout
+    assert program.remembered.read_text() == f"{CARD}\n"
+    server.requests.clear()
+    then(server, setting(), DONE)
+    done = program.run("续费", OTHER, "是")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"卡密 {OTHER} 将全部用于续费并作废" in done.stdout
+    assert server.requests[1] == {"card_id": CARD, "with_card_id": OTHER}
+    assert server.requests[2]["function"] == "续费"
+    assert done.stdout.count("卡密有效，有效期至") == 2
+
+
+def test_without_a_confirmation_nothing_is_sent(program: DeskProgram, server: FakeServer) -> None:
+    done = program.run(CARD, "续费", "", "续费", OTHER, "no", "解绑", "no", "unbind", "nein", "广东 1")
+    assert "广东 1 kg：8 元" in done.stdout
+    assert server.paths == ["/v1/verify"]
+    assert program.remembered.exists()
+
+
+@for_each("answer", [DONE, BUSY, Response(200, b"<html>")])
+def test_after_an_unbinding_done_or_lost_the_program_ends_without_a_further_request(
+    answer: Response, program: DeskProgram, server: FakeServer
+) -> None:
+    """A beat would bind the card to this machine again."""
+    server.paths.clear()
+    program.remembered.unlink(missing_ok=True)
+    then(server, setting(), answer)
+    done = program.run(CARD, "unbind", "yes", "广东 1", options=["--language", "en"])
+    assert server.paths == ["/v1/verify", "/v1/self/unbind"]
+    assert done.returncode == (answer is not DONE)
+    assert done.stderr.count("\n") == (answer is not DONE)
+    assert ("Unbound" in done.stdout) is (answer is DONE)
+    assert "CNY" not in done.stdout
+    assert program.remembered.exists() is (answer is not DONE)
+
+
+def test_both_languages_have_the_same_texts_with_the_same_values() -> None:
+    found: dict[str, Any] = {}
+    exec((DESK / "texts.py").read_text("utf-8"), found)  # noqa: S102 - our own file
+    chinese, english = found["TEXTS"]["zh"], found["TEXTS"]["en"]
+    assert chinese.keys() == english.keys()
+    assert all(text.count("{") == english[name].count("{") for name, text in chinese.items())

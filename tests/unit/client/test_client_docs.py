@@ -9,7 +9,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 import pyrage
@@ -17,7 +17,7 @@ import pytest
 from kadun.__main__ import main
 
 from app.cli.main import cardctl
-from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, reject, setting
+from tests.support.client.fake_server import CARD, FakeServer, SigningKey, Tweak, pinned, reject, setting
 from tests.support.client.local_http import forged, serving
 from tests.support.pki import Issued
 
@@ -28,22 +28,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 ENGLISH, CHINESE = ROOT / "docs" / "client.md", ROOT / "docs" / "client.zh-CN.md"
-BOTH = (ENGLISH, CHINESE)
 README = ROOT / "client" / "README.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STATUS = b'{"status": "active", "expires_at": null, "bound": true, "unbinds_left": 1, "next_unbind_at": null}'
 CORE, MODEL, RATES = b"the core data", b"the model", {"USD": "712.00"}
-
-
-class Block(NamedTuple):
-    line: int
-    language: str
-    text: str
-
-
-def blocks(document: Path) -> list[Block]:
-    text = document.read_text("utf-8")
-    return [Block(text.count("\n", 0, match.start()) + 1, match[1], match[2]) for match in FENCE.finditer(text)]
+URL = "https://example.com/"
 
 
 class Scene:
@@ -52,7 +41,7 @@ class Scene:
     def __init__(self, server: FakeServer, url: str, private_url: str) -> None:
         self.server = server
         self.identity = pyrage.x25519.Identity.generate()
-        self.paths: list[str] = []
+        self.executing: Tweak = lambda _claims: None
         server.data_key = str(self.identity)
         server.tweak = self.tweak
         self._addresses = {"https://card.example.com": url, "https://192.0.2.10": private_url}
@@ -64,14 +53,15 @@ class Scene:
 
     def run(self, document: Path, containing: str = "") -> None:
         """Run the Python in the document, from its top to its end."""
-        chosen = [block for block in blocks(document) if block.language == "python" and containing in block.text]
+        text = document.read_text("utf-8")
+        chosen = [found for found in FENCE.finditer(text) if found[1] == "python" and containing in found[2]]
         assert chosen
         for block in chosen:
             # As many lines before it as in the document, so that a traceback names the right one.
-            text = "\n" * block.line + block.text
+            code = "\n" * (text.count("\n", 0, block.start()) + 1) + block[2]
             for written, actual in self._addresses.items():
-                text = text.replace(written, actual)
-            exec(compile(text, str(document), "exec"), self.names)  # noqa: S102 - our own documents
+                code = code.replace(written, actual)
+            exec(compile(code, str(document), "exec"), self.names)  # noqa: S102 - our own documents
 
     def tweak(self, claims: dict[str, Any]) -> None:
         """Add what /v1/files and /v1/execute answer."""
@@ -80,6 +70,7 @@ class Scene:
             claims["files"] = [{"name": "model.bin", "size": len(MODEL), "sha256": digest, "url": "/v1/files/m"}]
         if self.server.paths[-1] == "/v1/execute":
             claims["result"] = RATES
+            self.executing(claims)
 
 
 def answering(server: FakeServer) -> Respond:
@@ -109,7 +100,6 @@ def scene(
     (tmp_path / "pinned.py").write_text(f"KEYS = {json.dumps(pinned(signing_key))!r}\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("NO_PROXY", "*")
     with serving(answering(server)) as plain, serving(answering(server), tmp_path / "server.pem") as private:
         scene = Scene(server, plain.url, private.url)
         (tmp_path / "core.dat.age").write_bytes(pyrage.encrypt(CORE, [scene.identity.to_public()]))
@@ -129,60 +119,34 @@ def test_all_the_python_runs(document: Path, scene: Scene) -> None:
         assert asked.count("打开程序") >= 5
 
 
-def test_a_refused_card_ends_the_program_with_the_customers_message(scene: Scene) -> None:
-    scene.run(ENGLISH, "from pinned import KEYS")
+def test_what_the_program_meets_is_shown(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(containing: str, document: Path = ENGLISH) -> str:
+        capsys.readouterr()
+        scene.run(document, containing)
+        return capsys.readouterr().out
+
+    shown("from pinned import KEYS")
+    scene.executing = reject("FUNCTION_FAILED")
+    assert "FUNCTION_FAILED 服务器执行此功能时出错" in shown("except CoreFunctionError")
+    verdict = scene.names["verdict"]
+    scene.names["verdict"] = replace(verdict, offline=True, offline_until=verdict.issued_at, card_expires_at=None)
+    assert re.fullmatch(r"永久卡\n离线使用，请在 .+ 前联网\n", shown("永久卡"))
+    assert shown("except SelfServiceRefused") == "active\n已解绑\n"
+    for document in (ENGLISH, CHINESE):
+        for latest, offer in (("1.3", ""), ("1.4.0", ""), ("1.10", f"新版本 1.10：{URL}\n")):  # newer ones only
+            scene.server.tweak = setting(notice="今晚维护", latest_version=latest, update_url=URL)
+            assert shown("except UpdateRequired", document) == f"今晚维护\n{offer}"
+    scene.server.tweak = reject("UPDATE_REQUIRED", update_url=URL)
+    with pytest.raises(SystemExit, match=re.escape(URL)):
+        scene.run(ENGLISH, "except UpdateRequired")
     scene.server.tweak = reject("CARD_EXPIRED")
     with pytest.raises(SystemExit, match="卡密已过期"):
         scene.run(ENGLISH, "sys.exit(failure.message)")
 
 
-def test_a_function_that_fails_is_shown(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
-    scene.run(ENGLISH, "from pinned import KEYS")
-
-    def failing(claims: dict[str, Any]) -> None:
-        scene.tweak(claims)
-        if scene.server.paths[-1] == "/v1/execute":
-            reject("FUNCTION_FAILED")(claims)
-
-    scene.server.tweak = failing
-    scene.run(ENGLISH, "except CoreFunctionError")
-    assert "FUNCTION_FAILED 服务器执行此功能时出错" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("document", BOTH, ids=lambda path: path.name)
-@pytest.mark.parametrize(("latest", "shown"), [("1.3", ""), ("1.4.0", ""), ("1.10", "新版本 1.10：\n")])
-def test_only_a_newer_version_is_offered(
-    latest: str, shown: str, document: Path, scene: Scene, capsys: pytest.CaptureFixture[str]
-) -> None:
-    scene.run(document, "from pinned import KEYS")
-    capsys.readouterr()
-    scene.server.tweak = setting(latest_version=latest)
-    scene.run(document, "except UpdateRequired")
-    assert capsys.readouterr().out == shown
-
-
-def test_an_offline_start_and_a_permanent_card_are_shown(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
-    scene.run(ENGLISH, "from pinned import KEYS")
-    verdict = scene.names["verdict"]
-    scene.names["verdict"] = replace(verdict, offline=True, offline_until=verdict.issued_at, card_expires_at=None)
-    scene.run(ENGLISH, "永久卡")
-    assert re.fullmatch(r"永久卡\n离线使用，请在 .+ 前联网\n", capsys.readouterr().out)
-
-
-def test_notice_update_and_self_service_are_shown(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
-    scene.run(ENGLISH, "from pinned import KEYS")
-    scene.server.tweak = setting(notice="今晚维护", latest_version="1.10", update_url="https://example.com/")
-    scene.run(ENGLISH, "except UpdateRequired")
-    scene.run(ENGLISH, "except SelfServiceRefused")
-    assert capsys.readouterr().out == "今晚维护\n新版本 1.10：https://example.com/\nactive\n已解绑\n"
-    scene.server.tweak = reject("UPDATE_REQUIRED", update_url="https://example.com/")
-    with pytest.raises(SystemExit, match=r"https://example\.com/"):
-        scene.run(ENGLISH, "except UpdateRequired")
-
-
 def test_every_command_exists(scene: Scene, tmp_path: Path) -> None:
-    lines = [line for block in blocks(ENGLISH) if block.language == "sh" for line in block.text.splitlines()]
     text = ENGLISH.read_text("utf-8")
+    lines = [line for language, block in FENCE.findall(text) if language == "sh" for line in block.splitlines()]
     lines += re.findall(r"`(scripts/cardctl [^`…]+)", text)
     (tmp_path / "core.dat").write_bytes(CORE)
     for line in sorted(set(lines)):
