@@ -94,3 +94,29 @@ def hanging_up_port(received: list[bytes] | None = None) -> AbstractContextManag
                 received.append(first)
 
     return accepting_port(handle)
+
+
+@contextmanager
+def dripping_tls_port() -> Iterator[str]:
+    """The URL of a port that begins a greeting of TLS, and sends a byte of it now and then."""
+    over = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(b"\x16\x03\x03\x3f\x00")
+            while not over.wait(0.05):
+                connection.sendall(b"\x02")
+
+    threads: list[threading.Thread] = []
+
+    def handle(connection: socket.socket, _stack: ExitStack) -> None:
+        threads.append(threading.Thread(target=drip, args=(connection,)))
+        threads[-1].start()
+
+    with accepting_port(handle) as address:
+        try:
+            yield f"https://{address}"
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
