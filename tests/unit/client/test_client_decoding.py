@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 from kadun import UntrustedAnswer
 from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
+from kadun.tokens import Claims
 
 from tests.support.tables import for_each
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @for_each("raw", [b"a", b"ab", b"abc", b"\0\0\x17", bytes(range(256))])
@@ -45,3 +51,30 @@ def test_a_json_object_is_read() -> None:
 def test_ambiguous_json_is_refused(raw: bytes) -> None:
     with pytest.raises(UntrustedAnswer, match="it is not a JSON object"):
         parse_json_object(raw, "it")
+
+
+VALUES = [None, "", "x", True, False, 0, 1.5, {}, {"a": 1}, [], [1]]
+
+
+@for_each(
+    "read, good, problem",
+    [
+        (Claims.text, ["x"], "missing or not a string"),
+        (Claims.boolean, [True, False], "missing or not a boolean"),
+        (Claims.seconds, [0, 1.5], "missing or not a time"),
+        (Claims.mapping, [{}, {"a": 1}], "missing or not an object"),
+        (Claims.sequence, [[], [1]], "missing or not an array"),
+        (Claims.value, VALUES, "missing"),
+    ],
+)
+def test_a_claim_of_its_type_is_returned_and_any_other_refused(
+    read: Callable[[Claims, str], object], good: list[Any], problem: str
+) -> None:
+    for value in good:
+        assert read(Claims({"c": value}), "c") == value
+    kinds = [(type(value), value) for value in good]
+    bad: list[dict[str, Any]] = [{"c": value} for value in VALUES if (type(value), value) not in kinds]
+    for claims in [{"other": good[-1]}, *bad]:
+        with pytest.raises(UntrustedAnswer) as caught:
+            read(Claims(claims), "c")
+        assert caught.value.detail == f"claim c is {problem}"

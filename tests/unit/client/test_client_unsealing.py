@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 import pyrage
 import pytest
-from kadun import CardRejected, Client, KadunError, Secret, UnsealFailed, UntrustedAnswer
+from kadun import Client, KadunError, Secret, UnsealFailed, UntrustedAnswer
 
-from tests.support.client.fake_server import FakeServer, forger_for, reject, setting
+from tests.support.client.fake_server import REPORT, FakeServer, forger_for, reject, setting
+from tests.support.client.offline import CORE
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-CORE = "汇率表".encode()
 NOT_TEXT = b"half a secret \xff"
 
 
@@ -29,7 +31,7 @@ def identity() -> pyrage.x25519.Identity:
 
 @pytest.fixture
 def sealed(identity: pyrage.x25519.Identity) -> bytes:
-    return pyrage.encrypt(CORE, [identity.to_public()])
+    return bytes(pyrage.encrypt(CORE, [identity.to_public()]))
 
 
 @pytest.fixture
@@ -39,30 +41,29 @@ def opened(client: Client, server: FakeServer, identity: pyrage.x25519.Identity)
     return client
 
 
+def unseal_failure(client: Client, sealed: bytes) -> UnsealFailed:
+    with pytest.raises(UnsealFailed) as caught:
+        client.unseal(io.BytesIO(sealed))
+    return caught.value
+
+
 def test_core_data_is_unsealed_from_a_file_and_from_a_stream(opened: Client, sealed: bytes, tmp_path: Path) -> None:
     path = tmp_path / "核心.age"
     path.write_bytes(sealed)
-    assert opened.unseal(path) == CORE
-    assert opened.unseal(str(path)) == CORE
-    assert opened.unseal(io.BytesIO(sealed)) == CORE
+    for source in (path, str(path), io.BytesIO(sealed)):
+        assert opened.unseal(source) == CORE
+    with pytest.raises(FileNotFoundError):
+        opened.unseal(tmp_path / "missing.age")
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_each_identity_of_the_key_is_tried(place: int, newline: str, client: Client, server: FakeServer) -> None:
+@for_each("newline", ["\n", "\r\n"])
+def test_each_identity_of_the_key_is_tried(newline: str, client: Client, server: FakeServer) -> None:
     identities = [pyrage.x25519.Identity.generate() for _ in range(3)]
-    server.data_key = newline.join(["# made by age-keygen", *map(str, identities), ""])
+    mistyped = "AGE-SECRET-KEY-1MISTYPED"
+    server.data_key = newline.join(["# made by age-keygen", mistyped, *map(str, identities), ""])
     client.open()
-    sealed = pyrage.encrypt(CORE, [identities[place].to_public()])
-    assert client.unseal(io.BytesIO(sealed)) == CORE
-
-
-def test_a_mistyped_identity_does_not_keep_the_others_from_being_tried(
-    client: Client, server: FakeServer, identity: pyrage.x25519.Identity, sealed: bytes
-) -> None:
-    server.data_key = f"AGE-SECRET-KEY-1MISTYPED\n{identity}"
-    client.open()
-    assert client.unseal(io.BytesIO(sealed)) == CORE
+    for identity in identities:
+        assert client.unseal(io.BytesIO(pyrage.encrypt(CORE, [identity.to_public()]))) == CORE
 
 
 def test_a_vendors_own_key_is_returned_unchanged(client: Client, server: FakeServer) -> None:
@@ -70,76 +71,82 @@ def test_a_vendors_own_key_is_returned_unchanged(client: Client, server: FakeSer
     key = client.open().data_key
     assert key is not None
     assert key.reveal() == "  自己的密钥 \n"
-    with pytest.raises(UnsealFailed) as caught:
-        client.unseal(io.BytesIO(b"whatever"))
-    assert caught.value.detail == "KERNAL_DATA_KEY contains no age identity; unseal with the vendor's own scheme"
+    told = unseal_failure(client, b"whatever").detail
+    assert told == "KERNAL_DATA_KEY contains no age identity; unseal with the vendor's own scheme"
 
 
-@pytest.mark.parametrize("damage", [b"", b"no age file", None])
-def test_damaged_core_data_fails_clearly(damage: bytes | None, opened: Client, sealed: bytes) -> None:
-    with pytest.raises(UnsealFailed) as caught:
-        opened.unseal(io.BytesIO(sealed[:-1] if damage is None else damage))
-    assert "核心数据" in caught.value.message
-
-
-def test_core_data_for_another_key_fails_clearly(opened: Client) -> None:
+def test_core_data_that_is_damaged_or_for_another_key_fails_clearly(opened: Client, sealed: bytes) -> None:
     other = pyrage.encrypt(CORE, [pyrage.x25519.Identity.generate().to_public()])
-    with pytest.raises(UnsealFailed) as caught:
-        opened.unseal(io.BytesIO(other))
-    assert caught.value.detail.startswith("the core data does not decrypt: ")
-
-
-def test_a_missing_file_is_an_os_error(opened: Client, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        opened.unseal(tmp_path / "missing.age")
+    for damaged in (b"", b"no age file", sealed[:-1], other):
+        error = unseal_failure(opened, damaged)
+        assert "核心数据" in error.message
+        assert error.detail.startswith("the core data does not decrypt: ")
 
 
 def test_unsealing_requires_an_opening(client: Client, sealed: bytes) -> None:
-    client.report("导出报表")
-    with pytest.raises(UnsealFailed, match="open"):
-        client.unseal(io.BytesIO(sealed))
+    client.report(REPORT)
+    assert "open" in unseal_failure(client, sealed).detail
 
 
-@pytest.mark.parametrize("code", ["CARD_FROZEN", "CARD_EXPIRED"])
-@pytest.mark.parametrize("function", ["open", "report"])
-def test_a_signed_rejection_revokes_an_earlier_acceptance(
-    function: str, code: str, opened: Client, server: FakeServer, sealed: bytes
+ASK: dict[str, Callable[[Client], object]] = {
+    "open": Client.open,
+    "report": lambda client: client.report(REPORT),
+    "execute": lambda client: client.execute(REPORT, {}),
+}
+
+
+@for_each("ask", ASK)
+@for_each(
+    "code, revoked",
+    [
+        ("CARD_FROZEN", True),
+        ("CARD_EXPIRED", True),
+        ("UPDATE_REQUIRED", False),  # the card is good, and the running program goes on
+        ("FUNCTION_FAILED", False),
+    ],
+)
+def test_a_signed_rejection_of_the_card_revokes_an_earlier_acceptance(
+    ask: str, code: str, opened: Client, server: FakeServer, sealed: bytes, *, revoked: bool
 ) -> None:
+    server.tweak = setting()
+    opened.open()
     server.tweak = reject(code)
-    with pytest.raises(CardRejected):
-        opened.open() if function == "open" else opened.report("导出报表")
-    with pytest.raises(UnsealFailed):
-        opened.unseal(io.BytesIO(sealed))
+    with pytest.raises(KadunError, match="REF45678"):
+        ASK[ask](opened)
+    if revoked:
+        unseal_failure(opened, sealed)
+    else:
+        assert opened.unseal(io.BytesIO(sealed)) == CORE
 
 
 def test_a_forged_response_does_not_end_it(opened: Client, server: FakeServer, sealed: bytes) -> None:
     server.header = {"typ": "JWT"}
     with pytest.raises(UntrustedAnswer):
-        opened.report("导出报表")
+        opened.report(REPORT)
     assert opened.unseal(io.BytesIO(sealed)) == CORE
 
 
-def test_the_key_is_not_shown_by_anything_that_holds_it(opened: Client, identity: pyrage.x25519.Identity) -> None:
+def test_the_key_is_neither_shown_nor_copied(opened: Client, identity: pyrage.x25519.Identity) -> None:
     verdict = opened.open()
-    for holder in (opened, verdict, verdict.data_key, vars(opened), vars(verdict)):
-        assert str(identity) not in f"{holder!r} {holder}"
-
-
-@pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy])
-def test_the_key_is_not_copied(way: object, opened: Client) -> None:
-    verdict = opened.open()
-    for holder in (verdict.data_key, verdict, opened):
-        if way is copy.copy and not isinstance(holder, Secret):
-            continue  # a shallow copy of its holder refers to the same secret
-        with pytest.raises(TypeError):
-            way(holder)  # type: ignore[operator]
+    for shown in (opened, verdict, verdict.data_key, vars(opened), vars(verdict)):
+        assert str(identity) not in f"{shown!r} {shown}"
+    for way in (pickle.dumps, copy.copy, copy.deepcopy):
+        for holder in (verdict.data_key, verdict, opened):
+            if way is copy.copy and not isinstance(holder, Secret):
+                continue  # a shallow copy of its holder refers to the same secret
+            with pytest.raises(TypeError):
+                way(holder)
     with pytest.raises(TypeError):
         asdict(verdict)
 
 
-def shown(error: BaseException) -> str:
-    """All that a debugging tool could print: each frame's local variables, and the errors behind it."""
-    return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+def shown_by(work: Callable[[], object]) -> str:
+    """All that a debugging tool could print of its error: each frame's local variables, and the errors behind it."""
+    with pytest.raises(KadunError) as caught:
+        work()
+    text = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "self = <kadun.client.Client object" in text  # local variables are there to be seen
+    return text
 
 
 def test_no_traceback_shows_the_key_even_with_local_variables(
@@ -147,17 +154,7 @@ def test_no_traceback_shows_the_key_even_with_local_variables(
 ) -> None:
     other = pyrage.encrypt(CORE, [pyrage.x25519.Identity.generate().to_public()])
     server.tweak = setting(nonce="another", KERNAL_DATA_KEY=str(identity))
-    for failing in (lambda: opened.unseal(io.BytesIO(other)), opened.open, lambda: opened.report("导出报表")):
-        with pytest.raises(KadunError) as caught:
-            failing()
-        text = shown(caught.value)
-        assert "self = <kadun.client.Client object" in text  # local variables are there to be seen
-        assert str(identity) not in text
-
-
-def test_no_traceback_shows_a_key_that_is_not_text(client: Client, server: FakeServer) -> None:
+    for failing in (lambda: opened.unseal(io.BytesIO(other)), opened.open, lambda: opened.report(REPORT)):
+        assert str(identity) not in shown_by(failing)
     server.tweak = lambda claims: claims.update(KERNAL_DATA_KEY_SEALED=forger_for(server.requests[-1]).sealed(NOT_TEXT))
-    with pytest.raises(UntrustedAnswer) as caught:
-        client.open()
-    text = shown(caught.value)
-    assert "half a secret" not in text
+    assert "half a secret" not in shown_by(opened.open)
