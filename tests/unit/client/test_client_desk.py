@@ -1,4 +1,7 @@
-"""examples/desk as its customers meet it: a card typed once, updates, renewing and unbinding, and the end."""
+"""examples/desk as its customers meet it: a card typed once, updates, renewing and unbinding.
+
+tests/e2e/test_packaged_example.py has offline starts and the end of the card while it runs.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import json
 import stat
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import pyrage
@@ -30,7 +32,6 @@ DONE = Response(
     b'{"status": "active", "expires_at": null, "bound": true, "unbinds_left": 1, "next_unbind_at": null}',
     content_type="application/json",
 )
-HOUR = 3600
 NOT_TO_BE_OPENED = [
     "http://example.com/",
     "HTTPS://example.com/",
@@ -60,15 +61,14 @@ def make_program(
     browser.write_text(f"import pathlib, sys\npathlib.Path({str(browsed)!r}).write_text(sys.argv[1])\n")
     with serving(forged(server)) as local:
 
-        def make(core: bytes = CORE.read_bytes(), **changes: Any) -> DeskProgram:
+        def make(core: bytes = CORE.read_bytes()) -> DeskProgram:
             settings = {
                 "SERVER": local.url,
                 "PUBLIC_KEYS": json.dumps(pinned(signing_key)),
                 "HARDWARE": "machine-1",
                 "VERSION": "1.9",
                 "SELF_SERVICE": True,
-                "HEARTBEAT_SECONDS": HOUR,
-                **changes,
+                "HEARTBEAT_SECONDS": 3600,
             }
             made = DeskProgram(tmp_path, settings, pyrage.encrypt(core, [identity.to_public()]))
             made.environment["BROWSER"] = f"{sys.executable} {browser} %s"
@@ -128,41 +128,6 @@ def test_a_refused_card_is_not_remembered_and_another_may_be_typed(program: Desk
     assert refused.endswith("(reference REF45678)")
     assert "上海 1 kg: CNY 10" in done.stdout
     assert program.remembered.read_text() == f"{CARD}\n"
-
-
-def test_without_the_server_it_starts_only_where_the_vendor_allows_that(
-    program: DeskProgram, server: FakeServer
-) -> None:
-    now = int(time.time())
-    for allowed in (False, True):
-        offline = {"offline_until": now + HOUR} if allowed else {}
-        server.tweak = setting(iat=now, exp=now + 300, card_expires_at=None, **offline)
-        server.script = []
-        assert program.run(CARD).returncode == 0
-        server.script = [BUSY] * 100
-        done = program.run("广东 1", "导出")
-        assert done.returncode == (not allowed)
-        assert ("当前离线使用，请在" in done.stdout) is allowed
-        assert ("广东 1 kg：8 元" in done.stdout) is allowed
-        assert done.stderr == "无法使用：验证服务器繁忙，请稍后再试\n"  # exporting is counted, so it wants the server
-
-
-@pytest.mark.timeout(60)
-def test_the_heartbeat_tells_at_once_when_the_card_ends(
-    make_program: Callable[..., DeskProgram], server: FakeServer
-) -> None:
-    with make_program(HEARTBEAT_SECONDS=0.2).start() as running:
-        assert running.stdin
-        assert running.stdout
-        assert running.stderr
-        running.stdin.write(f"{CARD}\n")
-        while "地区：" not in running.stdout.readline():
-            assert running.poll() is None
-        server.tweak = reject("CARD_FROZEN")
-        assert running.stderr.readline() == "无法使用：卡密已被冻结，请联系卖家（参考号 REF45678）\n"
-        running.stdin.write("广东 1\n")
-        assert running.wait(60) == 1
-        assert "元" not in running.stdout.read()
 
 
 def test_settings_or_core_data_of_another_kind_are_one_line(make_program: Callable[..., DeskProgram]) -> None:

@@ -22,7 +22,6 @@ from kadun.responses import Response
 from kadun.transport import HttpTransport
 
 from tests.support.client.fake_server import CARD, NOW, FakeServer, problem, reject
-from tests.support.client.local_http import serving
 from tests.support.client.offline import at, refused, unplug
 from tests.support.client.ports import closed_port
 from tests.support.tables import for_each
@@ -205,20 +204,6 @@ def test_a_failed_connection_is_retried(make_client: MakeClient, pauses: list[fl
         make_client(transport=HttpTransport(f"http://{address}")).unbind()
     assert not caught.value.sent
     assert len(pauses) == 2
-
-
-def test_over_http_the_form_of_the_answer_counts(make_client: MakeClient) -> None:
-    answers = [refusal(403, "RENEW_NOT_ALLOWED", reason="same_card"), says()]
-
-    def respond(handler: Any, _body: bytes) -> None:
-        answer = answers.pop(0)
-        handler.send(answer.status, answer.body, Content_Type=answer.content_type)
-
-    with serving(respond) as local:
-        client = make_client(transport=HttpTransport(local.url))
-        assert refused_action(client, "renew").reason == "same_card"
-        assert client.renew(SECOND).expires_at == EXPIRY
-    assert [path for _method, path, _headers, _body in local.seen] == ["/v1/self/renew"] * 2
 
 
 def test_an_unbinding_forgets_the_verdict_for_offline_starts_and_a_refused_or_lost_one_does_not(
