@@ -1,4 +1,4 @@
-"""The SDK against the running service where the vendor has set terms: updates, a block, renewing and unbinding."""
+"""The SDK against the running service where the vendor has set terms: updates, renewing and unbinding."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from kadun import CardRejected, CardStatus, Client, SelfServiceRefused, ServerUnreachable, UpdateRequired
+from kadun import CardStatus, Client, SelfServiceRefused, ServerUnreachable, UpdateRequired
 from kadun.retries import RetryPolicy
 
 from tests.support.http_exchange import quiet_port
@@ -82,19 +82,6 @@ def test_a_version_that_is_too_old_does_not_start_and_a_running_one_goes_on(serv
         start("1.9", quiet_port()).open()
     assert start("1.10.0").open().accepted
     assert start("1.10", quiet_port()).open().offline
-
-
-def test_a_blocked_machine_is_rejected_with_the_reason(service: Service, start: Start) -> None:
-    start("1.9").open()
-    service.cardctl("block", "add", "--hardware", "machine-1", "--reason", "chargeback")
-
-    def code() -> str:
-        try:
-            return start("1.9").open().code
-        except CardRejected as error:
-            return error.code
-
-    wait_for(lambda: code() == "CLIENT_BLOCKED")
 
 
 def in_turn(ask: Callable[[], CardStatus]) -> CardStatus:
