@@ -1,4 +1,7 @@
-"""docs/client.md and its Chinese twin: every block of code runs, and every command exists."""
+"""docs/client.md: every block of code runs, and every command exists.
+
+tests/unit/test_documents.py compares its blocks with those of its Chinese twin.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from tests.support.client.local_http import Handler, Respond
 
 ROOT = Path(__file__).resolve().parents[3]
-ENGLISH, CHINESE = ROOT / "docs" / "client.md", ROOT / "docs" / "client.zh-CN.md"
+DOCUMENT = ROOT / "docs" / "client.md"
 README = ROOT / "client" / "README.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STATUS = b'{"status": "active", "expires_at": null, "bound": true, "unbinds_left": 1, "next_unbind_at": null}'
@@ -107,7 +110,7 @@ def scene(
     sys.modules.pop("pinned", None)
 
 
-@pytest.mark.parametrize("document", [ENGLISH, CHINESE, README], ids=lambda path: path.name)
+@pytest.mark.parametrize("document", [DOCUMENT, README], ids=lambda path: path.name)
 def test_all_the_python_runs(document: Path, scene: Scene) -> None:
     scene.run(document)
     assert scene.names["core"] == CORE
@@ -120,9 +123,9 @@ def test_all_the_python_runs(document: Path, scene: Scene) -> None:
 
 
 def test_what_the_program_meets_is_shown(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
-    def shown(containing: str, document: Path = ENGLISH) -> str:
+    def shown(containing: str) -> str:
         capsys.readouterr()
-        scene.run(document, containing)
+        scene.run(DOCUMENT, containing)
         return capsys.readouterr().out
 
     shown("from pinned import KEYS")
@@ -132,20 +135,19 @@ def test_what_the_program_meets_is_shown(scene: Scene, capsys: pytest.CaptureFix
     scene.names["verdict"] = replace(verdict, offline=True, offline_until=verdict.issued_at, card_expires_at=None)
     assert re.fullmatch(r"永久卡\n离线使用，请在 .+ 前联网\n", shown("永久卡"))
     assert shown("except SelfServiceRefused") == "active\n已解绑\n"
-    for document in (ENGLISH, CHINESE):
-        for latest, offer in (("1.3", ""), ("1.4.0", ""), ("1.10", f"新版本 1.10：{URL}\n")):  # newer ones only
-            scene.server.tweak = setting(notice="今晚维护", latest_version=latest, update_url=URL)
-            assert shown("except UpdateRequired", document) == f"今晚维护\n{offer}"
+    for latest, offer in (("1.3", ""), ("1.4.0", ""), ("1.10", f"新版本 1.10：{URL}\n")):  # newer ones only
+        scene.server.tweak = setting(notice="今晚维护", latest_version=latest, update_url=URL)
+        assert shown("except UpdateRequired") == f"今晚维护\n{offer}"
     scene.server.tweak = reject("UPDATE_REQUIRED", update_url=URL)
     with pytest.raises(SystemExit, match=re.escape(URL)):
-        scene.run(ENGLISH, "except UpdateRequired")
+        scene.run(DOCUMENT, "except UpdateRequired")
     scene.server.tweak = reject("CARD_EXPIRED")
     with pytest.raises(SystemExit, match="卡密已过期"):
-        scene.run(ENGLISH, "sys.exit(failure.message)")
+        scene.run(DOCUMENT, "sys.exit(failure.message)")
 
 
 def test_every_command_exists(scene: Scene, tmp_path: Path) -> None:
-    text = ENGLISH.read_text("utf-8")
+    text = DOCUMENT.read_text("utf-8")
     lines = [line for language, block in FENCE.findall(text) if language == "sh" for line in block.splitlines()]
     lines += re.findall(r"`(scripts/cardctl [^`…]+)", text)
     (tmp_path / "core.dat").write_bytes(CORE)
