@@ -10,11 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kadun import CardRejected, Client, KadunError, ServerUnreachable, UntrustedAnswer
+from kadun.keys import TrustedKeys
 from kadun.responses import Response
 from kadun_conformance.cases import FORGED, GENUINE
 from kadun_conformance.forger import Forger, Vendor
 
-from tests.support.client.fake_server import NOW, REPORT, FakeServer, claims_for, reject, setting, verdict_response
+from tests.support.client.fake_server import (
+    NOW,
+    REPORT,
+    FakeServer,
+    SigningKey,
+    claims_for,
+    pinned,
+    reject,
+    setting,
+    verdict_response,
+)
 from tests.support.client.offline import refused
 from tests.support.tables import for_each
 
@@ -178,6 +189,11 @@ def test_a_signed_payload_that_is_not_an_object_is_refused(payload: bytes, clien
     server.script = [verdict_response(server.key.token(payload))]
     with pytest.raises(UntrustedAnswer, match="payload is not a JSON object"):
         client.open()
+
+
+def test_a_key_set_that_is_not_an_object_is_refused(signing_key: SigningKey) -> None:
+    with pytest.raises(UntrustedAnswer, match="the key set is not a JSON object"):
+        TrustedKeys(pinned(signing_key)).learn(b"<html>")
 
 
 @for_each("token", ["a.b", "e30.e30.e30", "e30.e30.e30.e30.e30", "密.密.密", "\ud800.e30.e30"])
