@@ -18,7 +18,6 @@ from kadun.__main__ import main
 from kadun.sealing import unseal
 
 from tests.support.client.file_server import left_in
-from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,13 +129,6 @@ def test_what_is_no_recipient_is_refused_and_a_secret_key_not_shown(
         assert ("SECRET" in errors) is (text == str(identity))
         assert str(identity)[20:] not in errors
         assert left_in(tmp_path) == [core.name]
-
-
-@for_each("arguments", [[], ["seal"], ["seal", "FILE"], ["unseal", "FILE"], ["seal", "FILE", "-o", "x"]])
-def test_an_incomplete_command_line_is_usage(arguments: list[str], run: Run) -> None:
-    status, output, errors = run(*arguments)
-    assert (status, output) == (2, "")
-    assert errors.startswith("usage: python -m kadun")
 
 
 def test_files_that_cannot_be_read_or_written_are_one_line(
