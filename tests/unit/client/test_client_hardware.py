@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING
 
 import machineid
 import pytest
-from kadun import Client, HardwareUnknown, hardware
+from kadun import HardwareUnknown, hardware
 from kadun.hardware import linux, macos
 from kadun.hardware.placeholders import without_placeholders
 
 from tests.support.client import machines
 from tests.support.client.machines import MAC_IN_VMWARE, MAC_WITHOUT_SERIAL, MACBOOK
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.client.fake_server import FakeServer
+    from tests.support.client.offline import MakeClient
 
 MACHINE_ID = "e08d2021fbdd6f894fde550c98aff54d"
 NOBODY = 65534
@@ -70,7 +72,7 @@ def test_a_mac_is_known_by_its_platform_uuid_and_its_serial(on_mac: Callable[...
     assert on_mac(MAC_WITHOUT_SERIAL[0], None) == on_mac(*MAC_WITHOUT_SERIAL)
 
 
-@pytest.mark.parametrize("script", ["exit 1", "exec /no/such/program"])
+@for_each("script", ["exit 1", "exec /no/such/program"])
 def test_a_mac_whose_ioreg_fails_gets_no_string_rather_than_another(script: str, on_mac: Callable[..., str]) -> None:
     with pytest.raises(HardwareUnknown, match="could not be read"):
         on_mac(*MACBOOK, script=script)
@@ -119,19 +121,16 @@ def on_linux(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
 
 
 def test_linux_is_known_by_its_machine_id_and_the_boards_serial(on_linux: Callable[..., str]) -> None:
+    other = MACHINE_ID[::-1]
     strings = {
         on_linux(MACHINE_ID),
-        on_linux(MACHINE_ID[::-1]),
+        on_linux(other),
         on_linux(MACHINE_ID, "10000000a3f1c2d4"),  # one memory card copied for two Raspberry Pis
         on_linux(MACHINE_ID, "10000000b7e09d15"),
     }
     assert len(strings) == 4
     assert on_linux(MACHINE_ID, "0000000000000000") in strings
-
-
-def test_linux_goes_by_etc_machine_id_and_only_without_it_by_that_of_dbus(on_linux: Callable[..., str]) -> None:
-    other = MACHINE_ID[::-1]
-    assert on_linux(MACHINE_ID, dbus=other) == on_linux(MACHINE_ID)
+    assert on_linux(MACHINE_ID, dbus=other) == on_linux(MACHINE_ID)  # that of D-Bus counts only without the other
     assert on_linux(None, dbus=other) == on_linux("uninitialized", dbus=other) == on_linux(other)
 
 
@@ -145,23 +144,25 @@ def test_a_linux_where_an_identifier_cannot_be_read_gets_no_string_rather_than_a
         hardware.machine_string()
 
 
-@pytest.mark.parametrize(
-    "machine_id", [None, "", "uninitialized", "0" * 32, "00000000-0000-0000-0000-000000000000", "é", "12"]
-)
-def test_a_linux_without_a_machine_id_is_said_to_have_no_identifier(
-    machine_id: str | None, on_linux: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+@for_each("machine_id", ["", "uninitialized", "0" * 32, "00000000-0000-0000-0000-000000000000", "é", "12", None])
+def test_a_machine_without_an_identifier_opens_only_with_the_vendors_own_string(
+    machine_id: str | None, on_linux: Callable[..., str], make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machineid, "__exec__", lambda _command: None)
     with pytest.raises(HardwareUnknown, match="hardware="):
         on_linux(machine_id)
+    with pytest.raises(HardwareUnknown) as caught:
+        make_client(hardware=None, language="en").open()
+    assert "seller" in caught.value.message
+    assert make_client(hardware="my own").open().accepted
 
 
-def test_the_id_of_a_container_does_not_count_since_each_start_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(linux, "MACHINE_ID", Path("/no/such/file"))
+def test_the_id_of_a_container_does_not_count_since_each_start_has_another(
+    on_linux: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(machineid, "id", lambda: "fbc23b5cadda6cc86786c04341c95a19b3b9b6504d044b5a9e1bd928d37deb36")
     with pytest.raises(HardwareUnknown):
-        hardware.machine_string()
+        on_linux(None)
 
 
 def as_anyone_else(ask: Callable[[], str]) -> str:
@@ -186,7 +187,7 @@ def test_this_very_machine_has_one_string_whoever_asks() -> None:
     assert own_string() == own_string() == as_anyone_else(own_string)
 
 
-@pytest.mark.parametrize("mode", [0o400, 0o444])
+@for_each("mode", [0o400, 0o444])
 def test_what_an_administrator_alone_may_read_has_no_part_in_it(mode: int, on_linux: Callable[..., str]) -> None:
     string = on_linux(MACHINE_ID, "10000000a3f1c2d4", mode)
     assert as_anyone_else(hardware.machine_string) == string
@@ -214,24 +215,12 @@ def test_recorded_machines_keep_their_strings_in_every_release(
 
 
 def test_the_client_uses_it_unless_told_otherwise(
-    on_linux: Callable[..., str], make_client: Callable[..., Client], server: FakeServer
+    on_linux: Callable[..., str], make_client: MakeClient, server: FakeServer
 ) -> None:
     on_linux(MACHINE_ID)
     make_client(hardware=None, program="账本").open()
     make_client(hardware="my own").open()
     assert [request["hardware"] for request in server.requests] == [hardware.machine_string("账本"), "my own"]
-
-
-def test_a_machine_without_an_identifier_still_opens_with_the_vendors_own_string(
-    make_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machineid, "id", str)
-    monkeypatch.setattr(linux, "MACHINE_ID", Path("/no/such/file"))
-    monkeypatch.setattr(linux, "BOARD_SERIAL", Path("/no/such/file"))
-    with pytest.raises(HardwareUnknown) as caught:
-        make_client(hardware=None, language="en").open()
-    assert "seller" in caught.value.message
-    assert make_client(hardware="my own").open().accepted
 
 
 def test_placeholders_of_manufacturers_are_no_identifiers_and_unusual_identifiers_count() -> None:

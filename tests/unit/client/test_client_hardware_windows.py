@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,13 +27,20 @@ from tests.support.client.machines import (
     disk_descriptor,
     structure,
 )
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    OnWindows = Callable[..., str]
+
+NAMELESS = WHITE_LABEL.but(disk=None)
+THINKPAD_GUID = str(THINKPAD.machine_guid)
+OTHER_UUID = "1a60b7d2-c493-4e21-8f05-fc34976620aa"
+
 
 @pytest.fixture
-def on_windows(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def on_windows(monkeypatch: pytest.MonkeyPatch) -> OnWindows:
     """The string of a recorded Windows machine."""
 
     def string_of(machine: Windows, *failing: Any, **registry: OSError) -> str:
@@ -54,77 +62,47 @@ def on_windows(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     return string_of
 
 
-SAME_ON_WINDOWS = {
-    "more memory": (THINKPAD, THINKPAD.flashed(memory=("Samsung", "SK Hynix", "SK Hynix"))),
-    "a newer BIOS": (THINKPAD, THINKPAD.flashed(bios=("LENOVO", "N3XET65W (1.40 )", "03/02/2026"))),
-    "another case": (SELF_BUILT, SELF_BUILT.flashed(chassis_serial="CN7016XA40")),
-    "another disk": (SELF_BUILT, SELF_BUILT.but(disk="S5GXNX0W402210")),
-    "a BIOS with other dummies": (
-        SELF_BUILT,
-        SELF_BUILT.flashed(system_serial="To be filled by O.E.M."),
-    ),
-    "another spelling": (
-        THINKPAD,
-        THINKPAD.flashed(system_serial=" pf4xk2m9  ").but(machine_guid=str(THINKPAD.machine_guid).upper()),
-    ),
-    "more memory without a maker": (WHITE_LABEL, WHITE_LABEL.flashed(memory=("", "Kingston"))),
-}
-
-
-@pytest.mark.parametrize("what", SAME_ON_WINDOWS)
-def test_on_windows_it_stays(what: str, on_windows: Callable[[Windows], str]) -> None:
-    before, after = SAME_ON_WINDOWS[what]
-    assert before != after
-    assert on_windows(before) == on_windows(after)
-
-
-OTHER_ON_WINDOWS = {
-    "Windows installed anew": (THINKPAD, THINKPAD.but(machine_guid="e4d90c21-7b5f-4a1d-9c38-60a2f1e7d4b9")),
-    "another board in it": (
-        SELF_BUILT,
-        SELF_BUILT.flashed(system_uuid="1a60b7d2-c493-4e21-8f05-fc34976620aa", board_serial="230417733506218"),
-    ),
-    "a BIOS that lost the serial number": (SELF_BUILT, SELF_BUILT.flashed(board_serial="Default string")),
-    "another disk where the firmware has dummies alone": (WHITE_LABEL, WHITE_LABEL.but(disk="YMA14T0HA2250F")),
-    "a copy of Windows on another notebook": (
-        THINKPAD,
-        THINKPAD.flashed(
-            system_uuid="8812d4cc-3a5e-11ee-95b0-6c2408d2713a", system_serial="PF4Y81QC", board_serial="L1HF3AB02KT"
+@for_each(
+    ("what", "before", "after", "stays"),
+    [
+        ("more memory", THINKPAD, THINKPAD.flashed(memory=("Samsung", "SK Hynix", "SK Hynix")), True),
+        ("a newer BIOS", THINKPAD, THINKPAD.flashed(bios=("LENOVO", "N3XET65W (1.40 )", "03/02/2026")), True),
+        ("another case", SELF_BUILT, SELF_BUILT.flashed(chassis_serial="CN7016XA40"), True),
+        ("another disk", SELF_BUILT, SELF_BUILT.but(disk="S5GXNX0W402210"), True),
+        ("another placeholder", SELF_BUILT, SELF_BUILT.flashed(system_serial="To be filled by O.E.M."), True),
+        ("another spelling of the serial", THINKPAD, THINKPAD.flashed(system_serial=" pf4xk2m9  "), True),
+        ("another spelling of the GUID", THINKPAD, THINKPAD.but(machine_guid=THINKPAD_GUID.upper()), True),
+        ("more memory without a maker", WHITE_LABEL, WHITE_LABEL.flashed(memory=("", "Kingston")), True),
+        ("a BIOS, where nothing tells machines apart: the limit", NAMELESS, NAMELESS.flashed(bios=("AMI", "5")), True),
+        ("Windows installed anew", THINKPAD, THINKPAD.but(machine_guid="e4d90c21-7b5f-4a1d-9c38-60a2f1e7d4b9"), False),
+        ("a BIOS that lost the serial", SELF_BUILT, SELF_BUILT.flashed(board_serial="Default string"), False),
+        ("another disk beside placeholders alone", WHITE_LABEL, WHITE_LABEL.but(disk="YMA14T0HA2250F"), False),
+        (
+            "another board",
+            SELF_BUILT,
+            SELF_BUILT.flashed(system_uuid=OTHER_UUID, board_serial="230417733506218"),
+            False,
         ),
-    ),
-    "a copy of Windows in another virtual machine": (
-        VIRTUALBOX,
-        VIRTUALBOX.flashed(system_uuid="0d41c7b2-88e6-4f39-a520-6be19d37c0f4").but(disk="VB91d0e7c2-3f6a8b14"),
-    ),
-}
+        ("a copy of Windows on another notebook", THINKPAD, THINKPAD.flashed(system_serial="PF4Y81QC"), False),
+        ("a copy of Windows in another virtual machine", VIRTUALBOX, VIRTUALBOX.flashed(system_uuid=OTHER_UUID), False),
+        ("another firmware without a GUID", THINKPAD.but(machine_guid=None), SELF_BUILT.but(machine_guid=None), False),
+    ],
+)
+def test_on_windows_it_stays_or_changes_with(
+    what: str, before: Windows, after: Windows, *, stays: bool, on_windows: OnWindows
+) -> None:
+    assert before != after, what
+    assert (on_windows(before) == on_windows(after)) is stays
 
 
-@pytest.mark.parametrize("what", OTHER_ON_WINDOWS)
-def test_on_windows_it_changes_with(what: str, on_windows: Callable[[Windows], str]) -> None:
-    before, after = OTHER_ON_WINDOWS[what]
-    assert on_windows(before) != on_windows(after)
-
-
-def test_on_windows_no_two_recorded_machines_are_alike(on_windows: Callable[[Windows], str]) -> None:
+def test_on_windows_no_two_recorded_machines_are_alike(on_windows: OnWindows) -> None:
     cloned = [machine.but(machine_guid=THINKPAD.machine_guid) for machine in ALL_WINDOWS]
     assert len({on_windows(machine) for machine in (*ALL_WINDOWS, *cloned[1:])}) == 2 * len(ALL_WINDOWS) - 1
 
 
-def test_on_windows_copies_on_dummy_boards_whose_disks_have_no_serial_are_alike(
-    on_windows: Callable[[Windows], str],
-) -> None:
-    """The limit, stated: nothing is left that tells these machines apart."""
-    one = WHITE_LABEL.but(disk=None)
-    assert on_windows(one) == on_windows(one.flashed(bios=("American Megatrends Inc.", "5.11", "11/14/2024")))
-
-
-def test_on_windows_the_firmware_suffices_without_a_machine_guid(on_windows: Callable[[Windows], str]) -> None:
-    assert on_windows(THINKPAD.but(machine_guid=None)) != on_windows(SELF_BUILT.but(machine_guid=None))
-
-
-@pytest.mark.parametrize("firmware", [None, WHITE_LABEL.firmware])
+@for_each("firmware", [None, WHITE_LABEL.firmware])
 def test_windows_with_nothing_genuine_is_said_to_have_no_identifier(
-    firmware: Firmware | None, on_windows: Callable[[Windows], str]
+    firmware: Firmware | None, on_windows: OnWindows
 ) -> None:
     with pytest.raises(HardwareUnknown, match="hardware="):
         on_windows(Windows(None, firmware, disk=None))
@@ -137,52 +115,50 @@ def test_a_windows_that_lacks_a_call_is_no_traceback(monkeypatch: pytest.MonkeyP
         hardware.machine_string()
 
 
-FAILING = {
-    "the firmware": (THINKPAD, "GetSystemFirmwareTable"),
-    "the firmware at the second call": (THINKPAD, "the second GetSystemFirmwareTable"),
-    "the folder of Windows": (WHITE_LABEL, "GetSystemWindowsDirectoryW"),
-    "the disk": (WHITE_LABEL, "CreateFileW"),
-    "the disk's serial": (WHITE_LABEL, "DeviceIoControl"),
+FAILURES = [5, 8, 21, 1450]  # access denied, no memory, not ready, no resources
+ABSENT = [1, 50, 1168]  # no such function, not supported, not found
+CALLS = {
+    "GetSystemFirmwareTable": THINKPAD,
+    "the second GetSystemFirmwareTable": THINKPAD,
+    "DeviceIoControl": WHITE_LABEL,
+    "GetSystemWindowsDirectoryW": WHITE_LABEL,
+    "CreateFileW": WHITE_LABEL,
 }
+EVERY_WINDOWS_HAS = ["GetSystemWindowsDirectoryW", "CreateFileW"]
 
 
-@pytest.mark.parametrize("error", [5, 8, 21, 1450], ids=["access", "memory", "not ready", "resources"])
-@pytest.mark.parametrize("what", FAILING)
+@for_each(("call", "error"), [*product(CALLS, FAILURES), *product(EVERY_WINDOWS_HAS, ABSENT)])
 def test_a_windows_where_a_call_fails_gets_no_string_rather_than_another(
-    what: str, error: int, on_windows: Callable[..., str]
+    call: str, error: int, on_windows: OnWindows
 ) -> None:
-    machine, call = FAILING[what]
     with pytest.raises(HardwareUnknown, match=f"could not be read.*Errno {error}"):
-        on_windows(machine, call, error)
+        on_windows(CALLS[call], call, error)
 
 
-@pytest.mark.parametrize("error", [1, 50, 1168], ids=["no such function", "not supported", "not found"])
-def test_what_a_windows_machine_does_not_have_is_left_out(error: int, on_windows: Callable[..., str]) -> None:
+@for_each("error", ABSENT)
+def test_what_a_windows_machine_does_not_have_is_left_out(error: int, on_windows: OnWindows) -> None:
     without_firmware = on_windows(THINKPAD.but(firmware=None))
     assert on_windows(THINKPAD, "GetSystemFirmwareTable", error) == without_firmware
-    assert on_windows(WHITE_LABEL, "DeviceIoControl", error) == on_windows(WHITE_LABEL.but(disk=None))
-    for call in ("GetSystemWindowsDirectoryW", "CreateFileW"):  # these every Windows has
-        with pytest.raises(HardwareUnknown):
-            on_windows(WHITE_LABEL, call, error)
+    assert on_windows(WHITE_LABEL, "DeviceIoControl", error) == on_windows(NAMELESS)
 
 
-@pytest.mark.parametrize(
-    "registry",
+@for_each(
+    ("place", "error"),
     [
-        {"failure": PermissionError(13, "Access is denied")},
-        {"failure": OSError(22, "Insufficient system resources exist")},
-        {"key_failure": PermissionError(13, "Access is denied")},
-        {"key_failure": FileNotFoundError(2, "The system cannot find the file specified")},
+        ("failure", PermissionError(13, "Access is denied")),
+        ("failure", OSError(22, "Insufficient system resources exist")),
+        ("key_failure", PermissionError(13, "Access is denied")),
+        ("key_failure", FileNotFoundError(2, "The system cannot find the file specified")),
     ],
 )
 def test_a_registry_that_cannot_be_read_yields_no_string_rather_than_another(
-    registry: dict[str, OSError], on_windows: Callable[..., str]
+    place: str, error: OSError, on_windows: OnWindows
 ) -> None:
     with pytest.raises(HardwareUnknown, match="could not be read"):
-        on_windows(THINKPAD, **registry)
+        on_windows(THINKPAD, **{place: error})
 
 
-def test_a_recorded_windows_machine_keeps_its_string_in_every_release(on_windows: Callable[[Windows], str]) -> None:
+def test_a_recorded_windows_machine_keeps_its_string_in_every_release(on_windows: OnWindows) -> None:
     """A change here would unbind every customer."""
     assert on_windows(THINKPAD) == "kadun2:dbdfed7466c9684609cce0e6e770833281f9e9d2f102efaab708183dae59dc98"
 
