@@ -40,10 +40,10 @@ def only_file(folder: Path) -> Path:
 
 
 @contextmanager
-def full_disk() -> Iterator[None]:
-    """No file can grow, as on a full disk: the system itself refuses to write (RLIMIT_FSIZE)."""
+def full_disk(most_bytes: int = 0) -> Iterator[None]:
+    """No file can grow beyond this, as on a full disk: the system itself refuses to write (RLIMIT_FSIZE)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
     try:
         yield
     finally:

@@ -1,108 +1,188 @@
-"""Downloads: complete, verified and installed, with retries and resumption."""
+"""Downloads: resumed after interruptions, checked against the signed list, and nothing else put in place."""
 
 from __future__ import annotations
 
 import json
 import queue
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kadun import Client, ServerUnreachable
+from kadun import CardRejected, Client, DownloadFailed, ServerUnreachable, UntrustedAnswer
 from kadun.transport import HttpTransport
 
+from tests.support.client.fake_server import reject, setting
 from tests.support.client.file_server import CONTENT, NAME, SIZE, FileServer, left_in, refuse, sha256
+from tests.support.client.local_http import Handler, LocalServer, serving
 from tests.support.client.timing import LONG_SECONDS, SOON_SECONDS, STALLED, StalledQueue
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
-    from tests.support.client.local_http import Handler, LocalServer
+    from collections.abc import Callable
+
+    from tests.support.client.offline import MakeClient
+
+    Fetch = Callable[..., bytes]
+
+# What a request asks for: Range and If-Range.
+WHOLE, RESUMED, RESUMED_UNCONDITIONALLY = (None, None), ("bytes=100000-", '"v1"'), ("bytes=100000-", None)
 
 
-MakeClient = Callable[..., Client]
-ROOT = Path(__file__).resolve().parents[3]
+@pytest.fixture
+def fetch(downloader: Client, target: Path) -> Fetch:
+    """Download the file, and return what is at the target then."""
+    return lambda **more: downloader.download(NAME, target, **more).read_bytes()
 
 
-def test_a_file_is_fetched_checked_and_put_in_place(downloader: Client, files: FileServer, target: Path) -> None:
+def asked(files: FileServer) -> list[tuple[str | None, str | None]]:
+    return [(headers.get("Range"), headers.get("If-Range")) for _path, headers in files.gets]
+
+
+def test_a_file_is_fetched_once_and_put_in_place(fetch: Fetch, files: FileServer, target: Path) -> None:
     progress: list[tuple[int, int]] = []
-    assert downloader.download(NAME, target, on_progress=lambda *now: progress.append(now)) == target
-    assert target.read_bytes() == CONTENT
+    assert fetch(on_progress=lambda *now: progress.append(now)) == CONTENT
     assert left_in(target.parent) == [NAME]
     assert progress == sorted(progress)
     assert progress[-1] == (SIZE, SIZE)
     assert [request["function"] for request in files.fake.requests] == ["文件下载"]
     assert files.fake.paths == ["/v1/files"]
+    progress.clear()
+    fetch(on_progress=lambda *now: progress.append(now))
+    assert (len(files.gets), progress) == (1, [(SIZE, SIZE)])
 
 
-def test_a_file_that_is_there_already_is_not_fetched_again(downloader: Client, files: FileServer, target: Path) -> None:
-    target.write_bytes(CONTENT)
-    progress: list[tuple[int, int]] = []
-    downloader.download(NAME, str(target), on_progress=lambda *now: progress.append(now))
-    assert (files.gets, progress) == ([], [(SIZE, SIZE)])
-
-
-def test_an_older_file_gives_way_only_to_the_whole_new_one(downloader: Client, files: FileServer, target: Path) -> None:
+def test_an_older_file_gives_way_only_to_the_whole_new_one(fetch: Fetch, target: Path) -> None:
     target.write_bytes(b"old")
     while_under_way = []
-    downloader.download(NAME, target, on_progress=lambda *_now: while_under_way.append(target.read_bytes()))
+    assert fetch(on_progress=lambda *_now: while_under_way.append(target.read_bytes())) == CONTENT
     assert set(while_under_way) == {b"old"}
-    assert target.read_bytes() == CONTENT
 
 
-def test_an_empty_file_is_a_file(downloader: Client, files: FileServer, target: Path) -> None:
+def test_an_empty_file_is_a_file(fetch: Fetch, files: FileServer, target: Path) -> None:
     files.content = b""
-    downloader.download(NAME, target)
-    assert target.read_bytes() == b""
+    assert fetch() == b""
     assert (files.gets, left_in(target.parent)) == ([], [NAME])
 
 
-def test_a_target_that_is_a_link_stays_one(downloader: Client, target: Path, tmp_path: Path) -> None:
+def test_a_target_that_is_a_link_stays_one(fetch: Fetch, target: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     target.symlink_to(tmp_path / "elsewhere" / "model")
-    downloader.download(NAME, target)
+    fetch()
     assert target.is_symlink()
     assert (tmp_path / "elsewhere" / "model").read_bytes() == CONTENT
 
 
-def test_a_broken_connection_is_resumed_where_it_broke(downloader: Client, files: FileServer, target: Path) -> None:
-    files.script = [files.cut_after(100_000), files.cut_after(150_000)]
-    downloader.download(NAME, target)
-    assert target.read_bytes() == CONTENT
-    assert files.ranges == [None, "bytes=100000-", "bytes=250000-"]
-    assert [headers.get("If-Range") for _path, headers in files.gets] == [None, '"v1"', '"v1"']
-    assert files.links_issued == 1
+def break_off(files: FileServer, handler: Handler) -> None:
+    files.serve(handler, sent=150_000)
+
+
+def send_another_etag(files: FileServer, handler: Handler) -> None:
+    files.etag = '"v2"'
+    files.serve(handler)
+
+
+def publish(files: FileServer, handler: Handler) -> None:
+    files.content, files.etag = CONTENT[::-1], '"v2"'
+    refuse(handler, b"")
+
+
+@pytest.mark.parametrize(
+    ("respond", "requests", "links"),
+    [
+        (break_off, [WHOLE, RESUMED, ("bytes=250000-", '"v1"')], 1),
+        (send_another_etag, [WHOLE, RESUMED], 1),  # and the whole file
+        (lambda _files, handler: handler.send(416, b""), [WHOLE, RESUMED, WHOLE], 1),
+        (lambda _files, handler: refuse(handler, b""), [WHOLE, RESUMED, RESUMED], 2),
+        (publish, [WHOLE, RESUMED, WHOLE], 2),
+    ],
+    ids=["broken again", "another ETag", "no such range", "an expired link", "a new version"],
+)
+def test_a_download_that_broke_off_is_resumed_or_begins_anew(
+    respond: Callable[[FileServer, Handler], None], requests: list[object], links: int, fetch: Fetch, files: FileServer
+) -> None:
+    files.script = [files.cut_after(100_000), lambda handler, _body: respond(files, handler)]
+    assert fetch() == files.content
+    assert (asked(files), files.links_issued) == (requests, links)
+    assert files.gets[-1][0].endswith(f"token=link{links}")
+
+
+def test_a_weak_etag_is_not_used_for_a_conditional_range(fetch: Fetch, files: FileServer) -> None:
+    files.etag = 'W/"v1"'
+    files.script = [files.cut_after(100_000)]
+    assert fetch() == CONTENT
+    assert asked(files) == [WHOLE, RESUMED_UNCONDITIONALLY]
+
+
+NOTE = {"sha256": sha256(CONTENT), "etag": '"v1"'}
+MALFORMED_ETAGS = ['"文"', '"v1\r\nX-Injected: 1"', 'W/"v1"', "v1", '"\x00"', 7, ["v1"], {}, True]
+
+
+@for_each(
+    ("part", "note", "requests"),
+    [
+        (bytes(100_000), json.dumps(NOTE), [RESUMED, WHOLE]),  # zeros, as after a power cut
+        (CONTENT, json.dumps({**NOTE, "etag": None}), []),
+        *((CONTENT[:100_000], note, [WHOLE]) for note in ("", "[]", "{}", '{"sha256": 1, "etag": 2}', "\udcff")),
+        *(
+            (CONTENT[:100_000], json.dumps({**NOTE, "etag": etag}), [RESUMED_UNCONDITIONALLY])
+            for etag in MALFORMED_ETAGS
+        ),
+    ],
+)
+def test_what_an_earlier_try_left_is_used_as_far_as_it_is_right(
+    part: bytes, note: str, requests: list[object], fetch: Fetch, files: FileServer, target: Path
+) -> None:
+    target.unlink(missing_ok=True)
+    files.gets.clear()
+    Path(f"{target}.part").write_bytes(part)
+    Path(f"{target}.part.json").write_bytes(note.encode("utf-8", "surrogateescape"))
+    assert fetch() == CONTENT
+    assert asked(files) == requests
 
 
 def test_tries_are_limited_but_those_with_progress_do_not_count(
-    downloader: Client, files: FileServer, target: Path, pauses: list[float]
+    fetch: Fetch, files: FileServer, pauses: list[float]
 ) -> None:
     files.script = [files.cut_after(70_000) for _ in range(4)]
-    downloader.download(NAME, target)
+    fetch()
     assert (len(files.gets), len(pauses)) == (5, 4)
     assert max(pauses) <= 0.5  # after a fruitful try the pauses begin anew
 
 
+def test_a_busy_server_is_asked_again_after_what_it_says(fetch: Fetch, files: FileServer, pauses: list[float]) -> None:
+    files.script = [lambda handler, _body: handler.send(503, b"", Retry_After="4")]
+    assert fetch() == CONTENT
+    assert 4 < pauses[0] <= 4.5
+
+
 def test_what_arrived_before_an_outage_is_kept_for_the_next_start(
-    downloader: Client, files: FileServer, target: Path, make_client: MakeClient, local: LocalServer
+    fetch: Fetch, files: FileServer, target: Path, make_client: MakeClient, local: LocalServer
 ) -> None:
     target.write_bytes(b"old")
-    files.script = [files.cut_after(200_000), files.cut_after(0), files.cut_after(0), files.cut_after(0)]
+    files.script = [files.cut_after(100_000), files.cut_after(0), files.cut_after(0), files.cut_after(0)]
     with pytest.raises(ServerUnreachable):
-        downloader.download(NAME, target)
+        fetch()
     assert target.read_bytes() == b"old"
-    assert (target.parent / f"{NAME}.part").stat().st_size == 200_000
-    make_client(transport=HttpTransport(local.url)).download(NAME, target)
+    assert (target.parent / f"{NAME}.part").stat().st_size == 100_000
+    make_client(transport=HttpTransport(local.url)).download(NAME, str(target))
     assert target.read_bytes() == CONTENT
-    assert files.gets[-1][1]["Range"] == "bytes=200000-"
-    assert files.gets[-1][1]["If-Range"] == '"v1"'
+    assert asked(files)[-1] == RESUMED
     assert left_in(target.parent) == [NAME]
 
 
-def test_a_stalled_download_is_resumed(
-    downloader: Client, files: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_may_cancel_a_download_and_resume_it_later(fetch: Fetch, files: FileServer) -> None:
+    def cancel(done: int, _total: int) -> None:
+        raise KeyboardInterrupt(done)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fetch(on_progress=cancel)
+    assert fetch() == CONTENT
+    assert files.ranges == [None, f"bytes={caught.value.args[0]}-"]
+
+
+def test_a_stalled_download_is_resumed(fetch: Fetch, files: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "Queue", StalledQueue)
     received = threading.Event()
 
@@ -113,13 +193,12 @@ def test_a_stalled_download_is_resumed(
         handler.server.released.wait()
 
     files.script = [stall]
-    downloader.download(NAME, target, on_progress=lambda done, _total: received.set() if done >= 100_000 else None)
-    assert target.read_bytes() == CONTENT
-    assert files.ranges == [None, "bytes=100000-"]
+    assert fetch(on_progress=lambda done, _total: received.set() if done >= 100_000 else None) == CONTENT
+    assert asked(files) == [WHOLE, RESUMED]
 
 
 def test_a_slow_callback_does_not_count_as_a_slow_server(
-    downloader: Client, files: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetch, files: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr("kadun.streaming.time", clock)
@@ -136,12 +215,12 @@ def test_a_slow_callback_does_not_count_as_a_slow_server(
             called.acquire(timeout=SOON_SECONDS)
 
     files.content, files.script = CONTENT[:500], [send_pieces]
-    downloader.download(NAME, target, on_progress=dawdle)
-    assert (len(files.gets), target.read_bytes()) == (1, CONTENT[:500])
+    assert fetch(on_progress=dawdle) == CONTENT[:500]
+    assert len(files.gets) == 1
 
 
 def test_a_slow_callback_loses_nothing_of_what_waits_for_it(
-    downloader: Client, files: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetch, files: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited = threading.Event()
 
@@ -156,92 +235,139 @@ def test_a_slow_callback_loses_nothing_of_what_waits_for_it(
     monkeypatch.setattr(queue, "Queue", Queue)
     monkeypatch.setattr("kadun.streaming._POLL_SECONDS", 0.01)
     files.content = CONTENT * 20  # more than the stream reads ahead
-    downloader.download(NAME, target, on_progress=lambda *_now: waited.wait(SOON_SECONDS))
+    assert fetch(on_progress=lambda *_now: waited.wait(SOON_SECONDS)) == CONTENT * 20
     assert waited.is_set()
-    assert (len(files.gets), target.read_bytes()) == (1, CONTENT * 20)
+    assert len(files.gets) == 1
 
 
-def test_a_weak_etag_is_not_used_for_a_conditional_range(downloader: Client, files: FileServer, target: Path) -> None:
-    files.script = [lambda handler, _body: files.serve(handler, sent=100_000, etag='W/"v1"')]
-    downloader.download(NAME, target)
-    assert files.ranges == [None, "bytes=100000-"]
-    assert "If-Range" not in files.gets[1][1]
-    assert target.read_bytes() == CONTENT
+def test_a_server_that_refuses_a_new_link_is_given_up(fetch: Fetch, files: FileServer, target: Path) -> None:
+    files.script = [refuse] * 9
+    with pytest.raises(DownloadFailed) as caught:
+        fetch()
+    assert (caught.value.reason, len(files.gets)) == ("refused", 2)
+    assert left_in(target.parent) == []
 
 
-def test_a_server_whose_etag_changed_sends_the_whole_file(downloader: Client, files: FileServer, target: Path) -> None:
-    def cut(handler: Handler, _body: bytes) -> None:
-        files.serve(handler, sent=100_000)
-        files.etag = '"v2"'
-
-    files.script = [cut]
-    downloader.download(NAME, target)
-    assert target.read_bytes() == CONTENT
-    assert files.ranges == [None, "bytes=100000-"]
-
-
-def test_a_part_of_another_version_is_discarded(downloader: Client, files: FileServer, target: Path) -> None:
-    def publish(handler: Handler, body: bytes) -> None:
-        files.content, files.etag = CONTENT[::-1], '"v2"'
+def test_a_rejected_card_gets_no_file_and_no_further_link(fetch: Fetch, files: FileServer, target: Path) -> None:
+    def freeze(handler: Handler, body: bytes) -> None:
+        files.fake.tweak = reject("CARD_FROZEN")
         refuse(handler, body)
 
-    files.script = [files.cut_after(100_000), publish]
-    downloader.download(NAME, target)
-    assert target.read_bytes() == CONTENT[::-1]
-    assert files.ranges == [None, "bytes=100000-", None]
+    files.script = [freeze]
+    with pytest.raises(CardRejected, match="冻结"):
+        fetch()
+    with pytest.raises(CardRejected, match="冻结"):
+        fetch()
+    assert (len(files.gets), left_in(target.parent)) == (1, [])
 
 
-def test_a_damaged_part_is_downloaded_again(downloader: Client, files: FileServer, target: Path) -> None:
-    note = {"sha256": sha256(CONTENT), "etag": '"v1"'}
-    Path(f"{target}.part").write_bytes(bytes(100_000))  # zeros, as after a power cut
-    Path(f"{target}.part.json").write_text(json.dumps(note), encoding="ascii")
-    downloader.download(NAME, target)
-    assert files.ranges == ["bytes=100000-", None]
-    assert target.read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("note", ["", "[]", "{}", '{"sha256": 1, "etag": 2}', "\udcff"])
-def test_a_part_without_valid_metadata_is_discarded(
-    note: str, downloader: Client, files: FileServer, target: Path
+@pytest.mark.parametrize(
+    ("language", "message"),
+    [
+        ("zh", "服务器上没有文件 model?.bin，请更新程序或联系卖家（参考号 REF45678）"),
+        (
+            "en",
+            "The server has no file model?.bin. Please update the program or contact the seller (reference REF45678)",
+        ),
+    ],
+)
+def test_a_file_that_is_not_offered_is_missing(
+    language: str, message: str, make_client: MakeClient, local: LocalServer, target: Path
 ) -> None:
-    Path(f"{target}.part").write_bytes(CONTENT[:100_000])
-    Path(f"{target}.part.json").write_bytes(note.encode("utf-8", "surrogateescape"))
-    downloader.download(NAME, target)
-    assert files.ranges == [None]
-    assert target.read_bytes() == CONTENT
+    with pytest.raises(DownloadFailed) as caught:
+        make_client(transport=HttpTransport(local.url), language=language).download("model\x1b.bin", target)
+    assert (caught.value.reason, caught.value.message) == ("missing", message)
 
 
-def test_a_complete_part_is_only_installed(downloader: Client, files: FileServer, target: Path) -> None:
-    Path(f"{target}.part").write_bytes(CONTENT)
-    Path(f"{target}.part.json").write_text(json.dumps({"sha256": sha256(CONTENT), "etag": None}), encoding="ascii")
-    downloader.download(NAME, target)
-    assert (files.gets, target.read_bytes()) == ([], CONTENT)
-
-
-def test_a_range_that_the_server_does_not_know_begins_anew(downloader: Client, files: FileServer, target: Path) -> None:
-    files.script = [files.cut_after(100_000), lambda handler, _body: handler.send(416, b"")]
-    downloader.download(NAME, target)
-    assert files.ranges == [None, "bytes=100000-", None]
-    assert target.read_bytes() == CONTENT
-
-
-def test_a_busy_server_is_asked_again_after_what_it_says(
-    downloader: Client, files: FileServer, target: Path, pauses: list[float]
+@for_each(
+    "changes",
+    [
+        *({"size": size} for size in (-1, True, 1.5, "7", None)),
+        *({"sha256": digest} for digest in ("0" * 63, "G" * 64, None)),
+        {"name": "other.txt"},  # named twice then
+    ],
+)
+def test_a_malformed_list_is_untrusted(
+    changes: dict[str, Any], downloader: Client, files: FileServer, target: Path
 ) -> None:
-    files.script = [lambda handler, _body: handler.send(503, b"", Retry_After="4")]
-    downloader.download(NAME, target)
-    assert 4 < pauses[0] <= 4.5
-    assert target.read_bytes() == CONTENT
+    files.changes = changes
+    with pytest.raises(UntrustedAnswer, match="claim files"):
+        downloader.download(changes.get("name", NAME), target)
+    assert files.gets == []
 
 
-def test_a_program_may_cancel_a_download_and_resume_it_later(
-    downloader: Client, files: FileServer, target: Path
+@for_each("tweak", [lambda claims: claims.pop("files"), *(setting(files=listed) for listed in (None, {}, "[]"))])
+def test_a_verdict_without_a_list_is_untrusted(tweak: Any, fetch: Fetch, files: FileServer) -> None:
+    files.fake.tweak = tweak
+    with pytest.raises(UntrustedAnswer, match="claim files"):
+        fetch()
+
+
+ELSEWHERE = ["{other}/x", "//{host}/x", "/\\{host}/x", "\\\\{host}/x", "@{host}/x", ":80@{host}/x", ".{host}/x"]
+NO_PATH = ["v1/files/x", "", "/x#y", "/x y", "/x\r\nX: y", "/文件", "/" + "x" * 5000, 7, None]
+
+
+@for_each("url", [*ELSEWHERE, *NO_PATH])
+def test_an_address_on_another_server_is_not_followed(url: Any, fetch: Fetch, files: FileServer, target: Path) -> None:
+    with serving(lambda handler, _body: handler.send(200, CONTENT)) as other:
+        host = other.url.partition("//")[2]
+        files.changes = {"url": url.format(other=other.url, host=host) if isinstance(url, str) else url}
+        with pytest.raises(UntrustedAnswer, match="not a path on the same server"):
+            fetch()
+    assert (other.seen, files.gets, left_in(target.parent)) == ([], [], [])
+
+
+def test_a_redirect_is_not_followed(fetch: Fetch, files: FileServer, target: Path) -> None:
+    with serving(lambda handler, _body: handler.send(200, CONTENT)) as other:
+        files.script = [lambda handler, _body: handler.send(302, b"", Location=f"{other.url}/x")]
+        with pytest.raises(UntrustedAnswer, match="302"):
+            fetch()
+    assert (other.seen, left_in(target.parent)) == ([], [])
+
+
+def test_a_file_with_wrong_content_is_not_installed(fetch: Fetch, files: FileServer, target: Path) -> None:
+    target.write_bytes(b"old")
+    files.changes = {"sha256": sha256(b"something else")}
+    with pytest.raises(DownloadFailed) as caught:
+        fetch()
+    assert (caught.value.reason, caught.value.reference) == ("damaged", "REF45678")
+    assert caught.value.message == f"文件 {NAME} 下载后校验不符，已丢弃，请重试（参考号 REF45678）"
+    assert (target.read_bytes(), left_in(target.parent)) == (b"old", [NAME])
+    assert len(files.gets) == 1
+
+
+def endless(handler: Handler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(b"x" * 65_536)
+
+
+@pytest.mark.parametrize(
+    "respond",
+    [
+        lambda handler: handler.send(200, b"<html>sign in</html>", Content_Type="text/html"),
+        endless,
+        lambda handler: handler.send(206, CONTENT[100_000:], Content_Range=f"bytes 100001-{SIZE}/{SIZE + 1}"),
+        lambda handler: handler.send(206, CONTENT[100_000:]),
+    ],
+    ids=["a sign-in page", "without an end", "another range", "no range"],
+)
+def test_wrong_bytes_do_not_discard_the_received_ones(
+    respond: Callable[[Handler], None], fetch: Fetch, files: FileServer
 ) -> None:
-    def cancel(done: int, _total: int) -> None:
-        raise KeyboardInterrupt(done)
+    files.script = [files.cut_after(100_000), lambda handler, _body: respond(handler)]
+    with pytest.raises(UntrustedAnswer):
+        fetch()
+    assert fetch() == CONTENT
+    assert asked(files) == [WHOLE, RESUMED, RESUMED]
 
-    with pytest.raises(KeyboardInterrupt) as caught:
-        downloader.download(NAME, target, on_progress=cancel)
-    downloader.download(NAME, target)
-    assert files.ranges == [None, f"bytes={caught.value.args[0]}-"]
-    assert target.read_bytes() == CONTENT
+
+def test_a_server_that_always_starts_over_is_given_up(fetch: Fetch, files: FileServer) -> None:
+    def start_over(handler: Handler, _body: bytes) -> None:
+        files.etag = f'"{len(files.gets)}"'  # never the one that the client knows
+        files.serve(handler, sent=100_000 + 100_000 * (len(files.gets) % 2))
+
+    files.script = [start_over] * 99
+    with pytest.raises((UntrustedAnswer, ServerUnreachable)):
+        fetch()
+    assert len(files.gets) < 12
