@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from kadun import Client
@@ -8,11 +8,11 @@ from kadun.retries import RetryPolicy
 from kadun.store import StateStore
 from kadun.transport import HttpTransport
 
-from tests.support.client.chain import Chain
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, pinned
 from tests.support.client.file_server import NAME, FileServer
 from tests.support.client.local_http import LocalServer, serving
 from tests.support.client.offline import Clock
+from tests.support.client.rotations import Rotations
 from tests.support.client.timing import LONG_SECONDS
 
 if TYPE_CHECKING:
@@ -125,16 +125,5 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def chain(server: FakeServer, signing_key: SigningKey) -> Chain:
-    return Chain(server, signing_key)
-
-
-@pytest.fixture
-def first_release(chain: Chain) -> dict[str, Any]:
-    return chain.release
-
-
-@pytest.fixture
-def run(start: MakeClient, first_release: dict[str, Any], clock: Clock) -> MakeClient:
-    """Start the program of the first release, on this machine's clock."""
-    return lambda **changes: start(**{"public_keys": first_release, "clock": clock, **changes})
+def rotations(server: FakeServer, signing_key: SigningKey, start: MakeClient, keys_file: StateStore) -> Rotations:
+    return Rotations(server, signing_key, start, keys_file)

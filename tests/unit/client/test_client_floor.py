@@ -5,255 +5,262 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from kadun.floor import Floor
+from kadun import CardRejected
+from kadun.floor import Floor, floor_in
 from kadun.keys import TrustedKeys
-from kadun.store import State, StateStore
+from kadun.store import State
 
-from tests.support.client.chain import OTHER_CARD, REPLACED, UNKNOWN, Chain, refused
-from tests.support.client.fake_server import HARDWARE, ISSUER, NOW, SigningKey, pinned
-from tests.support.client.stored_state import ALLOWED, offline
+from tests.support.client.fake_server import HARDWARE, ISSUER, NOW, SigningKey, pinned, reject
+from tests.support.client.rotations import MINUTE, OTHER_CARD, REPLACED, UNKNOWN, Rotations
+from tests.support.client.stored_state import ALLOWED, full_disk, offline, state_files
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
-    from tests.support.client.offline import Clock, MakeClient
+    from pathlib import Path
 
-MINUTE = 60
+    from kadun.store import StateStore
 
 
-@pytest.mark.parametrize("stolen", [0, 1, 2])
-def test_a_key_stolen_after_three_rotations_is_not_believed(
-    stolen: int, run: MakeClient, chain: Chain, clock: Clock
-) -> None:
-    client, thiefs_own = run(), SigningKey()
+def test_a_key_stolen_after_rotations_that_the_program_saw_is_not_believed(rotations: Rotations) -> None:
+    client, thiefs_own = rotations.run(), SigningKey()
     for _ in range(3):
-        chain.rotate()
+        rotations.rotate()
         client.open()
-        clock.now += 20 * MINUTE
-    for card in (client, run(), run(card_id=OTHER_CARD)):
-        chain.forge(chain.keys[stolen])
-        refused(card, REPLACED if stolen < 2 else f"{REPLACED}|{UNKNOWN}")
-        chain.forge(chain.keys[stolen], successor=thiefs_own)
-        refused(card, f"{REPLACED}|{UNKNOWN}")
-        chain.publish(chain.keys[-2])
-        assert card.open().accepted
-    chain.rotate(2)
-    assert run().open().accepted
+        rotations.now += 20 * MINUTE
+    for stolen in rotations.keys[:3]:
+        for card in (client, rotations.run(), rotations.run(card_id=OTHER_CARD)):
+            for successor in (None, thiefs_own):
+                rotations.forge(stolen, successor=successor)
+                rotations.refuses(f"{REPLACED}|{UNKNOWN}", card)
+            rotations.publish(rotations.keys[-2])
+            assert rotations.accepts(card)
+    rotations.rotate(2)
+    assert rotations.accepts()
 
 
-def test_a_key_stolen_while_the_program_slept_is_not_believed(run: MakeClient, chain: Chain, clock: Clock) -> None:
-    chain.rotate(3)
-    run().open()
-    clock.now += 20 * MINUTE
-    chain.forge(chain.keys[0], successor=SigningKey())
-    refused(run(), REPLACED)
-    chain.forge(chain.keys[0])
-    refused(run(), REPLACED)
-
-
-def test_another_successor_of_an_earlier_key_is_refused_from_the_first_minute(run: MakeClient, chain: Chain) -> None:
-    chain.rotate(3)
-    run().open()
-    chain.forge(chain.keys[0], successor=SigningKey())
-    refused(run(), REPLACED)
+def test_a_key_stolen_while_the_program_slept_is_not_believed(rotations: Rotations) -> None:
+    rotations.rotate(3)
+    rotations.run().open()
+    rotations.forge(rotations.keys[0], successor=SigningKey())
+    rotations.refuses(REPLACED)  # another successor of an earlier key: from the first minute
+    rotations.now += 20 * MINUTE
+    rotations.refuses(REPLACED)
+    rotations.forge(rotations.keys[0])
+    rotations.refuses(REPLACED)
 
 
 def test_a_client_that_has_never_seen_the_later_keys_believes_the_thief_and_then_nobody_else(
-    run: MakeClient, start: MakeClient, chain: Chain, clock: Clock
+    rotations: Rotations,
 ) -> None:
     """What the floor cannot help: the remedy is a release with new pins, which drops that floor."""
-    chain.rotate(3)
-    chain.forge(chain.keys[0], successor=SigningKey())
-    assert run().open().accepted
-    clock.now += 20 * MINUTE
-    chain.publish(chain.keys[-2])
-    refused(run(), REPLACED)
-    assert start(public_keys=chain.release).open().accepted
+    rotations.rotate(3)
+    rotations.forge(rotations.keys[0], successor=SigningKey())
+    assert rotations.accepts()
+    rotations.now += 20 * MINUTE
+    rotations.publish(rotations.keys[-2])
+    rotations.refuses(REPLACED)
+    assert rotations.accepts(rotations.run(public_keys=rotations.release))
 
 
-@pytest.mark.parametrize("minutes", [0, 1, 14])
-def test_earlier_keys_count_for_15_minutes(minutes: int, run: MakeClient, chain: Chain, clock: Clock) -> None:
+def test_earlier_keys_count_for_15_minutes_that_no_start_counts_anew(rotations: Rotations) -> None:
     """Answers of workers that have not taken up the rotation yet."""
-    client = run()
-    chain.rotate()
-    client.open()
-    clock.now += minutes * MINUTE
-    chain.publish(chain.keys[0])
-    assert client.open().accepted
-    assert run().open().accepted
-    clock.now += (15 - minutes) * MINUTE
-    refused(client, REPLACED)
-    refused(run(), REPLACED)
-    chain.publish(chain.keys[1])
-    assert run().open().accepted
+    client = rotations.run()
+    rotations.rotate()
+    for minutes in (0, 1, 13):
+        rotations.now += minutes * MINUTE
+        for key in (rotations.keys[1], rotations.keys[0]):
+            rotations.publish(key)
+            assert rotations.accepts(client)
+            assert rotations.accepts()
+    rotations.now += MINUTE
+    rotations.refuses(REPLACED, client)
+    rotations.refuses(REPLACED)
+    rotations.publish(rotations.keys[1])
+    assert rotations.accepts()
 
 
-def test_the_15_minutes_are_not_counted_anew_at_each_start(run: MakeClient, chain: Chain, clock: Clock) -> None:
-    chain.rotate()
-    for _ in range(15):
-        chain.publish(chain.keys[1])
-        assert run().open().accepted
-        chain.publish(chain.keys[0])
-        assert run().open().accepted
-        clock.now += MINUTE
-    refused(run(), REPLACED)
+def test_a_clock_that_was_changed_ends_the_15_minutes_for_good(rotations: Rotations) -> None:
+    for back in (1, 5 * MINUTE, 86_400, NOW, -15 * MINUTE, float("nan"), float("inf"), float("-inf")):
+        rotations.rotate()
+        rotations.run().open()
+        rotations.now += 5 * MINUTE
+        rotations.publish(rotations.keys[-3])
+        assert rotations.accepts()
+        right = rotations.now
+        for rotations.now in (right - back, right):
+            rotations.refuses(REPLACED)
 
 
-@pytest.mark.parametrize("back", [1, 5 * MINUTE, 86_400, NOW])
-def test_a_clock_set_back_ends_the_15_minutes(back: int, run: MakeClient, chain: Chain, clock: Clock) -> None:
-    chain.rotate()
-    run().open()
-    clock.now += 5 * MINUTE
-    chain.publish(chain.keys[0])
-    assert run().open().accepted
-    clock.now -= back
-    refused(run(), REPLACED)
-    clock.now += back  # and they do not come back
-    refused(run(), REPLACED)
-
-
-def test_a_clock_set_back_after_the_15_minutes_does_not_bring_them_back(
-    run: MakeClient, chain: Chain, clock: Clock
-) -> None:
-    chain.rotate()
-    run().open()
-    clock.now += 20 * MINUTE
-    chain.publish(chain.keys[0])
-    refused(run(), REPLACED)
-    clock.now -= 15 * MINUTE
-    refused(run(), REPLACED)
-
-
-@pytest.mark.parametrize("time", [float("nan"), float("inf"), float("-inf")])
-def test_a_clock_without_a_time_ends_the_15_minutes(time: float, run: MakeClient, chain: Chain, clock: Clock) -> None:
-    chain.rotate()
-    run().open()
-    clock.now = time
-    chain.publish(chain.keys[0])
-    refused(run(), REPLACED)
-
-
-def test_the_pinned_next_key_ends_the_current_one(run: MakeClient, chain: Chain, clock: Clock) -> None:
+def test_the_pinned_next_key_ends_the_current_one(rotations: Rotations) -> None:
     """The order of the pinned keys is that of the chain, also where no endorsement was ever fetched."""
-    chain.rotate()
-    run().open()
-    assert "/.well-known/jwks.json" not in chain.server.paths
-    clock.now += 20 * MINUTE
-    chain.forge(chain.keys[0])
-    refused(run(), REPLACED)
+    rotations.rotate()
+    rotations.run().open()
+    assert "/.well-known/jwks.json" not in rotations.server.paths
+    rotations.now += 20 * MINUTE
+    rotations.forge(rotations.keys[0])
+    rotations.refuses(REPLACED)
 
 
-def test_pinned_keys_in_the_wrong_order_count_in_that_of_their_endorsements(
-    run: MakeClient, chain: Chain, clock: Clock
-) -> None:
-    reversed_pins = pinned(*reversed(chain.keys))
+def test_pinned_keys_in_the_wrong_order_count_in_that_of_their_endorsements(rotations: Rotations) -> None:
+    reversed_pins = pinned(*reversed(rotations.keys))
     for _ in range(3):
-        assert run(public_keys=reversed_pins).open().accepted
-        clock.now += 20 * MINUTE
-        chain.rotate()
-    chain.publish(chain.keys[0])
-    refused(run(public_keys=reversed_pins), REPLACED)
+        assert rotations.accepts(rotations.run(public_keys=reversed_pins))
+        rotations.now += 20 * MINUTE
+        rotations.rotate()
+    rotations.publish(rotations.keys[0])
+    rotations.refuses(REPLACED, rotations.run(public_keys=reversed_pins))
 
 
-def test_a_program_rolled_back_to_older_pins_keeps_the_floor(
-    run: MakeClient, chain: Chain, clock: Clock, keys_file: StateStore
-) -> None:
-    chain.rotate(3)
-    run().open()
-    newer = run(public_keys=chain.release)
+def test_a_program_rolled_back_to_older_pins_keeps_the_floor(rotations: Rotations) -> None:
+    rotations.rotate(3)
+    rotations.run().open()
+    newer = rotations.run(public_keys=rotations.release)
     newer.open()
-    chain.rotate(1)
+    rotations.rotate()
     newer.open()
-    clock.now += 20 * MINUTE
-    floor = keys_file.load(HARDWARE).floor
-    assert floor is not None
-    assert floor.kid == chain.keys[-2].kid
-    for forged in (None, SigningKey()):
-        chain.forge(chain.keys[0], successor=forged)
-        refused(run(), REPLACED)
-    chain.publish(chain.keys[-2])
-    assert run().open().accepted
+    rotations.now += 20 * MINUTE
+    assert rotations.stored_floor.kid == rotations.keys[-2].kid
+    for successor in (None, SigningKey()):
+        rotations.forge(rotations.keys[0], successor=successor)
+        rotations.refuses(REPLACED)
+    rotations.publish(rotations.keys[-2])
+    assert rotations.accepts()
 
 
-def test_a_program_rolled_back_learns_the_chain_to_a_floor_of_pinned_keys_only(
-    run: MakeClient, chain: Chain, clock: Clock
-) -> None:
+def test_a_program_rolled_back_learns_the_chain_to_a_floor_of_pinned_keys_only(rotations: Rotations) -> None:
     """The newer release stored no endorsements, so the older one cannot connect its floor until it sees the chain."""
-    chain.rotate(3)
-    newer = chain.release
+    rotations.rotate(3)
+    newer = rotations.release
     for _ in newer["keys"]:
-        run(public_keys=newer).open()
-        chain.rotate()
-    chain.publish(chain.keys[4])
-    clock.now += 20 * MINUTE
-    assert run().open().accepted
-    chain.forge(chain.keys[0])
-    refused(run(), REPLACED)
+        rotations.run(public_keys=newer).open()
+        rotations.rotate()
+    rotations.publish(rotations.keys[4])
+    rotations.now += 20 * MINUTE
+    assert rotations.accepts()
+    rotations.forge(rotations.keys[0])
+    rotations.refuses(REPLACED)
 
 
-def test_the_chain_that_leads_to_a_stored_floor_is_enough_to_take_it_up(
-    run: MakeClient, chain: Chain, clock: Clock
-) -> None:
-    chain.rotate(3)
-    newest = chain.keys[-2]
-    newer = pinned(SigningKey(), newest)
-    run(public_keys=newer).open()
-    clock.now += 20 * MINUTE
-    chain.server.key = SigningKey()
-    chain.server.endorsements.append(chain.keys[0].endorse(chain.server.key.jwk, iss=ISSUER))
-    refused(run(), REPLACED)  # the thief's key set contains the genuine chain, too
+def test_the_chain_that_leads_to_a_stored_floor_is_enough_to_take_it_up(rotations: Rotations) -> None:
+    rotations.rotate(3)
+    rotations.run(public_keys=pinned(SigningKey(), rotations.keys[-2])).open()
+    rotations.now += 20 * MINUTE
+    rotations.server.key = SigningKey()
+    rotations.server.endorsements.append(rotations.keys[0].endorse(rotations.server.key.jwk, iss=ISSUER))
+    rotations.refuses(REPLACED)  # the thief's key set contains the genuine chain, too
 
 
-def test_a_floor_of_another_chain_is_dropped(
-    run: MakeClient, chain: Chain, clock: Clock, keys_file: StateStore
-) -> None:
+def test_a_floor_of_another_chain_is_dropped(rotations: Rotations) -> None:
     """The vendor lost all keys, and ships a release with those of a new ring."""
-    chain.rotate(3)
-    run().open()
-    clock.now += 20 * MINUTE
-    anew = Chain(chain.server, SigningKey())
-    assert run(public_keys=anew.release).open().accepted
-    state = keys_file.load(HARDWARE)
-    assert state == State(floor=Floor.seen(anew.keys[0].kid, clock.now))
+    rotations.rotate(3)
+    rotations.run().open()
+    rotations.now += 20 * MINUTE
+    rotations.keys = [SigningKey(), SigningKey()]
+    rotations.publish(rotations.keys[0])
+    assert rotations.accepts(rotations.run(public_keys=rotations.release))
+    assert rotations.stored == State(floor=Floor.seen(rotations.keys[0].kid, rotations.now))
 
 
-def test_a_stored_verdict_by_an_earlier_key_ends_too(run: MakeClient, chain: Chain, clock: Clock) -> None:
-    chain.server.tweak = ALLOWED
-    run().open()
-    chain.rotate(2)
-    chain.server.tweak = lambda _claims: None
-    run().report("导出报表")
-    assert offline(run(), chain.server)
-    clock.now += 20 * MINUTE
-    assert not offline(run(), chain.server)
+def test_a_stored_verdict_by_an_earlier_key_ends_too(rotations: Rotations) -> None:
+    rotations.server.tweak = ALLOWED
+    rotations.run().open()
+    rotations.rotate(2)
+    rotations.server.tweak = lambda _claims: None
+    rotations.run().report("导出报表")
+    assert offline(rotations.run(), rotations.server)
+    rotations.now += 20 * MINUTE
+    assert not offline(rotations.run(), rotations.server)
 
 
 def test_a_stored_verdict_by_another_successor_of_an_earlier_key_is_not_used(
-    run: MakeClient, chain: Chain, store: StateStore, keys_file: StateStore
+    rotations: Rotations, store: StateStore
 ) -> None:
-    thiefs_own = SigningKey()
-    chain.server.tweak = ALLOWED
-    chain.forge(chain.keys[0], successor=thiefs_own)
-    run().open()
-    assert offline(run(), chain.server)
-    endorsements = keys_file.load(HARDWARE).endorsements
-    chain.rotate(2)
-    genuine = tuple(chain.server.endorsements)
-    keys_file.save(State((*endorsements, *genuine), floor=Floor.seen(chain.keys[2].kid, NOW)), HARDWARE)
+    rotations.server.tweak = ALLOWED
+    rotations.forge(rotations.keys[0], successor=SigningKey())
+    rotations.run().open()
+    assert offline(rotations.run(), rotations.server)
+    endorsements = rotations.stored.endorsements
+    rotations.rotate(2)
+    genuine = rotations.server.endorsements
+    rotations.stored = State((*endorsements, *genuine), floor=Floor.seen(rotations.keys[2].kid, NOW))
     assert store.load(HARDWARE).cached is not None
-    assert not offline(run(), chain.server)
+    assert not offline(rotations.run(), rotations.server)
 
 
-def test_endorsements_of_another_issuer_are_ignored(run: MakeClient, chain: Chain) -> None:
-    """A server whose KADUN_ISSUER was changed keeps the endorsements of its former name."""
-    chain.rotate(3)
-    former = [key.endorse(SigningKey().jwk, iss=iss) for key in chain.keys for iss in ("former", "", None, 1)]
-    chain.server.endorsements = [*former, *chain.server.endorsements]
-    assert run().open().accepted
+def test_two_programs_at_once_keep_the_later_floor(rotations: Rotations) -> None:
+    rotations.rotate()
+    early, late = rotations.run(), rotations.run()
+    early.open()
+    rotations.rotate(2)
+    late.open()
+    rotations.now += 20 * MINUTE
+    rotations.publish(rotations.keys[1])
+    rotations.refuses(REPLACED, early)
+    assert rotations.stored_floor.kid == rotations.keys[3].kid
 
 
-def test_a_key_endorsed_for_another_issuer_is_not_believed(run: MakeClient, chain: Chain) -> None:
-    chain.server.key = SigningKey()
-    chain.server.endorsements = [chain.keys[0].endorse(chain.server.key.jwk, iss="former")]
-    refused(run(), UNKNOWN)
+def test_without_a_file_the_running_program_keeps_the_floor(rotations: Rotations, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    clients = [rotations.run(state_dir=unwritable) for unwritable in (None, tmp_path / "file" / "below")]
+    rotations.rotate(3)
+    assert all(rotations.accepts(client) for client in clients)
+    rotations.now += 20 * MINUTE
+    rotations.forge(rotations.keys[0])
+    for client in clients:
+        rotations.refuses(REPLACED, client)
+
+
+def test_a_full_disk_prevents_no_online_start_and_leaves_the_old_floor(rotations: Rotations) -> None:
+    rotations.rotate()
+    rotations.run().open()
+    before = rotations.stored
+    rotations.rotate()
+    with full_disk():
+        assert rotations.accepts()
+    assert rotations.stored == before
+
+
+@pytest.mark.parametrize(("code", "files"), [("CARD_FROZEN", 2), ("CARD_NOT_FOUND", 1)])  # none of a mistyped card
+def test_a_rejection_raises_the_floor_too(code: str, files: int, rotations: Rotations, folder: Path) -> None:
+    rotations.rotate(2)
+    rotations.server.tweak = reject(code)
+    with pytest.raises(CardRejected):
+        rotations.run().open()
+    assert rotations.stored_floor.kid == rotations.keys[2].kid
+    assert len(state_files(folder)) == files
+
+
+def test_a_forged_verdict_neither_raises_the_floor_nor_stores_keys(rotations: Rotations) -> None:
+    genuine = rotations.server.tweak
+    for _ in range(2):
+        before = rotations.stored
+        rotations.rotate(2)
+        rotations.server.tweak = lambda claims: claims.update(nonce="another-nonce-of-theirs")
+        rotations.refuses("claim nonce")
+        assert rotations.stored == before
+        rotations.server.tweak = genuine
+        assert rotations.accepts()
+
+
+@for_each(
+    ("members", "expected"),
+    [
+        (None, None),
+        ({}, None),
+        ([], None),
+        (["kid", 1.0], None),
+        ([1, 1.0, 1.0], None),
+        (["kid", 1, 2], Floor("kid", 1.0, 2.0)),
+        (["kid", 901, 2], Floor("kid", 900.0, 2.0)),  # it cannot lengthen the 15 minutes
+        (["kid", True, 2], Floor("kid", 1.0, 2.0)),
+        (["kid", "1", 2], Floor("kid", 0.0, 0.0)),
+        (["kid", 1, None], Floor("kid", 0.0, 0.0)),
+        (["kid", 1, float("inf")], Floor("kid", 0.0, 0.0)),
+        (["kid", 10**400, 2], Floor("kid", 0.0, 0.0)),
+    ],
+)
+def test_a_floor_in_a_file_has_15_minutes_at_most(members: object, expected: Floor | None) -> None:
+    assert floor_in(members) == expected
 
 
 def test_the_overlap_is_counted_down() -> None:
@@ -261,7 +268,7 @@ def test_the_overlap_is_counted_down() -> None:
     assert floor.at(1000.0) == floor
     assert floor.at(1899.0) == Floor("kid", 1.0, 1899.0)
     assert floor.at(1899.0).at(1900.0) == floor.at(1900.0) == floor.at(999.0) == Floor("kid", 0.0, 0.0)
-    assert floor.at(1900.0).at(1000.0) == Floor("kid", 0.0, 0.0)
+    assert floor.at(1900.0).at(1000.0) == Floor("kid", -1.0, 1000.0).at(1000.0) == Floor("kid", 0.0, 0.0)
 
 
 def test_a_floor_at_a_key_is_taken_up_only_forwards() -> None:

@@ -6,9 +6,8 @@ import json
 import random
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from kadun import Client, ServerUnreachable, UntrustedAnswer
@@ -16,94 +15,90 @@ from kadun.keys import LONGEST_ENDORSEMENT, TrustedKeys
 from kadun.responses import Response
 from kadun_conformance.crypto import ABSENT, changed
 
-from tests.support.client.fake_server import REPORT, FakeServer, SigningKey, pinned
+from tests.support.client.fake_server import ISSUER, REPORT, FakeServer, SigningKey, pinned
+from tests.support.client.rotations import UNKNOWN, Rotations
 from tests.support.tables import for_each
 
-MakeClient = Callable[..., Client]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tests.support.client.offline import MakeClient
+
+KEY_SET = "/.well-known/jwks.json"
+WAIT_SECONDS = 0.3  # for a step of another thread, which the lock must prevent
 
 
-@pytest.mark.parametrize("rotations", [1, 2, 3, 4, 5])
-def test_a_key_is_learned_after_any_number_of_rotations(rotations: int, client: Client, server: FakeServer) -> None:
-    server.rotate(rotations)
-    assert client.open().accepted
-    assert server.paths == ["/v1/verify", "/.well-known/jwks.json"]
+@pytest.fixture
+def keys(signing_key: SigningKey) -> TrustedKeys:
+    return TrustedKeys(pinned(signing_key))
 
 
-def test_a_learned_key_is_remembered(client: Client, server: FakeServer) -> None:
-    server.rotate(2)
-    client.open()
-    client.report(REPORT)
-    assert server.paths.count("/.well-known/jwks.json") == 1
+def test_a_key_is_learned_after_any_number_of_rotations_and_remembered(
+    make_client: MakeClient, server: FakeServer
+) -> None:
+    for rotations_before in range(1, 6):
+        server.rotate()
+        random.Random(5).shuffle(server.endorsements)  # noqa: S311 - a fixed order, not a secret
+        client = make_client(state_dir=None)
+        assert client.open().accepted
+        assert client.report(REPORT).accepted
+        assert server.paths.count(KEY_SET) == rotations_before
 
 
-def test_the_order_of_the_endorsements_does_not_matter(client: Client, server: FakeServer) -> None:
-    server.rotate(5)
-    random.Random(5).shuffle(server.endorsements)  # noqa: S311 - a fixed order, not a secret
-    assert client.open().accepted
-
-
-def test_a_pinned_key_in_the_middle_of_the_chain_is_enough(make_client: MakeClient, server: FakeServer) -> None:
-    server.rotate(2)
-    middle = server.key
-    server.rotate(2)
-    assert make_client(public_keys=pinned(middle)).open().accepted
-
-
-def test_a_newer_pinned_key_does_not_make_older_keys_trusted(
+def test_a_pinned_key_leads_to_later_keys_and_to_no_older_ones(
     make_client: MakeClient, server: FakeServer, signing_key: SigningKey
 ) -> None:
     server.rotate(2)
-    newest, server.key = server.key, signing_key
-    with pytest.raises(UntrustedAnswer, match="neither pinned nor endorsed"):
-        make_client(public_keys=pinned(newest)).open()
-
-
-def test_an_endorsement_may_omit_the_issuer_and_be_repeated(
-    client: Client, server: FakeServer, signing_key: SigningKey
-) -> None:
-    server.key = SigningKey()
-    without_issuer, with_issuer = (signing_key.endorse(server.key.jwk, **more) for more in ({}, {"iss": "kadun"}))
-    server.endorsements = [without_issuer, with_issuer]
+    client = make_client(public_keys=pinned(server.key))
+    server.rotate(2)
     assert client.open().accepted
+    server.key = signing_key
+    with pytest.raises(UntrustedAnswer, match=UNKNOWN):
+        client.open()
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
 def test_a_chain_with_a_gap_is_not_trusted(missing: int, client: Client, server: FakeServer) -> None:
     server.rotate(3)
     del server.endorsements[missing]
-    with pytest.raises(UntrustedAnswer, match="neither pinned nor endorsed"):
+    with pytest.raises(UntrustedAnswer, match=UNKNOWN):
         client.open()
 
 
 # The other forged endorsements are cases of the conformance kit; these checks go beyond the protocol.
-@pytest.mark.parametrize(
-    ("endorsement", "problem"),
-    [
-        (lambda old, new: old.endorse({**new.jwk, "use": "enc"}), "not for EdDSA"),
-        (lambda old, new: old.endorse({**new.jwk, "alg": "ES256"}), "not for EdDSA"),
-    ],
-)
+@for_each("changes", [{"use": "enc"}, {"alg": "ES256"}])
 def test_an_endorsement_of_a_key_for_another_use_is_refused(
-    endorsement: Callable[[SigningKey, SigningKey], str],
-    problem: str,
-    client: Client,
-    server: FakeServer,
-    signing_key: SigningKey,
+    changes: dict[str, Any], keys: TrustedKeys, signing_key: SigningKey
 ) -> None:
-    server.key = SigningKey()
-    server.endorsements = [endorsement(signing_key, server.key)]
-    with pytest.raises(UntrustedAnswer, match=problem):
-        client.open()
+    with pytest.raises(UntrustedAnswer, match="not for EdDSA"):
+        keys.add_endorsed([signing_key.endorse({**SigningKey().jwk, **changes})])
 
 
-def test_a_key_without_use_and_alg_is_accepted(client: Client, server: FakeServer, signing_key: SigningKey) -> None:
-    server.key = SigningKey()
-    server.endorsements = [signing_key.endorse(changed(server.key.jwk, {"use": ABSENT, "alg": ABSENT}))]
-    assert client.open().accepted
+def test_an_endorsement_may_omit_the_issuer_and_be_repeated_and_the_first_is_kept(
+    keys: TrustedKeys, signing_key: SigningKey
+) -> None:
+    new, bare = SigningKey(), SigningKey()
+    endorsements = [signing_key.endorse(new.jwk, **claims) for claims in ({}, {"iss": ISSUER}, {"iat": 1})]
+    keys.add_endorsed(endorsements[:2])
+    keys.add_endorsed(endorsements[2:])
+    assert keys.endorsements == (endorsements[0],)
+    keys.add_endorsed([signing_key.endorse(changed(bare.jwk, {"use": ABSENT, "alg": ABSENT}))])
+    assert bare.kid in keys
 
 
-def test_keys_learned_before_an_invalid_endorsement_stay(signing_key: SigningKey) -> None:
-    keys, new = TrustedKeys(pinned(signing_key)), SigningKey()
+def test_endorsements_of_another_issuer_do_not_count(rotations: Rotations) -> None:
+    """A server whose KADUN_ISSUER was changed keeps the endorsements of its former name."""
+    rotations.rotate(3)
+    former = [key.endorse(SigningKey().jwk, iss=iss) for key in rotations.keys for iss in ("former", "", None, 1)]
+    rotations.server.endorsements = [*former, *rotations.server.endorsements]
+    assert rotations.accepts()
+    rotations.server.key = SigningKey()
+    rotations.server.endorsements = [rotations.keys[-2].endorse(rotations.server.key.jwk, iss="former")]
+    rotations.refuses(UNKNOWN)
+
+
+def test_keys_learned_before_an_invalid_endorsement_stay(keys: TrustedKeys, signing_key: SigningKey) -> None:
+    new = SigningKey()
     genuine = signing_key.endorse(new.jwk)
     with pytest.raises(UntrustedAnswer, match="typ"):
         keys.add_endorsed([genuine, new.endorse(SigningKey().jwk, header={"typ": "JWT"})])
@@ -111,8 +106,8 @@ def test_keys_learned_before_an_invalid_endorsement_stay(signing_key: SigningKey
     assert keys.endorsements == (genuine,)
 
 
-def test_an_endorsement_of_the_longest_length_counts(signing_key: SigningKey) -> None:
-    keys, new = TrustedKeys(pinned(signing_key)), SigningKey()
+def test_an_endorsement_has_2048_characters_at_most(keys: TrustedKeys, signing_key: SigningKey) -> None:
+    new = SigningKey()
     made = [
         signing_key.endorse(new.jwk, header={"pad": "x" * more}, pad="x" * size)
         for more in (0, 1)
@@ -125,15 +120,12 @@ def test_an_endorsement_of_the_longest_length_counts(signing_key: SigningKey) ->
     assert new.kid in keys
 
 
-WAIT_SECONDS = 0.3  # for a step of another thread, which the lock must prevent
-
-
 def test_two_threads_that_learn_at_once_both_learn_the_whole_chain(
-    server: FakeServer, signing_key: SigningKey, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, keys: TrustedKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a lock the second thread sees the first new key as known, and does not go on from it."""
     server.rotate(2)
-    keys, newest = TrustedKeys(pinned(signing_key)), server.key.kid
+    newest = server.key.kid
     both, one_is_done = threading.Barrier(2), threading.Event()
     trusted: list[bool] = []
     genuine = TrustedKeys._endorsed  # noqa: SLF001 - where the threads meet
@@ -160,8 +152,9 @@ def test_two_threads_that_learn_at_once_both_learn_the_whole_chain(
     assert trusted == [True, True]
 
 
-def test_a_key_is_judged_while_another_thread_learns(server: FakeServer, signing_key: SigningKey) -> None:
-    keys = TrustedKeys(pinned(signing_key))
+def test_a_key_is_judged_while_another_thread_learns(
+    server: FakeServer, keys: TrustedKeys, signing_key: SigningKey
+) -> None:
     server.rotate(3)
     keys.add_endorsed(server.endorsements[:2])
     keys.saw(signing_key.kid, 0)
@@ -182,21 +175,17 @@ def test_a_key_is_judged_while_another_thread_learns(server: FakeServer, signing
     assert server.key.kid in keys
 
 
-@pytest.mark.parametrize("key_set", [Response(302, b""), Response(404, b'{"code": "NOT_FOUND"}')])
-def test_a_response_that_is_not_a_key_set_is_untrusted(key_set: Response, client: Client, server: FakeServer) -> None:
-    server.key, server.key_set = SigningKey(), key_set
-    with pytest.raises(UntrustedAnswer):
-        client.open()
-
-
-def test_a_busy_server_at_the_key_set_is_unreachable_not_untrusted(
-    client: Client, server: FakeServer, pauses: list[float]
+@pytest.mark.parametrize(
+    ("status", "error", "waits"),
+    [(302, UntrustedAnswer, 0), (404, UntrustedAnswer, 0), (503, ServerUnreachable, 2)],
+)
+def test_a_response_that_is_not_a_key_set_is_untrusted_and_a_busy_server_is_asked_again(
+    status: int, error: type[Exception], waits: int, client: Client, server: FakeServer, pauses: list[float]
 ) -> None:
-    server.key = SigningKey()
-    server.key_set = Response(503, b'{"code": "UNAVAILABLE"}')
-    with pytest.raises(ServerUnreachable):
+    server.key, server.key_set = SigningKey(), Response(status, b'{"code": "NOT_FOUND"}')
+    with pytest.raises(error):
         client.open()
-    assert len(pauses) == 2
+    assert len(pauses) == waits
 
 
 def test_pinned_keys_may_be_json_text(make_client: MakeClient, signing_key: SigningKey) -> None:

@@ -1,179 +1,210 @@
-"""The file of the learned keys and the floor: who writes it, when, and what is believed of it."""
+"""Learned keys in the file: which are stored, what is believed of them, and that no thief can fill it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 from kadun import CardRejected
-from kadun.clocks import Times
-from kadun.floor import Floor, floor_in
-from kadun.secret import Secret
-from kadun.store import CachedVerdict, State, StateStore
+from kadun.floor import Floor
+from kadun.learned import lineage
+from kadun.store import State
 
-from tests.support.client.chain import OTHER_CARD, REPLACED, Chain, refused
-from tests.support.client.fake_server import HARDWARE, ISSUER, SigningKey, reject
-from tests.support.client.stored_state import ALLOWED, full_disk, offline, state_files
+from tests.support.client.fake_server import HARDWARE, ISSUER, NOW, REPORT, SigningKey, reject
+from tests.support.client.rotations import MINUTE, REPLACED, UNKNOWN, Rotations
+from tests.support.client.stored_state import ALLOWED, offline, state_files
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from tests.support.client.offline import Clock, MakeClient
+    from kadun.store import StateStore
 
-MINUTE = 60
-
-
-def test_two_programs_at_once_keep_the_later_floor(
-    run: MakeClient, chain: Chain, clock: Clock, keys_file: StateStore
-) -> None:
-    chain.rotate()
-    early, late = run(), run()
-    early.open()
-    chain.rotate(2)
-    late.open()
-    clock.now += 20 * MINUTE
-    chain.publish(chain.keys[1])
-    refused(early, REPLACED)
-    floor = keys_file.load(HARDWARE).floor
-    assert floor is not None
-    assert floor.kid == chain.keys[3].kid
+    Flood = Callable[[SigningKey, list[SigningKey]], list[str]]
 
 
-@pytest.mark.parametrize("state_dir", [None, "unwritable"])
-def test_without_a_file_the_running_program_keeps_the_floor(
-    state_dir: str | None, run: MakeClient, chain: Chain, clock: Clock, folder: Path
-) -> None:
-    folder.mkdir(parents=True)
-    (folder / "file").touch()
-    client = run(state_dir=state_dir and folder / "file" / "below")
-    chain.rotate(3)
-    client.open()
-    clock.now += 20 * MINUTE
-    chain.forge(chain.keys[0])
-    refused(client, REPLACED)
-
-
-def test_a_full_disk_prevents_no_online_start_and_leaves_the_old_floor(
-    run: MakeClient, chain: Chain, keys_file: StateStore
-) -> None:
-    chain.rotate()
-    run().open()
-    before = keys_file.load(HARDWARE)
-    chain.rotate()
-    with full_disk():
-        assert run().open().accepted
-    assert keys_file.load(HARDWARE) == before
-
-
-@pytest.mark.parametrize("code", ["CARD_FROZEN", "CARD_NOT_FOUND"])
-def test_a_rejection_raises_the_floor_too(
-    code: str, run: MakeClient, chain: Chain, keys_file: StateStore, folder: Path
-) -> None:
-    chain.rotate(2)
-    chain.server.tweak = reject(code)
-    with pytest.raises(CardRejected):
-        run().open()
-    floor = keys_file.load(HARDWARE).floor
-    assert floor is not None
-    assert floor.kid == chain.keys[2].kid
-    assert len(state_files(folder)) == (1 if code == "CARD_NOT_FOUND" else 2)  # a mistyped card leaves no file
-
-
-def test_a_forged_verdict_does_not_raise_the_floor(run: MakeClient, chain: Chain, keys_file: StateStore) -> None:
-    chain.rotate(2)
-    chain.server.tweak = lambda claims: claims.update(nonce="another-nonce-of-theirs")
-    refused(run(), "claim nonce")
-    assert keys_file.load(HARDWARE) == State()
-
-
-def test_the_first_pinned_key_needs_no_file(run: MakeClient, folder: Path) -> None:
-    run().open()
+def test_the_first_pinned_key_needs_no_file(rotations: Rotations, folder: Path) -> None:
+    rotations.run().open()
     assert not folder.exists()
 
 
-def test_a_stored_verdict_of_the_first_release_finds_its_keys_in_its_own_file(
-    run: MakeClient, chain: Chain, store: StateStore, keys_file: StateStore
+def test_keys_are_learned_once_whatever_the_server_says_of_the_card(rotations: Rotations) -> None:
+    paths = rotations.server.paths
+    for asleep_through in (2, 3, 40):
+        rotations.rotate(asleep_through)
+        paths.clear()
+        for _ in range(2):
+            rotations.run().open()
+            rotations.run().report(REPORT)
+        assert paths.count("/.well-known/jwks.json") == 1
+    rotations.server.tweak = reject("CARD_FROZEN")
+    for _ in range(2):
+        with pytest.raises(CardRejected):
+            rotations.run().open()
+    assert paths.count("/.well-known/jwks.json") == 1
+
+
+def test_stored_endorsements_outlive_answers_that_need_none_and_are_learned_anew_if_spoilt(
+    rotations: Rotations,
 ) -> None:
-    chain.rotate(2)
-    chain.server.tweak = ALLOWED
-    run().open()
+    rotations.rotate(3)
+    rotations.run().open()
+    kept = rotations.stored
+    assert set(kept.endorsements) == {*rotations.server.endorsements}
+    rotations.publish(rotations.keys[0])  # in the minutes of a rotation
+    rotations.run().open()
+    assert rotations.stored == kept
+    rotations.publish(rotations.keys[-2])
+    spoilt = kept.endorsements[1][:-4] + "AAAA"
+    rotations.stored = replace(kept, endorsements=(kept.endorsements[0], spoilt))
+    assert rotations.accepts()
+    assert set(rotations.stored.endorsements) - {spoilt} == set(kept.endorsements)
+
+
+def test_a_key_written_into_the_file_is_not_trusted(rotations: Rotations) -> None:
+    mine, claimed = SigningKey(), {"typ": "key+jwt", "kid": rotations.keys[0].kid}
+    rotations.server.key = mine
+    for forged in (
+        mine.endorse(mine.jwk),
+        mine.token({"aud": "kadun-client", "jwk": mine.jwk}, header=claimed),
+        "no token",
+    ):
+        rotations.stored = State((forged,), floor=Floor.seen(mine.kid, NOW))
+        rotations.refuses(UNKNOWN)
+
+
+def test_what_is_no_endorsement_in_the_file_is_dropped(rotations: Rotations) -> None:
+    rotations.rotate(2)
+    rotations.run().open()
+    kept, key = rotations.stored, rotations.keys[2]
+    odd = ("no token", key.endorse("no key"), key.endorse({"kid": 1}), "a.b.c")
+    rotations.stored = replace(kept, endorsements=(*odd, *kept.endorsements))
+    assert rotations.accepts()
+    assert rotations.stored.endorsements == kept.endorsements
+
+
+def test_a_stored_verdict_of_the_first_release_finds_its_keys_in_its_own_file(
+    rotations: Rotations, store: StateStore, keys_file: StateStore
+) -> None:
+    rotations.rotate(2)
+    rotations.server.tweak = ALLOWED
+    rotations.run().open()
+    assert offline(rotations.run(), rotations.server)
     cached = store.load(HARDWARE).cached
     keys_file.erase()
-    store.save(State(tuple(chain.server.endorsements), cached), HARDWARE)
-    assert offline(run(), chain.server)
-    store.save(State(("no token",), cached), HARDWARE)
-    assert not offline(run(), chain.server)
+    for endorsements, starts in ((tuple(rotations.server.endorsements), True), (("no token",), False)):
+        store.save(State(endorsements, cached), HARDWARE)
+        assert offline(rotations.run(), rotations.server) is starts
 
 
-def test_what_a_thief_endorses_does_not_fill_the_file(
-    run: MakeClient, chain: Chain, clock: Clock, keys_file: StateStore
+def padded(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
+    """Another endorsement of the genuine successor, with a claim that fills the answer."""
+    return [thief.endorse(keys[1].jwk, iss=ISSUER, jti=SigningKey().kid, junk="A" * 740_000)]
+
+
+def repeated(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
+    return [thief.endorse(keys[1].jwk, iss=ISSUER, jti=SigningKey().kid) for _ in range(50)]
+
+
+def aside(thief: SigningKey, _keys: list[SigningKey]) -> list[str]:
+    return [thief.endorse(SigningKey().jwk, iss=ISSUER) for _ in range(50)]
+
+
+def through_their_own_keys(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
+    """Keys that lead from the stolen key to each genuine one."""
+    own = [SigningKey() for _ in range(20)]
+    leading = [thief.endorse(key.jwk, iss=ISSUER) for key in own]
+    return leading + [key.endorse(genuine.jwk, iss=ISSUER) for key in own for genuine in keys[1:]]
+
+
+def a_long_way_round(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
+    own = [thief, *(SigningKey() for _ in range(50)), keys[2]]
+    return [before.endorse(after.jwk, iss=ISSUER) for before, after in pairwise(own)]
+
+
+FLOODS = [padded, repeated, aside, through_their_own_keys, a_long_way_round]
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_of_a_thiefs_endorsements_neither_fills_the_file_nor_removes_the_floor(
+    flood: Flood, rotations: Rotations, folder: Path
 ) -> None:
-    chain.rotate(2)
-    run().open()
-    genuine = keys_file.load(HARDWARE).endorsements
-    assert set(genuine) == {*chain.server.endorsements}
-    clock.now += 20 * MINUTE
-    client = run()
+    rotations.rotate(3)
+    rotations.run().open()
+    genuine = rotations.stored.endorsements
+    rotations.now += 20 * MINUTE
+    stolen = rotations.keys[0]
+    for thiefs_key in (*(SigningKey() for _ in range(6)), stolen):
+        client = rotations.run()
+        rotations.server.key = thiefs_key
+        rotations.server.endorsements = flood(stolen, rotations.keys)
+        rotations.refuses(REPLACED if thiefs_key is stolen else UNKNOWN, client)
+        assert rotations.stored.endorsements == genuine
+        rotations.publish(rotations.keys[-2])
+        client.open()  # the same program, with the flood in memory, stores what it has learned
+        assert rotations.stored.endorsements == genuine
+    rotations.rotate(2)
     client.open()
-    chain.server.key = chain.keys[0]
-    chain.server.endorsements = [*genuine, *(chain.keys[0].endorse(SigningKey().jwk) for _ in range(50))]
-    refused(client, REPLACED)
-    chain.rotate(2)
-    client.open()
-    assert set(keys_file.load(HARDWARE).endorsements) == {*chain.server.endorsements}
+    assert set(rotations.stored.endorsements) == {*rotations.server.endorsements}
+    assert sum(path.stat().st_size for path in state_files(folder)) < 10_000
+    rotations.now += 20 * MINUTE
+    rotations.forge(stolen)
+    rotations.refuses(REPLACED)
 
 
-def changed(state: State, **floor: Any) -> State:
-    assert state.floor is not None
-    return State(state.endorsements, floor=state.floor._replace(**floor))
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_beside_a_genuine_verdict_stores_one_path(flood: Flood, rotations: Rotations) -> None:
+    rotations.rotate(2)
+    rotations.server.endorsements = flood(rotations.keys[0], rotations.keys) + rotations.server.endorsements
+    assert rotations.accepts()
+    assert rotations.stored_floor.kid == rotations.keys[2].kid
+    assert len(rotations.stored.endorsements) <= 4
 
 
-@pytest.mark.parametrize("left", [1e9, 10**400, True, "900", None, -1])
-def test_a_file_cannot_lengthen_the_15_minutes(
-    left: Any, run: MakeClient, chain: Chain, clock: Clock, keys_file: StateStore
-) -> None:
-    chain.rotate()
-    run().open()
-    keys_file.save(changed(keys_file.load(HARDWARE), left=left), HARDWARE)
-    clock.now += 15 * MINUTE
-    chain.publish(chain.keys[0])
-    refused(run(), REPLACED)
+def test_a_file_that_an_earlier_release_let_a_thief_fill_keeps_its_floor(rotations: Rotations) -> None:
+    rotations.rotate(3)
+    rotations.run().open()
+    before, keys = rotations.stored, rotations.keys
+    rotations.now += 20 * MINUTE
+    filled = (*padded(keys[0], keys), *before.endorsements, *repeated(keys[0], keys))
+    rotations.stored = replace(before, endorsements=filled)
+    rotations.forge(keys[0])
+    rotations.refuses(REPLACED)
+    rotations.publish(keys[-2])
+    assert rotations.accepts()
+    assert len(rotations.stored.endorsements) == len(before.endorsements)
+
+
+def steps(*texts: str) -> dict[tuple[str, str], str]:
+    return {(text[0], text[1]): text for text in texts}
 
 
 @for_each(
-    ("members", "expected"),
+    ("stored", "learned", "sources", "kept"),
     [
-        (None, None),
-        ({}, None),
-        ([], None),
-        (["kid", 1.0], None),
-        ([1, 1.0, 1.0], None),
-        (["kid", 1, 2], Floor("kid", 1.0, 2.0)),
-        (["kid", 901, 2], Floor("kid", 900.0, 2.0)),
-        (["kid", "1", 2], Floor("kid", 0.0, 0.0)),
-        (["kid", 1, None], Floor("kid", 0.0, 0.0)),
-        (["kid", 1, float("inf")], Floor("kid", 0.0, 0.0)),
-        (["kid", 10**400, 2], Floor("kid", 0.0, 0.0)),
+        ([], ["AB", "BC", "AD"], "CA", ["AB", "BC"]),  # D is aside
+        ([], ["AB", "BC", "CD", "DE"], "CA", ["AB", "BC", "CD", "DE"]),  # and on from it
+        (["AB", "BC"], ["AC", "AT", "TC"], "CA", ["AB", "BC"]),  # what is stored stays
+        (["AB"], ["BC", "AT", "TC"], "BA", ["AB", "BC"]),  # the floor rises from B
+        (["XA", "AB"], ["BC"], "B", ["XA", "AB", "BC"]),  # X is pinned in an earlier release
+        (["AB", "XY"], [], "B", []),  # of another chain
+        ([], ["AT", "TC", "AB", "BC"], "CA", ["AT", "TC"]),  # one path, if it is the thief's
+        (["AB", "BA"], ["BC"], "BA", ["AB", "BC"]),  # a circle
     ],
 )
-def test_a_floor_is_read_from_a_file(members: object, expected: Floor | None) -> None:
-    assert floor_in(members) == expected
+def test_the_lineage_of_a_key_is_one_path_from_each_source(
+    stored: list[str], learned: list[str], sources: str, kept: list[str]
+) -> None:
+    assert list(lineage(steps(*stored), steps(*learned), sources, "C").values()) == kept
 
 
-def test_what_is_no_endorsement_in_the_file_is_dropped(run: MakeClient, chain: Chain, keys_file: StateStore) -> None:
-    chain.rotate(2)
-    run().open()
-    state, key = keys_file.load(HARDWARE), chain.keys[2]
-    odd = ("no token", key.endorse("no key"), key.endorse({"kid": 1}), "a.b.c")
-    keys_file.save(State((*odd, *state.endorsements), floor=state.floor), HARDWARE)
-    assert run().open().accepted
-    assert keys_file.load(HARDWARE).endorsements == state.endorsements
-
-
-def test_another_cards_file_is_not_the_keys_file(folder: Path, keys_file: StateStore) -> None:
-    kept = CachedVerdict("t", "c", "n", Secret("e"), Times(1.0, 1.0, 0.0))
-    keys_file.save(State(("x",), floor=Floor.seen("kid", 1.0)), HARDWARE)
-    for card in ("", "-", OTHER_CARD):
-        StateStore(folder, ISSUER, ISSUER, card).save(State(cached=kept), HARDWARE)
-    assert keys_file.load(HARDWARE) == State(("x",), floor=Floor.seen("kid", 1.0))
+def test_the_lineage_of_a_key_is_bounded() -> None:
+    stored = {(f"old {number}", "C"): "" for number in range(2000)}
+    later = {("C", f"new {number}"): "" for number in range(2000)}
+    far = {(f"far {number}", f"far {number + 1}"): "" for number in range(1000)} | {("far 1000", "C"): ""}
+    assert len(lineage(stored, later, ["C"], "C")) == 1016
+    assert lineage({}, far, ["far 0"], "C") == {}
+    assert len(lineage({}, far, ["far 1"], "C")) == 1000
