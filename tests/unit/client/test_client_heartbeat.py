@@ -89,19 +89,17 @@ def fail_from_now_on(server: FakeServer, failure: object) -> None:
     server.genuine = lambda _request: failure  # type: ignore[method-assign,assignment,return-value]
 
 
-FAILURES = {
-    "no route": ServerUnreachable("no route"),
-    "a page": Response(200, b"<html>sign in</html>"),
-    "retry after eleven days": Response(429, b"", retry_after="999999"),
-    "a refusal": problem(404, "NOT_FOUND"),
-    "an error of the SDK": ZeroDivisionError("unforeseen"),
-}
+NO_ROUTE = ServerUnreachable("no route")
+A_PAGE = Response(200, b"<html>sign in</html>")
+UNFORESEEN = ZeroDivisionError("unforeseen")
 
 
-@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
-@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize(
+    "failure", [NO_ROUTE, A_PAGE, Response(429, b"", retry_after="999999"), problem(404, "NOT_FOUND"), UNFORESEEN]
+)
+@pytest.mark.parametrize(("language", "message"), [("zh", "卡密已过期，请续费"), ("en", "This card has expired.")])
 def test_an_expiry_is_reported_even_if_the_server_is_blocked(
-    language: str, failure: object, make_client: MakeClient, server: FakeServer, simulate: Simulate
+    language: str, message: str, failure: object, make_client: MakeClient, server: FakeServer, simulate: Simulate
 ) -> None:
     """The expiry is measured from the server's own times in its last verdict, not by this machine's wall clock."""
     server.tweak = setting(card_expires_at=NOW + 600)
@@ -111,7 +109,7 @@ def test_an_expiry_is_reported_even_if_the_server_is_blocked(
     timeline = simulate(client=client, verdict=verdict)
     (error,) = timeline.rejected
     assert (type(error), error.code, error.reference) == (CardRejected, "CARD_EXPIRED", "")
-    assert error.message == {"zh": "卡密已过期，请续费", "en": "This card has expired. Please renew it"}[language]
+    assert error.message.startswith(message)
     assert 600 <= timeline.now <= 601
 
 
@@ -120,7 +118,7 @@ def test_an_expiry_is_reported_before_the_first_regular_beat(
 ) -> None:
     server.tweak = setting(card_expires_at=NOW + 60)
     verdict = client.open()
-    fail_from_now_on(server, ServerUnreachable("no route"))
+    fail_from_now_on(server, NO_ROUTE)
     timeline = simulate(verdict=verdict)
     assert timeline.pauses == [61]
     assert [error.reference for error in timeline.rejected] == [""]
@@ -133,7 +131,7 @@ def test_a_valid_card_survives_every_outage(
 ) -> None:
     server.tweak = setting(card_expires_at=expires)
     verdict = client.open()
-    fail_from_now_on(server, ServerUnreachable("no route"))
+    fail_from_now_on(server, NO_ROUTE)
     timeline = simulate(beats=50, verdict=verdict)
     assert (len(timeline.unreachable), timeline.rejected) == (50, [])
     assert all(0.9 * 60 <= pause <= 60 for pause in timeline.pauses[1:])  # at most a minute after a failure
@@ -172,11 +170,7 @@ def test_the_verdict_of_the_opening_replaces_the_first_beat(
 
 @pytest.mark.parametrize(
     ("failure", "error"),
-    [
-        (ServerUnreachable("no route"), ServerUnreachable),
-        (Response(200, b"<html>sign in</html>"), UntrustedAnswer),
-        (Response(500, b""), ServerUnreachable),
-    ],
+    [(NO_ROUTE, ServerUnreachable), (A_PAGE, UntrustedAnswer), (Response(500, b""), ServerUnreachable)],
 )
 def test_a_network_outage_is_reported_and_survived(
     failure: object, error: type[KadunError], server: FakeServer, simulate: Simulate
@@ -225,7 +219,7 @@ def test_an_exception_in_a_callback_is_logged_and_the_heartbeat_continues(
     def fail(_error: KadunError) -> None:
         raise raised
 
-    server.script = [ServerUnreachable("no route"), server.genuine, then(server, reject("CARD_FROZEN"))]
+    server.script = [NO_ROUTE, server.genuine, then(server, reject("CARD_FROZEN"))]
     simulate(on_rejected=fail, on_unreachable=fail)
     assert len(server.requests) == 3
     assert logged(caplog) == [("kadun", level, raised)] * 2
@@ -238,15 +232,13 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, BaseExcepti
 def test_an_error_of_the_sdk_is_logged_and_the_heartbeat_continues(
     server: FakeServer, caplog: pytest.LogCaptureFixture, simulate: Simulate
 ) -> None:
-    failure = ZeroDivisionError("unforeseen")
-    server.script = [failure]
+    server.script = [UNFORESEEN]
     timeline = simulate(beats=3)
-    assert len(server.requests) == 3
-    assert (timeline.rejected, timeline.unreachable) == ([], [])
-    assert logged(caplog) == [("kadun", "ERROR", failure)]
+    assert (len(server.requests), timeline.rejected, timeline.unreachable) == (3, [], [])
+    assert logged(caplog) == [("kadun", "ERROR", UNFORESEEN)]
 
 
 def test_it_works_without_callbacks(server: FakeServer, simulate: Simulate) -> None:
-    server.script = [ServerUnreachable("no route"), then(server, reject("CARD_FROZEN"))]
+    server.script = [NO_ROUTE, then(server, reject("CARD_FROZEN"))]
     simulate(on_rejected=None, on_unreachable=None)
     assert len(server.requests) == 2

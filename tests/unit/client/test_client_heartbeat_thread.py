@@ -21,6 +21,7 @@ from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, pinned
 from tests.support.client.local_http import forged, serving
 from tests.support.client.ports import closed_port
 from tests.support.client.timing import LONG_SECONDS, SOON_SECONDS, heartbeat_threads, wait_until
+from tests.support.tables import for_each
 
 MakeClient = Callable[..., Client]
 UNBOUND = Response(
@@ -31,6 +32,19 @@ UNBOUND = Response(
 SOURCE = Path(kadun.__file__).parent.parent
 
 
+class Hanging:
+    """An answer that comes once it is released."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+        self.asked, self.released = threading.Event(), threading.Event()
+
+    def __call__(self, _request: dict[str, Any]) -> object:
+        self.asked.set()
+        self.released.wait()
+        return self.answer
+
+
 def test_it_asks_periodically_under_its_name(client: Client, server: FakeServer) -> None:
     with Heartbeat(client, interval_seconds=0.01):
         wait_until(lambda: len(server.requests) >= 3)
@@ -39,8 +53,12 @@ def test_it_asks_periodically_under_its_name(client: Client, server: FakeServer)
     assert len({request["nonce"] for request in asked}) == len(asked)
 
 
-def test_it_stops_at_once_however_long_the_interval(client: Client, server: FakeServer) -> None:
-    with Heartbeat(client, interval_seconds=3600) as heartbeat:
+def test_it_starts_once_and_stops_at_once_however_long_the_interval(client: Client, server: FakeServer) -> None:
+    heartbeat = Heartbeat(client, interval_seconds=3600)
+    assert not heartbeat.running
+    with heartbeat:
+        with pytest.raises(RuntimeError):
+            heartbeat.start()
         wait_until(lambda: server.requests)
     assert not heartbeat.running
     wait_until(lambda: not heartbeat_threads())
@@ -49,21 +67,15 @@ def test_it_stops_at_once_however_long_the_interval(client: Client, server: Fake
 def test_it_stops_at_once_though_a_beat_hangs_and_calls_no_callback_afterwards(
     make_client: MakeClient, server: FakeServer
 ) -> None:
-    asked, released = threading.Event(), threading.Event()
+    hanging = Hanging(ServerUnreachable("no route"))
     reported: list[KadunError] = []
-
-    def hang(_request: dict[str, Any]) -> ServerUnreachable:
-        asked.set()
-        released.wait()
-        return ServerUnreachable("no route")
-
-    server.script = [hang]
+    server.script = [hanging]
     with Heartbeat(make_client(timeout_seconds=LONG_SECONDS), on_unreachable=reported.append):
-        assert asked.wait(SOON_SECONDS)
+        assert hanging.asked.wait(SOON_SECONDS)
         begun = time.monotonic()
     assert time.monotonic() - begun < SOON_SECONDS
     assert heartbeat_threads()  # the beat still hangs
-    released.set()
+    hanging.released.set()
     wait_until(lambda: not heartbeat_threads())
     assert (reported, len(server.requests)) == ([], 1)
 
@@ -72,26 +84,20 @@ def test_unbinding_waits_for_the_beat_in_progress_and_the_beat_is_not_sent_again
     make_client: MakeClient, server: FakeServer
 ) -> None:
     """A beat after `unbind` would bind the card to this machine again."""
-    asked, released = threading.Event(), threading.Event()
-    answered: list[str] = []
-
-    def be_busy(_request: dict[str, Any]) -> Response:
-        asked.set()
-        released.wait()
-        answered.append("beat")
-        return Response(503, b"")
+    busy = Hanging(Response(503, b""))
+    released_before: list[bool] = []
 
     def unbind(_request: dict[str, Any]) -> Response:
-        answered.append("unbind")
+        released_before.append(busy.released.is_set())
         return UNBOUND
 
-    server.script = [be_busy, unbind]
+    server.script = [busy, unbind]
     client = make_client(timeout_seconds=LONG_SECONDS)
     with Heartbeat(client):
-        assert asked.wait(SOON_SECONDS)
-    threading.Timer(0.1, released.set).start()
+        assert busy.asked.wait(SOON_SECONDS)
+    threading.Timer(0.1, busy.released.set).start()
     assert not client.unbind().bound
-    assert answered == ["beat", "unbind"]
+    assert released_before == [True]
     wait_until(lambda: not heartbeat_threads())
     assert server.paths == ["/v1/verify", "/v1/self/unbind"]
 
@@ -99,19 +105,13 @@ def test_unbinding_waits_for_the_beat_in_progress_and_the_beat_is_not_sent_again
 def test_unbinding_waits_for_a_beat_that_hangs_no_longer_than_the_timeout(
     make_client: MakeClient, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked, released = threading.Event(), threading.Event()
-
-    def hang(_request: dict[str, Any]) -> ServerUnreachable:
-        asked.set()
-        released.wait()
-        return ServerUnreachable("no route")
-
-    server.script = [hang, UNBOUND, UNBOUND]
+    hanging = Hanging(ServerUnreachable("no route"))
+    server.script = [hanging, UNBOUND, UNBOUND]
     client = make_client(timeout_seconds=0.01)
     with Heartbeat(client):
-        assert asked.wait(SOON_SECONDS)
+        assert hanging.asked.wait(SOON_SECONDS)
     assert not client.unbind().bound
-    released.set()
+    hanging.released.set()
     wait_until(lambda: not heartbeat_threads())
     assert not client.unbind().bound
     assert server.paths == ["/v1/verify", "/v1/self/unbind", "/v1/self/unbind"]
@@ -148,28 +148,16 @@ def test_it_may_be_stopped_from_its_own_callback(client: Client, server: FakeSer
     assert len(beats) == 1
 
 
-def test_it_starts_once(client: Client) -> None:
-    heartbeat = Heartbeat(client, interval_seconds=3600)
-    assert not heartbeat.running
-    with heartbeat, pytest.raises(RuntimeError):
-        heartbeat.start()
-
-
-@pytest.mark.parametrize(
-    "settings",
+@for_each(
+    ("setting", "value"),
     [
-        {"interval_seconds": 0},
-        {"interval_seconds": -1},
-        {"interval_seconds": float("nan")},
-        {"interval_seconds": float("inf")},
-        {"function": ""},
-        {"function": "x" * 65},
-        {"function": "打开程序"},
+        *(("interval_seconds", seconds) for seconds in (0, -1, float("nan"), float("inf"))),
+        *(("function", name) for name in ("", "x" * 65, "打开程序")),
     ],
 )
-def test_invalid_settings_are_refused(settings: dict[str, Any], client: Client) -> None:
+def test_invalid_settings_are_refused(setting: str, value: object, client: Client) -> None:
     with pytest.raises(ValueError, match=r"interval_seconds|function"):
-        Heartbeat(client, **settings)
+        Heartbeat(client, **{setting: value})  # type: ignore[arg-type]
 
 
 def test_the_program_may_use_the_client_at_the_same_time(make_client: MakeClient, server: FakeServer) -> None:

@@ -22,6 +22,9 @@ from tests.support.client.offline import (
 )
 from tests.support.tables import for_each
 
+HOURS = 3600
+OFFSETS = [-8.0 * HOURS, 8.0 * DAY, YEAR_1970 - NOW, YEAR_2100 - NOW]
+
 
 @pytest.fixture
 def start(make_client: MakeClient, server: FakeServer, clock: Clock) -> MakeClient:
@@ -30,36 +33,81 @@ def start(make_client: MakeClient, server: FakeServer, clock: Clock) -> MakeClie
     return lambda **changes: make_client(clock=clock, **changes)
 
 
-def test_it_ends_when_its_time_is_over(start: MakeClient, server: FakeServer, clock: Clock) -> None:
+@pytest.fixture
+def unplugged(start: MakeClient, server: FakeServer) -> MakeClient:
+    """The same after an opening at NOW; the server cannot be reached any more."""
     start().open()
     unplug(server)
+    return start
+
+
+def test_it_ends_when_its_time_is_over(unplugged: MakeClient, server: FakeServer, clock: Clock) -> None:
     clock.now = NOW + GRACE - 1
-    assert start().open().offline
+    assert unplugged().open().offline
     clock.now = NOW + GRACE
-    error = refused(start())
+    error = refused(unplugged())
     assert "ended at 2025-10-16 08:53:20 UTC" in error.detail
     assert "离线使用期限也已到" in error.message
-    assert refused(start(language="en")).message.isascii()
+    assert refused(unplugged(language="en")).message.isascii()
     unplug(server, Response(200, b"<html>"))
-    assert "离线使用期限也已到" in refused(start(), UntrustedAnswer).message
+    assert "离线使用期限也已到" in refused(unplugged(), UntrustedAnswer).message
 
 
-@pytest.mark.parametrize("time", [YEAR_1970, -1.0, NOW - DAY, NOW + GRACE, YEAR_2100, 1e300])
+@for_each("time", [YEAR_1970, -1.0, NOW - DAY, NOW + GRACE, YEAR_2100, 1e300])
 def test_an_online_start_works_whatever_the_clock_says(time: float, start: MakeClient, clock: Clock) -> None:
     clock.now = time
     assert start().open().accepted
     assert start().report("导出报表").accepted
 
 
-def test_a_clock_that_was_turned_back_after_the_end_gains_nothing(
-    start: MakeClient, server: FakeServer, clock: Clock
+@for_each(
+    ("opened", "started", "refusals"),
+    [
+        # always wrong by the same: as good as a right one
+        *((NOW + by, [NOW + by + s for s in (0, 1000, 2 * DAY, GRACE - 1)], [NOW + by + GRACE]) for by in OFFSETS),
+        # turned back after the end: gains nothing
+        (NOW, [], [NOW + GRACE, NOW, NOW + GRACE - 1, YEAR_1970]),
+        # slow, and then set right: costs what it was slow by
+        (NOW - 8 * HOURS, [NOW + GRACE - 8 * HOURS - 1], [NOW + GRACE - 8 * HOURS]),
+        # fast, and then set right: costs a 24th, once
+        *(
+            (NOW + by, [NOW + 1, NOW + 2 * DAY, NOW + GRACE * 23 / 24], [NOW + 2 + GRACE * 23 / 24])
+            for by in (1 * HOURS, 8 * DAY, YEAR_2100 - NOW)
+        ),
+        # set right by minutes: costs nothing
+        (NOW + 300, [NOW + 1, NOW + DAY, NOW + GRACE + 299], [NOW + GRACE + 300]),
+        # ten starts at once, now and then: lose nothing
+        (NOW, [*[NOW + 1] * 10, *[NOW + DAY] * 10, *[NOW + 5 * DAY] * 10, NOW + GRACE - 1], [NOW + GRACE]),
+    ],
+)
+def test_a_wrong_clock_costs_what_it_could_gain(
+    opened: float, started: list[float], refusals: list[float], start: MakeClient, server: FakeServer, clock: Clock
 ) -> None:
+    plug_in(server)
+    clock.now = opened
     start().open()
     unplug(server)
-    clock.now = NOW + GRACE
-    refused(start())
-    for clock.now in (NOW, NOW + GRACE - 1, YEAR_1970):
+    for clock.now in started:
+        assert start().open().offline
+    for clock.now in refusals:
         refused(start())
+
+
+@for_each("wrong_by", OFFSETS)
+def test_a_report_tells_how_wrong_the_clock_is_as_well(
+    wrong_by: float, start: MakeClient, server: FakeServer, clock: Clock
+) -> None:
+    plug_in(server)
+    clock.now, server.tweak = NOW, at(NOW)
+    start().open()
+    clock.now = NOW + wrong_by + DAY  # wrong from here on, and the server has said what is right
+    server.tweak = at(NOW + DAY)
+    start().report("导出报表")
+    unplug(server)
+    clock.now = NOW + wrong_by + GRACE - 1
+    assert start().open().offline
+    clock.now = NOW + wrong_by + GRACE
+    refused(start())
 
 
 def starts_until_refused(start: MakeClient, clock: Clock, seconds_between: float, most: int) -> int:
@@ -72,95 +120,8 @@ def starts_until_refused(start: MakeClient, clock: Clock, seconds_between: float
     raise AssertionError(f"still allowed after {most} starts")
 
 
-OFFSETS = {"8 hours slow": -8 * 3600.0, "8 days fast": 8.0 * DAY, "1970": YEAR_1970 - NOW, "2100": YEAR_2100 - NOW}
-
-
-@pytest.mark.parametrize("offset", OFFSETS.values(), ids=OFFSETS)
-def test_a_clock_that_is_always_wrong_by_the_same_is_as_good_as_a_right_one(
-    offset: float, start: MakeClient, server: FakeServer, clock: Clock
-) -> None:
-    clock.now = NOW + offset
-    start().open()
-    unplug(server)
-    for second in (0, 1000, 2 * DAY, GRACE - 1):
-        clock.now = NOW + offset + second
-        assert start().open().offline
-    clock.now = NOW + offset + GRACE
-    refused(start())
-
-
-@pytest.mark.parametrize("offset", OFFSETS.values(), ids=OFFSETS)
-def test_a_report_tells_how_wrong_the_clock_is_as_well(
-    offset: float, start: MakeClient, server: FakeServer, clock: Clock
-) -> None:
-    start().open()
-    clock.now = NOW + offset + DAY  # wrong from here on, and the server has said what is right
-    server.tweak = at(NOW + DAY)
-    start().report("导出报表")
-    unplug(server)
-    clock.now = NOW + offset + GRACE - 1
-    assert start().open().offline
-    clock.now = NOW + offset + GRACE
-    refused(start())
-
-
-def test_a_slow_clock_that_was_set_right_in_between_costs_what_it_was_slow_by(
-    start: MakeClient, server: FakeServer, clock: Clock
-) -> None:
-    clock.now = NOW - 8 * 3600
-    start().open()
-    unplug(server)
-    clock.now = NOW + GRACE - 8 * 3600 - 1  # right: 8 hours are left
-    assert start().open().offline
-    clock.now += 1
-    refused(start())
-    plug_in(server)
-    server.tweak = at(int(clock.now))
-    start().open()
-    unplug(server)
-    clock.now += GRACE - 1
-    assert start().open().offline
-
-
-@pytest.mark.parametrize("fast_by", [3600, 8 * DAY, YEAR_2100 - NOW])
-def test_a_fast_clock_that_was_set_right_in_between_costs_a_24th_once(
-    fast_by: float, start: MakeClient, server: FakeServer, clock: Clock
-) -> None:
-    clock.now = NOW + fast_by
-    start().open()
-    unplug(server)
-    for clock.now in (NOW + 1, NOW + 2 * DAY, NOW + 1 + GRACE * 23 / 24 - 1):
-        assert start().open().offline
-    clock.now += 2
-    refused(start())
-
-
-def test_a_clock_set_right_by_minutes_costs_nothing(start: MakeClient, server: FakeServer, clock: Clock) -> None:
-    clock.now = NOW + 300
-    start().open()
-    unplug(server)
-    for clock.now in (NOW + 1, NOW + DAY, NOW + GRACE + 299):
-        assert start().open().offline
-    clock.now += 1
-    refused(start())
-
-
-def test_a_clock_set_back_before_each_start_is_worth_a_24th_each(
-    start: MakeClient, server: FakeServer, clock: Clock
-) -> None:
-    start().open()
-    unplug(server)
-    assert starts_until_refused(start, clock, -301, most=50) == 24  # the first was not set back
-
-
-@for_each("step", [0, 1, 100, -1, -299])
-def test_a_clock_that_stands_still_or_creeps_is_worth_a_thousand_starts(step: float) -> None:
-    times, clock, count = synchronized(NOW, NOW), float(NOW), 0
-    while times.spent < NOW + GRACE:
-        clock += step
-        times = times.started(clock, GRACE)
-        count += 1
-    assert count == pytest.approx(1000, abs=1) if step >= 0 else 23 < count < 1000
+def test_a_clock_set_back_before_each_start_is_worth_a_24th_each(unplugged: MakeClient, clock: Clock) -> None:
+    assert starts_until_refused(unplugged, clock, -301, most=50) == 24  # the first was not set back
 
 
 def test_a_stopped_clock_ends_too(start: MakeClient, server: FakeServer, clock: Clock) -> None:
@@ -170,23 +131,11 @@ def test_a_stopped_clock_ends_too(start: MakeClient, server: FakeServer, clock: 
     assert starts_until_refused(start, clock, 0, most=100) == 59  # a minute each
 
 
-def test_starts_less_frequent_than_a_step_lose_nothing(start: MakeClient, server: FakeServer, clock: Clock) -> None:
-    start().open()
-    unplug(server)
-    for clock.now in (NOW + 1, NOW + DAY, NOW + 5 * DAY):
-        for _ in range(10):  # ten at once, now and then
-            assert start().open().offline
-    clock.now = NOW + GRACE - 1
-    assert start().open().offline
-
-
-def test_a_clock_set_back_repeatedly_ends_offline_starts(start: MakeClient, server: FakeServer, clock: Clock) -> None:
-    start().open()
-    unplug(server)
+def test_a_clock_set_back_repeatedly_ends_offline_starts(unplugged: MakeClient, clock: Clock) -> None:
     for day in range(100):
         clock.now = NOW + day % 3 * DAY  # every third day, back by two days
         try:
-            start().open()
+            unplugged().open()
         except ServerUnreachable:
             break
     assert 7 <= day <= 24
@@ -194,19 +143,15 @@ def test_a_clock_set_back_repeatedly_ends_offline_starts(start: MakeClient, serv
 
 @pytest.mark.parametrize("way", ["open", "report"])
 def test_the_next_online_verdict_sets_right_what_a_clock_in_2100_did(
-    way: str, start: MakeClient, server: FakeServer, clock: Clock
+    way: str, unplugged: MakeClient, server: FakeServer, clock: Clock
 ) -> None:
-    start().open()
-    unplug(server)
-    clock.now = YEAR_2100
-    refused(start())
-    clock.now = NOW + DAY
-    refused(start())  # 2100 was seen: until the server is heard again, that is what counts
+    for clock.now in (YEAR_2100, NOW + DAY):
+        refused(unplugged())  # 2100 was seen: until the server is heard again, that is what counts
     plug_in(server)
     server.tweak = at(NOW + DAY)
-    start().open() if way == "open" else start().report("导出报表")
+    unplugged().open() if way == "open" else unplugged().report("导出报表")
     unplug(server)
-    assert start().open().offline
+    assert unplugged().open().offline
 
 
 def test_the_servers_time_counts_from_the_first_offline_start_on(
@@ -218,6 +163,16 @@ def test_the_servers_time_counts_from_the_first_offline_start_on(
     unplug(server)
     clock.now = NOW - DAY  # and the local clock was turned back: a day is left of seven
     assert starts_until_refused(start, clock, -DAY, most=50) == 3
+
+
+@for_each("step", [0, 1, 100, -1, -299])
+def test_a_clock_that_stands_still_or_creeps_is_worth_a_thousand_starts(step: float) -> None:
+    times, clock, count = synchronized(NOW, NOW), float(NOW), 0
+    while times.spent < NOW + GRACE:
+        clock += step
+        times = times.started(clock, GRACE)
+        count += 1
+    assert count == pytest.approx(1000, abs=1) if step >= 0 else 23 < count < 1000
 
 
 @for_each(
