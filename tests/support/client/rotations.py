@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kadun import UntrustedAnswer
 
-from tests.support.client.fake_server import HARDWARE, ISSUER, NOW, FakeServer, SigningKey, pinned
+from tests.support.client.fake_server import HARDWARE, ISSUER, SigningKey, pinned
+from tests.support.client.machine import Machine
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kadun import Client
     from kadun.floor import Floor
-    from kadun.store import State, StateStore
+    from kadun.store import State
 
+    from tests.support.client.fake_server import FakeServer
     from tests.support.client.offline import MakeClient
 
 MINUTE = 60
@@ -21,20 +25,17 @@ OTHER_CARD = "F" * 32
 REPLACED, UNKNOWN = "a later key has replaced", "neither pinned nor endorsed"
 
 
-class Rotations:
+class Rotations(Machine):
     """The vendor's keys, oldest first, and a server that signs with the one before the last: the last is the next.
 
-    The customer's machine has the program's first release. `now` is its clock.
+    The machine has the program's first release.
     """
 
-    def __init__(self, server: FakeServer, first: SigningKey, start: MakeClient, keys_file: StateStore) -> None:
-        self.server = server
-        self.keys = [first, SigningKey()]
-        self.publish(first)
-        self.now = float(NOW)
+    def __init__(self, make_client: MakeClient, server: FakeServer, folder: Path) -> None:
+        super().__init__(make_client, server, folder)
+        self.keys = [server.key, SigningKey()]
+        self.publish(server.key)
         self._first_release = self.release
-        self._start = start
-        self._keys_file = keys_file
 
     @property
     def release(self) -> dict[str, Any]:
@@ -58,8 +59,7 @@ class Rotations:
         self.server.endorsements = [stolen.endorse(successor.jwk, iss=ISSUER)] if successor else []
 
     def run(self, **changes: Any) -> Client:
-        """Start the program."""
-        return self._start(**{"public_keys": self._first_release, "clock": lambda: self.now, **changes})
+        return super().run(**{"public_keys": self._first_release, **changes})
 
     def accepts(self, client: Client | None = None) -> bool:
         """Open the program, which must believe the answer."""
@@ -73,11 +73,11 @@ class Rotations:
     @property
     def stored(self) -> State:
         """The file of the keys and the floor."""
-        return self._keys_file.load(HARDWARE)
+        return self.keys_file.load(HARDWARE)
 
     @stored.setter
     def stored(self, state: State) -> None:
-        self._keys_file.save(state, HARDWARE)
+        self.keys_file.save(state, HARDWARE)
 
     @property
     def stored_floor(self) -> Floor:

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 import pytest
 from kadun import Client
 from kadun.retries import RetryPolicy
-from kadun.store import StateStore
 from kadun.transport import HttpTransport
 
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, pinned
 from tests.support.client.file_server import NAME, FileServer
 from tests.support.client.local_http import LocalServer, serving
-from tests.support.client.offline import Clock
+from tests.support.client.machine import Machine
+from tests.support.client.offline import at
 from tests.support.client.rotations import Rotations
 from tests.support.client.timing import LONG_SECONDS
 
@@ -79,26 +79,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def start(make_client: Callable[..., Client], folder: Path) -> Callable[..., Client]:
     """Make a client that stores its state in `folder`, as each new start of the program does."""
     return lambda **changes: make_client(**{"state_dir": folder, "clock": lambda: NOW, **changes})
-
-
-@pytest.fixture
-def store(folder: Path) -> StateStore:
-    """The store that these clients use; a customer can read and write it, too."""
-    return StateStore(folder, "kadun", "kadun", CARD)
-
-
-@pytest.fixture
-def keys_file(folder: Path) -> StateStore:
-    """The store of the keys and the floor, which all cards of these clients share."""
-    return StateStore(folder, "kadun", "kadun")
 
 
 @pytest.fixture
@@ -125,5 +108,12 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def rotations(server: FakeServer, signing_key: SigningKey, start: MakeClient, keys_file: StateStore) -> Rotations:
-    return Rotations(server, signing_key, start, keys_file)
+def machine(make_client: MakeClient, server: FakeServer, folder: Path) -> Machine:
+    """A machine for whose card the server allows offline starts."""
+    server.tweak = at(NOW)
+    return Machine(make_client, server, folder)
+
+
+@pytest.fixture
+def rotations(make_client: MakeClient, server: FakeServer, folder: Path) -> Rotations:
+    return Rotations(make_client, server, folder)

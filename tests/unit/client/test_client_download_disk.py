@@ -14,7 +14,7 @@ from kadun.partial_file import Offer, PartialFile
 from kadun.transport import HttpTransport
 
 from tests.support.client.file_server import CONTENT, NAME, SIZE, FileServer, left_in, sha256
-from tests.support.client.stored_state import full_disk
+from tests.support.client.machine import full_disk
 
 if TYPE_CHECKING:
     from tests.support.client.local_http import LocalServer

@@ -10,15 +10,14 @@ from kadun.floor import Floor, floor_in
 from kadun.keys import TrustedKeys
 from kadun.store import State
 
-from tests.support.client.fake_server import HARDWARE, ISSUER, NOW, SigningKey, pinned, reject
+from tests.support.client.fake_server import ISSUER, NOW, SigningKey, pinned, reject
+from tests.support.client.machine import full_disk
+from tests.support.client.offline import at
 from tests.support.client.rotations import MINUTE, OTHER_CARD, REPLACED, UNKNOWN, Rotations
-from tests.support.client.stored_state import ALLOWED, full_disk, offline, state_files
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from kadun.store import StateStore
 
 
 def test_a_key_stolen_after_rotations_that_the_program_saw_is_not_believed(rotations: Rotations) -> None:
@@ -162,29 +161,27 @@ def test_a_floor_of_another_chain_is_dropped(rotations: Rotations) -> None:
 
 
 def test_a_stored_verdict_by_an_earlier_key_ends_too(rotations: Rotations) -> None:
-    rotations.server.tweak = ALLOWED
+    rotations.server.tweak = at(NOW)
     rotations.run().open()
     rotations.rotate(2)
     rotations.server.tweak = lambda _claims: None
     rotations.run().report("导出报表")
-    assert offline(rotations.run(), rotations.server)
+    assert rotations.starts_offline()
     rotations.now += 20 * MINUTE
-    assert not offline(rotations.run(), rotations.server)
+    assert not rotations.starts_offline()
 
 
-def test_a_stored_verdict_by_another_successor_of_an_earlier_key_is_not_used(
-    rotations: Rotations, store: StateStore
-) -> None:
-    rotations.server.tweak = ALLOWED
+def test_a_stored_verdict_by_another_successor_of_an_earlier_key_is_not_used(rotations: Rotations) -> None:
+    rotations.server.tweak = at(NOW)
     rotations.forge(rotations.keys[0], successor=SigningKey())
     rotations.run().open()
-    assert offline(rotations.run(), rotations.server)
+    assert rotations.starts_offline()
     endorsements = rotations.stored.endorsements
     rotations.rotate(2)
     genuine = rotations.server.endorsements
     rotations.stored = State((*endorsements, *genuine), floor=Floor.seen(rotations.keys[2].kid, NOW))
-    assert store.load(HARDWARE).cached is not None
-    assert not offline(rotations.run(), rotations.server)
+    assert rotations.cached
+    assert not rotations.starts_offline()
 
 
 def test_two_programs_at_once_keep_the_later_floor(rotations: Rotations) -> None:
@@ -221,13 +218,13 @@ def test_a_full_disk_prevents_no_online_start_and_leaves_the_old_floor(rotations
 
 
 @pytest.mark.parametrize(("code", "files"), [("CARD_FROZEN", 2), ("CARD_NOT_FOUND", 1)])  # none of a mistyped card
-def test_a_rejection_raises_the_floor_too(code: str, files: int, rotations: Rotations, folder: Path) -> None:
+def test_a_rejection_raises_the_floor_too(code: str, files: int, rotations: Rotations) -> None:
     rotations.rotate(2)
     rotations.server.tweak = reject(code)
     with pytest.raises(CardRejected):
         rotations.run().open()
     assert rotations.stored_floor.kid == rotations.keys[2].kid
-    assert len(state_files(folder)) == files
+    assert len(rotations.files) == files
 
 
 def test_a_forged_verdict_neither_raises_the_floor_nor_stores_keys(rotations: Rotations) -> None:

@@ -13,22 +13,19 @@ from kadun.learned import lineage
 from kadun.store import State
 
 from tests.support.client.fake_server import HARDWARE, ISSUER, NOW, REPORT, SigningKey, reject
+from tests.support.client.offline import at
 from tests.support.client.rotations import MINUTE, REPLACED, UNKNOWN, Rotations
-from tests.support.client.stored_state import ALLOWED, offline, state_files
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
-
-    from kadun.store import StateStore
 
     Flood = Callable[[SigningKey, list[SigningKey]], list[str]]
 
 
-def test_the_first_pinned_key_needs_no_file(rotations: Rotations, folder: Path) -> None:
+def test_the_first_pinned_key_needs_no_file(rotations: Rotations) -> None:
     rotations.run().open()
-    assert not folder.exists()
+    assert not rotations.folder.exists()
 
 
 def test_keys_are_learned_once_whatever_the_server_says_of_the_card(rotations: Rotations) -> None:
@@ -86,18 +83,16 @@ def test_what_is_no_endorsement_in_the_file_is_dropped(rotations: Rotations) -> 
     assert rotations.stored.endorsements == kept.endorsements
 
 
-def test_a_stored_verdict_of_the_first_release_finds_its_keys_in_its_own_file(
-    rotations: Rotations, store: StateStore, keys_file: StateStore
-) -> None:
+def test_a_stored_verdict_of_the_first_release_finds_its_keys_in_its_own_file(rotations: Rotations) -> None:
     rotations.rotate(2)
-    rotations.server.tweak = ALLOWED
+    rotations.server.tweak = at(NOW)
     rotations.run().open()
-    assert offline(rotations.run(), rotations.server)
-    cached = store.load(HARDWARE).cached
-    keys_file.erase()
+    assert rotations.starts_offline()
+    cached = rotations.cached
+    rotations.keys_file.erase()
     for endorsements, starts in ((tuple(rotations.server.endorsements), True), (("no token",), False)):
-        store.save(State(endorsements, cached), HARDWARE)
-        assert offline(rotations.run(), rotations.server) is starts
+        rotations.store.save(State(endorsements, cached), HARDWARE)
+        assert rotations.starts_offline() is starts
 
 
 def padded(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
@@ -130,7 +125,7 @@ FLOODS = [padded, repeated, aside, through_their_own_keys, a_long_way_round]
 
 @pytest.mark.parametrize("flood", FLOODS)
 def test_a_flood_of_a_thiefs_endorsements_neither_fills_the_file_nor_removes_the_floor(
-    flood: Flood, rotations: Rotations, folder: Path
+    flood: Flood, rotations: Rotations
 ) -> None:
     rotations.rotate(3)
     rotations.run().open()
@@ -149,7 +144,7 @@ def test_a_flood_of_a_thiefs_endorsements_neither_fills_the_file_nor_removes_the
     rotations.rotate(2)
     client.open()
     assert set(rotations.stored.endorsements) == {*rotations.server.endorsements}
-    assert sum(path.stat().st_size for path in state_files(folder)) < 10_000
+    assert sum(path.stat().st_size for path in rotations.files) < 10_000
     rotations.now += 20 * MINUTE
     rotations.forge(stolen)
     rotations.refuses(REPLACED)

@@ -10,13 +10,10 @@ import pyrage
 import pytest
 from kadun import CardRejected, FunctionFailed, RequestRefused, ServerUnreachable, UnsealFailed
 from kadun.responses import Response
-from kadun.store import CachedVerdict, StateStore
 
 from tests.support.client.fake_server import (
     CARD,
-    HARDWARE,
     NOW,
-    FakeServer,
     SigningKey,
     claims_for,
     pinned,
@@ -25,57 +22,22 @@ from tests.support.client.fake_server import (
     setting,
     verdict_response,
 )
-from tests.support.client.offline import (
-    CORE,
-    DAY,
-    GRACE,
-    YEAR_2100,
-    Clock,
-    MakeClient,
-    at,
-    no_network,
-    plug_in,
-    refused,
-    unplug,
-)
+from tests.support.client.offline import CORE, DAY, GRACE, YEAR_2100, at, no_network, unplug
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.support.client.machine import Machine
 
 IDENTITIES = [pyrage.x25519.Identity.generate() for _ in range(2)]
 
 
-@pytest.fixture
-def start(make_client: MakeClient, server: FakeServer, clock: Clock) -> MakeClient:
-    """Make a client, as each new start of the program does."""
-    server.data_key = "\n".join(map(str, IDENTITIES))
-    server.tweak = at(NOW)
-    return lambda **changes: make_client(clock=clock, **changes)
-
-
-@pytest.fixture
-def unplugged(start: MakeClient, server: FakeServer) -> MakeClient:
-    """The same after an opening; the server cannot be reached any more."""
-    start().open()
-    unplug(server)
-    return start
-
-
-def cached_in(state_home: Path) -> CachedVerdict:
-    cached = StateStore(state_home / "kadun", "kadun", "kadun", CARD).load(HARDWARE).cached
-    assert cached is not None
-    return cached
-
-
-def test_the_last_accepted_verdict_is_used_while_the_server_cannot_be_reached(
-    start: MakeClient, server: FakeServer
-) -> None:
-    server.tweak = setting(offline_until=NOW + GRACE, activated=True)
-    online = start().open()
+def test_the_last_accepted_verdict_is_used_while_the_server_cannot_be_reached(machine: Machine) -> None:
+    machine.server.data_key = "\n".join(map(str, IDENTITIES))
+    machine.server.tweak = setting(offline_until=NOW + GRACE, activated=True)
+    online = machine.open()
     assert (online.offline, online.activated) == (False, True)
-    unplug(server)
-    client = start()
+    unplug(machine.server)
+    client = machine.run()
     verdict = client.open()
     assert (verdict.offline, verdict.accepted, verdict.reference) == (True, True, online.reference)
     assert verdict.card_expires_at == online.card_expires_at
@@ -98,75 +60,65 @@ def test_the_last_accepted_verdict_is_used_while_the_server_cannot_be_reached(
         lambda request: verdict_response(SigningKey().token({**claims_for(request), "code": "CARD_FROZEN"})),
     ],
 )
-def test_it_is_used_for_every_answer_that_is_not_genuine(answer: Any, start: MakeClient, server: FakeServer) -> None:
-    plug_in(server)
-    assert not start().open().offline
-    unplug(server, answer)
-    assert start().open().offline
+def test_it_is_used_for_every_answer_that_is_not_genuine(answer: Any, machine: Machine) -> None:
+    assert not machine.open().offline
+    assert machine.starts_offline(answer=answer)
 
 
-def test_a_replayed_rejection_erases_nothing(start: MakeClient, server: FakeServer) -> None:
+def test_a_replayed_rejection_erases_nothing(machine: Machine) -> None:
     """A signed no to somebody else's question is none to ours."""
-    server.tweak = reject("CARD_FROZEN")
-    refused(start(card_id="F" * 32), CardRejected)
-    other = server.genuine(server.requests[-1])
-    server.tweak = at(NOW)
-    start().open()
-    unplug(server, other)
-    assert start().open().offline
+    machine.rejects(machine.run(card_id="F" * 32))
+    other = machine.server.genuine(machine.server.requests[-1])
+    machine.server.tweak = at(NOW)
+    machine.open()
+    assert machine.starts_offline(answer=other)
 
 
-def test_a_report_needs_the_server(unplugged: MakeClient) -> None:
-    client = unplugged()
+def test_a_report_needs_the_server(machine: Machine) -> None:
+    machine.open()
+    unplug(machine.server)
+    client = machine.run()
     client.open()
     with pytest.raises(ServerUnreachable):
         client.report("导出报表")
 
 
 @pytest.mark.parametrize("permitted_openings_before", [0, 1])
-def test_without_the_vendors_permission_nothing_is_stored(
-    permitted_openings_before: int, start: MakeClient, server: FakeServer, state_home: Path
-) -> None:
+def test_without_the_vendors_permission_nothing_is_stored(permitted_openings_before: int, machine: Machine) -> None:
     for _ in range(permitted_openings_before):
-        start().open()
-    server.tweak = setting()
-    start().open()
-    assert [path for path in state_home.rglob("*") if path.is_file() and path.name != "lock"] == []
-    unplug(server)
-    assert refused(start()).detail == "no route"
+        machine.open()
+    machine.server.tweak = setting()
+    machine.open()
+    assert machine.files == []
+    assert machine.fails_offline().detail == "no route"
 
 
 @for_each("code", ["CARD_NOT_FOUND", "CARD_FROZEN", "CARD_EXPIRED", "CLIENT_MISMATCH", "CARD_ON_HOLIDAY"])
 @for_each("question", ["open", "report"])
-def test_a_signed_rejection_is_final(question: str, code: str, start: MakeClient, server: FakeServer) -> None:
-    plug_in(server)
-    server.tweak = at(NOW)
-    client = start()
+def test_a_signed_rejection_is_final(question: str, code: str, machine: Machine) -> None:
+    machine.server.tweak = at(NOW)
+    client = machine.run()
     client.open()
-    server.tweak = reject(code)
+    machine.server.tweak = reject(code)
     with pytest.raises(CardRejected):
         client.open() if question == "open" else client.report("导出报表")
-    unplug(server)
-    refused(start())
-    refused(client)
+    assert not machine.starts_offline()
+    assert not machine.starts_offline(client)
     with pytest.raises(UnsealFailed):
         client.unseal(io.BytesIO(b""))
 
 
-def test_neither_a_failed_function_nor_a_refused_request_rejects_the_card(
-    start: MakeClient, server: FakeServer
-) -> None:
-    start().open()
-    server.tweak = reject("FUNCTION_FAILED")
+def test_neither_a_failed_function_nor_a_refused_request_rejects_the_card(machine: Machine) -> None:
+    machine.open()
+    machine.server.tweak = reject("FUNCTION_FAILED")
     with pytest.raises(FunctionFailed):
-        start().execute("汇率换算", {})
-    unplug(server, problem(400, "INVALID_REQUEST", "nonce"))
-    refused(start(), RequestRefused)  # and does not start offline itself
-    unplug(server)
-    assert start().open().offline
+        machine.run().execute("汇率换算", {})
+    machine.fails_offline(RequestRefused, problem(400, "INVALID_REQUEST", "nonce"))  # but does not start offline
+    assert machine.starts_offline()
 
 
-def test_it_is_used_for_this_card_program_machine_and_keys_only(unplugged: MakeClient, signing_key: SigningKey) -> None:
+def test_it_is_used_for_this_card_program_machine_and_keys_only(machine: Machine, signing_key: SigningKey) -> None:
+    machine.open()
     for change in (
         {"hardware": "machine-2"},
         {"card_id": "F" * 32},
@@ -174,43 +126,34 @@ def test_it_is_used_for_this_card_program_machine_and_keys_only(unplugged: MakeC
         {"state_dir": None},
         {"public_keys": pinned(SigningKey())},
     ):
-        refused(unplugged(**change))
-    assert unplugged(public_keys=pinned(SigningKey(), signing_key)).open().offline
+        machine.fails_offline(**change)
+    assert machine.starts_offline(public_keys=pinned(SigningKey(), signing_key))
 
 
 @for_each(("card_ends", "last"), [(NOW + DAY, NOW + DAY - 1), (None, NOW + GRACE - 1)])
-def test_it_ends_with_the_card_or_by_the_vendors_limit(
-    card_ends: int | None, last: int, start: MakeClient, server: FakeServer, clock: Clock
-) -> None:
-    plug_in(server)
-    server.tweak = setting(offline_until=NOW + GRACE, card_expires_at=card_ends)
-    clock.now = NOW
-    start().open()
-    unplug(server)
-    clock.now = last
-    assert start().open().offline
-    clock.now = last + 1
-    refused(start())
+def test_it_ends_with_the_card_or_by_the_vendors_limit(card_ends: int | None, last: int, machine: Machine) -> None:
+    machine.server.tweak = setting(offline_until=NOW + GRACE, card_expires_at=card_ends)
+    machine.now = NOW
+    machine.open()
+    for machine.now, starts in ((last, True), (last + 1, False)):
+        assert machine.starts_offline() is starts
 
 
-@pytest.mark.usefixtures("unplugged")
-def test_no_secret_is_on_disk_in_clear(state_home: Path) -> None:
-    (file,) = state_home.rglob("*.state")
-    content = file.read_bytes() + file.name.encode()
-    header = cached_in(state_home).token.partition(".")[0]
+def test_no_secret_is_on_disk_in_clear_or_shown_by_a_failed_offline_start(machine: Machine) -> None:
+    machine.server.data_key = "\n".join(map(str, IDENTITIES))
+    machine.open()
+    content = machine.file.read_bytes() + machine.file.name.encode()
+    header = machine.cached.token.partition(".")[0]
     for clear in (*map(str, IDENTITIES), CARD, "envelope", "KERNAL", header):
         assert clear.encode() not in content
-
-
-def test_no_secret_is_shown_by_a_failed_offline_start(unplugged: MakeClient, clock: Clock, state_home: Path) -> None:
-    client = unplugged()
+    unplug(machine.server)
+    client = machine.run()
     verdict = client.open()
-    clock.now = YEAR_2100
+    machine.now = YEAR_2100
     with pytest.raises(ServerUnreachable) as caught:
         client.open()
-    kept = cached_in(state_home)
     text = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
-    text += f"{verdict!r} {vars(client)!r} {kept!r}"
+    text += f"{verdict!r} {vars(client)!r} {machine.cached!r}"
     assert "self = <kadun.client.Client object" in text
-    for secret in (*map(str, IDENTITIES), kept.key_pair.reveal()):
+    for secret in (*map(str, IDENTITIES), machine.cached.key_pair.reveal()):
         assert secret not in text

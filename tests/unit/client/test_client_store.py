@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import subprocess
@@ -14,229 +13,193 @@ from typing import TYPE_CHECKING, Any
 
 import kadun
 import pytest
-from kadun import PLATFORM_FOLDER, CardRejected, Client, Secret, ServerUnreachable
+from kadun import PLATFORM_FOLDER
 from kadun import files as kadun_files
-from kadun.clocks import Times
 from kadun.floor import Floor
 from kadun.partial_file import Offer, PartialFile
-from kadun.store import CachedVerdict, Rejection, State, StateStore
+from kadun.store import Rejection, State, StateStore
 
-from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, reject, setting
-from tests.support.client.offline import MakeClient, no_network
-from tests.support.client.stored_state import ALLOWED, full_disk, offline, only_file, state_files
+from tests.support.client.fake_server import CARD, HARDWARE, NOW, setting
+from tests.support.client.file_server import CONTENT, NAME, SIZE, sha256
+from tests.support.client.machine import Machine, full_disk
 from tests.support.client.timing import SOON_SECONDS
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.support.client.offline import MakeClient
+
 MIB = 1024 * 1024
 SOURCE = Path(kadun.__file__).parent.parent
-ONE = State(("x",))
+ONE, OTHER = State(("x",)), State(("y",))
 
 
-@pytest.fixture
-def opened(start: MakeClient, server: FakeServer) -> Client:
-    """A client that has opened the program, and stored a verdict for offline starts."""
-    server.tweak = ALLOWED
-    client = start()
-    client.open()
-    return client
-
-
-def reject_opening(client: Client, server: FakeServer) -> CardRejected:
-    server.tweak = reject("CARD_FROZEN")
-    with pytest.raises(CardRejected) as caught:
-        client.open()
-    return caught.value
-
-
-@pytest.mark.usefixtures("unmeasured", "opened")
-def test_every_byte_of_the_file_counts(store: StateStore, folder: Path) -> None:
-    path = only_file(folder)
-    good = path.read_bytes()
+@pytest.mark.usefixtures("unmeasured")
+def test_every_byte_of_the_file_counts(machine: Machine) -> None:
+    machine.open()
+    good = machine.file.read_bytes()
     flipped = (good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :] for place in range(len(good)))
     for damaged in (*flipped, b"", good[:10], good[:30], good[:-1], good + b"\0", b"{}", good * 2):
-        path.write_bytes(damaged)
-        assert store.load(HARDWARE) == State()
-    path.write_bytes(good)
-    assert store.load(HARDWARE).cached is not None
+        machine.file.write_bytes(damaged)
+        assert machine.store.load(HARDWARE) == State()
+    machine.file.write_bytes(good)
+    assert machine.cached
 
 
-@pytest.mark.usefixtures("opened")
-def test_a_damaged_file_counts_as_absent_and_is_replaced(start: MakeClient, server: FakeServer, folder: Path) -> None:
-    for damage in (b"", b"rubbish", b"kadun state 1\n", bytes(5_000_000)):
-        only_file(folder).write_bytes(damage)
-        assert not offline(start(), server)
-        assert start().open().accepted
-        assert offline(start(), server)
+@for_each("damage", [b"", b"rubbish", b"kadun state 1\n", bytes(5_000_000)])
+def test_a_damaged_file_counts_as_absent_and_is_replaced(damage: bytes, machine: Machine) -> None:
+    machine.open()
+    machine.file.write_bytes(damage)
+    assert not machine.starts_offline()
+    assert machine.open().accepted
+    assert machine.starts_offline()
 
 
-def test_malformed_contents_count_as_absent(store: StateStore, folder: Path) -> None:
+def test_malformed_contents_count_as_absent(machine: Machine) -> None:
     magic, nonce = b"kadun state 2\n", bytes(12)
-    store.save(ONE, HARDWARE)
-    cipher = store._cipher(HARDWARE)  # noqa: SLF001 - no release writes this, but a customer can
+    machine.store.save(ONE, HARDWARE)
+    cipher = machine.store._cipher(HARDWARE)  # noqa: SLF001 - no release writes this, but a customer can
     for plaintext in (b"[]", b"{}", b'{"endorsements": [1]}', b'{"endorsements": [], "kept": {"token": 1}}'):
-        only_file(folder).write_bytes(magic + nonce + cipher.encrypt(nonce, plaintext, magic))
-        assert store.load(HARDWARE) == State()
+        machine.file.write_bytes(magic + nonce + cipher.encrypt(nonce, plaintext, magic))
+        assert machine.store.load(HARDWARE) == State()
     for at in ("1", True, None):
-        store.save(State(("x",), rejection=Rejection(at, "REF45678")), HARDWARE)  # type: ignore[arg-type]
-        assert store.load(HARDWARE) == ONE
+        machine.store.save(State(("x",), rejection=Rejection(at, "REF45678")), HARDWARE)  # type: ignore[arg-type]
+        assert machine.store.load(HARDWARE) == ONE
 
 
-@pytest.mark.parametrize(
-    "other", [("another", "kadun", CARD), ("kadun", "another", CARD), ("kadun", "kadun", "F" * 32)]
-)
-def test_another_programs_file_is_foreign_even_under_our_name(
-    other: tuple[str, str, str], store: StateStore, folder: Path
-) -> None:
-    StateStore(folder, *other).save(ONE, HARDWARE)
-    theirs = only_file(folder)
-    store.save(ONE, HARDWARE)
-    ours = next(path for path in folder.iterdir() if path != theirs)
-    theirs.replace(ours)
-    assert store.load(HARDWARE) == State()
+@for_each("theirs", [("another", "kadun", CARD), ("kadun", "another", CARD), ("kadun", "kadun", "F" * 32)])
+def test_another_programs_file_is_foreign_even_under_our_name(theirs: tuple[str, str, str], machine: Machine) -> None:
+    machine.store.save(ONE, HARDWARE)
+    ours = machine.file
+    ours.unlink()
+    StateStore(machine.folder, *theirs).save(ONE, HARDWARE)
+    machine.file.rename(ours)
+    assert machine.store.load(HARDWARE) == State()
 
 
-def test_a_cards_file_is_not_that_of_the_keys(folder: Path, keys_file: StateStore) -> None:
+def test_a_cards_file_is_not_that_of_the_keys(machine: Machine) -> None:
     keys = State(("x",), floor=Floor.seen("kid", 1.0))
-    keys_file.save(keys, HARDWARE)
+    machine.keys_file.save(keys, HARDWARE)
     for card in ("", "-", "F" * 32):
-        StateStore(folder, "kadun", "kadun", card).save(State(rejection=Rejection(NOW, "REF45678")), HARDWARE)
-    assert keys_file.load(HARDWARE) == keys
+        StateStore(machine.folder, "kadun", "kadun", card).save(OTHER, HARDWARE)
+    assert machine.keys_file.load(HARDWARE) == keys
 
 
-def test_another_machine_reads_nothing_from_a_copy(store: StateStore) -> None:
-    state = State(("x",), CachedVerdict("t", "c", "n", Secret("e"), Times(1.0, 1.0, 0.0)))
-    store.save(state, HARDWARE)
-    assert store.load("machine-2") == State()
-    assert store.load(HARDWARE).endorsements == ("x",)
+def test_another_machine_reads_nothing_from_a_copy(machine: Machine) -> None:
+    machine.open()
+    assert machine.store.load("machine-2") == State()
+    assert machine.cached
 
 
-def test_the_same_state_is_never_encrypted_the_same_twice(store: StateStore, folder: Path) -> None:
-    store.save(ONE, HARDWARE)
-    first = only_file(folder).read_bytes()
-    store.save(ONE, HARDWARE)
-    assert only_file(folder).read_bytes() != first
+def test_the_same_state_is_never_encrypted_the_same_twice(machine: Machine) -> None:
+    machine.store.save(ONE, HARDWARE)
+    first = machine.file.read_bytes()
+    machine.store.save(ONE, HARDWARE)
+    assert machine.file.read_bytes() != first
 
 
-def test_a_state_that_could_not_be_read_back_is_not_written(store: StateStore, folder: Path) -> None:
-    store.save(ONE, HARDWARE)
-    most = 4 * MIB - only_file(folder).stat().st_size + 1
+def test_a_state_that_could_not_be_read_back_is_not_written(machine: Machine) -> None:
+    machine.store.save(ONE, HARDWARE)
+    most = 4 * MIB - machine.file.stat().st_size + 1
     largest = State(("x" * most,))
-    store.save(largest, HARDWARE)
+    machine.store.save(largest, HARDWARE)
     with pytest.raises(OSError, match="more than 4194304 bytes"):
-        store.save(State(("x" * (most + 1),)), HARDWARE)
-    assert only_file(folder).stat().st_size == 4 * MIB
-    assert store.load(HARDWARE) == largest
+        machine.store.save(State(("x" * (most + 1),)), HARDWARE)
+    assert machine.file.stat().st_size == 4 * MIB
+    assert machine.store.load(HARDWARE) == largest
 
 
-def test_the_file_is_its_owners_alone(opened: Client, folder: Path) -> None:
-    opened.open()
-    assert stat.S_IMODE(only_file(folder).stat().st_mode) == 0o600
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+def test_the_file_is_its_owners_alone(machine: Machine) -> None:
+    for _ in range(2):
+        machine.open()
+        assert stat.S_IMODE(machine.file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(machine.folder.stat().st_mode) == 0o700
 
 
-@pytest.mark.usefixtures("opened")
-def test_a_rejection_leaves_only_its_time(
-    start: MakeClient, server: FakeServer, store: StateStore, folder: Path
-) -> None:
-    rejection = reject_opening(start(), server)
-    assert store.load(HARDWARE) == State(rejection=Rejection(NOW, rejection.reference))
-    server.tweak = setting()
-    start().open()
-    assert state_files(folder) == []
+def test_a_rejection_leaves_only_its_time_and_that_of_a_mistyped_card_nothing(machine: Machine) -> None:
+    machine.rejects(code="CARD_NOT_FOUND")
+    assert machine.files == []
+    machine.server.tweak = setting(offline_until=NOW + 3600)
+    machine.open()
+    rejection = machine.rejects()
+    assert machine.store.load(HARDWARE) == State(rejection=Rejection(NOW, rejection.reference))
+    machine.server.tweak = setting()
+    machine.open()
+    assert machine.files == []
 
 
-def test_a_mistyped_card_leaves_no_file(start: MakeClient, server: FakeServer, folder: Path) -> None:
-    server.tweak = reject("CARD_NOT_FOUND")
-    with pytest.raises(CardRejected):
-        start().open()
-    assert not folder.exists() or state_files(folder) == []
+def test_a_report_makes_no_file_and_an_unchanged_state_is_not_written(machine: Machine) -> None:
+    machine.server.tweak = setting()
+    machine.server.rotate()
+    machine.run().report("导出报表")
+    before = machine.file.stat().st_mtime_ns, machine.file.read_bytes()
+    machine.run().report("导出报表")
+    machine.open()
+    assert (machine.file.stat().st_mtime_ns, machine.file.read_bytes()) == before
 
 
-def test_a_report_makes_no_file_and_an_unchanged_state_is_not_written(
-    start: MakeClient, server: FakeServer, folder: Path
-) -> None:
-    server.rotate()
-    start().report("导出报表")
-    before = only_file(folder).stat().st_mtime_ns, only_file(folder).read_bytes()
-    start().report("导出报表")
-    start().open()
-    assert (only_file(folder).stat().st_mtime_ns, only_file(folder).read_bytes()) == before
+def block_by_a_file(machine: Machine) -> None:
+    machine.folder.parent.parent.mkdir(parents=True, exist_ok=True)
+    machine.folder.parent.write_text("a file where a folder should be")
 
 
-def blocked_by_a_file(folder: Path) -> None:
-    folder.parent.parent.mkdir(parents=True, exist_ok=True)
-    folder.parent.write_text("a file where a folder should be")
-
-
-def blocked_by_a_folder(folder: Path) -> None:
+def block_by_a_folder(machine: Machine) -> None:
     """A folder of the file's own name: neither read, nor replaced, nor removed, not even by root."""
-    StateStore(folder, "kadun", "kadun", CARD).save(ONE, HARDWARE)
-    path = only_file(folder)
+    machine.store.save(ONE, HARDWARE)
+    path = machine.file
     path.unlink()
     (path / "inside").mkdir(parents=True)
 
 
-@pytest.mark.parametrize("block", [blocked_by_a_file, blocked_by_a_folder])
+@pytest.mark.parametrize("block", [block_by_a_file, block_by_a_folder])
 def test_a_folder_that_cannot_be_written_prevents_no_online_start(
-    block: Callable[[Path], None], start: MakeClient, server: FakeServer, folder: Path
+    block: Callable[[Machine], None], machine: Machine
 ) -> None:
-    block(folder)
-    server.rotate()
-    client = start()
+    block(machine)
+    machine.server.rotate()
+    client = machine.run()
     assert client.report("导出报表").accepted
-    server.tweak = ALLOWED
     assert client.open().accepted
-    reject_opening(client, server)
-    assert not offline(client, server)
-    leftovers = folder.iterdir() if folder.is_dir() else iter(())
-    assert [path for path in leftovers if path.name.startswith(".new-")] == []
+    machine.rejects(client)
+    assert not machine.starts_offline(client)
+    assert [path for path in machine.files if path.name.startswith(".new-")] == []
 
 
-def test_a_full_disk_prevents_no_online_start(start: MakeClient, server: FakeServer, folder: Path) -> None:
-    server.tweak = ALLOWED
+def test_on_a_full_disk_the_program_starts_online_but_not_offline(machine: Machine) -> None:
     with full_disk():
-        assert start().open().accepted
-    assert state_files(folder) == []
-
-
-@pytest.mark.usefixtures("opened")
-def test_there_is_no_offline_start_if_its_time_cannot_be_stored(start: MakeClient, server: FakeServer) -> None:
-    server.script = [no_network] * 2
-    with full_disk(), pytest.raises(ServerUnreachable, match="cannot be stored") as caught:
-        start().open()
-    assert "期限" not in caught.value.message
-    assert start().open().offline  # what was there before is still there
-
-
-def test_a_rejection_erases_the_verdict_on_a_full_disk(
-    start: MakeClient, server: FakeServer, store: StateStore, folder: Path
-) -> None:
-    server.rotate()
-    server.tweak = ALLOWED
-    start().open()
-    assert store.load(HARDWARE).cached is not None
+        assert machine.open().accepted
+    assert machine.files == []
+    machine.open()
     with full_disk():
-        reject_opening(start(), server)
-    assert store.load(HARDWARE) == State()
-    assert len(state_files(folder)) == 1  # that of the keys
+        failure = machine.fails_offline()
+    assert "their time cannot be stored" in failure.detail
+    assert "期限" not in failure.message
+    assert machine.starts_offline()  # what was there before is still there
 
 
-def test_without_a_folder_nothing_is_stored(make_client: MakeClient, server: FakeServer, state_home: Path) -> None:
-    server.rotate()
-    server.tweak = ALLOWED
+def test_a_rejection_erases_the_verdict_on_a_full_disk(machine: Machine) -> None:
+    machine.server.rotate()
+    machine.open()
+    assert machine.cached
+    with full_disk():
+        machine.rejects()
+    assert machine.store.load(HARDWARE) == State()
+    assert machine.file  # that of the keys
+
+
+def test_without_a_folder_nothing_is_stored(machine: Machine, state_home: Path) -> None:
+    machine.server.rotate()
     for _ in range(2):
-        assert make_client(state_dir=None).open().accepted
-    assert server.paths.count("/.well-known/jwks.json") == 2
+        assert machine.open(state_dir=None).accepted
+    assert machine.server.paths.count("/.well-known/jwks.json") == 2
     assert list(state_home.iterdir()) == []
 
 
-def test_by_default_it_is_the_platforms_folder(make_client: MakeClient, server: FakeServer, state_home: Path) -> None:
-    server.tweak = ALLOWED
+@pytest.mark.usefixtures("machine")
+def test_by_default_it_is_the_platforms_folder(make_client: MakeClient, state_home: Path) -> None:
     make_client().open()
-    assert only_file(state_home / "kadun").suffix == ".state"
+    assert list((state_home / "kadun").glob("*.state"))
     assert repr(PLATFORM_FOLDER) == "PLATFORM_FOLDER"
 
 
@@ -256,21 +219,22 @@ def test_an_account_without_a_home_stores_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("strange", ["\udcff", "", "卡 密", "a\0b", "../../up", "x" * 5000])
-def test_any_string_may_name_a_program_a_card_or_a_machine(strange: str, folder: Path) -> None:
-    store = StateStore(folder, strange, strange, strange)
+@for_each("strange", ["\udcff", "", "卡 密", "a\0b", "../../up", "x" * 5000])
+def test_any_string_may_name_a_program_a_card_or_a_machine(strange: str, machine: Machine) -> None:
+    store = StateStore(machine.folder, strange, strange, strange)
     store.save(ONE, strange)
     assert store.load(strange) == ONE
-    assert only_file(folder).parent == folder
+    assert machine.file.parent == machine.folder
+    machine.file.unlink()
 
 
-def test_processes_write_whole_files_and_take_turns_from_reading_to_writing(store: StateStore, folder: Path) -> None:
+def test_processes_write_whole_files_and_take_turns_from_reading_to_writing(machine: Machine) -> None:
     """Each of two processes adds a hundred to what it reads, and overwrites another file without a lock."""
     program = f"""
 from kadun import files
 from kadun.store import State, StateStore
 files._LOCK_SECONDS = {SOON_SECONDS}
-store, other = (StateStore({str(folder)!r}, "kadun", "kadun", card) for card in ({CARD!r}, "other"))
+store, other = (StateStore({str(machine.folder)!r}, "kadun", "kadun", card) for card in ({CARD!r}, "other"))
 for turn in range(100):
     with store.locked():
         state = store.load({HARDWARE!r})
@@ -278,7 +242,7 @@ for turn in range(100):
     other.save(State(("x" * 5000,)), {HARDWARE!r})
 """
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    other = StateStore(folder, "kadun", "kadun", "other")
+    other = StateStore(machine.folder, "kadun", "kadun", "other")
     writers = [subprocess.Popen([sys.executable, "-c", program], env=environment) for _ in range(2)]
     seen = set()
     while any(writer.poll() is None for writer in writers):
@@ -286,37 +250,35 @@ for turn in range(100):
     assert [writer.returncode for writer in writers] == [0, 0]
     seen.add(other.load(HARDWARE).endorsements)
     assert seen - {()} == {("x" * 5000,)}
-    assert len(store.load(HARDWARE).endorsements) == 200
-    assert len(state_files(folder)) == 2
+    assert len(machine.store.load(HARDWARE).endorsements) == 200
+    assert len(machine.files) == 2
 
 
-@pytest.mark.usefixtures("opened")
 def test_an_offline_start_waits_for_the_process_that_is_writing(
-    start: MakeClient, server: FakeServer, store: StateStore, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It must not write back the yes that it read before that process heard a no."""
+    machine.open()
     monkeypatch.setattr(kadun_files, "_LOCK_SECONDS", SOON_SECONDS)
     outcome: list[bool] = []
-    client = start()
-    starting = threading.Thread(target=lambda: outcome.append(offline(client, server)))
-    with store.locked():
+    starting = threading.Thread(target=lambda: outcome.append(machine.starts_offline()))
+    with machine.store.locked():
         starting.start()
         starting.join(0.3)
         assert starting.is_alive()
-        store.save(State(rejection=Rejection(NOW + 1, "REF45678")), HARDWARE)
+        machine.store.save(State(rejection=Rejection(NOW + 1, "REF45678")), HARDWARE)
     starting.join()
     assert outcome == [False]
-    assert store.load(HARDWARE).cached is None
+    assert machine.store.load(HARDWARE).cached is None
 
 
 def test_a_process_that_hangs_with_the_lock_does_not_block_others(
-    start: MakeClient, server: FakeServer, store: StateStore, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kadun_files, "_LOCK_SECONDS", 0.1)
-    server.tweak = ALLOWED
-    with store.locked():
-        start().open()
-        assert offline(start(), server)
+    with machine.store.locked():
+        machine.open()
+        assert machine.starts_offline()
 
 
 class Scanner:
@@ -345,47 +307,35 @@ def scanner(monkeypatch: pytest.MonkeyPatch) -> Scanner:
     return Scanner(monkeypatch)
 
 
-def test_a_virus_scanner_is_waited_for(store: StateStore, scanner: Scanner) -> None:
-    for state in (ONE, State(("y",)), State()):  # made, replaced and removed
+def test_a_virus_scanner_is_waited_for(machine: Machine, scanner: Scanner, tmp_path: Path) -> None:
+    for state in (ONE, OTHER, State()):  # made, replaced and removed
         scanner.tries = 5
-        store.save(state, HARDWARE)
-        assert store.load(HARDWARE) == state
-        assert scanner.tries == 0
+        machine.store.save(state, HARDWARE)
+        assert (machine.store.load(HARDWARE), scanner.tries) == (state, 0)
+    with PartialFile(tmp_path / NAME, Offer(NAME, SIZE, sha256(CONTENT), "/", "REF45678")) as part:
+        part.append(CONTENT)
+        scanner.tries = 5
+        assert part.install()
+    assert ((tmp_path / NAME).read_bytes(), scanner.tries) == (CONTENT, 0)
 
 
 def test_a_rejection_counts_even_if_the_file_can_be_neither_replaced_nor_removed(
-    opened: Client,
-    start: MakeClient,
-    server: FakeServer,
-    folder: Path,
-    scanner: Scanner,
-    monkeypatch: pytest.MonkeyPatch,
+    machine: Machine, scanner: Scanner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    machine.open()
     monkeypatch.setattr(kadun_files, "_SCANNERS_SECONDS", 0.1)
     scanner.tries = float("inf")
-    reject_opening(opened, server)
-    assert [path.stat().st_size for path in folder.iterdir() if path.suffix == ".state"] == [0]
-    assert not offline(start(), server)
-
-
-def test_a_download_is_put_in_place_once_the_scanner_lets_go(tmp_path: Path, scanner: Scanner) -> None:
-    content = b"the model"
-    target = tmp_path / "model.bin"
-    offer = Offer("model.bin", len(content), hashlib.sha256(content).hexdigest(), "/v1/files/model.bin", "REF45678")
-    with PartialFile(target, offer) as part:
-        part.append(content)
-        scanner.tries = 5
-        assert part.install()
-    assert target.read_bytes() == content
+    machine.rejects()
+    assert [path.stat().st_size for path in machine.files if path.suffix == ".state"] == [0]
+    assert not machine.starts_offline()
 
 
 def test_on_other_systems_a_failure_is_raised_at_once(
-    tmp_path: Path, scanner: Scanner, monkeypatch: pytest.MonkeyPatch
+    scanner: Scanner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scanner.tries = 5
     monkeypatch.setattr(sys, "platform", "linux")
-    file = tmp_path / "file"
-    file.touch()
+    (tmp_path / "file").touch()
     with pytest.raises(PermissionError):
-        kadun_files.remove(file)
+        kadun_files.remove(tmp_path / "file")
     assert scanner.tries == 4

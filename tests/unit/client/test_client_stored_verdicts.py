@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kadun import CardRejected, Client, Heartbeat, Secret, UnsealFailed
+from kadun import CardRejected, Heartbeat, Secret, UnsealFailed
 from kadun.cards import normalized_card_id
 from kadun.clocks import Times
 from kadun.sealing import KeyPair
@@ -17,36 +16,16 @@ from kadun.store import CachedVerdict, StateStore
 
 from app.domain.cards import parse_card_id
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, claims_for, reject
-from tests.support.client.stored_state import ALLOWED, offline
+from tests.support.client.offline import GRACE, at
 from tests.support.client.timing import SOON_SECONDS
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from kadun.responses import Response
 
-    from tests.support.client.offline import MakeClient
-
-
-@pytest.fixture
-def opened(start: MakeClient, server: FakeServer) -> Client:
-    """A client that has opened the program, and stored a verdict for offline starts."""
-    server.tweak = ALLOWED
-    client = start()
-    client.open()
-    return client
-
-
-def cached_in(store: StateStore) -> CachedVerdict:
-    cached = store.load(HARDWARE).cached
-    assert cached is not None
-    return cached
-
-
-def put(store: StateStore, **changes: Any) -> None:
-    store.save(replace(store.load(HARDWARE), cached=replace(cached_in(store), **changes)), HARDWARE)
+    from tests.support.client.machine import Machine
 
 
 def verdict_with(key: SigningKey, kept: CachedVerdict, **changes: Any) -> str:
@@ -55,7 +34,7 @@ def verdict_with(key: SigningKey, kept: CachedVerdict, **changes: Any) -> str:
     assert envelope is not None
     request = {"card_id": CARD, "hardware": HARDWARE, "function": "打开程序", "nonce": kept.nonce}
     claims = claims_for({**request, "client_public_key": envelope.public_key})
-    return key.token({**claims, "request_sha256": kept.body_sha256, "offline_until": NOW + 86_400, **changes})
+    return key.token({**claims, "request_sha256": kept.body_sha256, "offline_until": NOW + GRACE, **changes})
 
 
 @for_each(
@@ -67,23 +46,18 @@ def verdict_with(key: SigningKey, kept: CachedVerdict, **changes: Any) -> str:
         *({"key_pair": Secret(text)} for text in ("{}", "no JSON", '{"x": "AA", "d": "AA"}')),
         {"key_pair": KeyPair().secret()},
         {"token": "no.token.here"},
-        {"card_id": "F" * 32},
+        *({"card_id": card} for card in ("F" * 32, "\udcff")),
         {"card_id": CARD.lower()},  # the same card, but not what the server signed
-        {"card_id": "\udcff"},
         *({"times": Times(spent, 0.0, 0.0)} for spent in (-1.0, float("inf"), float("nan"), 1e300)),
         {"times": Times(NOW, 1e300, 0.0)},
         *({"times": Times(NOW, NOW, ahead)} for ahead in (float("-inf"), float("nan"))),
-        {"times": (NOW, NOW)},
-        {"times": ("1", "2", "3")},
+        *({"times": odd} for odd in ((NOW, NOW), ("1", "2", "3"))),
     ],
 )
-@pytest.mark.usefixtures("opened")
-def test_a_changed_stored_verdict_counts_as_absent(
-    changes: dict[str, Any], start: MakeClient, store: StateStore, server: FakeServer
-) -> None:
-    put(store, **changes)
-    assert not offline(start(), server)
-    assert start().open().accepted
+def test_a_changed_stored_verdict_counts_as_absent(changes: dict[str, Any], machine: Machine) -> None:
+    assert machine.open().accepted
+    machine.put(**changes)
+    assert not machine.starts_offline()
 
 
 @for_each(
@@ -100,62 +74,52 @@ def test_a_changed_stored_verdict_counts_as_absent(
         {"KERNAL_DATA_KEY": "in clear"},
     ],
 )
-@pytest.mark.usefixtures("opened")
 def test_every_check_of_an_online_verdict_is_made_again(
-    changes: dict[str, Any], start: MakeClient, store: StateStore, server: FakeServer, signing_key: SigningKey
+    changes: dict[str, Any], machine: Machine, signing_key: SigningKey
 ) -> None:
-    kept = cached_in(store)
-    put(store, token=verdict_with(signing_key, kept))
-    assert offline(start(), server)  # the pinned key's own: all is right
-    put(store, token=verdict_with(signing_key, kept, **changes))
-    assert not offline(start(), server)
+    machine.open()
+    machine.put(token=verdict_with(signing_key, machine.cached))
+    assert machine.starts_offline()  # the pinned key's own: all is right
+    machine.put(token=verdict_with(signing_key, machine.cached, **changes))
+    assert not machine.starts_offline()
 
 
-@pytest.mark.usefixtures("opened")
-def test_a_verdict_signed_by_the_customer_is_not_used(
-    start: MakeClient, store: StateStore, server: FakeServer, signing_key: SigningKey
-) -> None:
+def test_a_verdict_signed_by_the_customer_is_not_used(machine: Machine, signing_key: SigningKey) -> None:
+    machine.open()
     forger = SigningKey()
     forger.kid = signing_key.kid
-    put(store, token=verdict_with(forger, cached_in(store)))
-    assert not offline(start(), server)
+    machine.put(token=verdict_with(forger, machine.cached))
+    assert not machine.starts_offline()
 
 
-@pytest.mark.usefixtures("opened")
-def test_a_verdict_stored_without_its_requests_digest_is_used_without_that_check(
-    start: MakeClient, store: StateStore, server: FakeServer
-) -> None:
+def test_a_verdict_stored_without_its_requests_digest_is_used_without_that_check(machine: Machine) -> None:
     """As a release stored it that knew no digests."""
-    put(store, body_sha256=None)
-    assert offline(start(), server)
-    start().open()
-    kept = cached_in(store)
-    assert kept.body_sha256 == hashlib.sha256(server.bodies[kept.nonce]).hexdigest()
+    machine.open()
+    machine.put(body_sha256=None)
+    assert machine.starts_offline()
+    machine.open()
+    body = machine.server.bodies[machine.cached.nonce]
+    assert machine.cached.body_sha256 == hashlib.sha256(body).hexdigest()
 
 
-def test_a_verdict_of_another_card_is_not_used(
-    start: MakeClient, store: StateStore, server: FakeServer, folder: Path
-) -> None:
-    server.tweak = ALLOWED
-    start(card_id="F" * 32).open()
-    theirs = StateStore(folder, "kadun", "kadun", "F" * 32).load(HARDWARE)
+def test_a_verdict_of_another_card_is_not_used(machine: Machine) -> None:
+    machine.open(card_id="F" * 32)
+    theirs = StateStore(machine.folder, "kadun", "kadun", "F" * 32).load(HARDWARE)
     assert theirs.cached is not None
-    store.save(theirs, HARDWARE)
-    assert not offline(start(), server)
+    machine.store.save(theirs, HARDWARE)
+    assert not machine.starts_offline()
 
 
-@pytest.mark.usefixtures("opened")
-def test_the_time_seen_cannot_be_put_before_the_verdict(
-    start: MakeClient, store: StateStore, server: FakeServer
-) -> None:
-    put(store, times=Times(0.0, 0.0, 0.0))
-    assert offline(start(clock=lambda: 0.0), server)
-    assert cached_in(store).times.spent == NOW + 3600  # a 24th of the day allowed, from the verdict on
+def test_the_time_seen_cannot_be_put_before_the_verdict(machine: Machine) -> None:
+    machine.open()
+    machine.put(times=Times(0.0, 0.0, 0.0))
+    machine.now = 0.0
+    assert machine.starts_offline()
+    assert machine.cached.times.spent == NOW + GRACE / 24  # of the time allowed, from the verdict on
 
 
-def delay_answer(server: FakeServer, meanwhile: Callable[[], None]) -> None:
+def delay_answer(server: FakeServer, meanwhile: Callable[[], object]) -> None:
     """The server answers the next opening; then this happens, before the answer arrives."""
-    server.tweak = ALLOWED
 
     def late(request: dict[str, Any]) -> Response:
         answer = server.genuine(request)
@@ -165,38 +129,33 @@ def delay_answer(server: FakeServer, meanwhile: Callable[[], None]) -> None:
     server.script = [late]
 
 
-def refuse(client: Client, server: FakeServer, at: int) -> None:
-    server.tweak = reject("CARD_FROZEN", iat=at, exp=at + 300)
-    with pytest.raises(CardRejected):
-        client.report("心跳")
-
-
-@pytest.mark.parametrize("at", [NOW, NOW + 1])
+@pytest.mark.parametrize("rejected_at", [NOW, NOW + 1])
 @pytest.mark.parametrize("openings_before", [0, 1])
 def test_a_later_rejection_in_another_process_is_not_undone_by_an_acceptance_in_progress(
-    at: int, openings_before: int, start: MakeClient, server: FakeServer, store: StateStore
+    rejected_at: int, openings_before: int, machine: Machine
 ) -> None:
-    server.tweak = ALLOWED
     for _ in range(openings_before):
-        start().open()
-    client = start()
-    delay_answer(server, lambda: refuse(start(), server, at))
+        machine.open()
+    client = machine.run()
+    delay_answer(machine.server, lambda: machine.rejects(iat=rejected_at, exp=rejected_at + 300))
     assert client.open().accepted  # its own answer was a genuine yes
-    assert store.load(HARDWARE).cached is None
-    assert not offline(start(), server)
-    assert not offline(client, server)
-    server.tweak = ALLOWED  # unfrozen: even if no second has passed
-    start().open()
-    assert offline(start(), server)
+    assert machine.store.load(HARDWARE).cached is None
+    assert not machine.starts_offline()
+    assert not machine.starts_offline(client)
+    machine.server.tweak = at(NOW)  # unfrozen: even if no second has passed
+    machine.open()
+    assert machine.starts_offline()
 
 
-def test_an_earlier_rejection_does_not_prevent_a_later_acceptance(start: MakeClient, server: FakeServer) -> None:
-    delay_answer(server, lambda: refuse(start(), server, NOW - 1))
-    start().open()
-    assert offline(start(), server)
+def test_an_earlier_rejection_does_not_prevent_a_later_acceptance(machine: Machine) -> None:
+    delay_answer(machine.server, lambda: machine.rejects(iat=NOW - 1, exp=NOW + 299))
+    machine.open()
+    assert machine.starts_offline()
 
 
-def test_a_rejection_of_the_heartbeat_ends_an_opening_in_progress(opened: Client, server: FakeServer) -> None:
+def test_a_rejection_of_the_heartbeat_ends_an_opening_in_progress(machine: Machine) -> None:
+    client = machine.run()
+    client.open()
     refused: list[str] = []
     heard = threading.Event()
 
@@ -205,19 +164,19 @@ def test_a_rejection_of_the_heartbeat_ends_an_opening_in_progress(opened: Client
         heard.set()
 
     def beat() -> None:
-        server.tweak = reject("CARD_FROZEN", iat=NOW + 1, exp=NOW + 301)
-        with Heartbeat(opened, on_rejected=hear):
+        machine.server.tweak = reject("CARD_FROZEN", iat=NOW + 1, exp=NOW + 301)
+        with Heartbeat(client, on_rejected=hear):
             assert heard.wait(SOON_SECONDS)
 
-    delay_answer(server, beat)
+    delay_answer(machine.server, beat)
     with pytest.raises(CardRejected) as caught:
-        opened.open()
+        client.open()
     assert [caught.value.code] == refused == ["CARD_FROZEN"]
     with pytest.raises(UnsealFailed):
-        opened.unseal(io.BytesIO(b""))
-    assert not offline(opened, server)
-    server.tweak = ALLOWED  # unfrozen
-    assert opened.open().accepted
+        client.unseal(io.BytesIO(b""))
+    assert not machine.starts_offline(client)
+    machine.server.tweak = at(NOW)  # unfrozen
+    assert client.open().accepted
 
 
 SPELLINGS = [
@@ -229,15 +188,13 @@ SPELLINGS = [
 ]
 
 
-def test_a_rejection_of_any_spelling_erases_the_acceptance_of_another(start: MakeClient, server: FakeServer) -> None:
-    for spelling in SPELLINGS:
-        server.tweak = ALLOWED
-        start().open()
-        assert offline(start(card_id=spelling), server)
-        server.tweak = reject("CARD_FROZEN")
-        with pytest.raises(CardRejected):
-            start(card_id=spelling).open()
-        assert not any(offline(start(card_id=card), server) for card in (CARD, *SPELLINGS))
+@for_each("spelling", SPELLINGS)
+def test_a_rejection_of_any_spelling_erases_the_acceptance_of_another(spelling: str, machine: Machine) -> None:
+    machine.server.tweak = at(NOW)
+    machine.open()
+    assert machine.starts_offline(card_id=spelling)
+    machine.rejects(machine.run(card_id=spelling))
+    assert not any(machine.starts_offline(card_id=card) for card in (CARD, *SPELLINGS))
 
 
 def test_spellings_are_those_of_the_server_but_a_few_that_the_server_alone_reads() -> None:
