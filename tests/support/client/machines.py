@@ -102,31 +102,17 @@ WHITE_LABEL = Windows(
 )
 """A board without a maker: dummies alone."""
 
-VMWARE = Windows(
-    "9e1c7d55-6a3b-4b1f-8d20-2f7ce05a9b14",
-    Firmware("ca5a4d56-12f7-9e83-1c41-7f2a90b3d6e8", "VMware-56 4d 5a ca f7 12 83 9e-1c 41 7f 2a 90 b3 d6 e8", "None"),
-    disk=None,
-)
 VIRTUALBOX = Windows(
     "30c4b9f2-e7d8-4a65-b7a1-94d25c3e1f08",
     Firmware("a7e1d3f4-5b2c-4d08-9f36-1c7b8e90a542", "0", "0"),
     disk="VB4f2c1d9e-7a3b5c8d",
-)
-HYPER_V = Windows(
-    "c6b75e01-2f94-4d3a-a8e6-18f0b3d2957c",
-    Firmware(
-        "5d8f2b1c-9e34-4a70-b6c1-03e7d94f8a25",
-        "8412-7305-9916-4420-1573-6618-27",
-        "8412-7305-9916-4420-1573-6618-27",
-    ),
-    disk=None,
 )
 KVM = Windows(
     "47a90d3e-b15c-4e82-9c6f-d08e7b2a6513",
     Firmware("762931c8-6808-4c55-9817-3b0f3288213f", None, None),
     disk=None,
 )
-ALL_WINDOWS = (THINKPAD, SELF_BUILT, WHITE_LABEL, VMWARE, VIRTUALBOX, HYPER_V, KVM)
+ALL_WINDOWS = (THINKPAD, SELF_BUILT, WHITE_LABEL, VIRTUALBOX, KVM)
 
 
 class Registry(ModuleType):

@@ -6,7 +6,6 @@ import json
 import random
 import re
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,15 +16,16 @@ from kadun_conformance.crypto import ABSENT, changed
 
 from tests.support.client.fake_server import ISSUER, REPORT, FakeServer, SigningKey, pinned
 from tests.support.client.rotations import UNKNOWN, Rotations
+from tests.support.client.timing import SOON_SECONDS
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from tests.support.client.offline import MakeClient
 
 KEY_SET = "/.well-known/jwks.json"
-WAIT_SECONDS = 0.3  # for a step of another thread, which the lock must prevent
+WAIT_SECONDS = 0.1  # for a step of another thread, which the lock must prevent
 
 
 @pytest.fixture
@@ -120,59 +120,38 @@ def test_an_endorsement_has_2048_characters_at_most(keys: TrustedKeys, signing_k
     assert new.kid in keys
 
 
-def test_two_threads_that_learn_at_once_both_learn_the_whole_chain(
+def test_no_thread_sees_a_chain_that_another_has_learned_by_half(
     server: FakeServer, keys: TrustedKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a lock the second thread sees the first new key as known, and does not go on from it."""
+    """Or it would take the first new key as known and not go on from it, or meet endorsements that change."""
     server.rotate(2)
-    newest = server.key.kid
-    both, one_is_done = threading.Barrier(2), threading.Event()
-    trusted: list[bool] = []
-    genuine = TrustedKeys._endorsed  # noqa: SLF001 - where the threads meet
+    kid, last = server.key.kid, server.endorsements[-1]
+    halfway, released = threading.Event(), threading.Event()
+    genuine = TrustedKeys._endorsed  # noqa: SLF001 - where the first thread is in the middle of it
 
-    def meet(self: TrustedKeys, endorsement: str, endorser: Any) -> Mapping[str, Any] | None:
-        if endorsement == server.endorsements[0]:
-            with suppress(threading.BrokenBarrierError):
-                both.wait(WAIT_SECONDS)
-        else:
-            one_is_done.wait(WAIT_SECONDS)
+    def pause(self: TrustedKeys, endorsement: str, endorser: Any) -> Mapping[str, Any] | None:
+        if endorsement == last:
+            halfway.set()
+            released.wait(SOON_SECONDS)
         return genuine(self, endorsement, endorser)
 
     def learn() -> None:
         keys.add_endorsed(server.endorsements)
-        trusted.append(newest in keys)
-        one_is_done.set()
 
-    monkeypatch.setattr(TrustedKeys, "_endorsed", meet)
-    threads = [threading.Thread(target=learn) for _ in range(2)]
-    for thread in threads:
+    monkeypatch.setattr(TrustedKeys, "_endorsed", pause)
+    uses = [learn, lambda: kid in keys, lambda: keys[kid], lambda: keys.steps, lambda: keys.saw(kid, 0)]
+    learner, *others = [threading.Thread(target=use) for use in (learn, *uses, lambda: keys.take_up(None, 0))]
+    learner.start()
+    assert halfway.wait(SOON_SECONDS)
+    for thread in others:
         thread.start()
-    for thread in threads:
+    for thread in others:
+        thread.join(WAIT_SECONDS)
+    assert all(thread.is_alive() for thread in others)
+    released.set()
+    for thread in (learner, *others):
         thread.join()
-    assert trusted == [True, True]
-
-
-def test_a_key_is_judged_while_another_thread_learns(
-    server: FakeServer, keys: TrustedKeys, signing_key: SigningKey
-) -> None:
-    server.rotate(3)
-    keys.add_endorsed(server.endorsements[:2])
-    keys.saw(signing_key.kid, 0)
-    _, second = next(iter(keys.steps))
-    learner = threading.Thread(target=keys.add_endorsed, args=(server.endorsements,))
-
-    class Steps(dict[Any, str]):
-        def __iter__(self) -> Iterator[Any]:
-            for step in super().__iter__():
-                if not learner.ident:
-                    learner.start()
-                    learner.join(WAIT_SECONDS)
-                yield step
-
-    keys._endorsements = Steps(keys._endorsements)  # noqa: SLF001 - no other way to be in the middle of it
-    assert second in keys
-    learner.join()
-    assert server.key.kid in keys
+    assert kid in keys
 
 
 @pytest.mark.parametrize(
