@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 NAME = "模型.bin"
 SIZE = 300_000
 CONTENT = hashlib.shake_128(b"a model").digest(SIZE)
+Fetch = Callable[..., bytes]
 
 
 def sha256(content: bytes) -> str:

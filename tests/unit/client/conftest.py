@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.support.client.file_server import Fetch
     from tests.support.client.offline import MakeClient
 
 
@@ -100,6 +101,12 @@ def local(files: FileServer) -> Iterator[LocalServer]:
 @pytest.fixture
 def downloader(local: LocalServer, make_client: Callable[..., Client]) -> Client:
     return make_client(transport=HttpTransport(local.url, timeout_seconds=LONG_SECONDS))
+
+
+@pytest.fixture
+def fetch(downloader: Client, target: Path) -> Fetch:
+    """Download the file, and return what is at the target then."""
+    return lambda **more: downloader.download(NAME, target, **more).read_bytes()
 
 
 @pytest.fixture

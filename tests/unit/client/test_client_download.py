@@ -1,4 +1,4 @@
-"""Downloads: resumed after interruptions, checked against the signed list, and nothing else put in place."""
+"""Downloads: complete, put in place at once, and resumed after interruptions."""
 
 from __future__ import annotations
 
@@ -10,30 +10,22 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kadun import CardRejected, Client, DownloadFailed, ServerUnreachable, UntrustedAnswer
+from kadun import ServerUnreachable
 from kadun.transport import HttpTransport
 
-from tests.support.client.fake_server import reject, setting
 from tests.support.client.file_server import CONTENT, NAME, SIZE, FileServer, left_in, refuse, sha256
-from tests.support.client.local_http import Handler, LocalServer, serving
 from tests.support.client.timing import LONG_SECONDS, SOON_SECONDS, STALLED, StalledQueue
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.support.client.file_server import Fetch
+    from tests.support.client.local_http import Handler, LocalServer
     from tests.support.client.offline import MakeClient
-
-    Fetch = Callable[..., bytes]
 
 # What a request asks for: Range and If-Range.
 WHOLE, RESUMED, RESUMED_UNCONDITIONALLY = (None, None), ("bytes=100000-", '"v1"'), ("bytes=100000-", None)
-
-
-@pytest.fixture
-def fetch(downloader: Client, target: Path) -> Fetch:
-    """Download the file, and return what is at the target then."""
-    return lambda **more: downloader.download(NAME, target, **more).read_bytes()
 
 
 def asked(files: FileServer) -> list[tuple[str | None, str | None]]:
@@ -238,127 +230,3 @@ def test_a_slow_callback_loses_nothing_of_what_waits_for_it(
     assert fetch(on_progress=lambda *_now: waited.wait(SOON_SECONDS)) == CONTENT * 20
     assert waited.is_set()
     assert len(files.gets) == 1
-
-
-def test_a_server_that_refuses_a_new_link_is_given_up(fetch: Fetch, files: FileServer, target: Path) -> None:
-    files.script = [refuse] * 9
-    with pytest.raises(DownloadFailed) as caught:
-        fetch()
-    assert (caught.value.reason, len(files.gets)) == ("refused", 2)
-    assert left_in(target.parent) == []
-
-
-def test_a_rejected_card_gets_no_file_and_no_further_link(fetch: Fetch, files: FileServer, target: Path) -> None:
-    def freeze(handler: Handler, body: bytes) -> None:
-        files.fake.tweak = reject("CARD_FROZEN")
-        refuse(handler, body)
-
-    files.script = [freeze]
-    with pytest.raises(CardRejected, match="冻结"):
-        fetch()
-    with pytest.raises(CardRejected, match="冻结"):
-        fetch()
-    assert (len(files.gets), left_in(target.parent)) == (1, [])
-
-
-@pytest.mark.parametrize(
-    ("language", "message"),
-    [
-        ("zh", "服务器上没有文件 model?.bin，请更新程序或联系卖家（参考号 REF45678）"),
-        (
-            "en",
-            "The server has no file model?.bin. Please update the program or contact the seller (reference REF45678)",
-        ),
-    ],
-)
-def test_a_file_that_is_not_offered_is_missing(
-    language: str, message: str, make_client: MakeClient, local: LocalServer, target: Path
-) -> None:
-    with pytest.raises(DownloadFailed) as caught:
-        make_client(transport=HttpTransport(local.url), language=language).download("model\x1b.bin", target)
-    assert (caught.value.reason, caught.value.message) == ("missing", message)
-
-
-ELSEWHERE = ["http://other/x", "//other/x", "/\\other/x", "\\\\other/x", "@other/x", ":80@other/x", ".other/x"]
-NO_PATH = ["v1/files/x", "", "/x#y", "/x y", "/x\r\nX: y", "/文件", "/" + "x" * 5000, 7, None]
-
-
-@for_each(
-    ("changes", "problem"),
-    [
-        *(({"size": size}, "claim files") for size in (-1, True, 1.5, "7", None)),
-        *(({"sha256": digest}, "claim files") for digest in ("0" * 63, "G" * 64, None)),
-        ({"name": "other.txt"}, "claim files"),  # named twice then
-        *(({"url": url}, "not a path on the same server") for url in (*ELSEWHERE, *NO_PATH)),
-    ],
-)
-def test_a_malformed_list_is_untrusted_and_no_address_on_another_server_is_followed(
-    changes: dict[str, Any], problem: str, downloader: Client, files: FileServer, target: Path
-) -> None:
-    files.changes = changes
-    with pytest.raises(UntrustedAnswer, match=problem):
-        downloader.download(changes.get("name", NAME), target)
-    assert (files.gets, left_in(target.parent)) == ([], [])
-
-
-@for_each("tweak", [lambda claims: claims.pop("files"), *(setting(files=listed) for listed in (None, {}, "[]"))])
-def test_a_verdict_without_a_list_is_untrusted(tweak: Any, fetch: Fetch, files: FileServer) -> None:
-    files.fake.tweak = tweak
-    with pytest.raises(UntrustedAnswer, match="claim files"):
-        fetch()
-
-
-def test_a_redirect_is_not_followed(fetch: Fetch, files: FileServer, target: Path) -> None:
-    with serving(lambda handler, _body: handler.send(200, CONTENT)) as other:
-        files.script = [lambda handler, _body: handler.send(302, b"", Location=f"{other.url}/x")]
-        with pytest.raises(UntrustedAnswer, match="302"):
-            fetch()
-    assert (other.seen, left_in(target.parent)) == ([], [])
-
-
-def test_a_file_with_wrong_content_is_not_installed(fetch: Fetch, files: FileServer, target: Path) -> None:
-    target.write_bytes(b"old")
-    files.changes = {"sha256": sha256(b"something else")}
-    with pytest.raises(DownloadFailed) as caught:
-        fetch()
-    assert (caught.value.reason, caught.value.reference) == ("damaged", "REF45678")
-    assert caught.value.message == f"文件 {NAME} 下载后校验不符，已丢弃，请重试（参考号 REF45678）"
-    assert (target.read_bytes(), left_in(target.parent)) == (b"old", [NAME])
-    assert len(files.gets) == 1
-
-
-def endless(handler: Handler) -> None:
-    handler.send_response(200)
-    handler.end_headers()
-    handler.wfile.write(b"x" * 65_536)
-
-
-@pytest.mark.parametrize(
-    "respond",
-    [
-        lambda handler: handler.send(200, b"<html>sign in</html>", Content_Type="text/html"),
-        endless,
-        lambda handler: handler.send(206, CONTENT[100_000:], Content_Range=f"bytes 100001-{SIZE}/{SIZE + 1}"),
-        lambda handler: handler.send(206, CONTENT[100_000:]),
-    ],
-    ids=["a sign-in page", "without an end", "another range", "no range"],
-)
-def test_wrong_bytes_do_not_discard_the_received_ones(
-    respond: Callable[[Handler], None], fetch: Fetch, files: FileServer
-) -> None:
-    files.script = [files.cut_after(100_000), lambda handler, _body: respond(handler)]
-    with pytest.raises(UntrustedAnswer):
-        fetch()
-    assert fetch() == CONTENT
-    assert asked(files) == [WHOLE, RESUMED, RESUMED]
-
-
-def test_a_server_that_always_starts_over_is_given_up(fetch: Fetch, files: FileServer) -> None:
-    def start_over(handler: Handler, _body: bytes) -> None:
-        files.etag = f'"{len(files.gets)}"'  # never the one that the client knows
-        files.serve(handler, sent=100_000 + 100_000 * (len(files.gets) % 2))
-
-    files.script = [start_over] * 99
-    with pytest.raises((UntrustedAnswer, ServerUnreachable)):
-        fetch()
-    assert len(files.gets) < 12

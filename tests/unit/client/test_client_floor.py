@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kadun import CardRejected
-from kadun.floor import Floor, floor_in
-from kadun.keys import TrustedKeys
+from kadun.floor import Floor
 from kadun.store import State
 
 from tests.support.client.fake_server import ISSUER, NOW, SigningKey, pinned, reject
 from tests.support.client.machine import full_disk
 from tests.support.client.offline import at
 from tests.support.client.rotations import MINUTE, OTHER_CARD, REPLACED, UNKNOWN, Rotations
-from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -239,52 +237,9 @@ def test_a_forged_verdict_neither_raises_the_floor_nor_stores_keys(rotations: Ro
         assert rotations.accepts()
 
 
-@for_each(
-    ("members", "expected"),
-    [
-        (None, None),
-        ({}, None),
-        ([], None),
-        (["kid", 1.0], None),
-        ([1, 1.0, 1.0], None),
-        (["kid", 1, 2], Floor("kid", 1.0, 2.0)),
-        (["kid", 901, 2], Floor("kid", 900.0, 2.0)),  # it cannot lengthen the 15 minutes
-        (["kid", True, 2], Floor("kid", 1.0, 2.0)),
-        (["kid", "1", 2], Floor("kid", 0.0, 0.0)),
-        (["kid", 1, None], Floor("kid", 0.0, 0.0)),
-        (["kid", 1, float("inf")], Floor("kid", 0.0, 0.0)),
-        (["kid", 10**400, 2], Floor("kid", 0.0, 0.0)),
-    ],
-)
-def test_a_floor_in_a_file_has_15_minutes_at_most(members: object, expected: Floor | None) -> None:
-    assert floor_in(members) == expected
-
-
 def test_the_overlap_is_counted_down() -> None:
     floor = Floor.seen("kid", 1000.0)
     assert floor.at(1000.0) == floor
     assert floor.at(1899.0) == Floor("kid", 1.0, 1899.0)
     assert floor.at(1899.0).at(1900.0) == floor.at(1900.0) == floor.at(999.0) == Floor("kid", 0.0, 0.0)
     assert floor.at(1900.0).at(1000.0) == Floor("kid", -1.0, 1000.0).at(1000.0) == Floor("kid", 0.0, 0.0)
-
-
-def test_a_floor_at_a_key_is_taken_up_only_forwards() -> None:
-    keys = [SigningKey() for _ in range(3)]
-    trusted = TrustedKeys(pinned(*keys))
-    assert not trusted.excludes_keys
-    trusted.take_up(Floor("unknown", 900.0, 0.0), 0.0)
-    assert trusted.floor is None
-    trusted.saw(keys[1].kid, 0.0)
-    assert trusted.excludes_keys
-    trusted.take_up(Floor(keys[0].kid, 900.0, 0.0), 0.0)
-    trusted.saw(keys[0].kid, 0.0)
-    assert trusted.floor == Floor(keys[1].kid, 900.0, 0.0)
-    trusted.take_up(Floor(keys[1].kid, 60.0, 0.0), 30.0)
-    assert trusted.floor == Floor(keys[1].kid, 30.0, 30.0)
-    trusted.take_up(Floor(keys[2].kid, 60.0, 30.0), 30.0)
-    assert trusted.floor == Floor(keys[2].kid, 60.0, 30.0)
-    assert keys[0].kid in trusted
-    trusted.take_up(Floor(keys[2].kid, 0.5, 30.0), 30.0)
-    assert keys[0].kid in trusted
-    trusted.take_up(None, 100.0)
-    assert [key.kid in trusted for key in keys] == [False, False, True]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kadun import Client, ServerUnreachable, UntrustedAnswer
+from kadun.floor import Floor
 from kadun.keys import LONGEST_ENDORSEMENT, TrustedKeys
 from kadun.responses import Response
 from kadun_conformance.crypto import ABSENT, changed
@@ -152,6 +153,28 @@ def test_no_thread_sees_a_chain_that_another_has_learned_by_half(
     for thread in (learner, *others):
         thread.join()
     assert kid in keys
+
+
+def test_a_floor_at_a_key_is_taken_up_only_forwards() -> None:
+    keys = [SigningKey() for _ in range(3)]
+    trusted = TrustedKeys(pinned(*keys))
+    assert not trusted.excludes_keys
+    trusted.take_up(Floor("unknown", 900.0, 0.0), 0.0)
+    assert trusted.floor is None
+    trusted.saw(keys[1].kid, 0.0)
+    assert trusted.excludes_keys
+    trusted.take_up(Floor(keys[0].kid, 900.0, 0.0), 0.0)
+    trusted.saw(keys[0].kid, 0.0)
+    assert trusted.floor == Floor(keys[1].kid, 900.0, 0.0)
+    trusted.take_up(Floor(keys[1].kid, 60.0, 0.0), 30.0)
+    assert trusted.floor == Floor(keys[1].kid, 30.0, 30.0)
+    trusted.take_up(Floor(keys[2].kid, 60.0, 30.0), 30.0)
+    assert trusted.floor == Floor(keys[2].kid, 60.0, 30.0)
+    assert keys[0].kid in trusted
+    trusted.take_up(Floor(keys[2].kid, 0.5, 30.0), 30.0)
+    assert keys[0].kid in trusted
+    trusted.take_up(None, 100.0)
+    assert [key.kid in trusted for key in keys] == [False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kadun import CardRejected
-from kadun.floor import Floor
+from kadun.floor import Floor, floor_in
 from kadun.learned import lineage
 from kadun.store import State
 
@@ -93,6 +93,27 @@ def test_a_stored_verdict_of_the_first_release_finds_its_keys_in_its_own_file(ro
     for endorsements, starts in ((tuple(rotations.server.endorsements), True), (("no token",), False)):
         rotations.store.save(State(endorsements, cached), HARDWARE)
         assert rotations.starts_offline() is starts
+
+
+@for_each(
+    ("members", "expected"),
+    [
+        (None, None),
+        ({}, None),
+        ([], None),
+        (["kid", 1.0], None),
+        ([1, 1.0, 1.0], None),
+        (["kid", 1, 2], Floor("kid", 1.0, 2.0)),
+        (["kid", 901, 2], Floor("kid", 900.0, 2.0)),  # it cannot lengthen the 15 minutes
+        (["kid", True, 2], Floor("kid", 1.0, 2.0)),
+        (["kid", "1", 2], Floor("kid", 0.0, 0.0)),
+        (["kid", 1, None], Floor("kid", 0.0, 0.0)),
+        (["kid", 1, float("inf")], Floor("kid", 0.0, 0.0)),
+        (["kid", 10**400, 2], Floor("kid", 0.0, 0.0)),
+    ],
+)
+def test_a_floor_in_a_file_has_15_minutes_at_most(members: object, expected: Floor | None) -> None:
+    assert floor_in(members) == expected
 
 
 def padded(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
