@@ -134,9 +134,7 @@ def test_what_an_earlier_try_left_is_used_as_far_as_it_is_right(
     assert asked(files) == requests
 
 
-def test_tries_are_limited_but_those_with_progress_do_not_count(
-    fetch: Fetch, files: FileServer, pauses: list[float]
-) -> None:
+def test_tries_with_progress_do_not_count(fetch: Fetch, files: FileServer, pauses: list[float]) -> None:
     files.script = [files.cut_after(70_000) for _ in range(4)]
     fetch()
     assert (len(files.gets), len(pauses)) == (5, 4)

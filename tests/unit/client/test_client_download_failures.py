@@ -163,9 +163,7 @@ def test_two_programs_do_not_write_into_one_part(fetch: Fetch) -> None:
     assert [refusal.reason for refusal in refusals] == ["under_way"]
 
 
-def test_programs_started_together_all_end_with_the_right_file(
-    make_client: MakeClient, local: LocalServer, target: Path
-) -> None:
+def test_programs_started_together_all_get_the_file(make_client: MakeClient, local: LocalServer, target: Path) -> None:
     def download(_number: int) -> str:
         try:
             make_client(transport=HttpTransport(local.url)).download(NAME, target)
@@ -225,9 +223,7 @@ def test_a_failed_write_leaves_the_target_unchanged(fetch: Fetch, files: FileSer
     assert (len(files.gets), target.read_bytes()) == (1, b"old")
 
 
-def test_a_missing_folder_or_a_folder_as_the_target_is_a_clear_error(
-    downloader: Client, files: FileServer, target: Path
-) -> None:
+def test_a_missing_folder_or_a_folder_is_a_clear_error(downloader: Client, files: FileServer, target: Path) -> None:
     with pytest.raises(ValueError, match="folder"):
         downloader.download(NAME, target.parent)
     assert files.fake.requests == []

@@ -46,9 +46,7 @@ def test_a_key_stolen_while_the_program_slept_is_not_believed(rotations: Rotatio
     rotations.refuses(REPLACED)
 
 
-def test_a_client_that_has_never_seen_the_later_keys_believes_the_thief_and_then_nobody_else(
-    rotations: Rotations,
-) -> None:
+def test_a_client_that_never_saw_the_later_keys_believes_the_thief_and_nobody_else(rotations: Rotations) -> None:
     """What the floor cannot help: the remedy is a release with new pins, which drops that floor."""
     rotations.rotate(3)
     rotations.forge(rotations.keys[0], successor=SigningKey())

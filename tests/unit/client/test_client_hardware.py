@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.support.client.fake_server import FakeServer
     from tests.support.client.offline import MakeClient
 
+    Strings = Callable[..., str]
+
 MACHINE_ID = "e08d2021fbdd6f894fde550c98aff54d"
 NOBODY = 65534
 DUMMIES = """
@@ -48,7 +50,7 @@ Parallels-2D 5F 1B C9 A3 4E 47 8F B1 22 70 D8 93 6A E4 0C|8412-7305-9916-4420-15
 
 
 @pytest.fixture
-def on_mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def on_mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Strings:
     """The string of a recorded Mac: a program in place of ioreg, for us and for py-machineid."""
     program = tmp_path / "ioreg"
     monkeypatch.setattr(macos, "IOREG", str(program))
@@ -64,7 +66,7 @@ def on_mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
     return string_of
 
 
-def test_a_mac_is_known_by_its_platform_uuid_and_its_serial(on_mac: Callable[..., str]) -> None:
+def test_a_mac_is_known_by_its_platform_uuid_and_its_serial(on_mac: Strings) -> None:
     uuid, serial = MACBOOK
     strings = {on_mac(*mac) for mac in (MACBOOK, MAC_IN_VMWARE, MAC_WITHOUT_SERIAL, (uuid, "C02FK3XHQ05P"))}
     assert len(strings) == 4
@@ -73,13 +75,13 @@ def test_a_mac_is_known_by_its_platform_uuid_and_its_serial(on_mac: Callable[...
 
 
 @for_each("script", ["exit 1", "exec /no/such/program"])
-def test_a_mac_whose_ioreg_fails_gets_no_string_rather_than_another(script: str, on_mac: Callable[..., str]) -> None:
+def test_a_mac_whose_ioreg_fails_gets_no_string_rather_than_another(script: str, on_mac: Strings) -> None:
     with pytest.raises(HardwareUnknown, match="could not be read"):
         on_mac(*MACBOOK, script=script)
 
 
 def test_a_mac_whose_ioreg_hangs_is_not_waited_for(
-    on_mac: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    on_mac: Strings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "SECONDS", 0.2)
     os.mkfifo(tmp_path / "fifo")
@@ -93,7 +95,7 @@ def test_a_mac_whose_ioreg_hangs_is_not_waited_for(
 
 
 @pytest.fixture
-def on_linux(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+def on_linux(monkeypatch: pytest.MonkeyPatch) -> Iterator[Strings]:
     """The string of a recorded Linux machine."""
     folder = Path(tempfile.mkdtemp())  # not tmp_path, into which nobody but the user sees
     folder.chmod(0o755)
@@ -120,7 +122,7 @@ def on_linux(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     shutil.rmtree(folder)
 
 
-def test_linux_is_known_by_its_machine_id_and_the_boards_serial(on_linux: Callable[..., str]) -> None:
+def test_linux_is_known_by_its_machine_id_and_the_boards_serial(on_linux: Strings) -> None:
     other = MACHINE_ID[::-1]
     strings = {
         on_linux(MACHINE_ID),
@@ -136,7 +138,7 @@ def test_linux_is_known_by_its_machine_id_and_the_boards_serial(on_linux: Callab
 
 @pytest.mark.parametrize("name", ["MACHINE_ID", "BOARD_SERIAL"])
 def test_a_linux_where_an_identifier_cannot_be_read_gets_no_string_rather_than_another(
-    name: str, on_linux: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    name: str, on_linux: Strings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_linux(MACHINE_ID, dbus=MACHINE_ID)
     monkeypatch.setattr(linux, name, linux.BOARD_SERIAL.parent)  # a folder: not even root reads it
@@ -146,7 +148,7 @@ def test_a_linux_where_an_identifier_cannot_be_read_gets_no_string_rather_than_a
 
 @for_each("machine_id", ["", "uninitialized", "0" * 32, "00000000-0000-0000-0000-000000000000", "é", "12", None])
 def test_a_machine_without_an_identifier_opens_only_with_the_vendors_own_string(
-    machine_id: str | None, on_linux: Callable[..., str], make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+    machine_id: str | None, on_linux: Strings, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machineid, "__exec__", lambda _command: None)
     with pytest.raises(HardwareUnknown, match="hardware="):
@@ -157,9 +159,8 @@ def test_a_machine_without_an_identifier_opens_only_with_the_vendors_own_string(
     assert make_client(hardware="my own").open().accepted
 
 
-def test_the_id_of_a_container_does_not_count_since_each_start_has_another(
-    on_linux: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_id_of_a_container_does_not_count(on_linux: Strings, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each start has another.
     monkeypatch.setattr(machineid, "id", lambda: "fbc23b5cadda6cc86786c04341c95a19b3b9b6504d044b5a9e1bd928d37deb36")
     with pytest.raises(HardwareUnknown):
         on_linux(None)
@@ -188,7 +189,7 @@ def test_this_very_machine_has_one_string_whoever_asks() -> None:
 
 
 @for_each("mode", [0o400, 0o444])
-def test_what_an_administrator_alone_may_read_has_no_part_in_it(mode: int, on_linux: Callable[..., str]) -> None:
+def test_what_an_administrator_alone_may_read_has_no_part_in_it(mode: int, on_linux: Strings) -> None:
     string = on_linux(MACHINE_ID, "10000000a3f1c2d4", mode)
     assert as_anyone_else(hardware.machine_string) == string
     assert (string == on_linux(MACHINE_ID)) is (mode == 0o400)
@@ -201,9 +202,7 @@ def test_the_string_hides_what_it_is_made_of_and_differs_from_program_to_program
     assert MACHINE_ID not in one
 
 
-def test_recorded_machines_keep_their_strings_in_every_release(
-    on_mac: Callable[..., str], on_linux: Callable[..., str]
-) -> None:
+def test_recorded_machines_keep_their_strings_in_every_release(on_mac: Strings, on_linux: Strings) -> None:
     """A change here would unbind every customer. Windows: see test_client_hardware_windows.py."""
     assert on_linux(MACHINE_ID) == "kadun2:6697d8b6023f9c773cf51b87d21b3b6a18e90b7b5de09ae24e281d42c8f97843"
     assert on_mac(*MACBOOK) == "kadun2:020272ec27d38b369a0a2c3d90d344d0282a8d5315d51fd7c744479accd500f0"
@@ -215,7 +214,7 @@ def test_recorded_machines_keep_their_strings_in_every_release(
 
 
 def test_the_client_uses_it_unless_told_otherwise(
-    on_linux: Callable[..., str], make_client: MakeClient, server: FakeServer
+    on_linux: Strings, make_client: MakeClient, server: FakeServer
 ) -> None:
     on_linux(MACHINE_ID)
     make_client(hardware=None, program="账本").open()

@@ -101,9 +101,7 @@ def test_on_windows_no_two_recorded_machines_are_alike(on_windows: OnWindows) ->
 
 
 @for_each("firmware", [None, WHITE_LABEL.firmware])
-def test_windows_with_nothing_genuine_is_said_to_have_no_identifier(
-    firmware: Firmware | None, on_windows: OnWindows
-) -> None:
+def test_windows_with_nothing_genuine_has_no_identifier(firmware: Firmware | None, on_windows: OnWindows) -> None:
     with pytest.raises(HardwareUnknown, match="hardware="):
         on_windows(Windows(None, firmware, disk=None))
 
@@ -128,9 +126,7 @@ EVERY_WINDOWS_HAS = ["GetSystemWindowsDirectoryW", "CreateFileW"]
 
 
 @for_each(("call", "error"), [*product(CALLS, FAILURES), *product(EVERY_WINDOWS_HAS, ABSENT)])
-def test_a_windows_where_a_call_fails_gets_no_string_rather_than_another(
-    call: str, error: int, on_windows: OnWindows
-) -> None:
+def test_a_windows_where_a_call_fails_gets_no_string(call: str, error: int, on_windows: OnWindows) -> None:
     with pytest.raises(HardwareUnknown, match=f"could not be read.*Errno {error}"):
         on_windows(CALLS[call], call, error)
 
@@ -151,9 +147,7 @@ def test_what_a_windows_machine_does_not_have_is_left_out(error: int, on_windows
         ("key_failure", FileNotFoundError(2, "The system cannot find the file specified")),
     ],
 )
-def test_a_registry_that_cannot_be_read_yields_no_string_rather_than_another(
-    place: str, error: OSError, on_windows: OnWindows
-) -> None:
+def test_a_registry_that_cannot_be_read_yields_no_string(place: str, error: OSError, on_windows: OnWindows) -> None:
     with pytest.raises(HardwareUnknown, match="could not be read"):
         on_windows(THINKPAD, **{place: error})
 

@@ -168,18 +168,14 @@ def test_the_verdict_of_the_opening_replaces_the_first_beat(simulate: Simulate) 
     ("failure", "error"),
     [(no_network, ServerUnreachable), (A_PAGE, UntrustedAnswer), (Response(500, b""), ServerUnreachable)],
 )
-def test_a_network_outage_is_reported_and_survived(
-    failure: object, error: type[KadunError], simulate: Simulate
-) -> None:
+def test_an_outage_is_reported_and_survived(failure: object, error: type[KadunError], simulate: Simulate) -> None:
     timeline = simulate(*[failure] * 3, beats=6)
     assert [type(reported) for reported in timeline.unreachable] == [error] * 3
     assert (timeline.requests, timeline.rejected) == (6, [])
 
 
 @pytest.mark.parametrize(("asked_for", "pause"), [(200, 200), (301, INTERVAL), (999_999, INTERVAL)])
-def test_retry_after_delays_the_next_beat_by_the_interval_at_most(
-    asked_for: int, pause: float, simulate: Simulate
-) -> None:
+def test_retry_after_delays_a_beat_by_the_interval_at_most(asked_for: int, pause: float, simulate: Simulate) -> None:
     """It is not signed: a forged one must not silence the heartbeat for days."""
     timeline = simulate(Response(503, b"", retry_after=str(asked_for)), beats=1)
     (failure,) = timeline.unreachable
@@ -218,9 +214,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, BaseExcepti
     return [(record.name, record.levelname, record.exc_info[1]) for record in caplog.records if record.exc_info]
 
 
-def test_an_error_of_the_sdk_is_logged_and_the_heartbeat_continues(
-    caplog: pytest.LogCaptureFixture, simulate: Simulate
-) -> None:
+def test_an_error_of_the_sdk_is_logged_and_survived(caplog: pytest.LogCaptureFixture, simulate: Simulate) -> None:
     timeline = simulate(UNFORESEEN, beats=3)
     assert (timeline.requests, timeline.rejected, timeline.unreachable) == (3, [], [])
     assert logged(caplog) == [("kadun", "ERROR", UNFORESEEN)]

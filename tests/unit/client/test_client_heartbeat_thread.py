@@ -64,9 +64,7 @@ def test_it_starts_once_and_stops_at_once_however_long_the_interval(client: Clie
     wait_until(lambda: not heartbeat_threads())
 
 
-def test_it_stops_at_once_though_a_beat_hangs_and_calls_no_callback_afterwards(
-    make_client: MakeClient, server: FakeServer
-) -> None:
+def test_it_stops_though_a_beat_hangs_and_calls_no_callback(make_client: MakeClient, server: FakeServer) -> None:
     hanging = Hanging(ServerUnreachable("no route"))
     reported: list[KadunError] = []
     server.script = [hanging]
@@ -80,9 +78,7 @@ def test_it_stops_at_once_though_a_beat_hangs_and_calls_no_callback_afterwards(
     assert (reported, len(server.requests)) == ([], 1)
 
 
-def test_unbinding_waits_for_the_beat_in_progress_and_the_beat_is_not_sent_again(
-    make_client: MakeClient, server: FakeServer
-) -> None:
+def test_unbinding_waits_for_a_beat_that_is_not_sent_again(make_client: MakeClient, server: FakeServer) -> None:
     """A beat after `unbind` would bind the card to this machine again."""
     busy = Hanging(Response(503, b""))
     released_before: list[bool] = []

@@ -44,9 +44,7 @@ def test_keys_are_learned_once_whatever_the_server_says_of_the_card(rotations: R
     assert paths.count("/.well-known/jwks.json") == 1
 
 
-def test_stored_endorsements_outlive_answers_that_need_none_and_are_learned_anew_if_spoilt(
-    rotations: Rotations,
-) -> None:
+def test_stored_endorsements_are_kept_and_learned_anew_if_spoilt(rotations: Rotations) -> None:
     rotations.rotate(3)
     rotations.run().open()
     kept = rotations.stored
@@ -145,9 +143,7 @@ FLOODS = [padded, repeated, aside, through_their_own_keys, a_long_way_round]
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-def test_a_flood_of_a_thiefs_endorsements_neither_fills_the_file_nor_removes_the_floor(
-    flood: Flood, rotations: Rotations
-) -> None:
+def test_a_thiefs_flood_neither_fills_the_file_nor_removes_the_floor(flood: Flood, rotations: Rotations) -> None:
     rotations.rotate(3)
     rotations.run().open()
     genuine = rotations.stored.endorsements

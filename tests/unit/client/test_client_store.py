@@ -142,9 +142,7 @@ def block_by_a_folder(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("block", [block_by_a_file, block_by_a_folder])
-def test_a_folder_that_cannot_be_written_prevents_no_online_start(
-    block: Callable[[Machine], None], machine: Machine
-) -> None:
+def test_an_unwritable_folder_prevents_no_online_start(block: Callable[[Machine], None], machine: Machine) -> None:
     block(machine)
     machine.server.rotate()
     client = machine.run()

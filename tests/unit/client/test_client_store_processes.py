@@ -54,9 +54,7 @@ for turn in range(100):
     assert len(machine.files) == 2
 
 
-def test_an_offline_start_waits_for_the_process_that_is_writing(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_offline_start_waits_for_a_writing_process(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """It must not write back the yes that it read before that process heard a no."""
     machine.open()
     monkeypatch.setattr(kadun_files, "_LOCK_SECONDS", SOON_SECONDS)
@@ -72,9 +70,7 @@ def test_an_offline_start_waits_for_the_process_that_is_writing(
     assert machine.store.load(HARDWARE).cached is None
 
 
-def test_a_process_that_hangs_with_the_lock_does_not_block_others(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_hangs_with_the_lock_blocks_nobody(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kadun_files, "_LOCK_SECONDS", 0.1)
     with machine.store.locked():
         machine.open()

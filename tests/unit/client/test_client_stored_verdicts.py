@@ -75,7 +75,7 @@ def test_a_changed_stored_verdict_counts_as_absent(changes: dict[str, Any], mach
     ],
 )
 def test_every_check_of_an_online_verdict_is_made_again(
-    changes: dict[str, Any], machine: Machine, signing_key: SigningKey
+    changes: Any, machine: Machine, signing_key: SigningKey
 ) -> None:
     machine.open()
     machine.put(token=verdict_with(signing_key, machine.cached))
