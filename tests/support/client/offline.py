@@ -1,4 +1,4 @@
-"""Offline starts in tests: a clock, a server with a vendor's grace period, and ways to disconnect it."""
+"""Offline starts in tests: a server with a vendor's grace period, and ways to disconnect it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,6 @@ GRACE = 7 * DAY
 YEAR_1970, YEAR_2100 = 0.0, 4_102_444_800.0
 CORE = "汇率表".encode()
 MakeClient = Callable[..., Client]
-
-
-class Clock:
-    """The clock of this machine, as the customer sets it."""
-
-    def __init__(self) -> None:
-        self.now: float = NOW
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def at(now: int) -> Tweak:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kadun import UntrustedAnswer
 
+from tests.support.client.customer_machine import Machine
 from tests.support.client.fake_server import HARDWARE, ISSUER, SigningKey, pinned
-from tests.support.client.machine import Machine
 
 if TYPE_CHECKING:
     from pathlib import Path

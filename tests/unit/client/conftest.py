@@ -7,10 +7,10 @@ from kadun import Client
 from kadun.retries import RetryPolicy
 from kadun.transport import HttpTransport
 
+from tests.support.client.customer_machine import Machine
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, pinned
 from tests.support.client.file_server import NAME, FileServer
 from tests.support.client.local_http import LocalServer, serving
-from tests.support.client.machine import Machine
 from tests.support.client.offline import at
 from tests.support.client.rotations import Rotations
 from tests.support.client.timing import LONG_SECONDS

@@ -13,10 +13,10 @@ from kadun import CardRejected, Client, DownloadFailed, ServerUnreachable, Untru
 from kadun.partial_file import Offer, PartialFile
 from kadun.transport import HttpTransport
 
+from tests.support.client.customer_machine import full_disk
 from tests.support.client.fake_server import reject, setting
 from tests.support.client.file_server import CONTENT, NAME, SIZE, FileServer, left_in, refuse, sha256
 from tests.support.client.local_http import Handler, LocalServer, serving
-from tests.support.client.machine import full_disk
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:

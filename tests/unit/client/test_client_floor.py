@@ -9,8 +9,8 @@ from kadun import CardRejected
 from kadun.floor import Floor
 from kadun.store import State
 
+from tests.support.client.customer_machine import full_disk
 from tests.support.client.fake_server import ISSUER, NOW, SigningKey, pinned, reject
-from tests.support.client.machine import full_disk
 from tests.support.client.offline import at
 from tests.support.client.rotations import MINUTE, OTHER_CARD, REPLACED, UNKNOWN, Rotations
 

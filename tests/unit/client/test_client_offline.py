@@ -26,7 +26,7 @@ from tests.support.client.offline import CORE, DAY, GRACE, YEAR_2100, at, no_net
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
-    from tests.support.client.machine import Machine
+    from tests.support.client.customer_machine import Machine
 
 IDENTITIES = [pyrage.x25519.Identity.generate() for _ in range(2)]
 

@@ -14,7 +14,7 @@ from tests.support.client.offline import DAY, GRACE, YEAR_1970, YEAR_2100, at
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
-    from tests.support.client.machine import Machine
+    from tests.support.client.customer_machine import Machine
 
 HOUR = 3600
 OFFSETS = [-8.0 * HOUR, 8.0 * DAY, YEAR_1970 - NOW, YEAR_2100 - NOW]

@@ -11,8 +11,8 @@ from kadun import PLATFORM_FOLDER
 from kadun.floor import Floor
 from kadun.store import Rejection, State, StateStore
 
+from tests.support.client.customer_machine import Machine, full_disk
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, setting
-from tests.support.client.machine import Machine, full_disk
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:

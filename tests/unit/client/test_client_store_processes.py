@@ -23,7 +23,7 @@ from tests.support.client.timing import SOON_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.client.machine import Machine
+    from tests.support.client.customer_machine import Machine
 
 SOURCE = Path(kadun.__file__).parent.parent
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from kadun.responses import Response
 
-    from tests.support.client.machine import Machine
+    from tests.support.client.customer_machine import Machine
 
 
 def verdict_with(key: SigningKey, kept: CachedVerdict, **changes: Any) -> str:
