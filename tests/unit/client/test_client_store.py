@@ -100,6 +100,7 @@ def test_a_state_that_could_not_be_read_back_is_not_written(machine: Machine) ->
 
 
 def test_the_file_is_its_owners_alone(machine: Machine) -> None:
+    machine.store.save(ONE, HARDWARE)
     for _ in range(2):
         machine.open()
         assert stat.S_IMODE(machine.file.stat().st_mode) == 0o600

@@ -172,7 +172,7 @@ def test_a_rejection_of_the_heartbeat_ends_an_opening_in_progress(machine: Machi
     with pytest.raises(CardRejected) as caught:
         client.open()
     assert [caught.value.code] == refused == ["CARD_FROZEN"]
-    with pytest.raises(UnsealFailed):
+    with pytest.raises(UnsealFailed, match=r"call open\(\) first"):
         client.unseal(io.BytesIO(b""))
     assert not machine.starts_offline(client)
     machine.server.tweak = at(NOW)  # unfrozen
