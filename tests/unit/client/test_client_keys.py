@@ -21,7 +21,7 @@ from tests.support.client.timing import SOON_SECONDS
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from tests.support.client.offline import MakeClient
 
@@ -188,42 +188,31 @@ def test_pinned_keys_may_be_json_text(make_client: MakeClient, signing_key: Sign
     assert make_client(public_keys=json.dumps(pinned(SigningKey(), signing_key))).open().accepted
 
 
-def keys_of(key: SigningKey, **changes: Any) -> dict[str, Any]:
-    return {"iss": "kadun", "keys": [{**key.jwk, **changes}]}
-
-
-NO_OBJECT = "public_keys is not a JSON object"
-NOT_EXPORTED = 'public_keys must be {"iss": …, "keys": […]}, as `cardctl key export` prints it'
-NOT_ED25519 = "public_keys: a key is not an Ed25519 key"
-
-
-@for_each(
-    ("spoil", "problem"),
-    [
-        (lambda _key: "no JSON", NO_OBJECT),
-        (lambda _key: "\ud800", NO_OBJECT),
-        (lambda _key: "[]", NO_OBJECT),
-        (lambda key: {"keys": [key.jwk]}, NOT_EXPORTED),
-        (lambda key: {"iss": "", "keys": [key.jwk]}, NOT_EXPORTED),
-        (lambda _key: {"iss": "kadun", "keys": []}, NOT_EXPORTED),
-        (lambda _key: {"iss": "kadun", "keys": {}}, NOT_EXPORTED),
-        (lambda _key: {"iss": "kadun", "keys": ["key"]}, NOT_ED25519),
-        (lambda key: keys_of(key, kty="EC"), NOT_ED25519),
-        (lambda key: keys_of(key, crv="Ed448"), NOT_ED25519),
-        (lambda key: keys_of(key, x=1), NOT_ED25519),
-        (lambda key: keys_of(key, x="AAAA"), NOT_ED25519),
-        (lambda key: keys_of(key, x="="), "public_keys: a key is not canonical base64url"),
-        (lambda key: keys_of(key, kid="mine"), "public_keys: the kid of a key is not its thumbprint"),
-        (lambda key: keys_of(key, alg="ES256"), "public_keys: a key is not for EdDSA signatures"),
-        (lambda key: keys_of(key, use="enc"), "public_keys: a key is not for EdDSA signatures"),
-        (
-            lambda key: keys_of(key, d="A" * 43),
-            "public_keys contains a PRIVATE key; never ship that: use `cardctl key export`",
-        ),
+KEY = SigningKey().jwk
+INVALID_PINS = {
+    "public_keys is not a JSON object": ["no JSON", "\ud800", "[]"],
+    'public_keys must be {"iss": …, "keys": […]}, as `cardctl key export` prints it': [
+        {"keys": [KEY]},
+        {"iss": "", "keys": [KEY]},
+        {"iss": "kadun", "keys": []},
+        {"iss": "kadun", "keys": {}},
     ],
-)
-def test_invalid_pinned_keys_are_a_value_error(
-    spoil: Callable[[SigningKey], Any], problem: str, signing_key: SigningKey
-) -> None:
+    "public_keys: a key is not an Ed25519 key": [
+        {"iss": "kadun", "keys": [key]}
+        for key in ("key", {**KEY, "kty": "EC"}, {**KEY, "crv": "Ed448"}, {**KEY, "x": 1}, {**KEY, "x": "AAAA"})
+    ],
+    "public_keys: a key is not canonical base64url": [{"iss": "kadun", "keys": [{**KEY, "x": "="}]}],
+    "public_keys: the kid of a key is not its thumbprint": [{"iss": "kadun", "keys": [{**KEY, "kid": "mine"}]}],
+    "public_keys: a key is not for EdDSA signatures": [
+        {"iss": "kadun", "keys": [{**KEY, **use}]} for use in ({"alg": "ES256"}, {"use": "enc"})
+    ],
+    "public_keys contains a PRIVATE key; never ship that: use `cardctl key export`": [
+        {"iss": "kadun", "keys": [KEY, {**KEY, "d": "A" * 43}]}
+    ],
+}
+
+
+@for_each(("problem", "pins"), [(problem, pins) for problem, invalid in INVALID_PINS.items() for pins in invalid])
+def test_invalid_pinned_keys_are_a_value_error(problem: str, pins: Any) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
-        TrustedKeys(spoil(signing_key))
+        TrustedKeys(pins)
