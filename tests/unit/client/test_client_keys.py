@@ -106,7 +106,7 @@ def test_an_endorsement_has_2048_characters_at_most(keys: TrustedKeys, signing_k
     made = [
         signing_key.endorse(new.jwk, header={"pad": "x" * more}, pad="x" * size)
         for more in (0, 1)
-        for size in range(1200)
+        for size in range(1000, 1200)
     ]
     endorsements = {len(endorsement): endorsement for endorsement in made}
     keys.add_endorsed([endorsements[LONGEST_ENDORSEMENT + 1]])

@@ -27,12 +27,13 @@ ONE, OTHER = State(("x",)), State(("y",))
 @pytest.mark.usefixtures("unmeasured")
 def test_every_byte_of_the_file_counts(machine: Machine) -> None:
     machine.open()
-    good = machine.file.read_bytes()
+    path = machine.file
+    good = path.read_bytes()
     flipped = (good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :] for place in range(len(good)))
     for damaged in (*flipped, b"", good[:10], good[:30], good[:-1], good + b"\0", b"{}", good * 2):
-        machine.file.write_bytes(damaged)
+        path.write_bytes(damaged)
         assert machine.store.load(HARDWARE) == State()
-    machine.file.write_bytes(good)
+    path.write_bytes(good)
     assert machine.cached
 
 
