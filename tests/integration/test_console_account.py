@@ -1,19 +1,25 @@
-"""The visitor's own account in the console: password, second factor, other sessions."""
+"""The visitor's own account in the console: password, recovery codes, sessions, cookies, and no secret that is told."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlencode
 
 import pyotp
 import pytest
 
 from app.domain.operators import Role
+from app.services.bearer import digest, new_token
 from app.storage.database import Database
-from app.storage.models import Operator, OperatorDevice, OperatorSession
+from app.storage.models import Card, LoginFailure, Operator, OperatorDevice, OperatorSession
 from tests.support.console import PASSWORD, Browser, Seen, add_operator
+from tests.support.console_scene import NEW_PASSWORD, Scene, address_of, csrf_of, furnish, paths
 from tests.support.second_factors import FACTORS
-from tests.support.service import Service
+from tests.support.service import Service, question
+from tests.support.shop import Shop
 
-NEW = "a rather long new password"
+NEW = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
 
 
 @pytest.fixture
@@ -23,39 +29,16 @@ def sam(service: Service, database: Database) -> Browser:
     return Browser(service, language="en").log_in("sam")
 
 
-class Phone:
-    """An authenticator: `code` is the one of when it took up the secret, `next_code` the one after, valid as well."""
-
-    def __init__(self, secret: str) -> None:
-        now = datetime.now(UTC)
-        self.secret = secret
-        self.code, self.next_code = (pyotp.TOTP(secret).at(now, counter_offset=step) for step in (0, 1))
-
-
-def secret_of(page: Seen) -> str:
-    return dict(page.form("/admin/account/two-step").fields)["secret"]
-
-
-def set_up(browser: Browser) -> Phone:
-    page = browser.get("/admin/account/two-step")
-    phone = Phone(secret_of(page))
-    page = browser.submit(page, "/admin/account/two-step", code=phone.code, own_password=PASSWORD)
-    assert page.path == "/admin/account/two-step"
-    assert page.status == 200
-    return phone
-
-
 def test_a_new_password_begins_a_new_session_in_this_browser_alone(sam: Browser, service: Service) -> None:
     before = sam.cookie("kadun_session"), sam.cookie("kadun_device")
     Browser(service).log_in("sam")
-    fields = {"own_password": PASSWORD, "new_password": NEW, "new_password_again": NEW}
-    page = sam.submit(sam.get("/admin/account"), "/admin/account/password", fields)
+    page = sam.submit(sam.get("/admin/account"), "/admin/account/password", {"own_password": PASSWORD, **NEW})
     assert (page.status, page.path) == (200, "/admin/account?done=password")
     assert "Password changed" in page.words
     after = sam.cookie("kadun_session"), sam.cookie("kadun_device")
     assert not {*before} & {*after}, "a stolen token is worth nothing now"
     assert OperatorSession.select().count() == OperatorDevice.select().count() == 1
-    Browser(service).log_in("sam", NEW)
+    Browser(service).log_in("sam", NEW_PASSWORD)
 
 
 def test_an_invalid_password_changes_nothing(sam: Browser) -> None:
@@ -66,7 +49,7 @@ def test_an_invalid_password_changes_nothing(sam: Browser) -> None:
         ({"new_password": "sam is my name", "new_password_again": "sam is my name"}, "too easy"),
     ]:
         before = sam.cookie("kadun_session")
-        fields = {"own_password": PASSWORD, "new_password": NEW, "new_password_again": NEW, **changed}
+        fields = {"own_password": PASSWORD, **NEW, **changed}
         page = sam.submit(sam.get("/admin/account"), "/admin/account/password", fields)
         assert page.status == 400, (changed, why)
         assert why in page.words
@@ -74,44 +57,14 @@ def test_an_invalid_password_changes_nothing(sam: Browser) -> None:
         assert sam.get("/admin/account").status == 200, (changed, why)
 
 
-def test_a_new_password_takes_a_code_but_no_new_log_in_in_this_browser(sam: Browser) -> None:
-    phone = set_up(sam)
-    fields = {"own_password": PASSWORD, "new_password": NEW, "new_password_again": NEW}
-    assert sam.submit(sam.get("/admin/account"), "/admin/account/password", fields).status == 400
-    fields["own_code"] = phone.next_code
-    assert sam.submit(sam.get("/admin/account"), "/admin/account/password", fields).status == 200
-    assert Operator.get().totp_secret is not None
-    assert sam.get("/admin/account").status == 200
-
-
-def test_disabling_the_second_factor_takes_password_and_code(sam: Browser) -> None:
-    phone = set_up(sam)
-    page = sam.get("/admin/account")
-    wrong = "wrong password or code; each code works once"
-    for password, typed, why in (
-        (PASSWORD, "000000", wrong),
-        ("wrong", phone.next_code, wrong),
-        (PASSWORD, "", "enter the code of your authenticator app"),
-    ):
-        refused = sam.submit(page, "/admin/account/two-step/remove", own_password=password, own_code=typed)
-        assert refused.status == 400
-        assert why in refused.words
-    taken = sam.submit(page, "/admin/account/two-step/remove", own_password=PASSWORD, own_code=phone.code)
-    assert taken.status == 400, "the code that set it up is used up"
-    operator = Operator.get()
-    assert FACTORS.open(operator.id, operator.totp_secret) == phone.secret
-    done = sam.submit(page, "/admin/account/two-step/remove", own_password=PASSWORD, own_code=phone.next_code)
-    assert done.path == "/admin/account?done=two-step-off"
-    assert Operator.get().totp_secret is None
-    again = sam.post("/admin/account/two-step/remove", {"own_password": PASSWORD, "own_code": "1"})
-    assert again.status == 400
-    assert "not enabled" in again.words
+def secret_of(page: Seen) -> str:
+    return dict(page.form("/admin/account/two-step").fields)["secret"]
 
 
 def test_recovery_codes_are_shown_once_and_made_anew_for_the_password(sam: Browser, service: Service) -> None:
     page = sam.get("/admin/account/two-step")
-    phone = Phone(secret_of(page))
-    page = sam.submit(page, "/admin/account/two-step", code=phone.code, own_password=PASSWORD)
+    now, phone = datetime.now(UTC), pyotp.TOTP(secret_of(page))
+    page = sam.submit(page, "/admin/account/two-step", code=phone.at(now), own_password=PASSWORD)
     codes = re.findall(r"\b[0-9A-Z]{5}(?:-[0-9A-Z]{5}){3}\b", page.text)
     assert len(codes) == 10
     assert page.headers["cache-control"] == "no-store"
@@ -121,7 +74,8 @@ def test_recovery_codes_are_shown_once_and_made_anew_for_the_password(sam: Brows
     Browser(service).log_in("sam", code=codes[0].lower())
     assert "Recovery codes · 9 left" in sam.get("/admin/account").words
     path = "/admin/account/two-step/codes"
-    for wrong in ({"own_password": "wrong", "own_code": phone.next_code}, {"own_password": PASSWORD, "own_code": ""}):
+    next_code = phone.at(now, counter_offset=1)
+    for wrong in ({"own_password": "wrong", "own_code": next_code}, {"own_password": PASSWORD, "own_code": ""}):
         assert sam.submit(account, path, wrong).status == 400
     page = sam.submit(account, path, own_password=PASSWORD, own_code=codes[1])
     new = re.findall(r"\b[0-9A-Z]{5}(?:-[0-9A-Z]{5}){3}\b", page.text)
@@ -139,11 +93,189 @@ def test_a_secret_of_another_form_is_refused(sam: Browser) -> None:
     assert Operator.get().totp_secret is None
 
 
-def test_other_sessions_are_shown_and_ended(sam: Browser, service: Service) -> None:
-    assert "you are logged in on this browser only" in sam.get("/admin/account").words
-    elsewhere = [Browser(service).log_in("sam") for _ in range(2)]
-    page = sam.get("/admin/account")
-    assert page.words.count("last active") == 2
-    page = sam.submit(page, "/admin/account/sessions")
-    assert "You have been logged out everywhere else" in page.words
-    assert [browser.get("/admin/account").status for browser in elsewhere] == [303, 303]
+def changed_by_owner(action: str, **fields: str) -> Callable[[Browser, Browser], Seen]:
+    said = {"name": "sam", "own_password": PASSWORD, **fields}
+    return lambda _victim, owner: owner.post(f"/admin/operator/{action}", said)
+
+
+ENDS: dict[str, Callable[[Browser, Browser], object]] = {
+    "log-out": lambda victim, _: victim.post("/admin/logout"),
+    "own password": lambda victim, _: victim.post("/admin/account/password", {"own_password": PASSWORD, **NEW}),
+    "another's password": changed_by_owner("password", **NEW),
+    "lost phone": changed_by_owner("two-step"),
+    "removal": changed_by_owner("remove"),
+    "ended elsewhere": lambda victim, _: Browser.post(elsewhere_of(victim), "/admin/account/sessions"),
+}
+
+
+def elsewhere_of(browser: Browser) -> Browser:
+    return Browser(browser.service).walk_in("sam")
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_stolen_session_ends_when_its_owners_does(scene: Scene, service: Service, how: str) -> None:
+    victim, owner, thief = Browser(service).walk_in("sam"), Browser(service).walk_in("olga"), Browser(service)
+    thief.set_cookie("kadun_session", str(victim.cookie("kadun_session")))
+    assert thief.get("/admin/cards").status == 200
+    token = thief.csrf()
+    ENDS[how](victim, owner)
+    assert thief.get("/admin/cards").headers["location"] == "/admin/login?next=%2Fadmin%2Fcards"
+    seen = thief.post("/admin/cards/issue", scene.forms["/admin/cards/issue"], csrf=token)
+    assert seen.headers["location"].startswith("/admin/login?ended=yes&next=%2Fadmin%2Fcards%2Fissue")
+    assert Card.select().where(Card.note == "plain").count() == 3, "nothing was issued"
+
+
+def test_a_demoted_owner_loses_their_rights_at_once_and_keeps_their_session(scene: Scene, service: Service) -> None:
+    add_operator("otto")
+    otto, owner = Browser(service).walk_in("otto"), Browser(service).walk_in("olga")
+    form = {**scene.forms["/admin/cards/apply"]}
+    assert otto.get("/admin/operators").status == 200
+    token = otto.csrf()
+    said = {"name": "otto", "role": "seller", "own_password": PASSWORD}
+    assert owner.post("/admin/operator/role", said).status == 303
+    assert otto.get("/admin/operators").status == 403
+    assert otto.post("/admin/cards/apply", form, csrf=token).status == 403
+    assert otto.get("/admin/cards").status == 200
+
+
+def test_no_other_token_is_a_session(scene: Scene, service: Service, database: Database) -> None:
+    victim, shops = Browser(service).log_in("olga"), Shop(service, database).token
+    session, device = str(victim.cookie("kadun_session")), str(victim.cookie("kadun_device"))
+    of_others = (new_token(), shops, device, digest(session), csrf_of(session))
+    for token in (*of_others, session[:-1], session + "=", "", "*"):
+        browser = Browser(service)
+        browser.set_cookie("kadun_session", token)
+        assert browser.get("/admin/cards", {"Authorization": f"Bearer {shops}"}).status == 303, token
+
+
+def test_a_log_in_replaces_a_planted_session(scene: Scene, service: Service) -> None:
+    attacker, elsewhere = Browser(service).walk_in("sam"), Browser(service).walk_in("sam")
+    for planted in ("planted", str(attacker.cookie("kadun_session"))):
+        victim = Browser(service)
+        victim.set_cookie("kadun_session", planted)
+        # The page was shown without the cookie: in another tab before the log-in, or by a link in a mail.
+        assert (
+            victim.submit(Browser(service).get("/admin/login"), "/admin/login", name="olga", password=PASSWORD).status
+            == 200
+        )
+        assert victim.cookie("kadun_session") != planted
+        assert victim.get("/admin/operators").status == 200
+        attacker.set_cookie("kadun_session", planted)
+        assert attacker.get("/admin/account").status == 303
+    assert elsewhere.get("/admin/account").status == 200
+    first, second = (Browser(service).log_in("olga").cookie("kadun_session") for _ in range(2))
+    assert first != second, "each log-in has a session of its own"
+
+
+def test_cookies_are_for_the_console_over_https_only(scene: Scene, service: Service) -> None:
+    browser = Browser(service)
+    seen = browser.post("/admin/login", scene.forms["/admin/login"], csrf="")
+    assert seen.status == 303
+    lines = {line.partition("=")[0]: line for line in seen.cookies}
+    assert set(lines) == {"kadun_session", "kadun_device"}
+    same = r"HttpOnly; {}Path={}; SameSite=Strict; Secure"
+    assert re.fullmatch(r"kadun_session=[\w-]{43}; " + same.format("", "/admin"), lines["kadun_session"])
+    assert re.fullmatch(
+        r"kadun_device=[\w-]{43}; " + same.format("Max-Age=34560000; ", "/admin/login"), lines["kadun_device"]
+    )
+    (line,) = browser.get("/admin/cards?lang=en").cookies
+    assert line == "kadun_language=en; HttpOnly; Max-Age=31536000; Path=/admin; SameSite=Strict; Secure"
+    (line,) = browser.post("/admin/logout").cookies
+    assert line.startswith('kadun_session=""; ')
+    assert "Path=/admin;" in line
+
+
+def test_behind_the_proxy_no_other_host_and_no_plain_http_can_plant_a_session(
+    proxied: Service, database: Database
+) -> None:
+    add_operator("olga")
+    browser = Browser(proxied, address="192.0.2.1")
+    lines = browser.post("/admin/login", {"name": "olga", "password": PASSWORD}, csrf="").cookies
+    (line,) = (line for line in lines if "session" in line)
+    assert re.fullmatch(r"__Host-kadun_session=[\w-]{43}; HttpOnly; Path=/; SameSite=Strict; Secure", line)
+    token = str(browser.cookie("__Host-kadun_session"))
+    assert browser.get("/admin/cards").status == 200
+    planted = Browser(proxied, address="192.0.2.1")
+    planted.set_cookie("kadun_session", token)
+    assert planted.get("/admin/cards").status == 303
+    (line,) = browser.post("/admin/logout").cookies
+    assert (
+        line
+        == '__Host-kadun_session=""; expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; Path=/; SameSite=Strict; Secure'
+    )
+    assert browser.cookie("__Host-kadun_session") is None
+
+
+def test_nginx_is_told_whether_a_request_has_a_session(scene: Scene, service: Service) -> None:
+    seller, outsider = (Browser(service, foreseen=False) for _ in range(2))
+    seller.walk_in("sam")
+    assert seller.get("/admin/session").status == 204
+    assert outsider.get("/admin/session").status == 401
+    outsider.set_cookie("kadun_session", "planted")
+    seen = outsider.get("/admin/session")
+    assert (seen.status, seen.text) == (401, "")
+
+
+def test_guessing_is_throttled_without_locking_the_vendor_out(proxied: Service) -> None:
+    add_operator("olga")
+    known = str(Browser(proxied, address="192.0.2.1").log_in("olga").cookie("kadun_device"))
+
+    def log_in(address: str, password: str, device: str = "") -> Seen:
+        browser = Browser(proxied, address=address, language="en")
+        browser.set_cookie("kadun_device", device, "/admin/login")
+        return browser.post("/admin/login", {"name": "olga", "password": password}, csrf="")
+
+    assert log_in("192.0.2.1", "wrong").status == 403
+    failed = LoginFailure.bucket.startswith("name:192.0.2.1:")
+    assert LoginFailure.update(failures=11, last_at=datetime.now(UTC)).where(failed).execute() == 1  # each takes a hash
+    refused = log_in("192.0.2.1", "wrong")
+    assert (refused.status, 1 <= int(refused.headers["retry-after"]) <= 64) == (429, True)
+    assert "too many failures" in refused.words
+    assert log_in("192.0.2.1", PASSWORD).status == 429, "the right password is not tried either"
+    assert log_in("192.0.2.1", PASSWORD, known).status == 303, "the vendor's own browser at that address"
+    assert log_in("198.51.100.1", PASSWORD).status == 303, "and the vendor anywhere else"
+
+
+def test_a_walk_through_everything_leaves_no_secret_in_the_log_nor_in_the_database(
+    database_url: str, database: Database, tmp_path: Path
+) -> None:
+    with Service(tmp_path, database_url, KADUN_LOG_LEVEL="debug") as service:
+        add_operator("olga")
+        add_operator("sam", Role.SELLER)
+        typed = "a password typed into the wrong field"
+        Browser(service).post("/admin/login", {"name": typed, "password": typed + "!"}, csrf="")
+        owner = Browser(service).log_in("olga")
+        scene = furnish(["plain"])
+        shop = Shop(service, database)
+        card = shop.issue()[0]
+        shop.look_up(card)
+        service.verify(question(card))
+        owner.get(f"/admin/cards?{urlencode({'q': card})}")
+        owner.get(f"/admin/card?{urlencode({'id': card})}")
+        owner.post("/admin/cards/freeze", {"id": card})
+        owner.post("/admin/cards/import", {"step": "preview"}, {"file": ("x", f"id,validity\n{card},30d\n".encode())})
+        first = {name: str(owner.cookie(name)) for name in ("kadun_session", "kadun_device")}
+        new = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD, "own_password": PASSWORD}
+        assert owner.post("/admin/account/password", new).status == 303
+        secret = dict(owner.get("/admin/account/two-step").form("/admin/account/two-step").fields)["secret"]
+        code = pyotp.TOTP(secret).now()
+        owner.post("/admin/account/two-step", {"secret": secret, "code": code, "own_password": NEW_PASSWORD})
+        for path, access in paths().items():
+            form = {**scene.forms.get(path, {}), "id": card, "csrf": owner.csrf()}
+            if "GET" in access:
+                owner.get(f"{address_of(path)}?{urlencode({**scene.queries.get(path, {}), **form})}")
+            if "POST" in access and path not in {"/admin/logout", "/admin/login"} and "own_password" not in form:
+                owner.post(path, form, csrf=str(form.pop("csrf")))
+        hashes = [row.password_hash for row in Operator.select()]
+        tokens = [*first.values(), str(owner.cookie("kadun_session")), str(owner.cookie("kadun_device")), shop.token]
+        csrf = [owner.csrf(), csrf_of(first["kadun_session"])]
+    olga = Operator.get(Operator.name == "olga")
+    assert FACTORS.open(olga.id, olga.totp_secret) == secret
+    log = service.log.read_text()
+    assert '"/admin/account/password"' in log
+    secrets = {PASSWORD, NEW_PASSWORD, typed, secret, *tokens, *csrf}
+    for said in secrets | {card, *scene.cards, *map(digest, tokens), *hashes}:
+        assert said not in log, said
+    for table in database.get_tables():
+        stored = str(database.execute_sql(f'SELECT t::text FROM "{table}" t').fetchall())  # noqa: S608  # our tables
+        assert not [said for said in secrets if said in stored], table

@@ -1,4 +1,4 @@
-"""The console's list of cards: filters, search, paging, exports."""
+"""The console's list of cards: filters, search, paging, exports; refusals by their reference, and moving a card."""
 
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -8,11 +8,12 @@ import pyotp
 import pytest
 
 from app.console.rendering import url
-from app.domain.codes import EventKind
-from app.storage.database import Database
-from app.storage.models import Card, Client, Event, Operator
+from app.domain.addresses import UNKNOWN_ADDRESS
+from app.domain.ceilings import MAX_CHANGES_PER_DAY
+from app.domain.codes import Code, EventKind
+from app.storage.models import Card, Client, Event, IssueCount, Operator
 from tests.support.console import OWN, Browser, Seen
-from tests.support.service import Service
+from tests.support.service import Service, question
 
 EXPORT = "/admin/cards/export"
 
@@ -78,24 +79,6 @@ def test_days_of_expiry_are_days_in_the_vendors_zone(owner: Browser) -> None:
     assert listed(owner.get("/admin/cards?expires_from=2027-05-02&expires_before=2027-05-03")) == [after]
 
 
-def test_an_invalid_filter_of_cards_is_refused(owner: Browser) -> None:
-    make(1)
-    page = owner.get("/admin/cards?expires_from=yesterday")
-    assert page.status == 400
-    assert 'role="alert"' in page.text
-    assert "/admin/card?" not in page.text
-
-
-def test_a_seller_has_no_forms_in_the_list(seller: Browser) -> None:
-    card_id = active(1, None)
-    page = seller.get("/admin/cards")
-    assert f"{card_id[:4]}•••" in page.words
-    posts = {urlsplit(form.action).path for form in page.forms if form.method == "post" and form.buttons}
-    assert posts == set()
-    assert 'name="id"' not in page.text
-    assert "data-choose-all" not in page.text
-
-
 def export(browser: Browser, page: Seen, output: str) -> Seen:
     asked = browser.submit(page, EXPORT, button=("format", output))
     return browser.submit(asked, EXPORT, OWN)
@@ -129,27 +112,6 @@ def test_an_export_is_journalled_with_who_took_what(owner: Browser) -> None:
     assert entry.details == {"what": "cards", "format": "csv", "filter": {"batch": "甲", "status": "unused"}}
 
 
-def test_a_selection_can_be_exported(owner: Browser) -> None:
-    ids = [make(number) for number in range(5)]
-    chosen = [ids[3], ids[1]]
-    page = owner.get("/admin/cards")
-    asked = owner.submit(page, "/admin/cards/confirm", id=chosen, button=("format", "txt"))
-    assert "所选的 2 张" in asked.words
-    answer = owner.submit(asked, EXPORT, OWN)
-    assert answer.text.split() == chosen
-
-
-@pytest.mark.parametrize("output", ["csv", "txt"])
-def test_an_export_of_an_empty_selection_is_refused(owner: Browser, output: str) -> None:
-    for number in range(3):
-        make(number)
-    page = owner.get("/admin/cards")
-    answer = owner.submit(page, "/admin/cards/confirm", button=("format", output))
-    assert answer.status == 400
-    assert "没有选中任何卡密" in answer.words
-    assert not Event.select().where(Event.kind == EventKind.EXPORTED).exists()
-
-
 def test_an_export_without_a_row_has_its_header(owner: Browser) -> None:
     header = "id,status,validity_seconds,activated_at,expires_at,batch,note,hardware,ip,imported_key\n"
     assert owner.post(EXPORT, {"format": "csv", **OWN}).content.decode("utf-8-sig") == header
@@ -175,42 +137,14 @@ def test_an_export_of_a_search_has_all_of_it_or_is_refused(owner: Browser) -> No
     assert Event.select().where(Event.kind == EventKind.EXPORTED).count() == 1
 
 
-@pytest.mark.parametrize(("fields", "query"), [({"format": "exe"}, ""), ({"format": "csv"}, "?status=odd")])
-def test_an_invalid_export_is_refused(owner: Browser, fields: dict[str, str], query: str) -> None:
-    assert owner.post(f"{EXPORT}{query}", {**fields, **OWN}).status == 400
+def test_an_invalid_export_and_one_of_an_empty_selection_are_refused(owner: Browser) -> None:
+    make(1)
+    for output, query in (("exe", ""), ("csv", "?status=odd")):
+        assert owner.post(f"{EXPORT}{query}", {"format": output, **OWN}).status == 400, output
+    for output in ("csv", "txt"):
+        answer = owner.submit(owner.get("/admin/cards"), "/admin/cards/confirm", button=("format", output))
+        assert (answer.status, "没有选中任何卡密" in answer.words) == (400, True), output
     assert not Event.select().where(Event.kind == EventKind.EXPORTED).exists()
-
-
-def test_a_list_is_sorted_by_expiry_and_by_last_use(owner: Browser, proxied: Service, cards: list[str]) -> None:
-    now = datetime.now(UTC).replace(microsecond=0)
-    for days, card in zip((2, 9, 5), cards, strict=False):
-        Card.update(expires_at=now + timedelta(days=days)).where(Card.id == card).execute()
-        Client.update(requested_at=now - timedelta(minutes=days)).where(Client.card == card).execute()
-    first, last, middle = cards[:3]
-    for sort, order in {
-        "expiry": [first, middle, last],
-        "-expiry": [last, middle, first],
-        "used": [first, middle, last],
-        "-used": [last, middle, first],
-    }.items():
-        page = owner.get(url("/admin/cards", sort=sort))
-        assert listed(page) == order, sort
-        assert "共 3 张" in page.words
-    assert 'aria-sort="ascending"' in page.text
-    assert url("/admin/cards", sort="used") in page.links
-    assert "排序" in owner.get(url("/admin/cards", sort="odd")).words
-    assert owner.get(url("/admin/cards", sort="odd")).status == 400
-
-
-def test_a_longer_list_says_how_much_of_it_is_sorted_by_last_use(
-    owner: Browser, cards: list[str], database: Database
-) -> None:
-    database.execute_sql(
-        "INSERT INTO card (id, is_activated, activated_at, created_at)"
-        " SELECT lpad(number::text, 32, '0'), true, now(), now() FROM generate_series(1, 10001) AS number"
-    )
-    assert "只有到期最晚的 10,000 张按最近使用排序" in owner.get(url("/admin/cards", sort="used")).words
-    assert "按最近使用排序" not in owner.get(url("/admin/cards", sort="used", expires="30d")).words
 
 
 def test_customers_seen_in_the_last_quarter_of_an_hour_are_online(owner: Browser, cards: list[str]) -> None:
@@ -236,3 +170,110 @@ def test_a_cards_page_has_its_history_in_pages_and_leads_to_the_card_that_it_ren
     assert ("number-09" in second.words, "number-10" in second.words) == (True, False)
     assert card in olga.get(f"/admin/card?id={spent}").words
     assert Event.select().count() == 30, "opening a page writes nothing"
+
+
+OLD, NEW = "machine-0", "the new machine"
+NEW_ADDRESS = "198.51.100.7"
+MOVE = "/admin/card/move"
+
+
+@pytest.fixture
+def reference(proxied: Service, cards: list[str]) -> str:
+    """Of a new machine that was rejected for the first card, which is bound."""
+    message = proxied.verify(question(cards[0], NEW), address=NEW_ADDRESS).body["message"]
+    return str(Event.get(Event.code == Code.CLIENT_MISMATCH).reference) if "参考号" in message else message
+
+
+def search(browser: Browser, pasted: str) -> Seen:
+    """Paste a text into the search box; return the page that it leads to."""
+    found = browser.get(url("/admin/cards", q=pasted))
+    assert found.status == 303, pasted
+    return browser.get(found.headers["location"])
+
+
+def test_a_pasted_message_leads_to_the_page_that_explains_it(
+    owner: Browser, cards: list[str], proxied: Service, reference: str
+) -> None:
+    message = proxied.verify(question(cards[0], NEW), address=NEW_ADDRESS).body["message"]
+    for pasted in (message, f"参考号:{reference}", reference, reference.lower(), f"(reference: {reference})"):
+        page = search(owner, pasted)
+        assert "这不是绑定的设备" in page.words
+    assert [text in page.words for text in (cards[0], OLD, NEW, NEW_ADDRESS, "当时绑定的设备", "当前绑定的设备")] == [
+        True
+    ] * 6
+
+
+def test_a_batch_leads_to_its_cards(owner: Browser, proxied: Service) -> None:
+    proxied.cardctl("card", "issue", "--validity", "30d", "--batch", "春季", "--count", "2")
+    found = owner.get(url("/admin/cards", q=" 春季 "))
+    assert (found.status, found.headers["location"]) == (303, url("/admin/cards", batch="春季"))
+    assert owner.get(url("/admin/cards", q="春")).status == 200
+
+
+def test_hardware_with_what_looks_like_a_card_is_found_as_hardware(owner: Browser, proxied: Service) -> None:
+    (card_id,) = proxied.issue()
+    hardware = f"board {'0123456789ABCDEF' * 2}"
+    assert proxied.verify(question(card_id, hardware), address="203.0.113.77").status == 200
+    page = owner.get(url("/admin/cards", q=hardware))
+    assert (page.status, card_id in page.words) == (200, True)
+
+
+def test_the_page_shows_the_binding_of_that_moment_when_it_has_changed_since(
+    owner: Browser, proxied: Service, cards: list[str], reference: str
+) -> None:
+    proxied.cardctl("card", "unbind", cards[0])
+    proxied.verify(question(cards[0], "a third machine"), address="192.0.2.3")
+    page = owner.get(url("/admin/refusal", reference=reference))
+    assert [text in page.words for text in (OLD, NEW, "a third machine", "解绑")] == [True] * 4
+
+
+def test_an_unknown_reference_is_explained(owner: Browser) -> None:
+    page = search(owner, "参考号 ZZZZZZZZ")
+    assert page.status == 404
+    assert "日志中没有这个参考号" in page.words
+    assert "让客户发来卡密" in page.words
+
+
+def test_a_refusal_of_a_card_that_does_not_exist_is_explained(owner: Browser, proxied: Service) -> None:
+    proxied.verify(question("NO SUCH CARD", NEW), address=NEW_ADDRESS)
+    entry = Event.get(Event.code == Code.CARD_NOT_FOUND)
+    page = search(owner, entry.reference)
+    assert "没有这张卡密：客户输错了" in page.words
+    assert NEW in page.words
+
+
+def test_an_unknown_address_of_the_bound_machine_is_a_dash(owner: Browser, cards: list[str], reference: str) -> None:
+    Client.update(ip=UNKNOWN_ADDRESS).where(Client.card == cards[0]).execute()
+    assert f"IP 地址 — {NEW_ADDRESS}" in owner.get(url(MOVE, id=cards[0], reference=reference)).words
+    assert "IP 地址 — 最近功能" in owner.get(url("/admin/card", id=cards[0])).words
+
+
+def test_moves_count_as_changes_of_the_day(owner: Browser, proxied: Service, cards: list[str], reference: str) -> None:
+    owner.submit(owner.get(url(MOVE, id=cards[0], reference=reference)), MOVE)
+    assert IssueCount.get().changed == 1
+    proxied.cardctl("card", "unbind", cards[0])
+    IssueCount.update(changed=MAX_CHANGES_PER_DAY).execute()
+    refused = owner.submit(owner.get(url(MOVE, id=cards[0], reference=reference)), MOVE)
+    assert (refused.status, "今天还可改动 0 张" in refused.words) == (400, True)
+    assert Client.select().where(Client.card == cards[0]).count() == 0
+    proxied.cardctl("card", "move", cards[0], "--reference", reference)
+    assert Client.get(Client.card == cards[0]).hardware == NEW
+
+
+def test_a_move_that_is_refused_says_why(owner: Browser, proxied: Service, cards: list[str], reference: str) -> None:
+    confirmation = owner.get(url(MOVE, id=cards[0], reference=reference))
+    (live,) = proxied.issue()
+    assert proxied.verify(question(live, NEW), address=NEW_ADDRESS).status == 200
+    refused = owner.submit(confirmation, MOVE)
+    assert (refused.status, f"另一张有效卡密 {live}" in refused.words) == (400, True)
+    for wrong in ({"id": cards[0], "reference": "ZZZZZZZZ"}, {"id": "nothing", "reference": reference}, {}):
+        assert owner.get(url(MOVE, **wrong)).status == 400
+    assert Client.get(Client.card == cards[0]).hardware == OLD
+
+
+def test_a_seller_sees_no_machine_and_moves_nothing(seller: Browser, cards: list[str], reference: str) -> None:
+    page = seller.get(url("/admin/refusal", reference=reference))
+    assert page.status == 200
+    assert "这不是绑定的设备" in page.words
+    assert not any(secret in page.text for secret in (cards[0], OLD, NEW))
+    assert seller.get(url(MOVE, id=cards[0], reference=reference)).status == 403

@@ -8,6 +8,7 @@ from app.domain.operators import Role
 from app.storage.models import Card, OperatorSession
 from tests.support.console import PASSWORD, Browser, Seen, add_operator
 from tests.support.service import Service
+from tests.support.tables import for_each
 
 ISSUE, LOGIN = "/admin/cards/issue", "/admin/login"
 OPERATORS, BLOCK = "/admin/operators", "/admin/blocks/add"
@@ -67,8 +68,8 @@ def test_it_comes_back_after_the_news_of_log_ins(service: Service, olga: Browser
     assert TYPED.items() <= fields(olga.get(link), ISSUE).items()
 
 
-@pytest.mark.parametrize(
-    ("path", "typed"),
+@for_each(
+    "path, typed",
     [
         (BLOCK, {"hardware": " disk 7", "reason": "退款后仍用"}),
         (OPERATORS, {"name": "otto", "role": "owner"}),
@@ -92,11 +93,11 @@ def test_passwords_do_not_come_back(olga: Browser) -> None:
     assert parse_qs(urlsplit(onward(ended)).query).keys() == {"name", "role", "typed_by"}
 
 
-@pytest.mark.parametrize(("typed", "page"), [({"csrf": "x"}, ISSUE), ({"note": "注" * 200}, "/admin/")])
+@for_each("typed, page", [({"csrf": "x"}, ISSUE), ({"note": "注" * 200}, "/admin/")])
 def test_a_form_of_another_session_and_too_long_a_one_are_not_brought_back(
     olga: Browser, typed: dict[str, str], page: str
 ) -> None:
-    ended = sent_late(olga, ISSUE, **typed)
+    ended = sent_late(olga.walk_in("olga"), ISSUE, **typed)
     assert (ended.path.startswith(LOGIN), NOTHING_DONE in ended.words) == (True, True)
     assert onward(ended) == page
 
@@ -106,8 +107,8 @@ def test_a_form_from_another_site_is_refused(olga: Browser) -> None:
     assert olga.post(ISSUE, csrf="", headers={"Sec-Fetch-Site": "cross-site"}).status == 403
 
 
-@pytest.mark.parametrize(
-    ("path", "then"),
+@for_each(
+    "path, then",
     [
         ("/admin/account/password", "/admin/"),
         ("/admin/blocks/remove", "/admin/"),
@@ -116,8 +117,7 @@ def test_a_form_from_another_site_is_refused(olga: Browser) -> None:
         ("/admin/token?name=shop", "/admin/token?name=shop"),
     ],
 )
-def test_any_other_form_says_that_nothing_was_done(service: Service, path: str, then: str) -> None:
-    add_operator("olga")
+def test_any_other_form_says_that_nothing_was_done(service: Service, olga: Browser, path: str, then: str) -> None:
     stranger = Browser(service)
     ended = stranger.follow(stranger.post(path, csrf=""))
     assert (NOTHING_DONE in ended.words, onward(ended)) == (True, then)

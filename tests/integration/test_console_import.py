@@ -1,65 +1,44 @@
-"""Importing cards in the console: a preview first, then all cards or none."""
+"""Importing cards in the console, as Excel and WPS save them: a preview first, then all cards or none."""
 
+import io
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+import xlsxwriter  # type: ignore[import-untyped]
 
 from app.console.imports import MAX_BYTES
+from app.domain.cards import card_id_of
 from app.domain.codes import EventKind
 from app.domain.texts import MAX_TEXT
 from app.storage.database import Database
 from app.storage.idempotency import CLAIM_SECONDS
-from app.storage.models import Card, Event
+from app.storage.models import Card, Client, Event
 from tests.support.console import PASSWORD, Browser, Seen, add_operator
-from tests.support.service import Service, wait_for
+from tests.support.service import Service, question, wait_for
+from tests.support.tables import for_each
 
 IMPORT = "/admin/cards/import"
 IDS = [f"{letter}123456789ABCDEFGHJKMNPQRSTVWXYZ" for letter in "012345"]
-GOOD = f"卡密,有效期,批次,店名\n{IDS[0]},月卡,旧批,甲\n{IDS[1]},永久,,乙\n"
+TWO = f"卡密,有效期,批次,店名\n{IDS[0]},月卡,旧批,甲\n{IDS[1]},永久,,乙\n"
 
 
-def send(browser: Browser, page: Seen, step: str, content: bytes) -> Seen:
-    """Send a file; a long one takes the password when it is imported."""
+def send(browser: Browser, page: Seen, step: str, content: bytes, name: str = "旧卡.csv", **typed: str) -> Seen:
+    """Send a file, with the password where the form asks for one: for a long file, and for a workbook."""
     own = {"own_password": PASSWORD} if "own_password" in dict(page.form(IMPORT).fields) else {}
-    return browser.submit(page, IMPORT, own, button=("step", step), files={"file": ("旧卡.csv", content)})
+    return browser.submit(page, IMPORT, own | typed, button=("step", step), files={"file": (name, content)})
 
 
 def previewed(browser: Browser, content: bytes) -> Seen:
     return send(browser, browser.get(IMPORT), "preview", content)
 
 
-def test_a_file_is_previewed_then_imported(owner: Browser) -> None:
-    preview = previewed(owner, GOOD.encode("gb18030"))
-    assert preview.status == 200
-    for text in ["可以导入 2 张", "GB18030", "月卡 × 1", "永久 × 1", "旧批 × 1", "店名", IDS[0], IDS[1]]:
-        assert text in preview.words, text
-    assert Card.select().count() == 0
-    done = send(owner, preview, "import", GOOD.encode("gb18030"))
-    assert "已导入 2 张" in done.words
-    assert {card.id for card in Card.select()} == set(IDS[:2])
-    entry = Event.get(Event.kind == EventKind.IMPORTED)
-    assert (entry.actor, entry.details["count"]) == ("console:老王", 2)
-
-
-def test_every_fault_is_shown_with_its_line(owner: Browser) -> None:
-    Card.insert(id=IDS[2], created_at="2026-01-01T00:00:00Z").execute()
-    content = f"id,validity,batch\n{IDS[0]},30d,a\nx,30d,b\n{IDS[0]},30d,c\n{IDS[1]},30,d\n{IDS[2]},1d,e\n".encode()
-    preview = previewed(owner, content)
-    assert "4 行有误" in preview.words
-    for line, text in [(3, "不是卡密"), (4, "与第 2 行重复"), (5, "没有单位"), (6, "此卡密已在数据库中")]:
-        assert text in preview.words
-        assert f">{line}</td>" in preview.text
-    assert [button for button in preview.form(IMPORT).buttons if button[1] == "import"] == []
-    forced = owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", content)})
-    assert forced.status == 400
-    assert Card.select().count() == 1
-
-
 def test_another_file_than_the_previewed_one_is_not_imported(owner: Browser) -> None:
-    preview = previewed(owner, GOOD.encode())
-    refused = send(owner, preview, "import", GOOD.replace("月卡", "年卡").encode())
+    preview = previewed(owner, TWO.encode())
+    refused = send(owner, preview, "import", TWO.replace("月卡", "年卡").encode())
     assert refused.status == 400
     assert "与核对时不同" in refused.words
-    unseen = owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", GOOD.encode())})
+    unseen = owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", TWO.encode())})
     assert unseen.status == 400
     assert Card.select().count() == 0
 
@@ -87,38 +66,21 @@ def test_many_thousand_faults_are_counted_and_the_first_500_shown(owner: Browser
     assert len(preview.content) < 500_000
 
 
-def test_a_file_that_is_not_a_list_of_cards_is_refused(owner: Browser) -> None:
-    for content in [
-        b"",
-        b"\xff\xfe\xfa\xfb\xff",
-        b"\0",
-        b"id,validity\n",
-        b'id,validity\n"',
-        b"x",
-        b"\r\n" * 100,
-        b"id,id,validity\n1,2,3",
-    ]:
-        preview = previewed(owner, content)
-        assert preview.status in {200, 400}, content
-        assert "alert" in preview.text, content
-        assert owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", content)}).status == 400
-        assert Card.select().count() == 0, content
-
-
-def test_a_form_without_a_file_is_refused(owner: Browser) -> None:
-    assert "请选择一个 CSV 或 XLSX 文件" in owner.post(IMPORT, {"step": "preview"}).words
-
-
-def test_a_file_of_five_megabytes_is_imported(owner: Browser) -> None:
+def test_a_file_of_five_megabytes_is_imported_in_the_order_of_ids_so_that_two_imports_do_not_deadlock(
+    owner: Browser, database: Database
+) -> None:
+    database.execute_sql("TRUNCATE card CASCADE")  # space that deleted rows left is used in any order
     note = "n" * MAX_TEXT
-    rows = [f"{number:032d},30d,{note}" for number in range(MAX_BYTES // 250)]
+    rows = [f"{number:032d},30d,{note}" for number in reversed(range(MAX_BYTES // 250))]
     content = "\n".join(["id,validity,note", *rows]).encode()
     assert MAX_BYTES * 0.9 < len(content) < MAX_BYTES
     preview = previewed(owner, content)
     assert f"可以导入 {len(rows):,} 张" in preview.words
     done = send(owner, preview, "import", content)
     assert f"已导入 {len(rows):,} 张" in done.words
-    assert Card.select().count() == len(rows)
+    stored = [row[0] for row in database.execute_sql("SELECT id FROM card ORDER BY ctid").fetchall()]
+    assert len(stored) == len(rows)
+    assert stored == sorted(stored)
 
 
 def test_a_larger_file_is_refused_before_it_is_read(owner: Browser) -> None:
@@ -129,7 +91,7 @@ def test_a_larger_file_is_refused_before_it_is_read(owner: Browser) -> None:
 def test_an_import_sent_again_while_it_runs_leads_to_its_result(service: Service, database: Database) -> None:
     add_operator("olga")
     owner = Browser(service).walk_in("olga")
-    preview = previewed(owner, GOOD.encode())
+    preview = previewed(owner, TWO.encode())
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
 
     def waits(count: int) -> bool:
@@ -138,10 +100,10 @@ def test_an_import_sent_again_while_it_runs_leads_to_its_result(service: Service
     # As many as one of the two processes lets one session have under way.
     with ThreadPoolExecutor(8) as pool, database.atomic() as other:
         Card.insert(id=IDS[0], created_at="2026-01-01T00:00:00Z").execute()  # the import waits for what becomes of it
-        answers = [pool.submit(send, owner, preview, "import", GOOD.encode())]
+        answers = [pool.submit(send, owner, preview, "import", TWO.encode())]
         wait_for(lambda: waits(1))
         began = time.monotonic()
-        answers += [pool.submit(send, owner, preview, "import", GOOD.encode()) for _ in range(7)]
+        answers += [pool.submit(send, owner, preview, "import", TWO.encode()) for _ in range(7)]
         wait_for(lambda: waits(2))
         other.rollback()
         answers[0].result()
@@ -153,12 +115,142 @@ def test_an_import_sent_again_while_it_runs_leads_to_its_result(service: Service
     assert Event.select().where(Event.kind == EventKind.IMPORTED).count() == 1
 
 
-def test_cards_are_inserted_in_the_order_of_their_ids_so_that_two_imports_do_not_deadlock(
-    owner: Browser, database: Database
-) -> None:
-    database.execute_sql("TRUNCATE card CASCADE")  # space that deleted rows left is used in any order
-    rows = [f"{number:032d},30d" for number in reversed(range(10_000))]
-    content = "\n".join(["id,validity", *rows]).encode()
-    assert "已导入" in send(owner, previewed(owner, content), "import", content).words
-    stored = [row[0] for row in database.execute_sql("SELECT id FROM card ORDER BY ctid").fetchall()]
-    assert stored == sorted(stored)
+HEADER = ["卡号", "状态", "类型/时长", "到期时间", "机器码", "登录IP", "备注", "价格"]
+GOOD = [
+    [
+        "VIP-2024-8K3M-77QX-1",
+        "已使用",
+        "年卡",
+        "2099/3/1 8:00",
+        "BFEBFBFF000906E9",
+        "203.0.113.7 [上海市]",
+        "张先生",
+        "99",
+    ],
+    ["VIP-2024-8K3M-77QX-2", "未使用", "30天", "", "", "", "", "19"],
+    ["VIP-2024-8K3M-77QX-3", "封禁", "永久", "", "", "", "退款", "299"],
+    ["VIP-2024-8K3M-77QX-4", "正常", "永久卡", "9999-12-31 00:00:00", "BFEBFBFF000906E4", "", "", "299"],
+]
+WRONG = [
+    ["6.217E+15", "未使用", "月卡", "", "", "", "", ""],
+    ["VIP-2024-8K3M-77QX-1", "已售", "30", "", "", "", "", ""],
+    ["VIP-2024-8K3M-77QX-5", "已激活", "月卡", "3/4/2026", "", "", "", ""],
+    ["VIP-2024-8K3M-77QX-6", "已激活", "月卡", "", "M6", "", "", ""],
+    ["短", "", "月卡", "", "", "300.0.0.1", "", ""],
+]
+
+
+def as_csv(rows: list[list[str]]) -> bytes:
+    """As WPS and a Chinese Excel save it: GBK, CRLF, and commas after the last cell."""
+    return "".join(",".join([*row, "", ""]) + "\r\n" for row in [HEADER, *rows]).encode("gbk")
+
+
+def as_xlsx(rows: list[list[str]]) -> bytes:
+    content = io.BytesIO()
+    with xlsxwriter.Workbook(content, {"in_memory": True}) as book:
+        sheet, minute = book.add_worksheet("卡密"), book.add_format({"num_format": "yyyy/m/d h:mm"})
+        sheet.write_row(0, 0, HEADER)
+        for line, row in enumerate(rows, 1):
+            sheet.write_row(line, 0, row)
+            if row[3].startswith("2099"):
+                sheet.write_datetime(line, 3, datetime(2099, 3, 1, 8), minute)  # noqa: DTZ001  # as spreadsheets do
+            if row[0].startswith("6.217E"):
+                sheet.write_number(line, 0, 6_217_000_012_345_678)
+    return content.getvalue()
+
+
+def test_an_old_systems_file_is_understood_shown_and_imported(owner: Browser) -> None:
+    assert "GB18030" in previewed(owner, as_csv(GOOD)).words
+    content = as_xlsx(GOOD)
+    preview = send(owner, owner.get(IMPORT), "preview", content, "旧卡.xlsx")
+    assert Card.select().count() == 0
+    for text in (
+        *("可以导入 4 张", "XLSX", "忽略的列 价格"),
+        *("登录IP 绑定设备的 IP 203.0.113.7 [上海市] 203.0.113.7", "类型/时长 有效期 年卡 365 天"),
+        *("状态 状态 已使用 使用中", "卡号 卡密 VIP-2024-8K3M-77QX-1", "机器码 绑定设备的机器码 BFEBFBFF000906E9"),
+        *("其中已绑定设备 2", "其中已冻结 1", "2 张使用中的卡密没有激活时间"),
+    ):
+        assert text in preview.words, text
+    assert "2099-03-01 08:00" in preview.words
+    done = send(owner, preview, "import", content, "旧卡.xlsx")
+    assert "已导入 4 张" in done.words
+    found = {card.imported_key: card for card in Card.select()}
+    assert set(found) == {row[0] for row in GOOD}
+    assert found[GOOD[2][0]].frozen_at is not None
+    assert found[GOOD[3][0]].validity is None
+    assert {client.hardware: client.ip for client in Client.select()} == {
+        "BFEBFBFF000906E9": "203.0.113.7",
+        "BFEBFBFF000906E4": "",
+    }
+    (event,) = Event.select().where(Event.kind == "imported")
+    assert (event.details["count"], event.details["bound"]) == (4, 2)
+    page = owner.get("/admin/cards?q=VIP-2024-8K3M")
+    assert all(row[0] in page.words for row in GOOD)
+
+
+@for_each("kind", ["csv", "xlsx"])
+def test_all_mistakes_are_shown_at_once_by_line_and_the_files_own_columns(owner: Browser, kind: str) -> None:
+    rows = GOOD + WRONG
+    preview = send(
+        owner, owner.get(IMPORT), "preview", as_csv(rows) if kind == "csv" else as_xlsx(rows), f"旧卡.{kind}"
+    )
+    assert "5 行有误" in preview.words
+    for said in (
+        *("6 卡号 “6.217", "长数字", "7 状态 “已售”不是状态", "7 类型/时长 “30”没有单位", "7 卡号 与第 2 行重复"),
+        *("8 到期时间 “3/4/2026”不是日期或时间", "9 — 已使用的卡密须有激活时间或“到期时间”"),
+        *("10 卡号 “短”不是卡密", "10 登录IP “300.0.0.1”不是 IP 地址"),
+    ):
+        assert said in preview.words, said
+    assert not [button for button in preview.form(IMPORT).buttons if button[1] == "import"]
+    assert owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", as_csv(rows))}).status == 400
+    assert Card.select().count() == 0
+
+
+def test_a_workbook_always_asks_for_the_password(owner: Browser) -> None:
+    content = as_xlsx(GOOD)
+    preview = send(owner, owner.get(IMPORT), "preview", content, "a.xlsx")
+    assert "own_password" in dict(preview.form(IMPORT).fields)
+    refused = send(owner, preview, "import", content, "a.xlsx", own_password="wrong")
+    assert refused.status == 400
+    assert Card.select().count() == 0
+
+
+def test_customers_notice_nothing(owner: Browser, service: Service) -> None:
+    content = as_csv(GOOD)
+    send(owner, send(owner, owner.get(IMPORT), "preview", content, "a.csv"), "import", content, "a.csv")
+    first = service.verify(question(GOOD[0][0], hardware="BFEBFBFF000906E9"))
+    assert (first.claims["accepted"], first.claims["activated"], first.claims["sub"]) == (True, False, GOOD[0][0])
+    assert service.verify(question(GOOD[3][0], hardware="another")).claims["code"] == "CLIENT_MISMATCH"
+    assert service.verify(question(GOOD[1][0], hardware="new")).claims["activated"] is True
+    assert service.verify(question(GOOD[2][0], hardware="h")).claims["code"] == "CARD_FROZEN"
+    assert Card.get(Card.id == card_id_of(GOOD[1][0])).is_activated
+
+
+@for_each("kind, begins", [("xlsx", b"PK"), ("csv", "\ufeff卡密,有效期,状态".encode())])
+def test_the_template_is_downloaded_and_read(owner: Browser, kind: str, begins: bytes) -> None:
+    link = f"{IMPORT}/template?format={kind}"
+    assert link in owner.get(IMPORT).links
+    template = owner.get(link)
+    assert template.content.startswith(begins)
+    assert f"kadun-import.{kind}" in template.headers["content-disposition"]
+    preview = send(owner, owner.get(IMPORT), "preview", template.content, f"a.{kind}")
+    assert "文件中没有卡密" in preview.words
+
+
+def test_odd_files_are_refused_in_words(owner: Browser) -> None:
+    assert "请选择一个 CSV 或 XLSX 文件" in owner.post(IMPORT, {"step": "preview"}).words
+    for content, said in [
+        ("卡号,类型\r\nVIP-0001-0001,月卡\r\n".encode("utf-16"), "不是 XLSX，也不是 UTF-8 或 GB18030"),
+        (as_xlsx(GOOD)[:-300], "XLSX 文件已损坏"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "旧版 Excel"),
+        ("卡号;类型\r\nVIP-0001-0001;月卡\r\n".encode(), "缺少卡密列"),
+        ("=cmd|' /C calc'!A0,类型\r\n".encode(), "缺少卡密列"),
+        ("卡号,类型\r\n<script>alert(1)</script>x,<img src=x>\r\n".encode(), "&lt;img src=x&gt;"),
+    ]:
+        preview = send(owner, owner.get(IMPORT), "preview", content, "a.xlsx")
+        assert said in preview.words or said in preview.text
+        assert "<script>alert" not in preview.text, (content, said)
+    for content in (b"", b"\xff\xfe\xfa\xfb\xff", b"\0", b"id,validity\n", b'id,validity\n"', b"\r\n" * 100):
+        assert "alert" in send(owner, owner.get(IMPORT), "preview", content, "a.csv").text, content
+        assert owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", content)}).status == 400, content
+    assert Card.select().count() == 0

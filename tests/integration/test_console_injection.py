@@ -133,16 +133,15 @@ def functions(service: Service) -> Iterator[type[Functions]]:
 
 
 def every_page(browser: Browser, scene: Scene, texts: Sequence[str]) -> dict[str, Seen]:
-    """Every page that a GET shows, in both languages; and those that show again what was typed into their forms."""
+    """Every page that a GET shows, in one of the languages; and those that show what was typed into their forms."""
     seen = {}
-    for path, access in paths().items():
+    for number, (path, access) in enumerate(paths().items()):
         if "GET" in access and not path.startswith(FILES):
-            for language in ("zh", "en"):
-                address = f"{path}?{urlencode({**scene.queries.get(path, {}), 'lang': language})}"
-                answer = browser.get(address)
-                if answer.status != 303:
-                    assert answer.status == 200, answer.words
-                    seen[f"{path} {language}"] = answer
+            query = {**scene.queries.get(path, {}), "lang": ("zh", "en")[number % 2]}
+            answer = browser.get(f"{path}?{urlencode(query)}")
+            if answer.status != 303:
+                assert answer.status == 200, answer.words
+                seen[path] = answer
     for what in {event.code or event.kind for event in Event.select()}:
         seen[f"journal {what}"] = browser.get(f"/admin/journal?kind={what}")
     name, text = scene.queries["/admin/operator"]["name"], "".join(texts[:7])
@@ -190,21 +189,14 @@ def test_no_text_of_a_client_a_shop_or_a_vendor_becomes_markup(
             assert all(link.startswith("/admin/") and not CONTROL.search(link) for link in links)
     # Or it would be no wonder.
     names = [file_name(number, text) for number, text in enumerate(EVIL)]
-    assert [name for name in names if escaped(name) not in texts["/admin/files en"]] == []
+    assert [name for name in names if escaped(name) not in texts["/admin/files"]] == []
     in_journal = [
         f"journal {what}" for what in ("CLIENT_MISMATCH", "FUNCTION_FAILED", "released", "imported", "exported")
     ]
-    pages = (
-        "/admin/ en",
-        "/admin/cards zh",
-        "/admin/usage zh",
-        "/admin/operators zh",
-        "/admin/functions en",
-        "/admin/sharing zh",
-    )
-    for page_name in (*pages, *in_journal):
+    pages = ("", "cards", "usage", "operators", "functions", "sharing")
+    for page_name in (*(f"/admin/{page}" for page in pages), *in_journal):
         assert [text for text in EVIL if escaped(text)[:28] not in texts[page_name]] == [], page_name
-    for page_name in ("/admin/card en", "/admin/operator zh", "/admin/token en", "/admin/cards/issued zh"):
+    for page_name in ("/admin/card", "/admin/operator", "/admin/token", "/admin/cards/issued"):
         assert EVIL[0] in texts[page_name], page_name
     for page_name in ("issue", "operators", "extend", "import 0"):
         assert EVIL[0] in texts[page_name], page_name
@@ -222,7 +214,7 @@ def test_no_parameter_of_any_page_becomes_markup_a_header_or_another_sites_addre
         olga.get(f"{address_of(path)}?{urlencode(query)}")  # the first look at a card is journalled; its page shows it
         for names in (*((name,) for name in query), strange):
             pages = []
-            for value in ("zzz", *evil):
+            for value in ("zzz", *(evil if {"next", "back"} & {*names} else evil[:1])):
                 address = f"{address_of(path)}?{urlencode({**query, **dict.fromkeys(names, value)})}"
                 seen = olga.get(address, {"Referer": "https://evil.example/", "Accept-Language": quote(value)})
                 unmoved(seen)

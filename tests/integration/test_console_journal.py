@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import falcon
 import pytest
@@ -33,21 +33,16 @@ FOUND: list[tuple[dict[str, str], list[str]]] = [
     ({"kind": "CARD_EXPIRED"}, ["EVENT002"]),
     ({"kind": "bound"}, ["EVENT004"]),
     ({"card": "cccc-" + "c" * 28}, ["EVENT005", "EVENT004", "EVENT002", "EVENT001"]),
-    ({"hardware": "machine-2"}, ["EVENT003"]),
     ({"hardware": "machine"}, []),
     ({"address": "2001:db8:0:1::9"}, ["EVENT005"]),
-    ({"address": "203.0.113.7"}, ["EVENT004", "EVENT003", "EVENT002", "EVENT001"]),
     ({"function": "导出"}, ["EVENT004"]),
     ({"actor": "nobody"}, []),
     ({"reference": "event003"}, ["EVENT003"]),
     ({"since": "2026-03-01T12:02"}, ["EVENT005", "EVENT004", "EVENT003"]),
     ({"until": "2026-03-01T12:02"}, ["EVENT002", "EVENT001"]),
-    ({"since": "2026-03-02"}, []),
     ({"since": "2026-03-01", "until": "2026-03-02T00:00", "kind": "CARD_EXPIRED"}, ["EVENT002"]),
-    ({"since": "2026-03-01T05:02:30+00:00"}, []),
     ({"since": "2026-03-02T04:00:30+23:59"}, ["EVENT005", "EVENT004", "EVENT003"]),
     ({"before": "nonsense", "after": "..."}, ALL),
-    ({"after": "1.A"}, ALL),
     ({"after": ".1"}, ALL),
 ]
 
@@ -98,26 +93,9 @@ def test_an_invalid_filter_is_refused_with_a_reason_and_stays_in_its_field(owner
         assert fields[name] == ("" if name == "kind" else value)  # there is no such kind to choose
 
 
-def test_paging_forth_and_back_neither_loses_nor_repeats_an_entry(owner: Browser) -> None:
-    # All at one moment: the time alone does not order them.
-    journal.append([refused(f"EVENT{number:03}") for number in range(120)])
-    all_of_them = [f"EVENT{number:03}" for number in reversed(range(120))]
-
-    def onward(page: Seen, name: str) -> Seen:
-        (link,) = re.findall(rf'href="([^"]+)"[^>]*>{name}<', page.text)
-        return owner.get(link.replace("&amp;", "&"))
-
-    first = owner.get("/admin/journal?kind=rejected")
-    second = onward(first, "下一页 ›")
-    third = onward(second, "下一页 ›")
-    assert references(first) + references(second) + references(third) == all_of_them
-    assert ">下一页 ›</a>" not in third.text
-    assert references(onward(third, "‹ 上一页")) == references(second)
-    assert references(onward(onward(third, "‹ 上一页"), "‹ 上一页")) == references(first)
-    assert references(onward(third, "« 首页")) == references(first)
-
-
 def test_an_entry_links_to_those_of_its_card_machine_address_and_actor(owner: Browser) -> None:
+    journal.append([refused("EVENT003", hardware=HOSTILE)])
+    assert "/admin/journal?hardware=" not in owner.get("/admin/journal").text, "it is too long for a link"
     freeze = Entry(at=NOON, kind=EventKind.FROZEN, card_id=CARD, actor="console:甲 & 乙")
     journal.append([refused("EVENT001"), refused("EVENT002", hardware=HOSTILE[:100], ip="2001:db8::1"), freeze])
     links = owner.get("/admin/journal").links
@@ -131,37 +109,6 @@ def test_an_entry_links_to_those_of_its_card_machine_address_and_actor(owner: Br
         link = f"/admin/journal?{urlencode({name: value})}"
         assert link in links
         assert owner.get(link).text.count("<tr>") == 1 + count
-
-
-def test_a_text_too_long_for_an_address_is_shown_without_a_link(owner: Browser) -> None:
-    journal.append([refused("EVENT001", hardware=HOSTILE)])
-    page = owner.get("/admin/journal")
-    assert "\\u202e" in page.text
-    assert "/admin/journal?hardware=" not in page.text
-
-
-def test_details_are_in_words_and_a_traceback_is_unchanged(owner: Browser) -> None:
-    moved = {"before": {"hardware": "old", "ip": "203.0.113.7"}}
-    taken = {"filter": {"kind": "rejected", "card": "<i>"}, "batches": ["甲\u202e", "乙"], "role": "owner"}
-    traceback = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nKeyError: <b>\n'
-    journal.append(
-        [
-            refused("EVENT001", Code.FUNCTION_FAILED, details={"detail": traceback}),
-            Entry(at=NOON, kind=EventKind.ISSUED, actor="a", details={"count": 7, "batch": "甲", "validity": None}),
-            refused("EVENT002", None, kind=EventKind.ENVIRONMENT_CHANGED, details=moved),
-            Entry(at=NOON, kind=EventKind.EXPORTED, actor="a", details=taken),
-        ]
-    )
-    page = owner.get("/admin/journal")
-    assert "错误详情: KeyError: <b>" in page.words
-    assert "  File &#34;a.py&#34;, line 1, in f\nKeyError: &lt;b&gt;</pre>" in page.text
-    assert "数量 7" in page.words
-    assert f"/admin/cards?batch={quote('甲')}" in page.links
-    assert "原硬件 old" in page.words
-    assert "原地址" not in page.words
-    assert "批次 甲\\u202e, 乙" in page.words
-    assert "角色 所有者" in page.words
-    assert "筛选 卡密=<i>, 类型=拒绝" in page.words
 
 
 def exported(owner: Browser, output: str, query: str = "") -> Seen:
@@ -188,13 +135,6 @@ def test_the_export_has_the_matching_entries_and_is_journalled(owner: Browser) -
     assert [row["details"] for row in rows] == ['{"detail": "=1"}']
 
 
-def test_a_seller_reads_the_journal_without_its_export(seller: Browser) -> None:
-    journal.append([refused("EVENT001")])
-    page = seller.get("/admin/journal")
-    assert references(page) == ["EVENT001"]
-    assert "/admin/journal/export" not in page.text
-
-
 class Download:
     """An export that is read as slowly as a test wants."""
 
@@ -213,45 +153,33 @@ class Download:
         self.connection.close()
 
 
-def test_two_frequent_texts_are_searched_page_by_page(owner: Browser, database: Database) -> None:
-    """2,001 entries of an address, as many of a function, and one of both before all of them."""
-    database.execute_sql(
-        """INSERT INTO event (at, kind, code, ip, ip_network, function, reference)
-           SELECT now() - interval '1 day' + i * interval '1 ms', 'rejected', 'CARD_NOT_FOUND', address, address,
-               CASE WHEN i = 0 THEN 'f.2' ELSE name END, CASE WHEN i = 0 THEN 'F0VND000' END
-           FROM generate_series(0, 2001) AS i,
-               (VALUES ('192.0.2.7', 'f.1'), ('192.0.2.8', 'f.2')) AS each (address, name)"""
-    )
-    page = owner.get("/admin/journal?address=192.0.2.7&function=f.2")
-    assert "已查找 2,000 条" in page.words
-    assert "F0VND000" not in page.words
-    (onward,) = [link for link in page.links if "after=" in link]
-    page = owner.get(onward)
-    assert "F0VND000" in page.words
-    assert "已查找" not in page.words
-
-
 @pytest.fixture
-def long_journal(database: Database) -> None:
-    """More than the buffers between the service and a reader hold."""
+def downloads(service: Service, owner: Browser, database: Database) -> Iterator[list[Download]]:
+    """Exports of more than the buffers between the service and a reader hold."""
     database.execute_sql(
         """INSERT INTO event (at, kind, code, hardware) SELECT now(), 'rejected', 'CARD_NOT_FOUND', repeat('x', 1000)
            FROM generate_series(1, 20000)"""
     )
-
-
-@pytest.fixture
-def downloads(service: Service, owner: Browser, long_journal: None) -> Iterator[list[Download]]:
     opened = [Download(service, owner) for _ in range(5)]
     yield opened
     for download in opened:
         download.close()
 
 
-def test_the_number_of_simultaneous_exports_is_limited(owner: Browser, downloads: list[Download]) -> None:
+def test_the_number_of_simultaneous_exports_is_limited_and_one_that_fails_midway_breaks_the_connection(
+    database: Database, owner: Browser, downloads: list[Download]
+) -> None:
     statuses = [download.answer.status for download in downloads]
     assert 2 <= statuses.count(200) <= 4  # two in each of two processes
     assert statuses.count(503) == 5 - statuses.count(200)
+    under_way = next(download.answer for download in downloads if download.answer.status == 200)
+    assert under_way.read(1000).startswith(b"[{")
+    database.execute_sql("ALTER TABLE event RENAME COLUMN hardware TO gone")
+    try:
+        with pytest.raises(http.client.IncompleteRead):
+            under_way.read()
+    finally:
+        database.execute_sql("ALTER TABLE event RENAME COLUMN gone TO hardware")
     for download in downloads:
         download.close()
 
@@ -261,19 +189,6 @@ def test_the_number_of_simultaneous_exports_is_limited(owner: Browser, downloads
         )
 
     wait_for(all_are_let_through)
-
-
-def test_an_export_that_fails_midway_breaks_the_connection(
-    database: Database, owner: Browser, downloads: list[Download]
-) -> None:
-    under_way = next(download.answer for download in downloads if download.answer.status == 200)
-    assert under_way.read(1000).startswith(b"[{")
-    database.execute_sql("ALTER TABLE event RENAME COLUMN hardware TO gone")
-    try:
-        with pytest.raises(http.client.IncompleteRead):
-            under_way.read()
-    finally:
-        database.execute_sql("ALTER TABLE event RENAME COLUMN gone TO hardware")
 
 
 def test_an_export_that_fails_at_once_frees_its_place() -> None:

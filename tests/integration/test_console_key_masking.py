@@ -40,6 +40,14 @@ def used() -> dict[str, object]:
     return {"is_activated": True, "activated_at": now, "expires_at": now + timedelta(days=3)}
 
 
+def bind(card_id: str, hardware: str) -> str:
+    """Bind a card to a machine; return the digest of its hardware."""
+    digest = hashlib.sha256(hardware.encode()).hexdigest()
+    machine = {"hardware": hardware, "hardware_sha256": digest, "ip": "203.0.113.7"}
+    Client.insert(id="C" * 32, card=card_id, requested_at=BORN, function="f", **machine).execute()
+    return digest
+
+
 def test_cards_of_others_are_masked_in_lists(owner: Browser, seller: Browser) -> None:
     unused, frozen = make(KEY), make("1" * 32, 1, frozen_at=datetime.now(UTC))
     from_a_shop, imported = make("2" * 32, 2, "shop:淘宝"), make("3" * 32, 3, "cardctl:root")
@@ -91,28 +99,47 @@ def test_no_beginning_reveals_a_masked_key(owner: Browser, seller: Browser) -> N
         assert not is_masked(owner.get(f"/admin/cards?q={KEY[:length]}"), KEY)
 
 
+def keys_listed(page: Seen, keys: list[str]) -> list[str]:
+    """The beginnings of the masked keys that a page lists; there is none of the keys in it, nor in its links."""
+    assert not [key for key in keys if key in page.text]
+    return [word.removesuffix("•••") for word in page.words.split() if word.endswith("•••")]
+
+
+def way(page: Seen, name: str) -> str:
+    return next((link for link in page.links if f"{name}=" in link and "lang=" not in link), "")
+
+
 def test_the_pagers_links_have_no_key(seller: Browser) -> None:
     # All of one moment, as cards of one issue are: their order is the keys' own.
     keys = sorted(f"{number:04}" + "9" * 28 for number in range(120))
     Card.insert_many([{"id": key, "created_at": BORN} for key in keys]).execute()
-
-    def listed(page: Seen) -> list[str]:
-        assert not [key for key in keys if key in page.text]
-        return [word.removesuffix("•••") for word in page.words.split() if word.endswith("•••")]
-
-    def way(page: Seen, name: str) -> str:
-        return next(link for link in page.links if f"{name}=" in link and "lang=" not in link)
-
     first = seller.get("/admin/cards?status=unused")
     second = seller.get(way(first, "after"))
     third = seller.get(way(second, "after"))
-    assert listed(first) + listed(second) + listed(third) == [key[:4] for key in reversed(keys)]
-    assert listed(seller.get(way(third, "before"))) == listed(second)
+    shown = [word for page in (first, second, third) for word in keys_listed(page, keys)]
+    assert shown == [key[:4] for key in reversed(keys)]
+    assert keys_listed(seller.get(way(third, "before")), keys) == keys_listed(second, keys)
     # A place that was made up would tell which of the hidden keys come after it.
     microseconds = int(BORN.timestamp()) * 1_000_000
     made_up = seller.get(f"/admin/cards?status=unused&after={microseconds}.{keys[60][:-1]}8")
-    assert listed(made_up) == listed(first)
-    assert listed(seller.get("/admin/cards?status=unused&before=gAAAAA")) == listed(first)
+    assert keys_listed(made_up, keys) == keys_listed(first, keys)
+    assert keys_listed(seller.get("/admin/cards?status=unused&before=gAAAAA"), keys) == keys_listed(first, keys)
+
+
+def test_the_usage_pagers_link_has_no_key(seller: Browser) -> None:
+    now = datetime.now(UTC)
+    keys = sorted(f"{number:04}" + "9" * 28 for number in range(120))
+    Card.insert_many([{"id": key, "created_at": BORN, **used(), "validity": timedelta(30)} for key in keys]).execute()
+    rows = [{"card": key, "day": now.date(), "function": "f", "count": 1, "last_at": now} for key in keys]
+    Usage.insert_many(rows).execute()
+    page = first = seller.get("/admin/usage")
+    shown = keys_listed(page, keys)
+    while onward := way(page, "after"):
+        page = seller.get(onward)
+        shown += keys_listed(page, keys)
+    assert shown == [key[:4] for key in reversed(keys)]
+    made_up = seller.get(f"/admin/usage?after={now.date()}.{keys[60][:-1]}8.f")
+    assert keys_listed(made_up, keys) == keys_listed(first, keys)
 
 
 def test_the_journal_masks_them_too(owner: Browser, seller: Browser) -> None:
@@ -147,25 +174,33 @@ def test_a_seller_sees_nothing_of_a_mistyped_key(owner: Browser, seller: Browser
         assert "VIP2024000001" in owner.get(path).text
 
 
-def test_the_abuse_report_and_the_overview_mask_them_too(owner: Browser, seller: Browser) -> None:
-    make(KEY)
+def test_the_overview_the_report_and_usage_mask_keys(owner: Browser, seller: Browser) -> None:
     now = datetime.now(UTC)
+    theirs, own = make(KEY, **used()), make("5" * 32, 5, "console:小李", **used())
+    shared = make("6" * 32, 6)  # by accepted requests
     for number in range(5):
         entry = Entry(
             now,
             EventKind.ENVIRONMENT_CHANGED,
-            card_id=KEY,
+            card_id=shared,
             ip="203.0.113.7",
             hardware=f"pc {number}",
             details={"before": {"hardware": "pc", "ip": "203.0.113.7"}},
             counted=Counted.HARDWARE_CHANGED,
         )
         journal.append_counted([entry], now.date())
-    journal.append([Entry(now, EventKind.REJECTED, Code.CLIENT_MISMATCH, KEY, ip="203.0.113.8", hardware="other")])
-    for path in ("/admin/sharing", "/admin/"):
+    for card in (theirs, own):
+        tried = Entry(now, EventKind.REJECTED, Code.CLIENT_MISMATCH, card, ip="203.0.113.7", hardware="other")
+        journal.append([tried])
+        Usage.insert(card=card, day=now.date(), function="f", count=1, last_at=now).execute()
+    for path in ("/admin/", "/admin/sharing", "/admin/usage"):
+        masked = {theirs: True, own: False} | ({} if path == "/admin/usage" else {shared: True})
         Figures.delete().execute()  # those that the log-in showed are kept a while on a busy machine
-        assert is_masked(seller.get(path), KEY)
-        assert not is_masked(owner.get(path), KEY)
+        page = seller.get(path)
+        assert {card: is_masked(page, card) for card in masked} == masked, path
+        page = owner.get(path)
+        assert not any(is_masked(page, card) for card in masked), path
+    assert not is_masked(seller.get(f"/admin/usage?card={theirs}"), theirs), "who has the whole key may see it"
 
 
 def test_tracebacks_are_shown_to_owners_only(owner: Browser, seller: Browser) -> None:
@@ -196,16 +231,7 @@ def test_sellers_see_machines_by_a_digest(owner: Browser, seller: Browser) -> No
     """With key and hardware, another address is accepted: whoever has both is the customer."""
     hardware, before = "board=MB-2231;disk=S4EV", "board=MB-1107;disk=WD9"
     own = make("5" * 32, 5, "console:小李", **used())
-    digest = hashlib.sha256(hardware.encode()).hexdigest()
-    Client.insert(
-        id="C" * 32,
-        card=own,
-        hardware=hardware,
-        hardware_sha256=digest,
-        ip="203.0.113.7",
-        requested_at=BORN,
-        function="f",
-    ).execute()
+    digest = bind(own, hardware)
     changed = {
         "card_id": own,
         "ip": "203.0.113.7",
@@ -250,55 +276,8 @@ def hardware_of(page: Seen) -> str:
 def test_no_beginning_reveals_a_machine(owner: Browser, seller: Browser) -> None:
     hardware = "board=MB-2231;disk=S4EV"
     own = make("5" * 32, 5, "console:小李", **used())
-    digest = hashlib.sha256(hardware.encode()).hexdigest()
-    Client.insert(
-        id="C" * 32,
-        card=own,
-        hardware=hardware,
-        hardware_sha256=digest,
-        ip="203.0.113.7",
-        requested_at=BORN,
-        function="f",
-    ).execute()
+    bind(own, hardware)
     for typed in ("board=", hardware[:-1]):
         assert own in owner.get(f"/admin/cards?q={quote(typed)}").text
         assert own not in seller.get(f"/admin/cards?q={quote(typed)}").text
     assert own in seller.get(f"/admin/cards?q={quote(hardware)}").text
-
-
-def test_the_overview_the_report_and_usage_mask_keys(owner: Browser, seller: Browser) -> None:
-    now = datetime.now(UTC)
-    theirs, own = make(KEY, **used()), make("5" * 32, 5, "console:小李", **used())
-    tried = [
-        Entry(now, EventKind.REJECTED, Code.CLIENT_MISMATCH, card, ip="203.0.113.7", hardware="pc")
-        for card in (theirs, own)
-    ]
-    journal.append(tried)
-    Usage.insert_many(
-        [{"card": card, "day": now.date(), "function": "f", "count": 1, "last_at": now} for card in (theirs, own)]
-    ).execute()
-    for path in ("/admin/", "/admin/sharing", "/admin/usage"):
-        assert [is_masked(seller.get(path), card) for card in (theirs, own)] == [True, False], path
-        assert not any(is_masked(owner.get(path), card) for card in (theirs, own)), path
-    assert not is_masked(seller.get(f"/admin/usage?card={theirs}"), theirs), "who has the whole key may see it"
-
-
-def test_the_usage_pagers_link_has_no_key(seller: Browser) -> None:
-    now = datetime.now(UTC)
-    keys = sorted(f"{number:04}" + "9" * 28 for number in range(120))
-    Card.insert_many([{"id": key, "created_at": BORN, **used(), "validity": timedelta(30)} for key in keys]).execute()
-    rows = [{"card": key, "day": now.date(), "function": "f", "count": 1, "last_at": now} for key in keys]
-    Usage.insert_many(rows).execute()
-
-    def listed(page: Seen) -> list[str]:
-        assert not [key for key in keys if key in page.text]
-        return [word.removesuffix("•••") for word in page.words.split() if word.endswith("•••")]
-
-    page = first = seller.get("/admin/usage")
-    shown = listed(page)
-    while following := [link for link in page.links if "after=" in link and "lang=" not in link]:
-        page = seller.get(following[0])
-        shown += listed(page)
-    assert shown == [key[:4] for key in reversed(keys)]
-    made_up = seller.get(f"/admin/usage?after={now.date()}.{keys[60][:-1]}8.f")
-    assert listed(made_up) == listed(first)

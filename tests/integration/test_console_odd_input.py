@@ -1,6 +1,7 @@
 """Odd input to every route of the console gets an answer, never an internal error."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from urllib.parse import urlencode
 
 import pytest
@@ -33,6 +34,8 @@ ODD = (
     ".A",
     ".1",
 )
+TAKE_MANY = {"/admin/cards/apply", "/admin/cards/confirm", "/admin/cards/export", "/admin/cards/import"}
+"""The forms that take many cards, or a file. All forms are read in one place: the others get every body at night."""
 
 
 def test_the_page_of_a_refused_log_in_repeats_no_long_text(service: Service) -> None:
@@ -57,7 +60,7 @@ def test_no_odd_input_is_an_error_of_the_service(service: Service, odd: tuple[st
         csrf = csrf_of(str(owner.cookie("kadun_session")))
         address, query, form = address_of(path), scene.queries.get(path, {}), scene.forms.get(path, {})
         query = {**query, "lang": ""}
-        asked = [f"{name}={value}" for name in list(query)[:2] for value in NO_TEXT]
+        asked = [f"{name}={value}" for name in list(query)[:1] for value in NO_TEXT]
         asked += [f"{name}=1&{name}=2&{name}={'x' * 6000}" for name in list(query)[:1]]
         asked += [urlencode({**query, name: value}) for name, value in untried(asked_so_far, query, odd)]
         asked += ["&" * 8000, "=&=&=", "%", urlencode({"a": ODD[-1] * 2}), "&".join(f"{n}=" for n in range(1500))]
@@ -66,7 +69,7 @@ def test_no_odd_input_is_an_error_of_the_service(service: Service, odd: tuple[st
                 fine(owner.get(f"{address}?{said[:8100]}"))
             fine(outsider.get(f"{address}?{asked[0]}"))
         if "POST" in access:
-            for body, kind in bodies(form, csrf):
+            for body, kind in islice(bodies(form, csrf), None if odd == ODD or path in TAKE_MANY else 2):
                 fine(owner.send("POST", address, body, {"Content-Type": kind}))
             if "own_password" not in form and path not in {"/admin/login", "/admin/logout"}:
                 for name, value in untried(sent_so_far, form, odd):

@@ -1,16 +1,16 @@
 """The console's page of the vendor's terms, and what it asks for before a webhook is changed."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from app.clock import utc_now
 from app.domain.ceilings import MAX_CHANGES_PER_DAY
-from app.domain.codes import Counted, EventKind
+from app.domain.codes import EventKind
 from app.domain.terms import BindingTerm, RenewTerm, Terms
 from app.services.terms import VendorTerms
 from app.services.webhooks import Webhooks
 from app.storage import terms
 from app.storage.database import Database
-from app.storage.models import DailyCount, Event, IssueCount, Webhook
+from app.storage.models import Event, IssueCount, Webhook
 from app.tokens.webhooks import WebhookSecrets
 from tests.support.console import OWN, Browser, Seen
 from tests.support.second_factors import TOTP_KEY
@@ -103,12 +103,14 @@ def test_what_is_wrong_is_named_and_nothing_typed_is_lost(olga: Browser) -> None
         assert terms.read() == (0, Terms()), (typed, named)
 
 
-def test_a_wrong_password_changes_nothing_and_keeps_what_was_typed(olga: Browser) -> None:
+def test_a_wrong_password_changes_nothing_and_saving_what_is_in_force_is_no_change(olga: Browser) -> None:
     page = olga.submit(olga.get(PATH), PATH, TYPED | {"own_password": "wrong"})
     assert page.status == 400
     assert "your own password is wrong" in page.words
     assert fields(page)["notice"] == TYPED["notice"]
+    assert save(olga).status == 200
     assert terms.read() == (0, Terms())
+    assert not Event.select().where(Event.kind == EventKind.TERMS_CHANGED).count()
 
 
 def test_what_somebody_else_changed_meanwhile_is_not_overwritten_unseen(olga: Browser, database: Database) -> None:
@@ -121,42 +123,6 @@ def test_what_somebody_else_changed_meanwhile_is_not_overwritten_unseen(olga: Br
     assert (fields(refused)["contact"], terms.read()[1].contact) == ("QQ 1", None)
     save(olga, refused)
     assert terms.read() == (2, Terms(contact="QQ 1"))
-
-
-def test_saving_what_is_in_force_is_no_change(olga: Browser) -> None:
-    assert save(olga).status == 200
-    assert terms.read()[0] == 0
-    assert not Event.select().where(Event.kind == EventKind.TERMS_CHANGED).count()
-
-
-def count(card_id: str, days_ago: int, hardware: int, address: int) -> None:
-    now = datetime.now(UTC)
-    kinds = {Counted.HARDWARE_CHANGED: hardware, Counted.ADDRESS_CHANGED: address}
-    for kind, number in kinds.items():
-        if number:
-            # Shanghai, where the service's days are: hours ahead of UTC.
-            day = (now + timedelta(hours=8)).date() - timedelta(days=days_ago)
-            DailyCount.insert(card_id=card_id, day=day, kind=kind, count=number, last_at=now).execute()
-
-
-def test_previews_count_what_stricter_terms_would_have_refused(olga: Browser) -> None:
-    count("a", 1, hardware=2, address=5)
-    count("a", 2, hardware=0, address=1)
-    count("b", 6, hardware=1, address=0)
-    count("c", 3, hardware=0, address=4)
-    count("c", 7, hardware=50, address=50)  # too long ago
-    page = olga.get(PATH)
-    refused = "In the last 7 days this would have refused {} requests (cards: {})"
-    assert f"until you move the card. {refused.format(3, 2)}." in page.words
-    assert f"again and again. {refused.format(13, 3)}." in page.words
-    for number, requests, cards in ((1, 9, 2), (3, 5, 2), (5, 2, 1)):
-        assert f"{number}: {refused.format(requests, cards)}" in page.words
-    assert "10: In the last 7 days this would have refused nothing" in page.words
-    page = olga.submit(page, PATH, changes_per_day="4", contact="QQ 1", button=("step", "preview"))
-    assert page.status == 200
-    assert f"4: {refused.format(3, 1)}." in page.words
-    assert fields(page)["contact"] == "QQ 1"
-    assert terms.read()[0] == 0
 
 
 def test_a_webhook_is_paused_by_password_and_its_changes_count_among_those_of_the_day(

@@ -1,20 +1,149 @@
-"""System status in the console: files, functions, keys and health, without secrets."""
+"""The console's overview and reports, and the system status: figures, and no secret."""
 
-import hashlib
 import json
+import re
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from html import unescape
+from itertools import product
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.storage import schema
+from app.console.overview_charts import charts
+from app.domain.codes import Code, EventKind
+from app.services.card_actions import CardActions
+from app.storage import journal, schema
 from app.storage.database import Database
-from app.storage.models import FileBatch
+from app.storage.journal import Entry
+from app.storage.models import Figures, Usage
 from tests.integration.conftest import with_keys
-from tests.support.console import Browser, add_operator
+from tests.support.console import Browser, Seen, add_operator
 from tests.support.functions_service import FunctionsService
-from tests.support.service import Service, wait_for
+from tests.support.service import Service, question, wait_for
+from tests.support.tables import for_each
+
+ZONE = ZoneInfo("Asia/Shanghai")
+
+
+@pytest.fixture
+def owner(service: Service, database: Database) -> Browser:
+    add_operator("alice")
+    return Browser(service).log_in("alice")
+
+
+def counted(owner: Browser, path: str) -> Seen:
+    """The page with figures of this moment: on a busy machine those that the log-in showed are kept a while."""
+    Figures.delete().execute()
+    return owner.get(path)
+
+
+def rows(page: Seen) -> int:
+    """How many rows the page's list has."""
+    return page.text.count("<tr>") - 1
+
+
+def rejected(code: Code, count: int = 1, **more: Any) -> list[Entry]:
+    now = datetime.now(UTC)
+    return [Entry(at=now, kind=EventKind.REJECTED, code=code, **more) for _ in range(count)]
+
+
+def test_today_and_yesterday_link_to_the_rows_behind_them_by_the_vendors_day(service: Service, owner: Browser) -> None:
+    cards = service.issue(2)
+    for number, card in enumerate(cards):
+        assert service.verify(question(card, f"machine-{number}")).status == 200
+    today = datetime.now(ZONE).replace(hour=0, minute=0, second=0, microsecond=0)
+    yesterday = today - timedelta(seconds=1)
+    journal.append([Entry(at=yesterday, kind=EventKind.ACTIVATED)])
+    journal.append([Entry(at=yesterday, kind=EventKind.REJECTED, code=Code.CARD_EXPIRED)] * 3)
+    Usage.insert(card=cards[0], day=yesterday.date(), function="f", count=5, last_at=yesterday).execute()
+    page = counted(owner, "/admin/")
+    (section,) = re.findall(r'aria-labelledby="recent">.+?</section>', page.text, re.DOTALL)
+    shown = [(int(number), unescape(link)) for link, number in re.findall(r'href="([^"]+)">(\d+)</a>', section)]
+    assert [number for number, _link in shown] == [2, 1, 2, 1, 0, 3]
+    assert [rows(owner.get(link)) for number, link in shown if number] == [2, 1, 2, 1, 3]
+    assert "在线 2 （15 分钟内）" in page.words
+
+
+def test_going_back_in_the_history_shows_the_whole_page(owner: Browser) -> None:
+    page = owner.get("/admin/", {"HX-Request": "true", "HX-History-Restore-Request": "true"})
+    assert page.status == 200
+
+
+def test_the_abuse_report_links_to_the_journal(service: Service, owner: Browser) -> None:
+    shared, tried = "C" * 32, ["D" * 32, "E" * 32, "F" * 32]
+    for number in range(3):
+        journal.append(
+            rejected(Code.CLIENT_MISMATCH, 2, card_id=shared, hardware=f"copy-{number}", ip=f"198.51.100.{number}")
+        )
+    for card in tried:
+        journal.append(rejected(Code.CLIENT_HAS_ANOTHER_CARD, card_id=card, hardware="hoarder", ip="192.0.2.1"))
+    page = counted(owner, "/admin/sharing")
+
+    def behind(subject: str, text: str) -> list[str]:
+        (section,) = re.findall(
+            rf'<section class="mb-4" aria-labelledby="by-{subject}">.+?</section>', page.text, re.DOTALL
+        )
+        found = [row for row in re.findall(r"<tr>.+?</tr>", section, re.DOTALL) if text in row]
+        return [unescape(link) for row in found for link in re.findall(r'href="(/admin/journal[^"]+)"', row)]
+
+    assert f"/admin/card?id={shared}" in page.links
+    (link,) = behind("card_id", shared)
+    assert rows(owner.get(link)) == 6
+    assert [rows(owner.get(link)) for link in behind("hardware", "hoarder")] == [3, 3]
+    assert [rows(owner.get(link)) for link in behind("network", "192.0.2.1")] == [3, 3]
+    (by_code,) = [link for link in page.links if "kind=CLIENT_MISMATCH" in link and "card=" not in link]
+    assert rows(owner.get(by_code)) == 6
+
+
+def test_usage_is_listed_by_day_and_function_page_by_page(
+    service: Service, owner: Browser, card_actions: CardActions
+) -> None:
+    today = datetime.now(ZONE).date()
+    cards = service.issue(60)
+    Usage.insert_many(
+        [{"card": card, "day": today, "function": "f.1", "count": 1234, "last_at": datetime.now(UTC)} for card in cards]
+    ).execute()
+    Usage.insert(
+        card=cards[0], day=today - timedelta(days=1), function="other", count=1, last_at=datetime.now(UTC)
+    ).execute()
+    first = owner.get(f"/admin/usage?function=f.1&day={today}")
+    assert "1,234" in first.words
+    (onward,) = re.findall(r'href="([^"]+)"[^>]*>下一页 ›</a>', first.text)
+    second = owner.get(unescape(onward))
+    listed = [set(re.findall(r"/admin/card\?id=(\w+)", page.text)) for page in (first, second)]
+    assert [len(each) for each in listed] == [50, 10]
+    assert listed[0] | listed[1] == set(cards)
+    assert "下一页 ›</a>" not in second.text
+    for query, found in {
+        "function=other": 1,
+        f"day={today - timedelta(days=1)}": 1,
+        "function=none": -1,
+        "after=nonsense": 50,
+        f"card={cards[0].lower()}": 2,
+        f"card={cards[0]}&function=other": 1,
+        "card=nonsense": -1,
+    }.items():
+        assert rows(owner.get(f"/admin/usage?{query}")) == found, query
+    page = owner.get("/admin/usage?day=tomorrow")
+    assert page.status == 400
+    assert "“tomorrow”不是有效的日期" in page.words
+
+
+def test_every_code_of_a_rejection_is_in_the_chart() -> None:
+    day = {"day": date(2026, 3, 1).isoformat(), "counts": {str(code): 1 for code in Code if code is not Code.OK}}
+    document = {
+        "cards": dict.fromkeys(("active", "unused", "expired", "frozen"), 0),
+        "days": [],
+        "rejection_days": [day],
+        "expiring_days": [],
+        "functions": [],
+        "batches": {"largest": []},
+    }
+    assert len(charts(document, str)["rejections"].series) == len(Code) - 1
+
 
 PAGES = ("/admin/files", "/admin/functions", "/admin/keys", "/admin/health")
 
@@ -32,8 +161,7 @@ def own_owner(own: Service, database: Database) -> Browser:
     return Browser(own, language="en").walk_in("olga")
 
 
-@pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize("language", ["zh", "en"])
+@for_each("path, language", product(PAGES, ["zh", "en"]))
 def test_no_page_has_a_secret_and_each_names_its_commands(
     olga: Browser, service: Service, path: str, language: str
 ) -> None:
@@ -46,25 +174,6 @@ def test_no_page_has_a_secret_and_each_names_its_commands(
     assert not any(secret in page.text for secret in [*secrets, service.environment["KERNAL_DATA_KEY"]])
     assert service.environment["DATABASE_URL"] not in page.text
     assert [form.action for form in page.forms] == ["/admin/logout"], "nothing is changed here"
-
-
-def test_files_are_listed_with_batches_size_digest_and_missing_bytes(olga: Browser, service: Service) -> None:
-    name = "核心 [v2].age"
-    service.cardctl("file", "add", "-", "--name", name, "--batch", "<i>taobao", text="x" * 2048)
-    service.cardctl("file", "add", "-", "--name", "every.bin", text="y")
-    page = olga.get("/admin/files")
-    digest = hashlib.sha256(b"x" * 2048).hexdigest()
-    assert f"{name} 2.0 KiB <i>taobao 20" in page.words
-    assert digest in page.words
-    assert "every.bin 1 Byte all cards" in page.words
-    assert "2 files" in page.words
-    assert "content missing" not in page.words
-    (service.folder / "files" / digest).unlink()
-    assert f"{name} content missing" in olga.get("/admin/files").words
-    assert name in olga.get("/admin/health").words, "the doctor knows it too"
-    assert FileBatch.select().count() == 1
-    assert "every.bin 1 字节" in olga.get("/admin/files?lang=zh").words
-    service.cardctl("file", "remove", name, "every.bin")
 
 
 def test_functions_are_listed_and_broken_modules_say_why(own: Service, own_owner: Browser) -> None:
@@ -84,21 +193,6 @@ def test_functions_are_listed_and_broken_modules_say_why(own: Service, own_owner
         wait_for(lambda: "its modules are being loaded" in own_owner.get("/admin/functions").words)
         wait_for(lambda: "being loaded" not in own_owner.get("/admin/functions").words)
     assert "does not answer" in own_owner.get("/admin/functions").words
-
-
-def test_loading_functions_are_shown_as_busy(own: Service, own_owner: Browser) -> None:
-    functions = FunctionsService(own.folder)
-    gate = own.folder / "gate"
-    (functions.modules / "slow.py").write_text(
-        f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.05)\n"
-    )
-    functions.spawn()
-    try:
-        wait_for(lambda: "busy at the moment" in own_owner.get("/admin/functions").words)
-        gate.touch()
-        wait_for(lambda: "There are no core functions yet" in own_owner.get("/admin/functions").words)
-    finally:
-        functions.stop()
 
 
 def shown(key: dict[str, Any]) -> str:
@@ -132,11 +226,7 @@ def test_health_shows_failures_and_names_the_checks_of_the_host(own: Service, ow
     for setting in ("kadun", "Asia/Shanghai", "off", "false", "365", "30"):
         assert setting in page.words.partition("Settings")[2]
     assert "PostgreSQL" in page.words
+    for _ in range(10):  # the page gives back its connection to the database
+        assert own_owner.get("/admin/health").status == own.get("/readyz").status == 200
     (own.folder / "keys/keyring.json").chmod(0o600)
     assert "permissions Only the service can read the signing keys" in own_owner.get("/admin/health").words
-
-
-def test_the_health_page_changes_nothing_and_keeps_the_connection(olga: Browser, service: Service) -> None:
-    for _ in range(20):
-        assert olga.get("/admin/health").status == 200
-        assert service.get("/readyz").status == 200
