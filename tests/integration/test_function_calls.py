@@ -1,19 +1,31 @@
-"""Calls of functions that fail, hang or misbehave: each has its outcome, and no process is left."""
+"""Calls of functions that fail, hang or misbehave, and the service's own end: no process is left."""
 
+import contextlib
 import os
+import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
 from app.functions.messages import Failed, Returned, TimedOut
 from tests.support.executing import FUNCTION_SECONDS
-from tests.support.functions_service import FunctionsService
+from tests.support.functions_service import WELL, FunctionsService
+from tests.support.processes import children_of, processes_in
 from tests.support.rendezvous import Rendezvous
-from tests.support.service import wait_for
+from tests.support.service import ROOT, wait_for
+from tests.support.tables import for_each
 
 IS_ROOT = os.geteuid() == 0
+ENDLESS = [
+    *("busy", "asleep", "deaf", "blocked in C", "printing", "descriptors closed, asleep"),
+    "children that stay, and hangs",  # in sessions of their own
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +44,13 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsSer
         yield service
 
 
-@pytest.mark.parametrize(
-    "function", ["busy", "asleep", "deaf", "blocked in C", "printing", "descriptors closed, asleep"]
-)
-def test_a_function_that_does_not_end_times_out(impatient: FunctionsService, function: str) -> None:
-    assert isinstance(impatient.call(function), TimedOut)
-    wait_for(impatient.is_idle)
-    assert impatient.call("well", a=1) == Returned({"a": 1})
+def test_functions_that_do_not_end_time_out_and_leave_no_process(impatient: FunctionsService) -> None:
+    for some in (ENDLESS[::2], ENDLESS[1::2]):
+        with ThreadPoolExecutor(len(some)) as pool:
+            outcomes = dict(zip(some, pool.map(impatient.call, some), strict=True))
+        assert {type(outcome) for outcome in outcomes.values()} == {TimedOut}, outcomes
+        wait_for(impatient.is_idle)
+        assert impatient.call("well", a=1) == Returned({"a": 1})
 
 
 @pytest.mark.parametrize(
@@ -76,15 +88,10 @@ def test_a_function_without_a_valid_result_fails_with_the_reason(
     assert hostile.call("well", a=1) == Returned({"a": 1})
 
 
-@pytest.mark.parametrize("function", ["thread without end", "fork that returns", "output closed", "children that stay"])
+@for_each("function", ["thread without end", "fork that returns", "output closed", "children that stay"])
 def test_processes_and_threads_that_outlive_the_result_are_ended(hostile: FunctionsService, function: str) -> None:
     assert hostile.call(function) == Returned("done")
     wait_for(hostile.is_idle)
-
-
-def test_children_in_sessions_of_their_own_end_with_a_call_that_hangs(impatient: FunctionsService) -> None:
-    assert impatient.call("children that stay, and hangs") == TimedOut()
-    wait_for(impatient.is_idle)
 
 
 def test_a_call_runs_in_a_minimal_environment(hostile: FunctionsService) -> None:
@@ -123,7 +130,7 @@ def temporary_files(service: FunctionsService, then: str) -> list[Path]:
     return written
 
 
-@pytest.mark.parametrize("then", ["returns", "raises", "exits", "hangs"])
+@for_each("then", ["returns", "raises", "exits", "hangs"])
 def test_each_call_has_its_own_temporary_folder_which_is_removed(impatient: FunctionsService, then: str) -> None:
     first = temporary_files(impatient, then)
     assert not first[0].exists()
@@ -135,3 +142,106 @@ def test_only_the_end_of_what_a_function_prints_is_logged(hostile: FunctionsServ
     line = wait_for(lambda: [line for line in hostile.log.read_text().splitlines() if '"prints much"' in line])[-1]
     assert "the end" in line
     assert len(line) < 1_500
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> FunctionsService:
+    return FunctionsService(tmp_path, KADUN_FUNCTION_SECONDS="5").with_module("well", WELL)
+
+
+def hanging_call(service: FunctionsService) -> tuple[threading.Thread, int]:
+    """Start a call that hangs and its children, which have sessions of their own.
+
+    Returns:
+        The call's thread and the zygote's process ID, when all of them run.
+    """
+    service.with_hostile_functions()
+    service.client.reload()
+    wait_for(service.is_idle)
+    (zygote,) = processes_in(service.modules)
+
+    def hang() -> None:
+        with contextlib.suppress(FunctionsUnavailableError):
+            service.call("children that stay, and hangs")
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    wait_for(lambda: len(processes_in(service.modules)) >= 1 + 2 + 3)
+    return thread, zygote
+
+
+def test_a_killed_service_leaves_no_process(service: FunctionsService) -> None:
+    with service:
+        thread, _ = hanging_call(service)
+        service.process.kill()
+        thread.join()
+        wait_for(lambda: processes_in(service.modules) == [])
+
+
+def gunicorn_of(service: FunctionsService) -> int:
+    """The child of the launcher that is no zygote: those work in the folder of the modules."""
+    (gunicorn,) = {*children_of(service.process.pid)} - {*processes_in(service.modules)}
+    return gunicorn
+
+
+def generation(service: FunctionsService) -> int:
+    try:
+        return service.client.list().generation
+    except FunctionsBusyError:  # not loaded yet
+        return 0
+
+
+def test_a_killed_zygote_is_replaced_and_leaves_no_process(service: FunctionsService) -> None:
+    with service:
+        thread, zygote = hanging_call(service)
+        os.kill(zygote, signal.SIGKILL)
+        thread.join()
+        wait_for(lambda: service.answers() and generation(service) > 2)
+        wait_for(service.is_idle)
+        assert service.call("well") == Returned({})
+
+
+def test_a_killed_worker_is_replaced_and_leaves_no_process(service: FunctionsService) -> None:
+    with service:
+        thread, _ = hanging_call(service)
+        (worker,) = children_of(gunicorn_of(service))
+        os.kill(worker, signal.SIGKILL)
+        thread.join()
+        wait_for(lambda: service.answers() and service.is_idle())
+        assert service.call("well") == Returned({})
+
+
+def test_a_stopped_service_finishes_its_calls_and_leaves_no_process(tmp_path: Path) -> None:
+    service, outcomes = FunctionsService(tmp_path, KADUN_FUNCTION_SECONDS="60"), []
+    with service.with_shop(), Rendezvous() as rendezvous:
+        thread = threading.Thread(target=lambda: outcomes.append(service.call("等待", port=rendezvous.port)))
+        thread.start()
+        rendezvous.wait()
+        service.process.terminate()
+        wait_for(lambda: "Handling signal: term" in service.log.read_text())
+        rendezvous.release()
+        thread.join()
+    assert outcomes == [Returned("done")]
+    assert processes_in(service.modules) == []
+
+
+def test_the_socket_is_open_to_its_group_only_and_its_path_may_be_long(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100) / ("y" * 100)
+    folder.mkdir(parents=True)
+    with FunctionsService(folder) as service:
+        assert service.socket.stat().st_mode & 0o007 == 0
+        assert service.client.list().functions == []
+
+
+def test_the_service_refuses_to_start_with_a_secret_in_its_environment(service: FunctionsService) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "app.functions"],
+        cwd=ROOT,
+        env=service.environment | {"DATABASE_URL": "secret"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "kadun: DATABASE_URL is set: the functions service runs without secrets, take it away\n"

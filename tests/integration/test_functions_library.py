@@ -1,8 +1,6 @@
 """The library: loading, reloading and restarting the vendor's modules when something goes wrong."""
 
 import os
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +17,7 @@ from app.functions.modules import packages_dir
 from app.functions.monitor import Limits
 from tests.support.processes import processes_in
 from tests.support.service import wait_for
+from tests.support.tables import for_each
 from tests.support.zygotes import launcher
 
 LIMITS = Limits(5, 64 * 1024**2, 1000)
@@ -118,7 +117,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize(("odd", "blamed"), ODD.values(), ids=ODD)
+@for_each("odd, blamed", ODD.values())
 def test_a_function_whose_description_is_not_json_breaks_its_own_module_only(
     folder: Path, odd: str, blamed: list[str]
 ) -> None:
@@ -144,38 +143,6 @@ def test_a_file_whose_name_is_not_utf_8_is_a_broken_module_and_others_work(folde
         assert list(loaded.functions) == ["good"]
     finally:
         loaded.close()
-
-
-def test_a_zygote_that_does_not_start_is_an_error(folder: Path) -> None:
-    gone, mine = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with mine:
-        gone.close()
-        with pytest.raises(OSError, match="Broken pipe"):
-            load(folder, LIMITS, mine)
-
-
-def test_a_launcher_that_starts_no_zygote_is_an_error(folder: Path) -> None:
-    requests, mine = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with requests, mine:
-        thread = threading.Thread(target=refuse_one, args=(requests,))
-        thread.start()
-        with pytest.raises(OSError, match="does not start"):
-            load(folder, LIMITS, mine)
-        thread.join()
-
-
-def refuse_one(requests: socket.socket) -> None:
-    """Do as a launcher for which there are no more processes."""
-    _, descriptors, _, _ = socket.recv_fds(requests, 1, 3)
-    for descriptor in descriptors:
-        os.close(descriptor)
-
-
-def test_a_reload_that_takes_too_long_is_reported(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.functions.library.RELOAD_SECONDS", 0.1)
-    with pytest.raises(NotLoadedError):
-        library.reload()  # nobody has started it
-    library.start()
 
 
 def test_every_change_below_the_folder_changes_the_signature(folder: Path) -> None:

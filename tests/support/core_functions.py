@@ -4,6 +4,7 @@ import encodings.idna  # noqa: F401  # for socket.create_connection, where calls
 import os
 import socket
 import sys
+import time
 from typing import Annotated, Any
 
 import msgspec
@@ -54,19 +55,6 @@ def echo(arguments: dict[str, Any], caller: Caller) -> object:
     return arguments["value"]
 
 
-@core_function("多大")
-def large(arguments: dict[str, Any], caller: Caller) -> object:
-    return str(arguments.get("of", "核")) * arguments["length"]
-
-
-@core_function("多深")
-def deep(arguments: dict[str, Any], caller: Caller) -> object:
-    nested: object = 1
-    for _ in range(arguments["depth"]):
-        nested = [nested]
-    return nested
-
-
 @core_function("泄密")
 def leak(arguments: dict[str, Any], caller: Caller) -> object:
     raise ValueError(f"password {arguments['secret']} refused")
@@ -91,14 +79,8 @@ def no_json(arguments: dict[str, Any], caller: Caller) -> object:
 def chatty(arguments: dict[str, Any], caller: Caller) -> object:
     sys.stdout.write("the beginning " + "x" * 100_000 + " then\nhalf a thing \0\x1b[31m\n")
     while arguments.get("for ever"):
-        pass
+        time.sleep(60)
     return 1
-
-
-@core_function("死循环")
-def hang(arguments: dict[str, Any], caller: Caller) -> object:
-    while True:
-        pass
 
 
 @core_function("等待")
