@@ -17,13 +17,13 @@ from app.storage.objects import Objects
 from tests.integration.conftest import with_keys
 from tests.support.bucket_files import key, keys, states, without_bucket
 from tests.support.bucket_host import TlsFront
-from tests.support.console import Browser, add_operator
 from tests.support.doctor_results import results
 from tests.support.downloads import CONTENT, blobs, fetch, links, put, sha256
 from tests.support.http_exchange import exchange
 from tests.support.pki import Issued
 from tests.support.service import Service
 from tests.support.swift import BUCKET, STRANGER, WRITER
+from tests.support.tables import for_each
 
 
 @pytest.fixture
@@ -34,13 +34,14 @@ def offline(offline: Service, bucket: Any, bucket_settings: dict[str, str]) -> S
 
 
 def test_files_are_added_replaced_listed_and_removed(offline: Service, bucket: Any) -> None:
-    put(offline, "a", CONTENT)
-    put(offline, "same", CONTENT)
-    assert keys(bucket) == {key(CONTENT)}
-    assert bytes(obstore.get(bucket, key(CONTENT)).bytes()) == CONTENT
+    large = secrets.token_bytes(17_000_000)  # goes up in parts
+    put(offline, "a", large)
+    put(offline, "same", large)
+    assert keys(bucket) == {key(large)}
+    assert sha256(bytes(obstore.get(bucket, key(large)).bytes())) == sha256(large)
     assert blobs(offline) == set()
     put(offline, "a", b"2")
-    assert keys(bucket) == {key(CONTENT), key(b"2")}
+    assert keys(bucket) == {key(large), key(b"2")}
     assert states(offline) == {"a": False, "same": False}
     offline.cardctl("file", "remove", "same")
     assert keys(bucket) == {key(b"2")}
@@ -50,14 +51,8 @@ def test_files_are_added_replaced_listed_and_removed(offline: Service, bucket: A
     assert list(File.select()) == []
 
 
-def test_a_large_file_goes_up_in_parts(offline: Service, bucket: Any) -> None:
-    content = secrets.token_bytes(17_000_000)
-    put(offline, "large", content)
-    assert sha256(bytes(obstore.get(bucket, key(content)).bytes())) == sha256(content)
-
-
-@pytest.mark.parametrize(
-    ("changes", "why"),
+@for_each(
+    "changes, why",
     [
         ({"KADUN_FILES_BUCKET_SECRET_FILE": "", "KADUN_FILES_BUCKET_SECRET": "wrong"}, "KADUN_FILES_BUCKET_SECRET"),
         ({"KADUN_FILES_BUCKET": "no-such-bucket"}, "there is no such bucket: check KADUN_FILES_BUCKET"),
@@ -68,9 +63,10 @@ def test_a_large_file_goes_up_in_parts(offline: Service, bucket: Any) -> None:
     ],
 )
 def test_a_bucket_that_cannot_be_used_is_named_with_its_setting(
-    offline: Service, bucket: Any, changes: dict[str, str], why: str
+    offline: Service, bucket: Any, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], why: str
 ) -> None:
-    offline.environment.update(changes)
+    monkeypatch.undo()  # what the row before set
+    monkeypatch.setattr(offline, "environment", offline.environment | changes)
     (offline.folder / "x").write_bytes(b"x")
     assert why in offline.refusal("file", "add", str(offline.folder / "x"))
     assert (list(File.select()), blobs(offline), keys(bucket)) == ([], set(), set())
@@ -159,24 +155,6 @@ def test_a_service_without_nginx_sends_the_bytes_itself(
         assert (away.status, away.code, away.headers["retry-after"]) == (503, "UNAVAILABLE", "2")
         obstore.delete(bucket, key(CONTENT))
         assert fetch(service, url).status == 404
-
-
-def test_the_console_names_the_bucket_and_says_when_it_is_away(
-    tmp_path: Path, database: Database, bucket: Any, bucket_settings: dict[str, str], front: TlsFront, database_url: str
-) -> None:
-    with Service(with_keys(tmp_path), database_url, **bucket_settings) as service:
-        put(service, "a", CONTENT)
-        add_operator("olga")
-        olga = Browser(service, language="en").walk_in("olga")
-        assert "bucket unavailable" not in olga.get("/admin/files").words
-        health = olga.get("/admin/health").words
-        assert f"KADUN_FILES_BUCKET {BUCKET}" in health
-        assert "The bucket can be written" in health
-        with front.away():
-            files, health = olga.get("/admin/files").words, olga.get("/admin/health").words
-        assert "a bucket unavailable" in files
-        assert "The bucket: cannot write: the bucket cannot be reached" in health
-        assert WRITER[0] not in health
 
 
 def test_a_signed_path_reads_one_object_for_a_minute(

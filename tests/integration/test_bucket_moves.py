@@ -87,7 +87,7 @@ def test_an_interrupted_move_loses_nothing_and_goes_on(
     offline: Service, bucket: Any, bucket_settings: dict[str, str], kill: signal.Signals
 ) -> None:
     without_bucket(offline)
-    contents = {f"file {number}": secrets.token_bytes(9_000_000) for number in range(4)}
+    contents = {f"file {number}": secrets.token_bytes(6_000_000) for number in range(4)}
     for name, content in contents.items():
         put(offline, name, content)
     offline.environment.update(bucket_settings)

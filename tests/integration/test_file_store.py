@@ -12,6 +12,7 @@ from app.storage.blobs import Blob, Blobs, Received
 from app.storage.database import Database
 from app.storage.models import Event, File
 from tests.conftest import Clock
+from tests.support.tables import for_each
 
 
 class PowerCutError(Exception):
@@ -88,12 +89,11 @@ def test_a_failure_after_the_commit_leaves_the_new_version(store: FileStore, blo
     assert store.listed() == []
 
 
-@pytest.mark.parametrize(
-    "failure", [DatabaseUnavailableError("gone"), KeyboardInterrupt(), PermissionError("not ours")], ids=repr
-)
+@for_each("failure", [DatabaseUnavailableError("gone"), KeyboardInterrupt(), PermissionError("not ours")])
 def test_old_bytes_that_cannot_be_removed_are_a_warning(
     store: FileStore, blobs: FailingBlobs, warnings: list[str], failure: BaseException
 ) -> None:
+    warnings.clear()
     old = add(store, "a", b"old")
     blobs.fails_at, blobs.failure = "remove", failure
     new = add(store, "a", b"new")
@@ -106,6 +106,7 @@ def test_old_bytes_that_cannot_be_removed_are_a_warning(
     blobs.fails_at = ""
     add(store, "b", b"another")
     assert blobs.holds(Blob(old, 3))  # nothing sweeps what another database may want
+    store.remove(["b"])
 
 
 def test_a_name_is_refused_before_its_bytes_are_read(store: FileStore) -> None:
