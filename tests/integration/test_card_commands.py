@@ -39,14 +39,12 @@ def test_issued_cards_are_printed_as_json(offline: Service) -> None:
         assert card_command(offline, f"issue --validity {name}")[0]["validity_seconds"] == 2_592_000
 
 
-@pytest.mark.parametrize(
-    ("output_format", "count"),
-    [("txt", 10_000), ("csv", 1_000), ("table", 1_000), pytest.param("txt", 100_000, marks=pytest.mark.nightly)],
-)
-def test_very_many_cards_are_issued_at_once(offline: Service, output_format: str, count: int) -> None:
-    printed = offline.cardctl("card", "issue", "--validity", "year", "--count", str(count), "--format", output_format)
-    assert len(set(re.findall(r"\b[0-9A-Z]{32}\b", printed.stdout))) == count
-    assert (Card.select().count(), Event.select().count()) == (count, 1)
+@pytest.mark.parametrize("count", [1_000, pytest.param(100_000, marks=pytest.mark.nightly)])
+def test_very_many_cards_are_issued_at_once(offline: Service, count: int) -> None:
+    for number, output in enumerate(("txt", "csv", "table"), 1):
+        printed = offline.cardctl("card", "issue", "--validity", "year", "--count", str(count), "--format", output)
+        assert len(set(re.findall(r"\b[0-9A-Z]{32}\b", printed.stdout))) == count
+        assert (Card.select().count(), Event.select().count()) == (number * count, number)
 
 
 def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Database) -> None:
@@ -97,20 +95,6 @@ def test_texts_of_clients_are_shown_escaped(service: Service) -> None:
         assert "\x1b" not in printed
         assert "\u202e" not in printed
         assert "[bold]" in printed
-
-
-def test_cards_are_found_by_status_batch_and_text(service: Service) -> None:
-    first, second, third = service.issue(3)
-    card_command(service, "issue --validity 1d --batch b --note 给老王")
-    service.verify(question(first, hardware="DISK-77"))
-    service.cardctl("card", "freeze", second)
-    assert [c["id"] for c in card_command(service, "list --status active")] == [first]
-    assert [c["id"] for c in card_command(service, "list --status frozen")] == [second]
-    assert len(card_command(service, "list --status unused")) == 2
-    assert card_command(service, "list --status expired") == []
-    assert [c["note"] for c in card_command(service, "list --batch b")] == ["给老王"]
-    searches = {"老王": 1, "DISK-7": 1, "127.0": 1, third[:9].lower(): 1, "%": 0, "nothing": 0}
-    assert {text: len(card_command(service, f"list --search {text}")) for text in searches} == searches
 
 
 def test_a_search_reads_messages_and_leads_to_a_refusal(service: Service) -> None:
@@ -174,23 +158,19 @@ def test_a_revived_card_without_a_client_is_reported(service: Service) -> None:
 
 
 def test_a_reader_who_stops_early_is_not_an_error(offline: Service) -> None:
-    offline.issue(10_000)  # more than a pipe holds
+    offline.issue(4_000)  # more than a pipe holds
     command = f"{shlex.quote(sys.executable)} -m app card list --format txt | head -n 1"
     done = subprocess.run(command, shell=True, cwd=ROOT, env=offline.environment, capture_output=True, check=True)
     assert (len(done.stdout.strip()), done.stderr) == (32, b"")
 
 
-def test_batches_and_notes_are_edited_and_cleared(service: Service) -> None:
+def test_batches_and_notes_are_edited_and_cleared_and_cards_are_shortened(service: Service) -> None:
     (card_id,) = (card["id"] for card in card_command(service, "issue --validity 30d --batch a --note n"))
     assert "Changed: 1" in service.cardctl("card", "edit", card_id, "--batch", "b", "--note", "").stderr
     assert (Card.get().batch, Card.get().note) == ("b", None)
     assert "Changed: 0" in service.cardctl("card", "edit", card_id, "--batch", "b").stderr
     refused = service.cardctl("card", "edit", card_id, check=False)
     assert (refused.returncode, "--batch" in refused.stderr) == (2, True)
-
-
-def test_a_card_is_shortened(service: Service) -> None:
-    (card_id,) = (card["id"] for card in card_command(service, "issue --validity 30d"))
     assert "Shortened: 1" in service.cardctl("card", "shorten", card_id, "--by", "周卡").stderr
     assert Card.get().validity == timedelta(days=23)
 

@@ -26,6 +26,7 @@ from app.storage.cards import NewBinding, NewCard
 from app.storage.database import Database
 from app.storage.models import Card, Event
 from tests.support.service import Service, question
+from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -49,71 +50,31 @@ def only(text: str | bytes, database: Database) -> NewCard:
 
 
 def test_columns_have_any_order_and_chinese_names_and_ids_may_be_grouped(database: Database) -> None:
+    assert only(f"id,validity_seconds\n{ONE},30\n", database).validity == timedelta(seconds=30)
+    assert only(f"id,validity_seconds\n{ONE},\n", database).validity is None
     grouped = "-".join(ONE[i : i + 4] for i in range(0, 32, 4)).lower()
     card = only(f"备注,有效期,卡密 ID,批次\n给老王,月卡,{grouped},春季\n", database)
     assert card == NewCard(ONE, timedelta(days=30), "春季", "给老王")
 
 
-def test_files_of_spreadsheets_are_read(database: Database) -> None:
-    for content, encoding in [
-        ("\ufeffid,validity,note\r\n{id},7d,老王\r\n".encode(), "UTF-8"),
-        ("id,validity,note\r\n{id},7d,老王\r\n".encode("gbk"), "GB18030"),
-        ("id,validity,note\n\n{id},7天,老王".encode("gb18030"), "GB18030"),
-        ('id,"validity",note,,\n{id},604800,"老王",,\n,,,,\n'.encode(), "UTF-8"),
-    ]:
-        reading = read(content.replace(b"{id}", ONE.encode()), database)
-        assert (reading.cards, reading.encoding) == ([NewCard(ONE, timedelta(days=7), None, "老王")], encoding)
-        assert reading.faults == [], (content, encoding)
-
-
-def test_a_file_that_is_not_text_is_refused(database: Database) -> None:
-    with pytest.raises(RefusedError, match="UTF-8"):
-        read("id,validity\n".encode("utf-16"), database)
-
-
-def test_validities_are_read(database: Database) -> None:
-    for column, text, seconds in [
-        ("validity", "permanent", None),
-        ("validity", "永久", None),
-        ("validity", "30d", 2_592_000),
-        ("validity", "2592000", 2_592_000),
-        ("validity", "年卡", 31_536_000),
-        ("validity_seconds", "30", 30),
-        ("validity_seconds", "", None),
-    ]:
-        wanted = None if seconds is None else timedelta(seconds=seconds)
-        assert only(f"id,{column}\n{ONE},{text}\n", database).validity == wanted
-
-
 def test_a_wrong_cell_is_named_by_line_and_column(database: Database) -> None:
     for header, row, column in [
         ("id,validity", "short,30d", "id"),
-        ("id,validity", ",30d", "id"),
         ("id,validity", f"{ONE}{ONE}U,30d", "id"),
         ("id,validity,imported_key", f"{ONE},30d,OLD-KEY", "imported_key"),
         ("id,validity", f"{ONE},", "validity"),
         ("id,validity", f"{ONE},30", "validity"),
-        ("id,validity", f"{ONE},0d", "validity"),
-        ("id,validity", f"{ONE},99999d", "validity"),
         ("id,validity_seconds", f"{ONE},30d", "validity_seconds"),
         ("id,validity", f"{ONE},30d,a,b", None),
         ("id,validity,note", f"{ONE},30d,{'n' * 201}", "note"),
-        ("id,validity,note", f'{ONE},30d,"a\nb"', "note"),
         ("id,validity,batch", f"{ONE},30d,\u202eb", "batch"),
         ("id,validity,status", f"{ONE},30d,sold", "status"),
         ("id,validity,status", f"{ONE},30d,active", None),
-        ("id,validity,status", f"{ONE},30d,expired", None),
         ("id,validity,activated_at", f"{ONE},30d,1/2/2026", "activated_at"),
-        ("id,validity,activated_at", f"{ONE},30d,2026-02-30", "activated_at"),
-        ("id,validity,activated_at", f"{ONE},30d,12", "activated_at"),
         ("id,validity,activated_at", f"{ONE},30d,2026-03-02T00:00:00Z", "activated_at"),
         ("id,validity,activated_at,status", f"{ONE},30d,2026-02-01T00:00:00Z,unused", "status"),
-        ("id,validity,activated_at,expires_at", f"{ONE},permanent,2026-02-01T00:00Z,2027-02-01T00:00Z", "expires_at"),
-        ("id,validity,activated_at,expires_at", f"{ONE},30d,2026-02-01T00:00Z,2026-02-01T00:00Z", "expires_at"),
         ("id,validity,activated_at,expires_at", f"{ONE},30d,2026-02-01T00:00Z,2300-02-01T00:00Z", "expires_at"),
-        ("id,validity,activated_at", f"{ONE},30d,0001-01-01T00:00:00+14:00", "activated_at"),
         ("id,validity_seconds", f"{ONE},-1", "validity_seconds"),
-        ("id,validity_seconds", f"{ONE},0", "validity_seconds"),
         ("id,validity,activated_at", f"{ONE},36500d,9999-12-31T23:59:59-23:59", "activated_at"),
     ]:
         reading = read(f"{header}\n{TWO},30d\n{row}\n", database)
@@ -178,10 +139,7 @@ def test_cards_that_would_begin_later_than_now_are_named(database: Database) -> 
 
 def test_lines_are_counted_as_in_the_file_even_where_a_cell_has_several(database: Database) -> None:
     assert faults(f'id,validity,x\n\n{ONE},30d,"a\nb\nc"\n\nwrong,30d,\n', database) == [(7, "id")]
-
-
-def test_an_unclosed_quote_is_reported_where_it_begins(database: Database) -> None:
-    assert faults(f'id,validity\n{ONE},30d\n"{TWO},30d\n', database) == [(3, None)]
+    assert faults(f'id,validity\n{ONE},30d\n"{TWO},30d\n', database) == [(3, None)], "where an open quote begins"
 
 
 def test_the_first_faults_of_a_file_are_kept_and_all_are_counted(database: Database) -> None:
@@ -203,23 +161,11 @@ def test_cards_that_are_repeated_or_already_exist_are_reported(database: Databas
     assert "第 2 行" in reading.faults[1].text.zh
 
 
-def test_columns_that_are_not_read_are_reported(database: Database) -> None:
-    assert read("id,validity,颜色,价格\n", database).ignored == ["颜色", "价格"]
-
-
 def test_too_many_cards_are_refused(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imports, "MAX_CARDS", 1)
     for second in (TWO, "wrong"):
         with pytest.raises(RefusedError, match="at most 1 cards"):
             read(f"id,validity\n{ONE},30d\n{second},30d\n", database)
-
-
-def test_an_import_with_a_card_that_was_added_meanwhile_is_refused_whole(issuing: Issuing) -> None:
-    issuing.import_cards([NewCard(TWO, None, None, None)])
-    with pytest.raises(RefusedError, match="meanwhile"):
-        issuing.import_cards([NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)])
-    assert [row.id for row in Card.select()] == [TWO]
-    assert Event.select().count() == 1
 
 
 def test_an_import_with_a_machine_that_was_bound_meanwhile_is_refused_whole(issuing: Issuing) -> None:
@@ -297,20 +243,7 @@ def test_an_import_is_reported_and_journalled_once(offline: Service) -> None:
     assert Card.get(Card.id == THREE).validity == timedelta(days=30)
 
 
-def test_a_dry_run_reports_and_changes_nothing(offline: Service) -> None:
-    done = offline.cardctl("card", "import", "-", "--dry-run", text=f"id,validity,batch\n{ONE},30d,春季\n")
-    assert "30d × 1" in done.stdout
-    assert "春季 × 1" in done.stdout
-    assert "--dry-run" in done.stderr
-    assert Card.select().count() == Event.select().count() == 0
-
-
-def test_progress_is_shown_on_a_terminal(offline: Service) -> None:
-    offline.environment["FORCE_COLOR"] = "1"
-    assert "Importing" in offline.cardctl("card", "import", "-", text=f"id,validity\n{ONE},30d\n").stderr
-
-
-@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+@for_each("dry_run", [[], ["--dry-run"]])
 def test_every_wrong_line_is_reported_and_nothing_is_imported(offline: Service, dry_run: list[str]) -> None:
     text = f"id,validity\n{ONE},30d\nx,30d\n{TWO},soon\n"
     done = offline.cardctl("card", "import", "-", *dry_run, text=text, check=False)
@@ -321,16 +254,6 @@ def test_every_wrong_line_is_reported_and_nothing_is_imported(offline: Service, 
     as_json = offline.cardctl("card", "import", "-", "--format", "json", *dry_run, text=text, check=False)
     named = [(fault["line"], fault["column"]) for fault in json.loads(as_json.stdout)["faults"]]
     assert named == [(3, "id"), (4, "validity")]
-
-
-def test_the_number_of_further_faults_is_reported(offline: Service) -> None:
-    text = "id,validity\n" + "x,30d\n" * 1_234
-    done = offline.cardctl("card", "import", "-", text=text, check=False)
-    assert "1234 lines are wrong" in done.stderr
-    assert "还有 234 个问题 / And 234 more" in done.stdout
-    assert done.stdout.count("不是卡密") == 1_000
-    as_json = json.loads(offline.cardctl("card", "import", "-", "--format", "json", text=text, check=False).stdout)
-    assert (as_json["wrong_lines"], as_json["fault_count"], len(as_json["faults"])) == (1_234, 1_234, 1_000)
 
 
 def test_a_failed_import_is_one_line(offline: Service) -> None:
@@ -345,24 +268,17 @@ def test_a_failed_import_is_one_line(offline: Service) -> None:
         assert "Traceback" not in done.stderr, (arguments, text)
 
 
-def test_control_characters_of_a_file_are_escaped(offline: Service) -> None:
-    done = offline.cardctl("card", "import", "-", text="id,validity,\x1b[31mx\n\x1b[31m\u202e,30d\n", check=False)
-    assert done.returncode == 1
-    assert "\x1b" not in done.stdout
-    assert "\u202e" not in done.stdout
-
-
 def test_very_many_cards_are_imported_at_once(offline: Service, tmp_path: Path) -> None:
     with (tmp_path / "cards.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("id", "validity", "batch", "activated_at"))
         rows.writerows(
-            (id_from_random(os.urandom(20)), "30d", f"b{n % 300}", "2026-01-01T00:00:00+08:00") for n in range(20_000)
+            (id_from_random(os.urandom(20)), "30d", f"b{n % 300}", "2026-01-01T00:00:00+08:00") for n in range(5_000)
         )
     offline.cardctl("card", "import", str(tmp_path / "cards.csv"))
-    assert Card.select().where(Card.is_activated).count() == 20_000
+    assert Card.select().where(Card.is_activated).count() == 5_000
     event: Any = Event.get()
-    assert (event.details["count"], len(event.details["batches"])) == (20_000, 100)
+    assert (event.details["count"], len(event.details["batches"])) == (5_000, 100)
 
 
 def test_one_of_two_imports_of_a_file_at_once_succeeds(offline: Service) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import pytest
 
@@ -26,6 +27,7 @@ from tests.conftest import Clock
 from tests.integration.conftest import YEAR_CARDS
 from tests.support import sample_year
 from tests.support.query_plans import blocks_read, plan, rows_looked_at, statements
+from tests.support.tables import for_each
 
 WEEK = timedelta(days=7)
 OLGA = Identity(1, "olga", Role.OWNER, has_totp=False, created_at=datetime(2026, 1, 1, tzinfo=UTC))
@@ -53,14 +55,8 @@ FILTERS = {
     "no batch": (CardFilter(batch=""), "card_batch"),
     "active without a batch": (CardFilter(batch="", status=CardStatus.ACTIVE), "card_batch_expires"),
     "a note of one": (CardFilter(note=NOTE[2:4]), "card_created"),
-    "a common note": (CardFilter(note="甲 第1 "), "card_created"),
     "no such note": (CardFilter(note="_%", status=CardStatus.UNUSED), "card_unused"),
-    "no such note among the active": (CardFilter(note="%", status=CardStatus.ACTIVE), "card_expires"),
     "expiring this week": (CardFilter(expires_from=NOW, expires_before=NOW + WEEK), "card_expires"),
-    "expiring this week, frozen": (
-        CardFilter(status=CardStatus.FROZEN, expires_from=NOW, expires_before=NOW + WEEK),
-        "card_expires",
-    ),
     "expiring this week, unused": (
         CardFilter(status=CardStatus.UNUSED, expires_from=NOW, expires_before=NOW + WEEK),
         "",  # there are none
@@ -126,8 +122,7 @@ def test_a_page_is_one_query_by_the_index_of_its_order(year: Database) -> None:
         assert "Seq Scan" not in told, name
 
 
-@pytest.mark.parametrize("status", [CardStatus.ACTIVE, CardStatus.EXPIRED])
-@pytest.mark.parametrize("backwards", [False, True])
+@for_each("status, backwards", product([CardStatus.ACTIVE, CardStatus.EXPIRED], [False, True]))
 def test_a_deep_page_reads_as_little_of_its_index_as_the_first(
     year: Database, status: CardStatus, *, backwards: bool
 ) -> None:
@@ -152,8 +147,10 @@ def by_use(all_cards: list[Card], wanted: CardFilter) -> list[str]:
     return [card_id for _at, card_id in sorted(rows, reverse=wanted.sort is Sort.USED_LAST)]
 
 
-@pytest.mark.parametrize("sort", [Sort.USED_LAST, Sort.USED])
-@pytest.mark.parametrize("status", [None, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN])
+@for_each(
+    "sort, status",
+    product([Sort.USED_LAST, Sort.USED], [None, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN]),
+)
 def test_a_list_by_last_use_has_unbound_cards_by_their_activation(
     year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch, sort: Sort, status: CardStatus | None
 ) -> None:
@@ -189,13 +186,6 @@ def test_an_order_by_last_use_looks_at_so_many_cards_by_index_and_no_more(
     assert not lists.page(few, PageRequest(), OLGA).is_partly_sorted
     every = [line.card.id for line in lists.every(CardFilter(sort=Sort.USED_LAST))]
     assert every == expected(CardFilter(sort=Sort.EXPIRY), list(Card.select())), "an export has all of them"
-
-
-def test_clients_come_with_their_cards(year: Database) -> None:
-    rows = card_lists.page(CardFilter(), NOW, limit=100)
-    bound = {client.card_id: client for client in Client.select().where(Client.card.in_(ids(rows)))}
-    assert 0 < len(bound) < 100
-    assert all(client == bound.get(card.id) for card, client in rows)
 
 
 def test_permanent_cards_come_last_among_the_active(year: Database) -> None:
@@ -315,17 +305,15 @@ def test_only_the_first_cards_of_a_long_list_are_searched(year: Database, monkey
     assert "Seq Scan" not in told
 
 
-@pytest.mark.parametrize(
-    "typed", ["2001:DB8", "2001:0db8:", "2001:0DB8:00ab:", "2001:db8:ab::1", "2001:0db8:00AB:0:0:0:0:1"]
-)
-def test_an_address_is_found_in_every_notation(database: Database, verification: Verification, typed: str) -> None:
+def test_an_address_is_found_in_every_notation(database: Database, verification: Verification) -> None:
     (card,) = Issuing(database, "tester", Clock()).issue(1, None).cards
     verification.verify(VerificationRequest.from_fields(card.id, "h", "f", "n" * 20, "2001:db8:ab::1"))
-    assert found(typed) == [card.id]
+    for typed in ("2001:DB8", "2001:0db8:", "2001:0DB8:00ab:", "2001:db8:ab::1", "2001:0db8:00AB:0:0:0:0:1"):
+        assert found(typed) == [card.id], typed
     assert found("2001:db80") == []
 
 
-@pytest.mark.parametrize("text", ["board=", "10.", "1", "1000000000000000", "abcdefgh"])
+@for_each("text", ["board=", "10.", "1", "1000000000000000", "abcdefgh"])
 def test_each_kind_of_hit_is_a_scan_of_one_index(year: Database, text: str) -> None:
     with statements(year) as ran:
         card_search.find(text)
@@ -350,7 +338,7 @@ def test_a_sellers_search_looks_at_no_more_cards_than_an_owners(
         assert not any("Seq Scan on event" in plan(year, statement) for statement in ran)
 
 
-@pytest.mark.parametrize("most_hits", [10_000, 20])
+@for_each("most_hits", [10_000, 20])
 def test_a_seller_finds_their_own_keys_by_their_beginning(
     year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch, most_hits: int
 ) -> None:

@@ -1,13 +1,11 @@
 """Cards imported with the machine that they are bound to: the next start there is an ordinary verification."""
 
-import json
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from app.domain.codes import Code
-from app.domain.texts import RefusedError
 from app.services import imports
 from app.services.card_lists import CardLists
 from app.services.imports import Reading
@@ -18,7 +16,7 @@ from app.storage.database import Database
 from app.storage.models import Card, Client, DailyCount, Event
 from tests.conftest import START, Clock
 from tests.support.asking import ask, kinds
-from tests.support.service import Service, question
+from tests.support.service import Service
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOW = START
@@ -115,16 +113,6 @@ def test_a_machine_that_is_bound_here_is_an_error(database: Database, verificati
     assert card_id in reading.faults[0].text.zh
 
 
-def test_a_machine_that_is_bound_meanwhile_undoes_the_import(
-    database: Database, issuing: Issuing, verification: Verification, card_id: str
-) -> None:
-    reading = read(FILE, database)
-    ask(verification, card_id, "h1")
-    with pytest.raises(RefusedError, match="meanwhile"):
-        issuing.import_cards(reading.cards)
-    assert Card.select().count() == Client.select().count() == 1
-
-
 def test_an_address_alone_binds_nothing_and_is_said(database: Database) -> None:
     reading = read("卡号,类型,到期时间,IP\nOLD-0001,月卡,2026-03-20,198.51.100.1 [上海]\n", database)
     assert (reading.faults, reading.homeless, reading.cards[0].binding) == ([], 1, None)
@@ -146,21 +134,6 @@ def test_a_wrong_cell_of_a_binding_is_named_as_the_file_names_it(database: Datab
         reading = read(f"卡号,类型,到期,机器码,IP地址,激活\n{row},\n".replace(",激活", ",激活时间"), database)
         (fault,) = reading.faults
         assert (fault.column or "").startswith(column)
-
-
-def test_bindings_come_back_from_an_export(service: Service, database: Database) -> None:
-    (card,) = service.issue(1)
-    service.verify(question(card))
-    exported = service.cardctl("card", "list", "--format", "csv").stdout
-    before = Client.get().__data__
-    database.execute_sql("TRUNCATE card, client, usage")
-    document = json.loads(service.cardctl("card", "import", "-", "--format", "json", text=exported).stdout)
-    assert (document["bound"], document["warnings"]) == (1, [])
-    after = Client.get().__data__
-    assert {name: after[name] for name in ("card", "hardware", "ip")} == {
-        name: before[name] for name in ("card", "hardware", "ip")
-    }
-    assert service.verify(question(card)).claims["accepted"] is True
 
 
 def test_an_unknown_address_is_null_in_an_export(database: Database, issuing: Issuing, service: Service) -> None:
