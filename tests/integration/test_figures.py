@@ -103,12 +103,6 @@ def test_the_abuse_report_covers_the_last_week_in_the_vendors_zone(counted: Figu
     }
 
 
-def test_many_rows_are_counted_in_the_background(counted: Figures, much: None) -> None:
-    assert counted.current() is None
-    shown = wait_for(counted.current)
-    assert shown.at == NOW
-
-
 def test_old_figures_are_shown_while_new_ones_are_counted(
     database: Database, counted: Figures, clock: Clock, much: None
 ) -> None:

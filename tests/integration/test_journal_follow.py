@@ -23,6 +23,7 @@ from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
 from app.storage.journal_lists import JournalFilter
 from tests.support.service import ROOT, Service, wait_for
+from tests.support.tables import for_each
 from trial.postgres import EmbeddedPostgres
 
 INSERT = "INSERT INTO event (at, kind, actor) VALUES (now(), 'frozen', %s)"
@@ -81,7 +82,7 @@ def test_only_what_is_wanted_is_shown(database: Database) -> None:
     assert follower.look() == []
 
 
-@pytest.mark.parametrize("looks", [0, 1, 2, 3, 10])
+@for_each("looks", [0, 1, 2, 3, 10])
 def test_an_entry_that_commits_late_is_shown(database: Database, writer: Callable[[], Any], looks: int) -> None:
     slow = writer()
     follower = Follower(database, JournalFilter())
@@ -182,19 +183,14 @@ def test_each_entry_is_a_json_object_on_a_line_as_it_comes_and_ctrl_c_ends_well(
         assert "\x1b" not in process.out.read_text()
 
 
-def test_for_people_an_entry_is_a_line_with_what_strangers_sent_escaped(offline: Service, tmp_path: Path) -> None:
+def test_for_people_an_entry_is_an_escaped_line_and_following_can_end_with_standard_input(
+    offline: Service, tmp_path: Path
+) -> None:
     append(CONTROL)
-    with followed(offline, tmp_path, "--since", "1h") as process:
+    with followed(offline, tmp_path, "--since", "1h", "--until-input-ends", stdin=subprocess.PIPE) as process:
         (line,) = process.wait_for(1)
         assert "frozen" in line
         assert "\\x1b[31m\\u202e" in line
-        assert process.interrupted() == 0
-
-
-def test_following_can_end_with_standard_input(offline: Service, tmp_path: Path) -> None:
-    append("a")
-    with followed(offline, tmp_path, "--until-input-ends", stdin=subprocess.PIPE) as process:
-        process.wait_for(1)
         process.process.stdin.write(b"typed\n")
         process.process.stdin.flush()
         append("b")

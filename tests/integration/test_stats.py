@@ -5,7 +5,6 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -206,8 +205,3 @@ def test_the_document_has_its_documented_shape(service: Service) -> None:
     assert re.search(r"总数 total\s+已续费 spent\s+冻结 frozen\s+到期 expired\s+使用中 active\s+未激活 unused", tables)
     assert "f\\x1b" in tables
     assert "\x1b" not in printed + tables
-
-
-def test_an_empty_database_has_figures_too(database_url: str, tmp_path: Path) -> None:
-    printed = Service(tmp_path, database_url).cardctl("stats").stdout
-    assert "使用中" in printed
