@@ -13,11 +13,10 @@ from app.domain.cards import card_id_of
 from app.domain.codes import Code, EventKind
 from app.domain.self_service import RenewNotAllowedError, UnbindNotAllowedError
 from app.domain.terms import RenewTerm, Terms
-from app.domain.texts import RefusedError
 from app.services.card_actions import CardActions, CardNotFoundError
 from app.services.in_force import InForce, VendorRules
 from app.services.issuing import Issuing
-from app.services.pace import BURST, Pace, TooFastError
+from app.services.pace import Pace, TooFastError
 from app.services.self_service import ChangedMeanwhileError, SelfService
 from app.services.standing import Customer, Standing
 from app.services.verification import Verification
@@ -29,6 +28,7 @@ from tests.conftest import START, Clock
 from tests.support.asking import ask, kinds
 from tests.support.query_plans import rows_looked_at, statements
 from tests.support.service import wait_for_lock
+from tests.support.tables import for_each
 
 DAY = timedelta(days=1)
 NO_CARD = "0" * 32
@@ -227,8 +227,8 @@ def second_of(issuing: Issuing, card_actions: CardActions, verification: Verific
     return card_id
 
 
-@pytest.mark.parametrize(
-    ("state", "reason"),
+@for_each(
+    "state, reason",
     [
         ("frozen", "second_card_not_unused"),
         ("active", "second_card_not_unused"),
@@ -253,17 +253,6 @@ def test_a_refused_renewal_leaves_both_cards_as_they_were(
             refuse(customer, bound_id, second)
         assert refused.value.reason == reason
     assert everything() == before
-
-
-def test_a_card_that_was_renewed_stays(
-    self_service: SelfService, card_actions: CardActions, card_id: str, other_id: str
-) -> None:
-    self_service.renew(CUSTOMER, card_id, other_id)
-    for wanted in (card_id, other_id):
-        preview = card_actions.preview(Action.DELETE, [wanted])
-        assert (preview.changes, len(preview.refused)) == ([], 1)
-        with pytest.raises(RefusedError, match=wanted):
-            card_actions.apply(Action.DELETE, [wanted])
 
 
 def test_unknown_cards_are_journalled_as_other_refusals_and_within_their_bounds(
@@ -303,18 +292,6 @@ def test_who_may_not_renew_learns_nothing_of_a_second_card(self_service: SelfSer
         self_service.renew(with_terms(), bound_id, NO_CARD)
     assert refused.value.reason == "not_allowed"
     assert EventKind.REJECTED not in kinds()
-
-
-def test_an_address_may_ask_about_once_a_second(database: Database, clock: Clock, card_id: str) -> None:
-    still = Pace(lambda: 1.0)
-    self_service = SelfService(database, VendorRules(database, clock), ZoneInfo("UTC"), clock, still)
-    for _ in range(BURST):
-        self_service.status(CUSTOMER, card_id)
-    with pytest.raises(TooFastError) as refused:
-        self_service.status(CUSTOMER, NO_CARD)
-    assert refused.value.retry_after == 1
-    assert kinds() == []
-    self_service.status(CUSTOMER._replace(address="198.51.100.2"), card_id)
 
 
 def test_a_cards_unbindings_are_counted_by_index(

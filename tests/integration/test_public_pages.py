@@ -1,4 +1,4 @@
-"""`/card`: a customer's page, in two languages, without cookie or script."""
+"""`/` and `/card`, and errors below `/admin`, as a browser shows them."""
 
 import base64
 import hashlib
@@ -7,12 +7,93 @@ from datetime import timedelta
 
 import pytest
 
+from app.domain.operators import Role
 from app.storage.database import Database
-from app.storage.models import Card, Event
-from tests.support.console import Browser, Seen
+from app.storage.models import Card
+from tests.support.console import Browser, Seen, add_operator
+from tests.support.console_scene import csrf_of
 from tests.support.html_pages import Form
 from tests.support.self_service import ALLOWED, Customers
-from tests.support.service import Service, question, wait_for
+from tests.support.service import Service, question
+
+ADD = "scripts/cardctl admin add NAME"
+LONG = "application/json" + ";" * 500
+
+
+def front(service: Service, **headers: str) -> Seen:
+    seen = Browser(service, language="en").get("/", headers)
+    assert (seen.status, seen.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "Licence server" in seen.words
+    assert "卡密验证服务" in seen.words
+    return seen
+
+
+def test_a_browser_sees_what_this_server_is(service: Service) -> None:
+    for accept in ["text/html,application/xhtml+xml,*/*;q=0.8", "*/*", "nonsense", LONG]:
+        seen = front(service, Accept=accept)
+        style = seen.text.partition("<style>")[2].partition("</style>")[0]
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert f"style-src 'sha256-{digest}';" in seen.headers["content-security-policy"], accept
+        assert not re.search(r"[0-9]+\.[0-9]+\.[0-9]", seen.words), "a version is of use to an attacker"
+
+
+def test_who_asks_for_json_gets_the_problem_of_any_unknown_path(service: Service) -> None:
+    for accept in ("application/json", "application/problem+json, text/html;q=0.5"):
+        answer = service.request("GET", "/", headers={"Accept": accept})
+        assert (answer.status, answer.body["code"]) == (404, "NOT_FOUND")
+    assert service.request("HEAD", "/").status == 200
+    assert service.request("POST", "/", b"{}").status == 405
+
+
+def test_the_front_page_leads_to_the_console_once_there_is_an_operator(service: Service) -> None:
+    seen = front(service)
+    assert (ADD in seen.words, "/admin" in seen.text) == (True, False)
+    add_operator("olga")
+    seen = front(service)
+    assert (ADD in seen.words, seen.text.count('href="/admin/"')) == (False, 2)
+
+
+def test_behind_the_proxy_the_console_is_named_only_to_whom_the_proxy_says_so(proxied: Service) -> None:
+    def tells(**headers: str) -> tuple[bool, bool]:
+        seen = front(proxied, **{"X-Real-IP": "192.0.2.1"}, **headers)
+        return "/admin" in seen.text, ADD in seen.words
+
+    welcome, unwelcome = {"X-Kadun-Admin-Stranger": "0"}, {"X-Kadun-Admin-Stranger": "1"}
+    assert [tells(**welcome), tells(**unwelcome), tells()] == [(False, True), (False, False), (False, False)]
+    add_operator("olga")
+    assert [tells(**welcome), tells(**unwelcome), tells()] == [(True, False), (False, False), (False, False)]
+
+
+@pytest.mark.parametrize(("language", "title"), [("zh", "没有找到"), ("en", "Not found")])
+def test_an_unknown_path_below_admin_is_a_page_of_the_console(service: Service, language: str, title: str) -> None:
+    add_operator("olga")
+    for path in ("/admin/nothing", "/admin/static/nothing.css", "/admin/cards/"):
+        seen = Browser(service, language=language).get(path, {"Accept": "application/json"})
+        assert (seen.status, title in seen.words, "/admin/static/console.css" in seen.text) == (404, True, True)
+        assert seen.headers["content-security-policy"].startswith("default-src 'none'")
+    assert service.request("GET", "/administrator").body["code"] == "NOT_FOUND"
+
+
+def test_while_the_console_is_off_its_paths_say_how_to_open_it(service: Service) -> None:
+    for path in ("/admin", "/admin/login", "/admin/nothing"):
+        seen = Browser(service).get(path)
+        assert (seen.status, ADD in seen.words, "stylesheet" in seen.text) == (404, True, False)
+
+
+def test_errors_have_a_title_in_words_and_say_what_to_do(service: Service) -> None:
+    add_operator("sam", Role.SELLER)
+    for language, titles in (("zh", ("无权访问", "操作失败")), ("en", ("No access", "That did not work"))):
+        sam = Browser(service, language=language).walk_in("sam")
+        refused = sam.get("/admin/operators")
+        assert (refused.status, titles[0] in refused.words, "Forbidden" in refused.text) == (403, True, False)
+        assert ("ask an owner" if language == "en" else "请联系所有者") in refused.words
+        csrf = csrf_of(sam.cookie("kadun_session") or "")
+        wrong = sam.post("/admin/cards/issue", {"form_number": ""}, csrf=csrf)
+        assert (wrong.status, titles[1] in wrong.words, "Bad Request" in wrong.text) == (400, True, False)
+        assert ("Go back" if language == "en" else "请返回上一页") in wrong.words
+        stale = sam.post("/admin/cards/issue", csrf="0" * 64)
+        assert (stale.status, titles[1] in stale.words) == (403, True)
+
 
 DAY = timedelta(days=1)
 
@@ -54,31 +135,6 @@ def customers(proxied: Service, database: Database) -> Customers:
 
 def bound(service: Service, card_id: str) -> None:
     assert service.verify(question(card_id, card_id), address="192.0.2.1").status == 200
-
-
-def test_a_customer_looks_up_and_unbinds_after_having_seen_what_it_costs(customers: Customers) -> None:
-    (card_id,) = customers.service.issue()
-    bound(customers.service, card_id)
-    before = Card.get_by_id(card_id).expires_at
-    customer = Visitor(customers.service)
-    assert "Enter the card's key" in customer.press("look", card_id="\ufeff“卡密:”").words
-    shown = customer.press("look", card_id=f" 卡密\uff1a“{card_id.lower()}” ")
-    for told in ("active", "bound", "Asia/Shanghai (UTC+08:00)", "Unbindings left 2", "1 day", "QQ 10001"):
-        assert told in shown.words
-    assert card_id not in shown.words
-    asked = customer.press("unbind")
-    assert "Cost 1 day" in asked.words
-    assert "cannot be undone" in asked.words
-    assert "offline" in asked.words
-    assert Card.get_by_id(card_id).expires_at == before, "nothing is done before it is confirmed"
-    form = dict(customer.form("unbind_now").fields)
-    done = customer.press("unbind_now")
-    assert "Unbound." in done.words
-    assert "Unbindings left 1" in done.words
-    assert Card.get_by_id(card_id).expires_at == before - DAY
-    again = customer.post(form | {"do": "unbind_now"})
-    assert (again.status, "The card has changed" in again.words) == (409, True)
-    assert Event.select().where(Event.kind == "self_unbound").count() == 1
 
 
 def test_the_page_offers_only_what_is_possible(customers: Customers) -> None:
@@ -163,19 +219,6 @@ def test_the_page_needs_no_other_file_and_is_kept_nowhere(customers: Customers) 
     assert (seen.headers["referrer-policy"], seen.headers["cache-control"]) == ("no-referrer", "no-store")
     assert not re.search(r"<(script|link|img|iframe)|src=|style=|/admin", seen.text)
     assert {(form.method, form.action) for form in seen.forms} == {("post", "/card")}
-
-
-def test_a_customer_who_asks_too_often_is_told_so(customers: Customers) -> None:
-    customer = Visitor(customers.service, address="203.0.113.54")
-    seen: list[Seen] = []
-
-    def is_refused() -> bool:
-        seen.append(customer.post({"card_id": "0" * 32, "lang": "en"}))
-        return seen[-1].status == 429
-
-    wait_for(is_refused)
-    assert {page.status for page in seen[:-1]} == {404}
-    assert "too many requests" in seen[-1].words.lower()
 
 
 def test_the_front_page_leads_to_it_only_while_it_is_there(customers: Customers) -> None:
