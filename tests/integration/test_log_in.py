@@ -27,13 +27,13 @@ def test_white_space_and_full_width_letters_of_phones_are_accepted(log_ins: LogI
     log_ins.log_in(name=" alice ", password="ｃｏｒｒｅｃｔ horse battery")
 
 
-@pytest.mark.parametrize("name", ["alice", "bob", "", "a\0", "\ud800", "x" * 10_000])
-def test_a_wrong_password_and_an_unknown_name_get_the_same_answer(log_ins: LogIns, name: str) -> None:
-    with pytest.raises(LoginRefusedError) as refusal:
-        log_ins.log_in(OTHER, name=name)
-    assert type(refusal.value) is LoginRefusedError
-    assert refusal.value.text == LoginRefusedError().text
-    assert OperatorSession.select().count() == 0
+def test_a_wrong_password_and_an_unknown_name_get_the_same_answer(log_ins: LogIns) -> None:
+    for name in ("alice", "bob", "", "a\0", "\ud800", "x" * 10_000):
+        with pytest.raises(LoginRefusedError) as refusal:
+            log_ins.log_in(OTHER, name=name)
+        assert type(refusal.value) is LoginRefusedError
+        assert refusal.value.text == LoginRefusedError().text
+        assert OperatorSession.select().count() == 0, name
 
 
 def test_odd_passwords_are_wrong(log_ins: LogIns) -> None:

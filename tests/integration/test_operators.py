@@ -27,6 +27,7 @@ from app.storage.models import (
 from tests.conftest import Clock
 from tests.support.passwords import OTHER, PASSWORD
 from tests.support.second_factors import FACTORS
+from tests.support.tables import for_each
 
 HOME = "198.51.100.1"
 
@@ -104,7 +105,7 @@ def test_taken_and_invalid_names_and_invalid_passwords_are_refused(operators: Op
         assert list(Operator.select().dicts()) == before, (name, password)
 
 
-@pytest.mark.parametrize("name", ["bob", "", "a\0", "\ud800", "Alice"])
+@for_each("name", ["bob", "", "a\0", "\ud800", "Alice"])
 def test_an_unknown_operator_cannot_be_changed(operators: Operators, name: str) -> None:
     actions = [
         lambda: operators.set_password(name, PASSWORD),

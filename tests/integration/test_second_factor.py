@@ -1,5 +1,6 @@
-"""Log-ins with a code."""
+"""Second factors: codes of an app, recovery codes, and their secrets in the database."""
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -11,10 +12,15 @@ import pytest
 from app.domain.operators import FREE_FAILURES
 from app.domain.texts import RefusedError
 from app.services import totp
+from app.services.bearer import digest
 from app.services.credentials import LoginRefusedError, LoginThrottledError, WantsCodeError
 from app.services.sessions import Sessions
+from app.services.startup import seal_second_factors
+from app.storage import operators
 from app.storage.database import Database
-from app.storage.models import Event, OperatorSession
+from app.storage.models import Event, Operator, OperatorSession, RecoveryCode
+from app.tokens.second_factors import SecondFactors
+from tests.conftest import Clock
 from tests.support.log_ins import HOME, LogIns
 from tests.support.passwords import PASSWORD, CheapPasswords
 from tests.support.second_factors import FACTORS
@@ -44,22 +50,24 @@ def test_attempts_without_a_code_are_throttled(log_ins: LogIns) -> None:
         log_ins.log_in()
 
 
-@pytest.mark.parametrize("steps", [-100, -2, -1, 0, 1, 2])
-def test_codes_of_half_a_minute_before_and_after_are_accepted(log_ins: LogIns, steps: int) -> None:
+def test_codes_of_half_a_minute_before_and_after_are_accepted(log_ins: LogIns) -> None:
     app = log_ins.with_totp()
-    log_ins.clock.advance(timedelta(minutes=5))
-    code = app.at(log_ins.clock.now, counter_offset=steps)
-    with nullcontext() if abs(steps) <= 1 else pytest.raises(LoginRefusedError):
-        assert log_ins.identify(code=f"{code[:3]} {code[3:]}")
+    for steps in (-100, -2, -1, 0, 1, 2):
+        log_ins.clock.advance(timedelta(minutes=5))
+        code = app.at(log_ins.clock.now, counter_offset=steps)
+        with nullcontext() if abs(steps) <= 1 else pytest.raises(LoginRefusedError):
+            assert log_ins.identify(code=f"{code[:3]} {code[3:]}"), steps
 
 
-@pytest.mark.parametrize("code", ["000000", "12345", "1234567", "abcdef", "\0", "\ud800", "9" * 10_000])
-def test_wrong_codes_get_the_answer_of_a_wrong_password(log_ins: LogIns, code: str) -> None:
+def test_wrong_codes_get_the_answer_of_a_wrong_password(log_ins: LogIns) -> None:
     log_ins.with_totp()
-    with pytest.raises(LoginRefusedError) as refusal:
-        log_ins.log_in(code=code)
-    assert refusal.value.text == LoginRefusedError().text
-    assert Event.get(Event.kind == "login_refused").details == {"wrong": "code"}
+    for code in ("000000", "12345", "1234567", "abcdef", "\0", "\ud800", "9" * 10_000):
+        log_ins.clock.advance(timedelta(hours=1))  # or one would have to wait
+        with pytest.raises(LoginRefusedError) as refusal:
+            log_ins.log_in(code=code)
+        assert refusal.value.text == LoginRefusedError().text
+        refused = Event.select().where(Event.kind == "login_refused").order_by(Event.id.desc())
+        assert refused.get().details == {"wrong": "code"}, code
 
 
 def test_no_code_is_taken_twice_nor_an_older_one_after_it(log_ins: LogIns) -> None:
@@ -106,32 +114,40 @@ def test_whoever_has_a_session_and_the_password_needs_a_code_too(log_ins: LogIns
     log_ins.sessions.confirm(identity, PASSWORD, app.at(log_ins.clock.now), address=HOME)
 
 
-def test_a_code_used_twice_at_once_is_accepted_once(log_ins: LogIns, database: Database) -> None:
-    app = log_ins.with_totp()
-    both_checked = threading.Barrier(2, timeout=60)
+@pytest.mark.parametrize("how", ["code of the app", "recovery code", "recovery code, confirming"])
+def test_a_code_used_by_several_at_once_is_accepted_once(log_ins: LogIns, database: Database, how: str) -> None:
+    secret = totp.new_secret()
+    codes = log_ins.operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
+    log_ins.clock.advance(timedelta(seconds=30))
+    code = pyotp.TOTP(secret).at(log_ins.clock.now) if how == "code of the app" else codes[0]
+    all_checked = threading.Barrier(4, timeout=60)
 
     class Meeting(CheapPasswords):
-        """Both have looked at the operator and their password before either goes on."""
+        """All have looked at the operator and their password before any goes on."""
 
         def matches(self, password_hash: str | None, password: str) -> bool:
             is_right = super().matches(password_hash, password)
-            both_checked.wait()
+            all_checked.wait()
             return is_right
 
     def attempt(_: int) -> bool:
         try:
             # Each as in a process of its own: what they share is the database.
             sessions = Sessions(database, log_ins.clock, FACTORS, Meeting())
-            sessions.log_in("alice", PASSWORD, app.at(log_ins.clock.now), address=HOME, device=None)
+            if how.endswith("confirming"):
+                sessions.confirm(log_ins.alice, PASSWORD, code, address=HOME)
+            else:
+                sessions.log_in("alice", PASSWORD, code, address=HOME, device=None)
         except LoginRefusedError:
             return False
         finally:
             database.close()
         return True
 
-    with ThreadPoolExecutor(2) as pool:
-        assert sorted(pool.map(attempt, range(2))) == [False, True]
-    assert OperatorSession.select().count() == 1
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(attempt, range(4))) == [False, False, False, True]
+    assert OperatorSession.select().count() == (0 if how.endswith("confirming") else 1)
+    assert Event.select().where(Event.kind == "recovery_code_used").count() == (code in codes)
 
 
 def test_wrong_codes_are_throttled_across_networks_but_not_for_known_browsers_and_sessions(log_ins: LogIns) -> None:
@@ -153,3 +169,127 @@ def test_wrong_codes_are_throttled_across_networks_but_not_for_known_browsers_an
             log_ins.sessions.confirm(identity, PASSWORD, "000000", address=HOME)
     with pytest.raises(LoginThrottledError):
         log_ins.sessions.confirm(identity, PASSWORD, "000000", address=HOME)
+
+
+@pytest.fixture
+def codes(log_ins: LogIns) -> tuple[str, ...]:
+    """Of alice."""
+    secret = totp.new_secret()
+    return log_ins.operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
+
+
+def left(log_ins: LogIns) -> int:
+    (alice,) = log_ins.operators.list()
+    assert alice.recovery_codes == log_ins.operators.recovery_codes_left(alice.id)
+    return alice.recovery_codes
+
+
+def test_each_code_logs_in_once(log_ins: LogIns, codes: tuple[str, ...]) -> None:
+    assert len(set(codes)) == left(log_ins) == 10
+    assert log_ins.identify(code=codes[3].lower().replace("-", " "))
+    with pytest.raises(LoginRefusedError) as refused:
+        log_ins.log_in(code=codes[3])
+    assert refused.value.text == LoginRefusedError().text
+    assert left(log_ins) == 9
+    used = Event.select(Event.actor, Event.ip, Event.details).where(Event.kind == "recovery_code_used").tuples()
+    assert list(used) == [("console:alice", HOME, {"left": 9})]
+
+
+def test_the_database_has_digests_alone(codes: tuple[str, ...]) -> None:
+    stored = {row.code_sha256 for row in RecoveryCode.select()}
+    assert stored == {digest(code.replace("-", "")) for code in codes}
+
+
+def test_a_person_shows_who_they_are_with_a_code_too(log_ins: LogIns, codes: tuple[str, ...]) -> None:
+    # Otherwise a person without the phone could log in ten times and never set up another one.
+    log_ins.sessions.confirm(log_ins.alice, PASSWORD, codes[0], address=HOME)
+    with pytest.raises(LoginRefusedError):
+        log_ins.sessions.confirm(log_ins.alice, PASSWORD, codes[0], address=HOME)
+    assert left(log_ins) == 9
+    assert Event.select().where(Event.kind == "recovery_code_used").count() == 1
+
+
+def test_wrong_codes_are_throttled_as_those_of_the_app(log_ins: LogIns, codes: tuple[str, ...]) -> None:
+    for host in range(FREE_FAILURES):
+        with pytest.raises(LoginRefusedError):
+            log_ins.log_in(code=codes[0][:-1] + ("0" if codes[0][-1] != "0" else "1"), address=f"203.0.{host}.1")
+    with pytest.raises(LoginThrottledError):
+        log_ins.log_in(code=codes[0], address="203.0.99.1")
+    assert left(log_ins) == 10
+
+
+def test_new_codes_replace_the_old_ones(log_ins: LogIns, codes: tuple[str, ...]) -> None:
+    new = log_ins.operators.renew_recovery_codes("alice")
+    assert not {*new} & {*codes}
+    assert Event.select().order_by(Event.id.desc()).get().details == {"operator": "alice", "recovery_codes": 10}
+    with pytest.raises(LoginRefusedError):
+        log_ins.log_in(code=codes[0])
+    log_ins.clock.advance(timedelta(hours=2))
+    assert log_ins.identify(code=new[0])
+
+
+def test_they_go_with_two_step_verification(log_ins: LogIns, codes: tuple[str, ...]) -> None:
+    log_ins.operators.add("bob", log_ins.alice.role, PASSWORD)
+    with pytest.raises(RefusedError):
+        log_ins.operators.renew_recovery_codes("bob")
+    log_ins.operators.disable_totp("alice")
+    assert RecoveryCode.select().count() == 0
+    with pytest.raises(RefusedError):
+        log_ins.operators.renew_recovery_codes("alice")
+    secret = totp.new_secret()
+    log_ins.operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
+    with pytest.raises(LoginRefusedError):
+        log_ins.log_in(code=codes[0])
+    log_ins.operators.set_password("alice", PASSWORD, reset_totp=True)
+    assert RecoveryCode.select().count() == 0
+
+
+@pytest.fixture
+def mallory() -> pyotp.TOTP:
+    return pyotp.TOTP(pyotp.random_base32())
+
+
+def test_a_start_seals_what_was_kept_in_clear(
+    log_ins: LogIns, database: Database, mallory: pyotp.TOTP, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    log_ins.operators.add("bob", log_ins.alice.role, PASSWORD)
+    Operator.update(totp_secret=mallory.secret).where(Operator.name == "alice").execute()
+    for _ in range(2):
+        seal_second_factors(database, FACTORS)
+    sealed, without = Operator.get(Operator.name == "alice"), Operator.get(Operator.name == "bob")
+    assert FACTORS.opens(sealed.id, sealed.totp_secret)
+    assert without.totp_secret is None
+    assert [record.message for record in caplog.records].count("second factors sealed") == 1
+    assert log_ins.log_in(code=mallory.at(log_ins.clock.now))
+
+
+def test_a_secret_that_changes_while_it_is_sealed_stays(log_ins: LogIns, mallory: pyotp.TOTP) -> None:
+    Operator.update(totp_secret=pyotp.random_base32()).execute()
+
+    def sealed(operator_id: int, secret: str) -> str:
+        Operator.update(totp_secret=mallory.secret).execute()
+        return FACTORS.seal(operator_id, secret)
+
+    assert operators.replace_secrets(sealed) == 0
+    assert Operator.get().totp_secret == mallory.secret
+
+
+def test_a_start_without_the_database_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    seal_second_factors(Database("postgresql://nobody@127.0.0.1:1/nowhere"), FACTORS)
+    assert "second factors could not be sealed" in caplog.text
+
+
+def test_no_secret_of_another_operator_and_no_other_key_lets_anybody_in(
+    log_ins: LogIns, database: Database, clock: Clock, mallory: pyotp.TOTP, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = log_ins.with_totp()
+    for other in (SecondFactors("00" * 32), SecondFactors(None)):
+        with pytest.raises(LoginRefusedError):
+            Sessions(database, clock, other, CheapPasswords()).log_in(
+                "alice", PASSWORD, app.at(clock.now), address=HOME, device=None
+            )
+    assert "a second factor does not open" in caplog.text
+    Operator.update(totp_secret=FACTORS.seal(Operator.get().id + 1, mallory.secret)).execute()
+    with pytest.raises(LoginRefusedError):
+        log_ins.log_in(code=mallory.at(clock.now))
