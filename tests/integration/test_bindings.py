@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
 from hashlib import sha256
+from itertools import product
 from typing import Any
 
 import peewee
@@ -21,6 +22,7 @@ from app.storage.touches import Touches
 from tests.conftest import START
 from tests.support.query_plans import statements
 from tests.support.service import wait_for_lock
+from tests.support.tables import for_each
 
 CARD, RIVAL_CARD, UNUSED = "A" * 32, "B" * 32, "C" * 32
 CLIENT, RIVAL_CLIENT, NEW, OTHER = "1" * 32, "2" * 32, "3" * 32, "4" * 32
@@ -117,21 +119,22 @@ OTHERS: dict[str, VerificationRequest] = {
 }
 
 
-@pytest.mark.parametrize("asked", OTHERS)
-@pytest.mark.parametrize("state", CARDS)
+@for_each("state, asked", product(CARDS, OTHERS))
 def test_what_is_touched_is_a_refresh_by_the_rules_and_what_is_not_is_left_alone(
     database: Database, bound: Facts, state: str, asked: str
 ) -> None:
-    Card.update(**CARDS[state]).where(Card.id == CARD).execute()
-    request, before = OTHERS[asked], rows()
-    facts = bindings.read_facts(database, request.card_id, request.hardware_sha256)
-    touched = Touches(database).touch(request, LATER, DAY)
-    assert (touched is not None) == (state in {"permanent", "live"} and asked in {"the same", "another function"})
-    if touched is None:
-        assert rows() == before
-    else:
-        assert touched == facts
-        assert decide(facts, request, LATER).is_refresh
+    with database.atomic() as transaction:
+        Card.update(**CARDS[state]).where(Card.id == CARD).execute()
+        request, before = OTHERS[asked], rows()
+        facts = bindings.read_facts(database, request.card_id, request.hardware_sha256)
+        touched = Touches(database).touch(request, LATER, DAY)
+        assert (touched is not None) == (state in {"permanent", "live"} and asked in {"the same", "another function"})
+        if touched is None:
+            assert rows() == before
+        else:
+            assert touched == facts
+            assert decide(facts, request, LATER).is_refresh
+        transaction.rollback()
 
 
 def change(table: Any, key: str, **columns: object) -> Callable[[], object]:
@@ -150,12 +153,14 @@ STALE: dict[str, Callable[[], object]] = {
 }
 
 
-@pytest.mark.parametrize("way", STALE)
+@for_each("way", STALE)
 def test_stale_facts_write_nothing(database: Database, bound: Facts, way: str) -> None:
-    STALE[way]()
-    before = rows()
-    assert not apply(database, REQUEST, bound)
-    assert rows() == before
+    with database.atomic() as transaction:
+        STALE[way]()
+        before = rows()
+        assert not apply(database, REQUEST, bound)
+        assert rows() == before
+        transaction.rollback()
 
 
 @pytest.mark.parametrize("request_", [REQUEST._replace(function="h"), REQUEST], ids=["function", "day"])

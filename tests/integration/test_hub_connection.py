@@ -10,8 +10,7 @@ import psycopg2
 import pytest
 from peewee import SQL, Query, Select, fn
 
-from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
-from app.storage import database as database_module
+from app.domain.errors import SchemaMismatchError
 from app.storage import hub_connection, schema
 from app.storage.database import Database
 from app.storage.hub_connection import HubConnection
@@ -71,22 +70,19 @@ def test_only_the_hubs_connection_commits_without_waiting_for_the_disk_and_has_s
     with probed.connection_context():
         found = {name: (run("setting", name), probed.run_prepared("setting", name)[0][0]) for name in SESSION}
     assert found == SESSION
-
-
-def test_it_gives_way_before_postgresql_looks_for_deadlocks(probed: Database, run: Callable[..., Any]) -> None:
     limits = [run("setting", name) for name in ("lock_timeout", "deadlock_timeout")]
-    assert limits == ["100ms", "1s"]
+    assert limits == ["100ms", "1s"], "it gives way before PostgreSQL looks for deadlocks"
 
 
-def test_the_connection_is_kept(run: Callable[..., Any]) -> None:
-    assert len({run("pid", 0) for _ in range(5)}) == 1
-
-
-def test_an_error_of_the_server_leaves_it(run: Callable[..., Any]) -> None:
-    pid = run("pid", 0)
+def test_the_connection_is_kept_beyond_errors_of_the_server_and_replaced_once_it_was_ended(
+    database: Database, run: Callable[..., Any]
+) -> None:
+    (pid,) = {run("pid", 0) for _ in range(5)}
     with pytest.raises(psycopg2.ProgrammingError, match="unrecognized configuration parameter"):
         run("setting", "nonsense")
     assert run("pid", 0) == pid
+    end(database, pid)
+    assert run("pid", 0) != pid
 
 
 def test_a_statement_that_the_server_refuses_is_not_repeated(
@@ -105,12 +101,6 @@ def test_a_statement_that_the_server_refuses_is_not_repeated(
         with pytest.raises(psycopg2.errors.LockNotAvailable):
             hub_thread.call(partial(connection.run_prepared, "lock", card_id))
     assert ran == ["pid", "lock"]
-
-
-def test_a_connection_that_was_ended_is_replaced_once(database: Database, run: Callable[..., Any]) -> None:
-    pid = run("pid", 0)
-    end(database, pid)
-    assert run("pid", 0) != pid
 
 
 def test_a_touch_after_an_ended_connection_counts_once(database: Database, hub_thread: HubThread) -> None:
@@ -133,16 +123,6 @@ def test_another_schema_is_refused_at_the_next_connection(database: Database, ru
             run("pid", 0)
     finally:
         database.execute_sql("DELETE FROM schema_migration WHERE name = '9999_future'")
-
-
-def test_a_failed_attempt_to_connect_is_not_repeated_at_once(
-    hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database_module, "_SECONDS_BETWEEN_ATTEMPTS", 3_600)
-    nowhere = HubConnection(Database("postgresql://nobody@127.0.0.1:1/none"), {})
-    for reason in ("refused", "failed a moment ago"):
-        with pytest.raises(DatabaseUnavailableError, match=reason):
-            hub_thread.call(partial(nowhere.run_prepared, "pid", 0))
 
 
 def test_it_connects_to_the_first_of_several_hosts_that_accepts_writes(

@@ -1,6 +1,7 @@
 """A database with several hosts, of which one is silent, refuses connections, or accepts no writes."""
 
 import contextlib
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from app.storage import database as database_module
 from app.storage import inspection
 from app.storage.database import Database
 from tests.support.service import wait_for
-from tests.support.standby import Standby, execute, host_of
+from trial.cluster import pid_file
 from trial.postgres import EmbeddedPostgres
 
 THREADS = 8
@@ -24,6 +25,52 @@ STARTING = b"SFATAL\0C57P03\0Mthe database system is starting up\0\0"
 TRY_ANOTHER = b"E" + (len(STARTING) + 4).to_bytes(4) + STARTING
 """What a server says that is not ready (PostgreSQL manual, 53.7): libpq goes on to the next host, as it does after its
 time-out."""
+
+
+def execute(postgres: EmbeddedPostgres, *statements: str) -> None:
+    """Execute statements, each in a transaction of its own."""
+    with contextlib.closing(psycopg2.connect(postgres.url())) as connection:
+        connection.autocommit = True
+        for statement in statements:
+            connection.cursor().execute(statement)
+
+
+def host_of(postgres: EmbeddedPostgres) -> str:
+    """The address and the port, as they stand in a URL."""
+    return postgres.url().rpartition("@")[2].partition("/")[0]
+
+
+class Standby(EmbeddedPostgres):
+    """Follows a primary by streaming replication; made from a copy of its stopped cluster."""
+
+    @classmethod
+    def of(cls, primary: EmbeddedPostgres, binaries: Path, cluster: Path, name: str) -> "Standby":
+        """Copy the primary's cluster; `name` is what its `synchronous_standby_names` calls the standby."""
+        primary.stop()
+        copied = cluster.with_name(f"{cluster.name}-standby")
+        shutil.copytree(cluster, copied, copy_function=_copy_with_owner)
+        (copied / "port").unlink()
+        for folder in (cluster, *cluster.rglob("*/")):
+            owner = folder.stat()
+            shutil.chown(copied / folder.relative_to(cluster), owner.st_uid, owner.st_gid)
+        signal = copied / "data/standby.signal"
+        signal.touch()
+        primary.start()
+        url = primary.url()
+        return cls(binaries, copied, settings={"primary_conninfo": f"{url}?application_name={name}"})
+
+    def _answers(self) -> bool:
+        try:
+            *_, status = pid_file(self._cluster).read_text().splitlines()
+        except (OSError, ValueError):
+            return False
+        return status.strip() in {"ready", "standby"}
+
+
+def _copy_with_owner(source: str, target: str) -> None:
+    shutil.copy2(source, target)
+    owner = Path(source).stat()
+    shutil.chown(target, owner.st_uid, owner.st_gid)
 
 
 class SilentHost:

@@ -1,23 +1,31 @@
-"""Touches beside other transactions that change the same cards: they wait for nobody for long, and record no lie."""
+"""Touches beside other transactions, and statements that fail: nobody waits for long, and nothing is counted twice."""
 
+import contextlib
+import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
 from typing import Any
 
+import psycopg2
 import pytest
 
 from app.domain.policy import Facts
 from app.services.verification import Verification
-from app.storage import touches
+from app.storage import database as database_module
+from app.storage import hub_connection, touches
 from app.storage.database import Database
-from app.storage.models import Client
+from app.storage.models import Client, Usage
+from app.storage.statements import PREPARED
 from app.storage.touches import Touches
 from tests.conftest import START, Clock
-from tests.support.bound_cards import CardState, asking, hardware_of, numbered_id, rows, write, write_bound
+from tests.support.bound_cards import CardState, asking, counts, hardware_of, numbered_id, rows, write, write_bound
+from tests.support.held_statements import HeldStatements
 from tests.support.hub_thread import HubThread
 from tests.support.service import wait_for_lock
+from tests.support.tcp_proxy import Wire
 
 DAY = date(2026, 3, 1)
 MINE = asking(numbered_id(0))
@@ -137,3 +145,121 @@ def touch_until_committed(database: Database, elsewhere: Database) -> Facts | No
         wait_for_lock(elsewhere)
         elsewhere.execute_sql("COMMIT")
         return asked.result(20)
+
+
+@pytest.fixture
+def held(hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch) -> HeldStatements:
+    return HeldStatements(hub_thread, monkeypatch)
+
+
+def lock_client(elsewhere: Database, card_id: str) -> None:
+    elsewhere.execute_sql("SELECT FROM client WHERE card_id = %s FOR UPDATE", (card_id,))
+
+
+def test_a_card_that_makes_a_statement_fail_harms_no_other(
+    verification: Verification, held: HeldStatements, hub_thread: HubThread, clock: Clock
+) -> None:
+    good, bad, also_good = write_bound(3, clock.now, (DAY, "f"), (DAY, "g"))
+    Usage.update(count=2**63 - 1).where((Usage.card == bad) & (Usage.function == "f")).execute()
+    requests = [asking(good), asking(bad), asking(also_good), asking(good), asking(good, "g"), asking(bad, "g")]
+    asked = hub_thread.begin_all([partial(verification.verify, request) for request in requests])
+    held.release()
+    assert [one.result(20).code for one in asked if one is not asked[1]] == ["OK"] * 5
+    with pytest.raises(psycopg2.DataError, match="out of range"):
+        asked[1].result(20)
+    assert held.cards() == [[good, bad, also_good], [good, bad]]
+    assert [counts(DAY)[key] for key in ((good, "f"), (also_good, "f"), (good, "g"), (bad, "g"))] == [3, 2, 2, 2]
+
+
+def test_a_connection_that_is_lost_in_a_statement_counts_nothing_twice(
+    verification: Verification,
+    elsewhere: Database,
+    hub_thread: HubThread,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(touches.SESSION, "lock_timeout", "60s")
+    locked, *free = write_bound(5, clock.now, (DAY, "f"))
+    lock_client(elsewhere, locked)
+    asked = begin(hub_thread, verification, [*free, locked])
+    wait_for_lock(elsewhere)
+    end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    elsewhere.execute_sql(end)
+    elsewhere.execute_sql("COMMIT")
+    assert [one.result(20).code for one in asked] == ["OK"] * 5
+    assert set(counts(DAY).values()) == {2}
+
+
+def test_an_answer_that_is_lost_after_the_commit_is_counted_again(
+    database: Database, database_url: str, hub_thread: HubThread, clock: Clock
+) -> None:
+    (card_id,) = write_bound(1, clock.now, (DAY, "f"))
+    with Wire(database_url, b"EXECUTE touch", b"SELECT 1") as wire:
+        touch = partial(Touches(Database(wire.url, prepared=PREPARED)).touch, asking(card_id), clock.now, DAY)
+        wire.armed = False
+        assert hub_thread.call(touch) is not None
+        wire.armed = True
+        asked = hub_thread.begin(touch)
+        assert wire.held.wait(60)
+        assert counts(DAY) == {(card_id, "f"): 3}
+        wire.cut()
+        assert asked.result(20) is not None
+    assert counts(DAY) == {(card_id, "f"): 4}, "nobody knows that it was committed"
+
+
+class SilentServer:
+    """Accepts connections and never answers."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"postgresql://nobody@127.0.0.1:{self._listener.getsockname()[1]}/kadun"
+        self.accepted: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._accept)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self.accepted.append(self._listener.accept()[0])
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(20)
+        for end in (self._listener, *self.accepted):
+            end.close()
+
+
+def test_a_server_that_does_not_answer_is_given_up_for_a_while(
+    hub_thread: HubThread, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_SECONDS_BETWEEN_ATTEMPTS", 3_600)
+    with contextlib.closing(SilentServer()) as server:
+        silent = Database(server.url, prepared=PREPARED)
+        silent.connect_params["connect_timeout"] = 1  # libpq has no fractions
+        touch = partial(Touches(silent).touch, asking("A" * 32), clock.now, DAY)
+        assert [hub_thread.begin(touch).result(20) for _ in range(3)] == [None] * 3
+        assert len(server.accepted) == 1
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_server_that_stops_answering_is_given_up(
+    database: Database,
+    database_url: str,
+    hub_thread: HubThread,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_first: bool,
+) -> None:
+    (card_id,) = write_bound(1, clock.now, (DAY, "f"))
+    with Wire(database_url, b"EXECUTE touch", b"SELECT 1") as wire:
+        touch = partial(Touches(Database(wire.url, prepared=PREPARED)).touch, asking(card_id), clock.now, DAY)
+        if not is_first:
+            wire.armed = False
+            assert hub_thread.call(touch) is not None
+            wire.armed = True
+        with monkeypatch.context() as patched:
+            patched.setattr(hub_connection, "ANSWER_SECONDS", 5)
+            asked = hub_thread.begin(touch)
+            assert wire.held.wait(60)
+        assert (asked.result(60) is None) == is_first
