@@ -10,13 +10,10 @@ from playhouse.migrations import Runner
 from app.domain.card_actions import Action
 from app.domain.ceilings import CeilingExceededError, Ceilings
 from app.domain.operators import Role, Scope
-from app.domain.texts import RefusedError
-from app.services.accounts import OperatorNotFoundError
-from app.services.card_actions import CardActions, CardNotFoundError
+from app.services.card_actions import CardActions
 from app.services.ceilings import Limits
 from app.services.idempotency import Owner
 from app.services.issuing import Issuing
-from app.services.key_masking import shop_of
 from app.services.operators import Operators
 from app.services.shop_tokens import ShopTokens
 from app.storage import schema
@@ -221,33 +218,6 @@ def test_accounts_without_ceilings_issue_as_before(database: Database, clock: Cl
     assert limits.ceilings()[:2] == (None, None)
     Issuing(database, "tester", clock, limits).issue(11, None)
     assert limits.issued_today(clock.now) == 11, "a ceiling that is set now counts the whole day"
-
-
-def test_changed_ceilings_are_journalled(operators: Operators, tokens: ShopTokens) -> None:
-    operators.add("sam", Role.SELLER, PASSWORD)
-    operators.set_ceilings("sam", Ceilings(5))
-    operators.set_ceilings("sam", Ceilings())
-    with pytest.raises(OperatorNotFoundError):
-        operators.set_ceilings("nobody", Ceilings(5))
-    with pytest.raises(RefusedError, match="cards a day"):
-        operators.set_ceilings("sam", Ceilings(0))
-    entries = list(Event.select(Event.kind, Event.details).order_by(Event.id).tuples())
-    assert entries == [
-        ("operator_added", {"operator": "sam", "role": "seller", "cards_per_day": 1000, "longest_validity": "365d"}),
-        ("operator_changed", {"operator": "sam", "cards_per_day": 5}),
-    ]
-
-
-def test_a_shop_reaches_its_own_cards_only(database: Database, clock: Clock) -> None:
-    issued = {}
-    for name in ("a", "b"):
-        issued[name] = Issuing(database, f"shop:{name}", clock).issue(1, MONTH).cards[0].id
-        clock.advance(timedelta(microseconds=1))
-    actions = CardActions(database, "shop:a", clock, issuer=shop_of("a"))
-    with pytest.raises(CardNotFoundError, match=issued["b"]):
-        actions.apply(Action.FREEZE, [issued["a"], issued["b"]])
-    assert Card.get_by_id(issued["a"]).frozen_at is None
-    assert actions.apply(Action.FREEZE, [issued["a"]]).changed == (issued["a"],)
 
 
 def test_accounts_of_an_older_release_keep_working_without_ceilings(postgres: EmbeddedPostgres) -> None:

@@ -16,6 +16,7 @@ from tests.support.console import Browser
 from tests.support.openapi_contract import OPENAPI
 from tests.support.service import ROOT, Response, Service, question
 from tests.support.shop import CARDS, Shop
+from tests.support.tables import for_each
 
 DOCUMENT = ROOT / "docs/shop-api.md"
 NOBODY = "0" * 32
@@ -55,22 +56,20 @@ def test_cards_are_issued_as_ordered_and_journalled_under_the_shops_name(shop: S
     assert event.actor == f"shop:{shop.name}"
 
 
-def test_an_order_without_a_count_gets_one_card(shop: Shop) -> None:
+def test_an_order_has_one_card_without_a_count_and_at_most_a_thousand(shop: Shop) -> None:
     permanent = shop.post(CARDS, {"validity": "permanent", "count": None, "batch": None}).body["cards"]
     assert len(shop.post(CARDS, {"validity": "1d", "count": 1.0}).body["cards"]) == 1
     assert [card | {"id": ""} for card in permanent] == [
         {"id": "", "validity_seconds": None, "batch": None, "note": None}
     ]
-
-
-def test_an_order_has_at_most_a_thousand_cards(shop: Shop) -> None:
-    assert len(shop.issue(1000)) == Card.select().count() == 1000
+    assert len(shop.issue(1000)) == Card.select().count() - 2 == 1000
     is_problem(shop.post(CARDS, {"validity": "1d", "count": 1001}), 400, "INVALID_REQUEST", "count")
 
 
 def test_a_card_is_described_without_its_machine(service: Service, shop: Shop) -> None:
     (card_id,) = shop.issue(validity="1d", batch="B")
-    fresh = shop.look_up(card_id).body
+    typed = "-".join(card_id[start : start + 4] for start in range(0, 32, 4)).lower()
+    fresh = shop.look_up(f" {typed} ").body
     assert datetime.fromisoformat(fresh.pop("created_at")).utcoffset() is not None
     assert fresh == {
         "id": card_id,
@@ -96,12 +95,6 @@ def test_a_card_is_described_without_its_machine(service: Service, shop: Shop) -
         assert secret not in json.dumps(answer.body)
 
 
-def test_a_card_is_found_as_a_person_types_it(shop: Shop) -> None:
-    (card_id,) = shop.issue()
-    typed = "-".join(card_id[start : start + 4] for start in range(0, 32, 4)).lower()
-    assert shop.look_up(f" {typed} ").body["id"] == card_id
-
-
 def test_freezing_and_unfreezing_return_the_changed_cards(service: Service, shop: Shop) -> None:
     first, second = shop.issue(2)
     assert shop.post(f"{CARDS}/freeze", {"ids": [second]}).body == {"changed": [second], "revived_unbound": []}
@@ -125,23 +118,19 @@ def test_a_card_revived_without_a_client_is_returned(service: Service, shop: Sho
     assert shop.post(f"{CARDS}/unfreeze", {"ids": [first]}).body == {"changed": [first], "revived_unbound": [first]}
 
 
-def test_nothing_is_extended_if_one_card_is_permanent(shop: Shop) -> None:
+def test_nothing_is_changed_if_one_card_is_permanent_or_unknown(shop: Shop) -> None:
     (limited,), (permanent,) = shop.issue(validity="1d"), shop.issue(validity="permanent")
     answer = shop.post(f"{CARDS}/extend", {"ids": [limited, permanent], "by": "1d"}, **{"Accept-Language": "en"})
     is_problem(answer, 409, "CONFLICT", "ids")
     assert answer.body["detail"] == f"{permanent} is a permanent card: there is nothing to extend."
     assert shop.look_up(limited).body["validity_seconds"] == 86_400
-
-
-def test_nothing_is_changed_if_one_card_is_unknown(shop: Shop) -> None:
-    (card_id,) = shop.issue()
-    answer = shop.post(f"{CARDS}/freeze", {"ids": [card_id, NOBODY]})
+    answer = shop.post(f"{CARDS}/freeze", {"ids": [limited, NOBODY]})
     is_problem(answer, 404, "CARD_NOT_FOUND", "ids")
     assert NOBODY in answer.body["detail"]
-    assert shop.look_up(card_id).body["frozen"] is False
+    assert shop.look_up(limited).body["frozen"] is False
 
 
-@pytest.mark.parametrize("held", Scope)
+@for_each("held", Scope)
 def test_a_token_allows_only_its_scopes(service: Service, database: Database, held: Scope) -> None:
     shop = Shop(service, database, [held])
     answers = {(path, needed): shop.post(path, document) for path, (needed, document) in ORDERS.items()}
@@ -153,35 +142,30 @@ def test_a_token_allows_only_its_scopes(service: Service, database: Database, he
         is_problem(answer, 403, "FORBIDDEN")
         assert needed in answer.body["detail"]
         assert answer.headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="{needed}"'
-    assert Card.select().count() == (1 if held is Scope.CARDS_ISSUE else 0)
+    assert Card.delete().execute() == (1 if held is Scope.CARDS_ISSUE else 0)
 
 
-@pytest.mark.parametrize(
-    ("header", "challenge"),
-    [
-        (None, "Bearer"),
-        ("", "Bearer"),
-        ("Bearer", "Bearer"),
-        ("Basic a2Q6a2Q=", "Bearer"),
-        ("Bearer two words", "Bearer"),
-        ("Bearer kd_unknown", 'Bearer error="invalid_token"'),
-        ("bearer kd_unknown", 'Bearer error="invalid_token"'),
-        ("Bearer {revoked}", 'Bearer error="invalid_token"'),
-        ("Bearer {session}", 'Bearer error="invalid_token"'),
-    ],
-)
 def test_a_request_without_a_valid_token_is_refused(
-    service: Service, shop: Shop, olga: Browser, database: Database, header: str | None, challenge: str
+    service: Service, shop: Shop, olga: Browser, database: Database
 ) -> None:
     ShopTokens(database, "tester", utc_now).revoke(shop.name)
     session = str(olga.cookie("kadun_session"))
-    headers = {"Cookie": f"kadun_session={session}"}
-    if header is not None:
-        headers["Authorization"] = header.format(revoked=shop.token, session=session)
-    answers = [service.request("POST", path, b"{}", headers) for path in ORDERS]
-    for answer in (*answers, service.request("GET", f"{CARDS}?id={NOBODY}", headers=headers)):
-        is_problem(answer, 401, "UNAUTHORIZED")
-        assert answer.headers["www-authenticate"] == challenge
+    for header, challenge in {
+        None: "Bearer",
+        "": "Bearer",
+        "Bearer": "Bearer",
+        "Basic a2Q6a2Q=": "Bearer",
+        "Bearer two words": "Bearer",
+        "Bearer kd_unknown": 'Bearer error="invalid_token"',
+        "bearer kd_unknown": 'Bearer error="invalid_token"',
+        f"Bearer {shop.token}": 'Bearer error="invalid_token"',
+        f"Bearer {session}": 'Bearer error="invalid_token"',
+    }.items():
+        headers = {"Cookie": f"kadun_session={session}"} | ({} if header is None else {"Authorization": header})
+        answers = [service.request("POST", path, b"{}", headers) for path in ORDERS]
+        for answer in (*answers, service.request("GET", f"{CARDS}?id={NOBODY}", headers=headers)):
+            is_problem(answer, 401, "UNAUTHORIZED")
+            assert answer.headers["www-authenticate"] == challenge, header
 
 
 def test_guessing_tokens_is_throttled_but_not_the_shop_at_the_same_address(
@@ -213,37 +197,25 @@ def test_an_ipv6_site_has_a_bucket_of_unknown_tokens_beside_those_of_its_network
 
 WRONG: list[tuple[str, Any, str | None]] = [
     (CARDS, {}, "validity"),
-    (CARDS, {"validity": None}, "validity"),
     (CARDS, {"validity": 30}, "validity"),
     (CARDS, {"validity": "0d"}, "validity"),
-    (CARDS, {"validity": "36501d"}, "validity"),
     (CARDS, {"validity": "\u202e30d"}, "validity"),
-    (CARDS, {"validity": "\ud800"}, "validity"),
     (CARDS, {"validity": "1d", "count": 0}, "count"),
-    (CARDS, {"validity": "1d", "count": -1}, "count"),
     (CARDS, {"validity": "1d", "count": 1.5}, "count"),
-    (CARDS, {"validity": "1d", "count": "1"}, "count"),
     (CARDS, {"validity": "1d", "count": True}, "count"),
-    (CARDS, {"validity": "1d", "count": 10**30}, "count"),
-    (CARDS, {"validity": "1d", "batch": ""}, "batch"),
     (CARDS, {"validity": "1d", "batch": "b" * 201}, "batch"),
-    (CARDS, {"validity": "1d", "batch": "a\nb"}, "batch"),
     (CARDS, {"validity": "1d", "note": "\0"}, "note"),
     (CARDS, {"validity": "1d", "note": ["n"]}, "note"),
     (CARDS, {"validity": "1d", "price": 1}, "price"),
     (CARDS, ["1d"], None),
     (f"{CARDS}/freeze", {}, "ids"),
-    (f"{CARDS}/freeze", {"ids": []}, "ids"),
     (f"{CARDS}/freeze", {"ids": NOBODY}, "ids"),
     (f"{CARDS}/freeze", {"ids": [NOBODY] * 101}, "ids"),
-    (f"{CARDS}/freeze", {"ids": [""]}, "ids"),
     (f"{CARDS}/freeze", {"ids": [" "]}, "ids"),
     (f"{CARDS}/freeze", {"ids": [NOBODY, None]}, "ids"),
-    (f"{CARDS}/freeze", {"ids": ["a\0"]}, "ids"),
     (f"{CARDS}/unfreeze", {"ids": [NOBODY], "by": "1d"}, "by"),
     (f"{CARDS}/extend", {"ids": [NOBODY]}, "by"),
     (f"{CARDS}/extend", {"ids": [NOBODY], "by": "permanent"}, "by"),
-    (f"{CARDS}/extend", {"ids": [NOBODY], "by": "-1d"}, "by"),
 ]
 
 
@@ -291,19 +263,6 @@ def test_a_query_must_name_one_existing_card(service: Service, shop: Shop) -> No
 def test_bodies_must_be_json_and_small(service: Service, shop: Shop) -> None:
     is_problem(shop.post(CARDS, {"validity": "1d"}, **{"Content-Type": "text/plain"}), 415, "UNSUPPORTED_MEDIA_TYPE")
     is_problem(shop.post(CARDS, {"validity": "x" * 70_000}), 413, "BODY_TOO_LARGE")
-
-
-def test_the_log_contains_no_cards_and_no_tokens(service: Service, shop: Shop) -> None:
-    (card_id,) = shop.issue()
-    shop.look_up(card_id)
-    shop.look_up(card_id[:-1])
-    for path in ("freeze", "unfreeze", "freeze"):
-        shop.post(f"{CARDS}/{path}", {"ids": [card_id, NOBODY]})
-        shop.post(f"{CARDS}/{path}", {"ids": [card_id]})
-    log = service.log.read_text()
-    assert f'"shop": "{shop.name}"' in log
-    for secret in (card_id, card_id[:-1], shop.token):
-        assert secret not in log
 
 
 def test_the_last_use_of_a_token_is_recorded(shop: Shop) -> None:
