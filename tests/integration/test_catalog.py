@@ -9,6 +9,7 @@ import pytest
 from app.storage import catalog
 from app.storage.catalog import CatalogDifference
 from app.storage.database import Database
+from tests.support.tables import for_each
 from trial.postgres import EmbeddedPostgres
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,8 +50,8 @@ def test_a_restored_dump_has_the_same_catalog(
     assert catalog.difference(fresh) == CatalogDifference()
 
 
-@pytest.mark.parametrize(
-    ("statement", "missing", "changed", "foreign"),
+@for_each(
+    "statement, missing, changed, foreign",
     [
         ("ALTER TABLE card ADD COLUMN colour text", (), (), ("column card.colour",)),
         ("ALTER TABLE card DROP COLUMN note CASCADE", ("column card.note",), (), ()),
@@ -83,8 +84,10 @@ def test_a_restored_dump_has_the_same_catalog(
 def test_what_differs_is_named(
     fresh: Database, statement: str, missing: tuple[str, ...], changed: tuple[str, ...], foreign: tuple[str, ...]
 ) -> None:
-    fresh.execute_sql(statement)
-    found = catalog.difference(fresh)
+    with fresh.atomic() as transaction:
+        fresh.execute_sql(statement)
+        found = catalog.difference(fresh)
+        transaction.rollback()
     assert set(missing) <= set(found.missing)
     assert (found.changed, found.foreign) == (changed, foreign)
     assert bool(found.missing) == bool(missing)

@@ -20,50 +20,43 @@ from tests.support.doctor_facts import HOST, SERVICE_CHECKS
 from tests.support.doctor_results import UNKNOWN_SCHEMA, differing, results
 from tests.support.second_factors import FACTORS
 from tests.support.service import Service, question
+from tests.support.tables import for_each
 
 IN_THE_DATABASE = (*UNKNOWN_SCHEMA, "roles", "rights")
 CARD_BATCH = """CREATE INDEX card_batch ON card (COALESCE(batch, ''), created_at, id)
     INCLUDE (batch, is_activated, frozen_at, renewed_card_id, note)"""
 
 
-@pytest.fixture
-def durable(keyed: Service, own_postgres: EmbeddedPostgres) -> Service:
-    """The same with a database that waits for the disk, as the trial's does."""
-    keyed.environment["DATABASE_URL"] = own_postgres.url()
-    return keyed
-
-
-def test_a_trial_has_no_failure_though_its_role_is_a_superuser(durable: Service) -> None:
-    found = results(durable)
+def test_a_trial_has_no_failure_though_its_role_is_a_superuser(keyed: Service, own_postgres: EmbeddedPostgres) -> None:
+    url = keyed.environment["DATABASE_URL"] = own_postgres.url()  # which waits for the disk, as the trial's does
+    found = results(keyed)
     assert differing(found) == {"roles": "WARN"}
     assert found["durability"]["status"] == "OK"
     assert "SUPERUSER" in found["roles"]["message_en"]
     assert set(found) | {"hosts"} == SERVICE_CHECKS  # no service reports itself
     assert found["functions"]["status"] == "WARN"
-
-
-def test_a_database_that_does_not_wait_for_the_disk_is_found(keyed: Service) -> None:
-    found = results(keyed)["durability"]
-    assert (found["status"], found["message_en"].startswith("fsync is off")) == ("FAIL", True)
-
-
-def test_hosts_without_a_synchronous_standby_are_named(durable: Service) -> None:
-    url = durable.environment["DATABASE_URL"]
+    done = keyed.cardctl("doctor")
+    assert "OK    schema           结构为最新：" in done.stdout
+    assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 15 OK, 3 WARN") or "16 OK, 2 WARN" in done.stderr
     port = url.rpartition(":")[2].partition("/")[0]
-    durable.environment["DATABASE_URL"] = url.replace("@", f"@127.0.0.1:1,localhost:{port},")
-    found = results(durable)["durability"]
+    keyed.environment["DATABASE_URL"] = url.replace("@", f"@127.0.0.1:1,localhost:{port},")
+    found = results(keyed)["durability"]
     assert (found["status"], "no synchronous standby" in found["message_en"]) == ("WARN", True)
     assert "127.0.0.1:1: connection to server" in found["message_en"]
     assert f"127.0.0.1:{port}: no standby" in found["message_en"], "it is the primary under another name"
 
 
-def test_the_text_report_has_lines_and_a_summary(durable: Service) -> None:
-    done = durable.cardctl("doctor")
-    assert "OK    schema           结构为最新：" in done.stdout
-    assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 15 OK, 3 WARN") or "16 OK, 2 WARN" in done.stderr
-
-
-def test_readable_and_lost_keys_are_found(keyed: Service) -> None:
+def test_a_database_that_does_not_wait_for_the_disk_or_is_away_and_readable_or_lost_keys_are_found(
+    keyed: Service,
+) -> None:
+    found = results(keyed)["durability"]
+    assert (found["status"], found["message_en"].startswith("fsync is off")) == ("FAIL", True)
+    here = keyed.environment["DATABASE_URL"]
+    keyed.environment["DATABASE_URL"] = "postgresql://kadun:hidden@127.0.0.1:1/kadun"
+    found = results(keyed)
+    assert differing(found) == {"database": "FAIL", **dict.fromkeys(IN_THE_DATABASE, "WARN")}
+    assert "hidden" not in json.dumps(found)
+    keyed.environment["DATABASE_URL"] = here
     (keyed.folder / "keys/keyring.json").chmod(0o644)
     assert differing(results(keyed)) == {"roles": "WARN", "permissions": "FAIL"}
     (keyed.folder / "keys/keyring.json").unlink()
@@ -158,9 +151,7 @@ def test_a_key_of_the_vendors_own_scheme_must_not_be_short(keyed: Service) -> No
         assert differing(results(keyed)) == {"roles": "WARN"} | expected
 
 
-@pytest.mark.parametrize(
-    "other", [str(pyrage.x25519.Identity.generate()), "a scheme of my own, long enough"], ids=["age", "own"]
-)
+@for_each("other", [str(pyrage.x25519.Identity.generate()), "a scheme of my own, long enough"])
 def test_a_key_that_is_not_the_one_in_use_is_found_until_it_is_accepted(keyed: Service, other: str) -> None:
     before = keyed.environment["KERNAL_DATA_KEY"]
     keyed.environment["KERNAL_DATA_KEY"] = other
@@ -169,6 +160,7 @@ def test_a_key_that_is_not_the_one_in_use_is_found_until_it_is_accepted(keyed: S
     assert differing(results(keyed)) == {"roles": "WARN"}
     keyed.environment["KERNAL_DATA_KEY"] = before
     assert differing(results(keyed)) == {"roles": "WARN", "data-key-in-use": "FAIL"}
+    keyed.cardctl("key", "accept")
 
 
 def test_the_service_marks_its_key_when_it_starts_and_takes_over_a_new_one_beside_it(own_service: Service) -> None:
@@ -180,13 +172,6 @@ def test_the_service_marks_its_key_when_it_starts_and_takes_over_a_new_one_besid
         own_service.start()
         assert results(own_service)["data-key-in-use"]["status"] == status
     assert "KERNAL_DATA_KEY is not the one in use before" in own_service.log.read_text()
-
-
-def test_an_unavailable_database_is_found(keyed: Service) -> None:
-    keyed.environment["DATABASE_URL"] = "postgresql://kadun:hidden@127.0.0.1:1/kadun"
-    found = results(keyed)
-    assert differing(found) == {"database": "FAIL", **dict.fromkeys(IN_THE_DATABASE, "WARN")}
-    assert "hidden" not in json.dumps(found)
 
 
 def test_an_empty_database_is_found(keyed: Service, postgres: EmbeddedPostgres) -> None:

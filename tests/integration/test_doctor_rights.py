@@ -1,6 +1,7 @@
 """`cardctl doctor` names the rights that the database roles have above or below what they need."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ import pytest
 from app.storage.database import Database
 from tests.support.doctor_results import UNKNOWN_SCHEMA, differing, results
 from tests.support.service import Service
+from tests.support.tables import for_each
 
 LEAST = (
     "GRANT USAGE ON SCHEMA public TO {role}",
@@ -17,14 +19,22 @@ LEAST = (
 )
 
 
-@pytest.fixture
-def role(database: Database) -> Iterator[str]:
+@contextmanager
+def a_role(database: Database) -> Iterator[str]:
     """A database role that may only log in."""
     name = f"doctor_{uuid4().hex[:8]}"
     database.execute_sql(f"CREATE ROLE {name} LOGIN PASSWORD 'of-a-test'")
-    yield name
-    database.execute_sql(f"DROP OWNED BY {name}")
-    database.execute_sql(f"DROP ROLE {name}")
+    try:
+        yield name
+    finally:
+        database.execute_sql(f"DROP OWNED BY {name}")
+        database.execute_sql(f"DROP ROLE {name}")
+
+
+@pytest.fixture
+def role(database: Database) -> Iterator[str]:
+    with a_role(database) as name:
+        yield name
 
 
 def served_as(service: Service, role: str) -> Service:
@@ -42,8 +52,8 @@ def test_a_role_with_the_least_rights_is_ok(keyed: Service, database: Database, 
     assert differing(results(served_as(keyed, role))) == {}
 
 
-@pytest.mark.parametrize(
-    ("grant", "problem"),
+@for_each(
+    "grant, problem",
     [
         ("ALTER ROLE {role} SUPERUSER", "SUPERUSER"),
         ("ALTER ROLE {role} CREATEDB", "CREATEDB"),
@@ -54,20 +64,19 @@ def test_a_role_with_the_least_rights_is_ok(keyed: Service, database: Database, 
         ("GRANT {owner} TO {role}", "owns tables"),
     ],
 )
-def test_a_role_with_more_rights_is_found(
-    keyed: Service, database: Database, role: str, grant: str, problem: str
-) -> None:
-    owner = urlsplit(keyed.environment["DATABASE_URL"]).username
-    for statement in (*LEAST, grant):
-        database.execute_sql(statement.format(role=role, owner=owner))
-    found = results(served_as(keyed, role))
+def test_a_role_with_more_rights_is_found(keyed: Service, database: Database, grant: str, problem: str) -> None:
+    (owner,) = database.execute_sql("SELECT current_user").fetchone()
+    with a_role(database) as role:
+        for statement in (*LEAST, grant):
+            database.execute_sql(statement.format(role=role, owner=owner))
+        found = results(served_as(keyed, role))
     assert differing(found) == {"roles": "FAIL"}
     assert f"{role}: " in found["roles"]["message_en"]
     assert problem in found["roles"]["message_en"]
 
 
-@pytest.mark.parametrize(
-    ("revoke", "listed", "others"),
+@for_each(
+    "revoke, listed, others",
     [
         ("REVOKE SELECT ON card FROM {role}", "SELECT on card", {}),
         ("REVOKE DELETE ON event FROM {role}", "DELETE on event", {}),
@@ -82,14 +91,15 @@ def test_a_role_with_more_rights_is_found(
     ],
 )
 def test_revoked_rights_are_named(
-    keyed: Service, database: Database, role: str, revoke: str, listed: str, others: dict[str, str]
+    keyed: Service, database: Database, revoke: str, listed: str, others: dict[str, str]
 ) -> None:
-    for statement in (*LEAST, revoke):
-        database.execute_sql(statement.format(role=role))
-    try:
-        found = results(served_as(keyed, role))
-    finally:
-        database.execute_sql("GRANT USAGE ON SCHEMA public TO PUBLIC")
+    with a_role(database) as role:
+        for statement in (*LEAST, revoke):
+            database.execute_sql(statement.format(role=role))
+        try:
+            found = results(served_as(keyed, role))
+        finally:
+            database.execute_sql("GRANT USAGE ON SCHEMA public TO PUBLIC")
     assert differing(found) == {"rights": "FAIL"} | others
     assert f"{role}: {listed}" in found["rights"]["message_en"]
 

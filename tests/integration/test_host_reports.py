@@ -25,6 +25,7 @@ from tests.support.functions_service import FunctionsService
 from tests.support.reported_hosts import REPORT
 from tests.support.script_libraries import PRELUDE, SOURCES, checkout_in
 from tests.support.service import Service, wait_for
+from tests.support.tables import for_each
 
 
 @pytest.fixture
@@ -117,8 +118,8 @@ def test_no_host_at_all_is_said(offline: Service) -> None:
     assert listed(offline) == {}
 
 
-@pytest.mark.parametrize(
-    ("differing", "words"),
+@for_each(
+    "differing, words",
     [
         ({}, "2 hosts with the same keys, functions, version and time: web-1, web-2"),
         ({"kid": "other"}, "signing keys differ (web-1: K; web-2: other)"),
@@ -134,6 +135,7 @@ def test_doctor_names_the_hosts_that_differ(keyed: Service, differing: dict[str,
     found = checked(keyed)
     assert (found["status"], found["message_en"]) == ("WARN" if differing else "OK", words)
     assert (words in keyed.cardctl("hosts").stderr) == bool(differing)
+    host_reports.forget("web-2")
 
 
 def test_sessions_of_hosts_are_found_with_their_addresses(database: Database, database_url: str) -> None:

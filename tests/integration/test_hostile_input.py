@@ -149,22 +149,13 @@ def test_what_is_no_http_is_answered_with_a_problem(service: Service) -> None:
         assert "Traceback" not in service.log.read_bytes()[begun:].decode(), sent
 
 
-def test_another_media_type_is_refused(service: Service) -> None:
+def test_another_media_type_and_odd_paths_are_refused_whatever_the_accept_header(service: Service) -> None:
     answer = service.request("POST", "/v1/verify", changed(), {"Content-Type": "text/plain"})
     is_problem(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
-
-
-def test_odd_paths_are_not_found(service: Service) -> None:
     for path in ["/v1", "/v1/", "/v1/verify/", "/V1/verify", "/v1/verify%00", "/%ff%fe", "/..%2f..%2fetc/passwd"]:
         is_problem(service.request("GET", path), 404, "NOT_FOUND")
-
-
-def test_the_accept_header_does_not_change_a_problem(service: Service) -> None:
     for accept in ["text/html", "application/xml", "*/*", "image/png", "nonsense"]:
         is_problem(service.request("GET", "/nothing", headers={"Accept": accept}), 404, "NOT_FOUND")
-
-
-def test_head_answers_as_get_without_a_body(service: Service) -> None:
     for path in ("/healthz", "/readyz", "/.well-known/jwks.json"):
         assert service.request("HEAD", path).status == service.get(path).status == 200
     assert service.request("HEAD", "/v1/verify").status == 405

@@ -1,9 +1,12 @@
-"""What an operator sees of a running service: metrics, the log of requests, its health, the journal."""
+"""What an operator sees of a service: metrics, log, health, the journal, and why it does not start."""
 
 import json
 import re
 import urllib.request
+from pathlib import Path
 
+from app.storage.database import Database
+from app.storage.schema import expected_version
 from tests.support.service import Response, Service, question, wait_for
 
 
@@ -45,3 +48,43 @@ def test_the_health_check_asks_the_running_service_and_the_journal_is_filtered(s
     assert kinds("--kind", "CARD_NOT_FOUND", "--since", "7d") == ["rejected"]
     assert kinds("--card", "-".join([card_id[:16].lower(), card_id[16:]])) == ["activated"]
     assert "no such reference" in service.cardctl("events", "--reference", "00000000").stderr
+
+
+def refused_start(service: Service) -> str:
+    """Start what must not run; return the one line that says why."""
+    process = service.spawn()
+    assert process.wait(60) == 1
+    (line,) = [line for line in service.log.read_text().splitlines() if line.startswith("kadun: ")]
+    assert "Traceback" not in service.log.read_text()
+    return line
+
+
+def test_a_wrong_setting_or_a_missing_secret(database_url: str, tmp_path: Path) -> None:
+    assert "KADUN_THREADS is 'many'" in refused_start(Service(tmp_path, database_url, KADUN_THREADS="many"))
+    (tmp_path / "service.log").unlink()
+    missing = Service(tmp_path, database_url, KERNAL_DATA_KEY="", KERNAL_DATA_KEY_FILE=str(tmp_path / "none"))
+    assert "KERNAL_DATA_KEY_FILE: cannot read" in refused_start(missing)
+
+
+def test_another_schema(database: Database, database_url: str, tmp_path: Path) -> None:
+    database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('9999_future', now())")
+    try:
+        line = refused_start(Service(tmp_path, database_url))
+        assert "9999_future" in line
+        assert expected_version() in line
+    finally:
+        database.execute_sql("DELETE FROM schema_migration WHERE name = '9999_future'")
+
+
+def test_damaged_or_lost_signing_keys(own_service: Service, tmp_path: Path) -> None:
+    service = own_service
+    (card_id,) = service.issue()
+    service.verify(question(card_id))
+    service.stop()
+    ring = tmp_path / "keys" / "keyring.json"
+    ring.write_text("{")
+    service.log.write_text("")
+    assert "damaged" in refused_start(service)
+    ring.unlink()
+    service.log.write_text("")
+    assert "put your copy of data/keys back" in refused_start(service)

@@ -53,36 +53,6 @@ def test_forms_and_orders_of_an_older_release_are_kept(postgres: EmbeddedPostgre
     ]
 
 
-def test_entries_about_viewed_cards_go_and_no_more_can_be_deleted(postgres: EmbeddedPostgres) -> None:
-    postgres.create_database("viewed")
-    database = Database(postgres.url("viewed"), bulk=True)
-    Runner(database, "app/storage/migrations", "schema_migration").up("0023_no_journal_seals")
-    insert = "INSERT INTO event (at, kind) VALUES (now(), %s)"
-    for kind in ("key_shown", "frozen"):
-        database.execute_sql(insert, (kind,))
-    schema.migrate(database, lambda _line: None)
-    kinds = database.execute_sql("SELECT kind FROM event").fetchall()
-    database.execute_sql(insert, ("key_shown",))
-    with pytest.raises(peewee.PeeweeException, match="append-only"):
-        database.execute_sql("DELETE FROM event WHERE kind = 'key_shown'")
-    database.close()
-    assert kinds == [("frozen",)]
-
-
-@pytest.mark.parametrize(("was", "becomes"), [("true", "any"), ("false", "off")])
-def test_renewals_that_were_allowed_stay_so(postgres: EmbeddedPostgres, was: str, becomes: str) -> None:
-    name = f"renewals_{was}"
-    postgres.create_database(name)
-    database = Database(postgres.url(name), bulk=True)
-    Runner(database, "app/storage/migrations", "schema_migration").up("0022_terms")
-    nulls = "NULL, " * 5
-    database.execute_sql(f"INSERT INTO terms VALUES (true, 1, 'either', {nulls} true, 0, NULL, {was}, NULL)")  # noqa: S608  # the two above
-    schema.migrate(database, lambda _line: None)
-    row = database.execute_sql("SELECT self_renew FROM terms").fetchone()
-    database.close()
-    assert row == (becomes,)
-
-
 def test_an_empty_database_is_refused_by_name(postgres: EmbeddedPostgres) -> None:
     postgres.create_database("empty")
     database = Database(postgres.url("empty"), on_connect=schema.check_version)

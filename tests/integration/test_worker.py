@@ -107,28 +107,21 @@ def while_stopped(service: Service) -> int:
     return worker
 
 
-def test_a_request_that_has_arrived_on_a_kept_connection_is_answered(connect: Connections, alone: Service) -> None:
+def test_what_arrives_at_the_last_moment_is_answered_and_does_not_hold_up_the_end(
+    connect: Connections, alone: Service
+) -> None:
     (card_id,) = alone.issue()
     kept = connect.kept(alone, 10)
     worker = while_stopped(alone)
     for connection in kept:
         connection.send(verification(card_id))
-    os.kill(worker, signal.SIGTERM)
-    os.kill(worker, signal.SIGCONT)
-    answers = [connection.answer() for connection in kept]
-    assert {(answer.status, answer.headers["connection"]) for answer in answers} == {(200, "close")}
-    wait_for(lambda: not is_alive(worker), SOON)
-
-
-def test_connections_that_are_accepted_at_the_last_moment_do_not_hold_up_the_end(
-    connect: Connections, alone: Service
-) -> None:
-    worker = while_stopped(alone)
     for _ in range(20):
         connect(alone)
     asking = [connect(alone).send(GET) for _ in range(20)]
     os.kill(worker, signal.SIGTERM)
     os.kill(worker, signal.SIGCONT)
+    answers = [connection.answer() for connection in kept]
+    assert {(answer.status, answer.headers["connection"]) for answer in answers} == {(200, "close")}
     wait_for(lambda: not is_alive(worker), SOON)
     assert {connection.answer().status for connection in asking} == {200}
 

@@ -6,13 +6,13 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import psycopg2
 import pytest
 
 from app import hub
 from app.console.imports import MAX_BYTES
-from app.domain.errors import UnavailableError
 from app.domain.policy import OPEN_PROGRAM, VerificationRequest
 from app.services.evaluation import Evaluation
 from app.services.licence import LicenceService
@@ -27,6 +27,7 @@ from tests.support.raw_http import GET, Connections, RawConnection, posting, ver
 from tests.support.service import Service, question, wait_for
 from tests.support.shop import CARDS, Shop
 from tests.support.slow_requests import hold_up
+from tests.support.tables import for_each
 
 JSON_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
@@ -87,7 +88,7 @@ def test_answers_without_a_body_leave_the_connection_in_step(
         assert connection.send(GET).answer().json() == {"status": "ok"}
 
 
-@pytest.mark.parametrize("path", ["/v1/verify", CARDS], ids=["on the hub", "in a thread"])
+@for_each("path", ["/v1/verify", CARDS])  # on the hub, and in a thread
 def test_a_body_that_is_too_large_is_refused_and_the_connection_stays_in_step(
     connection: RawConnection, service: Service, database: Database, path: str
 ) -> None:
@@ -120,7 +121,7 @@ def test_chunked_bodies_are_read_however_they_are_cut(
     assert Usage.get().count == 3
 
 
-@pytest.mark.parametrize("path", ["/v1/verify", CARDS], ids=["on the hub", "in a thread"])
+@for_each("path", ["/v1/verify", CARDS])  # on the hub, and in a thread
 def test_a_client_that_expects_100_continue_gets_it(
     connection: RawConnection, service: Service, database: Database, path: str
 ) -> None:
@@ -161,8 +162,7 @@ def form(fields: dict[str, str], content: bytes) -> bytes:
     return "".join(parts).encode() + content + b"\r\n--b--\r\n"
 
 
-@pytest.mark.parametrize("leave", ["close", "reset"])
-@pytest.mark.parametrize("path", ["/admin/login", CARDS])
+@for_each("path, leave", product(["/admin/login", CARDS], ["close", "reset"]))
 def test_clients_that_leave_in_the_middle_of_a_body_give_their_thread_back(
     connect: Connections, with_one_thread: Service, database: Database, path: str, leave: str
 ) -> None:
@@ -177,7 +177,8 @@ def test_clients_that_leave_in_the_middle_of_a_body_give_their_thread_back(
         leaving = connect(service).send(head)
         wait_for(lambda: connect(service).send(GET).answer().status == 200)
         getattr(leaving, leave)()
-    assert service.verify(question(card_id)).status == 200, "an activation takes the thread"
+    activated = service.verify(question(card_id, f"machine of {card_id}"))
+    assert activated.status == 200, "an activation takes the thread"
     assert "Traceback" not in service.log.read_bytes()[begun:].decode()
 
 
@@ -213,21 +214,3 @@ def test_one_cards_requests_take_one_thread(
         assert not any(one.done() for one in asked)
         other.rollback()
     assert all(one.result(60).decision.accepted for one in asked)
-
-
-def test_who_waits_too_long_for_the_others_with_the_card_is_refused(
-    hub_thread: HubThread, licences: LicenceService, card_id: str
-) -> None:
-    impatient = replace(licences, turns=hub.Turns(0.0))
-    leave = hub_thread.call(hub.event)
-
-    def stay() -> None:
-        with impatient.turns.taken(card_id):
-            leave.wait()
-
-    staying = hub_thread.begin(stay)
-    with pytest.raises(UnavailableError, match="one card"):
-        hub_thread.call(asking(impatient, card_id, "192.0.2.1"))
-    hub_thread.call(leave.set)
-    staying.result(20)
-    assert hub_thread.call(asking(impatient, card_id, "192.0.2.1")).decision.activates

@@ -1,15 +1,18 @@
-"""`cardctl key …` and `cardctl seal`."""
+"""`cardctl key …` and `cardctl seal`, and a rotation of the signing key under a running service."""
 
+import base64
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pyrage
 
-from tests.support.service import ROOT, Service
+from app.storage.models import Event
+from tests.support.service import ROOT, Service, question, wait_for
 
 
 def test_the_public_keys_are_exported_for_clients_to_pin(keyed: Service) -> None:
@@ -69,9 +72,49 @@ def test_a_copy_of_the_keys_is_put_back_unless_the_present_ones_are_newer(keyed:
     assert "not an intact keyring.json" in keyed.refusal("key", "restore", str(copy))
 
 
-def test_endorsements_name_the_issuer(keyed: Service) -> None:
+def header(token: str) -> dict[str, object]:
+    return dict(json.loads(base64.urlsafe_b64decode(token.split(".", 1)[0] + "==")))
+
+
+def test_a_rotation_is_taken_up_within_seconds_and_drops_no_request(own_service: Service) -> None:
+    service = own_service
+    (card_id,) = service.issue()
+    before = service.get("/.well-known/jwks.json").body
+    current = header(service.verify(question(card_id)).body["token"])["kid"]
+    service.cardctl("key", "rotate")
+    announced = {key["kid"] for key in before["keys"]}
+
+    def taken_up() -> bool:
+        answer = service.verify(question(card_id))
+        assert answer.status == 200
+        kid = header(answer.body["token"])["kid"]
+        assert kid in announced  # the next key was published before it signed
+        return kid != current
+
+    wait_for(taken_up, 15)
+
+    def with_three_keys() -> dict[str, Any] | None:
+        document = service.get("/.well-known/jwks.json").body  # from either process
+        return document if len(document["keys"]) == 3 else None
+
+    after = wait_for(with_three_keys, 15)
+    keys = {key["kid"]: key for key in after["keys"]}
+    for signed in after["endorsements"]:
+        signer = keys[str(header(signed)["kid"])]
+        endorsed = jwt.decode(signed, jwt.PyJWK(signer), ["EdDSA"], audience="kadun-client")["jwk"]
+        assert (header(signed)["typ"], endorsed) == ("key+jwt", keys[endorsed["kid"]])
+    assert Event.select().where(Event.kind == "key_rotated").count() == 1
+
+
+def test_endorsements_name_the_issuer_and_a_second_rotation_within_15_minutes_needs_force(keyed: Service) -> None:
     keyed.environment["KADUN_ISSUER"] = "another name"
     keyed.cardctl("key", "rotate")
     ring = json.loads((keyed.folder / "keys" / "keyring.json").read_bytes())
     claims = [jwt.decode(token, options={"verify_signature": False}) for token in ring["endorsements"]]
     assert [claim["iss"] for claim in claims] == ["kadun", "another name"]
+    before = keyed.cardctl("key", "list").stdout
+    assert "less than 15 minutes ago" in keyed.refusal("key", "rotate")
+    assert keyed.cardctl("key", "list").stdout == before
+    assert Event.select().where(Event.kind == "key_rotated").count() == 1
+    keyed.cardctl("key", "rotate", "--force")
+    assert Event.select().where(Event.kind == "key_rotated").count() == 2
