@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from tests.support.service import ROOT
@@ -26,6 +27,11 @@ def checkout_in(folder: Path) -> Path:
     (folder / "data/keys").mkdir(parents=True)
     (folder / ".env").touch()
     return folder
+
+
+def fresh_checkout(folder: Path) -> Path:
+    """Return another such checkout each time."""
+    return checkout_in(Path(tempfile.mkdtemp(dir=folder)))
 
 
 def bash(checkout: Path, code: str) -> subprocess.CompletedProcess[str]:

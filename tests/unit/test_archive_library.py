@@ -1,14 +1,14 @@
 """scripts/lib/archive.sh in bash itself: how archives are written and read in folders where others may write."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
 import pytest
 
 from tests.support.archives import packed
-from tests.support.script_libraries import bash, checkout_in
+from tests.support.script_libraries import bash, checkout_in, fresh_checkout
+from tests.support.tables import for_each
 
 # A dump, a signature and age without PostgreSQL, the service's keys or age; `watched` shows where the dump waits.
 TAKING = """
@@ -90,9 +90,10 @@ def test_an_earlier_backup_under_a_later_ones_name_is_refused(checkout: Path) ->
         assert ("It was made at 2026-11-25T03:17:02Z: an earlier backup" in done.stderr) != is_taken
 
 
-@pytest.mark.parametrize("pipe", ["kadun-before-upgrade-1.tar.partial", "kadun-before-upgrade-1.tar.sha256.partial"])
-def test_no_archive_is_written_into_a_pipe(checkout: Path, pipe: str) -> None:
+@for_each("pipe", ["kadun-before-upgrade-1.tar.partial", "kadun-before-upgrade-1.tar.sha256.partial"])
+def test_no_archive_is_written_into_a_pipe(tmp_path: Path, pipe: str) -> None:
     """It would wait for a reader for ever, or hand the archive to one."""
+    checkout = fresh_checkout(tmp_path)
     (checkout / "shared").mkdir()
     os.mkfifo(checkout / "shared" / pipe)
     reader = os.open(checkout / "shared" / pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -103,14 +104,16 @@ def test_no_archive_is_written_into_a_pipe(checkout: Path, pipe: str) -> None:
     assert not (checkout / "shared/kadun-before-upgrade-1.tar").exists()
 
 
-def test_an_archive_that_cannot_be_written_whole_is_not_kept(checkout: Path) -> None:
+FULL = 'dd() { if [[ $1 == of=* ]]; then cat >/dev/null && false; else command dd "$@"; fi; }'
+
+
+@for_each("fault", ["write_archive() { echo half; false; }", FULL])
+def test_an_archive_that_cannot_be_written_whole_is_not_kept(tmp_path: Path, fault: str) -> None:
+    checkout = fresh_checkout(tmp_path)
     (checkout / "shared").mkdir()
-    full = 'dd() { if [[ $1 == of=* ]]; then cat >/dev/null && false; else command dd "$@"; fi; }'
-    for fault in ("write_archive() { echo half; false; }", full):
-        take = bash(checkout, f'{TAKING} {fault}; take_archive "$TAR" ""')
-        assert (take.returncode, "backup could not be written" in take.stderr) == (1, True)
-        assert not (checkout / "shared/kadun-before-upgrade-1.tar").exists()
-        (checkout / "shared/kadun-before-upgrade-1.tar.partial").unlink(missing_ok=True)
+    take = bash(checkout, f'{TAKING} {fault}; take_archive "$TAR" ""')
+    assert (take.returncode, "backup could not be written" in take.stderr) == (1, True)
+    assert not (checkout / "shared/kadun-before-upgrade-1.tar").exists()
 
 
 def test_a_safety_archive_is_encrypted_into_no_pipe(checkout: Path) -> None:
@@ -129,25 +132,20 @@ def test_a_safety_archive_is_encrypted_into_no_pipe(checkout: Path) -> None:
     assert not clear.exists()
 
 
-def test_a_pipe_in_an_archives_place_holds_up_neither_the_way_back_nor_a_restore(checkout: Path) -> None:
-    os.mkfifo(checkout / "data/pipe.tar.age")
-    way_back = bash(checkout, f'{TAKING} drop_database() {{ :; }}; database_back "$ROOT/data/pipe.tar.age" aside')
-    assert (way_back.returncode, "It has been changed since it was made" in way_back.stderr) == (1, True)
-    refused = bash(checkout, 'require_backup "$ROOT/data/pipe.tar.age"')
-    assert (refused.returncode, "cannot be read or is empty" in refused.stderr) == (1, True)
-
-
 def test_the_way_back_takes_only_the_archive_that_this_run_has_made(checkout: Path) -> None:
     (checkout / "shared").mkdir()
     take = 'same_contents() { :; }; swap_back() { echo back; }; take_archive "$TAR" ""'
     way_back = 'database_back "$TAR" aside'
     assert bash(checkout, f"{TAKING}{take}; {way_back}").stdout == "back\n"
     assert (checkout / "restored").read_text() == "rows"
-    (checkout / "restored").unlink()
-    exchanged = bash(checkout, f'{TAKING}{take}; printf x >>"$TAR"; {way_back}')
-    assert (exchanged.returncode, exchanged.stdout) == (1, "")
-    assert "It has been changed since it was made" in exchanged.stderr
-    assert (checkout / "restored").read_text() == "rows", "no more than the reading back of what was taken"
+    for exchange in ('printf x >>"$TAR"', 'rm "$TAR"; mkfifo "$TAR"'):
+        (checkout / "restored").unlink()
+        exchanged = bash(checkout, f"{TAKING}{take}; {exchange}; {way_back}")
+        assert (exchanged.returncode, exchanged.stdout) == (1, "")
+        assert "It has been changed since it was made" in exchanged.stderr
+        assert (checkout / "restored").read_text() == "rows", "no more than the reading back of what was taken"
+    refused = bash(checkout, f'{TAKING} require_backup "$TAR"')
+    assert (refused.returncode, "cannot be read or is empty" in refused.stderr) == (1, True), "a pipe holds up nothing"
 
 
 def test_the_checksum_of_an_archive_is_that_of_what_was_written(checkout: Path) -> None:
@@ -156,20 +154,6 @@ def test_the_checksum_of_an_archive_is_that_of_what_was_written(checkout: Path) 
     swap = f"write_archive() {{ printf ours; {exchange}; }}"
     taken = bash(checkout, f'{TAKING}{swap}; take_archive "$TAR" ""; echo "$TAKEN_SHA256"')
     assert taken.stdout.strip() == hashlib.sha256(b"ours").hexdigest(), taken.stderr
-
-
-@pytest.mark.parametrize("bucket", ["", "my-files"])
-def test_files_in_a_bucket_are_not_called_missing(checkout: Path, bucket: str) -> None:
-    (checkout / ".env").write_text(f"KADUN_FILES_BUCKET={bucket}\n")
-    manifest = json.dumps(
-        {"schema": "x", "tables": {"card": "1"}, "files": {"core.age": "a" * 64}, "members": {"x": "y"}}
-    )
-    done = bash(checkout, f"warn_of_missing_files '{manifest}' data/files 'ADVICE'")
-    assert done.returncode == 0, done.stderr
-    said = done.stdout + done.stderr
-    assert "core.age" in said
-    assert ("in the bucket my-files" in said) == bool(bucket)
-    assert ("ADVICE" in said) != bool(bucket)
 
 
 def test_a_link_in_the_backup_folder_tells_no_secret_and_takes_no_line(checkout: Path) -> None:

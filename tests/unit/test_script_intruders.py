@@ -10,19 +10,33 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.script_libraries import bash, checkout_in, function_of
+from tests.support.script_libraries import bash, checkout_in, fresh_checkout, function_of
 from tests.support.service import wait_for
+from tests.support.tables import for_each
 
 CALLED_SCRIPT = """
 lock_stack
 {change}
 bash -c 'ROOT=$2; for module in common stack; do source "$1/$module.sh"; done; lock_stack' - "$ROOT/scripts/lib" "$ROOT"
 """
+FILE, MARK, VICTIM = '"$ROOT/data/file"', '"$ROOT/data/keys/moved-to"', '"$ROOT/victim"'
+EXPORT = """
+{functions}
+make_dump() {{ :; }}; archive() {{ :; }}; write_archive() {{ echo bundle; }}
+output=$ROOT/out.age recipients=() partial='' staged=''
+ln -s "$ROOT/victim" "$ROOT/out.age.partial"; check_output
+ln -sf "$ROOT/victim" "$ROOT/out.age.partial"; write_bundle
+cat "$ROOT/out.age"
+"""
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     return checkout_in(tmp_path / "checkout")
+
+
+def functions_of(checkout: Path, script: str, *names: str) -> str:
+    return "\n".join(function_of(checkout, script, name) for name in names)
 
 
 @contextmanager
@@ -49,14 +63,14 @@ def test_no_other_user_can_hold_the_lock_of_the_scripts(checkout: Path) -> None:
     assert (refused.returncode, f"cannot write {lock}" in refused.stderr) == (1, True)
 
 
-@pytest.mark.parametrize(("change", "status"), [("", 0), ("unset KADUN_LOCK", 1)])
+@for_each("change, status", [("", 0), ("unset KADUN_LOCK", 1)])
 def test_a_script_that_another_one_calls_shares_its_lock(checkout: Path, change: str, status: int) -> None:
     done = bash(checkout, CALLED_SCRIPT.format(change=change))
     assert (done.returncode, "is under way here" in done.stderr) == (status, bool(status)), done.stderr
 
 
-@pytest.mark.parametrize(
-    ("script", "name"),
+@for_each(
+    "script, name",
     [
         ("deploy-certificate.sh", "certificates"),
         ("init.sh", "setup"),
@@ -65,20 +79,17 @@ def test_a_script_that_another_one_calls_shares_its_lock(checkout: Path, change:
     ],
 )
 def test_no_other_user_can_hold_the_locks_of_the_other_scripts(checkout: Path, script: str, name: str) -> None:
-    assert bash(checkout, f"open_lock {name}").returncode == 0
     code = (checkout / "scripts" / script).read_text()
     opens = "\n".join(line for line in code.splitlines() if "open_lock" in line or line.strip().startswith("flock "))
+    lock = checkout / f"data/.{name}.lock"
+    if script == "provision.sh":
+        assert bash(checkout, f"DRY_RUN=yes\n{opens}").returncode == 0
+        assert not lock.exists()
+    assert bash(checkout, f"open_lock {name}").returncode == 0
     with locked_by_another(checkout):
         held = bash(checkout, f'cd "$ROOT"; FOLDER=$ROOT DRY_RUN=\n{opens}')
     assert held.returncode == 0, held.stderr
-    assert (checkout / f"data/.{name}.lock").stat().st_mode & 0o777 == 0o600
-
-
-def test_a_dry_run_of_provision_makes_no_lock(checkout: Path) -> None:
-    code = (checkout / "scripts/provision.sh").read_text()
-    opens = next(line for line in code.splitlines() if "open_lock" in line)
-    assert bash(checkout, f"DRY_RUN=yes\n{opens}").returncode == 0
-    assert not (checkout / "data/.provision.lock").exists()
+    assert lock.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -89,56 +100,36 @@ def test_a_lock_that_root_makes_and_its_folder_belong_to_the_owner_of_the_checko
     assert [path.stat().st_uid for path in (checkout / "data", checkout / "data/.cluster.lock")] == [12345, 12345]
 
 
-@pytest.mark.parametrize("kind", ["link", "device", "pipe", "file"])
-def test_a_new_file_is_not_written_over_an_existing_one(checkout: Path, kind: str) -> None:
-    victim, file = checkout / "victim", checkout / "data/file"
-    victim.write_text("precious\n")
-    match kind:
-        case "link":
-            file.symlink_to(victim)
-        case "device":
-            file.symlink_to("/dev/null")
-        case "pipe":
-            os.mkfifo(file)
-        case "file":
-            file.write_text("there\n")
-    done = bash(checkout, 'echo x | write_new "$ROOT/data/file"')
-    assert (done.returncode, "File exists" in done.stderr) == (1, True)
-    assert victim.read_text() == "precious\n"
-    file.unlink()
-    assert bash(checkout, 'echo x | write_new "$ROOT/data/file"').returncode == 0
-    assert file.read_text() == "x\n"
-
-
-def test_the_mark_of_a_move_is_written_through_no_link(checkout: Path) -> None:
+@for_each(
+    "code, status, printed, said",
+    [
+        *[
+            (f"{there}\necho x | write_new {FILE}", 1, "", "File exists")
+            for there in (f"ln -s {VICTIM} {FILE}", f"ln -s /dev/null {FILE}", f"mkfifo {FILE}", f"echo there >{FILE}")
+        ],
+        (f"echo x | write_new {FILE}; cat {FILE}", 0, "x\n", ""),
+        (
+            f"""compose() {{ :; }}
+            ln -s {VICTIM} "$ROOT/data/keys/moved-to.new"; umask 077
+            move_away root@new:/srv/kadun; moved_to | sed 's/.* //'; echo; stat -c '%F %a' {MARK}
+            """,
+            *(0, "root@new:/srv/kadun\nregular file 644\n", ""),  # the service's user reads it
+        ),
+        (EXPORT, 0, "bundle\n", ""),
+    ],
+)
+def test_what_a_script_writes_goes_through_no_link_and_over_no_file(
+    tmp_path: Path, code: str, status: int, printed: str, said: str
+) -> None:
+    checkout = fresh_checkout(tmp_path)
     victim = checkout / "victim"
     victim.write_text("precious\n")
     victim.chmod(0o600)
-    (checkout / "data/keys/moved-to.new").symlink_to(victim)
-    done = bash(checkout, "compose() { :; }\numask 077\nmove_away root@new:/srv/kadun; moved_to")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith(" root@new:/srv/kadun")
-    assert (victim.read_text(), victim.stat().st_mode & 0o777) == ("precious\n", 0o600)
-    mark = checkout / "data/keys/moved-to"
-    assert (mark.is_symlink(), mark.stat().st_mode & 0o777) == (False, 0o644), "the service's user reads it"
-
-
-def test_an_export_is_written_through_no_link(checkout: Path) -> None:
-    (checkout / "victim").write_text("precious\n")
-    (checkout / "out.age.partial").symlink_to(checkout / "victim")
-    functions = "\n".join(function_of(checkout, "export.sh", name) for name in ("check_output", "write_bundle"))
-    code = f"""
-    {functions}
-    make_dump() {{ :; }}; archive() {{ :; }}; write_archive() {{ echo bundle; }}
-    output=$ROOT/out.age recipients=() partial='' staged=''
-    check_output
-    ln -sf "$ROOT/victim" "$ROOT/out.age.partial"
-    write_bundle
-    """
+    if code == EXPORT:
+        code = code.format(functions=functions_of(checkout, "export.sh", "check_output", "write_bundle"))
     done = bash(checkout, code)
-    assert done.returncode == 0, done.stderr
-    assert (checkout / "victim").read_text() == "precious\n"
-    assert (checkout / "out.age").read_text() == "bundle\n"
+    assert (done.returncode, done.stdout, said in done.stderr) == (status, printed, True), done.stderr
+    assert (victim.read_text(), victim.stat().st_mode & 0o777) == ("precious\n", 0o600)
 
 
 def test_an_import_takes_no_secret_for_the_signing_keys(checkout: Path) -> None:
@@ -166,8 +157,8 @@ run_hooks
 """
 
 
-@pytest.mark.parametrize(
-    ("change", "is_given"),
+@for_each(
+    "change, is_given",
     [
         ("", True),
         ("ln() { false; }", True),
@@ -176,11 +167,11 @@ run_hooks
         ('rm "$SHARED/kadun-1.tar"; mkfifo "$SHARED/kadun-1.tar"', False),
         ('echo theirs >"$SHARED/kadun-1.tar"', False),
     ],
-    ids=["same disk", "other disk", "link", "link to another disk", "pipe", "other content"],
 )
 def test_a_hook_carries_away_the_backup_and_no_secret_in_its_place(
-    checkout: Path, change: str, *, is_given: bool
+    tmp_path: Path, change: str, *, is_given: bool
 ) -> None:
+    checkout = fresh_checkout(tmp_path)
     for folder in ("shared", "data/backup-hooks.d"):
         (checkout / folder).mkdir()
     (checkout / "secret").write_text("AGE-SECRET-KEY-1X\n")
@@ -189,7 +180,7 @@ def test_a_hook_carries_away_the_backup_and_no_secret_in_its_place(
     exchange = f'ln -sf {checkout}/secret {checkout}/shared/kadun-1.tar; cat "$1" "$1.sha256"; basename "$1"'
     hook.write_text(f"#!/bin/sh\n({exchange}) >{checkout}/away\n")
     hook.chmod(0o755)
-    functions = "\n".join(function_of(checkout, "backup.sh", n) for n in ("run_hooks", "copy_for_hooks", "run_hook"))
+    functions = functions_of(checkout, "backup.sh", "run_hooks", "copy_for_hooks", "run_hook")
     done = bash(checkout, HOOKS.format(functions=functions, change=change))
     assert (done.returncode == 0) is is_given, done.stderr
     if is_given:
@@ -201,36 +192,37 @@ def test_a_hook_carries_away_the_backup_and_no_secret_in_its_place(
         assert not (checkout / "away").exists()
 
 
-@pytest.mark.parametrize(
-    ("way_back", "is_encrypted"), [("roll_back() { :; }", True), ("roll_back() { false; }", False)]
+UPGRADE = "age() {{ cat; }}; stop_watch() {{ :; }}; roll_back() {{ {status}; }}\nSTEP=switch DUMP={clear}"
+RESTORE = """
+age() {{ cat; }}; compose() {{ :; }}; swap_back() {{ {status}; }}
+DONE='' RUNNING='' STEP={step} OLD=old NEW=new FAILED=failed JOURNAL='' SAFETY={clear} NEWER=0
+"""
+
+
+@for_each(
+    "script, step, status, is_encrypted",
+    [
+        ("upgrade.sh", "switch", "true", True),
+        ("upgrade.sh", "switch", "false", False),
+        ("restore.sh", "swapped", "true", True),
+        ("restore.sh", "swapped", "false", False),
+        ("restore.sh", "", "true", True),
+    ],
 )
-def test_after_a_failed_upgrade_no_backup_stays_in_clear(checkout: Path, way_back: str, *, is_encrypted: bool) -> None:
+def test_after_a_failure_no_backup_stays_in_clear_unless_the_way_back_needs_it(
+    tmp_path: Path, script: str, step: str, status: str, *, is_encrypted: bool
+) -> None:
+    checkout = fresh_checkout(tmp_path)
     (checkout / ".env").write_text("KADUN_BACKUP_RECIPIENT=age1theirs\n")
-    clear = checkout / "data/kadun-before-upgrade-1.tar"
-    clear.write_text("rows")
-    functions = function_of(checkout, "upgrade.sh", "finish")
-    code = f"{functions}\nage() {{ cat; }}; stop_watch() {{ :; }}; {way_back}\nSTEP=switch DUMP={clear}"
-    done = bash(checkout, f"{code}; false || finish")
-    assert done.returncode == 1
-    assert (clear.exists(), Path(f"{clear}.age").exists()) == (not is_encrypted, is_encrypted), done.stderr
-    assert (f"{clear}.age" in done.stderr) is is_encrypted
-    assert ("the backup is" in done.stderr) is not is_encrypted
-
-
-@pytest.mark.parametrize(("is_put_back", "step"), [(True, "swapped"), (False, "swapped"), (True, "")])
-def test_after_a_failed_restore_no_backup_stays_in_clear(checkout: Path, step: str, *, is_put_back: bool) -> None:
-    (checkout / ".env").write_text("KADUN_BACKUP_RECIPIENT=age1theirs\n")
-    clear = checkout / "data/kadun-before-restore-20261128T000000Z.tar"
+    clear = checkout / "data/kadun-before-20261128T000000Z.tar"
     clear.write_text("rows")
     Path(f"{clear}.sha256").touch()
-    functions = "\n".join(function_of(checkout, "restore.sh", n) for n in ("finish", "undo_restore", "settle_backup"))
-    code = f"""
-    {functions}
-    age() {{ cat; }}; compose() {{ :; }}; swap_back() {{ {"true" if is_put_back else "false"}; }}
-    DONE='' RUNNING='' STEP={step} OLD=old NEW=new FAILED=failed JOURNAL='' SAFETY={clear}
-    NEWER=0
-    false || finish
-    """
-    done = bash(checkout, code)
+    code, names = (
+        (UPGRADE, ["finish"]) if script == "upgrade.sh" else (RESTORE, ["finish", "undo_restore", "settle_backup"])
+    )
+    functions = functions_of(checkout, script, *names)
+    done = bash(checkout, f"{functions}\n{code.format(step=step, status=status, clear=clear)}\nfalse || finish")
     assert done.returncode == 1
-    assert (clear.exists(), Path(f"{clear}.age").exists()) == (not is_put_back, is_put_back), done.stderr
+    assert (clear.exists(), Path(f"{clear}.age").exists()) == (not is_encrypted, is_encrypted), done.stderr
+    if script == "upgrade.sh":
+        assert (f"{clear}.age" in done.stderr, "the backup is" in done.stderr) == (is_encrypted, not is_encrypted)

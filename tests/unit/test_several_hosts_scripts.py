@@ -76,12 +76,8 @@ def test_a_script_refuses_while_another_machine_serves_the_database_and_changes_
     assert ("upgrade.sh --rolling" if script == "upgrade.sh" else "docker compose stop app nginx") in said
     assert [call for call in asked if "pg_isready" not in call and "FROM host" not in call] == []
     assert not (checkout / "data/keys/moved-to").exists()
-
-
-@pytest.mark.parametrize("script", COMMANDS)
-def test_machines_that_are_dead_or_absent_stop_no_script(checkout: Path, script: str) -> None:
-    for sessions in ("", "web-3"):
-        (checkout.parent / "calls").unlink(missing_ok=True)
+    for sessions in ("", "web-3"):  # machines that are dead or absent stop no script
+        (checkout.parent / "calls").unlink()
         _, said, asked = run(checkout, COMMANDS[script], sessions=sessions, away="web-3")
         assert any("FROM host" in call for call in asked) is bool(sessions)
         assert "Other machines" not in said  # it fails later, since nothing here is real
@@ -89,7 +85,6 @@ def test_machines_that_are_dead_or_absent_stop_no_script(checkout: Path, script:
 
 def test_a_rolling_upgrade_is_for_several_machines(checkout: Path) -> None:
     _, said, asked = run(checkout, "upgrade.sh --no-pull --rolling", sessions="web-2")
-    assert "Other machines" not in said
     assert said == "upgrade.sh: 数据库没有响应 the database does not answer\n"
     assert "pg_database_size" in asked[-1], "the question that this engine does not answer"
 
@@ -109,55 +104,86 @@ def test_an_import_refuses_before_it_looks_at_what_the_database_holds(checkout: 
 
 
 @for_each("name", ["a", "web-1.example_com", "x" * 57, "x" * 58, "", "-a", "a.", "a b", "a'b"])
-def test_the_scripts_and_the_service_have_one_rule_for_names(checkout: Path, name: str) -> None:
+def test_the_scripts_and_the_service_have_one_rule_for_names_and_no_other_goes_into_a_query(
+    checkout: Path, name: str
+) -> None:
     try:
         is_name = bool(checked_name(name))
     except ValueError:
         is_name = False
     assert (bash(checkout, f"is_host_name {shlex.quote(name)}").returncode == 0) is is_name
-
-
-def test_a_machine_is_present_as_long_as_the_service_says(checkout: Path) -> None:
-    assert f"interval '{PRESENT_SECONDS} seconds'" in bash(checkout, 'echo "$PRESENT"').stdout
-
-
-@pytest.mark.parametrize("answer", ["return 1", "[[ $2 != *pg_stat_activity* ]] || return 1"])
-def test_whether_other_machines_serve_is_never_guessed(checkout: Path, answer: str) -> None:
-    done = bash(checkout, f"answer() {{ {answer}; }}\nrequire_alone")
-    assert (done.returncode, "does not answer; nothing was changed" in done.stderr) == (1, True)
-
-
-@pytest.mark.parametrize("name", ["a'b", "a b", "-a", "a.", "x" * 58])
-def test_a_malformed_name_of_this_machine_goes_into_no_query(checkout: Path, name: str) -> None:
     (checkout / ".env").write_text(f'KADUN_HOST="{name}"\n')
-    done = bash(checkout, "answer() { :; }\nrequire_alone")
-    assert (done.returncode, "KADUN_HOST" in done.stderr) == (1, True)
-    assert not (checkout / "asked").exists()
+    refusal = bool(name) and not is_name  # without a name it asks with the default
+    jobs = 'source "$ROOT/scripts/lib/jobs.sh"; OPTION[once]=yes\n'
+    for call in ("require_alone", f"{jobs}begin_job backup", f"{jobs}note_job backup")[: 3 if refusal else 1]:
+        (checkout / "asked").unlink(missing_ok=True)
+        done = bash(checkout, f"answer() {{ :; }}\n{call}")
+        found = (done.returncode, "KADUN_HOST" in done.stderr, (checkout / "asked").exists())
+        assert found == (refusal, refusal, not refusal), (call, done.stderr)
 
 
-@pytest.mark.parametrize(
-    ("older", "complaint"),
+def test_a_machine_is_present_as_long_as_the_service_says_and_whether_it_serves_is_never_guessed(
+    checkout: Path,
+) -> None:
+    assert f"interval '{PRESENT_SECONDS} seconds'" in bash(checkout, 'echo "$PRESENT"').stdout
+    for answer in ("return 1", "[[ $2 != *pg_stat_activity* ]] || return 1"):
+        done = bash(checkout, f"answer() {{ {answer}; }}\nrequire_alone")
+        assert (done.returncode, "does not answer; nothing was changed" in done.stderr) == (1, True)
+
+
+# A session of the database that holds the lock of a job, or not, until its standard input ends.
+SESSION = """
+source "$ROOT/scripts/lib/jobs.sh"
+in_database() {{ printf '%s\\n' "$*" >>"$ROOT/session"; read -r sql; printf '%s\\n' "$sql" >>"$ROOT/session"
+    echo {answer}; cat >/dev/null; }}
+answer() {{ case $2 in *'FROM host_job'*) {other} ;; esac; }}
+{option}begin_job {job}
+echo begun
+note_job {job}
+"""
+OTHER = "echo 'web-2 2026-11-28T03:17:09Z'"
+CRON = "OPTION[once]=yes OPTION[quiet]=yes\n"
+WARNING = "'WARNING:  collation version mismatch'; echo t"
+
+
+def _text(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
+
+
+@for_each(
+    "job, option, answer, other, status, said",
     [
-        ("", ""),
-        (
-            "web-2 0019_jobs",
-            "to 0021_hosts first, each with its own upgrade.sh --rolling: web-2 0019_jobs",
-        ),
-        (None, "the database does not answer"),
+        ("backup", CRON, "t", ":", 0, ""),
+        ("backup", "", "t", ":", 0, ""),
+        ("backup", CRON, "f", ":", None, "is at it"),
+        ("verify", CRON, "f", ":", None, "is at it"),
+        ("backup", CRON, "t", OTHER, None, "web-2 2026-11-28T03:17:09Z"),
+        ("verify", CRON, "t", OTHER, None, "web-2 2026-11-28T03:17:09Z"),
+        ("backup", "", "t", OTHER, 0, ""),  # a backup by hand is always made
+        ("backup", "", "f", OTHER, 0, ""),
+        ("verify", "", "f", ":", 1, "try again when it is done"),  # it would drop the other's temporary database
+        ("backup", "", WARNING, ":", 0, ""),
+        ("backup", CRON, "psql: error; exit 2", ":", 1, "The database does not answer: psql: error"),
+        ("backup", CRON, "; exit 2", ":", 1, "The database does not answer: "),
     ],
 )
-def test_a_rolling_upgrade_asks_which_program_each_machine_has(
-    checkout: Path, older: str | None, complaint: str
+def test_backups_and_verifications_are_made_one_at_a_time_and_from_cron_once_for_all_machines(
+    checkout: Path, job: str, option: str, answer: str, other: str, status: int | None, said: str
 ) -> None:
-    answer = "return 1" if older is None else f"echo {older}" if older else ":"
-    done = bash(
-        checkout,
-        f"{function_of(checkout, 'upgrade.sh', 'require_tolerant')}\n"
-        "in_new_image() { echo 0020_tolerance; }\n"
-        f"answer() {{ case $2 in *to_regclass*) echo t ;; *) {answer} ;; esac; }}\n"
-        "ROLLING=yes OLD_SCHEMA=0021_hosts NEW_SCHEMA=0022_more\n"
-        "require_tolerant",
-    )
-    assert (done.returncode, complaint in done.stderr) == (1 if complaint else 0, True), done.stderr
-    asked = (checkout / "asked").read_text()
-    assert "schema COLLATE \"C\" < '0020_tolerance' AND name <> 'web-1'" in asked
+    (checkout / ".env").write_text("KADUN_HOST=web-1\n")
+    files = [checkout / name for name in ("data/backup.log", "asked", "session")]
+    for file in files:
+        file.unlink(missing_ok=True)
+    (checkout / "data/backups").mkdir(exist_ok=True)
+    done = bash(checkout, SESSION.format(answer=answer, other=other, option=option, job=job))
+    log, asked, session = map(_text, files)
+    assert (done.returncode, done.stdout) == (status or 0, "begun\n" if status == 0 else ""), done.stderr
+    assert session.startswith("as-role backup psql ")
+    assert "SELECT pg_try_advisory_lock(27489, " in session
+    if status == 0:
+        assert f"(name, host, done_at) VALUES ('{job}', 'web-1', now())" in asked
+        assert ("host <> 'web-1' AND done_at > now() - interval '12 hours'" in asked) is bool(option)
+    elif status:
+        assert (said in done.stderr, log) == (True, "")
+    else:
+        assert (f" {job} skipped: " in log, said in log, "INSERT" in asked, done.stderr) == (True, True, False, "")
