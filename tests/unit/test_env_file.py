@@ -15,19 +15,16 @@ TEXT = "# made by init.sh\nA=1\n#B=2\nC=3\nA=4\n"
 
 
 @for_each(
-    ("name", "expected"),
+    "text, name, expected",
     [
-        ("A", "# made by init.sh\nA=new\n#B=2\nC=3\n"),
-        ("B", "# made by init.sh\nA=1\nB=new\nC=3\nA=4\n"),
-        ("D", "# made by init.sh\nA=1\n#B=2\nC=3\nA=4\nD=new\n"),
+        (TEXT, "A", "# made by init.sh\nA=new\n#B=2\nC=3\n"),
+        (TEXT, "B", "# made by init.sh\nA=1\nB=new\nC=3\nA=4\n"),
+        (TEXT, "D", f"{TEXT}D=new\n"),
+        ("A=1\r\nB=2\r\n", "B", "A=1\r\nB=new\n"),
     ],
 )
-def test_a_changed_setting(name: str, expected: str) -> None:
-    assert env_file.with_setting(TEXT, name, "new") == expected
-
-
-def test_other_lines_keep_their_windows_line_ends() -> None:
-    assert env_file.with_setting("A=1\r\nB=2\r\n", "B", "3") == "A=1\r\nB=3\n"
+def test_a_changed_setting(text: str, name: str, expected: str) -> None:
+    assert env_file.with_setting(text, name, "new") == expected
 
 
 def test_writing_keeps_the_mode_and_leaves_no_other_file(tmp_path: Path) -> None:
@@ -53,15 +50,17 @@ def test_only_settings_of_kaduns_are_taken_over_and_no_folder_of_programs() -> N
     assert env_file.merged(theirs, "", fresh=True) == ("\nKADUN_RATE=7\n", ["KADUN_RATE"])
 
 
-@pytest.mark.parametrize(
+EVIL = "COMPOSE_FILE=data/functions/evil.yml"
+
+
+@for_each(
     "theirs",
     [
-        'KADUN_AAA="x\nKADUN_AAB=y" COMPOSE_FILE=data/functions/evil.yml\n',
-        "KADUN_AAA='x\nKADUN_AAB=y' COMPOSE_FILE=data/functions/evil.yml\n",
-        'KADUN_AAA="x" COMPOSE_FILE=data/functions/evil.yml\n',
-        'KADUN_AAA=\u00a0"x\nKADUN_AAB=y" COMPOSE_FILE=evil.yml\n',
-        'KADUN_AAA="x\\"\nKADUN_AAB=y" COMPOSE_FILE=evil.yml\n',
-        "KADUN_AAA=x\rCOMPOSE_FILE=evil.yml\n",
+        *(f"KADUN_AAA={quote}x\nKADUN_AAB=y{quote} {EVIL}\n" for quote in "\"'"),
+        f'KADUN_AAA="x" {EVIL}\n',
+        f'KADUN_AAA=\u00a0"x\nKADUN_AAB=y" {EVIL}\n',
+        f'KADUN_AAA="x\\"\nKADUN_AAB=y" {EVIL}\n',
+        f"KADUN_AAA=x\r{EVIL}\n",
         "KADUN_AAA=$HOME\n",
         "KADUN_RATE=10r/s; } server { listen 9; location / { proxy_pass http://127.0.0.1:2375; } } #\n",
         "KADUN_BURST=40 nodelay; include /tmp/x\n",
@@ -113,9 +112,7 @@ def test_the_other_servers_default_issuer_replaces_ours_because_clients_check_it
     assert env_file.merged(theirs, "KADUN_ISSUER=mine\n", fresh=False) == ("KADUN_ISSUER=kadun\n", ["KADUN_ISSUER"])
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("", "80"), ("A=\n", "80"), ('A="" # none\n', "80"), ("A=443\n", "443")]
-)
+@for_each("text, expected", [("", "80"), ("A=\n", "80"), ('A="" # none\n', "80"), ("A=443\n", "443")])
 def test_the_default_stands_in_for_an_unset_or_empty_setting(tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / ".env").write_text(text)
     assert run("get", str(tmp_path / ".env"), "A", "80") == expected
@@ -123,18 +120,10 @@ def test_the_default_stands_in_for_an_unset_or_empty_setting(tmp_path: Path, tex
 
 
 def test_the_template_is_filled_in() -> None:
-    values = (
-        "project=shop",
-        "compose_file=",
-        "http_port=80",
-        "https_port=443",
-        "domains=a b",
-        "host=web-1",
-        "uid=1",
-        "function_first_uid=20001",
-        "pip_index_url=",
+    text = run(
+        *("render", str(TEMPLATE), "project=shop", "compose_file=", "http_port=80", "https_port=443", "domains=a b"),
+        *("host=web-1", "uid=1", "function_first_uid=20001", "pip_index_url="),
     )
-    text = run("render", str(TEMPLATE), *values)
     assert "\nCOMPOSE_PROJECT_NAME=shop\nKADUN_HTTP_PORT=80\n" in text
     assert "\nKADUN_APP_IMAGE=shop-app\n" in text
     assert "$" not in text

@@ -16,7 +16,7 @@ import pyrage
 import pytest
 from hostfacts_network import own_addresses, proxy_targets
 
-from tests.support.service import wait_for
+from tests.support.tables import for_each
 
 SCRIPT = Path(hostfacts.__file__)
 
@@ -53,56 +53,44 @@ def test_settings_are_read_and_secret_values_withheld(checkout: Path) -> None:
     assert facts["unreadable_lines"] == [10]
 
 
-def test_a_backup_is_compared_with_its_checksum_up_to_a_size(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    backups = checkout / "data/backups"
-    file = backups / "kadun-20261127T031700Z.tar.age"
+def refuse(_file: Path) -> bytes:
+    raise PermissionError(13, "Permission denied")  # which root, who may run these tests, never gets
 
-    def found() -> tuple[int | None, str | None]:
+
+def test_a_backup_is_compared_with_its_checksum_and_in_clear_with_its_manifest(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backups, staged, output = checkout / "data/backups", checkout / "staged", io.BytesIO()
+    file = backups / "kadun-20261127T031700Z.tar"
+
+    def found(content: bytes | None = None, of: bytes | None = None) -> tuple[int | None, str | None]:
+        if content is not None:
+            file.write_bytes(content)
+            file.with_name(f"{file.name}.sha256").write_text(
+                f"{hashlib.sha256(of or content).hexdigest()}  {file.name}\n"
+            )
         facts = hostfacts.backup_facts(backups, checkout / "data/backup-hooks.d")
         return facts["backup_bytes"], facts["backup_checksum"]
 
     assert found() == (None, None)
     (backups / "last-good").write_text(f"2026-11-27T03:17:09Z {file.name}\n")
     assert found() == (None, None)
-    file.write_bytes(b"backup")
-    file.with_name(f"{file.name}.sha256").write_text(f"{hashlib.sha256(b'backup').hexdigest()}  {file.name}\n")
-    assert found() == (6, "ok")
-    file.write_bytes(b"backuP")
-    size, said = found()
-    assert (size, "SHA-256 differs" in (said or "")) == (6, True)
-    file.with_name(f"{file.name}.sha256").unlink()
-    assert "No such file" in (found()[1] or "")
-    monkeypatch.setattr(hostfacts, "MAX_CHECKSUM_BYTES", 5)
-    assert found() == (6, "large")
-
-
-def test_a_backup_that_may_not_be_read_is_not_called_damaged(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_file: Path) -> None:
-        raise PermissionError(13, "Permission denied")  # which root, who may run these tests, never gets
-
-    monkeypatch.setattr(hostfacts.retention, "verify_checksum", refuse)
-    assert hostfacts.checksum(checkout / "kadun-20261127T031700Z.tar.age", 6) is None
-
-
-def test_the_parts_of_a_backup_in_clear_are_compared_with_its_manifest(checkout: Path, tmp_path: Path) -> None:
-    staged = tmp_path / "staged"
     staged.mkdir()
     (staged / "database.dump").write_bytes(b"rows")
     (staged / "contents").write_text("schema 0001_initial\ntable card 2 17\ntable schema_migration 1 5\n")
-    output = io.BytesIO()
     archive.pack(staged, {}, output)
-    file = checkout / "data/backups/kadun-20261127T031700Z.tar"
-
-    def checksum(content: bytes) -> str | None:
-        file.write_bytes(content)
-        file.with_name(f"{file.name}.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  {file.name}\n")
-        return hostfacts.checksum(file, len(content))
-
-    assert checksum(output.getvalue()) == "ok"
-    assert "database.dump" in (checksum(output.getvalue().replace(b"rows", b"row5")) or "")
-    said = checksum(b"another file with a checksum of its own")
-    assert "damaged" in (said or "")
-    assert "\n" not in (said or "")
+    whole = output.getvalue()
+    assert found(whole) == (len(whole), "ok")
+    assert "SHA-256 differs" in str(found(whole.replace(b"rows", b"row5"), of=whole)[1])
+    assert "database.dump" in str(found(whole.replace(b"rows", b"row5"))[1])
+    said = str(found(b"another file with a checksum of its own")[1])
+    assert ("damaged" in said, "\n" in said) == (True, False)
+    file.with_name(f"{file.name}.sha256").unlink()
+    assert "No such file" in str(found()[1])
+    monkeypatch.setattr(hostfacts, "MAX_CHECKSUM_BYTES", 5)
+    assert found()[1] == "large"
+    monkeypatch.setattr(hostfacts.retention, "verify_checksum", refuse)
+    assert hostfacts.checksum(file, 5) is None, "one that may not be read is not called damaged"
 
 
 def test_the_identity_of_backups_counts_as_copied_once_its_own_digest_is_noted(
@@ -117,10 +105,6 @@ def test_the_identity_of_backups_counts_as_copied_once_its_own_digest_is_noted(
     assert hostfacts.backup_identity(file, backups) == "copied"
     file.write_text("AGE-SECRET-KEY-1ANOTHER\n")
     assert hostfacts.backup_identity(file, backups) == "not copied"
-
-    def refuse(_file: Path) -> bytes:
-        raise PermissionError(13, "Permission denied")
-
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert hostfacts.backup_identity(file, backups) is None
 
@@ -182,23 +166,12 @@ def test_the_cron_file_is_told_beside_the_expected_one(checkout: Path, monkeypat
     assert (facts["cron_table"], facts["cron_expected"]) == ("", None)
 
 
-def test_a_process_named_cron_is_seen(tmp_path: Path) -> None:
-    program = Path(shutil.copy(shutil.which("sleep") or "/bin/sleep", tmp_path / "crond"))
-    process = subprocess.Popen((program, "600"))
-    try:
-        assert wait_for(hostfacts.cron_runs)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_the_room_is_that_of_the_nearest_folder_that_exists(checkout: Path) -> None:
+def test_the_room_is_that_of_the_nearest_folder_and_of_the_database_where_it_has_a_disk_of_its_own(
+    checkout: Path, tmp_path: Path
+) -> None:
     found = hostfacts.disk(checkout / "nowhere/at/all")
     assert found["folder"] == f"{checkout}/nowhere/at/all"
     assert found["blocks"] == hostfacts.disk(checkout)["blocks"] > 0
-
-
-def test_a_disk_of_the_database_is_one_of_another_file_system(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     assert set(hostfacts.disks(tmp_path, tmp_path)) == {"data", "backups"}
     (tmp_path / "postgres").rmdir()
@@ -218,41 +191,29 @@ def test_the_probes_come_from_one_global_address_of_each_family() -> None:
     assert [address for address in found if address != "::1"] == ["127.0.0.1", "192.0.2.1", "2001:db8::1"]
 
 
+class EndlessConnection:
+    """Answers as long as somebody reads."""
+
+    status = 200
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.sock = self
+        self.connect = self.request = self.close = lambda *_: None
+        self.getsockname = lambda: ("127.0.0.1", 1)
+        self.getresponse = lambda: self
+
+    def read(self, most: int) -> bytes:
+        return b"x" * most
+
+
 def test_an_answer_without_end_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Connection:
-        status = 200
-
-        def __init__(self, *_: Any, **__: Any) -> None:
-            self.sock = self
-
-        def connect(self) -> None: ...
-
-        def request(self, *_: Any) -> None: ...
-
-        def close(self) -> None: ...
-
-        def getsockname(self) -> tuple[str, int]:
-            return "127.0.0.1", 1
-
-        def getresponse(self) -> "Connection":
-            return self
-
-        def read(self, most: int) -> bytes:
-            return b"x" * most
-
-    monkeypatch.setattr(hostfacts_network.http.client, "HTTPSConnection", Connection)
+    monkeypatch.setattr(hostfacts_network.http.client, "HTTPSConnection", EndlessConnection)
     (probe,) = hostfacts_network.proxy_probes([("127.0.0.1", 443)])
     assert len(probe["answer"]) == 64 * 1024
 
 
-def test_a_mark_that_cannot_be_read_is_a_move_all_the_same(tmp_path: Path) -> None:
-    assert hostfacts.moved_to(tmp_path / "moved-to") is None
-    (tmp_path / "moved-to").mkdir()
-    assert hostfacts.moved_to(tmp_path / "moved-to") == "?"
-
-
-@pytest.mark.parametrize(
-    ("domains", "has_balancer", "expected"),
+@for_each(
+    "domains, has_balancer, expected",
     [
         ("", False, [("127.0.0.1", 8443), ("10.0.0.5", 8443)]),
         ("203.0.113.9 *.example.com", False, [("127.0.0.1", 8443), ("10.0.0.5", 8443)]),
@@ -261,21 +222,24 @@ def test_a_mark_that_cannot_be_read_is_a_move_all_the_same(tmp_path: Path) -> No
     ],
 )
 def test_the_public_name_is_asked_as_customers_do_and_nginx_where_it_talks_no_proxy_protocol(
-    monkeypatch: pytest.MonkeyPatch, domains: str, *, has_balancer: bool, expected: list[tuple[str, int]]
+    domains: str, expected: list[tuple[str, int]], *, has_balancer: bool
 ) -> None:
     eth0 = interface("eth0", ("inet", "10.0.0.5", "global"))
-    monkeypatch.setattr(Path, "exists", lambda _: False)  # no IPv6
-    assert proxy_targets(8443, [eth0], domains, has_balancer=has_balancer) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "exists", lambda _: False)  # no IPv6
+        assert proxy_targets(8443, [eth0], domains, has_balancer=has_balancer) == expected
 
 
-def test_a_named_pipe_among_the_backups_does_not_hold_it_up(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "last-good")
-    assert hostfacts.last_line(tmp_path / "last-good") is None
-
-
-def test_a_note_that_is_a_link_tells_no_secret(tmp_path: Path) -> None:
+def test_a_note_or_a_mark_that_is_no_file_holds_nothing_up_and_tells_no_secret(tmp_path: Path) -> None:
+    note, mark = tmp_path / "last-good", tmp_path / "moved-to"
+    assert hostfacts.moved_to(mark) is None
+    mark.mkdir()
+    assert hostfacts.moved_to(mark) == "?", "a mark that cannot be read is a move all the same"
+    mark.rmdir()
+    os.mkfifo(note)
+    assert hostfacts.last_line(note) is None
+    note.unlink()
     (tmp_path / "secret").write_text("AGE-SECRET-KEY-1X\n")
-    for name in ("last-good", "moved-to"):
-        (tmp_path / name).symlink_to("secret")
-    assert hostfacts.last_line(tmp_path / "last-good") is None
-    assert hostfacts.moved_to(tmp_path / "moved-to") == "?"
+    for file in (note, mark):
+        file.symlink_to("secret")
+    assert (hostfacts.last_line(note), hostfacts.moved_to(mark)) == (None, "?")

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -43,34 +44,21 @@ def test_night_after_night_the_same_are_left_as_from_the_whole_year_at_once() ->
     assert kept == {backup(day) for day in days}
 
 
-def test_when_backups_stop_time_alone_removes_none() -> None:
+def test_the_newest_stay_whatever_the_numbers_and_time_alone_removes_none() -> None:
     old = [backup(date(2019, 5, day)) for day in range(1, 8)]
     assert surplus(old, 7, 0, 0) == set()
-
-
-def test_the_newest_three_stay_whatever_the_numbers() -> None:
     names = [backup(TODAY, f"{hour:02}0000") for hour in range(10)]
-    assert surplus(names, 0, 0, 0) == set(names[:-3])
-    assert surplus(names, 1, 1, 1) == set(names[:-3])
-
-
-def test_encrypted_and_plain_ones_count_alike() -> None:
-    days = days_back(20)
-    names = [backup(day, suffix=".age" if day.day % 2 else "") for day in days]
-    assert surplus(names, 5, 0, 0) == set(names[5:])
+    assert surplus(names, 0, 0, 0) == surplus(names, 1, 1, 1) == set(names[:-3])
+    mixed = [backup(day, suffix=".age" if day.day % 2 else "") for day in days_back(20)]
+    assert surplus(mixed, 5, 0, 0) == set(mixed[5:]), "encrypted and plain ones count alike"
 
 
 @for_each(
     "stranger",
     [
-        "kadun-before-restore-20200101T000000Z.tar",
-        "kadun-20200101T000000Z.tar.partial",
-        "kadun-20200101T000000Z.tar.sha256",
-        "kadun-20200101T000000Z.tar.gpg",
-        "kadun-20201399T000000Z.tar",
-        "my-kadun-20200101T000000Z.tar",
-        "kadun-20200101.tar",
-        "last-good",
+        *(f"kadun-20200101T000000Z.tar.{end}" for end in ("partial", "sha256", "gpg")),
+        *("kadun-before-restore-20200101T000000Z.tar", "my-kadun-20200101T000000Z.tar", "kadun-20201399T000000Z.tar"),
+        *("kadun-20200101.tar", "last-good"),
     ],
 )
 def test_a_name_that_is_not_a_backups_is_never_named(stranger: str) -> None:
@@ -131,65 +119,58 @@ def checksum_line(file: Path) -> str:
     return f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n"
 
 
-@pytest.mark.parametrize(
-    ("fault", "complaint"),
-    [
-        ("the backup changed", r"a\.dump .*Its SHA-256 differs"),
-        ("the manifest changed", r"a\.manifest .*Its SHA-256 differs"),
-        ("the manifest is missing", r"names a\.manifest, which is missing"),
-        ("the checksum is of another", r"no valid SHA-256 of a\.dump"),
-        ("the checksum is empty", r"no valid SHA-256 of a\.dump"),
-        ("the checksum is cut off", r"no valid SHA-256 of a\.dump"),
-        ("the checksum is of a folder", r"no valid SHA-256 of a\.dump"),
-    ],
-)
-def test_a_backup_is_what_its_checksum_file_says(tmp_path: Path, fault: str, complaint: str) -> None:
-    dump, manifest, checksums = (tmp_path / name for name in ("a.dump", "a.manifest", "a.dump.sha256"))
-    dump.write_text("dump")
-    manifest.write_text("manifest")
-    lines = [checksum_line(dump), checksum_line(manifest)]
-    checksums.write_text("".join(lines))
-    main("checksum", str(dump))
-    checksums.write_text("".join(lines).replace("  ", " */elsewhere/"))
-    main("checksum", str(dump))
-    match fault:
-        case "the backup changed":
-            dump.write_text("dumb")
-        case "the manifest changed":
-            manifest.write_text("manifesto")
-        case "the manifest is missing":
-            manifest.unlink()
-        case "the checksum is of another":
-            checksums.write_text(lines[1])
-        case "the checksum is empty":
-            checksums.write_text("")
-        case "the checksum is cut off":
-            checksums.write_text("".join(lines)[:-80])
-        case "the checksum is of a folder":
-            checksums.write_text(lines[0] + lines[1].replace("a.manifest", "/"))
-    with pytest.raises(ChecksumError, match=complaint):
-        main("checksum", str(dump))
-
-
-@pytest.mark.parametrize("name", ["a.dump", "a.manifest", "a.dump.sha256"])
-@pytest.mark.parametrize("kind", ["pipe", "link"])
-def test_neither_a_pipe_nor_a_link_is_read_in_a_backups_place(tmp_path: Path, name: str, kind: str) -> None:
-    files = [tmp_path / each for each in ("a.dump", "a.manifest")]
+@pytest.fixture
+def dump(tmp_path: Path) -> Path:
+    """Return a backup with a manifest and a checksum file of both."""
+    files = [tmp_path / "a.dump", tmp_path / "a.manifest"]
     for file in files:
         file.write_text(file.name)
-    (tmp_path / "a.dump.sha256").write_text("".join(checksum_line(file) for file in files))
-    content = (tmp_path / name).rename(tmp_path / "elsewhere")
-    if kind == "link":
-        (tmp_path / name).symlink_to(content)
+    (tmp_path / "a.dump.sha256").write_text("".join(map(checksum_line, files)))
+    return files[0]
+
+
+@for_each(
+    "name, change, complaint",
+    [
+        ("a.dump", lambda _: "dumb", r"a\.dump .*Its SHA-256 differs"),
+        ("a.manifest", lambda _: "manifesto", r"a\.manifest .*Its SHA-256 differs"),
+        ("a.manifest", None, r"names a\.manifest, which is missing"),
+        ("a.dump.sha256", lambda text: text.splitlines()[1], r"no valid SHA-256 of a\.dump"),
+        ("a.dump.sha256", lambda _: "", r"no valid SHA-256 of a\.dump"),
+        ("a.dump.sha256", lambda text: text[:-80], r"no valid SHA-256 of a\.dump"),
+        ("a.dump.sha256", lambda text: text.replace("a.manifest", "/"), r"no valid SHA-256 of a\.dump"),
+        ("a.dump.sha256", lambda text: text + " " * 65536, r"is larger than 65536 bytes: .*a\.dump\.sha256"),
+    ],
+)
+def test_a_backup_is_what_its_checksum_file_says(
+    dump: Path, name: str, change: Callable[[str], str] | None, complaint: str
+) -> None:
+    file = dump.with_name(name)
+    text = file.read_text()
+    main("checksum", str(dump))
+    if change:
+        file.write_text(change(text))
     else:
-        os.mkfifo(tmp_path / name)
-    retention = (sys.executable, ROOT / "scripts/lib/retention.py", "checksum", files[0])
-    done = subprocess.run(retention, capture_output=True, text=True, check=False, timeout=20)
-    assert (done.returncode, name in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+        file.unlink()
+    with pytest.raises((ChecksumError, OSError), match=complaint):
+        main("checksum", str(dump))
+    file.write_text(text)
 
 
-def test_a_checksum_file_is_read_up_to_a_size(tmp_path: Path) -> None:
-    (tmp_path / "a.dump").write_text("dump")
-    (tmp_path / "a.dump.sha256").write_text(checksum_line(tmp_path / "a.dump") + " " * 65536)
-    with pytest.raises(OSError, match=r"is larger than 65536 bytes: .*a\.dump\.sha256"):
-        main("checksum", str(tmp_path / "a.dump"))
+def test_a_checksum_file_may_name_other_folders_as_sha256sum_does(dump: Path) -> None:
+    checksums = dump.with_name("a.dump.sha256")
+    checksums.write_text(checksums.read_text().replace("  ", " */elsewhere/"))
+    main("checksum", str(dump))
+
+
+@for_each("name", ["a.dump", "a.manifest", "a.dump.sha256"])
+def test_neither_a_pipe_nor_a_link_is_read_in_a_backups_place(dump: Path, name: str) -> None:
+    place = dump.with_name(name)
+    content = place.rename(dump.with_name("elsewhere"))
+    for exchange in (os.mkfifo, lambda path: path.symlink_to(content)):
+        exchange(place)
+        retention = (sys.executable, ROOT / "scripts/lib/retention.py", "checksum", dump)
+        done = subprocess.run(retention, capture_output=True, text=True, check=False, timeout=20)
+        assert (done.returncode, name in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+        place.unlink()
+    content.rename(place)

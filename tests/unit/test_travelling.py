@@ -2,6 +2,7 @@
 
 import io
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import archive
 import pytest
 
 from tests.support.archives import CONTENTS, packed
+from tests.support.tables import for_each
 
 
 def write_all(folder: Path, names: list[str]) -> None:
@@ -65,18 +67,16 @@ def test_a_hostile_bundle_places_no_program_and_no_configuration(tmp_path: Path)
 
 
 def checkout_of(folder: Path) -> Path:
-    for present in ("secrets/kernal_data_key", "data/keys/keyring.json", "data/files/x", ".env", "secret"):
-        (folder / present).parent.mkdir(parents=True, exist_ok=True)
-        (folder / present).write_text(present)
+    write_all(folder, ["secrets/kernal_data_key", "data/keys/keyring.json", "data/files/x", ".env", "secret"])
     return folder
 
 
-@pytest.mark.parametrize("is_other_disk", [False, True])
-@pytest.mark.parametrize("kind", ["link", "pipe"])
+@for_each("kind, is_other_disk", product(["link", "pipe"], [False, True]))
 def test_a_file_that_the_service_exchanges_meanwhile_takes_no_secret_along(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, *, is_other_disk: bool
+    tmp_path_factory: pytest.TempPathFactory, kind: str, *, is_other_disk: bool
 ) -> None:
-    checkout, folder, link = checkout_of(tmp_path / "checkout"), tmp_path / "staged", os.link
+    tmp_path, link = tmp_path_factory.mktemp("move"), os.link
+    checkout, folder = checkout_of(tmp_path / "checkout"), tmp_path / "staged"
     (checkout / "data/files/x").rename(file := checkout / "data/files" / ("a" * 64))
     folder.mkdir()
 
@@ -91,9 +91,10 @@ def test_a_file_that_the_service_exchanges_meanwhile_takes_no_secret_along(
             raise OSError(18, "Invalid cross-device link")
         link(source, target, **options)
 
-    monkeypatch.setattr(os, "link", exchange)
-    with pytest.raises(archive.ArchiveError, match=rf"neither a file nor a folder: {file}"):
-        archive.stage(checkout, folder, "folder")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "link", exchange)
+        with pytest.raises(archive.ArchiveError, match=rf"neither a file nor a folder: {file}"):
+            archive.stage(checkout, folder, "folder")
     assert not (folder / "data/files" / file.name).exists()
 
 
@@ -112,20 +113,19 @@ def test_files_are_copied_from_another_disk(tmp_path: Path, monkeypatch: pytest.
     assert copy.stat().st_mtime_ns == key.stat().st_mtime_ns
 
 
-@pytest.mark.parametrize(
-    ("name", "keys"),
+@for_each(
+    "name, keys",
     [
         ("secrets/kernal_data_key", "folder"),
         ("data/keys/keyring.json", "folder"),
         ("secrets/keys_identity", "database"),
     ],
 )
-def test_a_move_without_a_key_is_refused(tmp_path: Path, name: str, keys: str) -> None:
+def test_a_move_without_a_key_is_refused(tmp_path_factory: pytest.TempPathFactory, name: str, keys: str) -> None:
+    tmp_path = tmp_path_factory.mktemp("move")
     checkout, folder = tmp_path / "checkout", tmp_path / "staged"
     needed = ("secrets/kernal_data_key", "secrets/keys_identity", "data/keys/keyring.json")
-    for present in (*needed, "https_certificates/README.md", ".env"):
-        (checkout / present).parent.mkdir(parents=True, exist_ok=True)
-        (checkout / present).touch()
+    write_all(checkout, [*needed, "https_certificates/README.md", ".env"])
     (checkout / name).unlink()
     folder.mkdir()
     with pytest.raises(archive.ArchiveError, match=rf"nothing can be exported without it: .*{name}"):
