@@ -1,7 +1,8 @@
-"""Facts of a healthy installation, for the tests of `cardctl doctor` to change one at a time."""
+"""Facts of a healthy installation, changes of them, and the results of `cardctl doctor` on them."""
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Any
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from app.domain.hosts import HostReport
-from app.services.doctor import HostFacts
+from app.services.doctor import CheckResult, Facts, HostFacts, Status, run_checks
 from app.services.doctor.facts import DatabaseFacts, ServiceFacts
 from app.services.doctor.host import SERVICES
 from app.storage.catalog import CatalogDifference
@@ -234,3 +235,43 @@ DATABASE_CHECKS = (
 def host_facts(**changes: Any) -> HostFacts:
     """The facts of a healthy host, with changes."""
     return msgspec.json.decode(json.dumps(HOST | changes), type=HostFacts)
+
+
+BY_NAME = PROBE | {"host": "card.example.com", "address": "10.0.0.5", "answer": answer("OUTSIDE1")}
+PUBLISHED = 'tcp LISTEN 0 128 0.0.0.0:8080 0.0.0.0:* users:(("docker-proxy",pid=9,fd=5))'
+
+
+def stranger(address: str) -> str:
+    return f'tcp LISTEN 0 128 {address}:5000 {address}:* users:(("python3",pid=9,fd=5))'
+
+
+STRANGER = stranger("0.0.0.0")  # noqa: S104
+
+
+def checked(service: ServiceFacts = SERVICE, **host: Any) -> dict[str, CheckResult]:
+    return run_checks(Facts(host_facts(**host), service))
+
+
+def differing(results: dict[str, CheckResult]) -> dict[str, str]:
+    return {check: result.status.value for check, result in results.items() if result.status is not Status.OK}
+
+
+def setting(name: str, value: str | None) -> dict[str, Any]:
+    return {"settings": HOST["settings"] | {name: value}}
+
+
+def containers(*changed: dict[str, Any]) -> dict[str, Any]:
+    by_service = {c["service"]: c for c in [*HOST["containers"], *changed]}
+    return {"containers": list(by_service.values())}
+
+
+def sockets(*lines: str) -> dict[str, Any]:
+    return {"sockets": "\n".join([LOCAL_SOCKETS, *lines])}
+
+
+def served(text: str) -> dict[str, Any]:
+    return {"tls_handshake": handshake(text), "certificate": text}
+
+
+def database(**changes: Any) -> dict[str, Any]:
+    return {"database": replace(DATABASE, **changes)}

@@ -14,18 +14,25 @@ from app.domain.hosts import HostJob
 from app.domain.texts import Text
 from app.services.doctor import Facts, HostFacts, Status, run_checks
 from app.storage.bucket_blobs import Probe
-from tests.support.doctor_changes import STRANGER, checked, database, differing, setting, sockets
-from tests.support.doctor_facts import DATABASE, HOST, NOW, SERVICE, SERVICE_CHECKS, host_facts
-from tests.support.doctor_host_cases import HOST_CASES
-from tests.support.doctor_service_cases import SERVICE_CASES
+from tests.support.doctor_cases import HOST_CASES, SERVICE_CASES
+from tests.support.doctor_facts import (
+    DATABASE,
+    HOST,
+    NOW,
+    SERVICE,
+    SERVICE_CHECKS,
+    STRANGER,
+    checked,
+    database,
+    differing,
+    host_facts,
+    setting,
+    sockets,
+)
 from tests.support.tables import for_each
 
 
-def test_nothing_is_said_against_a_stack_as_it_should_be() -> None:
-    assert differing(checked()) == {}
-
-
-@for_each("host, expected", HOST_CASES)
+@for_each("host, expected", [({}, {}), *HOST_CASES])
 def test_a_fact_of_the_host_changes_its_own_check_only(host: dict[str, Any], expected: dict[str, str]) -> None:
     results = checked(**host)
     assert differing(results) == expected, results
@@ -110,8 +117,7 @@ def test_the_backups_of_another_host_count(
 @for_each(
     "probe, status",
     [
-        (Probe(None, 0.0), "OK"),
-        (Probe(None, None), "OK"),
+        *((Probe(None, offset), "OK") for offset in (0.0, None)),
         (Probe(None, -4.0), "WARN"),
         (Probe(None, 31.0), "FAIL"),
         (Probe(Text("无法写入：…", "cannot write: …"), None), "FAIL"),
@@ -143,13 +149,10 @@ def test_what_is_concerned_is_named(found: dict[str, Any], check: str, said: str
     assert ("file-digests" in results) is ("compared_files" not in found), "the console reads no file whole"
 
 
-def test_broken_modules_are_listed_up_to_five() -> None:
-    names = tuple(f"part{number}.age" for number in range(9))
-    assert "part4.age, … (9)." in checked(replace(SERVICE, broken=names))["functions"].message_en
-
-
 def test_a_password_is_enough_where_only_certain_addresses_reach_the_console() -> None:
     service = replace(SERVICE, **database(operators={"alice": True, "bob": False}))
     allowed = checked(service, **setting("KADUN_ADMIN_ALLOW", "203.0.113.7 2001:db8::/32"))
     assert differing(allowed) == {}
     assert "203.0.113.7 2001:db8::/32" in allowed["console"].message_en
+    broken = checked(replace(SERVICE, broken=tuple(f"part{number}.age" for number in range(9))))["functions"]
+    assert "part4.age, … (9)." in broken.message_en, "up to five"

@@ -8,8 +8,7 @@ import pytest
 from app.environment import SettingsError
 from app.services.doctor.dotenv import COMPOSE, SETTINGS
 from scripts.lib import env_file
-from tests.support.doctor_changes import checked, differing
-from tests.support.doctor_facts import HOST, SERVICE
+from tests.support.doctor_facts import HOST, SERVICE, checked, differing
 from tests.support.tables import for_each
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +47,7 @@ INVALID = {
     "KADUN_BACKUP_RECIPIENT": "None",
     "KADUN_BACKUP_HOOK_SECONDS": "0",
 }
+MANY_PORTS = "25565 " * 40 + "30000-30100"  # refused at once, not after trying every way to divide the digits
 
 
 def test_the_settings_are_those_of_the_template_and_of_compose() -> None:
@@ -76,33 +76,27 @@ def test_the_values_of_the_template_are_valid() -> None:
         SETTINGS[name](name, value)
 
 
-@pytest.mark.parametrize(("name", "value"), [*VALID.items(), ("KADUN_BACKUP_RECIPIENT", "none")])
+@for_each(
+    "name, value",
+    [
+        *VALID.items(),
+        ("KADUN_BACKUP_RECIPIENT", "none"),
+        *(("KADUN_DB_MEMORY", value) for value in ("268435456", "512MB", "1.5g", "1 GB", "1GiB", "64kb")),  # as Docker
+    ],
+)
 def test_a_valid_value_is_accepted(name: str, value: str) -> None:
     SETTINGS[name](name, value)
 
 
-@for_each("value", ["268435456", "512MB", "1.5g", "1 GB", "1GiB", "64kb"])
-def test_memory_is_written_as_docker_reads_it(value: str) -> None:
-    SETTINGS["KADUN_DB_MEMORY"]("KADUN_DB_MEMORY", value)
-
-
-def test_a_long_list_of_ports_with_an_error_is_refused_at_once() -> None:
-    with pytest.raises(SettingsError, match="KADUN_DOCTOR_PORTS"):  # not after trying every way to divide the digits
-        SETTINGS["KADUN_DOCTOR_PORTS"]("KADUN_DOCTOR_PORTS", "25565 " * 40 + "30000-30100")
-
-
-@for_each(("name", "value"), INVALID.items())
+@for_each("name, value", [*INVALID.items(), ("KADUN_DOCTOR_PORTS", MANY_PORTS)])
 def test_an_invalid_value_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         SETTINGS[name](name, value)
 
 
-def test_both_ports_must_differ_where_both_are_set() -> None:
+def test_ports_differ_and_the_nearest_name_is_suggested_and_the_line_named() -> None:
     settings = {"settings": {"KADUN_HTTP_PORT": "443", "KADUN_HTTPS_PORT": "443"}, "sockets": ""}
     assert differing(checked(**settings)) == {"env-values": "FAIL"}
-
-
-def test_the_nearest_name_is_suggested_and_the_line_named() -> None:
     names = {"settings": {"KADUN_ADMIN_ALOW": "::1", "NOTE": "mine"}, "unreadable_lines": [3]}
     message = checked(**names)["env-names"].message_en
     assert message.endswith("in .env: line 3, KADUN_ADMIN_ALOW → KADUN_ADMIN_ALLOW")
