@@ -19,61 +19,19 @@ GOOD = [
     "(1).txt", "[x]", "@scope,v=1~rc+2.js", "हिन्दी.txt", "console.txt", "com10", "nul2", "a..b", "٣.txt", "=x",
 ]  # fmt: skip
 BAD = {
-    "": "1 to 100",
-    "x" * 101: "1 to 100",
-    ".": "must not begin",
-    "..": "must not begin",
-    ".hidden": "must not begin",
-    "-rf": "must not begin",
-    "~root": "must not begin",
-    " a": "must not begin",
-    "\u0301a": "must not begin",
-    "a ": "must not end",
-    "a.": "must not end",
-    "a/b": "U+002F",
-    "/etc/passwd": "U+002F",
-    "a\\b": "U+005C",
-    "C:": "U+003A",
-    "a*": "U+002A",
-    "a?": "U+003F",
-    'a"': "U+0022",
-    "a<b": "U+003C",
-    "a>b": "U+003E",
-    "a|b": "U+007C",
-    "a%2fb": "U+0025",
-    "a#b": "U+0023",
-    "a&b": "U+0026",
-    "a$b": "U+0024",
-    "a;b": "U+003B",
-    "a'b": "U+0027",
-    "a\0b": "U+0000",
-    "a\nb": "U+000A",
-    "a\x7fb": "U+007F",
-    "a\u202etxt.exe": "U+202E",
-    "a\u200bb": "U+200B",
-    "a\u00a0b": "U+00A0",
-    "a\u3000b": "U+3000",
-    "a\ufeff": "U+FEFF",
-    "\ud800": "U+D800",
-    "a\u115f": "U+115F",
-    "a\ufe0f": "U+FE0F",
-    "a\u034fb": "U+034F",
-    "😀": "U+1F600",
-    "a\u2215b": "U+2215",
-    "a\uff0fb": "U+FF0F",
-    "a\u2024b": "U+2024",
-    "ａ.txt": "look-alike",
-    "e\u0301.txt": "look-alike",
-    "ﬁle": "look-alike",
-    "x²": "look-alike",
-    "Ⅷ": "look-alike",
-    "CON": "device",
-    "con.txt": "device",
-    "Nul.tar.gz": "device",
-    "aux": "device",
-    "COM1.log": "device",
-    "lpt9": "device",
-    "prn .txt": "device",
+    "1 to 100": ["", "x" * 101],
+    "must not begin": [".", "..", ".hidden", "-rf", "~root", " a", "\u0301a"],
+    "must not end": ["a ", "a."],
+    "U+002F": ["a/b", "/etc/passwd"],
+    **{
+        f"U+{ord(character):04X}": [f"a{character}b"] for character in "\\*?\"<>|%#&$;'\0\n\x7f\u202e\u200b\u00a0\u3000"
+    },
+    **{f"U+{ord(character):04X}": [f"a{character}b"] for character in "\ufeff\u115f\ufe0f\u034f\u2215\uff0f\u2024"},
+    "U+003A": ["C:"],
+    "U+D800": ["\ud800"],
+    "U+1F600": ["😀"],
+    "look-alike": ["ａ.txt", "e\u0301.txt", "ﬁle", "x²", "Ⅷ"],
+    "device": ["CON", "con.txt", "Nul.tar.gz", "aux", "COM1.log", "lpt9", "prn .txt"],
 }
 
 
@@ -82,16 +40,17 @@ def test_a_plain_name_in_any_script_is_accepted(name: str) -> None:
     check_name(name)
 
 
-@for_each("name", BAD)
-def test_any_other_name_is_refused_with_the_reason(name: str) -> None:
-    with pytest.raises(RefusedError) as refused:
-        check_name(name)
-    assert BAD[name] in refused.value.text.en
-    assert refused.value.text.zh.startswith("文件名")
-    assert str(refused.value).isprintable()
+@for_each("reason, names", BAD.items())
+def test_any_other_name_is_refused_with_the_reason(reason: str, names: list[str]) -> None:
+    for name in names:
+        with pytest.raises(RefusedError) as refused:
+            check_name(name)
+        assert reason in refused.value.text.en, name
+        assert refused.value.text.zh.startswith("文件名")
+        assert str(refused.value).isprintable()
 
 
-@pytest.mark.parametrize(("name", "shown"), [("老王/b", "老王/b"), ("\n\t", "\\n\\t")])
+@for_each("name, shown", [("老王/b", "老王/b"), ("\n\t", "\\n\\t")])
 def test_a_refusal_shows_the_name_on_one_line(name: str, shown: str) -> None:
     with pytest.raises(RefusedError) as refused:
         check_name(name)

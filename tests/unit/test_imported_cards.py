@@ -20,17 +20,10 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 UNUSED, ACTIVE, EXPIRED, FROZEN = CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN
 
 
-@for_each("status", [None, UNUSED, FROZEN])
-@for_each("validity", [None, MONTH])
-def test_a_line_that_says_nothing_of_a_use_is_an_unused_card(
-    status: CardStatus | None, validity: timedelta | None
-) -> None:
-    assert use_of(Line(validity, status=status), NOW) == Use(None, None, is_derived=False)
-
-
 @for_each(
     ("line", "use"),
     [
+        *[(Line(validity, status=status), Use()) for status in (None, UNUSED, FROZEN) for validity in (None, MONTH)],
         (Line(MONTH, A), Use(A, A + MONTH)),
         (Line(MONTH, A, B), Use(A, B)),
         (Line(MONTH, A, B, ACTIVE, "h"), Use(A, B)),
@@ -51,12 +44,9 @@ def test_a_line_that_says_nothing_of_a_use_is_an_unused_card(
         (Line(None, A, datetime(2099, 1, 1, tzinfo=UTC)), Use(A, None)),
     ],
 )
-def test_a_used_card_has_the_times_that_its_line_says_or_that_follow(line: Line, use: Use) -> None:
+def test_a_card_is_unused_or_has_the_times_that_its_line_says_or_that_follow(line: Line, use: Use) -> None:
     assert use_of(line, NOW) == use
-
-
-def test_a_card_may_be_activated_at_this_very_moment() -> None:
-    assert use_of(Line(MONTH, WHOLE), WHOLE) == Use(WHOLE, WHOLE + MONTH)
+    assert use_of(Line(MONTH, WHOLE), WHOLE) == Use(WHOLE, WHOLE + MONTH), "at this very moment"
 
 
 @for_each(

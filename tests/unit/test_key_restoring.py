@@ -1,7 +1,9 @@
 """Putting a copy of the key ring back: it replaces every present ring but one that continues it."""
 
+import os
 import stat
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -36,12 +38,15 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {".lock"}
 
 
-@pytest.mark.parametrize("present", range(4))
-@pytest.mark.parametrize("copy", range(4))
+@for_each("present, copy", product(range(4), repeat=2))
 def test_a_ring_is_newer_when_it_retired_the_current_key_of_the_other(
-    present: int, copy: int, rings: list[KeyRing]
+    present: int, copy: int, rings: list[KeyRing], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     assert rings[present].is_newer_than(rings[copy]) is (present > copy)
+    folder = tmp_path_factory.mktemp("keys")
+    put(folder, rings[present])
+    assert KeyFolder(folder).restore(rings[copy], NOW, only_newer=True) is (copy >= present)
+    assert KeyFolder(folder).load() == rings[max(copy, present)]
 
 
 def test_an_unrelated_ring_is_never_newer(rings: list[KeyRing]) -> None:
@@ -50,20 +55,23 @@ def test_an_unrelated_ring_is_never_newer(rings: list[KeyRing]) -> None:
     assert not rings[3].is_newer_than(other)
 
 
-@pytest.mark.parametrize("rotations", [1, 2, 3])
-def test_a_newer_ring_stays(rotations: int, rings: list[KeyRing], tmp_path: Path) -> None:
-    before = put(tmp_path, rings[rotations])
-    assert not KeyFolder(tmp_path).restore(rings[0], NOW)
-    assert (tmp_path / key_folder.FILE).read_bytes() == before
-    assert files(tmp_path) == {key_folder.FILE}
+def test_a_newer_ring_stays(rings: list[KeyRing], tmp_path: Path) -> None:
+    for newer in rings[1:]:
+        before = put(tmp_path, newer)
+        assert not KeyFolder(tmp_path).restore(rings[0], NOW)
+        assert (tmp_path / key_folder.FILE).read_bytes() == before
+        assert files(tmp_path) == {key_folder.FILE}
+        (tmp_path / key_folder.FILE).unlink()
 
 
-def test_an_older_ring_is_replaced_and_kept(rings: list[KeyRing], tmp_path: Path) -> None:
-    before = put(tmp_path, rings[0])
-    assert KeyFolder(tmp_path).restore(rings[2], NOW)
-    assert KeyFolder(tmp_path).load() == rings[2]
-    assert (tmp_path / KEPT).read_bytes() == before
-    assert stat.S_IMODE((tmp_path / KEPT).stat().st_mode) == 0o600
+def test_an_older_or_damaged_ring_is_replaced_and_kept(rings: list[KeyRing], tmp_path: Path) -> None:
+    for before in (put(tmp_path, rings[0]), b"{"):
+        (tmp_path / key_folder.FILE).write_bytes(before)
+        assert KeyFolder(tmp_path).restore(rings[2], NOW)
+        assert KeyFolder(tmp_path).load() == rings[2]
+        assert (tmp_path / KEPT).read_bytes() == before
+        assert stat.S_IMODE((tmp_path / KEPT).stat().st_mode) == 0o600
+        (tmp_path / KEPT).unlink()
 
 
 def test_the_ring_of_a_first_start_is_replaced(rings: list[KeyRing], tmp_path: Path) -> None:
@@ -74,25 +82,15 @@ def test_the_ring_of_a_first_start_is_replaced(rings: list[KeyRing], tmp_path: P
     assert files(tmp_path) == {key_folder.FILE, KEPT}
 
 
-def test_a_damaged_ring_is_replaced_and_kept(rings: list[KeyRing], tmp_path: Path) -> None:
-    (tmp_path / key_folder.FILE).write_text("{")
-    assert KeyFolder(tmp_path).restore(rings[0], NOW)
-    assert KeyFolder(tmp_path).load() == rings[0]
-    assert (tmp_path / KEPT).read_text() == "{"
-
-
-def test_without_a_ring_the_copy_is_put_in_place(rings: list[KeyRing], tmp_path: Path) -> None:
-    assert KeyFolder(tmp_path / "keys").restore(rings[0], NOW)
-    assert KeyFolder(tmp_path / "keys").load() == rings[0]
-    assert files(tmp_path / "keys") == {key_folder.FILE}
-
-
-def test_the_same_ring_again_changes_nothing(rings: list[KeyRing], tmp_path: Path) -> None:
-    put(tmp_path, rings[1])
-    written = (tmp_path / key_folder.FILE).stat().st_mtime_ns
-    assert KeyFolder(tmp_path).restore(rings[1], NOW)
-    assert (tmp_path / key_folder.FILE).stat().st_mtime_ns == written
-    assert files(tmp_path) == {key_folder.FILE}
+def test_a_copy_is_put_in_place_once(rings: list[KeyRing], tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    for _ in range(2):
+        assert KeyFolder(folder).restore(rings[1], NOW)
+        assert KeyFolder(folder).load() == rings[1]
+        assert files(folder) == {key_folder.FILE}
+        os.utime(folder / key_folder.FILE, (1, 1))
+    KeyFolder(folder).restore(rings[1], NOW)
+    assert (folder / key_folder.FILE).stat().st_mtime == 1, "the same ring again changes nothing"
 
 
 @for_each("damaged", [b"", b"{", b"\xff", b'{"keys": [], "endorsements": []}'])
@@ -102,19 +100,14 @@ def test_a_damaged_copy_is_refused(damaged: bytes) -> None:
 
 
 def test_an_unreadable_ring_is_not_replaced(rings: list[KeyRing], tmp_path: Path) -> None:
+    (tmp_path / key_folder.FILE).write_text("{")
+    with pytest.raises(KeyRingError, match="are damaged"):
+        KeyFolder(tmp_path).restore(rings[0], NOW, only_newer=True)
+    assert (tmp_path / key_folder.FILE).read_text() == "{"
+    (tmp_path / key_folder.FILE).unlink()
     (tmp_path / key_folder.FILE).mkdir()  # root reads any file, but nobody reads a folder
     with pytest.raises(KeyRingError, match=r"cannot read the signing keys .*: Is a directory"):
         KeyFolder(tmp_path).restore(rings[0], NOW)
-
-
-@pytest.mark.parametrize("present", range(4))
-@pytest.mark.parametrize("copy", range(4))
-def test_with_only_newer_a_copy_is_put_back_where_it_continues_the_present_ring(
-    present: int, copy: int, rings: list[KeyRing], tmp_path: Path
-) -> None:
-    put(tmp_path, rings[present])
-    assert KeyFolder(tmp_path).restore(rings[copy], NOW, only_newer=True) is (copy >= present)
-    assert KeyFolder(tmp_path).load() == rings[max(copy, present)]
 
 
 def test_with_only_newer_an_unrelated_ring_stays_and_a_missing_one_is_put_back(
@@ -125,10 +118,3 @@ def test_with_only_newer_an_unrelated_ring_stays_and_a_missing_one_is_put_back(
     assert not KeyFolder(tmp_path).restore(unrelated, NOW, only_newer=True)
     assert KeyFolder(tmp_path).load() == rings[0]
     assert files(tmp_path) == {key_folder.FILE}
-
-
-def test_with_only_newer_a_ring_that_cannot_be_read_is_not_replaced(rings: list[KeyRing], tmp_path: Path) -> None:
-    (tmp_path / key_folder.FILE).write_text("{")
-    with pytest.raises(KeyRingError, match="are damaged"):
-        KeyFolder(tmp_path).restore(rings[0], NOW, only_newer=True)
-    assert (tmp_path / key_folder.FILE).read_text() == "{"

@@ -19,6 +19,7 @@ from app.tokens import key_folder
 from app.tokens.key_folder import KeyFolder
 from app.tokens.keyring import KeyRingError
 from app.tokens.keys import KeyRing
+from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,19 +64,13 @@ def follow(ring: KeyRing, pinned: dict[str, str]) -> list[str]:
     return list(believed)
 
 
-def test_a_new_ring_has_a_current_and_a_next_key(folder: Path) -> None:
+def test_a_new_ring_has_a_current_and_a_next_key_and_is_created_once(folder: Path) -> None:
+    assert not KeyFolder(folder).exists()
     ring = KeyFolder(folder).create(NOW, "kadun")
     assert ring.current == ring.keys[0]
-    assert len(ring.keys) == 2
-    assert len(ring.endorsements) == 1
-    assert KeyFolder(folder).load() == ring
+    assert (len(ring.keys), len(ring.endorsements)) == (2, 1)
+    assert KeyFolder(folder).load() == KeyFolder(folder).create(NOW + timedelta(days=1), "kadun") == ring
     assert KeyFolder(folder).exists()
-
-
-def test_a_missing_ring_is_refused(folder: Path) -> None:
-    assert not KeyFolder(folder).exists()
-    with pytest.raises(KeyRingError, match=r"cannot read the signing keys .*keyring.json: No such file"):
-        KeyFolder(folder).load()
 
 
 def test_only_the_owner_can_read_the_folder_and_its_files(folder: Path) -> None:
@@ -83,11 +78,9 @@ def test_only_the_owner_can_read_the_folder_and_its_files(folder: Path) -> None:
     assert mode(folder) == 0o700
     KeyFolder(folder).rotate(NOW, "kadun")
     assert {path.name: mode(path) for path in folder.iterdir()} == {key_folder.FILE: 0o600, ".lock": 0o600}
-
-
-def test_creating_a_ring_twice_keeps_the_first(folder: Path) -> None:
-    ring = KeyFolder(folder).create(NOW, "kadun")
-    assert KeyFolder(folder).create(NOW + timedelta(days=1), "kadun") == ring
+    other = folder.with_name("other")
+    key_folder.write_file(other / "file", b"content")
+    assert (mode(other), mode(other / "file"), (other / "file").read_bytes()) == (0o700, 0o600, b"content")
 
 
 def test_a_published_key_is_a_public_jwk_whose_kid_is_its_thumbprint(folder: Path) -> None:
@@ -100,23 +93,21 @@ def test_a_published_key_is_a_public_jwk_whose_kid_is_its_thumbprint(folder: Pat
         assert public["kid"] == thumbprint
 
 
-def test_a_keys_signature_verifies_with_its_public_half(folder: Path) -> None:
-    key = KeyFolder(folder).create(NOW, "kadun").current
-    jwt.PyJWK(key.public).key.verify(key.signing_key().sign(b"message"), b"message")
-
-
-def test_a_keys_repr_has_no_secret(folder: Path) -> None:
+def test_a_keys_signature_verifies_with_its_public_half_and_its_repr_has_no_secret(folder: Path) -> None:
     ring = KeyFolder(folder).create(NOW, "kadun")
-    assert repr(ring.current) == f"Key({ring.current.kid})"
-    for key in ring.keys:
-        assert key.private
-        assert key.private not in repr(ring)
+    key = ring.current
+    jwt.PyJWK(key.public).key.verify(key.signing_key().sign(b"message"), b"message")
+    assert repr(key) == f"Key({key.kid})"
+    for each in ring.keys:
+        assert each.private
+        assert each.private not in repr(ring)
 
 
-def test_rotation_makes_the_next_key_current_and_publishes_another(folder: Path) -> None:
+def test_rotation_makes_the_published_next_key_current_and_publishes_another(folder: Path) -> None:
     before = KeyFolder(folder).create(NOW, "kadun")
     after = KeyFolder(folder).rotate(NOW + timedelta(days=1), "kadun")
     assert after.current == before.keys[-1]
+    assert after.current.kid in {public["kid"] for public in before.published(NOW)}
     assert [key.kid for key in after.keys[:2]] == [key.kid for key in before.keys]
     assert after.keys[-1].kid not in {key.kid for key in before.keys}
     assert KeyFolder(folder).load() == after
@@ -169,30 +160,13 @@ def test_an_endorsement_is_signed_by_the_key_before_and_by_no_other(folder: Path
                     decoded(endorsement, key.public)
 
 
-@pytest.mark.parametrize(
-    ("later", "published"),
-    [
-        (timedelta(0), True),
-        (timedelta(minutes=15) - timedelta(seconds=1), True),
-        (timedelta(minutes=15), False),
-        (timedelta(days=365), False),
-    ],
-)
-def test_a_retired_key_is_published_for_15_minutes(folder: Path, later: timedelta, *, published: bool) -> None:
+def test_a_retired_key_is_published_for_15_minutes(folder: Path) -> None:
     retired = KeyFolder(folder).create(NOW, "kadun").current
     ring = KeyFolder(folder).rotate(NOW, "kadun")
-    kids = [public["kid"] for public in ring.published(NOW + later)]
-    assert (retired.kid in kids) is published
-    assert kids[-2:] == [key.kid for key in ring.keys[-2:]]
-
-
-def test_the_next_key_is_published_before_it_signs(folder: Path) -> None:
-    published = {public["kid"] for public in KeyFolder(folder).create(NOW, "kadun").published(NOW)}
-    assert KeyFolder(folder).rotate(NOW, "kadun").current.kid in published
-
-
-def shorten(text: str) -> str:
-    return text[: len(text) // 2]
+    for seconds, published in ((0, True), (15 * 60 - 1, True), (15 * 60, False), (365 * 86_400, False)):
+        kids = [public["kid"] for public in ring.published(NOW + timedelta(seconds=seconds))]
+        assert (retired.kid in kids) is published, seconds
+        assert kids[-2:] == [key.kid for key in ring.keys[-2:]]
 
 
 def editing(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
@@ -206,7 +180,8 @@ def editing(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
 
 DAMAGES: dict[str, Callable[[str], str]] = {
     "empty": lambda _: "",
-    "cut short": shorten,
+    "cut short": lambda text: text[: len(text) // 2],
+    "bytes that are not UTF-8": lambda _: "\xff\xfe\x00\x80",
     "a list": lambda _: "[]",
     "null": lambda _: "null",
     "no keys": editing(lambda ring: ring.pop("keys")),
@@ -229,12 +204,13 @@ DAMAGES: dict[str, Callable[[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("damage", list(DAMAGES.values()), ids=list(DAMAGES))
-def test_a_damaged_ring_is_refused_and_left_unchanged(folder: Path, damage: Callable[[str], str]) -> None:
-    KeyFolder(folder).create(NOW, "kadun")
+@for_each("damage", DAMAGES)
+def test_a_damaged_ring_is_refused_and_left_unchanged(folder: Path, damage: str) -> None:
     file = folder / key_folder.FILE
-    damaged = damage(file.read_text())
-    file.write_text(damaged)
+    file.unlink(missing_ok=True)
+    KeyFolder(folder).create(NOW, "kadun")
+    damaged = DAMAGES[damage](file.read_text()).encode("latin-1")
+    file.write_bytes(damaged)
     for use in (
         lambda: KeyFolder(folder).load(),
         lambda: KeyFolder(folder).create(NOW, "kadun"),
@@ -242,14 +218,7 @@ def test_a_damaged_ring_is_refused_and_left_unchanged(folder: Path, damage: Call
     ):
         with pytest.raises(KeyRingError, match="are damaged: put your copy of data/keys back"):
             use()
-    assert file.read_text() == damaged
-
-
-def test_bytes_that_are_not_utf_8_are_a_damaged_ring(folder: Path) -> None:
-    KeyFolder(folder).create(NOW, "kadun")
-    (folder / key_folder.FILE).write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(KeyRingError, match="damaged"):
-        KeyFolder(folder).load()
+    assert file.read_bytes() == damaged
 
 
 def test_a_key_of_another_kind_from_the_library_does_not_sign(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,35 +229,29 @@ def test_a_key_of_another_kind_from_the_library_does_not_sign(folder: Path, monk
         key.signing_key()
 
 
-def test_an_unreadable_ring_is_refused(folder: Path) -> None:
+def test_a_ring_or_folder_that_is_missing_or_in_the_way_is_refused(folder: Path, tmp_path: Path) -> None:
+    missing = r"cannot read the signing keys .*keyring.json: No such file"
+    with pytest.raises(KeyRingError, match=missing):
+        KeyFolder(folder).load()
+    with pytest.raises(KeyRingError, match=missing):
+        KeyFolder(folder).rotate(NOW, "kadun")
+    assert not KeyFolder(folder).exists()
     (folder / key_folder.FILE).mkdir(parents=True)  # root reads any file, but nobody reads a folder
     with pytest.raises(KeyRingError, match=r"cannot read the signing keys .*: Is a directory"):
         KeyFolder(folder).load()
-
-
-def test_rotating_a_missing_ring_is_refused(folder: Path) -> None:
-    with pytest.raises(KeyRingError, match="cannot read the signing keys"):
-        KeyFolder(folder).rotate(NOW, "kadun")
-    assert not KeyFolder(folder).exists()
-
-
-def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(KeyRingError, match=r"cannot write to the folder of the signing keys .*: Not a directory"):
         KeyFolder(tmp_path / "file" / "keys").create(NOW, "kadun")
 
 
-def test_a_folder_that_cannot_be_written_keeps_its_ring(folder: Path) -> None:
+def test_a_ring_that_cannot_be_written_stays_and_what_an_interrupted_write_left_is_replaced(folder: Path) -> None:
     ring = KeyFolder(folder).create(NOW, "kadun")
-    (folder / f"{key_folder.FILE}.partial").mkdir()
+    partial = folder / f"{key_folder.FILE}.partial"
+    partial.mkdir()
     with pytest.raises(KeyRingError, match=r"cannot write keyring\.json in the folder of the signing keys"):
         KeyFolder(folder).rotate(NOW, "kadun")
     assert KeyFolder(folder).load() == ring
-
-
-def test_the_leftover_of_an_interrupted_write_is_replaced(folder: Path) -> None:
-    ring = KeyFolder(folder).create(NOW, "kadun")
-    partial = folder / f"{key_folder.FILE}.partial"
+    partial.rmdir()
     partial.write_text("{")
     assert KeyFolder(folder).rotate(NOW, "kadun").current == ring.keys[-1]
     assert not partial.exists()
@@ -345,12 +308,6 @@ def test_processes_that_rotate_at_once_lose_no_rotation(folder: Path) -> None:
     ring = KeyFolder(folder).load()
     assert sorted(len(kids) for kids in seen) == [3, 4, 5, 6]
     assert follow(ring, ring.keys[0].public) == [key.kid for key in ring.keys]
-
-
-def test_a_folder_that_is_made_for_a_file_is_its_owners_alone(folder: Path) -> None:
-    key_folder.write_file(folder / "file", b"content")
-    assert (folder / "file").read_bytes() == b"content"
-    assert (mode(folder), mode(folder / "file")) == (0o700, 0o600)
 
 
 def test_a_ring_that_is_put_aside_has_the_time_in_utc(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import secrets
+import string
 
 import pyrage
 import pytest
@@ -61,16 +62,11 @@ def test_the_sealed_form_opens_with_the_private_half(text: str) -> None:
     assert (jwe.decrypt_compact(sealed, key).plaintext or b"").decode() == text
 
 
-def test_sealing_twice_uses_two_ephemeral_keys(client_key: OKPKey) -> None:
-    public = public_half(client_key)
-    first, second = (sealing.seal_to(public, "secret").split(".")[0] for _ in range(2))
-    assert first != second
-
-
-def test_another_key_does_not_open_it(client_key: OKPKey) -> None:
-    sealed = sealing.seal_to(public_half(client_key), "secret")
+def test_each_sealing_uses_another_ephemeral_key_and_no_other_key_opens_it(client_key: OKPKey) -> None:
+    first, second = (sealing.seal_to(public_half(client_key), "secret") for _ in range(2))
+    assert first.split(".")[0] != second.split(".")[0]
     with pytest.raises(JoseError):
-        jwe.decrypt_compact(sealed, OKPKey.generate_key("X25519", private=True))
+        jwe.decrypt_compact(first, OKPKey.generate_key("X25519", private=True))
 
 
 @for_each("top_bit", [0, 1 << 255])
@@ -83,62 +79,35 @@ def test_a_public_key_of_low_order_is_refused(coordinate: int, top_bit: int) -> 
 GOOD = encode(bytes(range(1, 33)))
 
 
-def test_any_other_point_is_a_public_key() -> None:
-    sealing.check_public_key(GOOD)
-
-
 @for_each(
     "text",
     [
-        "",
-        "=",
-        GOOD[:-1],
-        GOOD + "A",
-        GOOD + "=",
-        GOOD[:-1] + "=",
-        " " + GOOD[1:],
-        GOOD[:-1] + "\n",
-        GOOD[:10] + "+" + GOOD[11:],
-        GOOD[:10] + "/" + GOOD[11:],
-        GOOD[:10] + "!" + GOOD[11:],
-        GOOD[:10] + "，" + GOOD[11:],
-        "\ud800" * 43,
-        "=" * 43,
-        encode(bytes(31)),
-        encode(bytes(33)),
-        encode(bytes(64)),
+        *("", "=", GOOD[:-1], GOOD + "A", GOOD + "=", GOOD[:-1] + "=", " " + GOOD[1:], GOOD[:-1] + "\n"),
+        *(f"{GOOD[:10]}{other}{GOOD[11:]}" for other in "+/!，"),
+        *("\ud800" * 43, "=" * 43, encode(bytes(31)), encode(bytes(33)), encode(bytes(64))),
     ],
 )
 def test_a_public_key_that_is_not_32_bytes_in_base64url_is_refused(text: str) -> None:
+    sealing.check_public_key(GOOD)
     with pytest.raises(PublicKeyError, match=r"^not (base64url|32 bytes in canonical base64url)$"):
         sealing.check_public_key(text)
 
 
-@for_each("last", sorted(set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")))
+@for_each("last", string.ascii_letters + string.digits + "-_")
 def test_only_the_canonical_spelling_of_the_last_bits_is_accepted(last: str) -> None:
     text = GOOD[:-1] + last
-    canonical = encode(base64.urlsafe_b64decode(text + "=")) == text
-    if canonical:
+    if last in "AEIMQUYcgkosw048":  # the last character carries 4 bits of 6: one in four is canonical
         sealing.check_public_key(text)
     else:
         with pytest.raises(PublicKeyError, match=r"^not 32 bytes in canonical base64url$"):
             sealing.check_public_key(text)
 
 
-def test_one_in_four_last_characters_is_canonical() -> None:
-    # Guards the test above, whose oracle is itself an encoder: the last character carries 4 bits of 6.
-    assert GOOD[-1] in "AEIMQUYcgkosw048"
-
-
-def test_the_recipient_is_that_of_the_identity() -> None:
-    identity = pyrage.x25519.Identity.generate()
-    assert str(sealing.age_recipient(str(identity))) == str(identity.to_public())
-
-
 @for_each("separator", ["\n", "\r\n", "\n\n", " \n "])
 def test_files_are_sealed_to_the_first_of_several_identities(separator: str) -> None:
     newest, older = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
     recipient = sealing.age_recipient(f" {newest}{separator}{older}\n")
+    assert str(recipient) == str(newest.to_public())
     target = io.BytesIO()
     sealing.seal_file(io.BytesIO(b"core data"), target, recipient)
     assert pyrage.decrypt(target.getvalue(), [newest]) == b"core data"

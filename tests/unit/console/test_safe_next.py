@@ -26,24 +26,10 @@ def test_the_log_in_leads_on_to_the_consoles_own_pages(path: str) -> None:
 @for_each(
     "elsewhere",
     [
-        "",
-        "https://evil.example/",
-        "//evil.example/admin/",
-        "/admin//evil.example",
-        "/admin/\\evil",
-        "/admin",
-        "/v1/verify",
-        "javascript:alert(1)",
-        "/admin/\n/x",
-        " /admin/",
-        "/admin/../v1",
-        "/\\evil.example",
-        "/admin/\r\nLocation: https://evil.example",
-        "/admin/%0d%0aSet-Cookie:%20evil=1",
-        "/admin.evil.example",
-        "/admin@evil.example",
-        "\u2028/admin/",
-        "/admin/\ud800",
+        *("", "https://evil.example/", "//evil.example/admin/", "/admin//evil.example", "/admin/\\evil", "/admin"),
+        *("/v1/verify", "javascript:alert(1)", "/admin/\n/x", " /admin/", "/admin/../v1", "/\\evil.example"),
+        *("/admin/\r\nLocation: https://evil.example", "/admin/%0d%0aSet-Cookie:%20evil=1", "/admin.evil.example"),
+        *("/admin@evil.example", "\u2028/admin/", "/admin/\ud800"),
     ],
 )
 def test_no_link_leads_from_the_log_in_to_another_site(elsewhere: str) -> None:
