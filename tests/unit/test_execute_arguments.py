@@ -49,20 +49,9 @@ def test_arguments_are_read_exactly_as_sent(arguments: dict[str, Any]) -> None:
 @for_each(
     "arguments",
     [
-        "null",
-        "[]",
-        '"{}"',
-        "1",
-        '{"a": "\\u0000"}',
-        '{"\\u0000": 1}',
-        '{"a": [{"\\ud800": 1}]}',
-        '{"a": 1e999}',
-        '{"a": [[], 1, "b", [{"c": [[], {"d": ["e", "\\u0000"]}]}]]}',
-        '{"a": ["\\ud83d", "\\ude00"]}',
-        nested(MAX_NESTING + 1, "[", "]"),
-        nested(MAX_NESTING + 1, '{"a": ', "}"),
-        nested(900, "[", "]"),
-        nested(900, '{"a": ', "}"),
+        *("null", "[]", '"{}"', "1", '{"a": "\\u0000"}', '{"\\u0000": 1}', '{"a": [{"\\ud800": 1}]}', '{"a": 1e999}'),
+        *('{"a": [[], 1, "b", [{"c": [[], {"d": ["e", "\\u0000"]}]}]]}', '{"a": ["\\ud83d", "\\ude00"]}'),
+        *(nested(levels, *ends) for levels in (MAX_NESTING + 1, 900) for ends in (("[", "]"), ('{"a": ', "}"))),
     ],
 )
 def test_arguments_that_cannot_be_stored_are_refused(arguments: str) -> None:

@@ -15,6 +15,7 @@ from app.http import threads as threads_module
 from app.http.threads import OPERATOR, REFUSED, Threads
 from app.services.passwords import STRANGERS
 from tests.support.hub_thread import HubThread
+from tests.support.tables import for_each
 
 here = threading.get_ident
 
@@ -66,35 +67,26 @@ def test_unhurried_work_waits_the_longer_the_busier_the_hub_was(
     hub_thread.call(unhurried)
     hub_thread.call(unhurried)
     assert waited == [0, 3]
-
-
-def test_unhurried_work_off_the_hub_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub.time, "thread_time", iter([1.0, 1.5]).__next__)
-    with hub.unhurried():
-        assert not hub.is_here()
+    with hub.unhurried():  # off the hub it waits for nothing
+        assert waited == [0, 3]
 
 
-@pytest.mark.parametrize("error", [ValueError("wrong"), SystemExit(3), Stopped(), gevent.GreenletExit()], ids=repr)
+@for_each("error", [ValueError("wrong"), SystemExit(3), Stopped(), gevent.GreenletExit()])
 def test_exceptions_cross_unchanged(
     hub_thread: HubThread, capfd: pytest.CaptureFixture[str], error: BaseException
 ) -> None:
     caught = []
 
-    def through_a_thread() -> None:
+    def through(run: Callable[[Callable[[], None]], object]) -> None:
         try:
-            hub.in_thread(raising(error))
+            run(raising(error))
         except BaseException as found:  # noqa: BLE001  # whatever comes
             caught.append(found)
 
-    def through_the_hub() -> None:
-        try:
-            hub.on_hub(raising(error))
-        except BaseException as found:  # noqa: BLE001  # as above
-            caught.append(found)
-
-    hub_thread.call(through_a_thread)
-    hub_thread.call(partial(hub.in_thread, through_the_hub))
-    through_the_hub()
+    hub_thread.call(partial(through, hub.in_thread))
+    hub_thread.call(partial(hub.in_thread, partial(through, hub.on_hub)))
+    through(hub.on_hub)
     assert len(caught) == 3
     assert all(found is error for found in caught)
     assert capfd.readouterr().err == ""
@@ -111,15 +103,11 @@ def test_greenlets_go_on_while_native_threads_are_busy(hub_thread: HubThread) ->
     assert waiting.result(20) not in {here(), hub_thread.call(here)}
 
 
-def test_work_that_fails_gives_its_thread_back(hub_thread: HubThread) -> None:
+def test_work_that_fails_or_whose_greenlet_is_killed_gives_its_thread_back(hub_thread: HubThread) -> None:
     for _ in range(10):
         for error in (ValueError(), Stopped()):
             with pytest.raises(type(error)):
                 hub_thread.call(partial(hub.in_thread, raising(error)))
-    test_greenlets_go_on_while_native_threads_are_busy(hub_thread)
-
-
-def test_work_whose_greenlet_is_killed_gives_its_thread_back(hub_thread: HubThread) -> None:
     is_over = threading.Event()
     killed = [hub_thread.spawn(partial(hub.in_thread, partial(is_over.wait, 20))) for _ in range(2)]
     hub_thread.call(partial(gevent.killall, killed))
@@ -170,11 +158,13 @@ def test_turns_are_one_at_a_time_for_each_key_and_leave_nothing_behind(hub_threa
     assert (turns._places, turns._here) == ({}, {})  # noqa: SLF001  # strangers name the keys
 
 
-@pytest.mark.parametrize(("seconds", "waiting"), [(0.0, 100), (3600.0, 0), (3600.0, 1)])
+@for_each("seconds, waiting", [(0.0, 100), (3600.0, 0), (3600.0, 1)])
 def test_who_waits_too_long_or_comes_when_too_many_wait_gets_no_place_and_gives_none_back(
     hub_thread: HubThread, seconds: float, waiting: int
 ) -> None:
     places, leave = hub.Places(1, seconds, waiting), hub_thread.call(hub.event)
+    with places.taken(), places.taken():  # off the hub there are places for all
+        pass
 
     def visit() -> bool:
         with places.taken() as is_taken:
@@ -188,12 +178,6 @@ def test_who_waits_too_long_or_comes_when_too_many_wait_gets_no_place_and_gives_
     assert visits[0].result(20)
     assert [each.result(20) for each in visits[1 : 1 + waiting]] == [seconds > 0] * min(waiting, 3)
     assert hub_thread.call(lambda: places._semaphore.counter) == 1  # noqa: SLF001  # what else could tell
-
-
-def test_off_the_hub_there_are_places_for_all() -> None:
-    places = hub.Places(1, 20.0)
-    with places.taken(), places.taken():
-        pass
 
 
 class Body:
@@ -215,7 +199,7 @@ ON_THE_HUB = ("/v1/verify", "/v1/files", "/v1/files/update.zip", "/v1/execute", 
 IN_THREADS = ("/", "/admin", "/admin/login", "/v1/shop/cards", "/readyz", "/metrics", "/v1/openapi.json", "/v1", "/v2")
 
 
-@pytest.mark.parametrize("path", [*ON_THE_HUB, *IN_THREADS, "/.well-known/jwks.json", "/healt", "/x/v1/verify"])
+@for_each("path", [*ON_THE_HUB, *IN_THREADS, "/.well-known/jwks.json", "/healt", "/x/v1/verify"])
 def test_verifications_files_and_calls_run_on_the_hub_and_all_else_in_native_threads(
     hub_thread: HubThread, path: str
 ) -> None:
@@ -238,72 +222,71 @@ def test_verifications_files_and_calls_run_on_the_hub_and_all_else_in_native_thr
     assert body.read_in == {on_hub}
 
 
-def test_an_operators_answers_are_under_way_until_they_are_closed(hub_thread: HubThread) -> None:
-    def application(environ: dict[str, object], _start_response: object) -> list[bytes]:
-        if environ["PATH_INFO"] == "/broken":
-            raise ValueError("broken")
-        return [b"refused" if environ.get(REFUSED) else b"page"]
+class Asked:
+    """Threads around an application that breaks at one path, and tells whose session a request has."""
 
-    threads = Threads(application, lambda _environ: False, lambda environ: str(environ["sender"]))
+    def __init__(self, hub_thread: HubThread) -> None:
+        self._hub = hub_thread
 
-    def ask(sender: str, path: str = "/admin") -> Any:
-        return hub_thread.call(partial(threads, {"PATH_INFO": path, "wsgi.input": Body(), "sender": sender}, print))
+    def by(self, *senders: Callable[[dict[str, Any]], str | None]) -> None:
+        self.threads = Threads(self._answer, lambda _environ: False, *senders)
 
-    for _ in range(20):
-        with pytest.raises(ValueError, match="broken"):
-            ask("olga", "/broken")
-    answers = [ask("olga") for _ in range(8)]
-    assert [list(answer) for answer in [*answers, ask("olga")]] == [[b"page"]] * 8 + [[b"refused"]]
-    others = [ask(f"seller {number}") for number in range(9)]
-    assert [list(answer) for answer in others] == [[b"page"]] * 8 + [[b"refused"]]
-    answers[0].close()
-    assert [list(ask("olga")), list(ask("olga"))] == [[b"page"], [b"refused"]]
+    def ask(self, path: str = "/admin", **environ: str) -> Any:
+        return self._hub.call(partial(self.threads, {"PATH_INFO": path, "wsgi.input": Body(), **environ}, print))
 
-
-def test_an_operators_sessions_are_one_sender(hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads_module, "_SESSIONS", 30)
-
-    def application(environ: dict[str, object], _start_response: object) -> list[bytes]:
+    @staticmethod
+    def _answer(environ: dict[str, object], _start_response: object) -> list[bytes]:
         if environ.get(REFUSED):
             return [b"refused"]
-        environ[OPERATOR] = str(environ["session"]).split()[0]
+        if "session" in environ:
+            environ[OPERATOR] = str(environ["session"]).split()[0]
         if environ["PATH_INFO"] == "/broken":
             raise ValueError("broken")
         return [b"page"]
 
-    threads = Threads(application, lambda _environ: False, lambda environ: str(environ["session"]))
 
-    def ask(session: str, path: str = "/admin") -> Any:
-        return hub_thread.call(partial(threads, {"PATH_INFO": path, "wsgi.input": Body(), "session": session}, print))
+@pytest.fixture
+def threads(hub_thread: HubThread) -> Asked:
+    return Asked(hub_thread)
 
+
+FULL = [[b"page"]] * 8 + [[b"refused"]]
+
+
+def test_an_operators_answers_are_under_way_until_they_are_closed(threads: Asked) -> None:
+    threads.by(lambda environ: str(environ["sender"]))
+    for _ in range(20):
+        with pytest.raises(ValueError, match="broken"):
+            threads.ask("/broken", sender="olga")
+    answers = [threads.ask(sender="olga") for _ in range(8)]
+    assert [list(answer) for answer in [*answers, threads.ask(sender="olga")]] == FULL
+    assert [list(threads.ask(sender=f"seller {number}")) for number in range(9)] == FULL
+    answers[0].close()
+    assert [list(threads.ask(sender="olga")) for _ in range(2)] == [[b"page"], [b"refused"]]
+
+
+def test_an_operators_sessions_are_one_sender(threads: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads_module, "_SESSIONS", 30)
+    threads.by(lambda environ: str(environ["session"]))
     for number in range(20):
         with pytest.raises(ValueError, match="broken"):
-            ask(f"seller {number}", "/broken")
-    assert [list(ask(f"seller {number}")) for number in range(9)] == [[b"page"]] * 8 + [[b"refused"]]
-    assert list(ask("olga 1")) == [b"page"]
+            threads.ask("/broken", session=f"seller {number}")
+    assert [list(threads.ask(session=f"seller {number}")) for number in range(9)] == FULL
+    assert list(threads.ask(session="olga 1")) == [b"page"]
     for number in range(100):
-        ask(f"other {number}").close()
-    assert len(threads._operators) <= 30  # noqa: SLF001
+        threads.ask(session=f"other {number}").close()
+    assert len(threads.threads._operators) <= 30  # noqa: SLF001
 
 
-def test_each_kind_of_requests_has_turns_of_its_own(hub_thread: HubThread) -> None:
-    def application(environ: dict[str, object], _start_response: object) -> list[bytes]:
-        return [b"refused" if environ.get(REFUSED) else b"page"]
-
+def test_each_kind_of_requests_has_turns_of_its_own(threads: Asked) -> None:
     def of_kind(kind: str) -> Callable[[dict[str, Any]], str | None]:
         return lambda environ: environ["who"] if environ["kind"] == kind else None
 
-    threads = Threads(application, lambda _environ: False, of_kind("operator"), of_kind("customer"))
-
-    def ask(kind: str, who: str = "x") -> bytes:
-        environ = {"PATH_INFO": "/", "wsgi.input": Body(), "kind": kind, "who": who}
-        (answer,) = hub_thread.call(partial(threads, environ, print))
-        return bytes(answer)
-
-    assert [ask("customer") for _ in range(9)] == [b"page"] * 8 + [b"refused"]
-    assert [ask("customer", who) for who in "yz"] == [b"page", b"page"]
-    assert [ask("operator") for _ in range(9)] == [b"page"] * 8 + [b"refused"]
-    assert [ask("nobody") for _ in range(20)] == [b"page"] * 20
+    threads.by(of_kind("operator"), of_kind("customer"))
+    for kind in ("customer", "operator"):
+        assert [list(threads.ask(kind=kind, who="x")) for _ in range(9)] == FULL
+    assert [list(threads.ask(kind="customer", who=who)) for who in "yz"] == [[b"page"]] * 2
+    assert [list(threads.ask(kind="nobody", who="x")) for _ in range(20)] == [[b"page"]] * 20
 
 
 def test_of_the_patient_too_many_are_refused_and_run_in_no_thread(hub_thread: HubThread) -> None:

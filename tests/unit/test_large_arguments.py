@@ -111,8 +111,4 @@ def test_arguments_of_a_rejected_request_are_not_read() -> None:
     rejected = SimpleNamespace(decision=SimpleNamespace(accepted=False))
     licences = SimpleNamespace(evaluate=lambda _request: rejected, sign=lambda evaluation: ("signed", evaluation))
     execution = Execution(cast("Any", licences), cast("Any", None))
-
-    def read() -> dict[str, Any]:
-        raise AssertionError
-
-    assert execution.execute(cast("Any", None), read) == ("signed", rejected)
+    assert execution.execute(cast("Any", None), cast("Any", None)) == ("signed", rejected)

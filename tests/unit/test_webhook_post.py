@@ -13,9 +13,15 @@ from app.webhooks import __main__ as process
 from app.webhooks import post as posting
 from app.webhooks.client import WebhooksClient
 from app.webhooks.post import MAX_ANSWER_BYTES, Sent, post
+from tests.support.tables import for_each
 from tests.support.webhooks import tls_server
 
 real_getaddrinfo = socket.getaddrinfo
+BODIES = {
+    "breaks-off": b"5\r\nhello\r\n",
+    "no-end": b"hello",
+    "nul": "a\0b\x1b[2J\u202ec\ud800".encode("utf-8", "surrogatepass"),
+}
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -31,28 +37,19 @@ class Receiver(BaseHTTPRequestHandler):
             while not self.released.wait(0.02):
                 self.wfile.write(b"H")
                 self.wfile.flush()
-        elif self.path == "/odd":
+            return
+        if self.path == "/odd":
             self.wfile.write(b"nothing of HTTP\r\n\r\n")
-        elif self.path.endswith("/breaks-off"):
-            self.send_response(int(self.path[1:4]))
+            return
+        status, _, manner = self.path[1:].partition("/")
+        self.send_response(int(status.partition("?")[0]))
+        self.send_header("Location", "/200")
+        if manner == "breaks-off":
             self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            self.wfile.write(b"5\r\nhello\r\n")
-        elif self.path.endswith("/no-end"):
-            self.send_response(int(self.path[1:4]))
-            self.end_headers()
-            self.wfile.write(b"hello")
+        self.end_headers()
+        self.wfile.write(BODIES.get(manner, b"x" * (10 * MAX_ANSWER_BYTES)))
+        if manner == "no-end":
             self.released.wait(60)
-        elif self.path == "/nul":
-            self.send_response(500)
-            self.end_headers()
-            self.wfile.write("a\0b\x1b[2J\u202ec\ud800".encode("utf-8", "surrogatepass"))
-        else:
-            status = int(self.path[1:4])
-            self.send_response(status)
-            self.send_header("Location", "/200")
-            self.end_headers()
-            self.wfile.write(b"x" * (10 * MAX_ANSWER_BYTES))
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -104,40 +101,39 @@ def test_a_request_arrives(net: Net) -> None:
 def test_redirects_are_not_followed_and_long_answers_not_read(net: Net) -> None:
     for status in (302, 307, 500):
         sent = net.post(f"/{status}")
-        assert (sent.status, sent.is_delivered) == (status, False)
-        assert len(sent.error or "") == 200
+        assert (sent.status, sent.is_delivered, len(sent.error or "")) == (status, False, 200)
     assert len(Receiver.got) == 3
 
 
-@pytest.mark.parametrize(
-    "addresses", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::1"], ["::ffff:127.0.0.1"], ["64:ff9b::7f00:1"]]
+@for_each(
+    "host, addresses",
+    [
+        *(
+            ("localhost", addresses)
+            for addresses in (
+                *(["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::1"]),
+                *(["::ffff:127.0.0.1"], ["64:ff9b::7f00:1"]),
+            )
+        ),
+        ("127.0.0.1", ["127.0.0.1"]),
+        ("2130706433", ["127.0.0.1"]),
+    ],
 )
-def test_no_private_address_is_called_not_even_beside_public_ones(
-    net: Net, addresses: list[str], monkeypatch: pytest.MonkeyPatch
+def test_no_private_address_is_called_not_even_beside_public_ones_or_in_the_url(
+    net: Net, host: str, addresses: list[str]
 ) -> None:
-    net.addresses["localhost"] = addresses
-    monkeypatch.setattr(socket.socket, "connect", None)
-    sent = net.post(allow_private=False)
+    net.addresses[host] = addresses
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", None)
+        sent = net.post(host=host, allow_private=False)
     assert sent.status is None
-    assert sent.error
-    assert sent.error.endswith("which is not a public address")
+    assert str(sent.error).endswith("which is not a public address")
 
 
-def test_an_address_in_the_url_is_checked_too(net: Net) -> None:
-    net.addresses["127.0.0.1"] = ["127.0.0.1"]
-    net.addresses["2130706433"] = ["127.0.0.1"]
-    for host in ("127.0.0.1", "2130706433"):
-        assert "not a public address" in str(net.post(host=host, allow_private=False).error)
-
-
-def test_a_name_is_resolved_once_and_its_checked_address_called(net: Net) -> None:
-    assert net.post().is_delivered
-    assert net.asked == ["localhost"], "an answer of the name server that changes meanwhile changes nothing"
-
-
-def test_another_address_of_the_name_is_tried(net: Net) -> None:
+def test_a_name_is_resolved_once_and_its_checked_addresses_called_one_after_the_other(net: Net) -> None:
     net.addresses["localhost"] = ["127.0.0.2", "127.0.0.1"]
     assert net.post().is_delivered
+    assert net.asked == ["localhost"], "an answer of the name server that changes meanwhile changes nothing"
 
 
 def test_the_certificate_must_be_for_the_name_and_trusted(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,61 +156,53 @@ def test_what_does_not_answer_is_given_up(net: Net, monkeypatch: pytest.MonkeyPa
     assert (sent.status, sent.error is None) == (None, False)
 
 
-@pytest.mark.parametrize("body", ["breaks-off", "no-end"])
-def test_the_status_counts_although_the_body_does_not_end(net: Net, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+@for_each("body", ["breaks-off", "no-end"])
+def test_the_status_counts_although_the_body_does_not_end(net: Net, body: str) -> None:
     """A message that was received would be sent again for three days."""
-    monkeypatch.setattr(posting, "SECONDS", 1.0)
-    assert net.post(f"/200/{body}") == Sent(200, None)
-    sent = net.post(f"/410/{body}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(posting, "SECONDS", 1.0)
+        assert net.post(f"/200/{body}") == Sent(200, None)
+        sent = net.post(f"/410/{body}")
     assert sent.status == 410, "which pauses the webhook"
     assert str(sent.error).startswith("the body cannot be read")
 
 
-def test_what_is_kept_of_an_answer_is_printable(net: Net) -> None:
+def test_what_is_kept_of_an_answer_or_an_error_is_printable_and_short(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """PostgreSQL refuses a NUL: it would end the thread that notes what became of the message."""
-    sent = net.post("/nul")
-    assert (sent.status, sent.error) == (500, "a b [2J c\ufffd\ufffd\ufffd")
+    assert net.post("/500/nul") == Sent(500, "a b [2J c\ufffd\ufffd\ufffd")
+    assert Sent(None, "a\0\ud800b").error == "a  b"
 
-
-def test_what_is_kept_of_any_error_is_printable_and_short(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ValueError("a\0\x1b" + "b" * 1_000)
 
     monkeypatch.setattr(posting, "_exchange", fail)
     assert net.post().error == ("ValueError: a  " + "b" * 1_000)[:200]
-    assert Sent(None, "a\0\ud800b").error == "a  b"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "answer",
     [
         *({"status": "200", "error": None}, {"status": 1 << 40, "error": None}, {"status": True, "error": None}),
         *({"status": 200, "error": ["x"]}, {"error": None}, [], None),
     ],
 )
-def test_an_answer_of_the_sending_process_that_is_none_is_no_delivery(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: object
-) -> None:
-    sent = _told(tmp_path, monkeypatch, answer)
+def test_an_answer_of_the_sending_process_that_is_none_is_no_delivery(through: WebhooksClient, answer: object) -> None:
+    sent = _told(through, answer)
     assert sent.status is None
     assert "does not answer" in str(sent.error)
 
 
-def test_what_the_sending_process_says_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _told(tmp_path, monkeypatch, {"status": 500, "error": "a\0" * 500}) == Sent(500, ("a " * 100).rstrip())
+def test_what_the_sending_process_says_is_bounded(through: WebhooksClient) -> None:
+    assert _told(through, {"status": 500, "error": "a\0" * 500}) == Sent(500, ("a " * 100).rstrip())
 
 
-def _told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: object) -> Sent:
+def _told(through: WebhooksClient, answer: object) -> Sent:
     """What the service understands where the sending process answers so."""
-    path = tmp_path / "webhooks.sock"
-    monkeypatch.setenv("KADUN_WEBHOOKS_SOCKET", str(path))
-    monkeypatch.setenv("KADUN_WEBHOOK_PRIVATE", "true")
-    monkeypatch.setattr(process, "asdict", lambda _sent: answer)
-    with process.server() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        sent = WebhooksClient(path)("http://localhost/", {}, b"")
-        server.shutdown()
-    return sent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "asdict", lambda _sent: answer)
+        return through("http://localhost/", {}, b"")
 
 
 def test_a_url_of_another_form_is_refused(net: Net) -> None:

@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated, Any
 
@@ -73,32 +74,37 @@ CYCLE.append(CYCLE)
 
 
 @for_each(
-    "value", [CYCLE, math.nan, math.inf, {1}, b"", object(), {1: 2}, {"a": [{None: 1}]}, "\udc80", {"\ud800": 1}, 1j]
+    "value, most, reason",
+    [
+        *(
+            (value, 1000, r"结果不是 JSON.* / the result is not JSON")
+            for value in (
+                CYCLE,
+                math.nan,
+                math.inf,
+                {1},
+                b"",
+                object(),
+                {1: 2},
+                {"a": [{None: 1}]},
+                "\udc80",
+                {"\ud800": 1},
+                1j,
+            )
+        ),
+        (10**5000, 10_000, "Exceeds the limit"),  # which Python refuses to write
+        *((nested(depth), 10**6, "nested deeper than 64 levels") for depth in (MAX_DEPTH + 1, 10_000)),
+        ("卡" * 10, 31, "the result has 32 bytes as JSON: at most 31 are allowed"),
+    ],
 )
-def test_a_value_that_is_not_json_is_refused(value: object) -> None:
-    with pytest.raises(ResultError, match=r"结果不是 JSON.* / the result is not JSON"):
-        encode(value, 1000)
+def test_a_value_that_is_not_json_or_beyond_a_limit_is_refused(value: object, most: int, reason: str) -> None:
+    with pytest.raises(ResultError, match=reason):
+        encode(value, most)
 
 
-def test_a_number_that_python_refuses_to_write_is_refused() -> None:
-    with pytest.raises(ResultError, match="Exceeds the limit"):
-        encode(10**5000, 10_000)
-
-
-def test_nesting_is_limited() -> None:
+def test_values_up_to_the_limits_are_encoded_and_a_tuple_as_a_list() -> None:
     assert encode(nested(MAX_DEPTH - 1), 1000)
-    for depth in (MAX_DEPTH + 1, 10_000):
-        with pytest.raises(ResultError, match="nested deeper than 64 levels"):
-            encode(nested(depth), 10**6)
-
-
-def test_size_is_limited_in_bytes_of_utf_8() -> None:
     assert encode("卡" * 10, 32) == ('"' + "卡" * 10 + '"').encode()
-    with pytest.raises(ResultError, match="the result has 32 bytes as JSON: at most 31 are allowed"):
-        encode("卡" * 10, 31)
-
-
-def test_a_tuple_is_encoded_as_a_list() -> None:
     assert encode((1, 2), 100) == b"[1,2]"
 
 
@@ -117,14 +123,12 @@ def test_a_tuple_is_encoded_as_a_list() -> None:
 )
 def test_invalid_arguments_are_reported_with_their_field(arguments: dict[str, Any], field: str, message: str) -> None:
     assert run(lambda _arguments, _caller: None, arguments, Order) == Invalid(field, message)
+    of_all = "Expected `array`, got `object`"
+    assert invalid(of_all) == Invalid("arguments", of_all)
 
 
-def test_a_message_without_a_path_is_about_all_arguments() -> None:
-    assert invalid("Expected `array`, got `object`") == Invalid("arguments", "Expected `array`, got `object`")
-
-
-@pytest.mark.parametrize(
-    ("schema", "arguments", "field"),
+@for_each(
+    "schema, arguments, field",
     [
         (Checked, {"code": "cause"}, "arguments"),
         (Checked, {"code": "context"}, "arguments"),
@@ -156,53 +160,45 @@ def test_the_expiry_of_the_caller_is_in_utc() -> None:
     assert seen[0].expires_at.tzinfo is UTC
 
 
-def test_an_exception_is_a_failure_whose_traceback_begins_in_the_function() -> None:
-    def raises(arguments: object, caller: object) -> None:
-        raise ValueError("hunter2")
+class OddError(Exception):
+    """Cannot be formatted."""
 
-    outcome = run(raises)
-    assert isinstance(outcome, Failed)
-    assert outcome.detail.startswith("Traceback")
-    assert "app/functions/call.py" not in outcome.detail
-    assert "in raises" in outcome.detail
-    assert outcome.detail.endswith("ValueError: hunter2\n")
+    @property
+    def __cause__(self) -> None:
+        raise RuntimeError
 
 
-@for_each("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), MemoryError(), RecursionError()])
-def test_any_exception_is_a_failure(error: BaseException) -> None:
+def raising(error: BaseException) -> Callable[[object, object], None]:
     def raises(arguments: object, caller: object) -> None:
         raise error
 
-    outcome = run(raises)
+    return raises
+
+
+def endless(arguments: object, caller: object) -> object:
+    return endless(arguments, caller)
+
+
+def failure(function: Any) -> str:
+    outcome = run(function)
     assert isinstance(outcome, Failed)
-    assert type(error).__name__ in outcome.detail
+    return outcome.detail
 
 
-def test_an_invalid_result_is_a_failure_without_a_traceback() -> None:
-    outcome = run(lambda _arguments, _caller: {1, 2})
-    assert isinstance(outcome, Failed)
-    assert outcome.detail.startswith("结果不是 JSON")
+def test_an_exception_is_a_failure_whose_traceback_begins_in_the_function() -> None:
+    detail = failure(raising(ValueError("hunter2")))
+    assert detail.startswith("Traceback")
+    assert "app/functions/call.py" not in detail
+    assert "in raises" in detail
+    assert detail.endswith("ValueError: hunter2\n")
 
 
-def test_an_exception_that_cannot_be_formatted_is_named() -> None:
-    class OddError(Exception):
-        @property
-        def __cause__(self) -> None:
-            raise RuntimeError
-
-    def raises(arguments: object, caller: object) -> None:
-        raise OddError
-
-    assert run(raises) == Failed("OddError, which cannot be shown")
-
-
-def test_the_traceback_of_an_endless_recursion_is_cut_to_its_end() -> None:
-    def recursion(arguments: object, caller: object) -> object:
-        return recursion(arguments, caller)
-
-    outcome = run(recursion)
-    assert isinstance(outcome, Failed)
-    assert "RecursionError" in outcome.detail
+def test_any_exception_and_an_invalid_result_are_failures() -> None:
+    for error in (SystemExit(3), KeyboardInterrupt(), GeneratorExit(), MemoryError(), RecursionError()):
+        assert type(error).__name__ in failure(raising(error))
+    assert failure(raising(OddError())) == "OddError, which cannot be shown"
+    assert "RecursionError" in failure(endless), "cut to its end"
+    assert failure(lambda _arguments, _caller: {1, 2}).startswith("结果不是 JSON"), "without a traceback"
 
 
 @given(st.text(alphabet=st.characters(codec=None, exclude_categories=())))

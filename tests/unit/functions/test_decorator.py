@@ -8,6 +8,7 @@ import pytest
 from app.domain.texts import RefusedError
 from app.functions import Caller, core_function
 from app.functions.decorator import CoreFunction, registered
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from nowhere import Unknown
@@ -38,7 +39,7 @@ def offered(function: Callable[..., object], **how: Any) -> CoreFunction:
     return registered[-1]
 
 
-@pytest.mark.parametrize("kind", [Amount, AmountDict, AmountData, dict[str, int]])
+@for_each("kind", [Amount, AmountDict, AmountData, dict[str, int]])
 def test_the_annotation_of_the_first_parameter_is_the_type_of_the_arguments(kind: type) -> None:
     def function(arguments: kind, caller: Caller) -> None: ...  # type: ignore[valid-type]
 
@@ -46,14 +47,11 @@ def test_the_annotation_of_the_first_parameter_is_the_type_of_the_arguments(kind
     assert offered(function).json_schema()
 
 
-@pytest.mark.parametrize("kind", [dict, Any, object, None, dict[str, Any]])
-def test_an_annotation_for_any_object_means_no_check(kind: object) -> None:
+@for_each("kind", [dict, Any, object, None, dict[str, Any]])
+def test_an_annotation_for_any_object_and_none_mean_no_check(kind: object) -> None:
     def function(arguments: kind, caller: Caller) -> None: ...  # type: ignore[valid-type]
 
     assert offered(function).json_schema() is None
-
-
-def test_no_annotation_means_no_check() -> None:
     assert offered(lambda _arguments, _caller: None).schema is None
 
 
@@ -76,8 +74,8 @@ def test_a_function_knows_its_module_or_package() -> None:
     assert offered(function).module == "package"
 
 
-@pytest.mark.parametrize(
-    ("names", "reason"),
+@for_each(
+    "names, reason",
     [
         (["", "x" * 65, None, 5, len], "1 to 64 characters"),
         (["mm\ud800", "a\0", "a\nb", "\x1b[31m"], "a control character or a lone surrogate"),
@@ -89,32 +87,25 @@ def test_an_invalid_name_is_refused(names: list[Any], reason: str) -> None:
         with pytest.raises(RefusedError, match=reason) as refusal:
             core_function(name)
         str(refusal.value).encode()
-
-
-def test_names_may_be_as_long_as_requests_allow() -> None:
-    core_function("功" * 64)(lambda _arguments, _caller: None)
-    assert registered
-
-
-@pytest.mark.parametrize(
-    "function", [lambda: None, lambda _a: None, lambda _a, _b, _c: None, lambda _a, *, _caller: None]
-)
-def test_a_function_that_does_not_take_arguments_and_caller_is_refused(function: Callable[..., object]) -> None:
-    with pytest.raises(RefusedError, match=r"must take \(arguments, caller\)"):
-        core_function("name")(function)
-    assert registered == []
+    core_function("功" * 64)(lambda _arguments, _caller: None)  # as long as requests allow
+    assert registered.pop()
 
 
 async def _coroutine(arguments: object, caller: Caller) -> None: ...
 
 
-@pytest.mark.parametrize("what", [_coroutine, Amount, "text"])
-def test_only_plain_functions_are_accepted(what: Any) -> None:
-    with pytest.raises(RefusedError, match="plain function"):
-        core_function("name")(what)
-
-
-def test_a_type_that_cannot_be_checked_is_refused() -> None:
-    with pytest.raises(RefusedError, match="cannot be checked"):
-        core_function("name", schema=Callable[[], None])(lambda _arguments, _caller: None)
+@for_each(
+    "what, schema, reason",
+    [
+        *(
+            (function, None, r"must take \(arguments, caller\)")
+            for function in (lambda: None, lambda _a: None, lambda _a, _b, _c: None, lambda _a, *, _caller: None)
+        ),
+        *((what, None, "plain function") for what in (_coroutine, Amount, "text")),
+        (lambda _arguments, _caller: None, Callable[[], None], "cannot be checked"),
+    ],
+)
+def test_what_is_no_function_of_arguments_and_caller_is_refused(what: Any, schema: Any, reason: str) -> None:
+    with pytest.raises(RefusedError, match=reason):
+        core_function("name", schema=schema)(what)
     assert registered == []

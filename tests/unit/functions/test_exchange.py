@@ -97,26 +97,21 @@ def test_an_answer_of_another_shape_is_an_error(liar: Liar, client: FunctionsCli
             client.call("name", {}, CALLER)
 
 
-@for_each("status", [302, 400, 500])
-def test_another_status_is_an_error(liar: Liar, client: FunctionsClient, status: int) -> None:
-    liar.says(status, b'{"outcome":{"outcome":"ok","result":1},"printed":""}')
-    with pytest.raises(FunctionsUnavailableError) as refusal:
-        client.call("name", {}, CALLER)
-    assert not isinstance(refusal.value, FunctionsBusyError)
-
-
-def test_a_busy_service_is_an_error_of_its_own(liar: Liar, client: FunctionsClient) -> None:
+def test_another_status_and_what_is_not_http_are_errors_and_a_busy_service_one_of_its_own(
+    liar: Liar, client: FunctionsClient
+) -> None:
+    for status in (302, 400, 500):
+        liar.says(status, b'{"outcome":{"outcome":"ok","result":1},"printed":""}')
+        with pytest.raises(FunctionsUnavailableError) as refusal:
+            client.call("name", {}, CALLER)
+        assert not isinstance(refusal.value, FunctionsBusyError)
     for body in (b'{"error":"the reason"}', b"", b"[]", b"\xff"):
         liar.says(503, body)
         with pytest.raises(FunctionsBusyError, match="the reason" if b"reason" in body else "busy"):
             client.call("name", {}, CALLER)
-
-
-@for_each("answer", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nxy"])
-def test_an_answer_that_is_not_http_is_an_error(liar: Liar, client: FunctionsClient, answer: bytes) -> None:
-    liar.answer = answer
-    with pytest.raises(FunctionsUnavailableError):
-        client.list()
+    for liar.answer in (b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nxy"):
+        with pytest.raises(FunctionsUnavailableError):
+            client.list()
 
 
 def service(places: int = 2) -> testing.TestClient:
@@ -128,10 +123,15 @@ def service(places: int = 2) -> testing.TestClient:
     "body, status",
     [
         *[(body, 400) for body in ("", "[]", "{", b"\xff", "[" * 100_000)],
-        (json.dumps({**CALL, "more": 1}), 400),
-        (json.dumps({**CALL, "arguments": []}), 400),
-        (json.dumps({**CALL, "caller": {"card_id": "card", "client_id": "client"}}), 400),
-        (json.dumps({**CALL, "caller": {**CALL["caller"], "expires_at": "2027-01-01T00:00:00"}}), 400),
+        *[
+            (json.dumps({**CALL, **changes}), 400)
+            for changes in (
+                {"more": 1},
+                {"arguments": []},
+                {"caller": {"card_id": "card", "client_id": "client"}},
+                {"caller": {**CALL["caller"], "expires_at": "2027-01-01T00:00:00"}},
+            )
+        ],
         ("x" * (MAX_REQUEST_BYTES + 1), 413),
     ],
 )

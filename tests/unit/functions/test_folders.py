@@ -1,6 +1,7 @@
 """Folders of functions: a call's own, and the vendor's modules with their digest."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import pytest
 
 from app.functions import modules, scratch
 from app.functions.folder import digest, signature
+from tests.support.tables import for_each
 
 SOMEBODY = 1_000_000_007
 """A user ID that nobody has."""
@@ -66,18 +68,17 @@ def test_an_import_that_hangs_is_interrupted(tmp_path: Path, monkeypatch: pytest
     assert signal.alarm(0) == 0
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
-    for name in ("one", "other"):
-        (tmp_path / name / "tables").mkdir(parents=True)
-        (tmp_path / name / "shop.py").write_text("PRICE = 1\n")
-        (tmp_path / name / "tables/rates.csv").write_text("EUR,7.8\n")
-    os.utime(tmp_path / "other/shop.py", (0, 0))
-    return tmp_path / "one", tmp_path / "other"
+def fill(folder: Path) -> None:
+    (folder / "tables").mkdir(parents=True)
+    (folder / "shop.py").write_text("PRICE = 1\n")
+    (folder / "tables/rates.csv").write_text("EUR,7.8\n")
 
 
-def test_the_same_modules_have_the_same_digest(folders: tuple[Path, Path]) -> None:
-    one, other = folders
+def test_the_same_modules_have_the_same_digest(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    fill(one)
+    fill(other)
+    os.utime(other / "shop.py", (0, 0))
     (other / ".shop.py.swp").write_text("an editor's")
     (other / "__pycache__").mkdir()
     (other / "__pycache__/shop.pyc").write_bytes(b"compiled")
@@ -85,7 +86,7 @@ def test_the_same_modules_have_the_same_digest(folders: tuple[Path, Path]) -> No
     assert signature(one) != signature(other)  # of times and inodes
 
 
-@pytest.mark.parametrize(
+@for_each(
     "change",
     [
         lambda folder: (folder / "shop.py").write_text("PRICE = 2\n"),
@@ -95,8 +96,12 @@ def test_the_same_modules_have_the_same_digest(folders: tuple[Path, Path]) -> No
         lambda folder: (folder / "tables/rates.csv").write_text("EUR,7.9\n"),
     ],
 )
-def test_other_modules_have_another_digest(folders: tuple[Path, Path], change: Callable[[Path], object]) -> None:
-    one, other = folders
+def test_other_modules_have_another_digest(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        shutil.rmtree(folder, ignore_errors=True)
+        fill(folder)
+    assert digest(one) == digest(other)
     change(other)
     assert digest(one) != digest(other)
 

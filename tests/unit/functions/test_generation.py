@@ -16,6 +16,7 @@ from app.functions.messages import CallRequest, Failed, Outcome, Returned, Timed
 from app.functions.monitor import Limits
 from tests.support.processes import processes_in
 from tests.support.service import wait_for
+from tests.support.tables import for_each
 from tests.support.zygotes import launcher
 
 MODULE = """
@@ -87,12 +88,9 @@ def call(generation: Generation, function: str, slot: Slot | None = None, **argu
     return result.printed, msgspec.json.decode(result.outcome, type=Outcome)  # type: ignore[arg-type]
 
 
-def test_the_functions_are_described(generation: Generation) -> None:
+def test_functions_are_described_and_calls_run_in_processes_of_their_own(generation: Generation) -> None:
     assert list(generation.functions) == ["echo", "hang", "exit", "silent", "kills its supervisor", "garbage"]
     assert generation.functions["echo"].doc == "Returns them."
-
-
-def test_calls_run_in_processes_of_their_own(generation: Generation) -> None:
     for _ in range(3):
         assert call(generation, "echo", a=1) == (b"printed", Returned([{"a": 1}, True]))
 
@@ -105,24 +103,17 @@ def test_a_slot_is_clear_unless_the_supervisor_was_killed(generation: Generation
     assert not slot.is_clear
 
 
-def test_what_a_process_printed_before_it_ended_is_in_the_outcome_only(generation: Generation) -> None:
-    printed, outcome = call(generation, "exit")
-    assert printed == b""
-    assert outcome == Failed("last words\n\n进程退出，状态 4 / its process ended with exit status 4")
+def test_a_process_that_ends_without_an_outcome_is_a_failure_with_what_it_printed(generation: Generation) -> None:
+    ended = "last words\n\n进程退出，状态 4 / its process ended with exit status 4"
+    assert call(generation, "exit") == (b"", Failed(ended))
+    closed = Failed("进程退出，状态 5 / its process ended with exit status 5")
+    assert call(generation, "silent") == (b"", closed), "one that closed its pipe is waited for"
+    garbage = Failed("进程写出的不是结果 / its process wrote something that is not an outcome")
+    for content in (b"\0\0\0\3{}}", b"\xff" * 50_000, b"\0\0\0\0\0"):
+        assert call(generation, "garbage", bytes=list(content))[1] == garbage
 
 
-def test_a_process_that_closed_its_pipe_is_waited_for(generation: Generation) -> None:
-    assert call(generation, "silent") == (b"", Failed("进程退出，状态 5 / its process ended with exit status 5"))
-
-
-@pytest.mark.parametrize("content", [b"\0\0\0\3{}}", b"\xff" * 50_000, b"\0\0\0\0\0"])
-def test_garbage_on_the_result_pipe_is_a_failure(generation: Generation, content: bytes) -> None:
-    assert call(generation, "garbage", bytes=list(content))[1] == Failed(
-        "进程写出的不是结果 / its process wrote something that is not an outcome"
-    )
-
-
-@pytest.mark.parametrize("kind", [Failed, TimedOut])
+@for_each("kind", [Failed, TimedOut])
 def test_what_a_call_writes_itself_for_the_journal_has_its_bounds(
     generation: Generation, kind: type[Failed] | type[TimedOut]
 ) -> None:
