@@ -46,41 +46,30 @@ def test_bytes_are_readable_for_everybody_under_their_digest(blobs: Blobs, folde
     assert ((folder / BLOB.sha256).stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o644, 0o755)
 
 
-def test_an_empty_file_is_a_file(blobs: Blobs) -> None:
+def test_an_empty_file_is_a_file_and_progress_adds_up(blobs: Blobs) -> None:
     assert blobs.holds(add(blobs, b"", 0))
-
-
-def test_progress_adds_up(blobs: Blobs) -> None:
     done: list[int] = []
     with blobs.receiving(io.BytesIO(CONTENT), None, done.append):
         pass
-    assert len(done) == 3
-    assert sum(done) == len(CONTENT)
+    assert (len(done), sum(done)) == (3, len(CONTENT))
 
 
-def test_bytes_that_were_not_installed_are_removed(blobs: Blobs, folder: Path) -> None:
+class Broken(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell():
+            raise OSError(5, "Input/output error")
+        return super().read(size)
+
+
+def test_what_was_not_installed_or_ends_too_early_or_late_leaves_nothing(blobs: Blobs, folder: Path) -> None:
     with blobs.receiving(io.BytesIO(CONTENT), None) as received:
         assert received.partial.stat().st_size == len(CONTENT)
     assert list(folder.iterdir()) == []
     with pytest.raises(KeyboardInterrupt), blobs.receiving(io.BytesIO(CONTENT), None):
         raise KeyboardInterrupt
-    assert list(folder.iterdir()) == []
-
-
-def test_a_source_that_ends_early_or_late_is_refused(blobs: Blobs, folder: Path) -> None:
     for announced in (len(CONTENT) + 1, len(CONTENT) - 1, 0):
         with pytest.raises(RefusedError, match="nothing was added"):
             add(blobs, size=announced)
-    assert list(folder.iterdir()) == []
-
-
-def test_a_source_that_fails_leaves_nothing(blobs: Blobs, folder: Path) -> None:
-    class Broken(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
-            if self.tell():
-                raise OSError(5, "Input/output error")
-            return super().read(size)
-
     with pytest.raises(OSError, match="Input/output"), blobs.receiving(Broken(CONTENT), None):
         pass
     assert list(folder.iterdir()) == []
@@ -135,7 +124,10 @@ def test_a_file_removed_before_it_is_locked_is_created_again(
     assert len(made) == 2
 
 
-def test_an_open_file_outlives_its_removal(blobs: Blobs) -> None:
+def test_an_open_file_outlives_its_removal_and_one_of_another_length_is_not_opened(blobs: Blobs, folder: Path) -> None:
+    add(blobs)
+    (folder / BLOB.sha256).write_bytes(CONTENT[:-1])
+    assert not blobs.holds(BLOB)
     add(blobs)
     with blobs.open(BLOB) as file:
         assert file.read(10) == CONTENT[:10]
@@ -145,14 +137,6 @@ def test_an_open_file_outlives_its_removal(blobs: Blobs) -> None:
     blobs.remove(BLOB.sha256)
     with pytest.raises(FileNotFoundError):
         blobs.open(BLOB)
-
-
-def test_a_file_of_another_length_is_not_opened(blobs: Blobs, folder: Path) -> None:
-    add(blobs)
-    (folder / BLOB.sha256).write_bytes(CONTENT[:-1])
-    assert not blobs.holds(BLOB)
-    add(blobs)
-    assert blobs.holds(BLOB)
 
 
 def test_the_folders_parent_is_not_created(tmp_path: Path) -> None:

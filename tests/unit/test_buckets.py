@@ -12,13 +12,10 @@ from tests.support.tables import for_each
 HOST = "https://oss-cn-hangzhou.aliyuncs.com"
 
 
-@for_each("name", ["abc", "my-files", "a.b.c", "0" * 63])
-def test_a_buckets_name(name: str) -> None:
-    check_name(name, virtual_hosted=False)
-
-
 @for_each("name", ["", "ab", "a" * 64, "My-files", "-ab", "ab-", ".ab", "a_b", "a/b", "文件桶", "abc\n"])
 def test_what_is_no_name_of_a_bucket(name: str) -> None:
+    for right in ("abc", "my-files", "a.b.c", "0" * 63):
+        check_name(right, virtual_hosted=False)
     with pytest.raises(ValueError, match="3 to 63 of a-z"):
         check_name(name, virtual_hosted=False)
 
@@ -62,13 +59,10 @@ def test_an_address_is_no_endpoint_since_nginx_verifies_no_certificate_for_it() 
         checked_endpoint("https://203.0.113.7")
 
 
-@for_each("region", ["cn-hangzhou", "us-east-1", "garage"])
-def test_a_region(region: str) -> None:
-    check_region(region)
-
-
 @for_each("region", ["", "CN", "-x", "a b", "a" * 64, "a/b"])
 def test_what_is_no_region(region: str) -> None:
+    for right in ("cn-hangzhou", "us-east-1", "garage"):
+        check_region(right)
     with pytest.raises(ValueError, match="such as cn-hangzhou"):
         check_region(region)
 
@@ -79,6 +73,8 @@ def test_where_requests_go_and_that_secrets_are_not_shown() -> None:
 
     assert bucket(virtual_hosted=True).origin == "https://files.oss-cn-hangzhou.aliyuncs.com"
     assert bucket(virtual_hosted=False).origin == HOST
+    assert address_of("my-files", HOST, virtual_hosted=True) == ("my-files.oss-cn-hangzhou.aliyuncs.com", 443)
+    assert address_of("my-files", f"{HOST}:9000", virtual_hosted=False) == ("oss-cn-hangzhou.aliyuncs.com", 9000)
     assert "the " not in repr(bucket(virtual_hosted=True))
 
 
@@ -109,19 +105,11 @@ def test_an_error_names_its_cause_and_the_setting(error: str, means: str) -> Non
     assert "\n" not in text.zh + text.en
 
 
-def test_of_a_long_error_the_beginning_is_shown() -> None:
+def test_an_error_keeps_its_reason_in_both_languages_and_of_a_long_one_the_beginning() -> None:
     assert explain("x" * 300).en == f"the bucket answers with an error: {'x' * 200}"
-
-
-def test_the_error_keeps_its_reason_in_both_languages() -> None:
     text = explain("dns error")
     error = BucketUnavailableError(text)
     assert (error.text, str(error)) == (text, text.en)
-
-
-def test_the_host_and_port_that_requests_go_to() -> None:
-    assert address_of("my-files", HOST, virtual_hosted=True) == ("my-files.oss-cn-hangzhou.aliyuncs.com", 443)
-    assert address_of("my-files", f"{HOST}:9000", virtual_hosted=False) == ("oss-cn-hangzhou.aliyuncs.com", 9000)
 
 
 def test_a_slow_answer_of_the_bucket_is_no_wrong_clock() -> None:

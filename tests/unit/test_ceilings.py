@@ -48,33 +48,36 @@ def test_no_more_cards_are_issued_than_are_left_of_the_day(issued: int, count: i
     assert refused.value.field == "count"
 
 
+@for_each(("changed", "count", "left"), [(0, 10_000, None), (0, 10_001, 10_000), (10_001, 1, 0)])
+def test_no_more_cards_are_changed_than_are_left_of_the_day(changed: int, count: int, left: int | None) -> None:
+    if left is None:
+        check_changes(MAX_CHANGES_PER_DAY, changed, count)
+        return
+    with pytest.raises(CeilingExceededError, match=f"{MAX_CHANGES_PER_DAY} cards a day .* {left} are left") as refused:
+        check_changes(MAX_CHANGES_PER_DAY, changed, count)
+    assert refused.value.field == "ids"
+
+
 @for_each(
-    ("longest", "lasting", "is_allowed"),
+    ("longest", "allowed", "refused"),
     [
-        (None, None, True),
-        (None, MAX_VALIDITY, True),
-        (MAX_VALIDITY, None, True),
-        (MAX_VALIDITY, MAX_VALIDITY, True),
-        (30 * DAY, 30 * DAY, True),
-        (30 * DAY, SECOND, True),
-        (30 * DAY, 30 * DAY + SECOND, False),
-        (30 * DAY, None, False),
-        (MAX_VALIDITY - SECOND, None, False),
+        (None, [None, MAX_VALIDITY], []),
+        (MAX_VALIDITY, [None, MAX_VALIDITY], []),
+        (30 * DAY, [30 * DAY, SECOND], [30 * DAY + SECOND, None]),
+        (MAX_VALIDITY - SECOND, [], [None]),
     ],
 )
 def test_a_new_card_lasts_no_longer_than_the_ceiling(
-    longest: timedelta | None, lasting: timedelta | None, *, is_allowed: bool
+    longest: timedelta | None, allowed: list[timedelta | None], refused: list[timedelta | None]
 ) -> None:
-    ceilings = Ceilings(None, longest)
-    if is_allowed:
-        check_validity(ceilings, lasting)
-        return
-    with pytest.raises(
-        CeilingExceededError, match=f"the longest validity allowed is {format_longest(longest)};"
-    ) as refused:
-        check_validity(ceilings, lasting)
-    assert refused.value.field == "validity"
-    assert validity_text(longest).zh in refused.value.text.zh
+    for lasting in allowed:
+        check_validity(Ceilings(None, longest), lasting)
+    for lasting in refused:
+        with pytest.raises(
+            CeilingExceededError, match=f"longest validity allowed is {format_longest(longest)};"
+        ) as error:
+            check_validity(Ceilings(None, longest), lasting)
+        assert (error.value.field, validity_text(longest).zh in error.value.text.zh) == ("validity", True)
 
 
 def test_cards_that_get_a_file_are_for_owners_to_issue() -> None:
@@ -103,52 +106,33 @@ def test_an_extended_card_lasts_no_longer_than_the_ceiling_from_now() -> None:
         assert refused.value.field == "by"
 
 
-@for_each(("changed", "count", "left"), [(0, 10_000, None), (0, 10_001, 10_000), (10_001, 1, 0)])
-def test_no_more_cards_are_changed_than_are_left_of_the_day(changed: int, count: int, left: int | None) -> None:
-    if left is None:
-        check_changes(MAX_CHANGES_PER_DAY, changed, count)
-        return
-    with pytest.raises(CeilingExceededError, match=f"{MAX_CHANGES_PER_DAY} cards a day .* {left} are left") as refused:
-        check_changes(MAX_CHANGES_PER_DAY, changed, count)
-    assert refused.value.field == "ids"
+def test_a_seller_changes_no_more_cards_than_an_owner_allows() -> None:
+    for changes_per_day, allowed in ((None, 0), (0, 0), (5, 5)):
+        assert changes_allowed(Ceilings(changes_per_day=changes_per_day), Role.SELLER) == allowed
+    assert changes_allowed(Ceilings(changes_per_day=5), Role.OWNER) == MAX_CHANGES_PER_DAY
 
 
 @for_each(
-    ("role", "changes_per_day", "allowed"),
+    ("good", "bad", "bounds"),
     [
-        (Role.SELLER, None, 0),
-        (Role.SELLER, 0, 0),
-        (Role.SELLER, 5, 5),
-        (Role.OWNER, 5, MAX_CHANGES_PER_DAY),
+        ([NONE, MONTH, Ceilings(1), Ceilings(MAX_CARDS_PER_DAY)],
+         [Ceilings(0), Ceilings(-1), Ceilings(MAX_CARDS_PER_DAY + 1)], "from 1 to 1000000"),
+        ([Ceilings(changes_per_day=number) for number in (0, MAX_CHANGES_PER_DAY)],
+         [Ceilings(changes_per_day=number) for number in (-1, 10_001)], "from 0 to 10000"),
     ],
-)
-def test_a_seller_changes_no_more_cards_than_an_owner_allows(
-    role: Role, changes_per_day: int | None, allowed: int
-) -> None:
-    assert changes_allowed(Ceilings(changes_per_day=changes_per_day), role) == allowed
-
-
-@for_each(("number", "is_good"), [(0, True), (MAX_CHANGES_PER_DAY, True), (-1, False), (10_001, False)])
-def test_an_impossible_number_of_changes_is_refused(number: int, *, is_good: bool) -> None:
-    if is_good:
-        check_ceilings(Ceilings(changes_per_day=number))
-        return
-    with pytest.raises(RefusedError, match="from 0 to 10000"):
-        check_ceilings(Ceilings(changes_per_day=number))
+)  # fmt: skip
+def test_an_impossible_ceiling_is_refused(good: list[Ceilings], bad: list[Ceilings], bounds: str) -> None:
+    for ceilings in good:
+        check_ceilings(ceilings)
+    for ceilings in bad:
+        with pytest.raises(RefusedError, match=bounds):
+            check_ceilings(ceilings)
 
 
 def test_a_card_lasts_from_its_activation_or_until_its_expiry() -> None:
     assert time_left(DAY, None, NOW) == DAY
     assert time_left(None, None, NOW) is None
     assert time_left(DAY, NOW + SECOND, NOW) == SECOND
-
-
-@for_each("number", [0, -1, MAX_CARDS_PER_DAY + 1])
-def test_an_impossible_ceiling_is_refused(number: int) -> None:
-    for good in (NONE, MONTH, Ceilings(1), Ceilings(MAX_CARDS_PER_DAY)):
-        check_ceilings(good)
-    with pytest.raises(RefusedError, match="from 1 to 1000000"):
-        check_ceilings(Ceilings(number))
 
 
 def test_new_accounts_have_both_ceilings() -> None:

@@ -21,32 +21,28 @@ def posting(body: bytes = b"{}", content_type: str | None = "application/json", 
     return falcon.Request({**made, **environ})
 
 
+JSON = "application/json"
+
+
 @for_each(
-    "content_type",
-    [
-        "application/json",
-        "Application/JSON",
-        "application/json; charset=utf-8",
-        'application/json;charset="UTF-8"',
-        "application/json;" + ";" * 111,
-    ],
+    "content_type", [JSON, "Application/JSON", f"{JSON}; charset=utf-8", f'{JSON};charset="UTF-8"', JSON + ";" * 112]
 )
 def test_a_body_declared_as_json_is_read(content_type: str) -> None:
     assert read_body(posting(b'{"a":1}', content_type)) == b'{"a":1}'
 
 
-@for_each(
-    "content_type",
-    [
-        None,
-        "",
-        "text/plain",
-        "application/jsonp",
-        "application/x-www-form-urlencoded",
-        "application/json; charset=gbk",
-        "application/json;" + ";" * 112,
-    ],
-)
+OTHERS = [
+    None,
+    "",
+    "text/plain",
+    f"{JSON}p",
+    "application/x-www-form-urlencoded",
+    f"{JSON}; charset=gbk",
+    JSON + ";" * 113,
+]
+
+
+@for_each("content_type", OTHERS)
 def test_a_body_declared_as_anything_else_is_refused(content_type: str | None) -> None:
     with pytest.raises(Problem) as refused:
         read_body(posting(content_type=content_type))
@@ -60,22 +56,17 @@ def test_a_body_of_64_kib_is_read_and_one_byte_more_is_not() -> None:
     assert refused.value.status == falcon.HTTP_413
 
 
-@pytest.mark.parametrize("excess", [0, 1])
-def test_a_chunked_body_has_the_same_limit(excess: int) -> None:
-    request = posting(b"")
-    environ = {
-        **request.env,
-        "wsgi.input": io.BytesIO(b" " * (MAX_BODY_BYTES + excess)),
-        "wsgi.input_terminated": True,
-    }
-    environ.pop("CONTENT_LENGTH", None)
-    chunked = falcon.Request(environ)
-    if not excess:
-        assert len(read_body(chunked)) == MAX_BODY_BYTES
-        return
-    with pytest.raises(Problem) as refused:
-        read_body(chunked)
-    assert refused.value.status == falcon.HTTP_413
+def test_a_chunked_body_has_the_same_limit() -> None:
+    for excess in (0, 1):
+        body = io.BytesIO(b" " * (MAX_BODY_BYTES + excess))
+        environ = posting(b"").env | {"wsgi.input": body, "wsgi.input_terminated": True}
+        environ.pop("CONTENT_LENGTH", None)
+        if not excess:
+            assert len(read_body(falcon.Request(environ))) == MAX_BODY_BYTES
+            continue
+        with pytest.raises(Problem) as refused:
+            read_body(falcon.Request(environ))
+        assert refused.value.status == falcon.HTTP_413
 
 
 @for_each(
@@ -102,7 +93,5 @@ def test_a_chunked_body_has_the_same_limit(excess: int) -> None:
 def test_an_answer_is_english_where_the_request_ranks_it_over_chinese(header: str, *, english: bool) -> None:
     request = falcon.Request(falcon.testing.create_environ(headers={"Accept-Language": header}))
     assert in_language_of(request, Text("中文", "English")) == ("English" if english else "中文")
-
-
-def test_an_answer_is_chinese_without_a_preference() -> None:
-    assert in_language_of(falcon.Request(falcon.testing.create_environ()), Text("中文", "English")) == "中文"
+    without = falcon.Request(falcon.testing.create_environ())
+    assert in_language_of(without, Text("中文", "English")) == "中文"

@@ -69,14 +69,12 @@ def test_the_next_unbinding_waits_until_one_leaves_the_30_days_at_a_whole_second
     assert allowance(ACTIVE, TWICE, [first, second], first + WINDOW - TICK).unbinds_left == 0
     assert allowance(ACTIVE, TWICE, [first, second], first + WINDOW).unbinds_left == 1
     assert allowance(ACTIVE, TWICE, [WHOLE_NOW, WHOLE_NOW], NOW) == Allowance(0, WHOLE_NOW + WINDOW)
-
-
-def test_of_more_unbindings_than_the_present_limit_all_beyond_it_must_have_passed() -> None:
+    # Of more than the present limit, all beyond it must have passed.
     before = [WHOLE_NOW - days * DAY for days in (1, 2, 3, 4)]
     assert allowance(ACTIVE, TWICE, before, NOW) == Allowance(0, WHOLE_NOW - 2 * DAY + WINDOW)
 
 
-@pytest.mark.parametrize("card", [FROZEN, SPENT])
+@for_each("card", [FROZEN, SPENT])
 def test_a_frozen_or_spent_card_has_no_unbindings(card: Card) -> None:
     assert allowance(card, TWICE, [], NOW) == Allowance(0)
     with pytest.raises(UnbindNotAllowedError) as refused:
@@ -96,9 +94,6 @@ def test_an_unbinding_costs_what_the_terms_say_and_never_more_than_is_left() -> 
     assert unbound(nearly) == nearly._replace(expires_at=WHOLE_NOW)
     assert unbound(EXPIRED) == EXPIRED
     assert unbound(ACTIVE, replace(TWICE, self_unbind_cost=None)) == ACTIVE
-
-
-def test_a_permanent_card_pays_no_cost() -> None:
     assert unbound(PERMANENT) == PERMANENT
     assert (cost_of(PERMANENT, TWICE), cost_of(UNUSED, TWICE), cost_of(ACTIVE, TWICE)) == (None, None, DAY)
 
@@ -147,11 +142,8 @@ def test_every_refused_renewal_says_why(card: Card, second: Card | None, terms: 
     assert reason in str(refused.value)
 
 
-def test_every_reason_has_words_of_its_own_for_customers() -> None:
+def test_customers_read_every_reason_and_from_when_on_they_may_unbind() -> None:
     assert len(set(RENEWALS.values())) == len(RENEWALS) == len(RenewReason)
-
-
-def test_customers_read_from_when_on_they_may_unbind() -> None:
     said = unbinding(WHOLE_NOW)
     assert all("2026-03-01 12:00:00 +0000" in text for text in said)
     assert unbinding(None) != said

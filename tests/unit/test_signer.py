@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from app.tokens.keyring import KeyRingError
 from app.tokens.keys import KeyRing, KeyState
 from app.tokens.signer import Signer
 from tests.support.service import wait_for
+from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 CLAIMS = {"aud": "kadun-client", "code": "OK", "function": "打开程序", "card_expires_at": None}
@@ -61,45 +62,34 @@ def test_public_keys_have_their_states(folder: Path) -> None:
         (ring.keys[1].kid, KeyState.CURRENT),
         (ring.keys[2].kid, KeyState.NEXT),
     ]
-    assert [(key.created_at, key.retired_at, key.is_published) for key in keys] == [
-        (NOW, NOW, True),
-        (NOW, None, True),
-        (NOW, None, True),
-    ]
+    times = [(key.created_at, key.retired_at, key.is_published) for key in keys]
+    assert times == [(NOW, NOW, True), (NOW, None, True), (NOW, None, True)]
     assert [key.is_published for key in signer.public_keys(NOW + timedelta(minutes=15))] == [False, True, True]
     assert signer.pinned() == [ring.keys[1].public, ring.keys[2].public]
     assert not any(key.private and key.private in repr(keys) for key in ring.keys)
 
 
-def test_a_rotation_is_taken_up_by_a_running_signer(folder: Path) -> None:
+def test_rotations_are_taken_up_by_a_running_signer(folder: Path) -> None:
     signer = Signer(KeyFolder(folder))
     before = kid(signer)
-    rotated = KeyFolder(folder).rotate(NOW, "kadun")
-    assert before != rotated.current.kid
-    wait_for(lambda: kid(signer) == rotated.current.kid)
-    assert signer.key_set(NOW)["keys"] == rotated.published(NOW)
+    for times in (1, 3):  # also several between two checks
+        for _ in range(times):
+            rotated = KeyFolder(folder).rotate(NOW, "kadun", force=True)
+        assert before != rotated.current.kid
+        wait_for(lambda current=rotated.current.kid: kid(signer) == current)
+        assert signer.key_set(NOW)["keys"] == rotated.published(NOW)
 
 
-def test_several_rotations_between_two_checks_are_taken_up(folder: Path) -> None:
-    signer = Signer(KeyFolder(folder))
-    for _ in range(3):
-        rotated = KeyFolder(folder).rotate(NOW, "kadun", force=True)
-    wait_for(lambda: kid(signer) == rotated.current.kid)
-
-
-@pytest.mark.parametrize("damage", ["damaged", "gone"])
+@for_each("damage", [lambda file: file.write_bytes(file.read_bytes()[:300]), Path.unlink])
 def test_the_old_ring_stays_in_use_while_the_new_file_is_unusable(
-    folder: Path, damage: str, caplog: pytest.LogCaptureFixture
+    folder: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     signer = Signer(KeyFolder(folder))
-    before = kid(signer)
-    file = folder / key_folder.FILE
-    good = KeyFolder(folder).rotate(NOW, "kadun")
+    before, file = kid(signer), folder / key_folder.FILE
+    good = KeyFolder(folder).rotate(NOW, "kadun", force=True)
     rotated = file.read_bytes()
-    if damage == "damaged":
-        file.write_bytes(rotated[: len(rotated) // 2])
-    else:
-        file.unlink()
+    damage(file)
+    caplog.clear()
 
     def complained() -> bool:
         assert kid(signer) == before
@@ -149,15 +139,11 @@ def test_checking_an_unchanged_ring_changes_nothing(
     assert caplog.records == []
 
 
-def test_a_signer_without_a_ring_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KeyRingError, match="cannot read the signing keys"):
-        Signer(KeyFolder(tmp_path))
-
-
-def test_a_signer_with_a_damaged_ring_is_refused(folder: Path) -> None:
+def test_a_signer_without_a_ring_or_with_a_damaged_one_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / key_folder.FILE).write_text("{")
-    with pytest.raises(KeyRingError, match="damaged"):
-        Signer(KeyFolder(folder))
+    for place, reason in ((tmp_path, "cannot read the signing keys"), (folder, "damaged")):
+        with pytest.raises(KeyRingError, match=reason):
+            Signer(KeyFolder(place))
 
 
 class CountedFolder(KeyFolder):

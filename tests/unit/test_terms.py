@@ -1,5 +1,6 @@
 """The vendor's terms as a person writes them."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -29,7 +30,7 @@ def test_each_term_is_read_and_an_empty_text_sets_its_default_again() -> None:
     assert read_terms(terms, [(name, "") for name in ALL]) == Terms()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "text"),
     [
         *(("changes_per_day", text) for text in ("1", "1000")),
@@ -40,33 +41,21 @@ def test_each_term_is_read_and_an_empty_text_sets_its_default_again() -> None:
         ("minimum_version", "1" * 32),
     ],
 )
-def test_the_smallest_and_the_largest_value_are_read(name: str, text: str) -> None:
-    assert str(getattr(read_terms(Terms(), [(name, text)]), name)) == text
-
-
-def test_a_wrong_choice_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(RefusedError, match="binding must be one of either, hardware, both") as refused:
-        read_terms(Terms(), [("binding", "none")])
-    assert refused.value.text.zh == "binding 须为 either, hardware, both 之一"
-
-
-def test_what_is_not_named_stays() -> None:
-    assert read_terms(Terms(contact="QQ"), [("changes_per_day", "5")]) == Terms(changes_per_day=5, contact="QQ")
+def test_the_smallest_and_the_largest_value_are_read_and_what_is_not_named_stays(name: str, text: str) -> None:
+    terms = read_terms(Terms(contact="QQ"), [(name, text)])
+    assert (str(getattr(terms, name)), terms) == (text, replace(Terms(contact="QQ"), **{name: getattr(terms, name)}))
 
 
 def test_terms_are_written_as_they_are_read() -> None:
     terms = read_terms(Terms(), [(name, text) for name, (text, _) in ALL.items()])
-    written = terms.as_texts()
-    assert list(written) == list(ALL)
-    assert (written["binding"], written["self_unbind_cost"], written["self_renew"]) == ("hardware", "1d", "batch")
+    texts = terms.as_texts()
+    assert list(texts) == list(ALL)
+    assert (texts["binding"], texts["self_unbind_cost"], texts["self_renew"]) == ("hardware", "1d", "batch")
     assert Terms().as_texts()["self_unbind_cost"] is None
-
-
-@pytest.mark.parametrize("terms", [Terms(), read_terms(Terms(), [(name, text) for name, (text, _) in ALL.items()])])
-def test_each_written_value_can_be_read_again(terms: Terms) -> None:
-    written = {name: write_term(value) for name, value in terms.as_texts().items()}
-    assert read_terms(Terms(self_renew=RenewTerm.ANY, notice="x"), written.items()) == terms
-    assert written["self_service"] == ("on" if terms.self_service else "off")
+    for each, switch in ((terms, "on"), (Terms(), "off")):
+        written = {name: write_term(value) for name, value in each.as_texts().items()}
+        assert read_terms(Terms(self_renew=RenewTerm.ANY, notice="x"), written.items()) == each
+        assert written["self_service"] == switch
 
 
 @for_each(
@@ -94,24 +83,25 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_term(name: str, text: str) 
     assert name in refused.value.text.en
 
 
-def test_an_unknown_term_is_named_with_those_that_exist() -> None:
-    with pytest.raises(RefusedError, match="there is no term “minimal_version”; there are: binding, changes_per_day"):
-        read_terms(Terms(), [("minimal_version", "1")])
+@for_each(
+    ("fields", "reason"),
+    [
+        ([("minimal_version", "1")], "there is no term “minimal_version”; there are: binding, changes_per_day"),
+        ([("contact", "a"), ("contact", "b")], "contact is given twice"),
+        ([("binding", "none")], "binding must be one of either, hardware, both"),
+    ],
+)
+def test_an_unknown_or_repeated_term_and_a_wrong_choice_are_named(fields: list[tuple[str, str]], reason: str) -> None:
+    with pytest.raises(RefusedError, match=reason) as refused:
+        read_terms(Terms(), fields)
+    assert ("either, hardware, both 之一" in refused.value.text.zh) is (fields[0][0] == "binding")
 
 
-def test_a_term_is_given_once() -> None:
-    with pytest.raises(RefusedError, match="contact is given twice"):
-        read_terms(Terms(), [("contact", "a"), ("contact", "b")])
-
-
-@pytest.mark.parametrize(("least", "latest"), [("1.10", "1.9"), ("2", "1.99.99")])
+@for_each(("least", "latest"), [("1.10", "1.9"), ("2", "1.99.99")])
 def test_no_version_above_the_latest_can_be_demanded(least: str, latest: str) -> None:
     with pytest.raises(RefusedError, match=f"minimum_version {least} must not be above latest_version {latest}"):
         read_terms(Terms(), [("minimum_version", least), ("latest_version", latest)])
     with pytest.raises(RefusedError, match="minimum_version"):
         read_terms(Terms(minimum_version=least), [("latest_version", latest)])
-
-
-def test_the_latest_version_itself_can_be_demanded() -> None:
     terms = read_terms(Terms(), [("minimum_version", "2.0"), ("latest_version", "2")])
     assert (terms.minimum_version, terms.latest_version) == ("2.0", "2")
