@@ -31,10 +31,13 @@ def test_a_caller_may_begin(caller: Caller, running: list[Caller], may: bool) ->
     assert may_begin(caller, running, LIMITS) is may
 
 
-def test_a_card_may_have_as_many_calls_as_it_is_allowed_but_never_the_last_place() -> None:
+def test_a_card_never_has_the_last_place_unless_it_is_the_only_one() -> None:
     limits = LIMITS._replace(per_card=4, per_address=4)
     assert may_begin(A, [A, A], limits)
     assert not may_begin(A, [A, A, A], limits)
+    only = LIMITS._replace(places=1)
+    assert may_begin(A, [], only)
+    assert not may_begin(B, [A], only)
 
 
 def test_a_site_has_five_times_what_an_address_has() -> None:
@@ -43,12 +46,6 @@ def test_a_site_has_five_times_what_an_address_has() -> None:
     assert may_begin(A, running[:4], limits)
     assert not may_begin(A, running, limits)
     assert may_begin(D, running, limits)
-
-
-def test_the_only_place_is_open_to_every_caller() -> None:
-    limits = LIMITS._replace(places=1)
-    assert may_begin(A, [], limits)
-    assert not may_begin(B, [A], limits)
 
 
 def test_an_operators_call_counts_for_no_card_and_no_address_and_may_take_the_last_place() -> None:

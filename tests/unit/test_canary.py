@@ -9,6 +9,7 @@ import pytest
 
 from app.tokens import canary
 from app.tokens.keyring import KeyRingError
+from tests.support.tables import for_each
 
 ONE, TWO, THREE = (str(pyrage.x25519.Identity.generate()) for _ in range(3))
 OWN = "a scheme of my own"
@@ -19,11 +20,9 @@ def marks(folder: Path) -> list[str]:
     return read
 
 
-PAIRS = {"age": (ONE, TWO), "own": (OWN, f"{OWN}s"), "age, own": (ONE, OWN), "own, age": (OWN, ONE)}
-
-
-@pytest.mark.parametrize(("key", "other"), PAIRS.values(), ids=PAIRS)
+@for_each(("key", "other"), [(ONE, TWO), (OWN, f"{OWN}s"), (ONE, OWN), (OWN, ONE)])
 def test_the_first_key_is_marked_and_another_one_recognised(tmp_path: Path, key: str, other: str) -> None:
+    (tmp_path / canary.FILE).unlink(missing_ok=True)
     assert canary.is_in_use(tmp_path, key) is None
     assert canary.keep(tmp_path, key)
     assert canary.is_in_use(tmp_path, f"  {key}\n") is True
@@ -43,11 +42,6 @@ def test_a_mark_of_an_earlier_release_fits(tmp_path: Path) -> None:
     (tmp_path / canary.FILE).write_text(json.dumps([f"scrypt:{'5a' * 16}:{digest}"]))
     assert canary.is_in_use(tmp_path, "first\nsecond") is True
     assert canary.is_in_use(tmp_path, "first\nsecond.") is False
-
-
-def test_a_mark_has_a_salt_of_16_bytes(tmp_path: Path) -> None:
-    canary.accept(tmp_path, OWN)
-    assert len(bytes.fromhex(marks(tmp_path)[0].split(":")[1])) == 16
 
 
 def test_any_listed_line_is_enough(tmp_path: Path) -> None:
@@ -87,35 +81,29 @@ def test_the_marks_do_not_hold_the_key_and_nobody_else_reads_them(tmp_path: Path
     sealed, digest = marks(tmp_path)
     assert sealed.startswith("-----BEGIN AGE ENCRYPTED FILE-----")
     assert digest.startswith("scrypt:")
-    assert ONE not in sealed
-    assert OWN not in digest
+    assert len(bytes.fromhex(digest.split(":")[1])) == 16, "its salt"
+    assert (ONE in sealed, OWN in digest) == (False, False)
     assert stat.S_IMODE((tmp_path / canary.FILE).stat().st_mode) == 0o600
     canary.accept(tmp_path, OWN)
     assert marks(tmp_path)[0] != digest, "each has a salt of its own"
 
 
-def test_a_mark_of_an_unknown_kind_fits_no_key(tmp_path: Path) -> None:
-    (tmp_path / canary.FILE).write_text(json.dumps(["nonsense", "scrypt:", ""]))
-    assert canary.is_in_use(tmp_path, f"{ONE}\n{OWN}") is False
-
-
-def test_a_text_of_another_kind_that_the_key_opens_is_no_mark(tmp_path: Path) -> None:
+def test_what_is_no_mark_fits_no_key(tmp_path: Path) -> None:
     recipient = pyrage.x25519.Identity.from_str(ONE).to_public()
-    (tmp_path / canary.FILE).write_text(json.dumps([pyrage.encrypt(b"x", [recipient], armored=True).decode()]))
-    assert canary.is_in_use(tmp_path, ONE) is False
+    another_text = pyrage.encrypt(b"x", [recipient], armored=True).decode()
+    for texts in (["nonsense", "scrypt:", ""], [another_text]):
+        (tmp_path / canary.FILE).write_text(json.dumps(texts))
+        assert canary.is_in_use(tmp_path, f"{ONE}\n{OWN}") is False
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]"])
-def test_damaged_marks_are_reported_and_not_overwritten(tmp_path: Path, content: str) -> None:
+def test_damaged_marks_and_folders_that_cannot_be_written_are_reported(tmp_path: Path) -> None:
     file = tmp_path / canary.FILE
-    file.write_text(content)
-    for read in (canary.is_in_use, canary.keep):
-        with pytest.raises(KeyRingError, match=r"data-key\.json cannot be read.*cardctl key accept"):
-            read(tmp_path, ONE)
-    assert file.read_text() == content
-
-
-def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    for content in ("", "{}", "[1]"):
+        file.write_text(content)
+        for read in (canary.is_in_use, canary.keep):
+            with pytest.raises(KeyRingError, match=r"data-key\.json cannot be read.*cardctl key accept"):
+                read(tmp_path, ONE)
+        assert file.read_text() == content, "not overwritten"
     (tmp_path / "no folder").touch()
     with pytest.raises(KeyRingError, match=r"cannot write data-key\.json"):
         canary.accept(tmp_path / "no folder", ONE)

@@ -23,9 +23,10 @@ BROKEN = [
     ("q", "\udcff", "the text is not UTF-8"),
     ("kind", "odd", "there is no kind of entry and no code “odd”"),
     ("address", "300.1.1.1", "“300.1.1.1” is not an IP address"),
-    ("expires_from", "9999-12-31", "“9999-12-31” is not a date and time; write 2026-01-31"),
-    ("expires_before", "0001-01-01", "“0001-01-01” is not a date and time; write 2026-01-31"),
-    ("since", "0001-01-01", "“0001-01-01” is not a date and time; write 2026-01-31"),
+    *(
+        (field, day, f"“{day}” is not a date and time; write 2026-01-31")
+        for field, day in (("expires_from", "9999-12-31"), ("expires_before", "0001-01-01"), ("since", "0001-01-01"))
+    ),
 ]
 
 
@@ -46,22 +47,15 @@ def test_an_invalid_field_is_named_with_what_would_be_right(field: str, value: s
     assert refusal.value.text.zh.startswith(f"{field}：")
 
 
-def test_empty_and_missing_fields_do_not_filter() -> None:
+def test_cards_are_filtered_by_all_fields_in_an_order_by_name_and_empty_fields_do_not_filter() -> None:
     assert card_filter() == card_filter(status="", batch="", q=" ") == CardFilter()
-    assert journal_filter() == journal_filter(kind="", card=" ", hardware="") == JournalFilter()
-
-
-def test_cards_are_filtered_by_all_fields() -> None:
     wanted = card_filter(status="active", batch=" b ", note="n", expires="7d", expires_from="2026-03-02", q=" text ")
     day = datetime(2026, 3, 2, tzinfo=ZONE)
     assert wanted == CardFilter(CardStatus.ACTIVE, "b", "n", day, NOW + timedelta(days=7), "text")
     assert card_filter(no_batch="1", batch="b").batch == ""
-
-
-def test_an_order_is_asked_for_by_name_and_unused_cards_have_none() -> None:
     assert card_filter(sort="-used") == CardFilter(sort=Sort.USED)
     assert card_filter(sort="expiry", status="frozen") == CardFilter(CardStatus.FROZEN, sort=Sort.EXPIRY)
-    assert card_filter(sort="expiry", status="unused") == CardFilter(CardStatus.UNUSED)
+    assert card_filter(sort="expiry", status="unused") == CardFilter(CardStatus.UNUSED), "unused cards have none"
 
 
 @for_each(("preset", "since", "until"), [("7d", 0, 7), ("30d", 0, 30), ("past7d", -7, 0), ("past30d", -30, 0)])
@@ -71,5 +65,6 @@ def test_presets_of_expiry_count_from_now(preset: str, since: int, until: int) -
 
 
 def test_entries_are_filtered_by_all_fields_and_texts_of_clients_are_exact() -> None:
+    assert journal_filter() == journal_filter(kind="", card=" ", hardware="") == JournalFilter()
     wanted = journal_filter(kind="CARD_EXPIRED", card="c" * 32, hardware=" h ", address="2001:db8::1", reference="abcd")
     assert wanted == JournalFilter(Code.CARD_EXPIRED, "C" * 32, " h ", "2001:db8::/64", reference="ABCD")

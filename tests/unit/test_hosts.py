@@ -30,13 +30,10 @@ def test_the_one_that_answered_comes_first_and_the_slowest_to_fail_last() -> Non
     assert hosts.all() == [C, B, A]
     hosts.answered(A)
     assert hosts.all() == [A, C, B]
-
-
-def test_others_than_those_of_the_url_are_not_taken_up() -> None:
     hosts = Hosts("postgresql://u@a:5432/d")
     hosts.failed(B, 1.0)
     hosts.answered(C)
-    assert hosts.all() == [A]
+    assert hosts.all() == [A], "others than those of the URL are not taken up"
 
 
 @for_each(

@@ -23,22 +23,21 @@ def test_a_sealed_secret_opens_for_its_operator_only() -> None:
         SecondFactors("5b" * 32).open(7, sealed)
 
 
-def test_the_same_secret_is_never_sealed_alike() -> None:
-    assert FACTORS.seal(7, SECRET) != FACTORS.seal(7, SECRET)
-
-
 @for_each("change", range(0, 60, 7))
-def test_a_changed_byte_is_found(change: int) -> None:
+def test_a_secret_is_never_sealed_alike_and_a_changed_byte_is_found(change: int) -> None:
+    assert FACTORS.seal(7, SECRET) != FACTORS.seal(7, SECRET)
     content = bytearray(base64.urlsafe_b64decode(FACTORS.seal(7, SECRET)[3:]))
     content[change] ^= 1
-    with pytest.raises(SecondFactorError):
-        FACTORS.open(7, f"v1.{base64.urlsafe_b64encode(content).decode()}")
-
-
-@for_each("sealed", ["v1.", "v1.AAAA", "v1." + "A" * 80, "v1.A", "v1.é"])
-def test_what_is_no_sealed_secret_is_refused(sealed: str) -> None:
-    with pytest.raises(SecondFactorError):
-        FACTORS.open(7, sealed)
+    for sealed in (
+        f"v1.{base64.urlsafe_b64encode(content).decode()}",
+        "v1.",
+        "v1.AAAA",
+        f"v1.{'A' * 80}",
+        "v1.A",
+        "v1.é",
+    ):
+        with pytest.raises(SecondFactorError):
+            FACTORS.open(7, sealed)
 
 
 def test_what_was_kept_in_clear_opens_until_it_is_sealed() -> None:

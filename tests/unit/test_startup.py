@@ -14,12 +14,9 @@ from app.services.startup import MOVED, MovedAwayError, check_home, prepare
 from app.storage.database import Database
 
 
-def test_a_service_that_has_not_moved_starts(tmp_path: Path) -> None:
+def test_a_service_that_has_moved_names_the_new_server(tmp_path: Path) -> None:
     check_home(tmp_path)
     check_home(tmp_path / "no such folder")
-
-
-def test_a_service_that_has_moved_names_the_new_server(tmp_path: Path) -> None:
     (tmp_path / MOVED).write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
     with pytest.raises(MovedAwayError) as caught:
         check_home(tmp_path)
@@ -27,22 +24,19 @@ def test_a_service_that_has_moved_names_the_new_server(tmp_path: Path) -> None:
     assert "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in str(caught.value)
 
 
-def test_a_folder_that_cannot_be_read_is_not_called_a_move(tmp_path: Path) -> None:
-    (tmp_path / MOVED).mkdir()
+def test_a_mark_that_is_no_file_is_neither_waited_for_nor_called_a_move(tmp_path: Path) -> None:
+    mark = tmp_path / MOVED
+    mark.mkdir()
     with pytest.raises(MovedAwayError) as caught:
         check_home(tmp_path)
-    assert f"Cannot read {tmp_path / MOVED} (Is a directory)" in str(caught.value)
+    assert f"Cannot read {mark} (Is a directory)" in str(caught.value)
     assert "--resume-here" not in str(caught.value)
-
-
-@pytest.mark.parametrize("kind", ["pipe", "link"])
-def test_a_mark_that_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
-    if kind == "pipe":
-        os.mkfifo(tmp_path / MOVED)
-    else:
-        (tmp_path / MOVED).symlink_to("/dev/zero")
-    with pytest.raises(MovedAwayError):
-        check_home(tmp_path)
+    mark.rmdir()
+    for place in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        place(mark)
+        with pytest.raises(MovedAwayError):
+            check_home(tmp_path)
+        mark.unlink()
 
 
 def test_the_database_of_a_moved_service_is_not_migrated(tmp_path: Path) -> None:

@@ -9,45 +9,27 @@ from trial import isolation
 from trial.environment import CHECKOUT, Trial, write_secret
 from trial.isolation import FUNCTION_UIDS, first_function_uid
 
+TRIAL = Trial(Path("/srv/trial"), 8123)
+VENDORS = {
+    "PATH": "/usr/bin", "HOME": "/home/a", "AWS_SECRET_ACCESS_KEY": "somebody's", "KADUN_BEHIND_PROXY": "true",
+    "DATABASE_URL": "postgresql://elsewhere", "DATABASE_URL_FILE": "/elsewhere", "KADUN_PORT": "8123",
+    "KERNAL_DATA_KEY": "another", "KERNAL_DATA_KEY_FILE": "/elsewhere", "KADUN_TOTP_KEY": "another",
+    "KADUN_KEYS_DIR": "/elsewhere", "KADUN_FUNCTIONS_DIR": "/elsewhere",
+    "KADUN_OFFLINE_GRACE": "7d", "KADUN_FUNCTION_SECONDS": "5",
+}  # fmt: skip
+
 
 def test_the_service_is_told_this_trials_database_and_key_and_no_other() -> None:
-    trial = Trial(Path("/srv/trial"), 8123)
-    told = trial.service_environment(
-        {
-            "DATABASE_URL": "postgresql://elsewhere",
-            "DATABASE_URL_FILE": "/elsewhere",
-            "KERNAL_DATA_KEY": "another",
-            "KADUN_TOTP_KEY": "another",
-            "KADUN_BEHIND_PROXY": "true",
-            "KADUN_PORT": "8123",
-            "KADUN_OFFLINE_GRACE": "7d",
-            "HOME": "/home/a",
-        }
-    )
-    assert told["DATABASE_URL_FILE"] == "/srv/trial/database_url"
-    assert told["KERNAL_DATA_KEY_FILE"] == "/srv/trial/kernal_data_key"
-    assert told["KADUN_TOTP_KEY_FILE"] == "/srv/trial/totp_key"
-    assert told["KADUN_BIND"] == "127.0.0.1:8123"
-    assert told["KADUN_BEHIND_PROXY"] == "false"
+    told = TRIAL.service_environment(VENDORS)
+    for name in ("DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_TOTP_KEY"):
+        assert told[f"{name}_FILE"] == f"/srv/trial/{name.lower().removeprefix('kadun_')}"
+    assert (told["KADUN_BIND"], told["KADUN_BEHIND_PROXY"]) == ("127.0.0.1:8123", "false")
     assert not {"DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_TOTP_KEY", "KADUN_PORT"} & set(told)
     assert (told["KADUN_OFFLINE_GRACE"], told["HOME"]) == ("7d", "/home/a")
 
 
 def test_the_functions_service_is_told_nothing_that_it_could_give_away() -> None:
-    told = Trial(Path("/srv/trial"), 8123).functions_environment(
-        {
-            "PATH": "/usr/bin",
-            "HOME": "/home/a",
-            "DATABASE_URL": "postgresql://elsewhere",
-            "KERNAL_DATA_KEY_FILE": "/elsewhere",
-            "AWS_SECRET_ACCESS_KEY": "somebody's",
-            "KADUN_KEYS_DIR": "/elsewhere",
-            "KADUN_FUNCTION_SECONDS": "5",
-            "KADUN_FUNCTIONS_DIR": "/elsewhere",
-        },
-        400_000_000,
-    )
-    assert told == {
+    assert TRIAL.functions_environment(VENDORS, 400_000_000) == {
         "PATH": "/usr/bin",
         "PYTHONPATH": str(CHECKOUT),
         "KADUN_FUNCTION_SECONDS": "5",
