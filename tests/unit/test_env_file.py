@@ -43,9 +43,7 @@ def test_settings_of_another_server_keep_their_quotes_and_come_over_once() -> No
     assert changed == ["KADUN_BURST", "KADUN_HSTS", "KADUN_RATE"]
     assert text == "KADUN_BURST=\nKADUN_HSTS='max-age=1; x #y' # note\nKADUN_RATE=\"7\"\n"
     assert env_file.merged(theirs, text, fresh=True) == (text, [])
-
-
-def test_only_settings_of_kaduns_are_taken_over_and_no_folder_of_programs() -> None:
+    # Only those of Kadun's are taken over, and no folder of programs.
     theirs = "DOCKER_HOST=tcp://evil\nCOMPOSE_PROFILES=all\nKADUN_BACKUP_HOOKS=/tmp/x\nLD_PRELOAD=x\nKADUN_RATE=7\n"
     assert env_file.merged(theirs, "", fresh=True) == ("\nKADUN_RATE=7\n", ["KADUN_RATE"])
 
@@ -100,16 +98,13 @@ def test_a_bundle_has_no_other_file_of_the_host_mounted_into_containers(path: st
         assert env_file.taken_over(f"KADUN_FILES_BUCKET_CA={own}\n") == {"KADUN_FILES_BUCKET_CA"}
 
 
-def test_what_belongs_to_the_machine_stays() -> None:
-    theirs = "COMPOSE_PROJECT_NAME=old\nKADUN_HTTPS_PORT=1\nKADUN_BACKUP_DIR=/old\n"
-    ours = "COMPOSE_PROJECT_NAME=new\n"
-    assert env_file.merged(theirs, ours, fresh=False) == (ours, [])
-    assert env_file.merged(theirs, ours, fresh=True) == (ours + "KADUN_BACKUP_DIR=/old\n", ["KADUN_BACKUP_DIR"])
-
-
 @for_each("theirs", ["", "KADUN_ISSUER=\n", "#KADUN_ISSUER=x\n"])
-def test_the_other_servers_default_issuer_replaces_ours_because_clients_check_it(theirs: str) -> None:
+def test_what_belongs_to_the_machine_stays_but_not_the_issuer_which_clients_check(theirs: str) -> None:
     assert env_file.merged(theirs, "KADUN_ISSUER=mine\n", fresh=False) == ("KADUN_ISSUER=kadun\n", ["KADUN_ISSUER"])
+    machines = "COMPOSE_PROJECT_NAME=old\nKADUN_HTTPS_PORT=1\nKADUN_BACKUP_DIR=/old\n"
+    ours = "COMPOSE_PROJECT_NAME=new\n"
+    assert env_file.merged(machines, ours, fresh=False) == (ours, [])
+    assert env_file.merged(machines, ours, fresh=True) == (ours + "KADUN_BACKUP_DIR=/old\n", ["KADUN_BACKUP_DIR"])
 
 
 @for_each("text, expected", [("", "80"), ("A=\n", "80"), ('A="" # none\n', "80"), ("A=443\n", "443")])

@@ -9,7 +9,6 @@ from app.domain.cards import Card
 from app.domain.codes import CardStatus
 from app.domain.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, VerificationRequest, decide
 from app.domain.terms import BindingTerm, Terms
-from tests.support import rules_before_terms
 from tests.unit.test_policy import ACTIVE, BOUND, CAFE, HOME, NOW, RIVAL, WHOLE_NOW, asked
 
 hardwares = st.sampled_from(["disk-1", "disk-2", "disk-3"])
@@ -47,16 +46,6 @@ terms = st.builds(
     changes_per_day=st.none() | st.integers(1, 3),
     minimum_version=st.none() | st.sampled_from(["1", "1.9", "2"]),
 )
-
-
-@given(situations(), st.sampled_from([None, "0", "1.10"]))
-def test_terms_that_nobody_changed_decide_as_before(
-    situation: tuple[Facts, VerificationRequest], version: str | None
-) -> None:
-    facts, request = situation
-    for needs_version in (False, True):
-        asked_now = request._replace(version=version, needs_version=needs_version)
-        assert decide(facts, asked_now, NOW) == rules_before_terms.decide(facts, request, NOW)
 
 
 def is_stricter(left: Terms, right: Terms) -> bool:

@@ -155,12 +155,10 @@ def test_a_backup_is_what_its_checksum_file_says(
     with pytest.raises((ChecksumError, OSError), match=complaint):
         main("checksum", str(dump))
     file.write_text(text)
-
-
-def test_a_checksum_file_may_name_other_folders_as_sha256sum_does(dump: Path) -> None:
-    checksums = dump.with_name("a.dump.sha256")
-    checksums.write_text(checksums.read_text().replace("  ", " */elsewhere/"))
-    main("checksum", str(dump))
+    if name == "a.dump.sha256":  # sha256sum may name other folders
+        file.write_text(text.replace("  ", " */elsewhere/"))
+        main("checksum", str(dump))
+        file.write_text(text)
 
 
 @for_each("name", ["a.dump", "a.manifest", "a.dump.sha256"])

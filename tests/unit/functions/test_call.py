@@ -153,11 +153,9 @@ def test_arguments_are_converted_to_their_type() -> None:
 
 def test_the_expiry_of_the_caller_is_in_utc() -> None:
     until = datetime(2027, 1, 1, 8, tzinfo=timezone(timedelta(hours=8)))
-    seen: list[Caller] = []
-    run(lambda _arguments, caller: seen.append(caller), caller=Caller("card", "client", until))
-    assert seen == [Caller("card", "client", datetime(2027, 1, 1, tzinfo=UTC))]
-    assert seen[0].expires_at is not None
-    assert seen[0].expires_at.tzinfo is UTC
+    seen: list[datetime | None] = []
+    run(lambda _arguments, caller: seen.append(caller.expires_at), caller=Caller("card", "client", until))
+    assert [(at, at and at.tzinfo) for at in seen] == [(datetime(2027, 1, 1, tzinfo=UTC), UTC)]
 
 
 class OddError(Exception):
@@ -202,15 +200,10 @@ def test_any_exception_and_an_invalid_result_are_failures() -> None:
 
 
 @given(st.text(alphabet=st.characters(codec=None, exclude_categories=())))
-def test_a_detail_is_valid_unicode_without_nul(text: str) -> None:
+def test_a_detail_is_valid_unicode_without_nul_and_cut_to_its_end(text: str) -> None:
     detail = failed(text).detail
     assert "\0" not in detail
     assert detail.encode().decode() == detail
-
-
-def test_a_long_detail_is_cut_to_its_end() -> None:
     detail = failed("a" * 5_000 + "end").detail
-    assert len(detail) == MAX_DETAIL
-    assert detail.startswith("…a")
-    assert detail.endswith("aend")
+    assert (len(detail), detail[:2], detail[-4:]) == (MAX_DETAIL, "…a", "aend")
     assert failed("a" * MAX_DETAIL).detail == "a" * MAX_DETAIL
