@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.domain.hosts import HostReport
 from app.services.doctor import CheckResult, Facts, HostFacts, Status, run_checks
@@ -85,19 +85,13 @@ _KEY = ec.generate_private_key(ec.SECP256R1())
 PUBLIC_KEY = _KEY.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def rsa_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65_537, 2048)
-
-
-def pem(
-    *names: str, days: float = 90, since: float = 1, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = _KEY
-) -> str:
+def pem(*names: str, days: float = 90, since: float = 1) -> str:
     """A certificate for these names, which ends in so many days."""
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([]))
         .issuer_name(x509.Name([]))
-        .public_key(key.public_key())
+        .public_key(_KEY.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW - timedelta(days=since))
         .not_valid_after(NOW + timedelta(days=days))
@@ -105,7 +99,7 @@ def pem(
     if names:
         general = [x509.DNSName(n) if not n[-1].isdigit() else x509.IPAddress(ip_address(n)) for n in names]
         builder = builder.add_extension(x509.SubjectAlternativeName(general), critical=True)
-    return builder.sign(key, hashes.SHA256()).public_bytes(PEM).decode()
+    return builder.sign(_KEY, hashes.SHA256()).public_bytes(PEM).decode()
 
 
 GOOD_PEM = pem("example.com", "*.example.org", "203.0.113.9")

@@ -1,4 +1,4 @@
-"""The checks of `cardctl doctor`: which facts change which of them, and what all of their results have in common."""
+"""The checks of `cardctl doctor`: which facts change which of them, and what their results say."""
 
 import json
 import subprocess
@@ -12,17 +12,24 @@ import msgspec
 
 from app.domain.hosts import HostJob
 from app.domain.texts import Text
-from app.services.doctor import Facts, HostFacts, Status, run_checks
+from app.services.doctor import Facts, HostFacts, run_checks
 from app.storage.bucket_blobs import Probe
+from app.storage.catalog import CatalogDifference
 from tests.support.doctor_cases import HOST_CASES, SERVICE_CASES
 from tests.support.doctor_facts import (
+    BY_NAME,
     DATABASE,
+    DISK,
     HOST,
     NOW,
+    PERMISSIONS,
+    PROBE,
     SERVICE,
     SERVICE_CHECKS,
     STRANGER,
     checked,
+    container,
+    containers,
     database,
     differing,
     host_facts,
@@ -31,16 +38,90 @@ from tests.support.doctor_facts import (
 )
 from tests.support.tables import for_each
 
+MOVED = {"moved_to": "2026-11-25T12:00:00Z root@new:/srv/kadun"}
+STOPPED = containers(container("app", state="exited", health=None))
+RELAY_EXPECTED = {"config_hashes": HOST["config_hashes"] | {"bucket-relay": "hash of bucket-relay"}}
+SERVED_BY_NGINX = ("certificate", "certificate-names", "certificate-chain", "certificate-file", "proxy")
+NOT_SERVED: dict[str, Any] = {"tls_handshake": None, "proxy": []}
+BUSY = {"proxy": [PROBE | {"status": 503, "answer": "{}"}]}
+UNSEEN_KEYS = {"permissions": "\n".join(line for line in PERMISSIONS.splitlines() if "data/keys" not in line)}
+NEVER = {"last_good": None, "last_verified": None, "last_away": None} | setting("KADUN_HOST", "web-1")
+NEVER_FAULTS = {"backup": "FAIL", "backup-checksum": "WARN", "backup-away": "WARN", "backup-proof": "WARN"}
+LONG_AGO = {name: f"2026-11-01T03:30:00Z {HOST[name].partition(' ')[2]}" for name in ("last_good", "last_verified")}
 
-@for_each("host, expected", [({}, {}), *HOST_CASES])
-def test_a_fact_of_the_host_changes_its_own_check_only(host: dict[str, Any], expected: dict[str, str]) -> None:
-    results = checked(**host)
-    assert differing(results) == expected, results
+
+def relay(**state: Any) -> dict[str, Any]:
+    return containers(container("bucket-relay", **state)) | RELAY_EXPECTED
 
 
-@for_each("service, expected", SERVICE_CASES)
-def test_a_fact_of_the_service_changes_its_own_check_only(service: dict[str, Any], expected: dict[str, str]) -> None:
-    results = checked(replace(SERVICE, **service))
+def jobs(host: str, backup: int | None, verify: int | None) -> dict[str, Any]:
+    """What a host did so many hours ago."""
+    hours = {"backup": backup, "verify": verify}
+    done = {job: HostJob(host, NOW - timedelta(hours=ago)) for job, ago in hours.items() if ago is not None}
+    return database(jobs=done)
+
+
+def foreign(what: str) -> dict[str, Any]:
+    return database(catalog=CatalogDifference(foreign=(what,)), recorded={})
+
+
+TOGETHER: list[tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = [
+    ({}, {}, {}),
+    (relay(), {}, {}),
+    (relay(state="exited"), {}, {"containers": "FAIL"}),
+    (relay(health="starting"), {}, {"containers": "WARN"}),
+    (relay(config_hash="older"), {}, {"env-applied": "WARN"}),
+    # Without nginx, what it serves is not checked; a certificate is judged while nothing is served.
+    (
+        containers(container("nginx", state="exited")) | NOT_SERVED,
+        *({}, dict.fromkeys(SERVED_BY_NGINX, "WARN") | {"containers": "FAIL"}),
+    ),
+    (NOT_SERVED, {}, dict.fromkeys(SERVED_BY_NGINX, "WARN") | {"certificate": "FAIL"}),
+    # An app that is down excuses a 503, and of a database only one that can make the app fail.
+    (containers(container("app", state="exited")) | BUSY, {}, {"containers": "FAIL", "proxy": "WARN"}),
+    (BUSY, foreign("index card.mine"), {"catalog": "WARN", "proxy": "FAIL"}),
+    (BUSY, foreign("trigger card.mine"), {"catalog": "FAIL", "proxy": "WARN"}),
+    # Where the host may not look, the service checks the folder of the keys.
+    (UNSEEN_KEYS, {}, {}),
+    (UNSEEN_KEYS, {"key_modes": {"/keys": 0o700, "/keys/keyring.json": 0o644}}, {"permissions": "FAIL"}),
+    # The backups of another host count, but not for ever, nor those of a clock that is ahead, nor of this host.
+    (NEVER, jobs("web-2", 25, 7 * 24), {}),
+    (LONG_AGO | setting("KADUN_HOST", "web-1"), jobs("web-2", 25, 7 * 24), {}),
+    (
+        NEVER,
+        jobs("web-2", None, 1),
+        {check: status for check, status in NEVER_FAULTS.items() if check != "backup-proof"},
+    ),
+    (NEVER, jobs("web-2", 27, 9 * 24), NEVER_FAULTS),
+    (NEVER, jobs("web-2", -1, -1), NEVER_FAULTS),
+    (NEVER, jobs("web-1", 1, 1), NEVER_FAULTS),
+    (NEVER | setting("KADUN_HOST", None), jobs("unnamed", 1, 1), NEVER_FAULTS),
+    ({"backup_bytes": None}, jobs("web-2", 1, None), {"backup": "FAIL", "backup-checksum": "WARN"}),
+    # A bucket is checked where one is set.
+    *(({}, {"bucket": Probe(None, offset)}, {}) for offset in (0.0, None)),
+    ({}, {"bucket": Probe(None, -4.0)}, {"bucket": "WARN"}),
+    ({}, {"bucket": Probe(None, 31.0)}, {"bucket": "FAIL"}),
+    ({}, {"bucket": Probe(Text("无法写入：…", "cannot write: …"), None)}, {"bucket": "FAIL"}),
+    # A password is enough where only certain addresses reach the console.
+    (
+        setting("KADUN_ADMIN_ALLOW", "203.0.113.7 2001:db8::/32"),
+        *(database(operators={"alice": True, "bob": False}), {}),
+    ),
+]
+
+
+@for_each(
+    "host, service, expected",
+    [
+        *TOGETHER,
+        *((host, {}, expected) for host, expected in HOST_CASES),
+        *(({}, service, expected) for service, expected in SERVICE_CASES),
+    ],
+)
+def test_facts_change_these_checks_alone(
+    host: dict[str, Any], service: dict[str, Any], expected: dict[str, str]
+) -> None:
+    results = checked(replace(SERVICE, **service), **host)
     assert differing(results) == expected, results
 
 
@@ -49,16 +130,13 @@ def test_each_check_has_a_case_here_in_which_it_is_not_ok() -> None:
     assert tested == set(run_checks(Facts(host_facts(), SERVICE)))
 
 
-def test_without_facts_of_the_host_only_the_service_is_checked() -> None:
+def test_without_facts_of_the_host_or_of_the_service_the_other_is_checked() -> None:
     trial = replace(SERVICE, behind_proxy=False, database=replace(DATABASE, roles={"kadun": ["SUPERUSER"]}))
     results = run_checks(Facts(service_if_any=trial))
     assert set(results) == SERVICE_CHECKS
     assert differing(results) == {"roles": "WARN"}, "the trial has one role"
     exposed = replace(SERVICE, key_modes={"/keys": 0o755})
     assert differing(run_checks(Facts(service_if_any=exposed))) == {"permissions": "FAIL"}
-
-
-def test_without_facts_of_the_service_only_the_host_is_checked() -> None:
     results = run_checks(Facts(host_facts()))
     assert differing(results) == {}
     assert {"containers", "ports", "permissions"} <= set(results)
@@ -75,84 +153,60 @@ def test_every_result_is_one_line_in_each_language(host: dict[str, Any]) -> None
 
 def test_the_facts_are_those_that_the_script_gathers(tmp_path: Path) -> None:
     script = Path(__file__).resolve().parents[2] / "scripts/lib/hostfacts.py"
-    done = subprocess.run(
-        (sys.executable, "-B", "-E", "-s", "-S", script, tmp_path, "22 2222"),
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    command = (sys.executable, "-B", "-E", "-s", "-S", script, tmp_path, "22 2222")
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     facts = msgspec.json.decode(done.stdout, type=HostFacts)
     assert facts.ssh_ports == "22 2222"
     assert set(json.loads(done.stdout)) == set(HOST)
 
 
-NEVER = {"last_good": None, "last_verified": None, "last_away": None} | setting("KADUN_HOST", "web-1")
-NEVER_FAULTS = {"backup": "FAIL", "backup-checksum": "WARN", "backup-away": "WARN", "backup-proof": "WARN"}
-LONG_AGO = {name: f"2026-11-01T03:30:00Z {HOST[name].partition(' ')[2]}" for name in ("last_good", "last_verified")}
+COMPOSE_UP = "docker compose up -d --wait"
 
 
 @for_each(
-    "host, jobs, expected",
+    "host, service, check, status, said",
     [
-        (NEVER, {"backup": ("web-2", 25), "verify": ("web-2", 7 * 24)}, {}),
-        (LONG_AGO, {"backup": ("web-2", 25), "verify": ("web-2", 7 * 24)}, {}),
-        (NEVER, {"verify": ("web-2", 1)}, NEVER_FAULTS | {"backup-proof": "OK"}),
-        (NEVER, {"backup": ("web-2", 27), "verify": ("web-2", 9 * 24)}, NEVER_FAULTS),
-        (NEVER, {"backup": ("web-2", -1), "verify": ("web-2", -1)}, NEVER_FAULTS),
-        (NEVER, {"backup": ("web-1", 1), "verify": ("web-1", 1)}, NEVER_FAULTS),
-        (NEVER | setting("KADUN_HOST", None), {"backup": ("unnamed", 1), "verify": ("unnamed", 1)}, NEVER_FAULTS),
-        ({"backup_bytes": None}, {"backup": ("web-2", 1)}, {"backup": "FAIL", "backup-checksum": "WARN"}),
-    ],
-)
-def test_the_backups_of_another_host_count(
-    host: dict[str, Any], jobs: dict[str, tuple[str, int]], expected: dict[str, str]
-) -> None:
-    done = {job: HostJob(name, NOW - timedelta(hours=hours)) for job, (name, hours) in jobs.items()}
-    results = checked(replace(SERVICE, **database(jobs=done)), **host)
-    assert differing(results) == {check: status for check, status in expected.items() if status != "OK"}
-    unseen = checked(replace(SERVICE, database="connection refused"), **NEVER)
-    assert unseen["backup"].status is Status.FAIL
-
-
-@for_each(
-    "probe, status",
-    [
-        *((Probe(None, offset), "OK") for offset in (0.0, None)),
-        (Probe(None, -4.0), "WARN"),
-        (Probe(None, 31.0), "FAIL"),
-        (Probe(Text("无法写入：…", "cannot write: …"), None), "FAIL"),
-    ],
-)
-def test_a_bucket_is_checked_where_one_is_set(probe: Probe, status: str) -> None:
-    assert checked(replace(SERVICE, bucket=probe))["bucket"].status == status
-    assert "bucket" not in checked(SERVICE)
-
-
-@for_each(
-    "found, check, said",
-    [
-        ({"lost_files": ("a.age", "b.age")}, "files", "a.age, b.age."),
-        ({"lost_files": None, "compared_files": None}, "files", "Not checked: the bucket is unavailable"),
-        ({"without_ceilings": ("console:alice", "shop:taobao")}, "ceilings", "console:alice, shop:taobao."),
-        ({"expiring_tokens": ("pdd 2026-12-01",)}, "tokens", "or have expired: pdd 2026-12-01."),
-        ({"operators": {"alice": True, "bob": False, "carol": False}}, "console", "is enough for bob, carol:"),
+        (containers(container("app", state="paused")), {}, "containers", "FAIL", "run docker compose unpause app &&"),
         (
-            {"synchronous": "*", "standbys": {"b:5432": 96, "c:5433": "timeout expired"}},
-            "durability",
-            "Replication is synchronous. b:5432: 96 bytes behind; c:5433: timeout expired",
+            containers(container("nginx", health="unhealthy")),
+            *({}, "containers", "FAIL", f"then run docker compose restart nginx && {COMPOSE_UP}"),
         ),
+        (
+            containers(container("nginx", health="starting", restarts=3)),
+            *({}, "containers", "FAIL", "nginx: restarted 3 times and not ready"),
+        ),
+        (containers(container("app", state="exited")), {}, "containers", "FAIL", f"then run {COMPOSE_UP}"),
+        (RELAY_EXPECTED, {}, "containers", "FAIL", "bucket-relay: missing"),
+        (MOVED, {}, "containers", "FAIL", "the service still runs here"),
+        (STOPPED | MOVED, {}, "containers", "WARN", "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z"),
+        (STOPPED | {"other_projects": ["shop"]}, {}, "containers", "FAIL", "containers of this folder, too: shop."),
+        ({"proxy": [BY_NAME]}, {}, "proxy", "OK", "card.example.com: 8.8.4.4)"),
+        ({}, database(lost_files=("a.age", "b.age")), "files", "FAIL", "a.age, b.age."),
+        ({}, database(lost_files=None, compared_files=None), "files", "WARN", "Not checked: the bucket is unavailable"),
+        ({}, database(without_ceilings=("shop:taobao",)), "ceilings", "WARN", "shop:taobao."),
+        ({}, database(expiring_tokens=("pdd 2026-12-01",)), "tokens", "WARN", "or have expired: pdd 2026-12-01."),
+        ({}, database(operators={"alice": True, "bob": False}), "console", "WARN", "is enough for bob:"),
+        (
+            *({}, database(synchronous="*", standbys={"b:5432": 96, "c:5433": "timeout expired"})),
+            *("durability", "WARN", "b:5432: 96 bytes behind; c:5433: timeout expired"),
+        ),
+        ({}, {"broken": tuple(f"part{n}.age" for n in range(9))}, "functions", "FAIL", "part4.age, … (9)."),
     ],
 )
-def test_what_is_concerned_is_named(found: dict[str, Any], check: str, said: str) -> None:
-    results = checked(replace(SERVICE, **database(**found)))
-    assert said in results[check].message_en
-    assert ("file-digests" in results) is ("compared_files" not in found), "the console reads no file whole"
+def test_a_message_names_what_is_found_and_what_to_do(
+    host: dict[str, Any], service: dict[str, Any], check: str, status: str, said: str
+) -> None:
+    found = checked(replace(SERVICE, **service), **host)[check]
+    assert (found.status.value, said in found.message_en) == (status, True), found
 
 
-def test_a_password_is_enough_where_only_certain_addresses_reach_the_console() -> None:
-    service = replace(SERVICE, **database(operators={"alice": True, "bob": False}))
-    allowed = checked(service, **setting("KADUN_ADMIN_ALLOW", "203.0.113.7 2001:db8::/32"))
-    assert differing(allowed) == {}
-    assert "203.0.113.7 2001:db8::/32" in allowed["console"].message_en
-    broken = checked(replace(SERVICE, broken=tuple(f"part{number}.age" for number in range(9))))["functions"]
-    assert "part4.age, … (9)." in broken.message_en, "up to five"
+def test_what_cannot_or_must_not_be_done_is_neither_checked_nor_advised() -> None:
+    for host in (STOPPED | MOVED, STOPPED | {"other_projects": ["shop"]}):
+        messages = [result.message_en + result.message_zh for result in checked(**host).values()]
+        assert [message for message in messages if "up -d" in message or "compose up" in message] == []
+    assert "disk-database" not in checked(disks={"data": DISK, "backups": DISK})
+    without = replace(SERVICE, **database(lost_files=None, compared_files=None))
+    assert "file-digests" not in checked(without), "the console reads no file whole"
+    found = differing(checked(tls_handshake=None, certificate_key="invalid"))
+    assert (found["certificate"], found["certificate-file"]) == ("FAIL", "FAIL")
+    assert differing(checked(replace(SERVICE, database="connection refused"), **NEVER))["backup"] == "FAIL"

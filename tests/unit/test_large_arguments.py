@@ -21,7 +21,6 @@ from tests.support.service import question
 
 SMALL: dict[str, Any] = {"a": [1]}
 LARGE: dict[str, Any] = {"a": [[]] * 4000}
-Parse = Callable[[bytes], schemas.ExecuteRequest]
 
 
 def executing(arguments: dict[str, Any]) -> Callable[[], tuple[object, Callable[[], dict[str, Any]]]]:
@@ -34,24 +33,19 @@ def executing(arguments: dict[str, Any]) -> Callable[[], tuple[object, Callable[
 
 
 @pytest.fixture
-def around(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Parse, bytes], schemas.ExecuteRequest]], None]:
-    """Puts a function around the parsing of a body."""
+def around(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Has a function called before a body is parsed."""
     parse = schemas.parse_execute_request
 
-    def put(function: Callable[[Parse, bytes], schemas.ExecuteRequest]) -> None:
-        monkeypatch.setattr(schemas, "parse_execute_request", lambda body: function(parse, body))
+    def put(before: Callable[[], object]) -> None:
+        monkeypatch.setattr(schemas, "parse_execute_request", lambda body: (before(), parse(body))[1])
 
     return put
 
 
 def test_large_bodies_are_parsed_off_the_hub_and_small_ones_on_it(hub_thread: HubThread, around: Any) -> None:
     where: list[bool] = []
-
-    def note(parse: Parse, body: bytes) -> schemas.ExecuteRequest:
-        where.append(hub.is_here())
-        return parse(body)
-
-    around(note)
+    around(lambda: where.append(hub.is_here()))
     for arguments in (SMALL, LARGE):
         _, read = hub_thread.call(executing(arguments))
         assert hub_thread.call(read) == arguments
@@ -61,13 +55,12 @@ def test_large_bodies_are_parsed_off_the_hub_and_small_ones_on_it(hub_thread: Hu
 def test_large_bodies_are_parsed_one_at_a_time(hub_thread: HubThread, around: Any) -> None:
     parsing, together, go_on = 0, [], threading.Event()
 
-    def note(parse: Parse, body: bytes) -> schemas.ExecuteRequest:
+    def note() -> None:
         nonlocal parsing
         parsing += 1
         together.append(parsing)
         assert go_on.wait(60)
         parsing -= 1
-        return parse(body)
 
     def ask_often() -> None:
         asking = [gevent.spawn(executing(LARGE)) for _ in range(4)]
@@ -88,10 +81,9 @@ def test_large_bodies_that_find_too_many_waiting_are_refused_unparsed(
     parsed, go_on = [], threading.Event()
     monkeypatch.setattr(request_parser, "_PARSING", hub.Places(1, seconds=3600, waiting=2))
 
-    def note(parse: Parse, body: bytes) -> schemas.ExecuteRequest:
-        parsed.append(body)
+    def note() -> None:
+        parsed.append(True)
         assert go_on.wait(60)
-        return parse(body)
 
     def ask_often() -> int:
         asking = [gevent.spawn(executing(LARGE)) for _ in range(3)]

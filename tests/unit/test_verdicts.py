@@ -1,8 +1,6 @@
 """Verdicts as HTTP answers: a status and a message for every code, in both languages."""
 
 import re
-import subprocess
-from pathlib import Path
 
 import falcon
 import falcon.testing
@@ -13,8 +11,6 @@ from app.domain.codes import Code
 from app.http.verdicts import STATUS, message
 from tests.support import javascript_messages
 from tests.support.tables import for_each
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def asking(accept_language: str) -> falcon.Request:
@@ -43,12 +39,3 @@ def test_customers_read_what_the_sdk_and_the_javascript_client_say() -> None:
     assert javascript_messages.TARGET.read_text("utf-8") == javascript_messages.source(), (
         "run python -m tests.support.javascript_messages"
     )
-
-
-def test_no_message_for_customers_is_written_twice() -> None:
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    sources = [ROOT / name for name in tracked.split("\0") if name.startswith(("app/", "client/src/", "examples/"))]
-    written = {Path(messages.__file__), javascript_messages.TARGET}
-    code = {path: path.read_text("utf-8") for path in sources if path.suffix in {".py", ".mjs", ".html"}}
-    texts = [text for key, pair in messages.TEXTS.items() if key != "OK" for text in pair]
-    assert [(path, text) for path in {*code} - written for text in texts if text in code[path]] == []

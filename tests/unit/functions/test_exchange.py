@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -30,44 +30,33 @@ CALL: dict[str, Any] = {
 }
 
 
-class Liar:
+class Liar(socketserver.UnixStreamServer):
     """A service that answers every request alike."""
 
-    def __init__(self, path: Path) -> None:
-        self.answer = b""
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(path))
-        self.listener.listen()
-        self.thread = threading.Thread(target=self._serve)
-        self.thread.start()
+    answer = b""
 
     def says(self, status: int, body: bytes) -> None:
         self.answer = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
 
-    def stop(self) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.thread.join()
+    class Answer(socketserver.StreamRequestHandler):
+        server: "Liar"
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            with connection, connection.makefile("rb") as reader:
-                head = b"".join(iter(reader.readline, b"\r\n"))
-                length = re.search(rb"Content-Length: (\d+)", head)
-                reader.read(int(length[1]) if length else 0)
-                with contextlib.suppress(OSError):
-                    connection.sendall(self.answer)
+        def handle(self) -> None:
+            head = b"".join(iter(self.rfile.readline, b"\r\n"))
+            length = re.search(rb"Content-Length: (\d+)", head)
+            self.rfile.read(int(length[1]) if length else 0)
+            with contextlib.suppress(OSError):
+                self.wfile.write(self.server.answer)
 
 
 @pytest.fixture
 def liar(tmp_path: Path) -> Iterator[Liar]:
-    running = Liar(tmp_path / "x.sock")
-    yield running
-    running.stop()
+    with Liar(str(tmp_path / "x.sock"), Liar.Answer) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
 
 
 @pytest.fixture
