@@ -1,9 +1,18 @@
-"""Operators and tokens: names, passwords, and how long who failed must wait."""
+"""Operators: names, passwords, waits after failures, what is new about a log-in, recovery codes and second factors."""
 
+import base64
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from app.domain.cards import CROCKFORD
+from app.domain.log_ins import (
+    RECOVERY_LENGTH,
+    browser_in_words,
+    read_recovery_code,
+    what_is_new,
+    written_recovery_code,
+)
 from app.domain.operators import (
     FREE_FAILURES,
     MAX_NAME,
@@ -15,6 +24,7 @@ from app.domain.operators import (
     shop_actor,
 )
 from app.domain.texts import RefusedError, Text
+from app.tokens.second_factors import SecondFactorError, SecondFactors
 from tests.support.tables import for_each
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -69,3 +79,116 @@ def test_the_first_failures_cost_nothing_and_each_after_them_doubles_the_wait_up
 
 def test_the_journal_tells_operators_from_shops() -> None:
     assert (console_actor("olga"), shop_actor("taobao")) == ("console:olga", "shop:taobao")
+
+
+CODE = (CROCKFORD * 2)[:RECOVERY_LENGTH]
+
+
+@for_each(
+    ("address", "known_browser", "new"),
+    [
+        ("198.51.100.200", True, []),
+        ("198.51.101.1", True, ["network"]),
+        ("198.51.100.200", False, ["browser"]),
+        ("2001:db8:1:ffff::1", True, []),
+        ("2001:db8:2::1", True, ["network"]),
+        ("203.0.113.1", False, ["browser", "network"]),
+    ],
+)
+def test_a_log_in_is_new_by_its_browser_or_its_network(address: str, new: list[str], *, known_browser: bool) -> None:
+    earlier = ["198.51.100.1", "2001:db8:1:2::3"]
+    assert what_is_new(address, known_browser=known_browser, earlier=earlier) == new
+    assert what_is_new(address, known_browser=False, earlier=[]) == [], "the first"
+
+
+WINDOWS, ANDROID = "Mozilla/5.0 (Windows NT 10.0; Win64; x64)", "Mozilla/5.0 (Linux; Android 14; K)"
+IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X)"
+CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0"
+
+
+@for_each(
+    ("user_agent", "words"),
+    [
+        (f"{WINDOWS} Gecko/20100101 Firefox/132.0", "Firefox, Windows"),
+        (f"{WINDOWS} {CHROME} Safari/537.36 Edg/130.0.0.0", "Edge, Windows"),
+        (f"{ANDROID} {CHROME} Mobile Safari/537.36", "Chrome, Android"),
+        (f"{ANDROID} {CHROME} Mobile Safari/537.36 MicroMessenger/8.0.50", "WeChat, Android"),
+        (f"{IPHONE} AppleWebKit/605.1.15 Version/18.0 Mobile/15E148 Safari/604.1", "Safari, iPhone"),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Safari/605.1.15", "Safari, macOS"),
+        ("curl/8.0", "?, ?"),
+        ("", "?, ?"),
+        (" " * 1024 + "Firefox/1 Windows", "?, ?"),
+        (" " * 1007 + "Firefox/1 Windows", "Firefox, Windows"),
+    ],
+)
+def test_browsers_are_named_in_words(user_agent: str, words: str) -> None:
+    assert browser_in_words(user_agent) == words
+
+
+def test_a_recovery_code_is_read_as_people_type_it() -> None:
+    written = written_recovery_code(CODE)
+    assert written == "01234-56789-ABCDE-FGHJK"
+    wide = "".join(chr(ord(c) + 0xFEE0) for c in written)
+    alike = (written.replace("0", "O"), written.replace("1", "l"))
+    for typed in (CODE, written, written.lower(), f" {written.replace('-', ' ')} ", wide, *alike):
+        assert read_recovery_code(typed) == CODE, typed
+
+
+@for_each("typed", ["", "123456", CODE[:-1], CODE + "0", CODE[:-1] + "U", CODE + " " * 64, "\0", "\ud800"])
+def test_anything_else_is_no_recovery_code_nor_what_is_longer_than_64_characters(typed: str) -> None:
+    assert read_recovery_code(typed) is None
+    assert read_recovery_code(CODE + " " * (64 - len(CODE))) == CODE
+    assert read_recovery_code(CODE + " " * (65 - len(CODE))) is None
+
+
+KEY, SECRET = "5a" * 32, "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+FACTORS = SecondFactors(KEY)
+
+
+def test_a_sealed_secret_opens_for_its_operator_only() -> None:
+    sealed = FACTORS.seal(7, SECRET)
+    assert SECRET not in sealed
+    assert FACTORS.open(7, sealed) == SECRET
+    assert SecondFactors(KEY).open(7, sealed) == SECRET
+    for other_id in (70, 8):
+        with pytest.raises(SecondFactorError, match="for another operator"):
+            FACTORS.open(other_id, sealed)
+    with pytest.raises(SecondFactorError, match="sealed with another key"):
+        SecondFactors("5b" * 32).open(7, sealed)
+
+
+@for_each("change", range(0, 60, 7))
+def test_a_secret_is_never_sealed_alike_and_a_changed_byte_is_found(change: int) -> None:
+    assert FACTORS.seal(7, SECRET) != FACTORS.seal(7, SECRET)
+    content = bytearray(base64.urlsafe_b64decode(FACTORS.seal(7, SECRET)[3:]))
+    content[change] ^= 1
+    for sealed in (
+        f"v1.{base64.urlsafe_b64encode(content).decode()}",
+        "v1.",
+        "v1.AAAA",
+        f"v1.{'A' * 80}",
+        "v1.A",
+        "v1.é",
+    ):
+        with pytest.raises(SecondFactorError):
+            FACTORS.open(7, sealed)
+
+
+def test_what_was_kept_in_clear_opens_until_it_is_sealed() -> None:
+    assert FACTORS.open(7, SECRET) == SECRET
+    sealed = FACTORS.seal(7, SECRET)
+    assert FACTORS.seal(7, sealed) == sealed
+    assert (FACTORS.opens(7, SECRET), FACTORS.opens(7, sealed), FACTORS.opens(8, sealed)) == (None, True, False)
+
+
+def test_without_a_key_secrets_stay_in_clear_and_sealed_ones_do_not_open() -> None:
+    without = SecondFactors(None)
+    assert without.seal(7, SECRET) == without.open(7, SECRET) == SECRET
+    with pytest.raises(SecondFactorError, match="KADUN_TOTP_KEY is not set"):
+        without.open(7, FACTORS.seal(7, SECRET))
+
+
+@for_each("key", ["", "5a" * 31, "5A" * 32, "5a" * 32 + "\n"])
+def test_another_form_of_key_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="64 digits"):
+        SecondFactors(key)
