@@ -161,26 +161,18 @@ def test_a_rolling_upgrade_is_put_back_while_the_database_is_away(checkout: Path
     assert (done.returncode, "the old version is back and serves" in done.stderr) == (0, True), done.stderr
 
 
-@for_each(
-    "command",
-    [
-        "cardctl card issue --validity 30d --count 1",
-        "cardctl migrate",
-        "backup.sh",
-        "verify-backup.sh",
-        "restore.sh /some.dump",
-        "upgrade.sh",
-        "export.sh --passphrase",
-        "migrate-to.sh root@elsewhere",
-    ],
+COMMANDS = (
+    *("cardctl card issue --validity 30d --count 1", "cardctl migrate", "backup.sh", "verify-backup.sh"),
+    *("restore.sh /some.dump", "upgrade.sh", "export.sh --passphrase", "migrate-to.sh root@elsewhere"),
 )
+
+
+@for_each("command", COMMANDS)
 def test_where_the_service_has_moved_away_nothing_is_done_to_what_stayed(checkout: Path, command: str) -> None:
     (checkout / "data/keys/moved-to").write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
-    script, *arguments = command.split()
-    done = subprocess.run(
-        (checkout / "scripts" / script, *arguments),
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    name, *arguments = command.split()
+    script = (checkout / "scripts" / name, *arguments)
+    done = subprocess.run(script, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in done.stderr
     assert "scripts/migrate-to.sh --resume-here" in done.stderr
@@ -247,9 +239,7 @@ esac
 @for_each(
     "named_input, named_output, is_done",
     [
-        ("secret", "out.age", False),
-        ("core.json", "cron.d", False),
-        ("-", "core.json", False),
+        *(("secret", "out.age", False), ("core.json", "cron.d", False), ("-", "core.json", False)),
         ("core.json", "out.age", True),
     ],
 )

@@ -54,11 +54,8 @@ def test_an_environment_is_a_machine_at_an_address_and_its_place_a_machine_in_a_
     home = environment_of("pc", "198.51.100.1")
     near = environment_of("pc", "198.51.100.2")
     assert (home.place, home.exact) == (near.place, environment_of("pc", "::ffff:198.51.100.1").exact)
-    others = [
-        environment_of("pc", "198.51.101.1"),
-        environment_of("laptop", "198.51.100.1"),
-        environment_of("pc", None),
-    ]
+    sources = (("pc", "198.51.101.1"), ("laptop", "198.51.100.1"), ("pc", None))
+    others = [environment_of(machine, address) for machine, address in sources]
     assert len({each.place for each in (home, *others)}) == 4
     assert len({each.exact for each in (home, near, *others)}) == 5
     line = environment_of("pc", "2001:db8:1:1::1")

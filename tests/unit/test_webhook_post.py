@@ -90,33 +90,25 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Net]:
     posting._context.cache_clear()  # noqa: SLF001
 
 
-def test_a_request_arrives(net: Net) -> None:
+def test_a_request_arrives_redirects_are_not_followed_and_long_answers_not_read(net: Net) -> None:
+    assert post("http://localhost/", {}, b"", allow_private=True).status is None, "another form of URL"
+    assert not net.asked
     sent = net.post("/200?a=1")
-    assert sent == Sent(200, None)
-    assert sent.is_delivered
+    assert (sent, sent.is_delivered) == (Sent(200, None), True)
     ((path, headers, body),) = Receiver.got
     assert (path, headers["webhook-id"], headers["Host"], body) == ("/200?a=1", "msg_1", f"localhost:{net.port}", b"{}")
-
-
-def test_redirects_are_not_followed_and_long_answers_not_read(net: Net) -> None:
     for status in (302, 307, 500):
         sent = net.post(f"/{status}")
         assert (sent.status, sent.is_delivered, len(sent.error or "")) == (status, False, 200)
-    assert len(Receiver.got) == 3
+    assert len(Receiver.got) == 4
 
 
 @for_each(
     "host, addresses",
     [
-        *(
-            ("localhost", addresses)
-            for addresses in (
-                *(["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::1"]),
-                *(["::ffff:127.0.0.1"], ["64:ff9b::7f00:1"]),
-            )
-        ),
-        ("127.0.0.1", ["127.0.0.1"]),
-        ("2130706433", ["127.0.0.1"]),
+        ("localhost", ["8.8.8.8", "10.0.0.1"]),
+        *(("localhost", [address]) for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1")),
+        *((host, ["127.0.0.1"]) for host in ("127.0.0.1", "2130706433")),
     ],
 )
 def test_no_private_address_is_called_not_even_beside_public_ones_or_in_the_url(
@@ -205,11 +197,6 @@ def _told(through: WebhooksClient, answer: object) -> Sent:
         return through("http://localhost/", {}, b"")
 
 
-def test_a_url_of_another_form_is_refused(net: Net) -> None:
-    assert post("http://localhost/", {}, b"", allow_private=True).status is None
-    assert not net.asked
-
-
 @pytest.fixture
 def through(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebhooksClient]:
     """A client of the process that can reach the outside."""
@@ -217,22 +204,19 @@ def through(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     path = tmp_path / "webhooks.sock"
     monkeypatch.setenv("KADUN_WEBHOOKS_SOCKET", str(path))
     monkeypatch.setenv("KADUN_WEBHOOK_PRIVATE", "true")
-    server = process.server()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield WebhooksClient(path)
-    server.shutdown()
-    server.server_close()
+    with process.server() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield WebhooksClient(path)
+        server.shutdown()
 
 
-def test_a_process_of_its_own_sends(net: Net, through: WebhooksClient) -> None:
-    headers = {"webhook-id": "msg_2", "Content-Type": "application/json"}
-    assert through(f"https://localhost:{net.port}/200", headers, "{é}".encode()) == Sent(200, None)
+def test_a_process_of_its_own_sends_and_without_it_nothing_is_sent(
+    net: Net, through: WebhooksClient, tmp_path: Path
+) -> None:
+    headers, url = {"webhook-id": "msg_2", "Content-Type": "application/json"}, f"https://localhost:{net.port}"
+    assert through(f"{url}/200", headers, "{é}".encode()) == Sent(200, None)
     ((_, got, body),) = Receiver.got
     assert (got["webhook-id"], body) == ("msg_2", "{é}".encode())
-    assert through(f"https://localhost:{net.port}/500", headers, b"").status == 500
-
-
-def test_without_that_process_nothing_is_sent(tmp_path: Path) -> None:
-    sent = WebhooksClient(tmp_path / "none.sock")("https://localhost/", {}, b"")
-    assert sent.status is None
-    assert "does not answer" in str(sent.error)
+    assert through(f"{url}/500", headers, b"").status == 500
+    sent = WebhooksClient(tmp_path / "none.sock")(f"{url}/200", {}, b"")
+    assert (sent.status, "does not answer" in str(sent.error), len(Receiver.got)) == (None, True, 2)
