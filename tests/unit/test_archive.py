@@ -73,12 +73,9 @@ def test_an_unpacked_archive_is_what_was_packed(folder: Path, tmp_path: Path) ->
     assert (manifest["schema"], manifest["bytes"], manifest["tables"]["card"]) == ("0007_x", "8192", [2, "17"])
     assert manifest["files"] == {"a file.bin": "a" * 64}
     assert json.loads((target / archive.MANIFEST).read_text()) == manifest
-
-
-def test_standard_tar_reads_it(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(packed(folder))
     listed = subprocess.run(["tar", "-tf", tmp_path / "a.tar"], capture_output=True, text=True, check=True).stdout
-    assert listed.splitlines()[0] == archive.MANIFEST
+    assert listed.splitlines()[0] == archive.MANIFEST, "standard tar reads it"
 
 
 def test_one_that_is_cut_off_anywhere_or_has_another_byte_is_refused(folder: Path) -> None:
@@ -136,9 +133,16 @@ def test_a_hostile_archive_takes_no_more_than_its_share_of_memory(tmp_path: Path
     assert (tmp_path / "said").read_bytes().count(b"\n") == 1
 
 
-def test_a_manifest_that_could_not_be_read_again_is_not_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_could_not_be_read_again_is_not_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dump = (folder / "database.dump").rename(folder.parent / "dump")
+    with pytest.raises(archive.ArchiveError, match="lists no database"):
+        packed(folder)
+    dump.rename(folder / "database.dump")
     monkeypatch.setattr(archive, "MAX_MANIFEST_BYTES", 300)
     with pytest.raises(archive.ArchiveError, match="the manifest is too large: "):
+        packed(folder)
+    (folder / archive.CONTENTS).write_text("")
+    with pytest.raises(archive.ArchiveError, match="lacks this part: schema"):
         packed(folder)
 
 
@@ -159,6 +163,13 @@ def test_a_member_that_no_archive_of_ours_holds_is_refused(hostile: tarfile.TarI
     listed = MEMBERS | dict.fromkeys(("../outside", "/outside", "data/link"), EMPTY)
     target = tmp_path / "target"
     (target / "data").mkdir(parents=True, exist_ok=True)
+    without_folder = [
+        manifest_member(members=MEMBERS | {"data/keys/keyring.json": EMPTY}),
+        *PARTS,
+        member("data/keys/keyring.json"),
+    ]
+    with pytest.raises(archive.ArchiveError, match="damaged or cut off"):
+        archive.unpack(io.BytesIO(tar_of(*without_folder)), tmp_path)
     with pytest.raises(archive.ArchiveError):
         archive.unpack(io.BytesIO(tar_of(manifest_member(members=listed), (hostile, b""))), target)
     assert [path.name for path in target.rglob("*")] == ["data"]
@@ -217,22 +228,6 @@ def test_what_is_not_a_whole_archive_of_this_format_is_refused_with_the_reason(c
     assert check(WHOLE_TAR) == WHOLE
     with pytest.raises(archive.ArchiveError, match=complaint):
         check(content)
-
-
-def test_a_file_without_its_folder_is_refused(tmp_path: Path) -> None:
-    members = [manifest_member(members=MEMBERS | {"data/keys/keyring.json": EMPTY}), *PARTS]
-    with pytest.raises(archive.ArchiveError, match="damaged or cut off"):
-        archive.unpack(io.BytesIO(tar_of(*members, member("data/keys/keyring.json"))), tmp_path)
-
-
-def test_a_folder_that_lost_a_part_is_not_packed(folder: Path) -> None:
-    dump = (folder / "database.dump").rename(folder.parent / "dump")
-    with pytest.raises(archive.ArchiveError, match="lists no database"):
-        packed(folder)
-    dump.rename(folder / "database.dump")
-    (folder / archive.CONTENTS).write_text("")
-    with pytest.raises(archive.ArchiveError, match="lacks this part: schema"):
-        packed(folder)
 
 
 def test_differences_are_named_by_table(folder: Path) -> None:

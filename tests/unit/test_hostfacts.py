@@ -57,7 +57,7 @@ def refuse(_file: Path) -> bytes:
     raise PermissionError(13, "Permission denied")  # which root, who may run these tests, never gets
 
 
-def test_a_backup_is_compared_with_its_checksum_and_in_clear_with_its_manifest(
+def test_hooks_are_counted_and_a_backup_is_compared_with_its_checksum_and_in_clear_with_its_manifest(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backups, staged, output = checkout / "data/backups", checkout / "staged", io.BytesIO()
@@ -72,6 +72,10 @@ def test_a_backup_is_compared_with_its_checksum_and_in_clear_with_its_manifest(
         facts = hostfacts.backup_facts(backups, checkout / "data/backup-hooks.d")
         return facts["backup_bytes"], facts["backup_checksum"]
 
+    hooks = checkout / "data/backup-hooks.d"
+    for name, mode in (("50-away", 0o755), (".hidden", 0o755), ("notes", 0o644)):
+        (hooks / name).touch(mode)
+    assert hostfacts.backup_facts(backups, hooks)["backup_hooks"] == 1, "those that can be run"
     assert found() == (None, None)
     (backups / "last-good").write_text(f"2026-11-27T03:17:09Z {file.name}\n")
     assert found() == (None, None)
@@ -120,13 +124,6 @@ def test_an_identity_that_does_not_decrypt_the_last_backup_is_another_one(checko
     file.write_text(f"{other}\n")
     (backups / "kadun-1.tar.age").unlink()
     assert hostfacts.backup_identity(file, backups) == "not copied", "other checks say that the backup is gone"
-
-
-def test_hooks_are_counted_if_they_can_be_run(checkout: Path) -> None:
-    hooks = checkout / "data/backup-hooks.d"
-    for name, mode in (("50-away", 0o755), (".hidden", 0o755), ("notes", 0o644)):
-        (hooks / name).touch(mode)
-    assert hostfacts.backup_facts(checkout / "data/backups", hooks)["backup_hooks"] == 1
 
 
 def test_modes_are_told_of_what_exists(checkout: Path) -> None:

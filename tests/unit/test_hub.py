@@ -34,23 +34,17 @@ def raising(error: BaseException) -> Callable[[], None]:
 def test_without_a_hub_everything_runs_where_it_is_called() -> None:
     assert not hub.is_here()
     assert hub.in_thread(here) == hub.on_hub(here) == here()
-    with hub.new_socket(socket.AF_UNIX) as made:
-        assert type(made) is socket.socket
 
 
 def test_work_runs_on_the_hub_and_in_native_threads(hub_thread: HubThread) -> None:
     on_hub = hub_thread.call(here)
     assert hub_thread.call(hub.is_here)
-    assert not hub.is_here()
     in_thread = hub_thread.call(partial(hub.in_thread, here))
     assert len({here(), on_hub, in_thread}) == 3
     assert hub_thread.call(partial(hub.on_hub, here)) == on_hub
     assert hub_thread.call(lambda: hub.in_thread(partial(hub.on_hub, here))) == on_hub
     assert not hub_thread.call(partial(hub.in_thread, hub.is_here))
-
-
-def test_a_native_thread_runs_work_for_threads_itself(hub_thread: HubThread) -> None:
-    assert hub_thread.call(lambda: hub.in_thread(lambda: hub.in_thread(here) == here()))
+    assert hub_thread.call(lambda: hub.in_thread(lambda: hub.in_thread(here) == here())), "threads do it themselves"
 
 
 def test_unhurried_work_waits_the_longer_the_busier_the_hub_was(
@@ -119,8 +113,9 @@ def test_a_socket_of_the_hub_lets_other_greenlets_run(hub_thread: HubThread) -> 
     made = hub_thread.call(lambda: hub.new_socket(socket.AF_UNIX))
     assert isinstance(made, gevent.socket.socket)
     hub_thread.call(made.close)
-    with hub_thread.call(lambda: hub.in_thread(lambda: hub.new_socket(socket.AF_UNIX))) as plain:
-        assert type(plain) is socket.socket
+    of_thread = hub_thread.call(lambda: hub.in_thread(lambda: hub.new_socket(socket.AF_UNIX)))
+    with of_thread, hub.new_socket(socket.AF_UNIX) as off_the_hub:
+        assert type(of_thread) is type(off_the_hub) is socket.socket
 
 
 def test_so_many_have_a_place_and_the_others_wait_in_order(hub_thread: HubThread) -> None:
