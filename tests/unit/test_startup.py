@@ -1,6 +1,8 @@
-"""A service that has moved to another server does not start."""
+"""Starts of a service that has moved away, of workers told to end, and of a database over another's folder."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +14,8 @@ from app.cli.migrate import migrate
 from app.clock import utc_now
 from app.services.startup import MOVED, MovedAwayError, check_home, prepare
 from app.storage.database import Database
+from tests.support.service import ROOT
+from tests.support.tables import for_each
 
 
 def test_a_service_that_has_moved_names_the_new_server(tmp_path: Path) -> None:
@@ -50,3 +54,53 @@ def test_a_moved_service_stops_before_it_looks_at_database_and_keys(tmp_path: Pa
     keys: Any = SimpleNamespace(folder=tmp_path)
     with pytest.raises(MovedAwayError):
         prepare(Database("postgresql://nowhere/x"), keys, utc_now)
+
+
+# A parent with handlers like gunicorn's, and a child that is told to end before its first line.
+SCRIPT = """
+import os, signal, sys, time
+from app import forks
+
+seen = []
+ending = getattr(signal, sys.argv[1])
+signal.signal(ending, lambda *_: seen.append("handled"))
+if sys.argv[2] == "with":
+    forks.end_on_signals()
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), ending))
+pid = os.fork()
+if not pid:
+    print(*seen, flush=True)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -ending)
+os.kill(os.getpid(), ending)
+print("parent", *seen)
+"""
+
+
+@for_each("ending", ["SIGTERM", "SIGINT", "SIGQUIT"])
+def test_a_signal_before_the_first_line_ends_a_process(ending: str) -> None:
+    assert run(ending, "with") == ["True", "parent handled"]
+
+
+def test_without_end_on_signals_the_signal_is_lost() -> None:
+    assert run("SIGTERM", "without") == ["handled", "False", "parent handled"]
+
+
+def run(*arguments: str) -> list[str]:
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(1, "The database of project first runs over this folder"), (65, "cannot lock (flock's status 65)")],
+)
+def test_only_a_held_lock_is_taken_for_another_database(tmp_path: Path, status: int, said: str) -> None:
+    (tmp_path / "postmaster.opts").write_text('postgres "-c" "cluster_name=first"\n')
+    flock = tmp_path / "flock"
+    flock.write_text(f"#!/bin/sh\nexit {status}\n")
+    flock.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PGDATA": str(tmp_path)}
+    command = ["bash", ROOT / "postgres/entrypoint.sh"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, said in done.stderr, len(done.stderr.splitlines())) == (1, True, 1)
