@@ -110,9 +110,7 @@ def test_entries_that_become_visible_late_are_waited_for() -> None:
     assert Progress(20, 20, 110, 14).readable(110) == 20, "never back"
     assert Progress(10, 12, 105, 10).looked(11, 103, 110, 14) == Progress(11, 14, 105, 10), "what was read stays read"
     assert Progress(0, 0, 105, 0).readable(105) == 0, "of an empty journal nothing"
-
-
-def test_a_transaction_number_of_another_cluster_is_not_waited_for() -> None:
+    # A transaction number of another cluster is not waited for.
     restored = Progress(position=10, newest=14, settles_at=1_000, settles_to=12)
     assert restored.readable(100) == 10
     assert restored.looked(10, 100, 105, 16) == Progress(10, 16, 105, 14)

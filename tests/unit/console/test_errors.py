@@ -75,12 +75,9 @@ def test_an_unhandled_refusal_is_a_conflict_with_its_reason_and_an_error_elsewhe
     assert client(error).simulate_get("/v1/x").json["code"] == "INTERNAL_ERROR"
 
 
-def test_an_unexpected_error_is_an_internal_error_page() -> None:
+def test_an_unexpected_error_is_a_page_and_one_of_a_post_has_no_link_to_the_other_language() -> None:
     answer = client(lambda: ValueError("oops")).simulate_get("/admin/x")
     assert (answer.status_code, "oops" in answer.text) == (500, False)
-
-
-def test_an_answer_to_a_post_has_no_link_to_the_other_language() -> None:
     asked = client(problems.unavailable)
     assert 'href="/admin/x?lang=zh"' in asked.simulate_get("/admin/x").text
     assert "lang=zh" not in asked.simulate_post("/admin/x").text

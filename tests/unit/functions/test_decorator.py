@@ -55,23 +55,15 @@ def test_an_annotation_for_any_object_and_none_mean_no_check(kind: object) -> No
     assert offered(lambda _arguments, _caller: None).schema is None
 
 
-def test_an_explicit_schema_takes_precedence_over_the_annotation() -> None:
-    def function(arguments: dict[str, int], caller: Caller) -> None: ...
+def test_a_schema_takes_precedence_annotations_may_be_strings_and_a_function_knows_its_module() -> None:
+    def annotated(arguments: dict[str, int], caller: Caller) -> None: ...
 
-    assert offered(function, schema=Amount).schema is Amount
+    def in_strings(arguments: "Amount", caller: "Unknown") -> "Unknown": ...
 
-
-def test_annotations_may_be_strings_and_those_of_other_parameters_may_be_undefined() -> None:
-    def function(arguments: "Amount", caller: "Unknown") -> "Unknown": ...
-
-    assert offered(function).schema is Amount
-
-
-def test_a_function_knows_its_module_or_package() -> None:
-    def function(arguments: dict, caller: Caller) -> None: ...  # type: ignore[type-arg]
-
-    function.__module__ = "package.inner"
-    assert offered(function).module == "package"
+    annotated.__module__ = "package.inner"
+    explicit = offered(annotated, schema=Amount)
+    assert (explicit.schema, explicit.module) == (Amount, "package")
+    assert offered(in_strings).schema is Amount, "those of other parameters may be undefined"
 
 
 @for_each(
