@@ -56,9 +56,6 @@ def test_a_refusal_shows_the_name_on_one_line(name: str, shown: str) -> None:
         check_name(name)
     assert refused.value.text.en.startswith(f"the file name {shown} must not hold ")
     assert refused.value.text.zh.startswith(f"文件名 {shown} 不能含有字符 ")
-
-
-def test_the_refusal_of_a_look_alike_says_what_would_be_right() -> None:
     with pytest.raises(RefusedError, match=r"data\.bin would be right"):
         check_name("ｄａｔａ.bin")
 

@@ -27,6 +27,7 @@ def test_names_of_hosts(name: str) -> None:
     for right in ("a", "web-1.example.com", "A_b", "x" * 57):
         assert checked_name(right) == right
         assert len(application_name(right)) <= 63  # where PostgreSQL cuts it
+    assert (application_name(None), application_name("a")) == ("kadun", "kadun@a")
     with pytest.raises(ValueError, match="1 to 57 of A-Z"):
         checked_name(name)
 
@@ -40,10 +41,6 @@ def test_names_of_hosts(name: str) -> None:
 )
 def test_any_machine_has_a_name(machine: str, name: str) -> None:
     assert checked_name(default_name(machine)) == name
-
-
-def test_sessions_without_a_host_are_named_as_the_program() -> None:
-    assert (application_name(None), application_name("a")) == ("kadun", "kadun@a")
 
 
 @for_each("hosts", [[], [host("a")], [host("a"), host("b", clock_offset_ms=2_000)]])

@@ -55,11 +55,8 @@ def test_an_unclear_range_or_several_give_the_whole(value: str) -> None:
 def test_bytes_that_do_not_exist_are_refused(value: str, size: int) -> None:
     with pytest.raises(ValueError, match="no such bytes"):
         part(value, size)
-
-
-@for_each("value", ["bytes=0-", "bytes=0-9", "bytes=-5", "bytes=-0"])
-def test_an_empty_file_is_sent_whole(value: str) -> None:
-    assert part(value, 0) is None
+    for empty in ("bytes=0-", "bytes=0-9", "bytes=-5", "bytes=-0"):
+        assert part(empty, 0) is None, "an empty file is sent whole"
 
 
 @for_each("if_range", ['"other"', 'W/"abc"', "abc", "Wed, 21 Oct 2015 07:28:00 GMT", "*"])

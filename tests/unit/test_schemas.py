@@ -66,6 +66,10 @@ BEYOND = {
 @for_each("field, values", WITHIN.items())
 def test_values_within_the_bounds_are_unchanged(field: str, values: list[str]) -> None:
     assert msgspec.structs.asdict(parsed()) == GOOD
+    for optional in ({}, *({name: None} for name in OPTIONAL)):  # without escapes
+        sent = {name: GOOD[name] for name in REQUIRED} | optional
+        request = parse_verify_request(json.dumps(sent, ensure_ascii=False).encode())
+        assert msgspec.structs.asdict(request) == sent | dict.fromkeys(OPTIONAL)
     for value in values:
         assert msgspec.structs.asdict(parsed(**{field: value})) == {**GOOD, field: value}
 
@@ -222,10 +226,3 @@ def test_a_body_means_the_same_with_and_without_escapes(*, members: list[tuple[s
         members = [("card_id", '"x"'), *members]
     body = ("{" + ", ".join(f'"{name}": {value}' for name, value in members) + "}").encode("utf-8", "surrogatepass")
     assert outcome(body) == outcome(body.replace(b'"card_id"', b'"\\u0063ard_id"'))
-
-
-@for_each("optional", [{}, {"ip": None}, {"client_public_key": None}, {"version": None}])
-def test_a_request_without_escapes_is_read_as_sent(optional: dict[str, None]) -> None:
-    sent = {name: GOOD[name] for name in REQUIRED} | optional
-    request = parse_verify_request(json.dumps(sent, ensure_ascii=False).encode())
-    assert msgspec.structs.asdict(request) == sent | dict.fromkeys(OPTIONAL)

@@ -69,11 +69,11 @@ def test_each_sealing_uses_another_ephemeral_key_and_no_other_key_opens_it(clien
         jwe.decrypt_compact(first, OKPKey.generate_key("X25519", private=True))
 
 
-@for_each("top_bit", [0, 1 << 255])
 @for_each("coordinate", LOW_ORDER)
-def test_a_public_key_of_low_order_is_refused(coordinate: int, top_bit: int) -> None:
-    with pytest.raises(PublicKeyError, match=r"^a point of low order$"):
-        sealing.check_public_key(encode((coordinate | top_bit).to_bytes(32, "little")))
+def test_a_public_key_of_low_order_is_refused(coordinate: int) -> None:
+    for top_bit in (0, 1 << 255):
+        with pytest.raises(PublicKeyError, match=r"^a point of low order$"):
+            sealing.check_public_key(encode((coordinate | top_bit).to_bytes(32, "little")))
 
 
 GOOD = encode(bytes(range(1, 33)))

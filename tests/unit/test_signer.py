@@ -129,16 +129,6 @@ def test_keys_in_a_database_that_was_away_at_the_start_are_read_at_the_first_use
     assert kid(signer) == KeyFolder(folder).load().current.kid
 
 
-def test_checking_an_unchanged_ring_changes_nothing(
-    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.tokens.signer._SECONDS_BETWEEN_CHECKS", 0.0)
-    caplog.set_level(logging.INFO)
-    signer = Signer(KeyFolder(folder))
-    assert {kid(signer) for _ in range(3)} == {KeyFolder(folder).load().current.kid}
-    assert caplog.records == []
-
-
 def test_a_signer_without_a_ring_or_with_a_damaged_one_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / key_folder.FILE).write_text("{")
     for place, reason in ((tmp_path, "cannot read the signing keys"), (folder, "damaged")):
@@ -160,7 +150,10 @@ class CountedFolder(KeyFolder):
         return super().load()
 
 
-def test_the_key_ring_is_looked_at_twice_a_second_and_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_ring_is_looked_at_twice_a_second_and_read_once(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
     moments = [100.0]
     monkeypatch.setattr("app.tokens.signer.time.monotonic", lambda: moments[-1])
     store = CountedFolder(folder)
@@ -171,3 +164,5 @@ def test_the_key_ring_is_looked_at_twice_a_second_and_read_once(folder: Path, mo
         signer.sign_verdict({})
         seen.append((store.looks, store.reads))
     assert seen == [(1, 2), (1, 2), (2, 2), (3, 2)], "before the fork, and at the first use"
+    assert kid(signer) == KeyFolder(folder).load().current.kid
+    assert caplog.records == [], "nothing has changed"
