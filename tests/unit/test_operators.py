@@ -49,12 +49,6 @@ EASY = Text(
 )
 
 
-@for_each("password", ["correct horse", "abcde" * 3, "卡密卡密卡密管理员密码！", ("x1y2z3w4v5u6" * 22)[:MAX_PASSWORD]])
-def test_passwords_that_will_do(password: str) -> None:
-    check_password(password, "alice")
-    check_password("correct horse", "c")  # a name of a letter or two may be in it
-
-
 @for_each(
     ("password", "name", "reason"),
     [
@@ -64,7 +58,10 @@ def test_passwords_that_will_do(password: str) -> None:
         ("my name is bob", "bob", EASY),
     ],
 )
-def test_passwords_of_another_length_and_easy_ones_will_not_do(password: str, name: str, reason: Text) -> None:
+def test_passwords_that_will_do_and_others_of_another_length_or_easy(password: str, name: str, reason: Text) -> None:
+    for right in ("correct horse", "abcde" * 3, "卡密卡密卡密管理员密码！", ("x1y2z3w4v5u6" * 22)[:MAX_PASSWORD]):
+        check_password(right, "alice")
+    check_password("correct horse", "c")  # a name of a letter or two may be in it
     with pytest.raises(RefusedError) as caught:
         check_password(password, name)
     assert caught.value.text == reason
