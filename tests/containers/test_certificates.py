@@ -1,6 +1,7 @@
 """A certificate's life, for real: nginx in its container, certbot, and an ACME authority (pebble)."""
 
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.acme import Authority
+from tests.support.customers import Load
 from tests.support.doctor_faults import reload_nginx
 from tests.support.pki import Issued
 from tests.support.service import wait_for
-from tests.support.site import Load, Site, Webhook, ask
+from tests.support.site import Site, Webhook, ask
 from tests.support.ssh import SshServer, ssh_server
 from tests.support.stack import Stack, run
 
@@ -99,22 +101,29 @@ def test_a_certificate_for_two_names_takes_the_self_signed_ones_place(
 def test_a_renewal_under_load_fails_no_request(in_use: Site, authority: Authority) -> None:
     port = in_use.stack.https_port
     old, _ = ask(port, NAMES[0], authority.root)
-    with Load(lambda: ask(port, NAMES[0], authority.root)) as load:
-        wait_for(lambda: load.served[old] >= 100)
+    served: Counter[str] = Counter()  # how often each certificate was shown, by its serial
+
+    def request() -> None:
+        serial, answer = ask(port, NAMES[0], authority.root)
+        served[serial] += 1
+        assert answer.status == 200, answer
+
+    with Load(request, threads=4, pause_seconds=0) as load:
+        wait_for(lambda: served[old] >= 100)
         authority.renew()
-        new = wait_for(lambda: next((serial for serial in load.served if serial != old), ""))
+        new = wait_for(lambda: next((serial for serial in [*served] if serial != old), ""))
         # For some 100 ms the workers of both answer; from then on no connection meets the old certificate any more.
-        wait_for(lambda: is_past(load, old, new))
+        wait_for(lambda: is_past(served, old, new))
     assert load.failures == []
-    assert load.served.keys() == {old, new}
+    assert served.keys() == {old, new}
     assert f" OK serial={new} " in in_use.log()[-1]
 
 
-def is_past(load: Load, old: str, new: str) -> bool:
+def is_past(served: Counter[str], old: str, new: str) -> bool:
     """Whether 200 connections in a row were all shown the new certificate."""
-    before, shown = load.served[old], load.served[new]
-    wait_for(lambda: load.served[new] >= shown + 200)
-    return load.served[old] == before
+    before, shown = served[old], served[new]
+    wait_for(lambda: served[new] >= shown + 200)
+    return served[old] == before
 
 
 def test_a_deployment_that_is_interrupted_puts_the_old_pair_back(in_use: Site, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pyrage
 import pytest
 
 from tests.support.archives import signed_by, strangers_ring, unsigned
+from tests.support.customers import Customers
 from tests.support.moved import PASSPHRASE, Moved
-from tests.support.moving import Customers, type_at
+from tests.support.moving import type_at
 from tests.support.servers import Vendor
 from tests.support.stack import Stack, copy_checkout, run
 
@@ -65,13 +66,9 @@ def test_an_export_is_never_left_unencrypted_and_overwrites_nothing(vendor: Vend
 
 def test_after_a_failed_final_export_this_server_serves_again(vendor: Vendor, tmp_path: Path) -> None:
     stack, customers = vendor.stack, Customers(vendor.stack)
-    customers.start()
-    try:
-        with small_disk(tmp_path):
-            failed = stack.script("export.sh", "--final", "-o", tmp_path / "full", *RECIPIENT, check=False)
-            left = list(tmp_path.iterdir())
-    finally:
-        customers.finish()
+    with customers, small_disk(tmp_path):
+        failed = stack.script("export.sh", "--final", "-o", tmp_path / "full", *RECIPIENT, check=False)
+        left = list(tmp_path.iterdir())
     assert failed.returncode == 1
     assert "is the disk full?" in failed.stderr
     assert "The export failed; this server serves again" in failed.stderr
@@ -79,8 +76,8 @@ def test_after_a_failed_final_export_this_server_serves_again(vendor: Vendor, tm
     assert list((stack.folder / "data").glob(".export*")) == []
     assert not (stack.folder / "data/keys/moved-to").exists()
     assert 503 in customers.statuses
-    assert not customers.strange
-    assert customers.ask(customers.cards.pop())[0] == 200
+    assert customers.failures == []
+    assert customers.ask(customers.cards.pop()).status == 200
 
 
 def test_a_damaged_or_forged_bundle_is_refused_before_anything_is_changed(moved: Moved, tmp_path: Path) -> None:

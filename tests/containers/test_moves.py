@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("servers")
 
 
 def test_no_customer_notices_a_move_and_no_acknowledged_activation_is_lost(vendor: Vendor, moved: Moved) -> None:
-    assert not moved.customers.strange, "503 with Retry-After"
+    assert not moved.customers.failures, "503 with Retry-After"
     assert set(moved.customers.statuses[-3:]) == {503}
     (told, refused_start) = moved.refused_while_moved
     assert "The service moved to " in told

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.customers import Customers
 from tests.support.moved import rows
-from tests.support.moving import Customers
 from tests.support.servers import Vendor
 from tests.support.service import wait_for
 from tests.support.ssh import SshServer, ssh_server
@@ -57,22 +57,18 @@ def test_the_second_attempt_moves_everything_and_a_server_that_went_on_is_not_ov
     old, customers = vendor.stack, Customers(vendor.stack)
     ports = ("--http-port", str(new.http_port), "--https-port", str(new.https_port))
     there = ("--directory", new.folder, "--project", new.project, *ports)
-    customers.start()
-    try:
+    with customers:
         said = broken_off(old, ssh, new, tmp_path / "log", *there)
         assert "The move failed; this server serves again" in said
-        seen = len(customers.acknowledged)
-        wait_for(lambda: len(customers.acknowledged) > seen + 3)
+        customers.wait_for_more(4)
         # The import over there may go on without us, and it is one at a time.
         wait_for(lambda: run("flock", "-n", new.folder / "data/.stack.lock", "true", check=False).returncode == 0, 120)
         moved = migrate(old, ssh, *there)
         assert moved.returncode == 0, moved.stderr
         asked = len(customers.statuses)
-        wait_for(lambda: len(customers.statuses) > asked + 3 or customers.strange)
-    finally:
-        customers.finish()
+        wait_for(lambda: len(customers.statuses) > asked + 3 or customers.failures)
     assert new.sql("backup", "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname ~ 'kadun'") == "kadun"
-    assert not customers.strange
+    assert customers.failures == []
     assert "Point the DNS records (A, AAAA) of kadun.test at the new server" in moved.stdout
     assert set(customers.statuses) == {200, 503}
     assert set(customers.statuses[-3:]) == {503}, "the old server answers 503"
@@ -87,7 +83,7 @@ def test_the_second_attempt_moves_everything_and_a_server_that_went_on_is_not_ov
     assert again.returncode == 1
     assert "The service here has data and will not be overwritten" in again.stderr
     assert rows(new)["card"] == before
-    assert customers.ask(customers.cards.pop())[0] == 200
+    assert customers.ask(customers.cards.pop()).status == 200
 
 
 def test_a_folder_with_something_else_or_an_older_program_is_refused_while_this_server_keeps_serving(

@@ -12,8 +12,8 @@ import pytest
 
 from app.tokens import keyring
 from app.tokens.key_folder import KeyFolder
+from tests.support.customers import Customers
 from tests.support.moved import Moved
-from tests.support.moving import Customers
 from tests.support.servers import LICENSED_FILE, Vendor
 from tests.support.service import wait_for
 from tests.support.ssh import ssh_server
@@ -114,16 +114,14 @@ def test_after_a_failed_import_this_server_serves_again(vendor: Vendor, tmp_path
     (tmp_path / "broken/scripts/import.sh").write_text(BROKEN_IMPORT)
     (tmp_path / "sshd").mkdir()
     customers = Customers(vendor.stack)
-    customers.start()
-    with ssh_server(tmp_path / "sshd") as ssh:
+    with customers, ssh_server(tmp_path / "sshd") as ssh:
         options = ("root@127.0.0.1", *ssh.options(), "--directory", tmp_path / "broken")
         failed = vendor.stack.script("migrate-to.sh", *options, check=False)
-    customers.finish()
     assert failed.returncode == 1
     assert "the disk broke" in failed.stderr
     assert "The move failed; this server serves again" in failed.stderr
     assert 503 in customers.statuses
-    assert not customers.strange
+    assert customers.failures == []
 
 
 def test_a_server_whose_scripts_know_no_signatures_is_refused(vendor: Vendor, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.moving import contents
-from tests.support.servers import BROKEN, MIGRATION, Customer, Vendor
+from tests.support.servers import BROKEN, MIGRATION, Vendor, customer
 from tests.support.stack import run
 
 pytestmark = pytest.mark.xdist_group("servers")
@@ -20,10 +20,10 @@ def test_an_upgrade_that_migrates_is_noticed_by_no_customer(vendor: Vendor) -> N
     leftover.parent.mkdir(exist_ok=True)
     leftover.write_text("half a dump")
     nginx = stack.inspect("nginx")["State"]["StartedAt"]
-    with Customer(vendor) as customer:
+    with customer(vendor) as load:
         done = stack.script("upgrade.sh")
-    assert customer.failures == []
-    assert customer.opened > 3
+    assert load.failures == []
+    assert load.succeeded > 3
     assert f"Upgraded to {commit[:12]}; the service was away for " in done.stdout
     assert vendor.commit() == commit
     assert vendor.image() != old_image
@@ -45,7 +45,7 @@ def test_a_version_that_does_not_start_is_taken_back_with_its_migration(vendor: 
     stack, image, commit = vendor.stack, vendor.image(), vendor.commit()
     before = contents(stack)
     vendor.release("broken", BROKEN | {vendor.next_migration(): MIGRATION.format("CREATE TABLE regret (id int)")})
-    with Customer(vendor) as customer:
+    with customer(vendor) as load:
         failed = stack.script("upgrade.sh", check=False)
     vendor.withdraw()
     assert failed.returncode == 1
@@ -56,7 +56,7 @@ def test_a_version_that_does_not_start_is_taken_back_with_its_migration(vendor: 
     assert "regret" not in contents(stack)
     assert before.splitlines()[0] == contents(stack).splitlines()[0], "the schema"
     vendor.program.open_on(stack)
-    assert customer.opened > 0
+    assert load.succeeded > 0
 
 
 def test_machines_are_upgraded_one_after_the_other_and_the_database_never_goes_back(vendor: Vendor) -> None:
@@ -74,9 +74,9 @@ def test_machines_are_upgraded_one_after_the_other_and_the_database_never_goes_b
     vendor.program.open_on(stack)  # the old version, on the newer schema
     vendor.release("mended", {new: tolerant})
     nginx = stack.inspect("nginx")["State"]["StartedAt"]
-    with Customer(vendor) as customer:
+    with customer(vendor) as load:
         assert "Upgraded" in stack.script(*rolling).stdout
-    assert customer.failures == []
+    assert load.failures == []
     assert vendor.image() != image
     assert stack.inspect("nginx")["State"]["StartedAt"] == nginx, "it has no new configuration"
     vendor.release("for itself alone", {vendor.next_migration(): MIGRATION.format("CREATE TABLE alone (id int)")})
@@ -98,13 +98,13 @@ def test_an_image_that_cannot_be_built_or_a_disk_without_room_changes_nothing(ve
     finally:
         (stack.folder / ".env").write_text(settings)
         run("umount", tmp_path)
-    with Customer(vendor) as customer:
+    with customer(vendor) as load:
         failed = stack.script("upgrade.sh", check=False)
     vendor.withdraw()
     assert (full.returncode, failed.returncode) == (1, 1)
     assert "Not enough space" in full.stderr
     assert "The image could not be built" in failed.stderr
     assert "Nothing was changed; the old version goes on serving" in failed.stderr
-    assert customer.failures == []
+    assert load.failures == []
     assert (vendor.image(), vendor.commit()) == (image, commit)
     assert stack.inspect("app")["State"]["StartedAt"] == started

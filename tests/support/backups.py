@@ -2,12 +2,10 @@
 
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from tests.support.service import wait_for
 from tests.support.stack import Stack, run
@@ -114,33 +112,6 @@ class Backups:
         file.write_text(SPOILER.format(docker=docker, fault=FAULTS[fault]))
         file.chmod(0o755)
         return f"{folder}:{os.environ['PATH']}"
-
-
-class Activations:
-    """Customers who activate cards, one after another, until they are told to stop."""
-
-    def __init__(self, stack: Stack, cards: list[str], customers: int = 3) -> None:
-        self._stack, self._cards = stack, iter(cards)
-        self._lock, self._done = threading.Lock(), threading.Event()
-        self._pool = ThreadPoolExecutor(customers)
-        self._running = [self._pool.submit(self._activate) for _ in range(customers)]
-        self.acknowledged: list[str] = []
-
-    def _activate(self) -> None:
-        while not self._done.is_set():
-            with self._lock:
-                card = next(self._cards)
-            if self._stack.verify(card, f"pc of {card}")["code"] == "OK":
-                self.acknowledged.append(card)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._pool.shutdown()
-        for one in self._running:
-            one.result()
 
 
 def damage(file: Path, how: str) -> None:

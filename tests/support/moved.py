@@ -18,8 +18,9 @@ import pytest
 
 from app.tokens import keyring
 from app.tokens.keys import KeyRing
+from tests.support.customers import Customers
 from tests.support.http_exchange import quiet_port
-from tests.support.moving import Customers, fingerprint, type_at
+from tests.support.moving import fingerprint, type_at
 from tests.support.servers import Vendor
 from tests.support.service import ROOT, wait_for
 from tests.support.stack import Stack
@@ -75,14 +76,13 @@ def moved(vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     first = vendor.program.open_on(old)
     customers = Customers(old)
     try:
-        customers.start()
-        wait_for(lambda: len(customers.acknowledged) >= 3)
-        export: list[str | Path] = [old.folder / "scripts/export.sh", "--final", "-o", bundle, "--passphrase"]
-        status, exported = type_at(export, [PASSPHRASE, PASSPHRASE])
-        assert status == 0, exported
-        asked = len(customers.statuses)
-        wait_for(lambda: len(customers.statuses) > asked + 3 or customers.strange)
-        customers.finish()
+        with customers:
+            customers.wait_for_more(3)
+            export: list[str | Path] = [old.folder / "scripts/export.sh", "--final", "-o", bundle, "--passphrase"]
+            status, exported = type_at(export, [PASSPHRASE, PASSPHRASE])
+            assert status == 0, exported
+            asked = len(customers.statuses)
+            wait_for(lambda: len(customers.statuses) > asked + 3 or customers.failures)
         refused = [
             old.script("export.sh", "--passphrase", check=False).stderr,
             old.compose("up", "--detach", "--wait", check=False).stderr,
@@ -96,7 +96,6 @@ def moved(vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         shown = {"export": exported, "import": imported, "resume": resumed}
         yield Moved(new, bundle, plain, trust, customers, opened, refused, shown, there, program)
     finally:
-        customers.stopping.set()
         new.remove()
 
 

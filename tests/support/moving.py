@@ -1,14 +1,11 @@
-"""Moving a service: customers and a program of theirs, and a terminal to type a passphrase on."""
+"""Moving a service: a customer's program, and a terminal to type a passphrase on."""
 
 import contextlib
 import json
 import os
 import pty
 import re
-import threading
-from collections import deque
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -98,52 +95,3 @@ def type_at(command: list[str | Path], answers: list[str]) -> tuple[int, str]:
 def contents(stack: Stack) -> str:
     """Return every table of a stack with its number of rows and their digest."""
     return stack.as_role("owner", "psql", "-qAt", text=CONTENTS_SQL.read_text()).stdout
-
-
-class Customers(threading.Thread):
-    """Customers who activate one card after the other on a server, and then verify again, until told to stop."""
-
-    def __init__(self, stack: Stack) -> None:
-        super().__init__()
-        self.stack = stack
-        issued = stack.cardctl("card", "issue", "--validity", "30d", "--count", "100", "--format", "json")
-        self.cards = deque(card["id"] for card in issued)
-        self.acknowledged: list[str] = []
-        self.statuses: list[int] = []
-        self.strange: list[str] = []
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        """Ask until told to stop."""
-        while not self.stopping.wait(0.15):  # within what one address may ask
-            card = self.cards.popleft()
-            try:
-                status, retry_after = self.ask(card)
-            except (OSError, HTTPException) as error:
-                self.strange.append(repr(error))
-                continue
-            self.statuses.append(status)
-            if status == 200:
-                self.acknowledged.append(card)
-                self.cards.append(card)
-                continue
-            self.cards.appendleft(card)
-            if status != 503 or retry_after is None:
-                self.strange.append(f"{status} {retry_after}")
-
-    def ask(self, card: str) -> tuple[int, str | None]:
-        """Verify a card; return the status and Retry-After."""
-        body = f'{{"card_id":"{card}","hardware":"pc of {card}","function":"打开程序","nonce":"{card}"}}'
-        connection = self.stack.connection()
-        try:
-            connection.request("POST", "/v1/verify", body.encode(), {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            answer.read()
-            return answer.status, answer.headers["Retry-After"]
-        finally:
-            connection.close()
-
-    def finish(self) -> None:
-        """Tell them to stop, and wait for the last answer."""
-        self.stopping.set()
-        self.join()

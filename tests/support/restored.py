@@ -11,9 +11,9 @@ import pyrage
 import pytest
 import signature
 
-from tests.support.backups import Activations, Backups
+from tests.support.backups import Backups
+from tests.support.customers import Customers
 from tests.support.servers import Vendor
-from tests.support.service import wait_for
 from tests.support.stack import run
 
 TABLES = ("card", "client")
@@ -80,11 +80,12 @@ def restored(vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     activated = "SELECT count(*) FROM card WHERE is_activated"
     try:
         cards = old.stack.sql("owner", "SELECT id FROM card WHERE NOT is_activated").split()
-        with Activations(old.stack, cards) as customers:
-            wait_for(lambda: len(customers.acknowledged) >= 40)
+        with Customers(old.stack, cards, threads=3) as customers:
+            customers.wait_for_more(40)
             acknowledged = list(customers.acknowledged)
             backup = old.take()
-            wait_for(lambda: len(customers.acknowledged) >= len(acknowledged) + 40)
+            customers.wait_for_more(40)
+        assert customers.failures == []
         new.stack.init_anew("localhost")
         (new.stack.folder / "data/postgres").rmdir()  # as if what was in it had been moved away
         _put_keys_back(vendor, new, backup)

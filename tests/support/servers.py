@@ -1,15 +1,14 @@
 """The servers of the group `servers`: a vendor's, a git clone that serves, and fresh ones with the same code."""
 
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import pytest
 from kadun.retries import RetryPolicy
 
 from tests.support.backups import fill
+from tests.support.customers import Load
 from tests.support.moving import Program, ship
 from tests.support.stack import Stack, run
 from tests.support.wheels import write_wheel
@@ -141,34 +140,11 @@ def vendor(tmp_path_factory: pytest.TempPathFactory, app_image: str) -> Iterator
         stack.remove()
 
 
-class Customer(threading.Thread):
-    """Opens the program over and over, as the SDK does it, with its retries.
+def customer(vendor: Vendor) -> Load:
+    """Return a customer who opens the program over and over, as the SDK does it.
 
-    More of them than by default: on a busy machine the interruption outlasts those. How long it takes is for the docs.
+    With more tries than by default: on a busy machine the interruption outlasts those. How long it takes is for the
+    docs.
     """
-
-    def __init__(self, vendor: Vendor) -> None:
-        super().__init__(daemon=True)  # it may still try when a test has failed
-        self._vendor = vendor
-        self.opened = 0
-        self.failures: list[Exception] = []
-        self._stopping = threading.Event()
-
-    def run(self) -> None:
-        """Open it until told to stop."""
-        client = self._vendor.program.client_of
-        while not self._stopping.wait(0.3):
-            try:
-                client(self._vendor.stack, retry_policy=RetryPolicy(tries=20)).open()
-                self.opened += 1
-            except Exception as error:  # noqa: BLE001  # whatever it is, the test is to show it
-                self.failures.append(error)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self.join(120)
-        assert not self.is_alive(), "the program does not open: it still tries"
+    policy = RetryPolicy(tries=20)
+    return Load(lambda: vendor.program.client_of(vendor.stack, retry_policy=policy).open(), pause_seconds=0.3)

@@ -1,13 +1,10 @@
 """A stack as its customers see it, customers who ask all the while, and the webhook that a vendor is told by."""
 
-import http.client
 import http.server
 import json
 import socket
 import ssl
 import threading
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -79,38 +76,6 @@ def ask(port: int, name: str, ca_file: Path, path: str = "/readyz") -> tuple[str
         shown = connection.getpeercert()
         assert shown
         return str(shown["serialNumber"]), answer
-
-
-class Load:
-    """Customers who ask without a pause, each time over a new connection, until the end of the block."""
-
-    def __init__(self, question: Callable[[], tuple[str, Response]], customers: int = 4) -> None:
-        self.served: Counter[str] = Counter()  # how often each certificate was shown, by its serial
-        self.failures: list[str] = []
-        self._question = question
-        self._over = threading.Event()
-        self._customers = [threading.Thread(target=self._ask) for _ in range(customers)]
-
-    def _ask(self) -> None:
-        while not self._over.is_set():
-            try:
-                serial, answer = self._question()
-            except (OSError, ValueError, http.client.HTTPException) as error:
-                self.failures.append(repr(error))
-                continue
-            self.served[serial] += 1
-            if answer.status != 200:
-                self.failures.append(repr(answer))
-
-    def __enter__(self) -> Self:
-        for customer in self._customers:
-            customer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for customer in self._customers:
-            customer.join()
 
 
 class Webhook:
