@@ -9,7 +9,6 @@ import pytest
 
 from tests.browser.conftest import Enter
 from tests.support.browser.console_pages import LANGUAGES, PICTURES, SEEN, Picture
-from tests.support.browser.palettes import reduced
 from tests.support.browser.seeding import Shop
 from tests.support.browser.visits import ROOT
 
@@ -21,6 +20,4 @@ def test_the_docs_show_it_as_it_is(enter: Enter, shop: Shop, picture: Picture, l
     width = person.page.evaluate("innerWidth")
     person.page.set_viewport_size({"width": width, "height": picture.height})
     SEEN[picture.sight][1](person, shop)
-    taken = person.page.screenshot()
-    person.page.goto("about:blank")
-    (ROOT / "docs/images" / picture.file(language)).write_bytes(reduced(taken, person.page))
+    person.page.screenshot(path=ROOT / "docs/images" / picture.file(language))

@@ -13,32 +13,20 @@ from app.storage.models import Operator
 from tests.browser.conftest import Enter, Hire
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import HOOK, LIVE, SELLER, SHOP, Shop, opened
-from tests.support.browser.visits import Look, Reading, Site, Troubles, Visit, Walked, assert_walked, in_two_looks
+from tests.support.browser.visits import (
+    Look,
+    Reading,
+    Site,
+    Troubles,
+    Visit,
+    Walked,
+    actions,
+    assert_walked,
+    in_two_looks,
+)
 from tests.support.console import PASSWORD
 
-WALKED = {
-    ("POST", "/admin/login"),
-    ("POST", "/admin/logout"),
-    ("POST", "/admin/account/password"),
-    ("POST", "/admin/account/sessions"),
-    ("POST", "/admin/account/two-step"),
-    ("POST", "/admin/account/two-step/codes"),
-    ("POST", "/admin/account/two-step/remove"),
-    ("POST", "/admin/operators"),
-    ("POST", "/admin/operator/role"),
-    ("POST", "/admin/operator/ceilings"),
-    ("POST", "/admin/operator/password"),
-    ("POST", "/admin/operator/two-step"),
-    ("POST", "/admin/operator/remove"),
-    ("POST", "/admin/token"),
-    ("POST", "/admin/webhooks"),
-    ("POST", "/admin/webhook/again"),
-    ("POST", "/admin/webhook/pause"),
-    ("POST", "/admin/webhook/remove"),
-    ("POST", "/admin/webhook/resume"),
-    ("POST", "/admin/webhook/secret"),
-    ("POST", "/admin/webhook/test"),
-}
+WALKED = actions("login", "logout", "account", "operators", "operator", "token", "webhooks", "webhook")
 ANOTHER = "a horse of another colour"
 SELLERS = {  # pages of theirs
     "overview": "/admin/",

@@ -12,17 +12,11 @@ from app.services.issuing import Issuing
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.people import query_of
 from tests.support.browser.seeding import FIRMS, Shop, ask, opened
-from tests.support.browser.visits import Look, Reading, Site, Troubles, Walked, assert_walked, in_two_looks
+from tests.support.browser.visits import Look, Reading, Site, Troubles, Walked, actions, assert_walked, in_two_looks
 from tests.support.console import PASSWORD
 from tests.support.service import question
 
-WALKED = {
-    ("POST", "/admin/cards/issue"),
-    ("POST", "/admin/cards/confirm"),
-    ("POST", "/admin/cards/apply"),
-    ("POST", "/admin/card/move"),
-    ("POST", "/admin/cards/edit/apply"),
-}
+WALKED = actions("card", "cards/issue", "cards/confirm", "cards/apply", "cards/edit")
 pytestmark = in_two_looks
 
 

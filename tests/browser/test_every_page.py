@@ -1,40 +1,37 @@
 """Every page at desktop and phone width, in both languages, light and dark; kept as pictures."""
 
 import re
-from typing import Any, cast
 
 import pytest
 from playwright.sync_api import expect
 
-from app.console.routes import pages
 from tests.browser import test_accounts, test_card_work, test_import_export, test_settings
 from tests.browser.conftest import Enter
 from tests.support.browser.console_pages import LANGUAGES, PICTURES, SEEN
 from tests.support.browser.hostile_texts import Strangers
 from tests.support.browser.seeding import FESTIVAL, Shop
-from tests.support.browser.visits import ROOT, Look, Reading, Troubles, Visit, Walked, assert_walked, in_every_look
+from tests.support.browser.visits import (
+    ROOT,
+    Look,
+    Reading,
+    Troubles,
+    Visit,
+    Walked,
+    actions,
+    assert_walked,
+    in_every_look,
+)
+from tests.support.console_scene import paths
 
 # Where those land who reload a form, or change its language.
 LED_ON = {
     "/admin": "/admin/",
-    "/admin/cards/confirm": "/admin/cards",
-    "/admin/cards/apply": "/admin/cards",
-    "/admin/cards/edit": "/admin/cards",
-    "/admin/cards/edit/apply": "/admin/cards",
-    "/admin/cards/export": "/admin/cards",
     "/admin/journal/export": "/admin/journal",
-    "/admin/account/password": "/admin/account",
-    "/admin/account/sessions": "/admin/account",
-    "/admin/account/two-step/codes": "/admin/account",
-    "/admin/account/two-step/remove": "/admin/account",
-    **{
-        f"/admin/webhook/{name}": "/admin/webhooks" for name in ("again", "pause", "remove", "resume", "secret", "test")
-    },
-    "/admin/operator/role": "/admin/operators",
-    "/admin/operator/ceilings": "/admin/operators",
-    "/admin/operator/password": "/admin/operators",
-    "/admin/operator/two-step": "/admin/operators",
-    "/admin/operator/remove": "/admin/operators",
+    **{f"/admin/cards/{name}": "/admin/cards" for name in ("apply", "confirm", "edit", "edit/apply", "export")},
+    **{f"/admin/account/{name}": "/admin/account" for name in ("password", "sessions")},
+    **{f"/admin/account/two-step/{name}": "/admin/account" for name in ("codes", "remove")},
+    **{path: "/admin/operators" for _method, path in actions("operator")},
+    **{path: "/admin/webhooks" for _method, path in actions("webhook")},
 }
 BY_FORM = {"/admin/cards/confirm", "/admin/cards/edit"}
 SEEN_METHODS = {("POST" if path in BY_FORM else "GET", path) for path, _way in SEEN.values()}
@@ -42,10 +39,9 @@ WALKED = SEEN_METHODS | {("GET", path) for path in ("/admin/login", "/admin/stat
 
 
 def test_every_page_and_action_is_visited() -> None:
-    nobody = cast("Any", None)
-    there = {(method, path) for path, page in pages(nobody, nobody) for method in page.access}
-    actions = test_card_work.WALKED | test_import_export.WALKED | test_accounts.WALKED | test_settings.WALKED
-    assert there == WALKED | {("GET", path) for path in LED_ON} | actions
+    there = {(method, path) for path, access in paths().items() for method in access}
+    taken = test_card_work.WALKED | test_import_export.WALKED | test_accounts.WALKED | test_settings.WALKED
+    assert there == WALKED | {("GET", path) for path in LED_ON} | taken
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

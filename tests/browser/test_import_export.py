@@ -11,16 +11,11 @@ from app.services.issuing import Issuing
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import Shop, opened
-from tests.support.browser.visits import Look, Reading, Site, Walked, assert_walked, in_two_looks
+from tests.support.browser.visits import Look, Reading, Site, Walked, actions, assert_walked, in_two_looks
 from tests.support.console import PASSWORD
 
-WALKED = {
-    ("POST", "/admin/cards/export"),
-    ("POST", "/admin/cards/import"),
-    ("GET", "/admin/cards/import/template"),
-    ("POST", "/admin/cards/issued"),
-    ("POST", "/admin/journal/export"),
-}
+WALKED = actions("cards/export", "cards/import", "cards/issued", "journal/export")
+WALKED.add(("GET", "/admin/cards/import/template"))
 pytestmark = in_two_looks
 
 

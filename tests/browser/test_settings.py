@@ -3,14 +3,10 @@
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Enter
-from tests.support.browser.visits import Look, Reading, Troubles, Walked, assert_walked, in_two_looks
+from tests.support.browser.visits import Look, Reading, Troubles, Walked, actions, assert_walked, in_two_looks
 from tests.support.console import PASSWORD
 
-WALKED = {
-    ("POST", "/admin/settings"),
-    ("POST", "/admin/blocks/add"),
-    ("POST", "/admin/blocks/remove"),
-}
+WALKED = actions("settings", "blocks")
 pytestmark = in_two_looks
 
 

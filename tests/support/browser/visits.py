@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, Response, WebError
 
+from tests.support.console_scene import paths
 from tests.support.nginx import Gateway
 from tests.support.socket_service import SocketService
 
@@ -196,3 +197,9 @@ def assert_walked(seen: set[tuple[str, str]], named: set[tuple[str, str]]) -> No
         if not any(each == method and re.fullmatch(path.replace("{name}", ".+"), at) for each, at in seen)
     }
     assert not missing, missing
+
+
+def actions(*parts: str) -> set[tuple[str, str]]:
+    """Return the console's routes for POST under these parts of it, as `Walked` has them."""
+    pattern = re.compile(f"/admin/({'|'.join(parts)})(/.*)?")
+    return {("POST", path) for path, access in paths().items() if "POST" in access and pattern.fullmatch(path)}
