@@ -56,7 +56,7 @@ def test_a_backup_is_whole_and_private_and_can_be_verified_and_old_ones_are_prun
 
 
 def test_a_dump_spoilt_on_its_way_is_no_backup(backups: Backups, tmp_path: Path) -> None:
-    backups.refused("backup.sh", says="is not what pg_dump wrote", PATH=backups.spoiler(tmp_path, "bit-flipped"))
+    backups.refused("backup.sh", says="is not what pg_dump wrote", PATH=backups.spoiler(tmp_path))
     assert "backup failed: " in backups.log()[-1]
 
 

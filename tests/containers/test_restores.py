@@ -10,7 +10,7 @@ import pytest
 import signature
 
 from tests.support.archives import rewritten, signed_by, strangers_ring, unsigned
-from tests.support.backups import damage
+from tests.support.backups import flip_a_bit
 from tests.support.restored import Restored, rows
 from tests.support.service import wait_for
 from tests.support.stack import Stack, run
@@ -62,7 +62,7 @@ def test_a_damaged_or_forged_backup_is_refused_and_changes_nothing(restored: Res
     plain, ring, before = restored.plain(), strangers_ring(tmp_path), state(restored)
     file = tmp_path / restored.backup.name
     file.write_bytes(restored.backup.read_bytes())
-    damage(file, "bit-flipped")
+    flip_a_bit(file)
     restored.server.refused("restore.sh", file, says=str(file))
     restored.server.refused("verify-backup.sh", file, says=str(file))
     forged = tmp_path / "forged.tar"

@@ -1,4 +1,4 @@
-"""The host of a bucket: TLS in front of Swift, and a name server that knows it."""
+"""The host of a bucket: TLS in front of Swift, a name server that knows it, and a proxy that leads there."""
 
 import contextlib
 import socket
@@ -13,35 +13,22 @@ from typing import Self
 from tests.support.pki import Issued
 
 
-class TlsFront:
-    """Takes TLS off and passes bytes on, until it is closed or told to be silent.
+class Front:
+    """Passes bytes on to a port of 127.0.0.1, until it is closed or told to be silent.
 
     Args:
-        folder: For the certificate.
-        issued: The certificate that it shows.
-        port: Where plain HTTP is served.
+        target: The port that they go to.
+        port: Where to listen; 0 is any.
         listen_on: The address to listen on.
     """
 
-    def __init__(self, folder: Path, issued: Issued, port: int, *, listen_on: str = "127.0.0.1") -> None:
-        self._target = ("127.0.0.1", port)
+    def __init__(self, target: int, *, port: int = 0, listen_on: str = "127.0.0.1") -> None:
+        self._target = ("127.0.0.1", target)
         self._listen_on = listen_on
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._listener: socket.socket | None = None
         self._sockets: list[socket.socket] = []
-        self.names: set[str | None] = set()
         self.silent = False
-        self.port = 0
-        self._context.sni_callback = lambda _end, name, _context: self.names.add(name)
-        self._folder = folder
-        self.show(issued)
-
-    def show(self, issued: Issued) -> None:
-        """Show this certificate from now on."""
-        certificate, key = self._folder / "front.pem", self._folder / "front.key"
-        certificate.write_bytes(issued.pem)
-        key.write_bytes(issued.key_bytes())
-        self._context.load_cert_chain(certificate, key)
+        self.port = port
 
     def listen(self) -> Self:
         """Listen, on the same port each time."""
@@ -95,12 +82,42 @@ class TlsFront:
                 while near.recv(65_536):
                     pass
                 return
-            with (
-                self._context.wrap_socket(near, server_side=True) as wrapped,
-                socket.create_connection(self._target) as far,
-            ):
-                self._sockets += [wrapped, far]
-                _relay(wrapped, far)
+            with self._received(near) as received, socket.create_connection(self._target) as far:
+                self._sockets += [received, far]
+                _relay(received, far)
+
+    def _received(self, near: socket.socket) -> socket.socket:
+        """Return a connection as its bytes are to be passed on."""
+        return near
+
+
+class TlsFront(Front):
+    """Takes TLS off.
+
+    Args:
+        folder: For the certificate.
+        issued: The certificate that it shows.
+        target: Where plain HTTP is served.
+        listen_on: The address to listen on.
+    """
+
+    def __init__(self, folder: Path, issued: Issued, target: int, *, listen_on: str = "127.0.0.1") -> None:
+        super().__init__(target, listen_on=listen_on)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.names: set[str | None] = set()
+        self._context.sni_callback = lambda _end, name, _context: self.names.add(name)
+        self._folder = folder
+        self.show(issued)
+
+    def show(self, issued: Issued) -> None:
+        """Show this certificate from now on."""
+        certificate, key = self._folder / "front.pem", self._folder / "front.key"
+        certificate.write_bytes(issued.pem)
+        key.write_bytes(issued.key_bytes())
+        self._context.load_cert_chain(certificate, key)
+
+    def _received(self, near: socket.socket) -> socket.socket:
+        return self._context.wrap_socket(near, server_side=True)
 
 
 def _relay(near: socket.socket, far: socket.socket) -> None:
@@ -152,25 +169,20 @@ def _answer(query: bytes) -> bytes:
     return header + question + (record if wants_a else b"")
 
 
-class ConnectProxy(TlsFront):
+class ConnectProxy(Front):
     """An HTTP proxy that connects to the bucket's host whatever name it is asked for, and remembers the names."""
 
-    def __init__(self, port: int) -> None:
-        self._target, self._listen_on = ("127.0.0.1", port), "127.0.0.1"
-        self._listener, self._sockets = None, []
-        self.port = 0
+    def __init__(self, target: int) -> None:
+        super().__init__(target)
         self.asked: set[str] = set()
 
-    def _serve(self, near: socket.socket) -> None:
-        with contextlib.suppress(OSError), near:
-            head = b""
-            while not head.endswith(b"\r\n\r\n"):
-                head += near.recv(1)
-            self.asked.add(head.split()[1].decode())
-            with socket.create_connection(self._target) as far:
-                self._sockets.append(far)
-                near.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                _relay(near, far)
+    def _received(self, near: socket.socket) -> socket.socket:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += near.recv(1)
+        self.asked.add(head.split()[1].decode())
+        near.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        return near
 
 
 class Quiet:

@@ -2,12 +2,9 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +15,7 @@ import pytest
 
 from app.tokens import keyring
 from app.tokens.keys import KeyRing
+from tests.support.bucket_host import Front
 from tests.support.customers import Customers
 from tests.support.http_exchange import quiet_port
 from tests.support.moving import fingerprint, type_at
@@ -123,42 +121,13 @@ def _import(old: Stack, new: Stack, folder: Path, bundle: Path, plain: bytes, tr
     return shown
 
 
-@contextmanager
-def _forwarded(address: str, port: int, target: int) -> Iterator[None]:
-    """Listen on an address for a stack, which listens on another port of this machine."""
-
-    def copy(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while chunk := source.recv(65_536):
-                sink.sendall(chunk)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-
-    def connect(near: socket.socket) -> None:
-        with near, socket.create_connection(("127.0.0.1", target)) as far:
-            answers = threading.Thread(target=copy, args=(far, near))
-            answers.start()
-            copy(near, far)
-            answers.join()
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=connect, args=(listener.accept()[0],)).start()
-
-    with socket.create_server((address, port)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        yield
-        listener.shutdown(socket.SHUT_RDWR)
-
-
 def _open_while_moving(vendor: Vendor, new: Stack, hosts: Path) -> str:
     """Open a program while its name still leads to the old server, and then change the name; return what it says."""
     old, program, port = vendor.stack, vendor.program, quiet_port()
     ca = str(old.folder / "https_certificates/fullchain.pem")
     facts = (f"https://kadun.test:{port}", program.keys, program.card, program.hardware, ca)
     hosts.write_text("127.0.0.1 kadun.test\n")
-    with _forwarded("127.0.0.1", port, old.https_port), _forwarded("127.0.0.2", port, new.https_port):
+    with Front(old.https_port, port=port), Front(new.https_port, port=port, listen_on="127.0.0.2"):
         # With a hosts file of its own, which stands for the DNS record.
         bind = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', hosts)
         opening = subprocess.Popen(

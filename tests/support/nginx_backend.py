@@ -5,8 +5,9 @@ import socketserver
 import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
 from typing import Self
+
+from tests.support.bucket_host import Quiet
 
 STYLES = b"p { color: red }\n" * 1000
 EXPORT_BYTES = 32 * 1024 * 1024  # more than all buffers of the two connections hold
@@ -19,7 +20,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     sent_bytes = 0
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
@@ -54,9 +55,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content[start : start + _PIECE])
             self.server.sent_bytes += _PIECE
 
-    def log_message(self, *_: object) -> None:
-        """Nothing: the peer on a unix socket has no address to log."""
-
 
 class ConsoleStandIn:
     """Serves on a unix socket while in use."""
@@ -74,8 +72,6 @@ class ConsoleStandIn:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()

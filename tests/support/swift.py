@@ -41,40 +41,20 @@ pipeline = {name}-server
 [app:{name}-server]
 use = egg:swift#{name}
 """
-_PROXY = """
+_FILTERS = "catch_errors gatekeeper cache listing_formats s3api tempauth copy slo dlo versioned_writes"
+_PROXY = f"""
 [pipeline:main]
-pipeline = catch_errors gatekeeper cache listing_formats s3api tempauth copy slo dlo versioned_writes proxy-server
+pipeline = {_FILTERS} proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
-[filter:catch_errors]
-use = egg:swift#catch_errors
-[filter:gatekeeper]
-use = egg:swift#gatekeeper
-[filter:cache]
-use = egg:swift#memcache
-memcache_servers = 127.0.0.1:1
-[filter:listing_formats]
-use = egg:swift#listing_formats
-[filter:s3api]
-use = egg:swift#s3api
-storage_domain = {domain}
-location = {region}
-min_segment_size = 1048576
-[filter:tempauth]
-use = egg:swift#tempauth
-user_kadun_writer = {writer} .admin
-user_kadun_stranger = {stranger}
-[filter:copy]
-use = egg:swift#copy
-[filter:slo]
-use = egg:swift#slo
-minimum_segment_size = 1048576
-[filter:dlo]
-use = egg:swift#dlo
-[filter:versioned_writes]
-use = egg:swift#versioned_writes
 """
+_OPTIONS = {
+    "cache": "memcache_servers = 127.0.0.1:1",
+    "s3api": f"storage_domain = {{domain}}\nlocation = {REGION}\nmin_segment_size = 1048576",
+    "tempauth": f"user_kadun_writer = {WRITER[1]} .admin\nuser_kadun_stranger = {STRANGER[1]}",
+    "slo": "minimum_segment_size = 1048576",
+}
 
 
 def install() -> None:
@@ -117,8 +97,12 @@ class Swift:
                 subprocess.run([*ring, *step], check=step[0] != "rebalance", capture_output=True, cwd=folder)
             text = _DEFAULTS.format(folder=folder, port=port, user=user) + _STORAGE.format(name=name)
             (folder / f"{name}.conf").write_text(text)
-        proxy = _PROXY.format(domain=domain, region=REGION, writer=WRITER[1], stranger=STRANGER[1])
-        (folder / "proxy.conf").write_text(_DEFAULTS.format(folder=folder, port=self.port, user=user) + proxy)
+        proxy = _DEFAULTS.format(folder=folder, port=self.port, user=user) + _PROXY
+        for name in _FILTERS.split():
+            egg = "memcache" if name == "cache" else name
+            options = _OPTIONS.get(name, "").format(domain=domain)
+            proxy += f"[filter:{name}]\nuse = egg:swift#{egg}\n{options}\n"
+        (folder / "proxy.conf").write_text(proxy)
 
     def __enter__(self) -> Self:
         for name in ("account", "container", "object", "proxy"):
