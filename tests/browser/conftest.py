@@ -6,21 +6,14 @@
         …
         reading(person.page, "overview")
 
-- `site`: one for each process, its database with the schema and no operator. `site.url` is https://localhost:PORT; this
-  browser trusts its certificate. `site.service`, `site.gateway` as in tests/e2e.
-- `shop`: what `tests.browser.seeding` put into the site's database. `strangers`: what was put there by those who mean
-  no good, and files and functions (`tests.browser.strangers`).
 - `visit(path, look=LOOKS[0], **options)`: a new person's browser (no cookies), at this path. Returns the page;
-  `options` go to `browser.new_context`: `java_script_enabled=False`; `own=True` is for whoever changes more of the
-  browser than its cookies. It stands in another time zone than the vendor, and wants no motion.
-- `enter(path, look, who=OWNER)` is `visit` by a logged-in operator, as a `Person`
-  (tests/support/browser/people.py); `hire(role)` adds an operator for this test and returns the name; `fresh` is three
-  cards that are new.
+  `options` go to `browser.new_context`; `own=True` is for whoever changes more of the browser than its cookies.
+- `enter(path, look, who=OWNER)` is `visit` by a logged-in operator, as a `Person`; `hire(role)` adds an operator for
+  this test and returns the name; `fresh` is three new cards.
 - `troubles`: whatever goes wrong in any of the test's pages fails the test at its end. What it means to cause it says
   before: `troubles.expect("status of 422")`; Chromium reports each answer of 400 and more.
 - `reading(page, name)`: the page fits, and axe-core finds nothing serious or critical. What is wrong fails the test at
   its end. With `-m nightly` there is a picture of it, test-artifacts/screenshots/NAME-DEVICE-LANGUAGE-SCHEME.png.
-- `walked`: by look, what the pages asked for and got.
 
 Wait by Playwright's own `expect(…)`, never for a time.
 """
@@ -52,9 +45,9 @@ from app.services.issuing import Issuing
 from tests.support.browser.contexts import Contexts
 from tests.support.browser.hostile_texts import FUNCTIONS, Strangers, invade
 from tests.support.browser.people import Person
-from tests.support.browser.seeding import OWNER, Shop, log_in, opened, seed
+from tests.support.browser.seeding import OWNER, Shop, opened, seed
 from tests.support.browser.visits import LOOKS, Look, Reading, Site, Troubles, Visit, Walked
-from tests.support.console import add_operator
+from tests.support.console import add_operator, add_session
 from tests.support.functions_service import FunctionsService
 from tests.support.nginx import Gateway
 from tests.support.socket_service import SocketService
@@ -172,7 +165,9 @@ def strangers(site: Site, shop: Shop) -> Iterator[Strangers]:
 def enter(site: Site, shop: Shop, visit: Visit) -> Enter:
     def go(path: str, look: Look = LOOKS[0], who: str = OWNER, **options: Any) -> Person:
         session = session_cookie(behind_proxy=True)
-        said = {session: log_in(site, who), SessionCookie("kadun_language", "/admin"): look.language}
+        with opened(site):
+            token = add_session(who)
+        said = {session: token, SessionCookie("kadun_language", "/admin"): look.language}
         scope = {"domain": "localhost", "secure": True, "sameSite": "Strict"}
         cookies = [{"name": name, "value": value, "path": path, **scope} for (name, path), value in said.items()]
         return Person(visit(path, look, cookies, **options), look)

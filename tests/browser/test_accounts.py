@@ -175,16 +175,6 @@ def test_a_seller_sees_what_a_seller_may_do(
     for name, address in SELLERS.items():
         person.go(address)
         reading(page, f"seller-{name}")
-    person.go(SELLERS["cards"])
-    expect(person.rows.first).to_be_visible()
-    expect(page.locator("main button[name=action], main button[name=format], input[name=id]")).to_have_count(0)
-    assert {link.get_attribute("href") for link in page.locator("header nav a").all()} == {
-        "/admin/",
-        "/admin/cards",
-        "/admin/cards/issue",
-        "/admin/journal",
-        "/admin/sharing",
-    }
     person.go(f"/admin/card?id={shop.live}")
     expect(page.locator("main button[name=action]")).to_have_count(0)
     reading(page, "seller-card")

@@ -48,20 +48,6 @@ def test_cards_are_issued_copied_and_downloaded(enter: Enter, look: Look) -> Non
     expect(person.rows).to_have_count(4)
 
 
-def test_a_refused_issue_gives_the_reason_and_keeps_the_form(
-    enter: Enter, look: Look, troubles: Troubles, reading: Reading
-) -> None:
-    troubles.expect("status of 400")
-    person = enter("/admin/cards/issue", look)
-    person.page.locator("[name=validity_other]").fill("很久")
-    person.field("备注（可不填）", "Note (optional)").fill("老王")
-    person.press("发卡", "Issue", person.page.locator("main"))
-    expect(person.page.get_by_role("alert")).to_be_visible()
-    expect(person.page.locator("[name=validity_other]")).to_have_value("很久")
-    expect(person.field("备注（可不填）", "Note (optional)")).to_have_value("老王")
-    reading(person.page, "issue-refused")
-
-
 def test_a_card_is_found_by_key_hardware_and_address(enter: Enter, shop: Shop, look: Look) -> None:
     person = enter("/admin/cards", look)
     page = person.page

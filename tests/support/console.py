@@ -21,6 +21,8 @@ from http.cookies import SimpleCookie
 from typing import Self
 from urllib.parse import urlencode, urljoin, urlsplit
 
+from urllib3 import encode_multipart_formdata
+
 from app.console.cookies import session_cookie
 from app.domain.operators import Role
 from app.services.bearer import digest
@@ -53,6 +55,13 @@ def add_operator(
     """Add an operator straight into the connected database: a process less for each test."""
     hashed = CHEAP.hash(password)
     Operator.insert(name=name, role=role, password_hash=hashed, created_at=since, password_changed_at=since).execute()
+
+
+def add_session(operator: str) -> str:
+    """Begin an operator's session in the connected database, with no hash to wait for; return its token."""
+    token, now = secrets.token_urlsafe(32), datetime.now(UTC)
+    operators.add_session(digest(token), Operator.get(Operator.name == operator).id, now, now + timedelta(days=1))
+    return token
 
 
 def add_outcome(operator: str, **outcome: object) -> str:
@@ -134,10 +143,8 @@ class Browser:
         return self
 
     def walk_in(self, name: str) -> Self:
-        """Be logged in by a session made in the connected database: no hash to wait for."""
-        token, now = secrets.token_urlsafe(32), datetime.now(UTC)
-        operators.add_session(digest(token), Operator.get(Operator.name == name).id, now, now + timedelta(days=1))
-        self.set_cookie(self.session_cookie.name, token, self.session_cookie.path)
+        """Be logged in by a session made in the connected database."""
+        self.set_cookie(self.session_cookie.name, add_session(name), self.session_cookie.path)
         return self
 
     def cookie(self, name: str) -> str | None:
@@ -226,7 +233,8 @@ class Browser:
         if not files:
             kind, body = "application/x-www-form-urlencoded", urlencode(pairs).encode()
         else:
-            kind, body = _multipart(pairs, files)
+            parts = [(name, (file, content, "text/csv")) for name, (file, content) in files.items()]
+            body, kind = encode_multipart_formdata([*pairs, *parts])
         return self.send("POST", path, body, {"Content-Type": kind, **(headers or {})})
 
     def _cookie_header(self, path: str) -> str:
@@ -253,19 +261,3 @@ def _check(method: str, path: str, status: int, headers: Mapping[str, str]) -> N
 
 def _pairs(fields: Fields) -> list[tuple[str, str]]:
     return [(name, value) for name, said in fields.items() for value in ([said] if isinstance(said, str) else said)]
-
-
-def _multipart(pairs: list[tuple[str, str]], files: Files) -> tuple[str, bytes]:
-    boundary = secrets.token_hex(16)
-    parts = [
-        *((f'name="{name}"', value.encode()) for name, value in pairs),
-        *(
-            (f'name="{name}"; filename="{file}"\r\nContent-Type: text/csv', content)
-            for name, (file, content) in files.items()
-        ),
-    ]
-    body = b"".join(
-        f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + content + b"\r\n"
-        for head, content in parts
-    )
-    return f"multipart/form-data; boundary={boundary}", body + f"--{boundary}--\r\n".encode()

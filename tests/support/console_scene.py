@@ -97,20 +97,16 @@ def state(database: Database) -> dict[str, str]:
     return {table: database.execute_sql(digest_of.format(table)).fetchone()[0] for table in tables}
 
 
+def add_webhook(name: str, now: datetime, **options: Any) -> int:
+    """Add one that failed, and rests for long: the service that runs sends nothing; return its ID."""
+    rests = {"failures": 1, "next_request_at": now + timedelta(days=9)}
+    common = {"url": "https://shop.invalid/hook", "topics": ["card.activated"], "secret": "", "created_at": now}
+    return int(Webhook.insert(name=name, **{**rests, **common, **options}).execute())
+
+
 def _webhook(number: int, text: str, now: datetime) -> None:
-    """One that failed, and rests for long: the service that runs sends nothing."""
-    rests = now + timedelta(days=1)
-    webhook = Webhook.insert(
-        name=text[:64],
-        url="https://shop.invalid/hook",
-        topics=["card.activated"],
-        secret="",
-        created_at=now,
-        failures=1,
-        next_request_at=rests,
-    ).execute()
     WebhookMessage.insert(
-        webhook=webhook,
+        webhook=add_webhook(text[:64], now),
         message_id=f"msg_{digest(text)[:10]}",
         source="test",
         topic="card.activated",

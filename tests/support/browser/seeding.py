@@ -16,19 +16,17 @@ from app.domain.card_actions import Action
 from app.domain.codes import Code, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.policy import VerificationRequest
-from app.services.bearer import digest, new_token
 from app.services.blocks import Blocks
 from app.services.card_actions import CardActions
 from app.services.in_force import VendorRules
 from app.services.issuing import Issuing
 from app.services.licence import LicenceService
-from app.services.sessions import LASTS
 from app.services.shop_tokens import ShopTokens
 from app.services.verification import Verification
-from app.storage import journal, operators, schema
+from app.storage import journal, schema
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
-from app.storage.models import Operator, Usage, Webhook, WebhookMessage
+from app.storage.models import Usage, WebhookMessage
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
 from app.tokens.key_folder import KeyFolder
@@ -36,6 +34,7 @@ from app.tokens.signer import Signer
 from tests.conftest import START, Clock
 from tests.support.browser.visits import Site
 from tests.support.console import add_operator, add_outcome
+from tests.support.console_scene import add_webhook
 from tests.support.service import OPEN, question
 
 OWNER, SELLER = "店主", "小李"
@@ -97,17 +96,10 @@ def seed(site: Site) -> Shop:
 
 
 def _add_webhook(now: datetime) -> None:
-    """One with messages that were delivered and given up; it rests for long, so that nothing is sent."""
-    webhook = Webhook.insert(
-        name=HOOK,
-        url="https://shop.invalid/kadun/events?key=1",
-        topics=["card.activated", "card.mismatch", "health.changed"],
-        secret="",
-        created_at=now,
-        failures=3,
-        next_request_at=now + timedelta(days=9),
-        dropped=2,
-    ).execute()
+    """One with messages that were delivered and given up."""
+    topics = ["card.activated", "card.mismatch", "health.changed"]
+    url = "https://shop.invalid/kadun/events?key=1"
+    webhook = add_webhook(HOOK, now, url=url, topics=topics, failures=3, dropped=2)
     for number in range(6):
         at = now - timedelta(minutes=number)
         done = {"delivered_at": at, "status": 204} if number % 2 else {"failed_at": at, "error": "no answer in time"}
@@ -260,14 +252,6 @@ def ask(site: Site, card_id: str, hardware: str, address: str, function: str) ->
     document = json.loads(answer.body)
     assert "token" in document, document
     return str(document["code"])
-
-
-def log_in(site: Site, name: str) -> str:
-    """Begin an operator's session; return the token that their browser is to have. Nothing is hashed, nothing typed."""
-    token, now = new_token(), _now()
-    with opened(site):
-        operators.add_session(digest(token), Operator.get(Operator.name == name).id, now, now + LASTS)
-    return token
 
 
 def _now() -> datetime:
