@@ -108,7 +108,9 @@ def test_tables_that_are_made_later_have_the_grants_by_themselves_also_in_a_rest
         stack.sql("owner", "DROP TABLE later")
 
 
-def test_the_owner_owns_everything_and_ends_the_others_sessions(stack: Stack) -> None:
+def test_the_owner_owns_everything_and_ends_the_others_sessions(
+    stack: Stack,
+) -> None:
     owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
     assert stack.sql("owner", owners) == "kadun_owner"
     card = stack.new_card()
@@ -214,18 +216,8 @@ def test_the_remains_of_an_interrupted_first_start_are_cleared_and_no_cluster_th
     def found(initdb: str) -> str:
         elsewhere = f"export PGDATA=/tmp/cluster; mkdir -m 700 $PGDATA; {initdb} >/dev/null"
         start = "/usr/local/lib/kadun/entrypoint.sh find $PGDATA -name PG_VERSION -path $PGDATA/PG_VERSION"
-        command = (
-            "run",
-            "--rm",
-            "--no-deps",
-            "-T",
-            "--entrypoint",
-            "bash",
-            "database",
-            "-euc",
-            f"{elsewhere}; {start}",
-        )
-        return stack.compose(*command).stdout
+        service = ("run", "--rm", "--no-deps", "-T", "--entrypoint", "bash", "database")
+        return stack.compose(*service, "-euc", f"{elsewhere}; {start}").stdout
 
     assert not (stack.folder / "data/postgres/.first-start").exists()
     assert found(INITDB) == "/tmp/cluster/PG_VERSION\n"

@@ -44,14 +44,8 @@ class Authority:
             self._endpoint.write_bytes(own.pem)
             self._endpoint.with_suffix(".key").write_bytes(own.key_bytes())
         nowhere = ["-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "", "-defaultIPv6", ""]
-        self._start(
-            "pebble-challtestsrv",
-            "-dns01",
-            f"127.0.0.1:{self._dns_port}",
-            "-management",
-            f"127.0.0.1:{self._dns_management_port}",
-            *nowhere,
-        )
+        here = ["-dns01", f"127.0.0.1:{self._dns_port}", "-management", f"127.0.0.1:{self._dns_management_port}"]
+        self._start("pebble-challtestsrv", *here, *nowhere)
         configuration = self._folder / f"pebble-{self._http_port}.json"
         configuration.write_text(json.dumps({"pebble": self._settings()}))
         self._start("pebble", "-config", str(configuration), "-dnsserver", f"127.0.0.1:{self._dns_port}")

@@ -23,12 +23,11 @@ class Backups:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.folder = stack.folder / "data/backups"
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("KADUN_")}
+        self.environment = stack.environment
 
     def script(self, name: str, *arguments: str | Path, check: bool = True, **environment: str) -> Any:
         """Run a script of the stack from another folder."""
-        command = (self.stack.folder / "scripts" / name, *arguments)
-        return run(*command, check=check, env=self.environment | environment, cwd="/")
+        return self.stack.script(name, *arguments, check=check, env=self.environment | environment)
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a script and leave it running."""

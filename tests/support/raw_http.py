@@ -36,11 +36,9 @@ class RawConnection:
         return self
 
     def answer(self) -> Response:
-        """Read the next response."""
         return read_response(self.socket)
 
     def close(self) -> None:
-        """End the connection."""
         self.socket.close()
 
     def reset(self) -> None:

@@ -74,7 +74,7 @@ class Stack:
         self.project = f"kadun-test-{uuid4().hex[:8]}"
         self.http_port, self.https_port = quiet_port(), quiet_port()
         ours = ("KADUN_", "COMPOSE_", "DATABASE_URL", "KERNAL_DATA_KEY")
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         copy_checkout(folder)
 
     def __enter__(self) -> Self:
@@ -85,11 +85,11 @@ class Stack:
 
     def script(self, name: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
         """Runs a script of the copy's, from elsewhere."""
-        return run(self.folder / "scripts" / name, *arguments, **{"env": self._environment, "cwd": "/"} | options)
+        return run(self.folder / "scripts" / name, *arguments, **{"env": self.environment, "cwd": "/"} | options)
 
     def init(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs scripts/init.sh."""
-        done = run(self.folder / "scripts/init.sh", *arguments, check=check, env=self._environment, cwd="/")
+        done = self.script("init.sh", *arguments, check=check)
         self._tag_image()
         return done
 
@@ -111,7 +111,7 @@ class Stack:
 
     def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs `docker compose` in the copy, as a vendor would."""
-        return run("docker", "compose", *arguments, check=check, cwd=self.folder, env=self._environment)
+        return run("docker", "compose", *arguments, check=check, cwd=self.folder, env=self.environment)
 
     def up(self, *options: str) -> None:
         """Brings it up and waits until it is healthy; its logs are what a failure shows."""
@@ -122,11 +122,11 @@ class Stack:
 
     def cardctl(self, *arguments: str) -> Any:
         """What scripts/cardctl prints as JSON, called from elsewhere."""
-        return json.loads(run(self.folder / "scripts/cardctl", *arguments, env=self._environment, cwd="/").stdout)
+        return json.loads(self.script("cardctl", *arguments).stdout)
 
     def seal(self, source: Path, target: Path) -> None:
         """Seals a file of the host's."""
-        run(self.folder / "scripts/cardctl", "seal", source, "-o", target, env=self._environment, cwd="/")
+        self.script("cardctl", "seal", source, "-o", target)
 
     def new_card(self) -> str:
         """The ID of a fresh card."""
@@ -142,7 +142,7 @@ class Stack:
     def as_role(self, role: str, *command: str, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs a PostgreSQL program as owner, backup or app, where the vendor's scripts run it."""
         words = ("docker", "compose", "exec", "-T", "database", "as-role", role, *command)
-        return run(*words, check=check, cwd=self.folder, env=self._environment, input=text)
+        return run(*words, check=check, cwd=self.folder, env=self.environment, input=text)
 
     def sql(self, role: str, statement: str, database: str = "kadun") -> str:
         """What a statement returns, unadorned, its rows on lines."""

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.support.http_exchange import quiet_port
 from tests.support.service import ROOT, wait_for
@@ -27,7 +27,7 @@ class TrialRun:
         self.data_dir = data_dir or folder / "state"
         self.port = port or quiet_port()
         self.root = root
-        self.uid = uid
+        self._identity: dict[str, Any] = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
         self._printed = folder / f"printed-{self.port}"
         self.environ = {
             name: value
@@ -71,9 +71,7 @@ class TrialRun:
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                user=self.uid,
-                group=self.uid,
-                extra_groups=None if self.uid is None else [],
+                **self._identity,
             )
 
     def wait(self, seconds: float = 60) -> int:
@@ -100,9 +98,7 @@ class TrialRun:
             capture_output=True,
             check=False,
             text=True,
-            user=self.uid,
-            group=self.uid,
-            extra_groups=None if self.uid is None else [],
+            **self._identity,
         )
 
 
