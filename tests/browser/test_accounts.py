@@ -175,6 +175,7 @@ def test_a_seller_sees_what_a_seller_may_do(
     for name, address in SELLERS.items():
         person.go(address)
         reading(page, f"seller-{name}")
+    expect(page.locator("header nav a")).to_have_count(5)  # overview, cards, issue, journal, sharing
     person.go(f"/admin/card?id={shop.live}")
     expect(page.locator("main button[name=action]")).to_have_count(0)
     reading(page, "seller-card")

@@ -1,14 +1,15 @@
 """A stack as its customers see it, customers who ask all the while, and the webhook that a vendor is told by."""
 
-import http.server
 import json
 import socket
 import ssl
 import threading
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.bucket_host import Quiet
 from tests.support.http_exchange import Response, read_response
 from tests.support.pki import Issued
 from tests.support.service import wait_for
@@ -78,31 +79,27 @@ def ask(port: int, name: str, ca_file: Path, path: str = "/readyz") -> tuple[str
         return str(shown["serialNumber"]), answer
 
 
-class Webhook:
+class _Handler(Quiet, BaseHTTPRequestHandler):
+    server: "Webhook"
+
+    def do_POST(self) -> None:
+        self.server.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+
+class Webhook(ThreadingHTTPServer):
     """Where a failure is told; keeps each JSON document that it is told."""
 
     def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
         self.told: list[dict[str, Any]] = []
-        told = self.told
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        self.url = f"http://127.0.0.1:{self.server_port}/"
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self.shutdown()
+        self.server_close()
