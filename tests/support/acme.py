@@ -107,7 +107,6 @@ class Authority:
     def issue(
         self, checkout: Path, *arguments: str, certbot: tuple[str, ...] = (), check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Runs scripts/issue-certificate.sh against this authority."""
         options = (*arguments, "--server", self.url, "--", *self.folders, *certbot)
         return run(checkout / "scripts/issue-certificate.sh", *options, check=check, env=self.environment, cwd="/")
 

@@ -37,7 +37,6 @@ class Backups:
         )  # fmt: skip
 
     def take(self) -> Path:
-        """Take a backup and return its file."""
         self.script("backup.sh", "--quiet")
         return self.newest()
 
@@ -64,7 +63,6 @@ class Backups:
 
     @contextmanager
     def settings(self, **values: str) -> Iterator[None]:
-        """Add lines to .env."""
         file = self.stack.folder / ".env"
         before = file.read_text()
         file.write_text(before + "".join(f"{name}={value}\n" for name, value in values.items()))
@@ -113,7 +111,6 @@ def flip_a_bit(file: Path) -> None:
 
 
 def fill(stack: Stack, cards: int, batch: str = "first") -> None:
-    """Insert random cards."""
     columns = "id, validity, batch, created_at"
     values = f"upper(md5(random()::text)), interval '30 days', '{batch}', now()"
     stack.sql("owner", f"INSERT INTO card ({columns}) SELECT {values} FROM generate_series(1, {cards})")  # noqa: S608

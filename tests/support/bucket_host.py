@@ -110,7 +110,6 @@ class TlsFront(Front):
         self.show(issued)
 
     def show(self, issued: Issued) -> None:
-        """Show this certificate from now on."""
         certificate, key = self._folder / "front.pem", self._folder / "front.key"
         certificate.write_bytes(issued.pem)
         key.write_bytes(issued.key_bytes())
@@ -194,7 +193,6 @@ class Quiet:
 
 @contextlib.contextmanager
 def serving(server: socketserver.BaseServer) -> Iterator[None]:
-    """Let a server serve."""
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield

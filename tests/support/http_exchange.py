@@ -22,7 +22,6 @@ class Response:
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON."""
         return json.loads(self.body)
 
     def require_problem(self, status: int, code: str) -> None:

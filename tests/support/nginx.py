@@ -70,7 +70,6 @@ class Gateway:
             self._process.wait(timeout=60)
 
     def workers(self) -> list[int]:
-        """The worker processes."""
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def held_bytes(self, folder: str) -> int:
@@ -98,7 +97,6 @@ class Gateway:
 
     @property
     def pid(self) -> int:
-        """The master process."""
         assert self._process is not None
         return self._process.pid
 
@@ -133,7 +131,6 @@ class Gateway:
                 yield exchange(connection, "GET", path, None, {"X-Test-Address": address}, keep=True)
 
     def ask_plain(self, path: str, headers: Mapping[str, str] | None = None, *, to: str = "127.0.0.1") -> Response:
-        """One GET over HTTP."""
         connection = http.client.HTTPConnection(to, self.http_port, timeout=30)
         return exchange(connection, "GET", path, None, headers or {})
 
@@ -157,7 +154,6 @@ class Gateway:
             return read_response(connection)
 
     def access_log(self) -> list[dict[str, Any]]:
-        """The lines of the access log so far."""
         return [json.loads(line) for line in _text(self.log / "access.log").split("\n")[:-1]]
 
     def logged(self, path: str) -> dict[str, Any]:

@@ -78,7 +78,6 @@ def verification(card_id: str, **fields: Any) -> bytes:
 
 
 def posting(path: str, body: bytes, *headers: str) -> bytes:
-    """A request with a JSON body."""
     lines = ("Host: localhost", "X-Real-IP: 127.0.0.1", "Content-Type: application/json", *headers)
     length = () if any(line.startswith(("Content-Length", "Transfer")) for line in lines) else (len(body),)
     head = [f"POST {path} HTTP/1.1", *lines, *(f"Content-Length: {number}" for number in length)]

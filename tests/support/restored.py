@@ -52,7 +52,6 @@ def decrypted(backup: Path, identity: Path) -> bytes:
 
 
 def rows(server: Backups) -> dict[str, list[str]]:
-    """Return the rows of the tables with cards and clients."""
     copy = "COPY (SELECT * FROM {} ORDER BY id) TO STDOUT"
     return {table: server.stack.sql("owner", copy.format(table)).splitlines() for table in TABLES}
 

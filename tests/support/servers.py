@@ -62,7 +62,6 @@ class Vendor:
         return self._git(self.upstream, "rev-parse", "HEAD")
 
     def newest_migration(self) -> str:
-        """Return the name of the newest migration of the vendor's code."""
         return max(path.stem for path in (self.stack.folder / "app/storage/migrations").glob("[0-9]*.py"))
 
     def next_migration(self) -> str:
@@ -86,7 +85,6 @@ class Vendor:
         return image
 
     def backups(self) -> set[Path]:
-        """Return the files in the folder of its backups."""
         return set((self.stack.folder / "data/backups").glob("*"))
 
     def fresh_server(self, folder: Path) -> Stack:

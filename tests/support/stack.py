@@ -88,7 +88,6 @@ class Stack:
         return run(self.folder / "scripts" / name, *arguments, **{"env": self.environment, "cwd": "/"} | options)
 
     def init(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs scripts/init.sh."""
         done = self.script("init.sh", *arguments, check=check)
         self._tag_image()
         return done
@@ -125,11 +124,9 @@ class Stack:
         return json.loads(self.script("cardctl", *arguments).stdout)
 
     def seal(self, source: Path, target: Path) -> None:
-        """Seals a file of the host's."""
         self.script("cardctl", "seal", source, "-o", target)
 
     def new_card(self) -> str:
-        """The ID of a fresh card."""
         issued = self.cardctl("card", "issue", "--validity", "30d", "--count", "1", "--format", "json")
         return str(issued[0]["id"])
 

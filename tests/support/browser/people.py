@@ -79,12 +79,10 @@ class Person:
 
     @property
     def rows(self) -> Locator:
-        """The rows of the page's list."""
         return self.page.locator("#results tbody tr")
 
     @property
     def query(self) -> dict[str, str]:
-        """What stands in the address."""
         return query_of(self.page.url)
 
 
