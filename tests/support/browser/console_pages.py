@@ -17,14 +17,21 @@ def at(address: str) -> Way:
     return lambda person, _shop: person.go(address)
 
 
-def to_confirm(person: Person, shop: Shop) -> None:
-    person.go(f"/admin/card?id={shop.live}").press("冻结…", "Freeze…")
-    person.is_headed("冻结", "Freeze")
+def from_card(button: tuple[str, str], *heading: str) -> Way:
+    def way(person: Person, shop: Shop) -> None:
+        person.go(f"/admin/card?id={shop.live}").press(*button)
+        person.is_headed(*heading)
+
+    return way
 
 
-def to_edit(person: Person, shop: Shop) -> None:
-    person.go(f"/admin/card?id={shop.live}").press("修改…", "Change…")
-    person.is_headed("修改批次、备注", "Change batch and note")
+def by_link(address: str, link: str, target: str) -> Way:
+    def way(person: Person, _shop: Shop) -> None:
+        person.go(address)
+        person.page.locator(link).first.click()
+        person.page.wait_for_url(target)
+
+    return way
 
 
 def to_import(person: Person, shop: Shop) -> None:
@@ -45,12 +52,6 @@ def to_issued(person: Person, shop: Shop) -> None:
     person.go(f"/admin/cards/issued?{urlencode({'at': shop.issued_at.isoformat()})}")
 
 
-def to_webhook(person: Person, _shop: Shop) -> None:
-    person.go("/admin/webhooks")
-    person.page.locator("main tbody a").first.click()
-    person.page.wait_for_url("**/admin/webhook?**")
-
-
 def to_new_log_ins(person: Person, _shop: Shop) -> None:
     when = {"since": "2025-01-01T00:00:00+00:00", "until": "2100-01-01T00:00:00+00:00"}
     person.go(f"/admin/account/log-ins?{urlencode(when)}")
@@ -62,33 +63,27 @@ def to_refusal(person: Person, shop: Shop) -> None:
     person.page.wait_for_url("**/admin/refusal?**")
 
 
-def to_move(person: Person, shop: Shop) -> None:
-    to_refusal(person, shop)
-    person.follow("换绑到发起请求的设备…", "Move the card to the requesting machine…")
-    person.page.wait_for_url("**/admin/card/move?**")
+def from_refusal(zh: str, en: str, target: str) -> Way:
+    def way(person: Person, shop: Shop) -> None:
+        to_refusal(person, shop)
+        person.follow(zh, en)
+        person.page.wait_for_url(target)
+
+    return way
 
 
-def to_block(person: Person, shop: Shop) -> None:
-    to_refusal(person, shop)
-    person.follow("拉黑这台设备…", "Block this machine…")
-    person.page.wait_for_url("**/admin/blocks/add?**")
-
-
-def to_unblock(person: Person, _shop: Shop) -> None:
-    person.go("/admin/blocks")
-    person.page.locator("main tbody a.btn").first.click()
-    person.page.wait_for_url("**/admin/blocks/remove?**")
-
-
+TO_MOVE = from_refusal("换绑到发起请求的设备…", "Move the card to the requesting machine…", "**/admin/card/move?**")
+TO_BLOCK = from_refusal("拉黑这台设备…", "Block this machine…", "**/admin/blocks/add?**")
+TO_EDIT = from_card(("修改…", "Change…"), "修改批次、备注", "Change batch and note")
 # Under the name of its picture: where it is, and the way there.
 SEEN: dict[str, tuple[str, Way]] = {
     "overview": ("/admin/", at("/admin/")),
     "cards": ("/admin/cards", at(f"/admin/cards?batch={LIVE}")),
     "card": ("/admin/card", lambda person, shop: person.go(f"/admin/card?id={shop.live}")),
     "refusal": ("/admin/refusal", to_refusal),
-    "move": ("/admin/card/move", to_move),
-    "confirm": ("/admin/cards/confirm", to_confirm),
-    "edit": ("/admin/cards/edit", to_edit),
+    "move": ("/admin/card/move", TO_MOVE),
+    "confirm": ("/admin/cards/confirm", from_card(("冻结…", "Freeze…"), "冻结", "Freeze")),
+    "edit": ("/admin/cards/edit", TO_EDIT),
     "done": ("/admin/cards/done", lambda person, shop: person.go(f"/admin/cards/done?form={shop.freeze_form}")),
     "issue": ("/admin/cards/issue", at("/admin/cards/issue")),
     "issued": ("/admin/cards/issued", to_issued),
@@ -103,11 +98,11 @@ SEEN: dict[str, tuple[str, Way]] = {
     "operator": ("/admin/operator", at(f"/admin/operator?name={SELLER}")),
     "token": ("/admin/token", at(f"/admin/token?name={SHOP}")),
     "webhooks": ("/admin/webhooks", at("/admin/webhooks")),
-    "webhook": ("/admin/webhook", to_webhook),
+    "webhook": ("/admin/webhook", by_link("/admin/webhooks", "main tbody a", "**/admin/webhook?**")),
     "settings": ("/admin/settings", at("/admin/settings")),
     "blocks": ("/admin/blocks", at("/admin/blocks")),
-    "block": ("/admin/blocks/add", to_block),
-    "unblock": ("/admin/blocks/remove", to_unblock),
+    "block": ("/admin/blocks/add", TO_BLOCK),
+    "unblock": ("/admin/blocks/remove", by_link("/admin/blocks", "main tbody a.btn", "**/admin/blocks/remove?**")),
     "files": ("/admin/files", at("/admin/files")),
     "functions": ("/admin/functions", at("/admin/functions")),
     "keys": ("/admin/keys", at("/admin/keys")),
