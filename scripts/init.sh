@@ -137,8 +137,8 @@ make_folders() {
 
 make_certificate() {
     local folder=https_certificates
-    [[ -e $folder/privkey.pem ]] || place $folder/privkey.pem 600 0 new_key
-    [[ -e $folder/fullchain.pem ]] || place $folder/fullchain.pem 644 0 self_signed $folder/privkey.pem "${domains[@]}"
+    [[ -e $folder/privkey.pem ]] || place "$folder/privkey.pem" 600 0 new_key
+    [[ -e $folder/fullchain.pem ]] || place "$folder/fullchain.pem" 644 0 self_signed "$folder/privkey.pem" "${domains[@]}"
 }
 
 # make_env [COMMAND]: with what the command prints. Comes last: without .env Compose starts nothing. It holds no secret, so anybody

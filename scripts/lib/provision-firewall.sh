@@ -182,7 +182,7 @@ socket_ssh_ports() {
         if runs_systemd; then
             systemctl show --property=Listen --value "$unit" | sed 's/ (.*//'
         else
-            cat /etc/systemd/system/$unit /etc/systemd/system/$unit.d/*.conf 2>/dev/null \
+            cat "/etc/systemd/system/$unit" "/etc/systemd/system/$unit.d"/*.conf 2>/dev/null \
                 | awk -F= '/^ListenStream=/ { if ($2 == "") n = 0; else v[++n] = $2 } END { for (i = 1; i <= n; i++) print v[i] }'
         fi
     } | sed -n '/^vsock:/d; s/^\(.*:\)\{0,1\}\([0-9][0-9]*\)$/\2/p'
