@@ -1,5 +1,6 @@
 """The running service, and the use cases without it."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,7 @@ from tests.support.functions_service import FunctionsService
 from tests.support.hooks import Hooks
 from tests.support.log_ins import LogIns
 from tests.support.passwords import CheapPasswords
+from tests.support.raw_http import Connections
 from tests.support.sample_year import year_of
 from tests.support.second_factors import FACTORS
 from tests.support.service import Service, question
@@ -184,6 +186,12 @@ def one_worker(database: Database, database_url: str, tmp_path: Path) -> Iterato
     """A service of the test's own behind a proxy, of one process, which few slow requests can fill."""
     with Service(with_keys(tmp_path), database_url, **ONE_WORKER) as service:
         yield service
+
+
+@pytest.fixture
+def connect() -> Iterator[Connections]:
+    with contextlib.closing(Connections()) as opened:
+        yield opened
 
 
 @pytest.fixture

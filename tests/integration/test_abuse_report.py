@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.domain.codes import Code, Counted, EventKind
+from app.domain.codes import Code, EventKind
 from app.storage import abuse_report, journal
 from app.storage.database import Database
+from tests.support.changes import Environment, change
 from tests.support.service import Service
 
 NOW = datetime.now(UTC)
@@ -83,17 +84,8 @@ def shared(database: Database) -> datetime:
     """A card that changed eight days ago, and since then went through five machines; one machine that tries cards."""
     now = datetime.now(UTC)
     for number, ago in enumerate((192, 4, 3, 2, 1)):
-        at = now - timedelta(hours=ago)
-        entry = journal.Entry(
-            at,
-            EventKind.ENVIRONMENT_CHANGED,
-            card_id=SHARED,
-            ip="198.51.100.1",
-            hardware=f"{ODD} {number + 1}",
-            details={"before": {"hardware": f"{ODD} {number}", "ip": "198.51.100.1"}},
-            counted=Counted.HARDWARE_CHANGED,
-        )
-        journal.append_counted([entry], at.date())
+        before, after = (Environment(f"{ODD} {each}", "198.51.100.1") for each in (number, number + 1))
+        change(SHARED, before, after, now - timedelta(hours=ago))
     for card in "DE":
         journal.append(
             [journal.Entry(now, EventKind.REJECTED, Code.CLIENT_MISMATCH, card * 32, ip="192.0.2.1", hardware=ODD)]

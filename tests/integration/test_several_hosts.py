@@ -2,8 +2,6 @@
 
 import contextlib
 import shutil
-import socket
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +15,7 @@ from app.storage import database as database_module
 from app.storage import inspection
 from app.storage.database import Database
 from tests.support.service import wait_for
+from tests.support.silent_host import SilentHost
 from trial.cluster import pid_file
 from trial.postgres import EmbeddedPostgres
 
@@ -73,36 +72,6 @@ def _copy_with_owner(source: str, target: str) -> None:
     shutil.chown(target, owner.st_uid, owner.st_gid)
 
 
-class SilentHost:
-    """Accepts connections and does not answer until it is told to; `held` are those that wait for it."""
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.held: list[socket.socket] = []
-        self.accepted = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                self.held.append(self._listener.accept()[0])
-                self.accepted += 1
-
-    def answer(self, answer: bytes) -> None:
-        """Answer the connections that wait, and end them."""
-        while self.held:
-            with self.held.pop() as connection:
-                connection.recv(1_000)
-                connection.sendall(answer)
-
-    def close(self) -> None:
-        """End everything."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.answer(b"")
-
-
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentHost]:
     connect = psycopg2.connect
@@ -144,26 +113,16 @@ def test_threads_connect_beside_each_other(database_url: str, silent: SilentHost
         assert [one.result() for one in selecting] == [1] * THREADS
 
 
-def test_the_host_that_answered_is_asked_first(database_url: str, silent: SilentHost) -> None:
+@pytest.mark.parametrize("answer", [TRY_ANOTHER, b""], ids=["not ready", "hangs up"])
+def test_the_host_that_answered_is_asked_first(database_url: str, silent: SilentHost, answer: bytes) -> None:
     several = beside(database_url, silent)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(select, several)
         wait_for(lambda: silent.held)
-        silent.answer(TRY_ANOTHER)
+        silent.answer(answer)
         assert first.result() == 1
     with ThreadPoolExecutor(THREADS) as pool:
         assert list(pool.map(lambda _: select(several), range(THREADS))) == [1] * THREADS
-    assert silent.accepted == 1
-
-
-def test_a_host_that_hangs_up_is_passed_over(database_url: str, silent: SilentHost) -> None:
-    several = beside(database_url, silent)
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(select, several)
-        wait_for(lambda: silent.held)
-        silent.answer(b"")
-        assert first.result() == 1
-    assert select(several) == 1
     assert silent.accepted == 1
 
 

@@ -14,7 +14,7 @@ from app.clock import utc_now
 from app.storage.database import Database, connect_to
 from app.storage.models import Usage
 from tests.integration.conftest import with_keys
-from tests.support.bound_cards import hardware_of, hostile_ids, write_bound
+from tests.support.bound_cards import hardware_of, write_bound
 from tests.support.processes import children_of
 from tests.support.service import Service, wait_for
 from tests.support.streams import Answered, Ask, Streams
@@ -55,21 +55,6 @@ def test_thousands_of_requests_of_one_card_at_once_are_all_counted(proxied: Serv
     assert codes == {"OK": REQUESTS - refused}
     assert refused < 64
     assert counted() == {card_id: REQUESTS - refused}
-
-
-def test_a_thousand_hostile_ids_do_not_disturb_the_cards_that_come_with_them(
-    proxied: Service, database: Database
-) -> None:
-    hostile = [
-        Ask(text, address=f"198.18.{number // 250}.{number % 250}") for number, text in enumerate(hostile_ids())
-    ]  # addresses of their own, since who tries many such texts gets no verdict
-    ids = write_bound(20, utc_now())
-    asks = [ask for odd, card_id in zip(hostile, cycle(ids), strict=False) for ask in (odd, own(card_id))]
-    with Streams(proxied, [taking_turns(iter(asks))] * 32) as streams:
-        answers = streams.join().answers
-    assert {answer.status for answer in answers if answer.ask.card_id in ids} == {200}
-    assert {answer.status for answer in answers if answer.ask.card_id not in ids} == {400, 404}  # 400: nothing visible
-    assert counted() == dict.fromkeys(ids, len(hostile) // len(ids))
 
 
 def test_a_worker_that_is_killed_takes_no_acknowledged_request_with_it(

@@ -1,8 +1,6 @@
 """Touches beside other transactions, and statements that fail: nobody waits for long, and nothing is counted twice."""
 
 import contextlib
-import socket
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -25,6 +23,7 @@ from tests.support.bound_cards import CardState, asking, counts, hardware_of, nu
 from tests.support.held_statements import HeldStatements
 from tests.support.hub_thread import HubThread
 from tests.support.service import wait_for_lock
+from tests.support.silent_host import SilentHost
 from tests.support.tcp_proxy import Wire
 
 DAY = date(2026, 3, 1)
@@ -207,38 +206,16 @@ def test_an_answer_that_is_lost_after_the_commit_is_counted_again(
     assert counts(DAY) == {(card_id, "f"): 4}, "nobody knows that it was committed"
 
 
-class SilentServer:
-    """Accepts connections and never answers."""
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"postgresql://nobody@127.0.0.1:{self._listener.getsockname()[1]}/kadun"
-        self.accepted: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._accept)
-        self._thread.start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                self.accepted.append(self._listener.accept()[0])
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(20)
-        for end in (self._listener, *self.accepted):
-            end.close()
-
-
 def test_a_server_that_does_not_answer_is_given_up_for_a_while(
     hub_thread: HubThread, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "_SECONDS_BETWEEN_ATTEMPTS", 3_600)
-    with contextlib.closing(SilentServer()) as server:
-        silent = Database(server.url, prepared=PREPARED)
+    with contextlib.closing(SilentHost()) as server:
+        silent = Database(f"postgresql://nobody@127.0.0.1:{server.port}/kadun", prepared=PREPARED)
         silent.connect_params["connect_timeout"] = 1  # libpq has no fractions
         touch = partial(Touches(silent).touch, asking("A" * 32), clock.now, DAY)
         assert [hub_thread.begin(touch).result(20) for _ in range(3)] == [None] * 3
-        assert len(server.accepted) == 1
+        assert server.accepted == 1
 
 
 @pytest.mark.parametrize("is_first", [True, False])

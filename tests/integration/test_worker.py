@@ -1,6 +1,5 @@
 """The end of a worker: prompt, and without cutting off a request."""
 
-import contextlib
 import os
 import signal
 import threading
@@ -27,12 +26,6 @@ def alone(database: Database, database_url: str, tmp_path: Path) -> Iterator[Ser
     """A service with one worker."""
     with Service(with_keys(tmp_path), database_url, KADUN_WORKERS="1", KADUN_THREADS="2") as running:
         yield running
-
-
-@pytest.fixture
-def connect() -> Iterator[Connections]:
-    with contextlib.closing(Connections()) as opened:
-        yield opened
 
 
 def workers_of(service: Service) -> list[int]:

@@ -1,6 +1,5 @@
 """The worker's HTTP: each answer in one piece, connections that stay in step, bodies that come slowly or not at all."""
 
-import contextlib
 import re
 import secrets
 from collections.abc import Iterator
@@ -30,12 +29,6 @@ from tests.support.slow_requests import hold_up
 from tests.support.tables import for_each
 
 JSON_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
-
-
-@pytest.fixture
-def connect() -> Iterator[Connections]:
-    with contextlib.closing(Connections()) as opened:
-        yield opened
 
 
 @pytest.fixture
