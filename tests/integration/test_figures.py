@@ -1,6 +1,5 @@
 """The figures of the overview: their document, and counting in the background."""
 
-import hashlib
 import logging
 import threading
 from collections.abc import Iterator
@@ -85,22 +84,6 @@ def test_rejections_are_counted_by_day_and_code(counted: Figures) -> None:
     assert days[-1] == {"day": "2026-03-02", "counts": {"CARD_EXPIRED": 2}}
     assert days[-2] == {"day": "2026-03-01", "counts": {"CARD_EXPIRED": 1, "CLIENT_MISMATCH": 1}}
     assert all(day["counts"] == {} for day in days[:-2])
-
-
-def test_the_abuse_report_covers_the_last_week_in_the_vendors_zone(counted: Figures) -> None:
-    reject(Code.CLIENT_MISMATCH, DAY, hardware="other")
-    reject(Code.CLIENT_MISMATCH, 8 * DAY, hardware="another")
-    reject(Code.CARD_NOT_FOUND, DAY, "B", "other")
-    at = "2026-03-01T01:00:00+08:00"
-    times = {"first_at": at, "last_at": at}
-    machine = {"hardware": "other", "hardware_sha256": hashlib.sha256(b"other").hexdigest(), "reference": None}
-    assert counted.current().document["sharing"] == {
-        "accepted": {"count": 0, "first": []},
-        "cards": [{"card_id": "A" * 32, "machines": 1, "networks": 1, "rejections": 1, **times}],
-        "machines": [{**machine, "cards": 2, "networks": 1, "rejections": 2, **times}],
-        "networks": [{"network": "198.51.100.7", "cards": 2, "machines": 1, "rejections": 2, **times}],
-        "unbindings": [],
-    }
 
 
 def test_old_figures_are_shown_while_new_ones_are_counted(

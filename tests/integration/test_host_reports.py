@@ -55,6 +55,10 @@ def age(name: str, interval: str) -> None:
 
 def test_a_host_reports_itself(keyed: Service, database: Database) -> None:
     folder = Path(keyed.environment["KADUN_KEYS_DIR"])
+    assert ("No host has reported yet" in keyed.cardctl("hosts").stderr, listed(keyed)) == (True, {})
+    heartbeat(database, keyed, "web-1").beat()
+    without_functions = listed(keyed)["web-1"]
+    assert (without_functions["functions_sha256"], without_functions["present"]) == (None, True)
     with FunctionsService(folder.parent).with_shop():
         heartbeat(database, keyed, "web-1").beat()
         host = listed(keyed)["web-1"]
@@ -66,12 +70,6 @@ def test_a_host_reports_itself(keyed: Service, database: Database) -> None:
     assert host["present"] is True
     assert abs(host["clock_offset_ms"]) < 1_000  # one clock
     assert "web-1" in keyed.cardctl("hosts").stdout
-
-
-def test_a_host_whose_functions_are_away_reports_itself_all_the_same(keyed: Service, database: Database) -> None:
-    heartbeat(database, keyed, "web-1").beat()
-    host = listed(keyed)["web-1"]
-    assert (host["functions_sha256"], host["present"]) == (None, True)
 
 
 def test_a_running_service_reports_itself_and_its_sessions_name_it(
@@ -111,11 +109,6 @@ def test_hosts_are_forgotten_after_a_day_or_by_command(keyed: Service, database:
     assert list(listed(keyed)) == ["web-1"]
     again = keyed.cardctl("hosts", "--forget", "web-3", check=False)
     assert (again.returncode, "There is no host web-3" in again.stderr) == (1, True)
-
-
-def test_no_host_at_all_is_said(offline: Service) -> None:
-    assert "No host has reported yet" in offline.cardctl("hosts").stderr
-    assert listed(offline) == {}
 
 
 @for_each(

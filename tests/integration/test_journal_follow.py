@@ -57,7 +57,7 @@ def names(events: list[Any]) -> list[str]:
     return [event.actor for event in events]
 
 
-def test_following_begins_with_the_last_entries(database: Database) -> None:
+def test_following_begins_with_the_last_entries_or_at_a_time_and_shows_what_is_wanted(database: Database) -> None:
     append("a", "b", "c")
     follower = Follower(database, JournalFilter())
     assert names(follower.begin(2)) == ["b", "c"]
@@ -65,21 +65,13 @@ def test_following_begins_with_the_last_entries(database: Database) -> None:
     append("d", "e")
     assert names(follower.look()) == ["d", "e"]
     assert follower.look() == []
-
-
-def test_following_can_begin_at_a_time(database: Database) -> None:
-    append(*map(str, range(15)))
     since = datetime.now(UTC) - timedelta(hours=1)
-    assert len(Follower(database, JournalFilter(since=since)).begin(None)) == 15
-
-
-def test_only_what_is_wanted_is_shown(database: Database) -> None:
-    follower = Follower(database, JournalFilter(kind=EventKind.ISSUED))
-    append("a")
-    journal.append([Entry(at=datetime.now(UTC), kind=EventKind.ISSUED, actor="b")])
-    assert names(follower.begin(10)) == ["b"]
-    append("c")
-    assert follower.look() == []
+    assert len(Follower(database, JournalFilter(since=since)).begin(None)) == 5
+    journal.append([Entry(at=datetime.now(UTC), kind=EventKind.ISSUED, actor="issued")])
+    issues = Follower(database, JournalFilter(kind=EventKind.ISSUED))
+    assert names(issues.begin(10)) == ["issued"]
+    append("f")
+    assert issues.look() == []
 
 
 @for_each("looks", [0, 1, 2, 3, 10])

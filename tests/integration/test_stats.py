@@ -58,22 +58,17 @@ def test_cards_are_counted_by_state_and_batch(database: Database) -> None:
     ]
 
 
-def test_the_largest_batches_come_first_and_all_are_counted(database: Database) -> None:
-    add(database, *(card(100 * n + copy, f"b{n}") for n in range(12) for copy in range(n + 1)))
-    counted = figures(database)
-    assert [batch["batch"] for batch in counted["batches"]["largest"]] == [f"b{n}" for n in range(11, 1, -1)]
-    assert (counted["batches"]["count"], counted["cards"]["unused"]) == (12, 78)
-
-
 def test_no_more_rows_are_read_than_are_shown_however_many_batches_there_are(database: Database) -> None:
     with statements(database) as at_first:
         figures(database)
     add(database, *(card(n, f"b{n:03}", frozen=n % 2 == 0) for n in range(100)))
+    add(database, *(card(n, "b050") for n in range(100, 103)))
     with statements(database) as ran:
         counted = figures(database)
     assert len(at_first) == len(ran) == 8
-    assert (counted["batches"]["count"], counted["cards"]["unused"], counted["cards"]["frozen"]) == (100, 50, 50)
-    assert [batch["batch"] for batch in counted["batches"]["largest"]] == [f"b{n:03}" for n in range(10)]
+    assert (counted["batches"]["count"], counted["cards"]["unused"], counted["cards"]["frozen"]) == (100, 53, 50)
+    largest = [batch["batch"] for batch in counted["batches"]["largest"]]
+    assert largest == ["b050", *(f"b{n:03}" for n in range(9))], "the largest first"
     assert max(len(database.execute_sql(*statement).fetchall()) for statement in ran) == 10
 
 
@@ -186,12 +181,7 @@ def test_the_document_has_its_documented_shape(service: Service) -> None:
     printed = service.cardctl("stats", "--format", "json").stdout
     document = json.loads(printed)
     assert list(document) == ["at", "cards", "batches", "days", "customers", "rejections", "expiring", "functions"]
-    assert document["cards"] == {"total": 1, "spent": 0, "frozen": 0, "expired": 0, "active": 1, "unused": 0}
-    assert document["batches"] == {
-        "count": 1,
-        "largest": [{"batch": None, "cards": 1, "spent": 0, "frozen": 0, "expired": 0, "active": 1, "unused": 0}],
-    }
-    assert len(document["days"]) == 14
+    assert set(document["batches"]) == {"count", "largest"}
     assert set(document["days"][0]) == {"day", "activations", "requests"}
     assert sum(day["activations"] for day in document["days"]) == 1
     assert document["customers"] == {"online": 1, "today": 1, "yesterday": 0}
