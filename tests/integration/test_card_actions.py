@@ -41,7 +41,7 @@ def test_the_sql_of_a_status_finds_what_the_rules_say(
             assert found or status is CardStatus.EXPIRED, "each status is tried"
 
 
-def test_a_command_over_several_cards_is_all_or_nothing(
+def test_a_command_over_several_cards_is_all_or_nothing_and_one_without_effect_is_not_journalled(
     card_actions: CardActions, issuing: Issuing, card_id: str
 ) -> None:
     permanent = issuing.issue(1, None).cards[0].id
@@ -51,9 +51,6 @@ def test_a_command_over_several_cards_is_all_or_nothing(
         card_actions.apply(Action.FREEZE, [card_id, "Z" * 32])
     assert (Card.get_by_id(card_id).validity, Card.get_by_id(card_id).frozen_at) == (DAYS_30, None)
     assert kinds() == []
-
-
-def test_an_action_without_effect_succeeds_and_is_not_journalled(card_actions: CardActions, card_id: str) -> None:
     for action in (Action.UNFREEZE, Action.UNBIND, Action.FREEZE, Action.FREEZE):
         card_actions.apply(action, [card_id])
     assert kinds() == [EventKind.FROZEN]

@@ -203,6 +203,8 @@ def test_a_failure_of_any_command_is_on_stderr_and_nothing_is_printed(keyed: Ser
         ("card", "freeze", nobody): 1,
         ("card", "extend", nobody, "--by", "permanent"): 2,
         ("card", "list", "--search", "\udcff"): 1,
+        ("card", "import", "/nonexistent.csv"): 1,
+        ("card", "import", "-", "--size", "999"): 1,
         ("events", "--kind", "sometimes"): 2,
         ("events", "--reference", "\udcff"): 1,
         ("events", "--since", "yesterday"): 2,

@@ -66,6 +66,8 @@ FILTERS = {
     "by expiry": (CardFilter(sort=Sort.EXPIRY), "card_expires"),
     "by expiry, latest first": (CardFilter(sort=Sort.EXPIRY_LAST), "card_expires"),
     "expired by expiry, soonest first": (CardFilter(CardStatus.EXPIRED, sort=Sort.EXPIRY), "card_expires"),
+    "oldest first": (CardFilter(oldest_first=True), "card_created"),
+    "active, oldest first": (CardFilter(CardStatus.ACTIVE, oldest_first=True), "card_created"),
     "a batch by expiry": (CardFilter(batch=LARGE, sort=Sort.EXPIRY_LAST), "card_batch_expires"),
     "all at once": (
         CardFilter(CardStatus.ACTIVE, LARGE, "代理", NOW, NOW + WEEK),
@@ -79,8 +81,9 @@ def expected(wanted: CardFilter, rows: list[Card]) -> list[str]:
     last = datetime.max.replace(tzinfo=UTC)
     by_expiry = bool(wanted.expires_from or wanted.expires_before) or wanted.status in ("active", "expired")
     by_expiry = by_expiry or wanted.sort is not None
+    ordered = by_expiry and not wanted.oldest_first
     found = [
-        ((row.expires_at or last) if by_expiry else row.created_at, row.id)
+        ((row.expires_at or last) if ordered else row.created_at, row.id)
         for row in rows
         if (wanted.status is None or cards.as_domain(row).status(NOW) is wanted.status)
         and (wanted.batch is None or (row.batch or "") == wanted.batch)
@@ -91,7 +94,8 @@ def expected(wanted: CardFilter, rows: list[Card]) -> list[str]:
     ]
     if wanted.sort is not None:
         return [card_id for _at, card_id in sorted(found, reverse=wanted.sort is Sort.EXPIRY_LAST)]
-    return [card_id for _at, card_id in sorted(found, reverse=not by_expiry or wanted.status == "expired")]
+    descending = wanted.status == "expired" if ordered else not wanted.oldest_first
+    return [card_id for _at, card_id in sorted(found, reverse=descending)]
 
 
 def ids(rows: list[card_lists.Row]) -> list[str]:
@@ -188,14 +192,6 @@ def test_an_order_by_last_use_looks_at_so_many_cards_by_index_and_no_more(
     assert every == expected(CardFilter(sort=Sort.EXPIRY), list(Card.select())), "an export has all of them"
 
 
-def test_permanent_cards_come_last_among_the_active(year: Database) -> None:
-    rows = card_lists.page(CardFilter(CardStatus.ACTIVE), NOW, Cursor(None, "Z"), limit=10, backwards=True)
-    assert [card.expires_at for card, _client in rows] == [None] * 10
-    before = card_lists.cursor(CardFilter(CardStatus.ACTIVE), *rows[0])
-    assert str(before) == f".{rows[0][0].id}"
-    assert Cursor.parse(str(before)) == before
-
-
 def found(text: str, **more: object) -> list[str]:
     wanted = card_lists.resolve_search(CardFilter(text=text, **more), NOW).wanted  # type: ignore[arg-type]
     return ids(card_lists.page(wanted, NOW, limit=5_000))
@@ -233,49 +229,18 @@ def test_a_text_that_is_nowhere_else_is_looked_for_in_notes(year: Database, all_
     assert found("第1 ", note="甲") == []
 
 
-def test_a_list_may_have_the_oldest_first(year: Database, all_cards: list[Card]) -> None:
-    for status in (None, CardStatus.ACTIVE, CardStatus.EXPIRED):
-        listed = set(expected(CardFilter(status), all_cards))
-        right = [
-            card.id for card in sorted(all_cards, key=lambda card: (card.created_at, card.id)) if card.id in listed
-        ]
-        wanted = CardFilter(status, oldest_first=True)
-        assert [line.card.id for line in CardLists(year, lambda: NOW).every(wanted)] == right
-
-
-def test_a_search_is_filtered_and_ordered_as_any_list(year: Database, all_cards: list[Card]) -> None:
-    text = "10.0.1."
-    hits = {client.card_id for client in Client.select().where(Client.ip.startswith(text))}
-    assert 10 < len(hits) <= 256
-    right = [card_id for card_id in expected(CardFilter(CardStatus.EXPIRED), all_cards) if card_id in hits]
-    assert right
-    assert found(text, status=CardStatus.EXPIRED) == right
-    wanted = card_lists.resolve_search(CardFilter(CardStatus.EXPIRED, text=text), NOW).wanted
-    place = card_lists.cursor(wanted, Card.get_by_id(right[2]), None)
-    assert ids(card_lists.page(wanted, NOW, place, limit=3)) == right[3:6]
-    assert card_lists.count_at_most(wanted, NOW, 10_000) == len(right)
-
-
 def test_a_text_with_too_many_hits_is_incomplete(year: Database) -> None:
     for text, broad in [("board=", True), ("10.", True), ("10.0.1.", False), ("nowhere", False)]:
         assert card_lists.resolve_search(CardFilter(text=text), NOW).is_complete is not broad
         assert (len(found(text)) >= card_search.MAX_HITS) is broad
 
 
-BROAD = {
-    "expired": CardFilter(CardStatus.EXPIRED),
-    "frozen of a batch": CardFilter(CardStatus.FROZEN, LARGE),
-    "a batch of one": CardFilter(batch=sample_year.RARE_BATCH),
-    "no such note": CardFilter(note="_%"),
-    "unused": CardFilter(CardStatus.UNUSED),
-}
-
-
 def test_a_short_text_finds_all_hits_of_a_short_list(
     year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for text in ["board=", "10.", "1"]:
-        for wanted in BROAD.values():
+        for name in ("expired", "a batch of one", "no such note", "unused"):
+            wanted, _index = FILTERS[name]
             monkeypatch.setattr(card_search, "MAX_HITS", 200)
             bound = {client.card_id: client for client in Client.select()}
             right = [
@@ -290,6 +255,10 @@ def test_a_short_text_finds_all_hits_of_a_short_list(
             searched = card_lists.resolve_search(replace(wanted, text=text), NOW)
             assert searched.is_complete is (len(right) <= 200), (text, wanted)
             assert ids(card_lists.page(searched.wanted, NOW, limit=5_000)) == right[:200], (text, wanted)
+            assert card_lists.count_at_most(searched.wanted, NOW, 10_000) == len(right[:200])
+            if right:
+                place = card_lists.cursor(searched.wanted, Card.get_by_id(right[0]), None)
+                assert ids(card_lists.page(searched.wanted, NOW, place, limit=3)) == right[1:4], (text, wanted)
 
 
 def test_only_the_first_cards_of_a_long_list_are_searched(year: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,6 @@
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-import pytest
-
 from app.domain.codes import Code
 from app.services import imports
 from app.services.card_lists import CardLists
@@ -14,7 +12,7 @@ from app.services.verification import Verification
 from app.storage.cards import IMPORT
 from app.storage.database import Database
 from app.storage.models import Card, Client, DailyCount, Event
-from tests.conftest import START, Clock
+from tests.conftest import START
 from tests.support.asking import ask, kinds
 from tests.support.service import Service
 
@@ -31,11 +29,6 @@ def load(text: str, database: Database, issuing: Issuing) -> Reading:
     assert [str(fault.text) for fault in reading.faults] == []
     issuing.import_cards(reading.cards)
     return reading
-
-
-@pytest.fixture
-def issuing(database: Database, clock: Clock) -> Issuing:
-    return Issuing(database, "tester", clock)
 
 
 FILE = "卡号,类型,到期时间,机器码,IP\nOLD-0001,月卡,2026-03-20,h1,198.51.100.1\nOLD-0002,永久,,h2,\n"
