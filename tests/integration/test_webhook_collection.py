@@ -2,17 +2,19 @@
 
 import hashlib
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import psycopg2
 import pytest
 
-from app.domain.codes import Code, Counted, EventKind
+from app.domain.codes import Code, EventKind
 from app.domain.webhooks import MAX_WAITING
 from app.services.doctor import CheckResult, Status
 from app.services.webhook_collection import CHECKED_EVERY
 from app.services.webhook_delivery import turn
-from app.storage import host_reports, journal
+from app.storage import host_reports
 from app.storage.models import Card, Webhook, WebhookMessage, WebhookProgress
+from tests.support.changes import Environment, change
 from tests.support.hooks import URL, ZONE, Hooks
 from tests.support.query_plans import statements
 from tests.support.reported_hosts import REPORT
@@ -65,16 +67,6 @@ def test_of_an_imported_key_nothing_is_told_that_a_guess_could_be_checked_by(hoo
     assert (data["card"], data["card_sha256"]) == (None, None)
 
 
-def test_a_mismatch_has_the_reference_that_leads_to_its_page(hooks: Hooks) -> None:
-    hooks.add()
-    hooks.journal(hooks.card(), EventKind.REJECTED, code=Code.CLIENT_MISMATCH, reference="ABCDEFGH")
-    hooks.journal("0" * 32, EventKind.REJECTED, code=Code.CARD_NOT_FOUND)
-    assert hooks.collect() == 1
-    hooks.deliver()
-    ((body),) = hooks.bodies
-    assert (body["type"], body["data"]["reference"]) == ("card.mismatch", "ABCDEFGH")
-
-
 def test_each_webhook_is_told_of_its_topics_from_now_on(hooks: Hooks) -> None:
     card_id = hooks.card()
     hooks.journal(card_id)
@@ -83,9 +75,13 @@ def test_each_webhook_is_told_of_its_topics_from_now_on(hooks: Hooks) -> None:
     hooks.add("card.mismatch", name="other")
     hooks.journal(card_id)
     hooks.journal(card_id, EventKind.REJECTED, code=Code.CLIENT_MISMATCH, reference="ABCDEFGH")
+    hooks.journal("0" * 32, EventKind.REJECTED, code=Code.CARD_NOT_FOUND)
     assert hooks.collect() == 2
     assert [each.topic for each in hooks.messages()] == ["card.activated"]
     assert [each.topic for each in hooks.messages("other")] == ["card.mismatch"]
+    hooks.deliver()
+    references = {body["type"]: body["data"].get("reference") for body in hooks.bodies}
+    assert references == {"card.activated": None, "card.mismatch": "ABCDEFGH"}, "which leads to its page"
 
 
 def test_an_entry_that_commits_late_is_told(hooks: Hooks, database_url: str) -> None:
@@ -217,17 +213,9 @@ def test_a_card_that_looks_shared_is_told_once(hooks: Hooks) -> None:
     hooks.add("card.shared")
     card_id = hooks.card()
     now = hooks.clock.now
-    for number in range(10):
-        entry = journal.Entry(
-            now,
-            EventKind.ENVIRONMENT_CHANGED,
-            card_id=card_id,
-            ip="198.51.100.1",
-            hardware=f"m{number}",
-            details={"before": {"hardware": f"m{number - 1}", "ip": "198.51.100.1"}},
-            counted=Counted.HARDWARE_CHANGED,
-        )
-        journal.append_counted([entry], now.astimezone(ZONE).date())
+    machines = [Environment(f"m{number}", "198.51.100.1") for number in range(-1, 10)]
+    for before, after in pairwise(machines):
+        change(card_id, before, after, now)
     hooks.clock.advance(CHECKED_EVERY)
     assert hooks.collection.check() == 1
     hooks.clock.advance(CHECKED_EVERY)

@@ -47,9 +47,7 @@ def test_two_processes_claim_two_messages(hooks: Hooks) -> None:
 
 
 def test_a_message_of_a_process_that_died_is_sent_by_another(hooks: Hooks) -> None:
-    hooks.add()
-    hooks.journal(hooks.card())
-    hooks.collect()
+    hooks.add_with_message()
 
     def die(*_: object) -> Sent:
         raise KeyboardInterrupt
@@ -84,9 +82,7 @@ def test_a_failed_message_is_tried_again_and_its_address_rests(hooks: Hooks) -> 
 
 
 def test_a_message_is_given_up_after_three_days(hooks: Hooks) -> None:
-    hooks.add()
-    hooks.journal(hooks.card())
-    hooks.collect()
+    hooks.add_with_message()
     hooks.answer = Sent(None, "no answer in time")
     hours = 0
     while hooks.message().failed_at is None and hours < 73:
@@ -103,9 +99,7 @@ def test_a_message_is_given_up_after_three_days(hooks: Hooks) -> None:
 
 
 def test_messages_that_found_no_turn_are_given_up_and_old_ones_deleted(hooks: Hooks) -> None:
-    hooks.add()
-    hooks.journal(hooks.card())
-    hooks.collect()
+    hooks.add_with_message()
     hooks.clock.advance(timedelta(days=3, seconds=1))
     prune_webhooks(hooks.clock.now)
     assert hooks.message().failed_at == hooks.clock.now
@@ -115,9 +109,7 @@ def test_messages_that_found_no_turn_are_given_up_and_old_ones_deleted(hooks: Ho
 
 
 def test_an_address_that_is_gone_is_paused(hooks: Hooks) -> None:
-    hooks.add()
-    hooks.journal(hooks.card())
-    hooks.collect()
+    hooks.add_with_message()
     hooks.answer = Sent(410, None)
     hooks.deliver()
     assert hooks.owned.find("shop").paused_at == hooks.clock.now
@@ -127,9 +119,7 @@ def test_an_address_that_is_gone_is_paused(hooks: Hooks) -> None:
 
 
 def test_a_paused_webhook_is_told_nothing_and_what_waits_goes_on_later(hooks: Hooks) -> None:
-    hooks.add()
-    hooks.journal(hooks.card())
-    hooks.collect()
+    hooks.add_with_message()
     hooks.owned.set_paused("shop", paused=True)
     hooks.journal(hooks.card())
     assert (hooks.collect(), hooks.deliver()) == (0, 0)

@@ -57,6 +57,12 @@ class Hooks:
     def add(self, *topics: str, name: str = "shop") -> str:
         return self.owned.add(name, URL, topics or ("card.activated", "card.mismatch"))
 
+    def add_with_message(self) -> None:
+        """Add one, for which a message waits."""
+        self.add()
+        self.journal(self.card())
+        self.collect()
+
     def collect(self) -> int:
         """Look until the present entries are settled."""
         return sum(self._collect_undisturbed() for _ in range(4))
