@@ -177,8 +177,9 @@ def test_an_operators_ceilings_are_set_and_changed(offline: Service) -> None:
     options = ("--cards-per-day", "50", "--longest-validity", "month")
     offline.cardctl("admin", "add", "sam", "--role", "seller", *options, text=PASSWORD)
     assert ceilings_of(offline, "admin") == (50, "30d")
-    offline.cardctl("admin", "ceilings", "sam", "--longest-validity", "permanent")
+    offline.cardctl("admin", "ceilings", "sam", "--longest-validity", "permanent", "--changes-per-day", "3")
     assert ceilings_of(offline, "admin") == (50, "permanent")
+    assert offline.cardctl_json("admin", "list")[0]["changes_per_day"] == 3
     offline.refusal("admin", "ceilings", "nobody", "--cards-per-day", "1")
     for wrong in ((), ("--cards-per-day", "0"), ("--cards-per-day", "1000001"), ("--longest-validity", "soon")):
         assert offline.cardctl("admin", "ceilings", "sam", *wrong, check=False).returncode == 2, wrong

@@ -80,21 +80,14 @@ def test_no_code_is_taken_twice_nor_an_older_one_after_it(log_ins: LogIns) -> No
             log_ins.log_in(code=used)
 
 
-def test_the_code_that_enabled_totp_is_not_accepted_again(log_ins: LogIns) -> None:
-    secret = totp.new_secret()
-    code = pyotp.TOTP(secret).at(log_ins.clock.now)
-    log_ins.operators.enable_totp("alice", secret, code, "")
-    with pytest.raises(LoginRefusedError):
-        log_ins.log_in(code=code)
-
-
-def test_enabling_totp_ends_the_sessions_that_began_without_a_code(log_ins: LogIns) -> None:
+def test_enabling_totp_takes_its_code_and_ends_the_sessions_that_began_without_one(log_ins: LogIns) -> None:
     here, there = log_ins.log_in().session_token, log_ins.log_in().session_token
     secret = totp.new_secret()
     with pytest.raises(RefusedError):
         log_ins.operators.enable_totp("alice", secret, "000000", here)
     assert log_ins.sessions.identify(there)
-    log_ins.operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), here)
+    code = pyotp.TOTP(secret).at(log_ins.clock.now)
+    log_ins.operators.enable_totp("alice", secret, code, here)
     assert [log_ins.sessions.identify(token) is not None for token in (here, there)] == [True, False]
     ended = (
         Event.select(Event.kind, Event.details).where(Event.at == log_ins.clock.now).order_by(Event.id.desc()).limit(2)
@@ -103,15 +96,8 @@ def test_enabling_totp_ends_the_sessions_that_began_without_a_code(log_ins: LogI
         "logged_out": {"sessions": 1},
         "operator_changed": {"operator": "alice", "totp": True},
     }
-
-
-def test_whoever_has_a_session_and_the_password_needs_a_code_too(log_ins: LogIns) -> None:
-    identity = log_ins.identify()
-    log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
-    app = log_ins.with_totp()
-    with pytest.raises(WantsCodeError):
-        log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
-    log_ins.sessions.confirm(identity, PASSWORD, app.at(log_ins.clock.now), address=HOME)
+    with pytest.raises(LoginRefusedError):
+        log_ins.log_in(code=code)
 
 
 @pytest.mark.parametrize("how", ["code of the app", "recovery code", "recovery code, confirming"])
@@ -186,6 +172,8 @@ def left(log_ins: LogIns) -> int:
 
 def test_each_code_logs_in_once(log_ins: LogIns, codes: tuple[str, ...]) -> None:
     assert len(set(codes)) == left(log_ins) == 10
+    stored = {row.code_sha256 for row in RecoveryCode.select()}
+    assert stored == {digest(code.replace("-", "")) for code in codes}
     assert log_ins.identify(code=codes[3].lower().replace("-", " "))
     with pytest.raises(LoginRefusedError) as refused:
         log_ins.log_in(code=codes[3])
@@ -193,20 +181,6 @@ def test_each_code_logs_in_once(log_ins: LogIns, codes: tuple[str, ...]) -> None
     assert left(log_ins) == 9
     used = Event.select(Event.actor, Event.ip, Event.details).where(Event.kind == "recovery_code_used").tuples()
     assert list(used) == [("console:alice", HOME, {"left": 9})]
-
-
-def test_the_database_has_digests_alone(codes: tuple[str, ...]) -> None:
-    stored = {row.code_sha256 for row in RecoveryCode.select()}
-    assert stored == {digest(code.replace("-", "")) for code in codes}
-
-
-def test_a_person_shows_who_they_are_with_a_code_too(log_ins: LogIns, codes: tuple[str, ...]) -> None:
-    # Otherwise a person without the phone could log in ten times and never set up another one.
-    log_ins.sessions.confirm(log_ins.alice, PASSWORD, codes[0], address=HOME)
-    with pytest.raises(LoginRefusedError):
-        log_ins.sessions.confirm(log_ins.alice, PASSWORD, codes[0], address=HOME)
-    assert left(log_ins) == 9
-    assert Event.select().where(Event.kind == "recovery_code_used").count() == 1
 
 
 def test_wrong_codes_are_throttled_as_those_of_the_app(log_ins: LogIns, codes: tuple[str, ...]) -> None:
