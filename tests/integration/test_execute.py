@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-from kadun import CardRejected, RequestRefused
-
 from app.domain.cards import REFERENCE_LENGTH
 from app.functions.call import MAX_DETAIL
 from app.services.licence import TOKEN_SECONDS
@@ -17,7 +14,7 @@ from app.storage.models import Card, Usage
 from app.storage.models import Client as ClientRow
 from app.storage.usage import MAX_FUNCTIONS_PER_DAY, OTHER_FUNCTIONS
 from tests.integration.test_hostile_input import MALFORMED
-from tests.support.executing import FUNCTION_SECONDS, Held, claims, client_of, execute, journalled
+from tests.support.executing import FUNCTION_SECONDS, Held, claims, execute, journalled
 from tests.support.functions_service import FunctionsService
 from tests.support.service import OPEN, Service, question, wait_for
 
@@ -167,15 +164,6 @@ def test_the_vendors_own_check_is_in_the_log_and_not_in_the_answer(executing: Se
     )
     assert "in __post_init__" in json.loads(line)["printed"]
     assert "ValueError: a is none of hunter2" in json.loads(line)["printed"]
-
-
-def test_the_sdk_tells_bad_arguments_from_a_bad_card(executing: Service) -> None:
-    (card_id,) = executing.issue()
-    with pytest.raises(RequestRefused, match=r"arguments\.amount"):
-        client_of(executing, card_id).execute("下单", {"amount": "many"})
-    executing.cardctl("card", "freeze", card_id)
-    with pytest.raises(CardRejected):
-        client_of(executing, card_id).execute("下单", {"amount": "many"})
 
 
 def test_malformed_requests_are_refused(executing: Service) -> None:

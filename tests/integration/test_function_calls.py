@@ -191,23 +191,15 @@ def generation(service: FunctionsService) -> int:
         return 0
 
 
-def test_a_killed_zygote_is_replaced_and_leaves_no_process(service: FunctionsService) -> None:
+@pytest.mark.parametrize("killed", ["zygote", "worker"])
+def test_a_killed_zygote_or_worker_is_replaced_and_leaves_no_process(service: FunctionsService, killed: str) -> None:
     with service:
         thread, zygote = hanging_call(service)
-        os.kill(zygote, signal.SIGKILL)
-        thread.join()
-        wait_for(lambda: service.answers() and generation(service) > 2)
-        wait_for(service.is_idle)
-        assert service.call("well") == Returned({})
-
-
-def test_a_killed_worker_is_replaced_and_leaves_no_process(service: FunctionsService) -> None:
-    with service:
-        thread, _ = hanging_call(service)
         (worker,) = children_of(gunicorn_of(service))
-        os.kill(worker, signal.SIGKILL)
+        os.kill({"zygote": zygote, "worker": worker}[killed], signal.SIGKILL)
         thread.join()
-        wait_for(lambda: service.answers() and service.is_idle())
+        wait_for(lambda: service.answers() and (killed == "worker" or generation(service) > 2))
+        wait_for(service.is_idle)
         assert service.call("well") == Returned({})
 
 

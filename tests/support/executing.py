@@ -6,8 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jwt
-from kadun import Client
-from kadun.retries import RetryPolicy
 
 from app.domain.cards import REFERENCE_LENGTH
 from tests.support.rendezvous import Rendezvous
@@ -51,22 +49,6 @@ def journalled(service: Service, answer: Response) -> dict[str, Any]:
     events = json.loads(service.cardctl("events", "--reference", reference, "--format", "json").stdout)
     (rejected,) = [event for event in events if event["kind"] == "rejected"]
     return dict(rejected)
-
-
-def client_of(service: Service, card_id: str) -> Client:
-    """Return the SDK's client for a card, without retries."""
-    keys = service.cardctl("key", "export").stdout
-    address = f"http://127.0.0.1:{service.port}"
-    return Client(
-        address,
-        keys,
-        card_id,
-        hardware="machine-1",
-        state_dir=None,
-        language="en",
-        timeout_seconds=40,
-        retry_policy=RetryPolicy(tries=1),
-    )
 
 
 class Held:

@@ -245,8 +245,3 @@ def surroundings(arguments, caller):
         "folder": os.getcwd(),
         "threads": threading.active_count(),
     }
-
-
-@core_function("caller")
-def caller_told(arguments, caller):
-    return [caller.card_id, caller.client_id, str(caller.expires_at)]
