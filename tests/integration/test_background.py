@@ -3,6 +3,7 @@
 import logging
 import threading
 import weakref
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -29,18 +30,23 @@ from tests.support.service import wait_for
 from tests.support.tables import for_each
 
 
-def test_a_value_is_renewed_and_kept_while_it_cannot_be_read(
-    database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
-    answers: list[object] = [1, 2, DatabaseUnavailableError("away"), ValueError("odd"), 3]
+def reading(*answers: object) -> Callable[[], object]:
+    """Read one answer after the other, the last one from then on; an exception is raised."""
+    left = list(answers)
 
     def read() -> object:
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        answer = left.pop(0) if len(left) > 1 else left[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    held = Held(database, read)
+    return read
+
+
+def test_a_value_is_renewed_and_kept_while_it_cannot_be_read(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = Held(database, reading(1, 2, DatabaseUnavailableError("away"), ValueError("odd"), 3))
     assert held.get() in {1, 2}  # the thread may have been first
     wait_for(lambda: held.get() == 3)
     assert caplog.text.count("ValueError: odd") == 1
@@ -48,15 +54,7 @@ def test_a_value_is_renewed_and_kept_while_it_cannot_be_read(
 
 
 def test_renewing_tells_whether_the_value_could_be_read(database: Database) -> None:
-    answers: list[object] = [1, DatabaseUnavailableError("away"), ValueError("odd"), 2]
-
-    def read() -> object:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    held = Held(database, read)
+    held = Held(database, reading(1, DatabaseUnavailableError("away"), ValueError("odd"), 2))
     assert [held.renew_if_possible() for _ in range(4)] == [True, False, False, True]
 
 
@@ -88,10 +86,7 @@ def test_a_reading_that_began_earlier_does_not_replace_a_newer_one(database: Dat
 
 
 def test_without_a_first_value_the_error_is_the_callers(database: Database) -> None:
-    def away() -> int:
-        raise DatabaseUnavailableError("away")
-
-    held = Held(database, away)
+    held = Held(database, reading(DatabaseUnavailableError("away")))
     for _ in range(2):
         with pytest.raises(DatabaseUnavailableError):
             held.get()

@@ -56,16 +56,6 @@ def required(client: Client) -> UpdateRequired | None:
     return None
 
 
-def test_notice_and_update_reach_the_program(service: Service, start: Start) -> None:
-    assert start("1.9").open().notice is None
-    service.cardctl("terms", "set", "notice=今晚 22:00 维护", "latest_version=1.10", f"update_url={URL}")
-    wait_for(lambda: start("1.9").open().notice is not None)
-    verdict = start("1.9").open()
-    assert (verdict.notice, verdict.latest_version, verdict.update_url) == ("今晚 22:00 维护", "1.10", URL)
-    report = start(None).report("导出报表")
-    assert (report.notice, report.latest_version, report.update_url) == (None, "1.10", URL)
-
-
 def test_a_version_that_is_too_old_does_not_start_and_a_running_one_goes_on(service: Service, start: Start) -> None:
     running = start("1.9")
     assert running.open().offline_until

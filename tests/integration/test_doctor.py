@@ -23,8 +23,6 @@ from tests.support.service import Service, question
 from tests.support.tables import for_each
 
 IN_THE_DATABASE = (*UNKNOWN_SCHEMA, "roles", "rights")
-CARD_BATCH = """CREATE INDEX card_batch ON card (COALESCE(batch, ''), created_at, id)
-    INCLUDE (batch, is_activated, frozen_at, renewed_card_id, note)"""
 
 
 def test_a_trial_has_no_failure_though_its_role_is_a_superuser(keyed: Service, own_postgres: EmbeddedPostgres) -> None:
@@ -180,19 +178,6 @@ def test_an_empty_database_is_found(keyed: Service, postgres: EmbeddedPostgres) 
     found = results(keyed)
     assert differing(found) == UNKNOWN_SCHEMA | {"schema": "FAIL", "roles": "WARN"}
     assert "cardctl migrate" in found["schema"]["message_en"]
-
-
-def test_an_object_that_no_migration_made_or_that_is_gone_is_named(keyed: Service, database: Database) -> None:
-    database.execute_sql("DROP INDEX card_batch; ALTER TABLE card ADD COLUMN colour text")
-    try:
-        found = results(keyed)
-    finally:
-        database.execute_sql("ALTER TABLE card DROP COLUMN colour")
-        database.execute_sql(CARD_BATCH)
-    assert differing(found) == {"roles": "WARN", "catalog": "FAIL"}
-    message = found["catalog"]["message_en"]
-    assert "missing: index card.card_batch; not made by a migration: column card.colour." in message
-    assert differing(results(keyed)) == {"roles": "WARN"}
 
 
 def test_a_dropped_column_is_not_taken_for_an_absent_database(keyed: Service, database: Database) -> None:

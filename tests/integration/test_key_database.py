@@ -134,24 +134,6 @@ def test_a_signer_keeps_its_keys_while_the_database_is_away(
     assert signer.pinned() == ring.pinned
 
 
-def test_a_signer_that_began_without_the_database_finds_the_keys_later(
-    store: KeyDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load = store.load
-
-    def away() -> KeyRing:
-        raise UnavailableError("away")
-
-    monkeypatch.setattr(store, "load", away)
-    signer = Signer(store)
-    with pytest.raises(UnavailableError):
-        signer.pinned()
-    monkeypatch.setattr(store, "load", load)
-    with pytest.raises(UnavailableError, match="no signing keys"):  # 503, not 500
-        signer.pinned()
-    assert store.create(NOW, "kadun").pinned == signer.pinned()
-
-
 @pytest.mark.parametrize("chosen", [DATABASE, FOLDER])
 def test_a_rotation_that_cannot_be_journalled_did_not_happen(
     database: Database, clock: Clock, tmp_path: Path, chosen: str

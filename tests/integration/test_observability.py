@@ -59,14 +59,14 @@ def refused_start(service: Service) -> str:
     return line
 
 
-def test_a_wrong_setting_or_a_missing_secret(database_url: str, tmp_path: Path) -> None:
+def test_a_wrong_setting_a_missing_secret_or_another_schema(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
     assert "KADUN_THREADS is 'many'" in refused_start(Service(tmp_path, database_url, KADUN_THREADS="many"))
     (tmp_path / "service.log").unlink()
     missing = Service(tmp_path, database_url, KERNAL_DATA_KEY="", KERNAL_DATA_KEY_FILE=str(tmp_path / "none"))
     assert "KERNAL_DATA_KEY_FILE: cannot read" in refused_start(missing)
-
-
-def test_another_schema(database: Database, database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "service.log").unlink()
     database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('9999_future', now())")
     try:
         line = refused_start(Service(tmp_path, database_url))

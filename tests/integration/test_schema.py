@@ -33,26 +33,6 @@ def test_of_four_migrations_at_once_one_applies(postgres: EmbeddedPostgres) -> N
     assert all(lines[-1] == f"schema is {schema.expected_version()}" for lines in reports)
 
 
-def test_forms_and_orders_of_an_older_release_are_kept(postgres: EmbeddedPostgres) -> None:
-    postgres.create_database("older")
-    database = Database(postgres.url("older"), bulk=True)
-    Runner(database, "app/storage/migrations", "schema_migration").up("0003_operators")
-    database.execute_sql(
-        "INSERT INTO operator VALUES (1, 'olga', 'owner', '$argon2id$', NULL, NULL, now(), now());"
-        "INSERT INTO operator_form VALUES (repeat('a', 64), 1, '/admin/cards/issued?at=1', '2026-03-01Z');"
-        "INSERT INTO api_token VALUES (7, 'taobao', repeat('0', 64), '{cards:issue}', now());"
-        "INSERT INTO api_request VALUES (7, 'order-42', repeat('b', 64), 201, '{\"cards\": []}', '2026-03-02Z');"
-    )
-    schema.migrate(database, lambda _line: None)
-    columns = "operator_id, token_id, key, left(request_sha256, 2), status, body::json, created_at::date::text"
-    rows = database.execute_sql(f"SELECT {columns} FROM idempotency_record ORDER BY id").fetchall()  # noqa: S608  # ours
-    database.close()
-    assert rows == [
-        (1, None, "a" * 64, "aa", 303, {"location": "/admin/cards/issued?at=1"}, "2026-03-01"),
-        (None, 7, "order-42", "bb", 201, {"cards": []}, "2026-03-02"),
-    ]
-
-
 def test_an_empty_database_is_refused_by_name(postgres: EmbeddedPostgres) -> None:
     postgres.create_database("empty")
     database = Database(postgres.url("empty"), on_connect=schema.check_version)

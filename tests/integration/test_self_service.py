@@ -175,7 +175,7 @@ def test_the_time_is_read_under_the_lock(
 
 
 def test_a_renewal_adds_the_second_cards_validity_and_spends_it(
-    self_service: SelfService, verification: Verification, bound_id: str, other_id: str
+    self_service: SelfService, verification: Verification, issuing: Issuing, bound_id: str, other_id: str
 ) -> None:
     planned = self_service.renewal(CUSTOMER, bound_id, other_id)
     standing = self_service.renew(CUSTOMER, bound_id, other_id)
@@ -190,12 +190,10 @@ def test_a_renewal_adds_the_second_cards_validity_and_spends_it(
     assert self_service.status(CUSTOMER, other_id).status == "spent"
     assert ask(verification, other_id, "h2", "203.0.113.9").code is Code.CARD_SPENT
     assert ask(verification, bound_id).code is Code.OK
-
-
-def test_an_unused_card_is_renewed_by_its_validity(self_service: SelfService, card_id: str, other_id: str) -> None:
-    assert self_service.renew(CUSTOMER, card_id, other_id).card.validity == 60 * DAY
-    own = Event.get((Event.kind == EventKind.RENEWED) & (Event.card_id == card_id))
-    assert own.details == {"with": other_id, "by": "30d", "validity": "60d", "terms": 3}
+    unused, second = (card.id for card in issuing.issue(2, 30 * DAY).cards)
+    assert self_service.renew(CUSTOMER, unused, second).card.validity == 60 * DAY
+    own = Event.get((Event.kind == EventKind.RENEWED) & (Event.card_id == unused))
+    assert own.details == {"with": second, "by": "30d", "validity": "60d", "terms": 3}
 
 
 def test_an_expired_card_whose_machine_has_another_revives_without_it(

@@ -134,11 +134,3 @@ def test_terms_and_blocks_are_in_force_in_every_process_within_two_seconds(as_in
     proxied.cardctl("block", "remove", str(row["id"]))
     wait_two_seconds()
     assert codes_of(proxied, card_id) == {"OK"}
-
-
-def test_a_version_that_is_no_version_is_the_requests_fault(proxied: Service) -> None:
-    (card_id,) = proxied.issue()
-    for wrong in ("v1", "1.", "", "1" * 33, 2, 1.5):
-        refused = proxied.verify(question(card_id) | {"version": wrong}, address=HOME)
-        assert (refused.status, refused.body["code"], refused.body["field"]) == (400, "INVALID_REQUEST", "version")
-    assert proxied.verify(question(card_id) | {"version": None}, address=HOME).status == 200
