@@ -121,13 +121,10 @@ def test_a_form_without_a_number_is_refused(owner: Browser, path: str, fields: d
     assert [(card.id, card.frozen_at) for card in Card.select()] == [("0" * 32, None)]
 
 
-def test_each_form_that_is_shown_has_another_number(owner: Browser) -> None:
+def test_each_form_that_is_shown_has_another_number_and_filled_in_differently_is_another_form(owner: Browser) -> None:
     numbers = {dict(owner.get(path).form(path).fields)["form_number"] for path in (ISSUE, ISSUE, IMPORT)}
     assert len(numbers) == 3
     assert min(map(len, numbers)) >= 22
-
-
-def test_a_form_filled_in_differently_is_another_form(owner: Browser) -> None:
     page = owner.get(ISSUE)
     first, second = (owner.submit(page, ISSUE, count=count) for count in ("1", "2"))
     assert first.path != second.path

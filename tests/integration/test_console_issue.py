@@ -18,7 +18,6 @@ from tests.integration.conftest import with_keys
 from tests.support.console import OWN, Browser, Seen, add_operator
 from tests.support.query_plans import plan, statements
 from tests.support.service import Service
-from tests.support.tables import for_each
 
 ISSUE = "/admin/cards/issue"
 
@@ -42,22 +41,6 @@ def test_cards_whose_batch_was_changed_are_still_of_their_issue(seller: Browser,
     page = issue(seller, validity="90d", count="2", batch="A")
     CardEdits(database, "tester", utc_now).apply(keys(page)[:1], {"batch": "B"})
     assert sorted(download(seller, page, "txt").text.split()) == sorted(keys(page))
-
-
-@for_each(
-    "fields, validity",
-    [
-        ({}, timedelta(days=30)),
-        ({"validity": "permanent"}, None),
-        ({"validity": "other", "validity_other": "36h"}, timedelta(hours=36)),
-        ({"validity": "other", "validity_other": "季卡"}, timedelta(days=90)),
-        ({"validity": "365d", "validity_other": "年卡"}, timedelta(days=365)),
-    ],
-)
-def test_a_validity_is_a_preset_or_typed(seller: Browser, fields: dict[str, str], validity: timedelta | None) -> None:
-    assert issue(seller, **fields).status == 200
-    assert Card.get().validity == validity
-    Card.delete().execute()
 
 
 def test_a_refused_form_says_why_and_keeps_its_fields(seller: Browser) -> None:

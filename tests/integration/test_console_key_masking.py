@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-from app.domain.codes import Code, Counted, EventKind
+from app.domain.codes import Code, EventKind
 from app.domain.operators import Role
 from app.storage import journal
 from app.storage.journal import Entry
 from app.storage.models import Card, Client, Figures, Usage
+from tests.support.changes import Environment, change
 from tests.support.console import Browser, Seen, add_operator
 from tests.support.service import Service
 
@@ -105,20 +106,16 @@ def keys_listed(page: Seen, keys: list[str]) -> list[str]:
     return [word.removesuffix("•••") for word in page.words.split() if word.endswith("•••")]
 
 
-def way(page: Seen, name: str) -> str:
-    return next((link for link in page.links if f"{name}=" in link and "lang=" not in link), "")
-
-
 def test_the_pagers_links_have_no_key(seller: Browser) -> None:
     # All of one moment, as cards of one issue are: their order is the keys' own.
     keys = sorted(f"{number:04}" + "9" * 28 for number in range(120))
     Card.insert_many([{"id": key, "created_at": BORN} for key in keys]).execute()
     first = seller.get("/admin/cards?status=unused")
-    second = seller.get(way(first, "after"))
-    third = seller.get(way(second, "after"))
+    second = seller.get(first.way("after"))
+    third = seller.get(second.way("after"))
     shown = [word for page in (first, second, third) for word in keys_listed(page, keys)]
     assert shown == [key[:4] for key in reversed(keys)]
-    assert keys_listed(seller.get(way(third, "before")), keys) == keys_listed(second, keys)
+    assert keys_listed(seller.get(third.way("before")), keys) == keys_listed(second, keys)
     # A place that was made up would tell which of the hidden keys come after it.
     microseconds = int(BORN.timestamp()) * 1_000_000
     made_up = seller.get(f"/admin/cards?status=unused&after={microseconds}.{keys[60][:-1]}8")
@@ -134,7 +131,7 @@ def test_the_usage_pagers_link_has_no_key(seller: Browser) -> None:
     Usage.insert_many(rows).execute()
     page = first = seller.get("/admin/usage")
     shown = keys_listed(page, keys)
-    while onward := way(page, "after"):
+    while onward := page.way("after"):
         page = seller.get(onward)
         shown += keys_listed(page, keys)
     assert shown == [key[:4] for key in reversed(keys)]
@@ -179,16 +176,7 @@ def test_the_overview_the_report_and_usage_mask_keys(owner: Browser, seller: Bro
     theirs, own = make(KEY, **used()), make("5" * 32, 5, "console:小李", **used())
     shared = make("6" * 32, 6)  # by accepted requests
     for number in range(5):
-        entry = Entry(
-            now,
-            EventKind.ENVIRONMENT_CHANGED,
-            card_id=shared,
-            ip="203.0.113.7",
-            hardware=f"pc {number}",
-            details={"before": {"hardware": "pc", "ip": "203.0.113.7"}},
-            counted=Counted.HARDWARE_CHANGED,
-        )
-        journal.append_counted([entry], now.date())
+        change(shared, Environment("pc", "203.0.113.7"), Environment(f"pc {number}", "203.0.113.7"), now)
     for card in (theirs, own):
         tried = Entry(now, EventKind.REJECTED, Code.CLIENT_MISMATCH, card, ip="203.0.113.7", hardware="other")
         journal.append([tried])

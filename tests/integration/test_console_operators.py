@@ -33,20 +33,14 @@ def role_of(name: str) -> str:
     return str(Operator.get(Operator.name == name).role)
 
 
-def test_the_list_shows_roles_and_last_log_ins(owner: Browser, service: Service) -> None:
-    Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == "sam").execute()
-    page = owner.get("/admin/operators")
-    no_ceilings = "no daily ceiling, no ceiling on the validity"
-    assert f"olga (you) owner off {no_ceilings} 20" in page.words, "logged in, so with a time"
-    assert f"sam seller on {no_ceilings} — — 20" in page.words, "never logged in"
-    assert "Ceilings Last log-in Session last used Password set" in page.words
-    assert "$argon2" not in page.text
-    assert "scripts/cardctl token add NAME --scope" in page.text
+def test_an_owner_without_two_step_verification_is_reminded(owner: Browser, service: Service) -> None:
     reminder = "Your account has no two-step verification"
     assert reminder in owner.get("/admin/").words
     assert reminder not in Browser(service, language="en").walk_in("sam").get("/admin/").words
     Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == "olga").execute()
     assert reminder not in owner.get("/admin/").words
+    page = owner.get("/admin/operators").words
+    assert ("olga (you) owner on" in page, "sam seller off" in page) == (True, True)
 
 
 def test_a_session_and_the_password_without_a_code_change_nothing(owner: Browser, database: Database) -> None:
@@ -63,6 +57,7 @@ def test_a_session_and_the_password_without_a_code_change_nothing(owner: Browser
         "/admin/token": {"name": "shop"},
         "/admin/account/password": new,
         "/admin/account/two-step/remove": {},
+        "/admin/account/two-step/codes": {},
     }
     Operator.update(totp_secret=app.secret).where(Operator.name == "olga").execute()
     for path, fields in forms.items():
@@ -125,7 +120,7 @@ def test_an_invalid_new_operator_is_refused_with_a_reason(owner: Browser) -> Non
 
 def test_an_owner_sets_ceilings_with_the_own_password(owner: Browser, service: Service) -> None:
     page = owner.get("/admin/operator?name=sam")
-    wanted = {"cards_per_day": "20", "longest_validity": "月卡"}
+    wanted = {"cards_per_day": "20", "longest_validity": "月卡", "changes_per_day": "5"}
     own = {"own_password": PASSWORD}
     for typed in (
         {"own_password": "guess"},
@@ -133,6 +128,7 @@ def test_an_owner_sets_ceilings_with_the_own_password(owner: Browser, service: S
         {"cards_per_day": "x", **own},
         {"cards_per_day": "9" * 5000, **own},
         {"longest_validity": "x", **own},
+        *({"changes_per_day": text, **own} for text in ("x", "10001", "-1")),
     ):
         refused = owner.submit(page, "/admin/operator/ceilings", {**wanted, **typed})
         assert refused.status == 400, typed
@@ -145,9 +141,10 @@ def test_an_owner_sets_ceilings_with_the_own_password(owner: Browser, service: S
     assert (shown["cards_per_day"], shown["longest_validity"]) == ("20", "30d")
     page = owner.submit(page, "/admin/operator/ceilings", {"cards_per_day": "", "longest_validity": "永久"}, **own)
     assert "20 cards per day, of any validity" in page.words
+    assert "changes_per_day" not in owner.get("/admin/operator?name=olga").text, "an owner needs no leave"
     assert told("operator_changed") == [
-        ("console:olga", {"operator": "sam", "cards_per_day": 20, "longest_validity": "30d"}),
-        ("console:olga", {"operator": "sam", "longest_validity": "permanent"}),
+        ("console:olga", {"operator": "sam", "cards_per_day": 20, "longest_validity": "30d", "changes_per_day": 5}),
+        ("console:olga", {"operator": "sam", "longest_validity": "permanent", "changes_per_day": 5}),
     ]
 
 

@@ -8,7 +8,7 @@ from app.console.rendering import url
 from app.domain.codes import Code, EventKind
 from app.storage import journal
 from app.storage.models import Card, Client, Event, IssueCount, Operator
-from tests.support.console import OWN, PASSWORD, Browser
+from tests.support.console import Browser
 from tests.support.service import Service, question
 from tests.support.tables import for_each
 
@@ -77,7 +77,9 @@ def test_no_more_than_so_many_a_day(seller: Browser, proxied: Service, own: str)
     assert (is_bound(own), IssueCount.get().changed) == (True, 2)
 
 
-def test_cards_of_others_do_not_exist_for_a_seller(seller: Browser, proxied: Service, own: str) -> None:
+def test_cards_of_others_do_not_exist_for_a_seller_who_may_do_nothing_else(
+    seller: Browser, proxied: Service, own: str
+) -> None:
     (other,) = proxied.issue()
     assert proxied.verify(question(other, "theirs"), address="203.0.113.8").status == 200
     assert proxied.verify(question(other, "another"), address="198.51.100.8").status == 403
@@ -90,6 +92,13 @@ def test_cards_of_others_do_not_exist_for_a_seller(seller: Browser, proxied: Ser
     moved = seller.get(url(MOVE, id=other, reference=theirs))
     assert (moved.status, "不存在" in moved.words) == (400, True)
     assert not seller.get(url("/admin/card", id=other)).text.count('name="action"')
+    for action in ["freeze", "unfreeze", "extend", "shorten", "delete"]:
+        for path in (CONFIRM, APPLY):
+            answer = seller.post(
+                path, {"action": action, "id": own, "by": "30d", "previewed": "30d", "form_number": "n"}
+            )
+            assert answer.status == 403, path
+        assert seller.post("/admin/cards/edit", {"id": own}).status == 403, action
     assert is_bound(own)
     assert is_bound(other)
 
@@ -119,16 +128,6 @@ def test_a_live_card_of_the_other_machine_is_masked(seller: Browser, proxied: Se
         assert f"{other[:4]}•••" in seller.get(path).words, path
 
 
-def test_a_seller_may_do_nothing_else(seller: Browser, own: str) -> None:
-    for action in ["freeze", "unfreeze", "extend", "shorten", "delete"]:
-        for path in (CONFIRM, APPLY):
-            answer = seller.post(
-                path, {"action": action, "id": own, "by": "30d", "previewed": "30d", "form_number": "n"}
-            )
-            assert answer.status == 403, path
-        assert seller.post("/admin/cards/edit", {"id": own}).status == 403, action
-
-
 @for_each("changes", [None, 0])
 def test_without_an_owners_word_a_seller_changes_nothing(seller: Browser, own: str, changes: int | None) -> None:
     allow(2)
@@ -139,19 +138,3 @@ def test_without_an_owners_word_a_seller_changes_nothing(seller: Browser, own: s
     assert seller.submit(preview, APPLY).status == 403
     assert seller.get(url(MOVE, id=own, reference=reference())).status == 403
     assert is_bound(own)
-
-
-def test_an_owner_allows_it_in_the_console_and_by_cardctl(owner: Browser, seller: Browser, proxied: Service) -> None:
-    page = owner.get(url("/admin/operator", name="小李"))
-    form = "/admin/operator/ceilings"
-    assert "已更改发卡上限" in owner.submit(page, form, changes_per_day="5", own_password=PASSWORD).words
-    assert Operator.get(Operator.name == "小李").changes_per_day == 5
-    assert "每天可解绑、换绑自己的卡密 5 张" in owner.get(url("/admin/operator", name="小李")).words
-    details = Event.get(Event.kind == EventKind.OPERATOR_CHANGED).details
-    assert details["changes_per_day"] == 5
-    for typed in ("x", "10001", "-1"):
-        assert owner.post(form, {"name": "小李", "changes_per_day": typed, **OWN}).status == 400
-    proxied.cardctl("admin", "ceilings", "小李", "--changes-per-day", "0")
-    (listed,) = (row for row in proxied.cardctl_json("admin", "list") if row["name"] == "小李")
-    assert listed["changes_per_day"] == 0
-    assert "changes_per_day" not in owner.get(url("/admin/operator", name="老王")).text

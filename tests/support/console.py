@@ -114,6 +114,10 @@ class Seen:
         """Where its links lead, as written."""
         return links_of(self.text)
 
+    def way(self, name: str) -> str:
+        """Where a list's link on (`after`) or back (`before`) leads, "" where there is none."""
+        return next((link for link in self.links if f"{name}=" in link and "lang=" not in link), "")
+
     def form(self, action: str) -> Form:
         """The only form that goes to this address."""
         (form,) = [form for form in self.forms if urlsplit(form.action).path == action]
