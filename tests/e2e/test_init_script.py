@@ -13,8 +13,8 @@ import pyrage
 import pytest
 
 from tests.support.http_exchange import quiet_port
+from tests.support.stack import ROOT, run
 
-ROOT = Path(__file__).resolve().parents[2]
 ROLES = {"owner_url": "kadun_owner", "backup_url": "kadun_backup", "database_url": "kadun_app"}
 SECRETS = ["secrets/db_password", "secrets/kernal_data_key", *(f"secrets/{name}" for name in ROLES)]
 CERTIFICATES = ["https_certificates/privkey.pem", "https_certificates/fullchain.pem"]
@@ -43,8 +43,16 @@ def ports() -> list[str]:
 
 
 def init(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [checkout / "scripts/init.sh", *arguments]
-    return subprocess.run(command, cwd="/", env=os.environ | environment, capture_output=True, text=True, check=False)
+    return run(checkout / "scripts/init.sh", *arguments, check=False, env=os.environ | environment, cwd="/")
+
+
+def path_with(folder: Path, **programs: str) -> str:
+    """Return a PATH on which these scripts come first."""
+    (folder / "shims").mkdir()
+    for name, text in programs.items():
+        (folder / "shims" / name).write_text(text)
+        (folder / "shims" / name).chmod(0o755)
+    return f"{folder / 'shims'}:{os.environ['PATH']}"
 
 
 def contents(checkout: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -58,10 +66,17 @@ def contents(checkout: Path) -> dict[str, tuple[int, int, bytes]]:
     return found
 
 
-def refuses(done: subprocess.CompletedProcess[str], words: str) -> None:
-    assert (done.returncode, done.stdout) == (1, "")
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def refuses(checkout: Path, words: str, *arguments: str, **environment: str) -> None:
+    """Assert that it refuses in one line with these words, and changes nothing."""
+    before = contents(checkout)
+    done = init(checkout, *arguments, **environment)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert words in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert contents(checkout) == before
 
 
 def is_complete(checkout: Path) -> None:
@@ -76,20 +91,17 @@ def is_complete(checkout: Path) -> None:
     assert len(set(passwords)) == 4, "each role has a password of its own"
     for name in ("secrets/kernal_data_key", KEYS_IDENTITY, IDENTITY):
         pyrage.x25519.Identity.from_str((checkout / name).read_text().strip())
-    public = [
-        subprocess.run(["openssl", *command, "-in", checkout / name], check=True, capture_output=True).stdout
-        for command, name in zip([["pkey", "-pubout"], ["x509", "-noout", "-pubkey"]], CERTIFICATES, strict=True)
-    ]
-    assert public[0] == public[1]
+    of_key = run("openssl", "pkey", "-pubout", "-in", checkout / CERTIFICATES[0]).stdout
+    assert of_key == run("openssl", "x509", "-noout", "-pubkey", "-in", checkout / CERTIFICATES[1]).stdout
     assert re.fullmatch(r"[0-9a-f]{64}\n", (checkout / TOTP_KEY).read_text())
-    for name in [*SECRETS, *LATER, CERTIFICATES[0], LOCK]:
-        assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o600, name
-    for name in (CERTIFICATES[1], ".env"):
-        assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o644, name
-    for name in ("secrets", "data/keys", "data/postgres"):
-        assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o700, name
-    for name in ("acme", "files", "functions", "functions-packages"):
-        assert stat.S_IMODE((checkout / "data" / name).stat().st_mode) == 0o755, name
+    data = [f"data/{name}" for name in ("acme", "files", "functions", "functions-packages")]
+    for mode, names_of_mode in (
+        (0o600, [*SECRETS, *LATER, CERTIFICATES[0], LOCK]),
+        (0o644, [CERTIFICATES[1], ".env"]),
+        (0o700, ["secrets", "data/keys", "data/postgres"]),
+        (0o755, data),
+    ):
+        assert {mode_of(checkout / name) for name in names_of_mode} == {mode}, names_of_mode
     written = ("data/keys", "data/files", "data/functions-packages")
     for name in (*(f"secrets/{name}" for name in ROLES), "secrets/kernal_data_key", TOTP_KEY, KEYS_IDENTITY, *written):
         assert (checkout / name).stat().st_uid == APP_UID
@@ -106,10 +118,7 @@ def test_everything_is_made_once_and_a_second_run_changes_nothing(checkout: Path
     is_complete(checkout)
     for name in [*SECRETS, *LATER]:
         assert (checkout / name).read_text().strip() not in first.stdout + first.stderr
-    shown = subprocess.run(
-        ["openssl", "x509", "-in", checkout / CERTIFICATES[1], "-noout", "-text"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+    shown = run("openssl", "x509", "-in", checkout / CERTIFICATES[1], "-noout", "-text").stdout
     for name in ("DNS:localhost", "DNS:card.example.com", "DNS:*.example.org", "IP Address:192.0.2.7"):
         assert name in shown
     assert "IP Address:2001:DB8:0:0:0:0:0:7" in shown
@@ -121,14 +130,14 @@ def test_everything_is_made_once_and_a_second_run_changes_nothing(checkout: Path
         assert (second.returncode, second.stderr) == (0, "")
         assert "未作改动" in second.stdout
         assert "nothing changed" in second.stdout
-    refuses(init(checkout, "--domain", "other.example.com"), "does not name other.example.com")
-    refuses(init(checkout, "--https-port", "9"), f"says KADUN_HTTPS_PORT={ports[3]}: edit it there")
     assert contents(checkout) == before
+    refuses(checkout, "does not name other.example.com", "--domain", "other.example.com")
+    refuses(checkout, f"says KADUN_HTTPS_PORT={ports[3]}: edit it there", "--https-port", "9")
 
     dotenv = checkout / ".env"
     whole = dotenv.read_text()
     dotenv.write_text(whole[: whole.index("KADUN_UID=")])
-    refuses(init(checkout), ".env is incomplete (KADUN_APP_IMAGE is missing): move it away")
+    refuses(checkout, ".env is incomplete (KADUN_APP_IMAGE is missing): move it away")
     dotenv.unlink()
     assert init(checkout, *ports, "--project", "shop", *asked).returncode == 0
     assert dotenv.read_text() == whole
@@ -138,15 +147,8 @@ def test_the_host_has_a_name_and_the_service_a_user_id_that_no_account_has(
     checkout: Path, ports: list[str], tmp_path: Path
 ) -> None:
     expected = 10003 if os.geteuid() == 0 else os.geteuid()
-    shims = {
-        "uname": "echo '-web 1.example.com.'",
-        "getent": "for id; do case $id in 10001 | 10002) echo taken ;; esac; done",
-    }
-    (tmp_path / "shim").mkdir()
-    for name, text in shims.items():
-        (tmp_path / "shim" / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / "shim" / name).chmod(0o755)
-    path = f"{tmp_path / 'shim'}:{os.environ['PATH']}"
+    names = "#!/bin/sh\nfor id; do case $id in 10001 | 10002) echo taken ;; esac; done\n"
+    path = path_with(tmp_path, uname="#!/bin/sh\necho '-web 1.example.com.'\n", getent=names)
     assert init(checkout, *ports, PATH=path).returncode == 0
     whole = (checkout / ".env").read_text()
     assert "\nKADUN_HOST=web-1.example.com\n" in whole
@@ -169,11 +171,11 @@ def test_folders_of_others_get_the_right_modes(checkout: Path, ports: list[str])
     for path in (checkout / "postgres", *(checkout / "postgres").rglob("*")):
         path.chmod(path.stat().st_mode & 0o700)
     assert init(checkout, *ports).returncode == 0
-    assert stat.S_IMODE((checkout / "data").stat().st_mode) == 0o700
+    assert mode_of(checkout / "data") == 0o700
     assert "PIP_INDEX_URL=https://mirror.test/simple\n" in (checkout / ".env").read_text()
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (checkout / "postgres").rglob("*")}
+    modes = {path.name: mode_of(path) for path in (checkout / "postgres").rglob("*")}
     assert (modes["init"], modes["as-role"], modes["roles.sql"]) == (0o755, 0o755, 0o644)
-    assert stat.S_IMODE((checkout / "postgres").stat().st_mode) == 0o755
+    assert mode_of(checkout / "postgres") == 0o755
 
     folders = [checkout / "data" / name for name in ("files", "functions-packages")]
     for folder in folders:  # the engine made them to mount them
@@ -183,17 +185,13 @@ def test_folders_of_others_get_the_right_modes(checkout: Path, ports: list[str])
     assert done.returncode == 0, done.stderr
     # The engine's folders are root's, and only root can hand them over; one's own stay as they are.
     mode, owner = (0o755, APP_UID) if os.geteuid() == 0 else (0o700, os.geteuid())
-    assert {(stat.S_IMODE(folder.stat().st_mode), folder.stat().st_uid) for folder in folders} == {(mode, owner)}
+    assert {(mode_of(folder), folder.stat().st_uid) for folder in folders} == {(mode, owner)}
 
 
 def test_killed_after_each_file_it_leaves_nothing_half_made_and_the_next_run_goes_on(
     checkout: Path, tmp_path: Path, ports: list[str]
 ) -> None:
-    shim = tmp_path / "shim/mv"
-    shim.parent.mkdir()
-    shim.write_text(KILLER)
-    shim.chmod(0o755)
-    path = f"{shim.parent}:{os.environ['PATH']}"
+    path = path_with(tmp_path, mv=KILLER)
     kept: dict[str, bytes] = {}
     kills = 0
     while kills < 30:
@@ -214,16 +212,12 @@ def test_no_secret_is_made_anew_over_existing_data(checkout: Path, ports: list[s
     (checkout / "data/postgres/PG_VERSION").write_text("17\n")
     for name in SECRETS:
         (checkout / name).rename(checkout / "aside")
-        before = contents(checkout)
-        refuses(init(checkout), f"{name} is missing: put it back from a backup")
-        assert contents(checkout) == before
+        refuses(checkout, f"{name} is missing: put it back from a backup")
         (checkout / "aside").rename(checkout / name)
     (checkout / "secrets/database_url").write_text("postgresql://kadun:0@database:5432/kadun\n")  # an older checkout's
     for name in ("owner_url", "backup_url"):
         (checkout / "secrets" / name).unlink()
-    before = contents(checkout)
-    refuses(init(checkout), "without separate roles: docs/operations.md")
-    assert contents(checkout) == before
+    refuses(checkout, "without separate roles: docs/operations.md")
 
 
 HOSTS = "[2001:db8::1]:5433,db.example.com"
@@ -245,17 +239,17 @@ def test_a_database_elsewhere_is_written_into_the_urls_and_chosen_by_compose(che
     before = contents(checkout)
     for again in ([], ["--database-host", HOSTS]):
         assert "nothing changed" in init(checkout, *again).stdout
-    refuses(init(checkout, "--database-host", "elsewhere"), f"says that the database is at {HOSTS}: edit")
     assert contents(checkout) == before
+    refuses(checkout, f"says that the database is at {HOSTS}: edit", "--database-host", "elsewhere")
 
     dotenv.write_text(text.replace(files, ""))
-    refuses(init(checkout), f"add this to .env: {files.strip()}")
+    refuses(checkout, f"add this to .env: {files.strip()}")
     dotenv.write_text(text)
     owner_url = checkout / "secrets/owner_url"
     owner_url.write_text(owner_url.read_text().replace(HOSTS, "database:5432"))
-    refuses(init(checkout), "remove COMPOSE_FILE from .env")
+    refuses(checkout, "remove COMPOSE_FILE from .env")
     owner_url.unlink()
-    refuses(init(checkout), "secrets/owner_url is missing: put it back")
+    refuses(checkout, "secrets/owner_url is missing: put it back")
 
     for folder in ("secrets", "data"):
         shutil.rmtree(checkout / folder)
@@ -279,17 +273,17 @@ def test_what_cannot_be_is_refused_with_one_line_before_anything_is_made(
     for arguments in WRONG:
         done = init(checkout, *arguments)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), arguments
-    refuses(init(checkout, *ports, "--domain", "1.2.3.999"), "is each --domain a host name or an IP address?")
+    refuses(checkout, "is each --domain a host name or an IP address?", *ports, "--domain", "1.2.3.999")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        refuses(init(checkout, "--https-port", port, "--http-port", str(quiet_port())), f"Port {port} is taken")
+        refuses(checkout, f"Port {port} is taken", "--https-port", port, "--http-port", str(quiet_port()))
     tools = tmp_path / "tools"
     tools.mkdir()
     for name in ("bash", "env", "dirname", "flock", "stat", "sed", "tail", "rm"):
         (tools / name).symlink_to(shutil.which(name) or name)
-    refuses(init(checkout, PATH=str(tools)), "apt-get install openssl")
+    refuses(checkout, "apt-get install openssl", PATH=str(tools))
     (checkout / CERTIFICATES[1]).write_text(f"my own {CERTIFICATES[1]}")
-    refuses(init(checkout, *ports), "fullchain.pem without privkey.pem")
+    refuses(checkout, "fullchain.pem without privkey.pem", *ports)
     assert not (checkout / "secrets").exists()
 
     (checkout / CERTIFICATES[0]).write_text(f"my own {CERTIFICATES[0]}")
