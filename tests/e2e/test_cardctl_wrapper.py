@@ -9,9 +9,10 @@ import pty
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import pyrage
 import pytest
@@ -52,37 +53,24 @@ class Checkout:
         (self.root / ".env").touch()
         self.identity = pyrage.x25519.Identity.generate()
         (folder / "key").write_text(str(self.identity))
-        programs = folder / "bin"
-        programs.mkdir()
-        docker = programs / "docker"
+        (folder / "bin").mkdir()
+        docker = folder / "bin" / "docker"
         docker.write_text(DOCKER.format(folder=folder, root=ROOT, python=sys.executable))
         docker.chmod(0o755)
-        self.environ = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(folder)}
-        self.up()
-
-    def up(self) -> None:
-        (self.folder / "running").write_text("0123456789ab\n")
-
-    def down(self) -> None:
-        (self.folder / "running").write_text("")
+        self.environ = {"PATH": f"{docker.parent}:{os.environ['PATH']}", "HOME": str(folder)}
+        (folder / "running").write_text("0123456789ab\n")
 
     def idle(self) -> None:
         """Have no command run inside, where a test is about the way there: starting the app takes a second."""
         (self.folder / "idle").touch()
 
-    def cardctl(self, *arguments: str, **options: object) -> "subprocess.CompletedProcess[str]":
-        defaults: dict[str, object] = {
-            "stdin": subprocess.DEVNULL,
-            "cwd": self.callers,
-            "env": self.environ,
-            "text": True,
-        }
-        return subprocess.run(
-            [self.root / "scripts" / "cardctl", *arguments],
-            check=False,
-            capture_output=True,
-            **(defaults | options),
-        )
+    def cardctl(self, *arguments: str, **options: Any) -> CompletedProcess[Any]:
+        return self.run([self.root / "scripts/cardctl", *arguments], **options)
+
+    def run(self, command: Sequence[str | Path], *, check: bool = False, **options: Any) -> CompletedProcess[Any]:
+        defaults = {"cwd": self.callers, "env": self.environ, "text": True, "capture_output": True}
+        standard_input = {} if "input" in options else {"stdin": subprocess.DEVNULL}
+        return subprocess.run(command, check=check, **(defaults | standard_input | options))
 
     @property
     def calls(self) -> list[str]:
@@ -114,7 +102,7 @@ def test_it_asks_this_checkouts_containers_with_the_arguments_as_they_were(check
 
 
 def test_while_the_service_is_down_only_a_migration_runs_and_as_the_owner(checkout: Checkout) -> None:
-    checkout.down()
+    (checkout.folder / "running").write_text("")
     refusal = checkout.cardctl("card", "issue", "--validity", "1d", "--count", "1")
     assert refusal.returncode == 1
     assert "docker compose up -d" in refusal.stderr
@@ -123,8 +111,8 @@ def test_while_the_service_is_down_only_a_migration_runs_and_as_the_owner(checko
     assert checkout.calls[1:] == [f"{checkout.root}: compose run --rm -T migrate python -m app migrate"]
 
 
-def test_without_docker_one_line_says_so(checkout: Checkout, tmp_path: Path) -> None:
-    tools = tmp_path / "tools"
+def test_without_docker_one_line_says_so(checkout: Checkout) -> None:
+    tools = checkout.folder / "tools"
     tools.mkdir()
     for tool in ("bash", "dirname", "env"):
         (tools / tool).symlink_to(str(shutil.which(tool)))
@@ -146,45 +134,27 @@ def test_a_data_folder_named_or_a_checkout_never_prepared_means_the_trial(checko
     assert "exec" in checkout.calls[-1]
 
 
-@contextmanager
-def terminal() -> Iterator[int]:
-    outer, inner = pty.openpty()
-    try:
-        yield inner
-    finally:
-        os.close(inner)
-        os.close(outer)
-
-
 def test_a_person_at_a_terminal_gets_one_inside_where_no_password_is_echoed(checkout: Checkout) -> None:
     checkout.idle()
-    program = f'"{checkout.root}/scripts/cardctl"'
+    outer, inner = pty.openpty()
     # No -T: Compose looks at standard output, and makes a terminal inside, on which nothing echoes.
-    for command, words in (("--help", []), ("admin add alice", []), ("admin add alice", [">/dev/null"])):
-        with terminal() as inner:
-            line = " ".join([program, command, *words])
-            subprocess.run(
-                ["bash", "-c", line], env=checkout.environ, stdin=inner, stdout=inner, stderr=inner, check=False
-            )
+    for command, words in (("--help", ""), ("admin add alice", ""), ("admin add alice", ">/dev/null")):
+        line = f'"{checkout.root}/scripts/cardctl" {command} {words}'
+        checkout.run(["bash", "-c", line], stdin=inner, stdout=inner, stderr=inner, capture_output=False)
         assert checkout.passed_on == ["app", "python", "-m", "app", *command.split()]
     calls = len(checkout.calls)
-    with terminal() as inner:  # the output goes elsewhere, and what is typed would be shown
-        refusal = checkout.cardctl("admin", "password", "alice", stdin=inner)
+    # The output goes elsewhere, and what is typed would be shown.
+    refusal = checkout.cardctl("admin", "password", "alice", stdin=inner)
     assert (refusal.returncode, refusal.stderr.count("\n"), len(checkout.calls)) == (1, 1, calls + 1)
+    for end in (outer, inner):
+        os.close(end)
 
 
 def test_it_leaves_the_input_of_a_callers_loop_alone(checkout: Checkout) -> None:
     checkout.idle()
     for command in ("seal --help", 'admin remove "$name"'):
         loop = f'while read -r name; do "{checkout.root}/scripts/cardctl" {command} >/dev/null; echo "$name"; done'
-        done = subprocess.run(
-            ["bash", "-c", loop],
-            env=checkout.environ,
-            input="first\nsecond\n",
-            capture_output=True,
-            check=True,
-            text=True,
-        )
+        done = checkout.run(["bash", "-c", loop], input="first\nsecond\n", check=True)
         assert done.stdout.split() == ["first", "second"], command
 
 
@@ -198,13 +168,7 @@ def test_seal_takes_and_makes_the_callers_files_and_works_as_a_filter(checkout: 
         assert pyrage.decrypt(sealed.read_bytes(), [checkout.identity]) == core
         assert sorted(path.name for path in checkout.callers.iterdir()) == ["core", "core.age"]
         assert sealed.stat().st_mode & 0o777 == 0o644
-    done = subprocess.run(
-        [checkout.root / "scripts/cardctl", "seal", "-", "-o", "-"],
-        env=checkout.environ,
-        input=b"core",
-        capture_output=True,
-        check=True,
-    )
+    done = checkout.cardctl("seal", "-", "-o", "-", input=b"core", text=False, check=True)
     assert pyrage.decrypt(done.stdout, [checkout.identity]) == b"core"
 
 
@@ -264,10 +228,9 @@ def test_the_callers_file_becomes_standard_input_with_its_size(checkout: Checkou
 
 def test_standard_input_is_passed_on_and_a_password_by_it(checkout: Checkout) -> None:
     for words in (*PIPED, ["admin", "add", "alice"], ["admin", "password", "alice"]):
-        command = [checkout.root / "scripts/cardctl", *words]
-        subprocess.run(command, env=checkout.environ, input=b"correct horse\n", capture_output=True, check=False)
+        checkout.cardctl(*words, input="correct horse\n")
         assert checkout.passed_on == ["-T", "app", "python", "-m", "app", *words]
-        assert (checkout.folder / "input").read_bytes() == b"correct horse\n"
+        assert (checkout.folder / "input").read_text() == "correct horse\n"
 
 
 def test_requirements_are_installed_by_a_container_of_their_own_and_then_taken_up(checkout: Checkout) -> None:
