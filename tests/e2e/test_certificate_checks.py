@@ -20,13 +20,7 @@ MIDDLE = Issued.make("An intermediate", issuer=ROOT_CA, authority=True)
 GOOD = Issued.make("card.test", "*.card.test", "192.0.2.7", issuer=MIDDLE)
 OTHER = Issued.make("card.test", issuer=MIDDLE)
 NAMELESS_CA = Issued.make("card.test", authority=True)
-
-
-def on_their_own(**dates: int) -> Issued:
-    return Issued.make("card.test", **dates)
-
-
-EXPIRED, FUTURE = on_their_own(first_day=-9, days=8), on_their_own(first_day=1)
+EXPIRED, FUTURE = Issued.make("card.test", first_day=-9, days=8), Issued.make("card.test", first_day=1)
 OLD_MIDDLE = Issued.make("An old intermediate", issuer=ROOT_CA, authority=True, first_day=-9, days=8)
 CHAIN = GOOD.pem + MIDDLE.pem
 REFUSED: dict[str, tuple[bytes, bytes, str]] = {
@@ -59,33 +53,28 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(stack.folder)
 
 
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PATH with neither docker nor certbot."""
+    tools = tmp_path_factory.mktemp("tools")
+    for program in (program for place in ("/usr/bin", "/bin") for program in os.scandir(place)):
+        if program.name not in ("docker", "certbot") and not (tools / program.name).is_symlink():
+            (tools / program.name).symlink_to(program.path)
+    return str(tools)
+
+
 @pytest.fixture
-def deploy(checkout: Path, tmp_path: Path) -> Deploy:
+def deploy(checkout: Path, tmp_path: Path, path: str) -> Deploy:
     def run_it(
         chain: bytes, key: bytes, *options: str, check: bool = True, trust: bytes = ROOT_CA.pem
     ) -> CompletedProcess[str]:
         for name, content in (("chain", chain), ("key", key), ("trusted", trust)):
             (tmp_path / name).write_bytes(content)
-        # No docker is found: nothing runs here.
-        environment = {
-            "PATH": path_with_neither_docker_nor_certbot(tmp_path),
-            "SSL_CERT_FILE": str(tmp_path / "trusted"),
-        }
+        environment = {"PATH": path, "SSL_CERT_FILE": str(tmp_path / "trusted")}  # without docker nothing runs here
         script = checkout / "scripts/deploy-certificate.sh"
         return run(script, "chain", "key", *options, check=check, env=environment, cwd=tmp_path)
 
     return run_it
-
-
-def path_with_neither_docker_nor_certbot(folder: Path) -> str:
-    tools = folder / "tools"
-    if not tools.exists():
-        tools.mkdir()
-        for place in ("/usr/bin", "/bin"):
-            for program in os.scandir(place):
-                if program.name not in ("docker", "certbot") and not (tools / program.name).is_symlink():
-                    (tools / program.name).symlink_to(program.path)
-    return str(tools)
 
 
 def state(checkout: Path) -> dict[str, bytes]:
@@ -142,7 +131,7 @@ def test_the_pair_is_placed_with_tight_permissions_and_nothing_else_is_left(chec
 
 
 def test_a_self_signed_pair_that_is_replaced_stays_and_can_be_served_again(checkout: Path, deploy: Deploy) -> None:
-    own, folder = on_their_own(), checkout / "https_certificates"
+    own, folder = Issued.make("card.test"), checkout / "https_certificates"
     deploy(own.pem, own.key_bytes())
     said = deploy(CHAIN, GOOD.key_bytes()).stderr
     assert "Programs that ship it as their ca_file, without public_cas=True, then refuse to connect" in said
@@ -164,9 +153,7 @@ def test_a_run_killed_between_two_renames_is_undone_by_the_next(checkout: Path, 
     tools = folder / ".killer"
     tools.mkdir()
     # The system's mv, whose caller is killed after the first rename into place: a certificate beside another's key.
-    killer = '#!/bin/bash\n/bin/mv "$@"\n'
-    killer += "kill -9 $PPID\n"
-    (tools / "mv").write_text(killer)
+    (tools / "mv").write_text('#!/bin/bash\n/bin/mv "$@"\nkill -9 $PPID\n')
     (tools / "mv").chmod(0o755)
     other = Issued.make("other.test")
     (tools / "chain").write_bytes(other.pem)
@@ -184,26 +171,23 @@ def test_a_run_killed_between_two_renames_is_undone_by_the_next(checkout: Path, 
 
 def test_hsts_goes_with_public_trust_and_with_the_setting(checkout: Path, deploy: Deploy) -> None:
     hsts, settings = checkout / "https_certificates/hsts.conf", checkout / ".env"
-    own, text = on_their_own(), settings.read_text()
+    own, text = Issued.make("card.test"), settings.read_text()
     assert "hsts=yes" in deploy(CHAIN, GOOD.key_bytes()).stdout
     assert hsts.read_text() == 'add_header Strict-Transport-Security "max-age=63072000" always;\n'
     assert "hsts=no" in deploy(own.pem, own.key_bytes()).stdout
     assert not hsts.exists()
-    try:
-        for value, shown in (("", None), ("max-age=60; preload", 'Security "max-age=60; preload" always')):
-            settings.write_text(text.replace("KADUN_HSTS=max-age=63072000", f"KADUN_HSTS={value}"))
+    for value, shown in (("", None), ("max-age=60; preload", 'Security "max-age=60; preload" always')):
+        with rewritten(settings, text.replace("KADUN_HSTS=max-age=63072000", f"KADUN_HSTS={value}")):
             deploy(CHAIN, GOOD.key_bytes())
-            assert (shown in hsts.read_text()) if shown else not hsts.exists()
-        settings.write_text(text.replace("KADUN_HSTS=max-age=63072000", 'KADUN_HSTS=" always; return 444; #'))
+        assert (shown in hsts.read_text()) if shown else not hsts.exists()
+    with rewritten(settings, text.replace("KADUN_HSTS=max-age=63072000", 'KADUN_HSTS=" always; return 444; #')):
         refused = deploy(CHAIN, GOOD.key_bytes(), check=False)
-        assert refused.returncode == 1
-        assert "KADUN_HSTS in .env is not a valid value of that header" in refused.stderr
-    finally:
-        settings.write_text(text)
+    assert refused.returncode == 1
+    assert "KADUN_HSTS in .env is not a valid value of that header" in refused.stderr
 
 
 def test_wrong_usage_is_told_with_status_2_and_a_missing_certbot_with_what_to_install(
-    checkout: Path, tmp_path: Path
+    checkout: Path, path: str
 ) -> None:
     for script, words, complaint in (
         ("deploy", "", "FULLCHAIN and PRIVKEY are needed"),
@@ -218,8 +202,6 @@ def test_wrong_usage_is_told_with_status_2_and_a_missing_certbot_with_what_to_in
     ):
         done = run(checkout / f"scripts/{script}-certificate.sh", *words.split(), check=False, cwd="/")
         assert (done.returncode, complaint in done.stderr, len(done.stderr.splitlines())) == (2, True, 1), words
-    tools = path_with_neither_docker_nor_certbot(tmp_path)
-    script = checkout / "scripts/issue-certificate.sh"
-    done = run(script, "card.test", check=False, cwd="/", env={"PATH": tools})
+    done = run(checkout / "scripts/issue-certificate.sh", "card.test", check=False, cwd="/", env={"PATH": path})
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "certbot is missing: install it first (apt-get install certbot)" in done.stderr

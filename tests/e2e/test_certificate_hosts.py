@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.pki import Issued
 from tests.support.stack import Stack, run
+from tests.support.stack_changes import rewritten
 
 # The other machine's shell gets the command as one line; `away` is switched off.
 SSH = """#!/bin/bash
@@ -42,39 +43,46 @@ def checkouts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
         shutil.rmtree(stack.folder)
 
 
+def write_pair(folder: Path) -> Issued:
+    """Write a new certificate and its key as certbot names them."""
+    pair = Issued.make("card.test")
+    (folder / "fullchain.pem").write_bytes(pair.pem)
+    (folder / "privkey.pem").write_bytes(pair.key_bytes())
+    return pair
+
+
 class Renewing:
     """The machine that renews, on which ssh reaches the others, and docker none."""
 
     def __init__(self, folder: Path, checkout: Path) -> None:
         self.folder, self.checkout = folder, checkout
+        self.ssh_log, self.settings = folder / "log", checkout / ".env"
         (folder / "bin").mkdir()
-        for name, text in (("ssh", SSH), ("docker", "#!/bin/sh\nexit 1\n")):
+        for name, text in (("ssh", SSH), ("docker", "#!/bin/sh\nexit 1\n"), ("certbot", CERTBOT)):
             (folder / "bin" / name).write_text(text)
             (folder / "bin" / name).chmod(0o755)
 
-    def deploy(self, *options: str, settings: str = "", **environment: str) -> CompletedProcess[str]:
+    def run(self, script: str, *words: str | Path, **more: str) -> CompletedProcess[str]:
+        path = {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "SSH_LOG": str(self.ssh_log)}
+        environment = os.environ | path | more
+        return run(self.checkout / "scripts" / script, *words, check=False, env=environment, cwd=self.folder)
+
+    def deploy(self, *options: str) -> CompletedProcess[str]:
         """Deploy a new certificate."""
-        pair = Issued.make("card.test")
-        (self.folder / "chain").write_bytes(pair.pem)
-        (self.folder / "key").write_bytes(pair.key_bytes())
-        env = os.environ | {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "SSH_LOG": str(self.folder / "log")}
-        dotenv = self.checkout / ".env"
-        before = dotenv.read_text()
-        dotenv.write_text(before + settings)
-        try:
-            script = self.checkout / "scripts/deploy-certificate.sh"
-            return run(script, "chain", "key", *options, check=False, env=env | environment, cwd=self.folder)
-        finally:
-            dotenv.write_text(before)
+        write_pair(self.folder)
+        return self.run("deploy-certificate.sh", "fullchain.pem", "privkey.pem", *options)
 
     def has_it(self, checkout: Path) -> bool:
         """Whether a machine has the certificate that was deployed last, and nothing else of the way there."""
         placed = checkout / "https_certificates"
         assert (placed / "privkey.pem").stat().st_mode & 0o777 == 0o600
         assert not list((checkout / "data").glob(".certificate.*"))
-        return (placed / "privkey.pem").read_bytes() == (self.folder / "key").read_bytes() and (
-            placed / "fullchain.pem"
-        ).read_bytes() == (self.folder / "chain").read_bytes()
+        names = ("fullchain.pem", "privkey.pem")
+        return all((placed / name).read_bytes() == (self.folder / name).read_bytes() for name in names)
+
+    def asked(self) -> list[str]:
+        """Return ssh's options and host, of each call."""
+        return self.ssh_log.read_text().splitlines()
 
 
 @pytest.fixture
@@ -91,45 +99,34 @@ def test_every_machine_gets_it_and_those_that_do_not_are_named(renewing: Renewin
     assert done.returncode == 1
     assert [renewing.has_it(checkout) for checkout in checkouts] == [True, True, True]
     assert f"root@10.0.0.5:{second} 已收到证书 has the certificate" in done.stdout
-    assert "These machines did not get the new certificate" in done.stderr
-    assert "away.test (ssh: connect to host away.test port 22: Connection timed out)" in done.stderr
-    assert (
-        "root@[fd00::3]:/nowhere (没有卡盾的目录 no checkout of Kadun: /nowhere (--to HOST:/DIRECTORY))" in done.stderr
-    )
-    log = (renewing.checkout / "data/certificates.log").read_text()
-    assert "FAILED away.test: ssh: connect to host" in log
-    asked = (renewing.folder / "log").read_text().splitlines()
+    for complaint in (
+        "These machines did not get the new certificate",
+        "away.test (ssh: connect to host away.test port 22: Connection timed out)",
+        "root@[fd00::3]:/nowhere (没有卡盾的目录 no checkout of Kadun: /nowhere (--to HOST:/DIRECTORY))",
+    ):
+        assert complaint in done.stderr
+    assert "FAILED away.test: ssh: connect to host" in (renewing.checkout / "data/certificates.log").read_text()
+    asked = renewing.asked()
     assert [line.rsplit(" ", 1)[1] for line in asked] == ["root@10.0.0.5", "away.test", "root@fd00::3", "fd00::4"]
     assert all("-p 2222 -o IdentityFile=/k -o ServerAliveInterval=15" in line for line in asked)
     assert "BatchMode" not in asked[0], "a person can type a password"
 
 
 def test_certbots_hook_sends_it_to_the_machines_in_the_settings(renewing: Renewing, checkouts: list[Path]) -> None:
-    first, second, third = checkouts
-    lineage = renewing.folder / "live"
-    lineage.mkdir()
-    pair = Issued.make("card.test")
-    for name, content in (("fullchain.pem", pair.pem), ("privkey.pem", pair.key_bytes())):
-        (lineage / name).write_bytes(content)
-    env = os.environ | {
-        "PATH": f"{renewing.folder / 'bin'}:{os.environ['PATH']}",
-        "SSH_LOG": str(renewing.folder / "log"),
-        "RENEWED_LINEAGE": str(lineage),
-        "RENEWED_DOMAINS": "card.test",
-    }
-    settings = first / ".env"
-    before = settings.read_text()
+    _, second, third = checkouts
+    pair, others = write_pair(renewing.folder), second / ".env"
+    hosts = f"KADUN_CERTIFICATE_HOSTS=--oops root@10.0.0.5:{second} 10.0.0.6:{third}\n"
     # What has the certificate sends it no further, whatever its own settings say.
-    for checkout in (first, second):
-        with (checkout / ".env").open("a") as file:
-            file.write(f"KADUN_CERTIFICATE_HOSTS=--oops root@10.0.0.5:{second} 10.0.0.6:{third}\n")
-    done = run(first / "scripts/deploy-certificate.sh", check=False, env=env, cwd="/")
-    settings.write_text(before)
-    (second / ".env").write_text((second / ".env").read_text().partition("KADUN_CERTIFICATE_HOSTS")[0])
+    with (
+        rewritten(renewing.settings, renewing.settings.read_text() + hosts),
+        rewritten(others, others.read_text() + hosts),
+    ):
+        renewed = {"RENEWED_LINEAGE": str(renewing.folder), "RENEWED_DOMAINS": "card.test"}
+        done = renewing.run("deploy-certificate.sh", **renewed)
     assert "--oops (不是 not [USER@]HOST[:/DIRECTORY]: --oops)" in done.stderr
     for checkout in checkouts:
         assert (checkout / "https_certificates/fullchain.pem").read_bytes() == pair.pem
-    asked = (renewing.folder / "log").read_text().splitlines()
+    asked = renewing.asked()
     assert [line.rsplit(" ", 1)[1] for line in asked] == ["root@10.0.0.5", "10.0.0.6"]
     assert "-o BatchMode=yes" in asked[0], "nobody is there to be asked"
 
@@ -137,54 +134,38 @@ def test_certbots_hook_sends_it_to_the_machines_in_the_settings(renewing: Renewi
 def test_issuing_a_certificate_notes_where_renewals_go_and_tells_who_did_not_get_it(
     renewing: Renewing, checkouts: list[Path]
 ) -> None:
-    first, second, _ = checkouts
-    settings = first / ".env"
-    before = settings.read_text()
+    second, before = checkouts[1], renewing.settings.read_text()
     name = next(line for line in before.splitlines() if line.startswith("COMPOSE_PROJECT_NAME="))
-    lineage = renewing.folder / "certbot/live" / name.partition("=")[2]
-    lineage.mkdir(parents=True)
-    (renewing.folder / "certbot/renewal").mkdir()
-    (renewing.folder / f"certbot/renewal/{lineage.name}.conf").touch()
-    pair = Issued.make("card.test")
-    for file, content in (("fullchain.pem", pair.pem), ("privkey.pem", pair.key_bytes())):
-        (lineage / file).write_bytes(content)
-    certbot = renewing.folder / "bin/certbot"
-    certbot.write_text(CERTBOT)
-    certbot.chmod(0o755)
-    env = os.environ | {
-        "PATH": f"{renewing.folder / 'bin'}:{os.environ['PATH']}",
-        "SSH_LOG": str(renewing.folder / "log"),
-    }
+    certbot = renewing.folder / "certbot"
+    lineage = certbot / "live" / name.partition("=")[2]
+    for folder in (lineage, certbot / "renewal"):
+        folder.mkdir(parents=True)
+    (certbot / f"renewal/{lineage.name}.conf").touch()
+    pair = write_pair(lineage)
     hosts = ("--to", f"root@10.0.0.5:{second}", "--to", "away.test")
-    options = ("--dns", "manual", *hosts, "--", "--config-dir", renewing.folder / "certbot")
-    done = run(first / "scripts/issue-certificate.sh", "card.test", *options, check=False, env=env, cwd="/")
-    after = settings.read_text()
-    settings.write_text(before)
+    with rewritten(renewing.settings, before):
+        options = ("--dns", "manual", *hosts, "--", "--config-dir", certbot)
+        done = renewing.run("issue-certificate.sh", "card.test", *options)
+        after = renewing.settings.read_text()
     assert f"\nKADUN_CERTIFICATE_HOSTS=root@10.0.0.5:{second} away.test\n" in after
     assert (second / "https_certificates/fullchain.pem").read_bytes() == pair.pem
     assert (done.returncode, "away.test (ssh: connect to host" in done.stderr) == (1, True), done.stderr
     assert "is not in use everywhere" in done.stderr
 
 
-def test_what_this_machine_refuses_goes_nowhere(renewing: Renewing, checkouts: list[Path]) -> None:
-    done = renewing.deploy("--to", f"10.0.0.5:{checkouts[1]}", "--domain", "other.test")
-    assert (done.returncode, "does not name other.test" in done.stderr) == (1, True)
-    assert not (renewing.folder / "log").exists()
-
-
-def test_invalid_options_change_nothing(renewing: Renewing) -> None:
-    for options, complaint in (
-        (("--to", "-oProxyCommand=x"), "--to must be [USER@]HOST[:/DIRECTORY]"),
-        (("--to", "root@10.0.0.5:folder"), "--to must be"),
-        (("--to", "fd00::5"), "an IPv6 address in brackets"),
-        (("--to", "10.0.0.5", "--here"), "choose one of --to and --here"),
+def test_nothing_goes_where_this_machine_refuses_it_or_an_option_is_wrong_or_says_here(
+    renewing: Renewing, checkouts: list[Path]
+) -> None:
+    for options, status, complaint in (
+        (("--to", "-oProxyCommand=x"), 2, "--to must be [USER@]HOST[:/DIRECTORY]"),
+        (("--to", "root@10.0.0.5:folder"), 2, "--to must be"),
+        (("--to", "fd00::5"), 2, "an IPv6 address in brackets"),
+        (("--to", "10.0.0.5", "--here"), 2, "choose one of --to and --here"),
+        (("--to", f"10.0.0.5:{checkouts[1]}", "--domain", "other.test"), 1, "does not name other.test"),
     ):
         done = renewing.deploy(*options)
-        assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
+        assert (done.returncode, complaint in done.stderr) == (status, True), done.stderr
         assert not renewing.has_it(renewing.checkout)
-
-
-def test_with_here_no_other_host_gets_the_certificate(renewing: Renewing) -> None:
-    done = renewing.deploy("--here", settings="KADUN_CERTIFICATE_HOSTS=away.test\n")
-    assert (done.returncode, renewing.has_it(renewing.checkout)) == (0, True)
-    assert not (renewing.folder / "log").exists()
+    with rewritten(renewing.settings, renewing.settings.read_text() + "KADUN_CERTIFICATE_HOSTS=away.test\n"):
+        assert (renewing.deploy("--here").returncode, renewing.has_it(renewing.checkout)) == (0, True)
+    assert not renewing.ssh_log.exists()
