@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
-import re
 import subprocess
 import sys
 import tomllib
-import zipfile
-from email.parser import HeaderParser
-from email.policy import compat32
-from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned
 from tests.support.client.local_http import forged, serving
@@ -53,16 +44,6 @@ print(json.dumps({"folder": str(folder), "code": verdict.code, "key": verdict.da
 """
 
 
-class Python(NamedTuple):
-    version: tuple[int, int]
-    program: str
-    has_pip: bool
-
-
-OWN = Python(sys.version_info[:2], sys.executable, has_pip=bool(find_spec("ensurepip")))
-"""What runs the tests."""
-
-
 def candidates() -> list[str]:
     """Wherever Pythons usually are: on PATH, and where pyenv puts them."""
     named = [f"python3.{minor}" for minor in range(OLDEST_SUPPORTED[1], 20)]
@@ -70,25 +51,20 @@ def candidates() -> list[str]:
     return [sys.executable, "python3", "/usr/bin/python3", *named, *sorted(map(str, found))]
 
 
-@functools.cache
-def pythons() -> list[Python]:
-    """The oldest and the newest one that the SDK supports and that can make environments; at least our own."""
-    ask = (
-        "import sys, importlib.util as u, venv; "
-        "print(*sys.version_info[:2], sys.version_info.releaselevel == 'final', bool(u.find_spec('ensurepip')))"
-    )
-    usable = []
+def pythons() -> list[str]:
+    """The oldest and the newest one here that the SDK supports and that can make environments."""
+    ask = "import sys, venv; print(*sys.version_info[:2], sys.version_info.releaselevel)"
+    usable: dict[tuple[int, int], str] = {}
     for program in candidates():
         try:  # pyenv's shims exist and fail
             said = subprocess.run([program, "-c", ask], env=ENVIRONMENT, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError):
             continue
-        major, minor, is_final, has_pip = said.stdout.split()
-        python = Python((int(major), int(minor)), program, has_pip == "True")
-        if is_final == "True" and python.version >= OLDEST_SUPPORTED and (has_pip == "True" or not usable):
-            usable.append(python)
-    usable.sort(key=lambda python: python.version)
-    return usable[:1] + usable[-1:] if usable[0].version != usable[-1].version else usable[:1]
+        major, minor, level = said.stdout.split()
+        version = int(major), int(minor)
+        if level == "final" and version >= OLDEST_SUPPORTED:
+            usable.setdefault(version, program)
+    return [usable[version] for version in sorted({min(usable), max(usable)})]
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -97,26 +73,25 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-def environment(python: Python, folder: Path) -> tuple[Path, list[str | Path]]:
+def environment(python: str, folder: Path) -> tuple[Path, list[str | Path]]:
     """A clean virtual environment: its Python, and how to run pip for it. Debian takes pip out of Python."""
-    run(python.program, "-m", "venv", *([] if python.has_pip else ["--without-pip"]), folder / "venv", cwd=folder)
+    run(python, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     own = folder / "venv" / "bin" / "python"
-    return own, [own, "-m", "pip"] if python.has_pip else [sys.executable, "-m", "pip", "--python", own]
+    return own, [sys.executable, "-m", "pip", "--python", own]
 
 
 def test_it_installs_into_a_clean_environment_and_opens_a_program(tmp_path: Path) -> None:
-    installs_and_opens(OWN, tmp_path)
+    installs_and_opens(sys.executable, tmp_path)
 
 
 @pytest.mark.nightly
 def test_it_does_so_with_the_oldest_and_the_newest_python_here(tmp_path: Path) -> None:
-    for python in pythons():
-        folder = tmp_path / ".".join(map(str, python.version))
-        folder.mkdir()
-        installs_and_opens(python, folder)
+    for number, python in enumerate(pythons()):
+        (tmp_path / str(number)).mkdir()
+        installs_and_opens(python, tmp_path / str(number))
 
 
-def installs_and_opens(python: Python, tmp_path: Path) -> None:
+def installs_and_opens(python: str, tmp_path: Path) -> None:
     own, pip = environment(python, tmp_path)
     run(*pip, "install", "--quiet", CLIENT, cwd=tmp_path)
     run(*pip, "check", cwd=tmp_path)
@@ -134,16 +109,10 @@ def installs_and_opens(python: Python, tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 def test_the_conformance_kit_installs_and_tests_the_sdk(tmp_path: Path) -> None:
-    own, pip = environment(OWN, tmp_path)
+    own, pip = environment(sys.executable, tmp_path)
     run(*pip, "install", "--quiet", CONFORMANCE, cwd=tmp_path)
-    without_sdk = subprocess.run(
-        [own, "-I", "-m", "kadun_conformance"],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [own, "-I", "-m", "kadun_conformance"]
+    without_sdk = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert without_sdk.returncode == 2
     assert "the Python SDK is not installed" in without_sdk.stderr
     run(*pip, "install", "--quiet", CLIENT, cwd=tmp_path)
@@ -161,6 +130,16 @@ SYSTEMS = {
         "platform_machine": "arm64",
     },
 }
+# pip judges `; sys_platform == "win32"` by the system that it runs on, unless it takes itself to be on another.
+PIP = """
+import json, sys
+from pip._internal.cli.main import main
+from pip._vendor.packaging import markers
+
+target = markers.default_environment() | json.loads(sys.argv[1])
+markers.default_environment = lambda: target
+sys.exit(main(sys.argv[2:]))
+"""
 
 
 @pytest.mark.nightly
@@ -169,45 +148,9 @@ SYSTEMS = {
 def test_its_requirements_are_there_for_other_systems_without_a_compiler(
     system: str, version: str, tmp_path: Path
 ) -> None:
-    """pip judges `; sys_platform == "win32"` by the system that it runs on, so each wheel's own words are followed."""
+    required = tomllib.loads((CLIENT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     wheels = ["--only-binary=:all:", "--implementation", "cp", "--platform", system, "--python-version", version]
-    target = SYSTEMS[system] | {"python_version": version, "python_full_version": f"{version}.0", "extra": ""}
-    missing = [one for one in requirements() if applies(one, target)]
-    while missing:
-        named = [f"{one.name}{one.specifier}" for one in missing]
-        run(sys.executable, "-m", "pip", "download", "--quiet", *wheels, *named, cwd=tmp_path)
-        missing = still_missing(tmp_path, target)
-    assert list(tmp_path.glob("pyrage-*.whl"))
-
-
-def requirements() -> list[Requirement]:
-    project = tomllib.loads((CLIENT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [Requirement(text) for text in project["dependencies"]]
-
-
-def applies(requirement: Requirement, target: dict[str, str]) -> bool:
-    return requirement.marker is None or requirement.marker.evaluate(target)
-
-
-def still_missing(folder: Path, target: dict[str, str]) -> list[Requirement]:
-    """What the target would install, and is not in the folder."""
-    there = {canonicalize_name(wheel.name.split("-", 1)[0]): wheel for wheel in folder.glob("*.whl")}
-    pending, seen, missing = requirements(), set(), []
-    while pending:
-        one = pending.pop()
-        name = canonicalize_name(one.name)
-        if name in seen or not applies(one, target):
-            continue
-        seen.add(name)
-        if name in there:
-            pending += required_by(there[name])
-        else:
-            missing.append(one)
-    return missing
-
-
-def required_by(wheel: Path) -> list[Requirement]:
-    with zipfile.ZipFile(wheel) as archive:
-        name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
-        metadata = HeaderParser(policy=compat32).parsestr(archive.read(name).decode("utf-8"))
-    return [Requirement(text) for text in metadata.get_all("Requires-Dist") or []]
+    target = json.dumps(SYSTEMS[system] | {"python_version": version, "python_full_version": f"{version}.0"})
+    run(sys.executable, "-c", PIP, target, "download", "--quiet", *wheels, *required, cwd=tmp_path)
+    names = {wheel.name.partition("-")[0] for wheel in tmp_path.glob("*.whl")}
+    assert ("pyrage" in names, "py_machineid" in names) == (True, system != "win_amd64")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, problem, reject, setting
-from tests.support.client.local_http import Handler, forged, serving
+from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, reject, setting
+from tests.support.client.local_http import forged, serving
 from tests.support.nginx import Gateway
 from tests.support.service import ROOT
 from tests.support.socket_service import SocketService
@@ -78,11 +78,10 @@ def judges_rightly(*options: str) -> dict[str, int]:
     return summary
 
 
-def run_example(url: str, key: SigningKey, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run open.mjs against a stand-in for the server, whose key it pins; its core data is the folder's core.age."""
-    (folder / "keys.json").write_text(json.dumps(pinned(key)), encoding="utf-8")
+def run_example(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run open.mjs with the folder's pinned keys and sealed core data."""
     environment = {
-        "KADUN_URL": url,
+        "PATH": os.environ["PATH"],
         "KADUN_KEYS": str(folder / "keys.json"),
         "KADUN_CORE": str(folder / "core.age"),
         "KADUN_CARD": CARD,
@@ -90,6 +89,14 @@ def run_example(url: str, key: SigningKey, folder: Path, **settings: str) -> sub
     } | settings
     command = [node(), str(CLIENT / "open.mjs")]
     return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False)
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> SigningKey:
+    """The key of a stand-in for the server, which the example pins."""
+    key = SigningKey()
+    (tmp_path / "keys.json").write_text(json.dumps(pinned(key)), encoding="utf-8")
+    return key
 
 
 def test_it_needs_nothing_from_a_registry() -> None:
@@ -100,29 +107,12 @@ def test_it_needs_nothing_from_a_registry() -> None:
         assert all('"node:' in line or '"./' in line or '"../' in line for line in imports), path
 
 
-def test_only_a_refusal_of_our_own_server_speaks_of_the_card(tmp_path: Path) -> None:
-    for code, content_type, said in (
-        ("INVALID_REQUEST", "application/problem+json; charset=utf-8", "服务器不接受此请求"),
-        ("INVALID_REQUEST", "application/json", "不是来自正版验证服务器"),
-        ("PORTAL_LOGIN", "application/problem+json", "不是来自正版验证服务器"),
-    ):
-        body = problem(400, code, content_type=content_type).body
-        with serving(lambda handler, _body, sent=(body, content_type): answer(handler, *sent)) as local:
-            done = run_example(local.url, SigningKey(), tmp_path)
-        assert (done.returncode, done.stdout, said in done.stderr) == (1, "", True)
-
-
-def answer(handler: Handler, body: bytes, content_type: str) -> None:
-    handler.send(400, body, Content_Type=content_type)
-
-
-def test_a_required_update_is_shown_with_its_address_if_that_is_https(tmp_path: Path) -> None:
+def test_a_required_update_is_shown_with_its_address_if_that_is_https(tmp_path: Path, key: SigningKey) -> None:
     for url, shown in (("https://example.com/get", "更新: https://example.com/get"), ("http://example.com/get", "")):
-        key = SigningKey()
         server = FakeServer(key)
         server.tweak = reject("UPDATE_REQUIRED", latest_version="2.0", update_url=url)
         with serving(forged(server)) as local:
-            done = run_example(local.url, key, tmp_path, KADUN_VERSION="1.4")
+            done = run_example(tmp_path, KADUN_URL=local.url, KADUN_VERSION="1.4")
         assert (done.returncode, done.stdout) == (3, "")
         first, *rest = done.stderr.splitlines()
         assert first.startswith("程序版本过旧，请更新后再使用（参考号 ")
@@ -130,15 +120,14 @@ def test_a_required_update_is_shown_with_its_address_if_that_is_https(tmp_path: 
         assert server.requests[0]["version"] == "1.4"
 
 
-def test_a_notice_keeps_its_lines_and_joined_emoji_but_no_control_characters(tmp_path: Path) -> None:
-    key = SigningKey()
+def test_a_notice_keeps_its_lines_and_joined_emoji_but_no_control_characters(tmp_path: Path, key: SigningKey) -> None:
     server = FakeServer(key)
     identity = pyrage.x25519.Identity.generate()
     server.data_key = str(identity)
     server.tweak = setting(notice="今晚\u3000维护\n\x1b[2J\u202e请保存👨\u200d👩\u2028")
     (tmp_path / "core.age").write_bytes(pyrage.encrypt(CORE.encode(), [identity.to_public()]))
     with serving(forged(server)) as local:
-        done = run_example(local.url, key, tmp_path)
+        done = run_example(tmp_path, KADUN_URL=local.url)
     assert (done.returncode, done.stdout) == (0, CORE), done.stderr
     assert done.stderr == "今晚\u3000维护\n?[2J?请保存👨\u200d👩?\n"
 
@@ -151,18 +140,11 @@ def opens(gateway: Gateway, service: SocketService, tmp_path: Path) -> Open:
     service.cardctl("seal", str(tmp_path / "core.txt"), "-o", str(tmp_path / "core.age"))
 
     def start(card: str, hardware: str = "node-1", **changes: str) -> subprocess.CompletedProcess[str]:
-        environment = {
-            "PATH": os.environ["PATH"],
+        server = {
             "KADUN_URL": f"https://localhost:{gateway.https_port}",
             "KADUN_CA": str(gateway.certificates / "fullchain.pem"),
-            "KADUN_KEYS": str(tmp_path / "keys.json"),
-            "KADUN_CORE": str(tmp_path / "core.age"),
-            "KADUN_CARD": card,
-            "KADUN_HARDWARE": hardware,
-            **changes,
         }
-        command = [node(), str(CLIENT / "open.mjs")]
-        return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False)
+        return run_example(tmp_path, **server | {"KADUN_CARD": card, "KADUN_HARDWARE": hardware} | changes)
 
     return start
 
@@ -177,7 +159,9 @@ def test_it_opens_with_a_card_of_the_real_service_and_unseals_the_core_data(
     assert (second.returncode, second.stdout, second.stderr) == (0, CORE, "")
 
 
-def test_a_no_of_the_real_service_comes_with_its_reference(opens: Open, service: SocketService) -> None:
+def test_a_no_of_the_real_service_comes_with_its_reference_and_in_english_where_asked(
+    opens: Open, service: SocketService
+) -> None:
     card = service.new_card()
     assert opens(card, "node-frozen").returncode == 0
     service.cardctl("card", "freeze", card)
@@ -186,12 +170,9 @@ def test_a_no_of_the_real_service_comes_with_its_reference(opens: Open, service:
     reference = done.stderr.split("参考号 ")[1].split("）")[0]
     found = json.loads(service.cardctl("events", "--reference", reference, "--format", "json").stdout)
     assert [event["kind"] for event in found] == ["rejected"]
-
-
-def test_it_speaks_english_where_asked(opens: Open) -> None:
-    done = opens("0" * 32, KADUN_LANGUAGE="en")
-    assert done.returncode == 3
-    assert done.stderr.startswith("There is no such card. Please check that it was typed correctly (reference ")
+    unknown = opens("0" * 32, KADUN_LANGUAGE="en")
+    assert unknown.returncode == 3
+    assert unknown.stderr.startswith("There is no such card. Please check that it was typed correctly (reference ")
 
 
 def test_it_follows_a_rotation_of_the_real_keys(opens: Open, service: SocketService) -> None:

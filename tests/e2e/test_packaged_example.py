@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from trial.postgres import EmbeddedPostgres
 pytestmark = pytest.mark.long
 
 ProgramMaker = Callable[[Path], DeskProgram]
+PYTHONPATH = str(ROOT / "client" / "src")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def vendor(
     sealed = tmp_path_factory.mktemp("sealed") / "tariff.json.age"
     recipient = service.cardctl("key", "recipient").stdout.strip()
     seal = [sys.executable, "-m", "kadun", "seal", str(CORE), "-o", str(sealed), "--recipient", recipient]
-    subprocess.run(seal, env={"PYTHONPATH": str(ROOT / "client" / "src")}, check=True)
+    subprocess.run(seal, env={"PYTHONPATH": PYTHONPATH}, check=True)
     settings = {
         "SERVER": f"https://127.0.0.1:{gateway.https_port}",
         "PUBLIC_KEYS": service.cardctl("key", "export").stdout,
@@ -79,18 +79,10 @@ def package(program: DeskProgram, *more: str) -> Path:
     assert written, "the README names no command"
     _pyinstaller, *arguments = shlex.split(written[0])
     certificate = ("--add-data", "ca.pem:.")
-    done = subprocess.run(
-        [sys.executable, "-m", "PyInstaller", "--log-level", "WARN", *certificate, *more, *arguments],
-        cwd=program.source,
-        env={
-            "PATH": os.environ["PATH"],  # objdump and ldd
-            "HOME": str(program.home),
-            "PYTHONPATH": str(ROOT / "client" / "src"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "PyInstaller", "--log-level", "WARN", *certificate, *more, *arguments]
+    # PATH: for objdump and ldd.
+    environment = {"PATH": os.environ["PATH"], "HOME": str(program.home), "PYTHONPATH": PYTHONPATH}
+    done = subprocess.run(command, cwd=program.source, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return program.source / "dist"
 
@@ -119,16 +111,6 @@ def card(service: SocketService) -> Iterator[str]:
     service.cardctl("card", "unbind", card)
 
 
-@contextmanager
-def down(gateway: Gateway) -> Iterator[None]:
-    """The server cannot be reached meanwhile."""
-    gateway.__exit__()
-    try:
-        yield
-    finally:
-        gateway.__enter__()
-
-
 def test_it_opens_unseals_and_starts_without_the_server_where_the_vendor_allows_that(
     program: DeskProgram, card: str, service: SocketService, gateway: Gateway
 ) -> None:
@@ -138,8 +120,11 @@ def test_it_opens_unseals_and_starts_without_the_server_where_the_vendor_allows_
     assert "广东 3.5 kg：14 元" in first.stdout
     hardware = _own_string_where_there_is_none() or machine_string("kadun-desk")
     assert f'"hardware": "{hardware}"' in service.cardctl("card", "show", card, "--format", "json").stdout
-    with down(gateway):  # the card is remembered
-        offline = program.run("新疆 2")
+    gateway.__exit__()
+    try:
+        offline = program.run("新疆 2")  # the card is remembered
+    finally:
+        gateway.__enter__()
     assert offline.returncode == 0, offline.stderr
     assert "当前离线使用，请在" in offline.stdout
     assert "新疆 2 kg：30 元" in offline.stdout
