@@ -1,12 +1,15 @@
 """The service and nginx before it, shared by the tests: each issues cards of its own."""
 
+import itertools
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support.bucket_host import NameServer
 from tests.support.nginx import Gateway
+from tests.support.nginx_backend import ConsoleStandIn
 from tests.support.socket_service import SocketService
 from trial.postgres import EmbeddedPostgres
 
@@ -29,6 +32,20 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, service: SocketService) ->
 
 
 @pytest.fixture(scope="session")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleStandIn]:
+    """What stands in for the app, and tells what reached it."""
+    with ConsoleStandIn(tmp_path_factory.mktemp("backend") / "backend.sock") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory, backend: ConsoleStandIn) -> Iterator[Gateway]:
+    """nginx before the stand-in."""
+    with Gateway(tmp_path_factory.mktemp("nginx"), backend.socket) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def replicas(
     tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres, bucket_settings: dict[str, str]
 ) -> Iterator[list[SocketService]]:
@@ -43,17 +60,17 @@ def replicas(
 
 
 @pytest.fixture(scope="session")
+def nginx_settings(bucket_settings: dict[str, str], names: NameServer) -> dict[str, str]:
+    """The settings of an nginx before a service with the bucket."""
+    return bucket_settings | {"KADUN_RESOLVER": names.address}
+
+
+@pytest.fixture(scope="session")
 def bucket_gateways(
-    tmp_path_factory: pytest.TempPathFactory,
-    replicas: list[SocketService],
-    bucket_settings: dict[str, str],
-    names: NameServer,
+    tmp_path_factory: pytest.TempPathFactory, replicas: list[SocketService], nginx_settings: dict[str, str]
 ) -> Iterator[list[Gateway]]:
     """nginx before each of the replicas."""
-    made = [
-        Gateway(tmp_path_factory.mktemp("nginx"), one.socket, KADUN_RESOLVER=names.address, **bucket_settings)
-        for one in replicas
-    ]
+    made = [Gateway(tmp_path_factory.mktemp("nginx"), one.socket, **nginx_settings) for one in replicas]
     with made[0], made[1]:
         yield made
 
@@ -61,17 +78,13 @@ def bucket_gateways(
 @pytest.fixture
 def make_gateway(tmp_path: Path) -> Iterator[GatewayMaker]:
     """Starts an nginx with settings of a test's own; without a socket there is no service behind it."""
-    running: list[Gateway] = []
+    with ExitStack() as running:
+        numbers = itertools.count()
 
-    def make(
-        socket: Path = tmp_path / "nobody.sock", *, believe_test_address: bool = False, **settings: str
-    ) -> Gateway:
-        gateway = Gateway(
-            tmp_path / f"nginx-{len(running)}", socket, believe_test_address=believe_test_address, **settings
-        )
-        running.append(gateway)
-        return gateway.__enter__()
+        def make(
+            socket: Path = tmp_path / "nobody.sock", *, believe_test_address: bool = False, **settings: str
+        ) -> Gateway:
+            folder = tmp_path / f"nginx-{next(numbers)}"
+            return running.enter_context(Gateway(folder, socket, believe_test_address=believe_test_address, **settings))
 
-    yield make
-    for gateway in running:
-        gateway.__exit__()
+        yield make

@@ -1,41 +1,43 @@
 """Licensed files through nginx: the app judges the link, nginx sends the bytes, from the folder or from a bucket."""
 
-import http.client
-import json
-import secrets
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-import kadun
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from tests.e2e.conftest import GatewayMaker
 from tests.support.downloads import put, sha256
-from tests.support.nginx import Gateway
-from tests.support.nginx_files import (
-    CONDITIONS,
-    CONTENT,
-    ETAG,
-    HEADERS,
-    NAME,
-    BrokenOffError,
-    client,
-    links,
-    require_no_such_bytes,
-    require_part,
-)
+from tests.support.nginx import HSTS, Gateway
+from tests.support.nginx_files import CONTENT, NAME, links
 from tests.support.service import wait_for
 from tests.support.socket_service import SocketService
 from tests.support.swift import WRITER
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("bucket")]
 
-CANARIES = (b"CANARY in the folder", b"CANARY beside it", b"the other file's")
+ETAG = f'"{sha256(CONTENT)}"'
+HEADERS = {
+    "etag": ETAG,
+    "content-type": "application/octet-stream",
+    "content-disposition": f"attachment; filename*=UTF-8''{quote(NAME)}",
+    "cache-control": "private, no-store",
+    "x-content-type-options": "nosniff",
+    "strict-transport-security": HSTS,
+    "accept-ranges": "bytes",
+}
+CONDITIONS = [
+    ({"Range": "bytes=10-19"}, 206, slice(10, 20)),
+    ({"Range": "bytes=10-", "If-Range": ETAG}, 206, slice(10, None)),
+    ({"Range": "bytes=-5"}, 206, slice(-5, None)),
+    ({"Range": "bytes=10-", "If-Range": '"other"'}, 200, slice(None)),
+    ({"Range": "bytes=10-", "If-Range": "Wed, 21 Oct 2099 07:28:00 GMT"}, 200, slice(None)),
+    ({"Range": "bytes=1-2,5-6"}, 200, slice(None)),
+    ({"If-None-Match": '"other"'}, 200, slice(None)),
+    ({"If-Modified-Since": "Wed, 21 Oct 2099 07:28:00 GMT"}, 200, slice(None)),
+    ({"If-None-Match": ETAG}, 304, slice(0)),
+]
+"""A request's headers, the status, and the part of CONTENT that they bring."""
 
 
 class Place(NamedTuple):
@@ -60,15 +62,14 @@ def place(request: pytest.FixtureRequest) -> Place:
     return found
 
 
-@pytest.fixture(scope="module")
-def card(service: SocketService) -> str:
-    put(service, NAME, CONTENT)
-    return service.new_card()
-
-
-@pytest.fixture
-def url(gateway: Gateway, card: str) -> str:
-    return links(gateway, card)[NAME]
+def require_part(gateway: Gateway, url: str, headers: dict[str, str], status: int, part: slice) -> None:
+    """Assert that a request for CONTENT brings this part of it."""
+    answer = gateway.ask("GET", url, headers=headers)
+    assert (answer.status, answer.body, answer.headers["etag"]) == (status, CONTENT[part], ETAG)
+    if status == 206:
+        first = range(len(CONTENT))[part][0]
+        expected = f"bytes {first}-{first + len(answer.body) - 1}/{len(CONTENT)}"
+        assert answer.headers["content-range"] == expected
 
 
 def test_nginx_sends_the_bytes_under_the_apps_headers(place: Place) -> None:
@@ -93,10 +94,10 @@ def test_parts_and_conditions_hold_by_our_etag(place: Place) -> None:
     if place.name == "bucket":  # which is not asked with a client's own headers
         foreign = {"Authorization": "Bearer x", "Cookie": "x=y", "X-Amz-Date": "x", "If-Match": '"x"'}
         require_part(place.gateway, url, foreign, 200, slice(None))
-    require_no_such_bytes(place.gateway, url)
-
-
-def test_an_empty_file_is_whole_from_its_beginning(place: Place) -> None:
+    for part in (f"{len(CONTENT)}-", "5-4", "-0"):
+        answer = place.gateway.ask("GET", url, headers={"Range": f"bytes={part}"})
+        assert (answer.status, answer.json()["code"]) == (416, "INVALID_REQUEST")
+        assert answer.headers["content-range"] == f"bytes */{len(CONTENT)}"
     put(place.service, "empty", b"")
     url = place.url("empty")
     for part in ("0-", "-5"):
@@ -118,172 +119,33 @@ def test_neither_tokens_nor_signatures_nor_secrets_reach_a_log(place: Place) -> 
         assert not [secret for secret in (token, "X-Amz-", WRITER[1]) if secret in text], log
 
 
-def test_http_2_brings_the_same(gateway: Gateway, url: str, tmp_path: Path) -> None:
-    gateway.curl(url, "--output", str(tmp_path / "got"), "--range", "1000-")
-    assert (tmp_path / "got").read_bytes() == CONTENT[1000:]
-
-
-def test_a_path_that_nginx_makes_nothing_of_is_no_file(gateway: Gateway) -> None:
-    paths = ("..%2f..%2f..%2fetc/passwd", "big.bin%00", "%zz", "x\0y", "../../..")
-    for method, path in ((method, path) for method in ("GET", "HEAD") for path in paths):
-        with gateway.connect() as connection:
-            connection.sendall(f"{method} /v1/files/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-            response = http.client.HTTPResponse(connection, method=method)
-            response.begin()
-            assert (response.status, response.headers["Content-Type"]) == (404, "application/problem+json"), path
-            assert method == "HEAD" or json.loads(response.read())["code"] == "NOT_FOUND"
-
-
-def test_other_malformed_requests_stay_malformed(gateway: Gateway) -> None:
-    for line in ("POST /v1/files/..%2f..%2f..%2fx", "GET /v1/..%2f..%2fx", "GET /v1/filesx%00"):
-        answer = gateway.ask_raw(f"{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        answer.require_problem(400, "INVALID_REQUEST")
-
-
-def test_a_refused_link_is_the_apps_problem_and_brings_nothing(gateway: Gateway, url: str) -> None:
-    for refused in (url.partition("?")[0], url.replace("token=", "token=x"), url[:-4] + "AAAA", url + "x" * 2000):
-        answer = gateway.ask("GET", refused)
-        assert (answer.status, answer.json()["code"]) == (403, "LINK_REFUSED")
-        assert "etag" not in answer.headers
-
-
 INTERNAL = [
     "/_kadun_files/{}", "/_kadun_files/../_kadun_files/{}", "/%5fkadun_files/{}", "//_kadun_files/{}",
-    "/v1/../_kadun_files/{}", "/v1/%2e%2e/_kadun_files/{}", "/_kadun_files/canary.txt", "/_kadun_files/",
+    "/v1/../_kadun_files/{}", "/v1/%2e%2e/_kadun_files/{}", "/_kadun_files/secret.txt", "/_kadun_files/",
     "/_kadun_files", "/_kadun_files/..%2ffiles.txt", "/_KADUN_FILES/{}", "http://x/_kadun_files/{}",
+    "/_kadun_bucket/x", "/%5fkadun_bucket/x", "/v1/../_kadun_bucket/x", "/kadun-bucket-away",
 ]  # fmt: skip
-"""The folder's own location, by the digest of a file."""
+"""nginx's own locations, by the digest of a file."""
 
 
-def test_nobody_reaches_the_folder_without_the_app(gateway: Gateway, service: SocketService, card: str) -> None:
-    (service.folder / "files" / "canary.txt").write_bytes(CANARIES[0])
-    (service.folder / "files.txt").write_bytes(CANARIES[1])
+def test_nobody_reaches_the_bytes_without_the_app(place: Place) -> None:
+    (place.service.folder / "files").mkdir(exist_ok=True)
+    for name in ("files/secret.txt", "files.txt"):
+        (place.service.folder / name).write_bytes(b"in the folder and beside it")
     for path in INTERNAL:
         target = path.format(sha256(CONTENT))
-        answer = gateway.ask_raw(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        answer = place.gateway.ask_raw(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         answer.require_problem(404, "NOT_FOUND")
-
-
-def test_no_header_of_a_clients_makes_nginx_send_a_file(gateway: Gateway, card: str) -> None:
     headers = {"X-Accel-Redirect": f"/_kadun_files/{sha256(CONTENT)}"}
     for path in ("/readyz", "/v1/files/x", "/v1/nowhere"):
-        assert gateway.ask("GET", path, headers=headers).body != CONTENT
+        assert place.gateway.ask("GET", path, headers=headers).body != CONTENT
 
 
 def test_bytes_that_nginx_does_not_find_are_a_problem(
-    make_gateway: GatewayMaker, service: SocketService, url: str, tmp_path: Path
+    make_gateway: GatewayMaker, service: SocketService, tmp_path: Path
 ) -> None:
+    put(service, NAME, CONTENT)
     gateway = make_gateway(service.socket, KADUN_FILES=str(tmp_path / "empty"))
-    answer = gateway.ask("GET", url)
+    answer = gateway.ask("GET", links(gateway, service.new_card())[NAME])
     answer.require_problem(404, "NOT_FOUND")
     assert "etag" not in answer.headers
-
-
-def test_a_download_under_way_ends_whole_whatever_becomes_of_the_file(gateway: Gateway, service: SocketService) -> None:
-    for change in ("replace", "remove"):
-        ends_whole_though_meanwhile(change, gateway, service)
-
-
-def ends_whole_though_meanwhile(change: str, gateway: Gateway, service: SocketService) -> None:
-    content = secrets.token_bytes(1024 * 1024) * 48  # more than sockets and buffers hold
-    name = f"to {change}"
-    put(service, name, content)
-    url = links(gateway, service.new_card())[name]
-    with gateway.connect() as connection:
-        connection.sendall(f"GET {url} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        got = bytearray(connection.recv(1000))
-        if change == "replace":
-            put(service, name, b"version 2")
-        else:
-            service.cardctl("file", "remove", name)
-        assert not (service.folder / "files" / sha256(content)).exists()
-        while piece := connection.recv(1024 * 1024):
-            got += piece
-    assert bytes(got).partition(b"\r\n\r\n")[2] == content
-    if change == "replace":
-        service.cardctl("file", "remove", name)
-
-
-@pytest.fixture
-def make_client(gateway: Gateway, service: SocketService) -> Callable[[str], kadun.Client]:
-    return partial(client, gateway, service)
-
-
-def test_the_sdk_fetches_a_file_and_resumes_an_interrupted_one(
-    gateway: Gateway, service: SocketService, make_client: Callable[[str], kadun.Client], tmp_path: Path
-) -> None:
-    content = secrets.token_bytes(5_000_000)
-    put(service, "update 1.age", content)
-    client, target = make_client(service.new_card()), tmp_path / "core.age"
-
-    def pull_the_plug(done: int, _total: int) -> None:
-        if done > 2_000_000:
-            raise BrokenOffError
-
-    with pytest.raises(BrokenOffError):
-        client.download("update 1.age", target, on_progress=pull_the_plug)
-    assert not target.exists()
-    arrived = (tmp_path / "core.age.part").stat().st_size
-    assert 2_000_000 < arrived < 5_000_000
-    assert sha256(client.download("update 1.age", target).read_bytes()) == sha256(content)
-    path = "/v1/files/update%201.age"
-    wait_for(lambda: len([line for line in gateway.access_log() if line["path"] == path]) == 2)
-    broken_off, resumed = (line for line in gateway.access_log() if line["path"] == path)
-    assert broken_off["status"] == 200
-    assert (resumed["status"], resumed["bytes"]) == (206, 5_000_000 - arrived)
-    put(service, "update 1.age", b"version 2")
-    assert client.download("update 1.age", target).read_bytes() == b"version 2"
-
-
-def test_the_sdk_begins_anew_when_the_file_was_replaced_meanwhile(
-    service: SocketService, make_client: Callable[[str], kadun.Client], tmp_path: Path
-) -> None:
-    first, second = (secrets.token_bytes(3_000_000) for _ in range(2))
-    put(service, "moving", first)
-    client = make_client(service.new_card())
-
-    def replace_it(done: int, _total: int) -> None:
-        if done > 1_000_000:
-            put(service, "moving", second)
-            raise BrokenOffError
-
-    with pytest.raises(BrokenOffError):
-        client.download("moving", tmp_path / "moving", on_progress=replace_it)
-    assert client.download("moving", tmp_path / "moving").read_bytes() == second
-
-
-PIECES = st.one_of(
-    st.sampled_from(
-        [
-            "..", ".", "/", "//", "\\", "%2e%2e", "%2E", "%2f", "%5c", "%252e%252e", "%252f", "%00", "%0a", "%c0%af",
-            "%ff", "．．", "／", "∕", "canary.txt", "files.txt", "_kadun_files/", "v1/files/", "etc/passwd",
-            quote(NAME),
-            "keys/keyring.json", "other", sha256(CONTENT), sha256(CANARIES[2]), ";", "?", "#",
-        ]
-    ),
-    st.text(max_size=5),
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def tokens(gateway: Gateway, service: SocketService, card: str) -> dict[str, str]:
-    """Secrets round about the file, and tokens by name."""
-    (service.folder / "files" / "canary.txt").write_bytes(CANARIES[0])
-    (service.folder / "files.txt").write_bytes(CANARIES[1])
-    put(service, "other", CANARIES[2])
-    good = links(gateway, card)[NAME].partition("token=")[2]
-    return {"good": good, "forged": good[:-20] + "A" * 20, "none": ""}
-
-
-@example(pieces=[quote(NAME)], kind="good")
-@given(pieces=st.lists(PIECES, max_size=8), kind=st.sampled_from(["good", "forged", "none"]))
-def test_whatever_is_asked_for_nothing_but_the_links_own_file_is_served(
-    gateway: Gateway, tokens: dict[str, str], pieces: list[str], kind: str
-) -> None:
-    path = quote("/v1/files/" + "".join(pieces), safe="/%\\;?#")
-    head = f"GET {path}?token={tokens[kind]} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    answer = gateway.ask_raw(head.encode())
-    if answer.status == 200 and b"<title>" not in answer.body:  # enough ".." lead to the front page
-        assert (kind, answer.body) == ("good", CONTENT)
-    assert answer.status in (200, 403, 404)
-    assert not [canary for canary in (*CANARIES, b"root:", b"private") if canary in answer.body]

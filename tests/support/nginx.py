@@ -16,6 +16,7 @@ from tests.support.http_exchange import Response, exchange, quiet_port, read_res
 from tests.support.service import wait_for
 
 HSTS = "max-age=63072000"
+JSON = {"Content-Type": "application/json"}
 DEFAULTS = {"KADUN_RATE": "1000", "KADUN_BURST": "1000"}
 # Lets a test speak as any address. The project's own configuration never believes a header.
 BELIEVE_TEST_ADDRESS = "set_real_ip_from 127.0.0.1; set_real_ip_from ::1; real_ip_header X-Test-Address;\n"
@@ -33,7 +34,6 @@ class Gateway:
         app_socket: Path,
         *,
         believe_test_address: bool = False,
-        program: str = "nginx",
         ports: tuple[int, int] | None = None,
         **settings: str,
     ) -> None:
@@ -50,8 +50,8 @@ class Gateway:
             **DEFAULTS,
             **settings,
         }
-        nginx_conf.write(folder, variables, program)
-        self._command = nginx_conf.command(folder, program)
+        nginx_conf.write(folder, variables)
+        self._command = nginx_conf.command(folder)
         site = folder / "etc/conf.d/kadun.conf"
         said = variables["KADUN_HTTPS_PORT"]
         site.write_text(re.sub(rf"(listen (?:\[::\]:)?){said} ssl", rf"\g<1>{self.https_port} ssl", site.read_text()))
@@ -133,12 +133,6 @@ class Gateway:
     def ask_plain(self, path: str, headers: Mapping[str, str] | None = None, *, to: str = "127.0.0.1") -> Response:
         connection = http.client.HTTPConnection(to, self.http_port, timeout=30)
         return exchange(connection, "GET", path, None, headers or {})
-
-    def curl(self, path: str, *options: str) -> str:
-        """What curl shows of an answer; it offers HTTP/2."""
-        trust = ("--cacert", str(self.certificates / "fullchain.pem"))
-        command = ["curl", "--silent", "--http2", *trust, *options, f"https://localhost:{self.https_port}{path}"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def connect(self, newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED) -> ssl.SSLSocket:
         """A bare TLS connection, for bytes that no HTTP library would send."""

@@ -18,13 +18,12 @@ _MOVES = {
 _FOLDERS = ("etc/conf.d", "log", "run", "cache", "certificates", "acme/.well-known/acme-challenge")
 
 
-def write(folder: Path, settings: Mapping[str, str], program: str = "nginx") -> None:
+def write(folder: Path, settings: Mapping[str, str]) -> None:
     """Write `etc/nginx.conf` and all that it needs, with a certificate for this machine in `certificates`.
 
     Args:
         folder: Takes it all; must not be there.
         settings: The template's variables, save for those that name folders in `folder`.
-        program: The nginx that is to read it.
     """
     for name in _FOLDERS:
         (folder / name).mkdir(parents=True)
@@ -38,20 +37,20 @@ def write(folder: Path, settings: Mapping[str, str], program: str = "nginx") -> 
     _put(folder, etc / "nginx.conf", _source("nginx.conf").replace("user nginx;", user))
     site = re.sub(r"\$\{(KADUN_\w+)\}", lambda found: values[found[1]], _source("templates/kadun.conf.template"))
     _put(folder, etc / "conf.d/kadun.conf", site)
-    _run_hook(folder, "35-older-nginx.sh", settings, program)
-    _run_hook(folder, "40-networks.sh", settings, program)
-    _run_hook(folder, "45-bucket.sh", values, program)
+    _run_hook(folder, "35-older-nginx.sh", settings)
+    _run_hook(folder, "40-networks.sh", settings)
+    _run_hook(folder, "45-bucket.sh", values)
 
 
-def command(folder: Path, program: str = "nginx") -> list[str]:
+def command(folder: Path) -> list[str]:
     """Return what starts nginx on it, in the foreground."""
     files = ["-p", str(folder), "-e", str(folder / "log/error.log"), "-c", str(folder / "etc/nginx.conf")]
-    return [program, *files, "-g", "daemon off;"]
+    return ["nginx", *files, "-g", "daemon off;"]
 
 
-def version(program: str = "nginx") -> str:
+def version() -> str:
     """Return nginx's version, such as 1.26.3."""
-    said = subprocess.run([program, "-v"], check=True, capture_output=True, text=True).stderr
+    said = subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True).stderr
     return said.strip().rpartition("/")[2]
 
 
@@ -65,12 +64,11 @@ def _put(folder: Path, file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def _run_hook(folder: Path, name: str, settings: Mapping[str, str], program: str) -> None:
+def _run_hook(folder: Path, name: str, settings: Mapping[str, str]) -> None:
     """Run a script that the image runs at each start."""
     hook = folder / "run" / name
     _put(folder, hook, _source(f"entrypoint/{name}"))
-    path = f"{Path(shutil.which(program) or program).parent}:{os.environ['PATH']}"  # it asks this nginx
-    subprocess.run(["sh", hook], check=True, env={"PATH": path, **settings})
+    subprocess.run(["sh", hook], check=True, env={"PATH": os.environ["PATH"], **settings})
 
 
 def _self_signed(folder: Path) -> None:
