@@ -68,7 +68,8 @@ def test_the_stock_of_refusals_is_read_by_an_index_of_its_own(
     assert "event_strangers" in plan(database, pruning)
 
 
-def noted(database: Database) -> list[str]:
+@pytest.fixture
+def ran(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """This thread's statements from now on: prepared ones by name, all others as they are."""
     ran: list[str] = []
     run_prepared, execute_sql, here = database.run_prepared, database.execute_sql, threading.get_ident()
@@ -81,21 +82,27 @@ def noted(database: Database) -> list[str]:
         note(name)
         return run_prepared(name, *arguments)
 
-    database.run_prepared = noting
-    database.execute_sql = lambda *a, **k: (note(str(a[0])), execute_sql(*a, **k))[1]
+    monkeypatch.setattr(database, "run_prepared", noting)
+    monkeypatch.setattr(database, "execute_sql", lambda *a, **k: (note(str(a[0])), execute_sql(*a, **k))[1])
     return ran
 
 
+def without_sequential_scans(database: Database) -> None:
+    """Have statements planned anew: a table of one row is read whole otherwise, also by a plan of the tests before."""
+    database.execute_sql("SET enable_seqscan = off")
+    database.execute_sql("DISCARD PLANS")
+
+
 def test_a_first_activation_is_written_by_one_statement_by_index(
-    database: Database, verification: Verification, issuing: Issuing
+    database: Database, verification: Verification, issuing: Issuing, ran: list[str]
 ) -> None:
     card_id = issuing.issue(1_000, None).cards[0].id  # of a few rows any index is as good
     database.execute_sql("ANALYZE card")
-    ran = noted(database)
+    ran.clear()
     verification.verify(VerificationRequest.from_fields(card_id, "h", "f", "n" * 20, "198.51.100.1"))
     assert ran == ["touch", "read_facts", "create_client"]
     values = ", ".join("NULL" if name != "card" else f"'{card_id}'" for name in NEW_CLIENT)
-    database.execute_sql("SET enable_seqscan = off")  # a table of one row is read whole otherwise
+    without_sequential_scans(database)
     plan = database.execute_sql(f"EXPLAIN EXECUTE create_client({values})").fetchall()
     text = "\n".join(row[0] for row in plan)
     assert "Index Scan using card_pkey" in text
@@ -103,16 +110,16 @@ def test_a_first_activation_is_written_by_one_statement_by_index(
 
 
 def test_a_verification_of_a_bound_card_is_one_statement_by_index(
-    database: Database, verification: Verification, issuing: Issuing
+    database: Database, verification: Verification, issuing: Issuing, ran: list[str]
 ) -> None:
     card_id = issuing.issue(1, None).cards[0].id
     question = VerificationRequest.from_fields(card_id, "h", "f", "n" * 20, "198.51.100.1")
     verification.verify(question)
-    ran = noted(database)
+    ran.clear()
     verification.verify(question)
     assert ran == ["touch"]
     client = Client.get()
-    database.execute_sql("SET enable_seqscan = off")  # a table of one row is read whole otherwise
+    without_sequential_scans(database)
     digest = client.hardware_sha256
     touch = f"'{{{card_id}}}', '{{{digest}}}', '{{198.51.100.1}}', '{{f}}', '{{1}}', '2026-03-01', now()"
     for call in (f"EXECUTE read_facts('{card_id}', '{digest}')", f"EXECUTE touch({touch})"):
