@@ -10,7 +10,6 @@ import pytest
 from tests.support.moving import Program
 from tests.support.service import wait_for
 from tests.support.stack import SECRETS, Stack, run
-from tests.support.wheels import write_wheel
 
 pytestmark = pytest.mark.xdist_group("serving")
 
@@ -115,17 +114,6 @@ def test_with_a_network_functions_reach_the_internet_but_not_the_database(stack:
         stack.up()
 
 
-def test_everything_else_works_while_the_functions_service_is_down(stack: Stack, program: Program) -> None:
-    stack.compose("stop", "--timeout", "5", "functions")
-    try:
-        with pytest.raises(kadun.ServerUnreachable):
-            patient(program, stack).execute("加一", {"number": 1})
-        assert program.open_on(stack)["core"]
-    finally:
-        stack.up()
-    assert patient(program, stack).execute("加一", {"number": 1})["sum"] == 2
-
-
 def test_a_killed_functions_service_restarts(stack: Stack, program: Program) -> None:
     before = stack.inspect("functions")
     os.kill(before["State"]["Pid"], 9)
@@ -134,51 +122,3 @@ def test_a_killed_functions_service_restarts(stack: Stack, program: Program) -> 
     wait_for(lambda: stack.inspect("functions")["State"]["Health"]["Status"] == "healthy", 240)
     assert stack.inspect("functions")["RestartCount"] > before["RestartCount"]
     assert patient(program, stack).execute("加一", {"number": 1})["sum"] == 2
-
-
-@pytest.mark.nightly
-def test_a_file_that_could_not_be_read_is_loaded_once_its_mode_is_corrected(stack: Stack) -> None:
-    file = stack.folder / "data/functions/unreadable.py"
-    file.write_text(
-        "from app.functions import core_function\n\n\n"
-        "@core_function('减一')\ndef decrease(arguments, caller):\n    return arguments['number'] - 1\n"
-    )
-    try:
-        file.chmod(0o000)
-        assert "PermissionError" in stack.script("cardctl", "function", "reload", check=False).stdout
-        file.chmod(0o644)
-        wait_for(lambda: "减一" in stack.script("cardctl", "function", "list", check=False).stdout, 60)
-    finally:
-        file.unlink()
-        stack.script("cardctl", "function", "reload")
-
-
-@pytest.mark.nightly
-def test_requirements_are_installed_by_one_command(stack: Stack, program: Program) -> None:
-    functions = stack.folder / "data/functions"
-    nothing = stack.script("cardctl", "function", "install", check=False)
-    assert nothing.returncode == 1
-    assert "requirements.txt" in nothing.stderr
-    (functions / "needs.py").write_text(
-        "from app.functions import core_function\nimport rates\n"
-        "@core_function('汇率')\ndef rate(arguments, caller):\n    return rates.RATE\n"
-    )
-    try:
-        broken = stack.script("cardctl", "function", "reload", check=False)
-        assert broken.returncode == 1
-        assert "rates" in broken.stdout + broken.stderr
-        wheel = write_wheel(functions, "1.0", name="rates", source="RATE = 7.12\n")
-        (functions / "requirements.txt").write_text(f"./{wheel.name}\n")
-        installed = stack.script("cardctl", "function", "install")
-        assert "汇率" in installed.stdout
-        assert patient(program, stack).execute("汇率", {}) == 7.12
-        written = stack.compose("exec", "-T", "functions", "touch", f"{PACKAGES}/x", check=False)
-        assert "Read-only file system" in written.stderr
-        (functions / "requirements.txt").write_text("./none-1.0-py3-none-any.whl\n")
-        assert stack.script("cardctl", "function", "install", check=False).returncode == 1
-        assert patient(program, stack).execute("汇率", {}) == 7.12
-    finally:
-        for file in functions.glob("*"):
-            if file.name != "vendor.py":
-                file.unlink()
-        stack.script("cardctl", "function", "reload")

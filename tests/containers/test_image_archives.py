@@ -106,18 +106,6 @@ def test_from_the_archive_alone_the_stack_comes_up_and_builds_and_pulls_nothing(
     }
 
 
-def test_a_stack_that_names_other_images_is_told_so(stack: Stack, images: Images, archive: Path) -> None:
-    settings = stack.folder / ".env"
-    kept = settings.read_text()
-    settings.write_text(kept.replace(f"KADUN_APP_IMAGE={stack.project}-app", "KADUN_APP_IMAGE=kadun-of-another-name"))
-    try:
-        done = script(stack, "load-images.sh", archive, check=False)
-        assert done.returncode == 1
-        assert "docker tag IMAGE kadun-of-another-name" in done.stderr
-    finally:
-        settings.write_text(kept)
-
-
 def test_an_archive_is_never_overwritten_and_a_half_written_one_not_left(
     stack: Stack, images: Images, archive: Path, tmp_path: Path
 ) -> None:

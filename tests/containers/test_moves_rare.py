@@ -12,7 +12,6 @@ import pytest
 
 from app.tokens import keyring
 from app.tokens.key_folder import KeyFolder
-from tests.support.customers import Customers
 from tests.support.moved import Moved
 from tests.support.servers import LICENSED_FILE, Vendor
 from tests.support.service import wait_for
@@ -25,8 +24,6 @@ pytestmark = [pytest.mark.xdist_group("servers"), pytest.mark.nightly]
 SLOW_AGE = '#!/bin/sh\n[ "$1" = --passphrase ] && exec sleep 60\nexec {age} "$@"\n'
 # A slow server: it is prepared, and then the import does not end.
 SLOW_IMPORT = "#!/bin/sh\ncase $1 in --prepare) cat >/dev/null; exit 0 ;; esac\nexec sleep 60\n"
-# A broken server: it is prepared, and then the import fails.
-BROKEN_IMPORT = "#!/bin/sh\ncat >/dev/null\ncase $1 in --prepare) exit 0 ;; esac\necho 'the disk broke' >&2\nexit 1\n"
 
 
 class Running:
@@ -107,34 +104,6 @@ def copy_of_checkout(vendor: Vendor, folder: Path) -> None:
     copy_checkout(folder)
     migrations = "app/storage/migrations"
     shutil.copytree(vendor.upstream / migrations, folder / migrations, dirs_exist_ok=True)
-
-
-def test_after_a_failed_import_this_server_serves_again(vendor: Vendor, tmp_path: Path) -> None:
-    copy_of_checkout(vendor, tmp_path / "broken")
-    (tmp_path / "broken/scripts/import.sh").write_text(BROKEN_IMPORT)
-    (tmp_path / "sshd").mkdir()
-    customers = Customers(vendor.stack)
-    with customers, ssh_server(tmp_path / "sshd") as ssh:
-        options = ("root@127.0.0.1", *ssh.options(), "--directory", tmp_path / "broken")
-        failed = vendor.stack.script("migrate-to.sh", *options, check=False)
-    assert failed.returncode == 1
-    assert "the disk broke" in failed.stderr
-    assert "The move failed; this server serves again" in failed.stderr
-    assert 503 in customers.statuses
-    assert customers.failures == []
-
-
-def test_a_server_whose_scripts_know_no_signatures_is_refused(vendor: Vendor, tmp_path: Path) -> None:
-    copy_of_checkout(vendor, tmp_path / "unaware")  # with the same schema
-    importing = tmp_path / "unaware/scripts/import.sh"
-    importing.write_text(importing.read_text().replace('"$TRUST_OPTIONS ', '"'))
-    (tmp_path / "sshd").mkdir()
-    with ssh_server(tmp_path / "sshd") as ssh:
-        options = ("root@127.0.0.1", *ssh.options(), "--directory", tmp_path / "unaware")
-        unaware = vendor.stack.script("migrate-to.sh", *options, check=False)
-    assert unaware.returncode == 1
-    assert "unknown argument: --fingerprint" in unaware.stderr
-    assert "this one keeps serving" in unaware.stderr
 
 
 def test_keys_that_continue_those_of_the_bundle_stay_and_know_who_has_signed_it(

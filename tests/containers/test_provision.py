@@ -115,16 +115,6 @@ def test_a_dry_run_shows_every_step_and_changes_nothing(machine: BareMachine, ar
     assert order == sorted(order), "a firewall that is on obeys at once"
 
 
-@pytest.mark.nightly
-def test_a_mirror_that_does_not_answer_leaves_the_old_source_in_place(machine: BareMachine) -> None:
-    before = machine.read(machine.sources)
-    done = machine.provision("--mirror-apt", f"{machine.server.url}/nothing/debian", check=False)
-    assert done.returncode == 1
-    assert "the old sources are back" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert machine.read(machine.sources) == before
-
-
 def test_a_key_that_is_not_dockers_is_refused(machine: BareMachine, key: SigningKey) -> None:
     done = machine.provision("--mirror-docker-apt", machine.server.url, check=False)
     assert done.returncode == 1
@@ -218,33 +208,6 @@ def test_ssh_is_found_wherever_it_listens(second: str, machine: BareMachine) -> 
 
 
 @pytest.mark.nightly
-def test_a_rule_for_certain_addresses_is_left_unless_it_leaves_this_session_out(
-    second: str, machine: BareMachine
-) -> None:
-    script, opens = "/opt/kadun/scripts/provision.sh", f"would run: ufw allow {CONFIGURED}/tcp"
-    office = ("allow", "from", "192.0.2.0/24", "to", "any", "port", str(CONFIGURED), "proto", "tcp")
-    with machine.replaced("/etc/ufw/ufw.conf", "ENABLED=yes", "ENABLED=no"):  # so that none of it is put to use
-        machine.run("ufw", "delete", "allow", f"{CONFIGURED}/tcp")
-        machine.run("ufw", *office)
-        for address, opened in (("192.0.2.7", False), ("203.0.113.7", True)):
-            session = f"SSH_CONNECTION={address} 50000 198.51.100.1 {CONFIGURED}"
-            shown = machine.run("env", session, script, "--dry-run").stdout
-            assert (opens in shown) is opened
-            assert ("leave this very session out: it is opened to all" in shown) is opened
-        machine.run("ufw", "delete", *office)
-        machine.run("ufw", "allow", f"{CONFIGURED}/tcp", "comment", "kadun")
-
-
-@pytest.mark.nightly
-def test_sshds_files_are_read_where_it_cannot_start_itself(second: str, machine: BareMachine) -> None:
-    with machine.replaced(
-        "/etc/ssh/sshd_config.d/port.conf", "(?s).*", "port=2299\nlistenAddress [::]:2300\nNonsense\n"
-    ):
-        shown = machine.provision("--dry-run").stdout
-    assert "SSH listens on: 2299 2300\n" in shown
-
-
-@pytest.mark.nightly
 def test_init_takes_the_package_index_over_and_the_firewall_the_ports_in_env(second: str, machine: BareMachine) -> None:
     machine.run("/opt/kadun/scripts/init.sh", "--http-port", "8080", "--https-port", "8443")
     assert f"PIP_INDEX_URL={PIP}\n" in machine.read("/opt/kadun/.env")
@@ -290,24 +253,6 @@ def test_dockers_own_settings_are_kept_and_broken_ones_refused(second: str, mach
         assert machine.read(name) == "{broken"
     assert done.returncode == 1
     assert "no valid JSON object" in done.stderr
-
-
-@pytest.mark.nightly
-def test_dockers_own_source_takes_the_place_of_the_distributions(
-    second: str, machine: BareMachine, key: SigningKey
-) -> None:
-    (machine.root / "usr/libexec/docker/cli-plugins/docker-compose").unlink()  # so that Docker is not complete
-    machine.write("/etc/apt/sources.list.d/docker.list", "deb [signed-by=/nowhere] http://192.0.2.1/ trixie stable\n")
-    constant = f"DOCKER_FINGERPRINT={key.fingerprint}"
-    with machine.replaced(
-        "/opt/kadun/scripts/lib/provision-docker.sh", "(?m)^DOCKER_FINGERPRINT=[0-9A-F]{40}", constant
-    ):
-        shown = machine.provision("--mirror-docker-apt", f"{machine.server.url}/linux/debian/").stdout
-        assert "its fingerprint is right" in shown
-        again = machine.provision("--mirror-docker-apt", machine.server.url).stdout
-    assert "already so: Docker 29.0.0, Compose 2.40.0" in again
-    assert f"URIs: {machine.server.url}/linux/debian\n" in machine.read("/etc/apt/sources.list.d/docker.sources")
-    assert not (machine.root / "etc/apt/sources.list.d/docker.list").exists()
 
 
 @pytest.mark.nightly

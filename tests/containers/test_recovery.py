@@ -12,7 +12,7 @@ from tests.support.backups import Backups
 from tests.support.customers import Customers
 from tests.support.moving import Program
 from tests.support.service import wait_for
-from tests.support.stack import SERVICES, Stack, run
+from tests.support.stack import SERVICES, Stack
 
 pytestmark = pytest.mark.xdist_group("serving")
 
@@ -145,23 +145,3 @@ def test_a_backup_is_restored_and_a_move_undone_although_containers_are_reported
         (stack.folder / "data/keys/moved-to").write_text("2026-01-01T00:00:00Z there:/srv\n")
         assert "This server serves again" in stack.script("migrate-to.sh", "--resume-here").stdout
         program.open_on(stack)
-
-
-@pytest.mark.nightly
-def test_what_does_not_work_is_named_with_its_reason(stack: Stack, program: Program) -> None:
-    file, settings = Backups(stack).take(), (stack.folder / ".env").read_text()
-    beside = stack.compose("run", "--detach", "--no-deps", "app", "sleep", "600").stdout.strip()
-    (stack.folder / ".env").write_text(f"{settings}KADUN_TIMEZONE=Nowhere/Nothing\n")
-    try:
-        failed = stack.script("restore.sh", file, check=False)
-        assert failed.returncode == 1
-        assert "Waiting until it is ready, at the latest until " in failed.stderr
-        assert "The service is not ready on what was restored: app: " in failed.stderr
-        assert "KADUN_TIMEZONE" in failed.stderr
-        assert "The old database is in place, but the service is not ready: app: " in failed.stderr
-    finally:
-        run("docker", "rm", "--force", beside)
-        (stack.folder / ".env").write_text(settings)
-    stack.script("restore.sh", file)
-    program.open_on(stack)
-    stack.script("restore.sh", "--drop-old")

@@ -108,18 +108,6 @@ def test_tables_that_are_made_later_have_the_grants_by_themselves_also_in_a_rest
         stack.sql("owner", "DROP TABLE later")
 
 
-def test_the_owner_owns_everything_and_ends_the_others_sessions(
-    stack: Stack,
-) -> None:
-    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
-    assert stack.sql("owner", owners) == "kadun_owner"
-    card = stack.new_card()
-    assert stack.verify(card, f"pc of {card}")["code"] == "OK", "so that there is a session"
-    end = "SELECT bool_and(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'kadun_app'"
-    assert stack.sql("owner", end) == "t"
-    assert stack.verify(card, f"pc of {card}")["code"] == "OK"
-
-
 def test_the_service_may_not_migrate_and_says_so_in_a_line_while_cardctl_does_it_as_the_owner(stack: Stack) -> None:
     direct = stack.compose("exec", "-T", "app", "python", "-m", "app", "migrate", check=False)
     assert (direct.returncode, direct.stderr.count("\n")) == (1, 1)

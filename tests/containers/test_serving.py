@@ -193,12 +193,6 @@ def test_no_secret_stands_in_logs_settings_or_the_image(stack: Stack) -> None:
     assert stack.compose("exec", "-T", "app", "ls", "-A").stdout.split() == ["app", "client", "requirements.txt"]
 
 
-def test_the_image_names_its_release(stack: Stack) -> None:
-    label = '{{index .Config.Labels "org.opencontainers.image.version"}}'
-    labelled = run("docker", "image", "inspect", "--format", label, f"{stack.project}-app").stdout.strip()
-    assert stack.compose("exec", "-T", "app", "python", "-m", "app", "--version").stdout == f"cardctl {labelled}\n"
-
-
 def test_a_database_over_the_folder_of_another_names_its_project_and_does_not_start(stack: Stack) -> None:
     before = stack.inspect("database")
     other = ("-p", f"{stack.project}-other")
