@@ -7,13 +7,12 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyrage
 import pytest
 
 from app.tokens import keyring
 from app.tokens.key_folder import KeyFolder
 from tests.support.moved import Moved
-from tests.support.servers import LICENSED_FILE, Vendor
+from tests.support.servers import Vendor
 from tests.support.service import wait_for
 from tests.support.ssh import ssh_server
 from tests.support.stack import Stack, copy_checkout, run
@@ -126,18 +125,3 @@ def test_keys_that_continue_those_of_the_bundle_stay_and_know_who_has_signed_it(
         older.write_bytes((vendor.stack.folder / "data/keys/keyring.json").read_bytes())
         assert "are newer, and stay" in stack.script("cardctl", "key", "restore", older).stderr
         assert KeyFolder(stack.folder / "data/keys").load() == newer
-
-
-def test_an_export_names_the_files_whose_bytes_are_lost(vendor: Vendor, tmp_path: Path) -> None:
-    recipient = str(pyrage.x25519.Identity.generate().to_public())
-    files = vendor.stack.folder / "data/files"
-    files.rename(tmp_path / "aside")
-    files.mkdir()
-    try:
-        done = vendor.stack.script("export.sh", "-o", tmp_path / "bundle", "--recipient", recipient)
-    finally:
-        files.rmdir()
-        (tmp_path / "aside").rename(files)
-    hooks, lost = done.stderr.splitlines()
-    assert hooks.endswith("copy them yourself: data/backup-hooks.d/10-copy")
-    assert lost.endswith(f"add them again: {LICENSED_FILE}")

@@ -116,17 +116,14 @@ def test_cards_are_issued_and_verified_though_the_databases_first_host_is_dead(f
     assert not (first.folder / "data/postgres").exists()
 
 
-def test_what_speaks_to_it_is_hardened_as_ever_listens_nowhere_and_shows_no_password(first: Stack) -> None:
+def test_what_speaks_to_it_has_no_rights_listens_nowhere_and_shows_no_password(first: Stack) -> None:
+    """All that is not named here is as in docker-compose.yml: test_serving.py."""
     listening = run("ss", "--no-header", "--listening", "--numeric", "--processes", "--tcp", "--udp").stdout
     shown = first.compose("logs").stdout
     for service in ("app", "database", "migrate"):
         inspected = first.inspect(service)
         shown += json.dumps(inspected)
-        host = inspected["HostConfig"]
-        assert (host["ReadonlyRootfs"], host["CapDrop"], host["CapAdd"]) == (True, ["ALL"], None), service
-        assert host["SecurityOpt"] == ["no-new-privileges:true"]
-        assert host["Memory"]
-        assert host["PidsLimit"]
+        assert inspected["HostConfig"]["CapAdd"] is None, service
         assert inspected["Config"]["User"].split(":")[0] not in ("", "0")
         assert {mount["Name"] for mount in inspected["Mounts"] if mount["Type"] == "volume"} <= {
             f"{first.project}_{name}" for name in ("functions-socket", "socket", "webhooks-socket")

@@ -4,8 +4,7 @@ import shutil
 
 import pytest
 
-from tests.support.servers import BROKEN, Vendor
-from tests.support.service import wait_for
+from tests.support.servers import Vendor
 from tests.support.stack import run
 
 pytestmark = [pytest.mark.xdist_group("servers"), pytest.mark.nightly]
@@ -37,23 +36,6 @@ def test_a_stack_that_is_not_up_is_upgraded(vendor: Vendor, how: tuple[str, ...]
     assert "The service is not ready now; the upgrade goes on" in done.stderr
     assert f"Upgraded to {commit[:12]}" in done.stdout
     vendor.program.open_on(vendor.stack)
-
-
-def test_an_app_that_keeps_ending_is_replaced_by_a_version_that_works(vendor: Vendor) -> None:
-    stack = vendor.stack
-    name = f"{stack.project}-app"
-    run("docker", "build", "--tag", name, "-", input=f'FROM {name}\nCMD ["false"]\n')
-    stack.compose("up", "--detach", "app", check=False)
-    wait_for(lambda: stack.inspect("app")["RestartCount"] >= 2, 120)
-    vendor.release("broken as well", BROKEN)
-    failed = stack.script("upgrade.sh", check=False)
-    vendor.withdraw()
-    assert failed.returncode == 1
-    assert "The new version is not ready: app: " in failed.stderr
-    assert "the old version is back and, as before, not ready: app: " in failed.stderr
-    commit = vendor.release("mended")
-    assert f"Upgraded to {commit[:12]}" in stack.script("upgrade.sh").stdout
-    vendor.program.open_on(stack)
 
 
 def test_an_upgrade_works_after_compose_was_killed_while_it_recreated_the_app(vendor: Vendor) -> None:

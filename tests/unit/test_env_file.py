@@ -1,4 +1,4 @@
-"""Change and merge .env files: scripts/lib/env_file.py. tests/containers/test_env_file.py compares it with Compose."""
+"""Read, change and merge .env files: scripts/lib/env_file.py."""
 
 import os
 import subprocess
@@ -10,7 +10,6 @@ import pytest
 from scripts.lib import env_file
 from tests.support.tables import for_each
 
-TEMPLATE = Path(env_file.__file__).with_name("env.template")
 TEXT = "# made by init.sh\nA=1\n#B=2\nC=3\nA=4\n"
 
 
@@ -107,21 +106,34 @@ def test_what_belongs_to_the_machine_stays_but_not_the_issuer_which_clients_chec
     assert env_file.merged(machines, ours, fresh=True) == (ours + "KADUN_BACKUP_DIR=/old\n", ["KADUN_BACKUP_DIR"])
 
 
+@for_each(
+    "expected, lines",
+    [
+        (
+            "/disk",
+            ["A=/disk", 'A="/disk"', "A=  /disk", "A = /disk", "export A=/disk", "  A=/disk", "A=/other\nA=/disk"],
+        ),
+        ("/disk", ["A=/disk\r", 'A="/disk"\r', "A=/disk # it\r", "A=/disk # it", "A=/disk\t# it", 'A="/disk" # it']),
+        ("/disk#2", ["A=/disk#2"]),
+        ("/a disk # 2", ['A="/a disk # 2"', "A='/a disk # 2'"]),
+        ("", ["A=", 'A=""']),
+        ("a b", ["A=a b  "]),
+        ("it's", ["A=it's", 'A="it\'s"']),
+        ('a "b" c', ['A=a "b" c']),
+        ("https://a.example/x?y=1&z=2#part", ["A=https://a.example/x?y=1&z=2#part"]),
+    ],
+)
+def test_every_form_is_read_as_docker_compose_reads_it(tmp_path: Path, expected: str, lines: list[str]) -> None:
+    for line in lines:
+        (tmp_path / ".env").write_text(f"# a comment\n{line}\n", newline="")
+        assert env_file.value(env_file.read(tmp_path / ".env"), "A") == expected, line
+
+
 @for_each("text, expected", [("", "80"), ("A=\n", "80"), ('A="" # none\n', "80"), ("A=443\n", "443")])
 def test_the_default_stands_in_for_an_unset_or_empty_setting(tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / ".env").write_text(text)
     assert run("get", str(tmp_path / ".env"), "A", "80") == expected
     assert run("get", str(tmp_path / "missing"), "A", "80") == "80"
-
-
-def test_the_template_is_filled_in() -> None:
-    text = run(
-        *("render", str(TEMPLATE), "project=shop", "compose_file=", "http_port=80", "https_port=443", "domains=a b"),
-        *("host=web-1", "uid=1", "function_first_uid=20001", "pip_index_url="),
-    )
-    assert "\nCOMPOSE_PROJECT_NAME=shop\nKADUN_HTTP_PORT=80\n" in text
-    assert "\nKADUN_APP_IMAGE=shop-app\n" in text
-    assert "$" not in text
 
 
 def run(*arguments: str) -> str:
