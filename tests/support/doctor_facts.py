@@ -35,51 +35,25 @@ UFW = """\
 Status: active
 Logging: on (low)
 Default: deny (incoming), allow (outgoing), deny (routed)
-New profiles: skip
 
 To                         Action      From
 --                         ------      ----
 22/tcp                     ALLOW IN    Anywhere
 2222/tcp                   LIMIT IN    Anywhere
-22/tcp (OpenSSH)           ALLOW IN    Anywhere
 80,443/tcp                 ALLOW IN    Anywhere                   # nginx
-8443/tcp on eth0           ALLOW IN    Anywhere
 5000                       ALLOW IN    10.0.0.0/8
-6000:6007/udp              ALLOW IN    Anywhere
-5000/tcp                   DENY IN     Anywhere
-22/tcp (OpenSSH (v6))      ALLOW IN    Anywhere (v6)
-9000 (v6)                  ALLOW IN    Anywhere (v6)
-
-5000                       ALLOW OUT   Anywhere
-5000 (v6)                  ALLOW FWD   Anywhere (v6)"""
+22/tcp (OpenSSH (v6))      ALLOW IN    Anywhere (v6)"""
 
 
-def _rule(family: str, key: str, most: int) -> str:
-    limit = f"add @{key} {{ {family} saddr ct count over {most} }}"
-    return f"tcp dport {{ 80, 443 }} ct state new {limit} counter packets 0 bytes 0 reject with tcp reset"
+def _limits(family: str, source: str) -> str:
+    """What nftables lists of the rules for the connections that an address holds and for new ones."""
+    held = f"ct state new add @{family} {{ {family} {source} ct count over 128 }}"
+    new = f"update @new_{family} {{ {family} {source} limit rate over 10/second burst 128 packets }}"
+    limits = (held, f"tcp flags & (fin | syn | rst | ack) == syn {new}")
+    return "".join(f"tcp dport {{ 80, 443 }} {limit} counter packets 0 bytes 0 reject\n" for limit in limits)
 
 
-def _new_rule(family: str, key: str, rate: int, burst: int) -> str:
-    limit = f"update @{key} {{ {family} saddr limit rate over {rate}/second burst {burst} packets }}"
-    flags = "tcp flags & (fin | syn | rst | ack) == syn"
-    return f"tcp dport {{ 80, 443 }} {flags} {limit} counter packets 0 bytes 0 reject with tcp reset"
-
-
-CONNECTION_LIMITS = f"""\
-table inet kadun {{
-    set ipv4 {{
-        elements = {{ 203.0.113.7 ct count over 128 }}
-    }}
-
-    chain input {{
-        type filter hook input priority filter - 10; policy accept;
-        iifname "lo" accept
-        {_new_rule("ip", "new_ipv4", 10, 128)}
-        {_new_rule("ip6", "new_ipv6", 10, 128).replace("saddr", "saddr & ffff:ffff:ffff:ffff::")}
-        {_rule("ip", "ipv4", 128)}
-        {_rule("ip6", "ipv6", 128).replace("saddr", "saddr & ffff:ffff:ffff:ffff::")}
-    }}
-}}"""
+CONNECTION_LIMITS = _limits("ip", "saddr") + _limits("ip6", "saddr & ffff:ffff:ffff:ffff::")
 
 _KEY = ec.generate_private_key(ec.SECP256R1())
 PUBLIC_KEY = _KEY.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()

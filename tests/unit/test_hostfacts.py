@@ -16,7 +16,6 @@ import pyrage
 import pytest
 from hostfacts_network import proxy_targets
 
-from tests.support.service import wait_for
 from tests.support.tables import for_each
 
 SCRIPT = Path(hostfacts.__file__)
@@ -156,22 +155,6 @@ def test_the_cron_file_is_told_beside_the_expected_one(checkout: Path, monkeypat
     facts = hostfacts.cron_facts(checkout, "shop")
     assert facts["cron_table"] == facts["cron_expected"] == written.decode()
     assert facts["cron_mode"] == f"644 {os.getuid()}"
-    file.write_bytes(written.replace(b"\n", b"\r\n"))
-    facts = hostfacts.cron_facts(checkout, "shop")
-    assert facts["cron_table"] != facts["cron_expected"]
-    file.write_bytes(b"")
-    facts = hostfacts.cron_facts(checkout, "shop")
-    assert (facts["cron_table"], facts["cron_expected"]) == ("", None)
-
-
-def test_a_process_named_cron_is_seen(tmp_path: Path) -> None:
-    program = Path(shutil.copy(shutil.which("sleep") or "/bin/sleep", tmp_path / "crond"))
-    process = subprocess.Popen((program, "600"))
-    try:
-        assert wait_for(hostfacts.cron_runs)
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_the_room_is_that_of_the_nearest_folder_and_of_the_database_where_it_has_a_disk_of_its_own(
