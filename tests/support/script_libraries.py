@@ -40,7 +40,7 @@ def bash(checkout: Path, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def function_of(checkout: Path, script: str, name: str) -> str:
-    """Return the text of a function in a script that cannot be sourced."""
+def functions_of(checkout: Path, script: str, *names: str) -> str:
+    """Return the text of functions in a script that cannot be sourced."""
     text = (checkout / "scripts" / script).read_text()
-    return text[text.index(f"\n{name}() {{") :].partition("\n}\n")[0] + "\n}"
+    return "".join(text[text.index(f"\n{name}() {{") :].partition("\n}\n")[0] + "\n}\n" for name in names)

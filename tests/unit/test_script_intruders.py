@@ -10,15 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.script_libraries import bash, checkout_in, fresh_checkout, function_of
+from tests.support.script_libraries import bash, checkout_in, fresh_checkout, functions_of
 from tests.support.service import wait_for
 from tests.support.tables import for_each
 
-CALLED_SCRIPT = """
-lock_stack
-{change}
-bash -c 'ROOT=$2; for module in common stack; do source "$1/$module.sh"; done; lock_stack' - "$ROOT/scripts/lib" "$ROOT"
-"""
 FILE, MARK, VICTIM = '"$ROOT/data/file"', '"$ROOT/data/keys/moved-to"', '"$ROOT/victim"'
 EXPORT = """
 {functions}
@@ -33,10 +28,6 @@ cat "$ROOT/out.age"
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     return checkout_in(tmp_path / "checkout")
-
-
-def functions_of(checkout: Path, script: str, *names: str) -> str:
-    return "\n".join(function_of(checkout, script, name) for name in names)
 
 
 @contextmanager
@@ -61,12 +52,6 @@ def test_no_other_user_can_hold_the_lock_of_the_scripts(checkout: Path) -> None:
     lock.mkdir()
     refused = bash(checkout, "lock_stack")
     assert (refused.returncode, f"cannot write {lock}" in refused.stderr) == (1, True)
-
-
-@for_each("change, status", [("", 0), ("unset KADUN_LOCK", 1)])
-def test_a_script_that_another_one_calls_shares_its_lock(checkout: Path, change: str, status: int) -> None:
-    done = bash(checkout, CALLED_SCRIPT.format(change=change))
-    assert (done.returncode, "is under way here" in done.stderr) == (status, bool(status)), done.stderr
 
 
 @for_each(

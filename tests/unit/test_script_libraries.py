@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.script_libraries import PRELUDE, SOURCES, bash, checkout_in, fresh_checkout, function_of
+from tests.support.script_libraries import PRELUDE, SOURCES, bash, checkout_in, fresh_checkout, functions_of
 from tests.support.service import ROOT, wait_for
 from tests.support.tables import for_each
 
@@ -148,19 +148,6 @@ def test_a_start_waits_for_the_database_and_for_no_failed_migration(tmp_path: Pa
     assert (reason in done.stdout) is (tries == 1)
 
 
-def test_a_rolling_upgrade_is_put_back_while_the_database_is_away(checkout: Path) -> None:
-    code = f"""
-    {function_of(checkout, "upgrade.sh", "roll_back")}
-    answer() {{ return 1; }}
-    for name in code_back docker compose start_stack renew_nginx; do eval "$name() {{ :; }}"; done
-    ROLLING=yes TIME=T STEP=switch DUMP=x SERVED=yes OLD_COMMIT='' OLD_IMAGE=old APP_IMAGE=new OLD_SCHEMA=0001
-    declare -A OPTION=()
-    roll_back
-    """
-    done = bash(checkout, code)
-    assert (done.returncode, "the old version is back and serves" in done.stderr) == (0, True), done.stderr
-
-
 COMMANDS = (
     *("cardctl card issue --validity 30d --count 1", "cardctl migrate", "backup.sh", "verify-backup.sh"),
     *("restore.sh /some.dump", "upgrade.sh", "export.sh --passphrase", "migrate-to.sh root@elsewhere"),
@@ -211,8 +198,8 @@ def test_a_backup_is_tried_as_the_role_that_can_change_nothing_that_is_live(chec
 
 
 def test_what_the_database_answers_is_no_arithmetic_and_no_warning_is_part_of_it(checkout: Path) -> None:
-    room = function_of(checkout, "backup.sh", "require_room")
-    functions = f"{room}\n{function_of(checkout, 'migrate-to.sh', 'kilobytes_needed')}\nretention() {{ :; }}\n"
+    room = functions_of(checkout, "backup.sh", "require_room")
+    functions = f"{room}\n{functions_of(checkout, 'migrate-to.sh', 'kilobytes_needed')}\nretention() {{ :; }}\n"
     hostile = f"HOSTILE='BASH_VERSINFO[$(touch {checkout}/ran; echo 0)]'\n{functions}"
     for code in (
         'require_space "$ROOT" "$HOSTILE"',

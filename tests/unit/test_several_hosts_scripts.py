@@ -2,15 +2,13 @@
 
 import os
 import shlex
-import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from app.domain.hosts import PRESENT_SECONDS, checked_name
-from tests.support.script_libraries import PRELUDE, SOURCES, bash, checkout_in, function_of
-from tests.support.service import wait_for
+from tests.support.script_libraries import bash, checkout_in, functions_of
 from tests.support.tables import for_each
 
 HARMLESS = ("compose version", "info", "compose ps", "compose up --detach database", "ps --all")
@@ -97,7 +95,7 @@ def test_an_import_refuses_before_it_looks_at_what_the_database_holds(checkout: 
     prepare_checkout() { :; }; start_database() { :; };
     holds_data() { echo looked; return 1; }
     """
-    install = f"{function_of(checkout, 'import.sh', 'install_all')}\n{fakes}\nrequire_alone() {{ CHECK; }}\n"
+    install = f"{functions_of(checkout, 'import.sh', 'install_all')}\n{fakes}\nrequire_alone() {{ CHECK; }}\n"
     discard = "discard_replaced() { echo looked is all; exit; }\ninstall_all"
     alone = bash(checkout, install.replace("CHECK", ":") + discard)
     assert alone.stdout == "looked\nlooked is all\n", alone.stderr
@@ -133,27 +131,6 @@ def test_a_machine_is_present_as_long_as_the_service_says_and_whether_it_serves_
         assert (done.returncode, "does not answer; nothing was changed" in done.stderr) == (1, True)
 
 
-@for_each(
-    "older, complaint",
-    [
-        (":", ""),
-        ("echo web-2 0019_jobs", "to 0021_hosts first, each with its own upgrade.sh --rolling: web-2 0019_jobs"),
-        ("return 1", "the database does not answer"),
-    ],
-)
-def test_a_rolling_upgrade_asks_which_program_each_machine_has(checkout: Path, older: str, complaint: str) -> None:
-    code = f"""
-    {function_of(checkout, "upgrade.sh", "require_tolerant")}
-    in_new_image() {{ echo 0020_tolerance; }}
-    answer() {{ case $2 in *to_regclass*) echo t ;; *) {older} ;; esac; }}
-    ROLLING=yes OLD_SCHEMA=0021_hosts NEW_SCHEMA=0022_more
-    require_tolerant
-    """
-    done = bash(checkout, code)
-    assert (done.returncode, complaint in done.stderr) == (1 if complaint else 0, True), done.stderr
-    assert "schema COLLATE \"C\" < '0020_tolerance' AND name <> 'web-1'" in (checkout / "asked").read_text()
-
-
 # A session of the database that holds the lock of a job, or not, until its standard input ends.
 SESSION = """
 source "$ROOT/scripts/lib/jobs.sh"
@@ -177,17 +154,13 @@ def _text(file: Path) -> str:
     "job, option, answer, other, status, said",
     [
         ("backup", CRON, "t", ":", 0, ""),
-        ("backup", "", "t", ":", 0, ""),
         ("backup", CRON, "f", ":", None, "is at it"),
-        ("verify", CRON, "f", ":", None, "is at it"),
         ("backup", CRON, "t", OTHER, None, "web-2 2026-11-28T03:17:09Z"),
-        ("verify", CRON, "t", OTHER, None, "web-2 2026-11-28T03:17:09Z"),
         ("backup", "", "t", OTHER, 0, ""),  # a backup by hand is always made
         ("backup", "", "f", OTHER, 0, ""),
         ("verify", "", "f", ":", 1, "try again when it is done"),  # it would drop the other's temporary database
         ("backup", "", WARNING, ":", 0, ""),
         ("backup", CRON, "psql: error; exit 2", ":", 1, "The database does not answer: psql: error"),
-        ("backup", CRON, "; exit 2", ":", 1, "The database does not answer: "),
     ],
 )
 def test_backups_and_verifications_are_made_one_at_a_time_and_from_cron_once_for_all_machines(
@@ -210,18 +183,3 @@ def test_backups_and_verifications_are_made_one_at_a_time_and_from_cron_once_for
         assert (said in done.stderr, log) == (True, "")
     else:
         assert (f" {job} skipped: " in log, said in log, "INSERT" in asked, done.stderr) == (True, True, False, "")
-
-
-def test_the_session_ends_with_a_killed_script_whatever_it_has_started(checkout: Path, tmp_path: Path) -> None:
-    started = "sleep 300 & echo $!; wait"
-    code = SESSION.format(answer="t", other=":", option="", job="backup").replace("echo begun", started)
-    command = ("bash", "-c", PRELUDE.format(sources=SOURCES) + code, "script.sh", checkout)
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as script:
-        assert script.stdout is not None
-        child = int(script.stdout.readline())
-        script.kill()
-        try:
-            wait_for(lambda: "over" in (checkout / "session").read_text())
-        finally:
-            os.kill(child, signal.SIGKILL)
