@@ -11,18 +11,11 @@ import kadun
 from kadun import messages
 
 from app.cli.main import cardctl
-from app.console.card_fields import MAX_SELECTED
-from app.console.imports import MAX_BYTES
-from app.console.issue import MAX_ISSUED
 from app.domain.codes import Code, EventKind
 from app.domain.self_service import RenewReason
 from app.http.problems import ProblemCode
-from app.services.card_lists import MAX_COUNTED
 from app.services.doctor.checks import CHECKS
-from app.services.imports import MAX_CARDS
-from app.services.issuing import MAX_COUNT
 from app.storage import models
-from app.storage.card_search import MAX_HITS
 from app.version import read_version
 from tests.support.documents import DOCUMENTS, FENCE, ROOT, document, prose
 from tests.support.tables import for_each
@@ -91,13 +84,6 @@ def test_the_protocol_has_every_route_code_and_reason() -> None:
     assert [reason for reason in RenewReason if f"`{reason}`" not in text] == []
 
 
-def test_the_console_guide_names_the_limits_of_the_code() -> None:
-    limits = [str(limit) for limit in (MAX_SELECTED, MAX_ISSUED, MAX_COUNTED, MAX_HITS, MAX_COUNT, MAX_CARDS)]
-    for name in CONSOLES:
-        text = document(name).replace(",", "")
-        assert [limit for limit in (*limits, f"{MAX_BYTES // 2**20} MiB") if limit not in text] == [], name
-
-
 def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[str]:
     """Yield every command below one, such as `card issue`."""
     if not isinstance(command, click.Group):
@@ -123,17 +109,6 @@ def test_both_languages_have_the_same_headings_and_code(pair: tuple[str, str]) -
     }:  # in others, blocks show what the programs print in each language
         english, chinese = (FENCE.findall(document(name)) for name in pair)
         assert english == chinese != []
-
-
-def test_both_manuals_have_the_same_commands() -> None:
-    def typed(name: str) -> list[str]:
-        lines = (line.partition("#")[0].split() for line in document(name).splitlines() if line.startswith("    "))
-        return [words[0] for words in lines if words]
-
-    english, chinese = (typed(name) for name in MANUALS)
-    assert len(english) == len(chinese) > 50
-    # What the programs print is in two languages on one line, Chinese first; all else is the same.
-    assert [word for word in chinese if word.isascii()] == [word for word in english if word in chinese]
 
 
 def test_every_script_for_the_vendor_is_in_the_manuals() -> None:

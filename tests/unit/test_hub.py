@@ -1,6 +1,5 @@
 """Where code runs: on the hub, in native threads, or where it is called."""
 
-import socket
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -11,8 +10,7 @@ import gevent.socket
 import pytest
 
 from app import hub
-from app.http import threads as threads_module
-from app.http.threads import OPERATOR, REFUSED, Threads
+from app.http.threads import REFUSED, Threads
 from app.services.passwords import STRANGERS
 from tests.support.hub_thread import HubThread
 from tests.support.tables import for_each
@@ -107,15 +105,6 @@ def test_work_that_fails_or_whose_greenlet_is_killed_gives_its_thread_back(hub_t
     hub_thread.call(partial(gevent.killall, killed))
     is_over.set()
     test_greenlets_go_on_while_native_threads_are_busy(hub_thread)
-
-
-def test_a_socket_of_the_hub_lets_other_greenlets_run(hub_thread: HubThread) -> None:
-    made = hub_thread.call(lambda: hub.new_socket(socket.AF_UNIX))
-    assert isinstance(made, gevent.socket.socket)
-    hub_thread.call(made.close)
-    of_thread = hub_thread.call(lambda: hub.in_thread(lambda: hub.new_socket(socket.AF_UNIX)))
-    with of_thread, hub.new_socket(socket.AF_UNIX) as off_the_hub:
-        assert type(of_thread) is type(off_the_hub) is socket.socket
 
 
 def test_so_many_have_a_place_and_the_others_wait_in_order(hub_thread: HubThread) -> None:
@@ -233,8 +222,6 @@ class Asked:
     def _answer(environ: dict[str, object], _start_response: object) -> list[bytes]:
         if environ.get(REFUSED):
             return [b"refused"]
-        if "session" in environ:
-            environ[OPERATOR] = str(environ["session"]).split()[0]
         if environ["PATH_INFO"] == "/broken":
             raise ValueError("broken")
         return [b"page"]
@@ -258,19 +245,6 @@ def test_an_operators_answers_are_under_way_until_they_are_closed(threads: Asked
     assert [list(threads.ask(sender=f"seller {number}")) for number in range(9)] == FULL
     answers[0].close()
     assert [list(threads.ask(sender="olga")) for _ in range(2)] == [[b"page"], [b"refused"]]
-
-
-def test_an_operators_sessions_are_one_sender(threads: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads_module, "_SESSIONS", 30)
-    threads.by(lambda environ: str(environ["session"]))
-    for number in range(20):
-        with pytest.raises(ValueError, match="broken"):
-            threads.ask("/broken", session=f"seller {number}")
-    assert [list(threads.ask(session=f"seller {number}")) for number in range(9)] == FULL
-    assert list(threads.ask(session="olga 1")) == [b"page"]
-    for number in range(100):
-        threads.ask(session=f"other {number}").close()
-    assert len(threads.threads._operators) <= 30  # noqa: SLF001
 
 
 def test_each_kind_of_requests_has_turns_of_its_own(threads: Asked) -> None:

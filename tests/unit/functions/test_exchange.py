@@ -128,12 +128,6 @@ def test_an_invalid_call_is_refused(body: str | bytes, status: int) -> None:
     assert service().simulate_post("/call", body=body).status_code == status
 
 
-def test_a_call_without_a_free_slot_is_refused_in_both_languages() -> None:
-    answer = service(places=0).simulate_post("/call", json=CALL)
-    assert answer.status_code == 503
-    assert answer.json == {"error": "名额已满，请稍后重试 / all slots are taken: try again later"}
-
-
 def test_a_slot_is_free_again_after_a_failure_and_a_clear_one_is_given_first() -> None:
     first, second, third = (CallingClient(name, f"192.0.2.{at}") for at, name in enumerate("abc"))
     slots = ConcurrencyLimiter(CallLimits(2, 1, 2))
