@@ -1,4 +1,4 @@
-"""Moves that are interrupted at other moments, and bundles that meet newer keys, lost files or older scripts."""
+"""Moves that are interrupted at other moments, and a bundle that meets newer keys."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""scripts/upgrade.sh on servers in a state that is rare: down, broken, half recreated, of an older version."""
+"""scripts/upgrade.sh on servers in a state that is rare: down, half recreated, of an older version."""
 
 import shutil
 
