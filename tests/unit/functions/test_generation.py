@@ -48,6 +48,10 @@ def silent(arguments, caller):
     time.sleep(0.2)
     os._exit(5)
 
+@core_function("kills its supervisor")
+def kills_its_supervisor(arguments, caller):
+    os.kill(os.getppid(), 9)
+
 @core_function("garbage")
 def garbage(arguments, caller):
     for descriptor in range(3, 20):
@@ -79,16 +83,24 @@ def request(function: str, **arguments: object) -> bytes:
     return msgspec.json.encode(CallRequest(function, arguments, Caller("card", "client", None)))
 
 
-def call(generation: Generation, function: str, **arguments: object) -> tuple[bytes, Outcome]:
-    result = generation.call(request(function, **arguments), 100_000, Slot(0))
+def call(generation: Generation, function: str, slot: Slot | None = None, **arguments: object) -> tuple[bytes, Outcome]:
+    result = generation.call(request(function, **arguments), 100_000, slot or Slot(0))
     return result.printed, msgspec.json.decode(result.outcome, type=Outcome)  # type: ignore[arg-type]
 
 
 def test_functions_are_described_and_calls_run_in_processes_of_their_own(generation: Generation) -> None:
-    assert list(generation.functions) == ["echo", "hang", "exit", "silent", "garbage"]
+    assert list(generation.functions) == ["echo", "hang", "exit", "silent", "kills its supervisor", "garbage"]
     assert generation.functions["echo"].doc == "Returns them."
     for _ in range(3):
         assert call(generation, "echo", a=1) == (b"printed", Returned([{"a": 1}, True]))
+
+
+def test_a_slot_is_clear_unless_the_supervisor_was_killed(generation: Generation) -> None:
+    slot = Slot(0)
+    generation.call(request("exit"), 100_000, slot)
+    assert slot.is_clear
+    assert call(generation, "kills its supervisor", slot)[1] == WITHOUT_OUTCOME
+    assert not slot.is_clear
 
 
 def test_a_process_that_ends_without_an_outcome_is_a_failure_with_what_it_printed(generation: Generation) -> None:
