@@ -46,6 +46,20 @@ def test_every_row_is_moved_and_passwords_are_not(vendor: Vendor, moved: Moved) 
         assert new.read_bytes() != old.read_bytes()
 
 
+def test_settings_are_taken_over_except_those_of_the_machine(vendor: Vendor, moved: Moved) -> None:
+    old, new = ((stack.folder / ".env").read_text() for stack in (vendor.stack, moved.new))
+    ports = ("KADUN_HTTP_PORT", "KADUN_HTTPS_PORT")
+    own = ("COMPOSE_PROJECT_NAME", *ports, "KADUN_APP_IMAGE", "KADUN_FUNCTION_FIRST_UID", "#")
+    taken_over = [
+        dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith(own))
+        for text in (old, new)
+    ]
+    assert taken_over[0] == taken_over[1]
+    assert taken_over[1]["KADUN_ISSUER"] == "迁移&co \\1"
+    for line in (f"COMPOSE_PROJECT_NAME={moved.new.project}", f"KADUN_HTTPS_PORT={moved.new.https_port}"):
+        assert f"\n{line}\n" in new
+
+
 def test_files_arrive_with_the_owners_and_modes_that_the_service_needs_and_no_program_does(
     vendor: Vendor, moved: Moved
 ) -> None:

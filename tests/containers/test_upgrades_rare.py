@@ -1,10 +1,11 @@
-"""scripts/upgrade.sh on servers in a state that is rare: down, half recreated, of an older version."""
+"""scripts/upgrade.sh on servers in a state that is rare: down, broken, half recreated, of an older version."""
 
 import shutil
 
 import pytest
 
-from tests.support.servers import Vendor
+from tests.support.servers import BROKEN, MIGRATION, Vendor
+from tests.support.service import wait_for
 from tests.support.stack import run
 
 pytestmark = [pytest.mark.xdist_group("servers"), pytest.mark.nightly]
@@ -38,10 +39,38 @@ def test_a_stack_that_is_not_up_is_upgraded(vendor: Vendor, how: tuple[str, ...]
     vendor.program.open_on(vendor.stack)
 
 
+def test_an_app_that_keeps_ending_is_replaced_by_a_version_that_works(vendor: Vendor) -> None:
+    stack = vendor.stack
+    name = f"{stack.project}-app"
+    run("docker", "build", "--tag", name, "-", input=f'FROM {name}\nCMD ["false"]\n')
+    stack.compose("up", "--detach", "app", check=False)
+    wait_for(lambda: stack.inspect("app")["RestartCount"] >= 2, 120)
+    vendor.release("broken as well", BROKEN)
+    failed = stack.script("upgrade.sh", check=False)
+    vendor.withdraw()
+    assert failed.returncode == 1
+    assert "The new version is not ready: app: " in failed.stderr
+    assert "the old version is back and, as before, not ready: app: " in failed.stderr
+    commit = vendor.release("mended")
+    assert f"Upgraded to {commit[:12]}" in stack.script("upgrade.sh").stdout
+    vendor.program.open_on(stack)
+
+
 def test_an_upgrade_works_after_compose_was_killed_while_it_recreated_the_app(vendor: Vendor) -> None:
     stack, app = vendor.stack, vendor.stack.inspect("app")
     labels = [word for name, text in app["Config"]["Labels"].items() for word in ("--label", f"{name}={text}")]
     run("docker", "create", "--name", f"{app['Id'][:12]}_{stack.project}-app-1", *labels, app["Image"])
     commit = vendor.release("after a killed up", {"app/__init__.py": '"""After a killed up."""\n'})
     assert f"Upgraded to {commit[:12]}" in stack.script("upgrade.sh").stdout
+    vendor.program.open_on(stack)
+
+
+def test_a_migration_that_fails_leaves_everything_as_it_was(vendor: Vendor) -> None:
+    stack, image, commit = vendor.stack, vendor.image(), vendor.commit()
+    vendor.release("worse", {vendor.next_migration(): MIGRATION.format("SELECT nonsense")})
+    failed = stack.script("upgrade.sh", check=False)
+    vendor.withdraw()
+    assert failed.returncode == 1
+    assert "the old version is back and serves" in failed.stderr
+    assert (vendor.image(), vendor.commit()) == (image, commit)
     vendor.program.open_on(stack)
