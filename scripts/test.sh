@@ -121,8 +121,7 @@ tier_lint() {
     check lint "ruff check" "$VENV_PYTHON" -m ruff check .
     check lint mypy "$VENV_PYTHON" -m mypy
     check lint import-linter "$VENV_PYTHON" "$VENV/bin/lint-imports"
-    # Its analysis of the data flow takes as long again, for each script and all that it sources, and adds SC2317 alone:
-    # commands that are never reached.
+    # The data-flow analysis takes as long again and adds SC2317 alone: commands that are never reached.
     check lint shellcheck xargs --arg-file=<(shell_scripts) --max-procs=2 --max-args=4 \
         "$VENV/bin/shellcheck" -x --extended-analysis=false
     record lint "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
@@ -212,13 +211,6 @@ start_beside() {
     done
 }
 
-# start_containers: the tiers with containers, beside e2e; not beside browsers, which abort requests whenever a network
-# comes or goes. Packages come first: two apt-get processes get into each other's way.
-start_containers() {
-    bring_tools "${E2E_TOOLS[@]}" "${CONTAINERS_TOOLS[@]}" && bring_libpython || true # each tier says what it lacks
-    start_beside cluster containers
-}
-
 # tier_coverage: what unit and integration reached, together; with --coverage.
 tier_coverage() {
     local start=$SECONDS
@@ -265,7 +257,11 @@ elif [[ -n $COVERAGE && ${TIERS[*]} == unit*integration* ]]; then
 fi
 for tier in "${TIERS[@]}"; do
     if [[ $tier == unit ]]; then start_beside lint browser; fi
-    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_containers; fi
+    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then # not beside browsers: networks that come and go abort requests
+        # Packages first: two apt-get processes get into each other's way.
+        bring_tools "${E2E_TOOLS[@]}" "${CONTAINERS_TOOLS[@]}" && bring_libpython || true # each tier says what it lacks
+        start_beside cluster containers
+    fi
     printf '\n=== %s\n' "$tier"
     if [[ -n ${BESIDE[$tier]:-} ]]; then
         wait "${BESIDE[$tier]}" || true # what it has to say stands in its files
