@@ -1,7 +1,4 @@
-"""A vendor's year of data, generated inside PostgreSQL: cards in all states, a journal, usage.
-
-Tests read a small one; `bench` measures the console with a million cards.
-"""
+"""A vendor's year of data, generated inside PostgreSQL: cards in all states, a journal, usage."""
 
 import contextlib
 from datetime import date
