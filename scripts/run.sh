@@ -29,9 +29,5 @@ esac
 { : >&1; } 2>/dev/null || exec >/dev/null
 { : >&2; } 2>/dev/null || exec 2>/dev/null
 
-# A taken port or an unusable folder shows at once, not after a minute of setting up.
-python=$VENV_PYTHON
-venv_works || python=$(find_python)
-"$python" -P -m trial.preflight
 ensure_venv requirements.txt requirements-trial.txt
 exec "$VENV_PYTHON" -P -m trial

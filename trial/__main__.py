@@ -1,28 +1,33 @@
 """python -m trial: PostgreSQL, the service and a demonstration, then serving until Ctrl-C."""
 
 import contextlib
+import http.client
 import os
+import signal
+import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import NamedTuple
+import urllib.request
+from collections.abc import Callable
 
 import pyrage
 
-from trial import binaries
-from trial.demo import Demo
-from trial.environment import Trial, write_secret
-from trial.errors import TrialError
-from trial.isolation import isolate
+from trial import binaries, demo
+from trial.child import Child
+from trial.environment import CHECKOUT, Trial, write_secret
+from trial.errors import TrialError, tail
+from trial.folder import hold, is_held, require_port
 from trial.postgres import EmbeddedPostgres
-from trial.preflight import claim
-from trial.service import FunctionsService, Service, migrate
 from trial.speech import say, step
 from trial.stopping import Stopping, StopRequested
 
+_READY_SECONDS = 60
+_POLL_SECONDS = 0.1
 _WATCH_SECONDS = 0.5
-_RESTART_SECONDS = 5
 _LOG_BYTES = 10_000_000
+_PYTHON = (sys.executable, "-P", "-m")
+Running = dict[tuple[str, str], Child | EmbeddedPostgres]
+"""What runs, by its name in Chinese and English."""
 
 
 def main() -> int:
@@ -34,11 +39,15 @@ def main() -> int:
     ready = False
     try:
         trial = Trial.from_environ(os.environ, uid=os.geteuid())
-        with contextlib.ExitStack() as stack:
-            running = _start(trial, stack.enter_context(claim(trial)), stack, stopping)
+        if not is_held(trial):
+            require_port(trial.port)
+        with hold(trial), contextlib.ExitStack() as stack:
+            running = _start(trial, stack, stopping)
             ready = True
             say(f"ready: {trial.url}")
-            _watch(running, stopping)
+            while True:
+                _require_running(running)
+                time.sleep(_WATCH_SECONDS)
     except TrialError as error:
         if error.detail:
             print(error.detail, file=sys.stderr)
@@ -47,24 +56,18 @@ def main() -> int:
     except StopRequested:
         step("已停止。", "Stopped.")
         return 0 if ready else 130
-    return 0
 
 
-class _Running(NamedTuple):
-    postgres: EmbeddedPostgres
-    service: Service
-    functions: FunctionsService
-
-
-def _start(trial: Trial, held: int, stack: contextlib.ExitStack, stopping: Stopping) -> _Running:
+def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> Running:
     """Start everything; `stack` stops it again, however this ends."""
     for log in trial.logs.glob("*.log"):
-        _rotate(log)
+        if log.stat().st_size > _LOG_BYTES:
+            log.replace(log.with_suffix(".log.1"))
     if not binaries.is_installed(trial.binaries):
         step("正在安装 PostgreSQL（仅首次）…", "Installing PostgreSQL (the first time only) …")
         binaries.install_binaries(trial.binaries)
     step("正在启动 PostgreSQL 与服务 …", "Starting PostgreSQL and the service …")
-    postgres = EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log", held=held)
+    postgres = EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log")
     stack.callback(postgres.stop)
     with stopping.deferred():
         postgres.start()
@@ -74,60 +77,76 @@ def _start(trial: Trial, held: int, stack: contextlib.ExitStack, stopping: Stopp
     trial.make_totp_key()
     environ = trial.service_environment(os.environ)
     migrate(environ)
-    service = Service(trial, environ, held)
-    stack.callback(service.stop)
-    functions = FunctionsService(trial, trial.functions_environment(os.environ, isolate(trial)))
-    stack.callback(functions.stop)  # before the service, which a call under way would hold up
-    with stopping.deferred():
-        service.start()
-        functions.start()
-    service.wait_ready()
-    functions.wait_listening()
-    Demo(trial, environ).show()
+    gunicorn = (*_PYTHON, "gunicorn", "--config", "python:app.gunicorn_conf", "app.wsgi:app")
+    service = Child(gunicorn, environ, trial.logs / "service.log", signal.SIGTERM, cwd=CHECKOUT)
+    # SIGQUIT ends it at once: nobody who pressed Ctrl-C waits for a call that hangs.
+    of_functions = trial.functions_environment(os.environ)
+    log = trial.logs / "functions.log"
+    functions = Child((*_PYTHON, "app.functions"), of_functions, log, signal.SIGQUIT, cwd=CHECKOUT)
+    trial.functions_socket.unlink(missing_ok=True)  # that of a killed trial
+    running: Running = {
+        ("PostgreSQL ", "PostgreSQL"): postgres,
+        ("服务", "The service"): service,
+        ("核心功能服务", "The functions service"): functions,
+    }
+    for child in (service, functions):  # the functions end first: a call under way would hold up the service
+        stack.callback(child.stop)
+        with stopping.deferred():
+            child.start()
+    _wait(running, lambda: _answers(f"{trial.url}/readyz"))
+    _wait(running, trial.functions_socket.exists)  # before it has loaded the vendor's modules
+    demo.show(trial, environ)
     say(
         f"数据目录  all state: {trial.data_dir}",
         f"核心功能  core functions: {trial.functions}",
         f"管理卡密  manage cards: {trial.command('--help')}",
-        f"管理后台  the console: {trial.console_url}",
+        f"管理后台  the console: {trial.url}/admin",
         f"添加首位管理员  add its first operator: {trial.command('admin', 'add', 'boss')}",
     )
     step("按 Ctrl-C 停止。", "Ctrl-C stops it.")
-    return _Running(postgres, service, functions)
+    return running
 
 
-def _watch(running: _Running, stopping: Stopping) -> None:
-    """Serve until told to stop; start PostgreSQL or the functions service again when it has died.
+def _require_running(running: Running) -> None:
+    """Check that all programs run.
 
     Raises:
-        TrialError: The service has ended.
+        TrialError: One has ended; the end of its log says why.
     """
-    while True:
-        running.service.require_running()
-        if running.postgres.pid is None:
-            step("PostgreSQL 已退出，正在重启 …", "PostgreSQL has ended; starting it again …")
-            try:
-                with stopping.deferred():
-                    running.postgres.start()
-            except TrialError as error:
-                print(f"kadun: {error}", file=sys.stderr)
-                time.sleep(_RESTART_SECONDS)
-        if running.functions.pid is None:
-            log = running.functions.log
-            step(
-                f"核心功能服务已退出，正在重启，日志：{log}",
-                f"The functions service has ended; starting it again; its log: {log}",
-            )
-            time.sleep(_RESTART_SECONDS)
-            with stopping.deferred():
-                running.functions.stop()  # what is left of it
-                running.functions.start()
-        time.sleep(_WATCH_SECONDS)
+    for (chinese, english), program in running.items():
+        if program.pid is None:
+            raise program.failure(f"{chinese}已退出", f"{english} has ended")
 
 
-def _rotate(log: Path) -> None:
-    """Rename a large log, so that a new one begins."""
-    if log.stat().st_size > _LOG_BYTES:
-        log.replace(log.with_suffix(".log.1"))
+def _wait(running: Running, is_ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while not is_ready():
+        _require_running(running)
+        if time.monotonic() > deadline:
+            *_, service, _ = running.values()
+            raise service.failure("服务未能就绪", "The service does not get ready")
+        time.sleep(_POLL_SECONDS)
+
+
+def _answers(url: str) -> bool:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        direct.open(url, timeout=5).close()
+    except (OSError, http.client.HTTPException):  # refused, or answered with an error such as 503
+        return False
+    return True
+
+
+def migrate(environ: dict[str, str]) -> None:
+    """Bring the database that `environ` names up to date.
+
+    Raises:
+        TrialError: The migration failed; the error shows the end of what it printed.
+    """
+    command = (*_PYTHON, "app", "migrate")
+    done = subprocess.run(command, check=False, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise TrialError("数据库升级失败。", "Could not bring the database up to date.", detail=tail(done.stderr))
 
 
 if __name__ == "__main__":

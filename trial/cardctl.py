@@ -6,7 +6,7 @@ import sys
 
 from trial.environment import Trial
 from trial.errors import TrialError
-from trial.preflight import is_running
+from trial.folder import is_held
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
 
 
 def _require_running(trial: Trial) -> None:
-    if not is_running(trial):
+    if not is_held(trial):
         raise TrialError(
             f"试用服务未在 {trial.data_dir} 上运行：请先启动 scripts/run.sh。",
             f"No trial service runs on {trial.data_dir}: start scripts/run.sh first.",

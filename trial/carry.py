@@ -14,12 +14,11 @@ from pathlib import Path
 from psycopg2.extensions import parse_dsn
 
 from trial import binaries
-from trial.cluster import PROGRAM_ENVIRONMENT
+from trial.__main__ import migrate
 from trial.environment import CHECKOUT, Trial, write_secret
 from trial.errors import TrialError, tail
-from trial.postgres import EmbeddedPostgres
-from trial.preflight import hold
-from trial.service import migrate
+from trial.folder import hold
+from trial.postgres import PROGRAM_ENVIRONMENT, EmbeddedPostgres
 
 _FOLDERS = ("keys", "files", "functions")  # in the trial's folder as in the stack's data/
 _DUMP = (
@@ -51,10 +50,10 @@ def _carry(trial: Trial, target: Path) -> None:
             f"There is no trial in {trial.data_dir}: name its folder after --trial.",
         )
     trial.logs.mkdir(mode=0o700, exist_ok=True)
-    with hold(trial) as held:
+    with hold(trial):
         if not binaries.is_installed(trial.binaries):
             binaries.install_binaries(trial.binaries)
-        with EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log", held=held) as postgres:
+        with EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log") as postgres:
             write_secret(trial.database_url_file, postgres.url())
             trial.make_totp_key()
             migrate(trial.service_environment(os.environ))

@@ -1,4 +1,4 @@
-"""A program that the trial supervises. Standard library only."""
+"""A program that the trial starts. Standard library only."""
 
 import contextlib
 import os
@@ -24,7 +24,6 @@ class Child:
         environ: Its whole environment.
         log: The file that its output is added to.
         ending: The signal that `stop` sends first.
-        held: The descriptor of a lock that it holds as long as it runs.
         options: More arguments of Popen.
     """
 
@@ -34,14 +33,12 @@ class Child:
         environ: Mapping[str, str],
         log: Path,
         ending: signal.Signals,
-        held: int | None = None,
         **options: Any,  # noqa: ANN401  # Popen's
     ) -> None:
         self._command = command
         self._environ = environ
-        self.log = log
+        self._log = log
         self._ending = ending
-        self._held = held
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
@@ -59,7 +56,7 @@ class Child:
         """
         setpriv = shutil.which("setpriv")
         tied = (setpriv, "--pdeathsig", "INT") if setpriv else ()
-        with self.log.open("ab") as log:
+        with self._log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
                 [*tied, *self._command],
@@ -68,7 +65,6 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=() if self._held is None else (self._held,),
                 **self._options,
             )
 
@@ -85,9 +81,6 @@ class Child:
 
     def failure(self, chinese: str, english: str) -> TrialError:
         """Return an error that shows the end of what it has logged since its last start."""
-        try:
-            logged = self.log.read_bytes()[self._log_start :]
-        except OSError:
-            logged = b""
+        logged = self._log.read_bytes()[self._log_start :]
         detail = tail(logged.decode("utf-8", errors="replace"))
-        return TrialError(f"{chinese}，日志：{self.log}。", f"{english}; its log: {self.log}.", detail=detail)
+        return TrialError(f"{chinese}，日志：{self._log}。", f"{english}; its log: {self._log}.", detail=detail)

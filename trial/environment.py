@@ -1,6 +1,6 @@
 """Where the trial service keeps its state, and the settings that it hands to the service.
 
-Standard library only: scripts/run.sh uses it before any package is installed, and scripts/cardctl on every call.
+Standard library only: scripts/cardctl uses it on every call.
 """
 
 import hashlib
@@ -8,7 +8,6 @@ import os
 import secrets
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from trial.errors import TrialError
@@ -22,12 +21,23 @@ _PLAIN = ("PATH", "LANG", "LC_ALL", "TZ", "KADUN_LOG_LEVEL")  # no secret in the
 _NOT_PASSED_ON = ("KADUN_DATA_DIR", "KADUN_PORT", "KADUN_PYTHON", "DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_TOTP_KEY")
 
 
-@dataclass(frozen=True)
 class Trial:
-    """One trial service: its port on 127.0.0.1 and the folder that holds all of its state."""
+    """One trial service: its port on 127.0.0.1, the folder that holds all of its state, and what lies there."""
 
-    data_dir: Path
-    port: int
+    def __init__(self, data_dir: Path, port: int) -> None:
+        self.data_dir = data_dir
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.binaries = data_dir / "postgresql"
+        self.cluster = data_dir / "cluster"
+        self.database_url_file = data_dir / "database_url"  # written at each start, since the database's port moves
+        self.kernal_data_key_file = data_dir / "kernal_data_key"
+        self.totp_key_file = data_dir / "totp_key"
+        self.logs = data_dir / "logs"
+        self.files = data_dir / "files"
+        self.functions = data_dir / "functions"
+        self.functions_socket = data_dir / "functions.sock"
+        self.demo = data_dir / "demo"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], *, uid: int, checkout: Path = CHECKOUT) -> "Trial":
@@ -38,17 +48,7 @@ class Trial:
         """
         named = environ.get("KADUN_DATA_DIR", "")
         folder = Path(named) if named else default_data_dir(uid=uid, checkout=checkout)
-        return cls(data_dir=Path(os.path.realpath(folder)), port=_port(environ.get("KADUN_PORT", "") or _DEFAULT_PORT))
-
-    @property
-    def url(self) -> str:
-        """The service's address."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def console_url(self) -> str:
-        """The console's address."""
-        return f"{self.url}/admin"
+        return cls(Path(os.path.realpath(folder)), _port(environ.get("KADUN_PORT", "") or _DEFAULT_PORT))
 
     def command(self, *arguments: str) -> str:
         """Return a command of scripts/cardctl for this trial, to paste into another terminal in the checkout."""
@@ -58,60 +58,10 @@ class Trial:
         folder = [] if is_default and not is_set_up else [f"KADUN_DATA_DIR={shlex.quote(str(self.data_dir))}"]
         return " ".join([*folder, "scripts/cardctl", *arguments])
 
-    @property
-    def binaries(self) -> Path:
-        """PostgreSQL's programs."""
-        return self.data_dir / "postgresql"
-
-    @property
-    def cluster(self) -> Path:
-        """PostgreSQL's files."""
-        return self.data_dir / "cluster"
-
-    @property
-    def database_url_file(self) -> Path:
-        """The service's DATABASE_URL; written at each start, since the database's port may move."""
-        return self.data_dir / "database_url"
-
-    @property
-    def kernal_data_key_file(self) -> Path:
-        """KERNAL_DATA_KEY; made once."""
-        return self.data_dir / "kernal_data_key"
-
-    @property
-    def totp_key_file(self) -> Path:
-        """The key that seals second factors; made once."""
-        return self.data_dir / "totp_key"
-
     def make_totp_key(self) -> None:
-        """Make it where it is missing: versions before it had none."""
+        """Make the key that seals second factors where it is missing: versions before it had none."""
         if not self.totp_key_file.exists():
             write_secret(self.totp_key_file, f"{secrets.token_hex(32)}\n")
-
-    @property
-    def logs(self) -> Path:
-        """The logs of the service and of PostgreSQL."""
-        return self.data_dir / "logs"
-
-    @property
-    def files(self) -> Path:
-        """The licensed files."""
-        return self.data_dir / "files"
-
-    @property
-    def functions(self) -> Path:
-        """The vendor's core functions."""
-        return self.data_dir / "functions"
-
-    @property
-    def functions_socket(self) -> Path:
-        """Where the service of the core functions listens."""
-        return self.data_dir / "functions.sock"
-
-    @property
-    def demo(self) -> Path:
-        """What the demonstration made: its card, the exported keys, the sealed core data."""
-        return self.data_dir / "demo"
 
     def service_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the service and of its command line: the caller's, made this trial's."""
@@ -130,14 +80,9 @@ class Trial:
             "PYTHONPATH": os.pathsep.join(paths),
         }
 
-    def functions_environment(self, environ: Mapping[str, str], first_uid: int | None) -> dict[str, str]:
-        """Return the environment of the functions service: what the vendor's code needs, and no secret.
-
-        `first_uid` is the first of the user IDs for calls, None where they have the service's user.
-        """
+    def functions_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of the functions service: what the vendor's code needs, and no secret."""
         mine = {name: value for name, value in environ.items() if name in _PLAIN or name.startswith("KADUN_FUNCTION_")}
-        if first_uid is not None:
-            mine["KADUN_FUNCTION_FIRST_UID"] = str(first_uid)
         return mine | {
             "KADUN_FUNCTIONS_DIR": str(self.functions),
             "KADUN_FUNCTIONS_SOCKET": str(self.functions_socket),

@@ -16,8 +16,7 @@ from app.storage import inspection
 from app.storage.database import Database
 from tests.support.service import wait_for
 from tests.support.silent_host import SilentHost
-from trial.cluster import pid_file
-from trial.postgres import EmbeddedPostgres
+from trial.postgres import EmbeddedPostgres, pid_file
 
 THREADS = 8
 STARTING = b"SFATAL\0C57P03\0Mthe database system is starting up\0\0"
@@ -48,7 +47,6 @@ class Standby(EmbeddedPostgres):
         primary.stop()
         copied = cluster.with_name(f"{cluster.name}-standby")
         shutil.copytree(cluster, copied, copy_function=_copy_with_owner)
-        (copied / "port").unlink()
         for folder in (cluster, *cluster.rglob("*/")):
             owner = folder.stat()
             shutil.chown(copied / folder.relative_to(cluster), owner.st_uid, owner.st_gid)

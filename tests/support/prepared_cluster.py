@@ -58,5 +58,4 @@ def _make(binaries: Path, cluster: Path) -> None:
         owner = connect_to(Database(running.url(), bulk=True))
         schema.migrate(owner, lambda _line: None)
         owner.close()
-    (making / "port").unlink()
     making.rename(cluster)

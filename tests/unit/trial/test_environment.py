@@ -1,13 +1,8 @@
-"""What the programs of a trial are told, and who its functions run as."""
+"""What the programs of a trial are told."""
 
 from pathlib import Path
 
-import pytest
-
-from app.functions.places import IDS
-from trial import isolation
 from trial.environment import CHECKOUT, Trial, write_secret
-from trial.isolation import FUNCTION_UIDS, first_function_uid
 
 TRIAL = Trial(Path("/srv/trial"), 8123)
 VENDORS = {
@@ -29,11 +24,10 @@ def test_the_service_is_told_this_trials_database_and_key_and_no_other() -> None
 
 
 def test_the_functions_service_is_told_nothing_that_it_could_give_away() -> None:
-    assert TRIAL.functions_environment(VENDORS, 400_000_000) == {
+    assert TRIAL.functions_environment(VENDORS) == {
         "PATH": "/usr/bin",
         "PYTHONPATH": str(CHECKOUT),
         "KADUN_FUNCTION_SECONDS": "5",
-        "KADUN_FUNCTION_FIRST_UID": "400000000",
         "KADUN_FUNCTIONS_DIR": "/srv/trial/functions",
         "KADUN_FUNCTIONS_SOCKET": "/srv/trial/functions.sock",
     }
@@ -46,15 +40,3 @@ def test_a_secret_is_its_owners_only_and_replaced_whole(tmp_path: Path) -> None:
     assert secret.read_text() == "second"
     assert secret.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [secret]
-
-
-def test_functions_have_user_ids_that_follow_from_the_folder_and_that_no_account_has(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert FUNCTION_UIDS == IDS
-    first = first_function_uid(Path("/srv/trial"))
-    assert first_function_uid(Path("/srv/trial")) == first
-    assert abs(first_function_uid(Path("/srv/other")) - first) >= IDS
-    taken = first + IDS - 1
-    monkeypatch.setattr(isolation, "_has_account", lambda uid: uid == taken)
-    assert first_function_uid(Path("/srv/trial")) > taken
