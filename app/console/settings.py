@@ -22,15 +22,12 @@ from app.domain.terms import (
     write_term,
 )
 from app.domain.texts import MAX_TEXT, RefusedError, Text
-from app.services import terms_preview
 from app.services.import_times import read_validity
 from app.services.terms import TermsChangedError, VendorTerms
 
 PATH = "/admin/settings"
 _NAMES = tuple(each.name for each in fields(Terms))
 _SWITCHES = tuple(each.name for each in fields(Terms) if isinstance(each.default, bool))
-_LIMITS = (1, 2, 3, 5, 10, 20)
-"""Values of `changes_per_day` for which the page always shows what they would have refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +51,9 @@ class SettingsPage(Page):
         self._show(request, response, _Shown(_texts(terms), revision))
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Change the terms; for a preview, and after a refusal, show the form again with what was typed."""
+        """Change the terms; after a refusal, show the form again with what was typed."""
         form = form_of(request)
         typed, seen = _typed(form), form.number("revision")
-        if form.one("step") == "preview":
-            self._show(request, response, _Shown(typed, seen))
-            return
         if faults := _faults(typed):
             response.status = falcon.HTTP_400
             self._show(request, response, _Shown(typed, seen, faults))
@@ -80,12 +74,8 @@ class SettingsPage(Page):
         terms.change(_given(typed), seen)
 
     def _show(self, request: falcon.Request, response: falcon.Response, shown: _Shown) -> None:
-        console = self.console
         revision, terms = self._terms(request).read()
         is_stale = shown.revision != revision
-        wanted = _changes_per_day(shown.typed)
-        limits = _LIMITS if wanted is None else (*_LIMITS, wanted)
-        previews = terms_preview.preview(console.database, console.clock(), console.zone, limits)
         self.render(
             request,
             response,
@@ -97,10 +87,6 @@ class SettingsPage(Page):
             refusal=TermsChangedError().text if is_stale else shown.refusal,
             bindings=list(BindingTerm),
             renewals=list(RenewTerm),
-            previews=previews,
-            wanted=wanted,
-            preview_days=terms_preview.DAYS,
-            most_looked_at=terms_preview.MAX_COUNTS,
             most_changes=MAX_CHANGES_PER_DAY,
             most_unbinds=MAX_UNBINDS,
             most_notice=MAX_NOTICE,
@@ -151,10 +137,3 @@ def _faults(typed: dict[str, str]) -> dict[str, Text]:
     except TermsContradictionError as error:
         return dict.fromkeys(error.names, words.with_term_names(error.text))
     return {}
-
-
-def _changes_per_day(typed: dict[str, str]) -> int | None:
-    try:
-        return read_terms(Terms(), [("changes_per_day", typed["changes_per_day"])]).changes_per_day
-    except RefusedError:
-        return None
