@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     factors = SecondFactors(settings.totp_key)
     startup.seal_second_factors(database, factors)
     signer = startup.signer(database, keys)
-    rules = VendorRules(database, utc_now)
+    rules = VendorRules(database)
     licences = LicenceService(database, Touches(database), rules, signer, settings.issuer, settings.timezone, utc_now)
     verification = Verification(licences, settings.kernal_data_key, settings.offline_grace)
     transfer = FileTransfer(

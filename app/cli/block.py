@@ -47,6 +47,7 @@ def add(  # noqa: PLR0913  # one option for each way to say what
 @pass_session
 def list_blocks(session: Session, output_format: str) -> None:
     """列出 / List the blocks, the newest first."""
+    hits = session.blocks.hits()
     rows = [
         {
             "id": each.id,
@@ -55,14 +56,13 @@ def list_blocks(session: Session, output_format: str) -> None:
             "reason": each.reason,
             "actor": each.actor,
             "created_at": local(each.created_at, session.zone),
-            "hits": each.hits,
-            "last_hit_at": local(each.last_hit_at, session.zone),
+            "hits": hits.get(each.id, 0),
         }
         for each in session.blocks.list()
     ]
     headings = (
         *("编号 ID", "设备 machine (SHA-256)", "网段 network", "原因 reason"),
-        *("操作人 by", "添加 added", "命中 hits", "最近命中 last hit"),
+        *("操作人 by", "添加 added", "7 天命中 hits in 7 days"),
     )
     output.print_records(rows, headings, output_format, "黑名单为空 / Nothing is blocked")
 

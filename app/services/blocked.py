@@ -1,7 +1,7 @@
 """Requests that come from an address on the block list, where there is no verdict to say so."""
 
 from app.domain.texts import RefusedError
-from app.services.in_force import InForce, VendorRules
+from app.services.in_force import InForce
 
 
 class ClientBlockedError(RefusedError):
@@ -11,13 +11,11 @@ class ClientBlockedError(RefusedError):
         super().__init__("网络在黑名单中", "the network is on the block list")
 
 
-def refuse_blocked(rules: VendorRules, in_force: InForce, address: str) -> None:
-    """Count a request from a blocked address against its block, and refuse it.
+def refuse_blocked(in_force: InForce, address: str) -> None:
+    """Refuse a request from a blocked address.
 
     Raises:
         ClientBlockedError: the address is blocked.
     """
-    block = in_force.blocks.find_address(address)
-    if block is not None:
-        rules.hit(block)
+    if in_force.blocks.find_address(address) is not None:
         raise ClientBlockedError

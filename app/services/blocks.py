@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import peewee
@@ -22,17 +22,20 @@ from app.storage.models import Block
 MAX_BLOCKS = 10_000
 """Each process holds them all in memory."""
 PAGE_ROWS = 50
+HITS_PERIOD = timedelta(days=7)
 
 
 class BlockPage(NamedTuple):
     """Some of the blocks, how many there are in all, and below which ID the next page begins, None on the last page.
 
-    `cards` are the cards that blocked machines are bound to, by the SHA-256 of their hardware.
+    `hits` are those of `Blocks.hits`. `cards` are the cards that blocked machines are bound to, by the SHA-256 of their
+    hardware.
     """
 
     rows: list[Block]
     total: int
     older: int | None
+    hits: dict[int, int]
     cards: dict[str, str]
 
 
@@ -74,9 +77,13 @@ class Blocks:
             rows = blocks.listed(PAGE_ROWS + 1, below)
             machines = [block.hardware_sha256 for block in rows if block.hardware_sha256 is not None]
             older = rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None
-            return BlockPage(rows[:PAGE_ROWS], blocks.number(), older, blocks.cards_of(machines))
+            return BlockPage(rows[:PAGE_ROWS], blocks.number(), older, self.hits(), blocks.cards_of(machines))
 
         return self.database.with_connection(read)
+
+    def hits(self) -> dict[int, int]:
+        """Return how many of the journal's entries of `HITS_PERIOD` name each block, by ID; 0 is left out."""
+        return self.database.with_connection(lambda: blocks.hits(self.clock() - HITS_PERIOD))
 
     def find(self, block_id: int) -> Block:
         """Return a block.

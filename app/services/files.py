@@ -64,7 +64,7 @@ class FileTransfer:
             app.services.blocked.ClientBlockedError: the address is blocked.
         """
         with suppress(DatabaseUnavailableError):  # then `authorise` lets nothing through either
-            refuse_blocked(self.licences.rules, self.licences.rules.get(), address)
+            refuse_blocked(self.licences.rules.get(), address)
 
     def authorise(self, token: str, name: str) -> tuple[Link, str]:
         """Return the link that a token is, and the ID of the card that its client has now.

@@ -151,7 +151,6 @@ class LicenceService:
             known = entry.card_id != request.card_id and cards.existing([request.card_id])
             self._journalled(evaluation, replace(entry, card_id=request.card_id) if known else entry)
 
-        self.rules.hit(block)
         self.database.with_connection(write)
         return evaluation
 

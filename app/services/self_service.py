@@ -70,7 +70,7 @@ class SelfService:
         in_force = self._rules.get()
         if not in_force.terms.self_service:
             raise SelfServiceOffError
-        refuse_blocked(self._rules, in_force, address)
+        refuse_blocked(in_force, address)
         return Customer(address, in_force)
 
     def status(self, customer: Customer, typed: str) -> Standing:

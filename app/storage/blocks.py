@@ -4,10 +4,16 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from peewee import ValuesList, fn
+from peewee import fn
 
 from app.domain import blocks
-from app.storage.models import Block, Client
+from app.domain.codes import Code
+from app.storage.models import Block, Client, database
+
+_HITS = """
+SELECT (details ->> 'block')::bigint, count(*) FROM event
+WHERE COALESCE(code, kind) = %(code)s AND at >= %(since)s GROUP BY 1
+"""
 
 
 def in_force() -> list[blocks.Block]:
@@ -62,17 +68,6 @@ def delete(block_id: int) -> bool:
     return bool(Block.delete().where(Block.id == block_id).execute())
 
 
-def add_hits(hits: Mapping[int, int], at: datetime) -> set[int]:
-    """Add hits, the last of them at that time, to blocks by their IDs.
-
-    Returns:
-        The IDs of the blocks that another transaction has locked, and whose hits were not added; it waits for none.
-    """
-    hit = ValuesList(list(hits.items()), columns=("id", "number"), alias="hit")
-    these = Block.select(Block.id).where(Block.id.in_(list(hits)))
-    free = these.for_update("FOR NO KEY UPDATE SKIP LOCKED").alias("free")
-    changes = {Block.hits: Block.hits + hit.c.number, Block.last_hit_at: at}
-    is_free = (Block.id == hit.c.id) & (Block.id == free.c.id)
-    written = Block.update(changes).from_(hit, free).where(is_free).returning(Block.id)
-    left = set(hits) - {row.id for row in written.execute()}
-    return {row.id for row in Block.select(Block.id).where(Block.id.in_(left))} if left else left
+def hits(since: datetime) -> dict[int, int]:
+    """Return how many of the journal's entries since then name each block, by the IDs of those that any names."""
+    return dict(database.execute_sql(_HITS, {"code": Code.CLIENT_BLOCKED, "since": since}).fetchall())

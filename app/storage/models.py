@@ -314,8 +314,6 @@ class Block(_Table):
     reason = TextField()
     actor = TextField()
     created_at = DateTimeTZField(index=False)
-    hits = BigIntegerField(default=0)
-    last_hit_at = DateTimeTZField(null=True, index=False)
 
 
 class Host(_Table):

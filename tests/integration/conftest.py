@@ -61,7 +61,7 @@ def renewed_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def licences(database: Database, clock: Clock, tmp_path: Path, renewed_by_hand: None) -> LicenceService:
     KeyFolder(tmp_path / "keys").create(clock.now, "kadun")
-    rules = VendorRules(database, clock)
+    rules = VendorRules(database)
     rules.get()  # as in a process that has begun: no request waits for the first reading
     return LicenceService(
         database,

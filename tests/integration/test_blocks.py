@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from hashlib import sha256
 
-import peewee
 import pytest
 
 from app.domain.cards import card_id_of
@@ -18,7 +17,7 @@ from app.storage.models import Block, Card, Client, Event, Usage
 from tests.conftest import Clock
 from tests.support.asking import ask, claims, kinds
 from tests.support.query_plans import statements
-from tests.support.service import wait_for, wait_for_lock
+from tests.support.service import wait_for_lock
 
 AWAY = "203.0.113.7"
 
@@ -66,11 +65,9 @@ def test_a_blocked_machine_and_network_are_refused_first_and_their_hits_counted(
     refused = [ask(verification, card_id), ask(verification, "0" * 32, "h9", AWAY), ask(verification, card_id)]
     assert [verdict.code for verdict in refused] == [Code.CLIENT_BLOCKED] * 3
     assert "KERNAL_DATA_KEY" not in claims(refused[0])
-    licences.rules.renew()
-    assert {(row.id, row.hits, row.last_hit_at) for row in blocks.list()} == {
-        (machine, 2, clock.now),
-        (network, 1, clock.now),
-    }
+    assert blocks.hits() == {machine: 2, network: 1}
+    clock.now += timedelta(days=7, seconds=1)
+    assert blocks.hits() == {}, "the week is over"
     entries = list(Event.select().where(Event.code == Code.CLIENT_BLOCKED).order_by(Event.id))
     assert [entry.details["block"] for entry in entries] == [machine, network, machine]
     blocks.remove(machine)
@@ -110,34 +107,11 @@ def test_a_machine_is_blocked_by_the_reference_of_its_refusal(
 def test_blocked_clients_fill_no_journal(
     verification: Verification, licences: LicenceService, blocks: Blocks, card_id: str
 ) -> None:
-    block = blocks.add(blocks.machine("h1"), "r")
+    blocks.add(blocks.machine("h1"), "r")
     licences.rules.renew()
     for _ in range(25):
         assert ask(verification, card_id).code is Code.CLIENT_BLOCKED
     assert Event.select().where(Event.code == Code.CLIENT_BLOCKED).count() == 20
-    licences.rules.renew()
-    assert Block.get_by_id(block).hits == 25
-
-
-def test_what_is_in_force_does_not_wait_for_hits(
-    licences: LicenceService, blocks: Blocks, database: Database, database_url: str
-) -> None:
-    """Another machine that is gone without a word may keep a block's row locked for half a minute."""
-    block, elsewhere = blocks.add(blocks.machine("h1"), "charged back"), Database(database_url)
-    elsewhere.execute_sql("BEGIN")
-    elsewhere.execute_sql("SELECT FROM block WHERE id = %s FOR UPDATE", (block,))
-    database.execute_sql("SET lock_timeout = 1")
-    later = blocks.add(blocks.machine("h2"), "charged back")
-    for met in (block, later, later, 999):
-        licences.rules.hit(met)
-    licences.rules.renew()
-    assert licences.rules.get().blocks.find(sha256(b"h2").hexdigest(), AWAY) == later
-    assert (Block.get_by_id(block).hits, Block.get_by_id(later).hits) == (0, 2)
-    elsewhere.execute_sql("ROLLBACK")
-    elsewhere.close()
-    licences.rules.hit(block)
-    licences.rules.renew()
-    assert (Block.get_by_id(block).hits, Block.get_by_id(later).hits) == (2, 2)
 
 
 def test_blocks_that_change_places_in_one_second_are_noticed(
@@ -193,26 +167,3 @@ def test_a_request_that_waits_meets_the_blocks_of_the_moment_when_it_is_decided(
         elsewhere.close()
         assert moving.result() is Code.CLIENT_BLOCKED
     assert Client.get().hardware == "h1"
-
-
-def test_hits_that_cannot_be_written_are_written_later_and_none_twice(
-    licences: LicenceService, blocks: Blocks, database: Database
-) -> None:
-    block = blocks.add(blocks.machine("h1"), "charged back")
-    database.execute_sql("ALTER TABLE block RENAME TO hidden")
-    licences.rules.hit(block)
-    try:
-        with pytest.raises(peewee.ProgrammingError):
-            licences.rules.renew()
-    finally:
-        database.execute_sql("ALTER TABLE hidden RENAME TO block")
-
-    def renew(_: int) -> None:
-        licences.rules.renew()
-        database.close()
-
-    licences.rules.hit(block)
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(renew, range(20)))
-    wait_for(lambda: Block.get_by_id(block).hits >= 2)
-    assert Block.get_by_id(block).hits == 2

@@ -40,7 +40,7 @@ CUSTOMER = Customer("198.51.100.1", InForce(TERMS, 3))
 def self_service(database: Database, clock: Clock) -> SelfService:
     seconds = count(0, 1)
     pace = Pace(lambda: next(seconds))
-    return SelfService(database, VendorRules(database, clock), ZoneInfo("Asia/Shanghai"), clock, pace)
+    return SelfService(database, VendorRules(database), ZoneInfo("Asia/Shanghai"), clock, pace)
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
             licences = LicenceService(
                 database,
                 Touches(database),
-                VendorRules(database, self.clock),
+                VendorRules(database),
                 Signer(KeyFolder(keys)),
                 "kadun",
                 ZoneInfo("Asia/Shanghai"),

@@ -127,7 +127,7 @@ class _Past:
         licences = LicenceService(
             database,
             Touches(database),
-            VendorRules(database, self._clock),
+            VendorRules(database),
             Signer(KeyFolder(keys)),
             "kadun",
             ZoneInfo("Asia/Shanghai"),
