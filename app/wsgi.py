@@ -7,7 +7,7 @@ from app.console.cookies import sender_of, session_cookie
 from app.console.log_in import is_from_new_browser
 from app.domain.errors import SchemaMismatchError
 from app.factory import create_app
-from app.http.self_service import asker_of
+from app.http.self_service import customers_of
 from app.http.threads import Threads
 from app.services.startup import MovedAwayError
 from app.settings import Settings, SettingsError
@@ -16,7 +16,6 @@ from app.tokens.keyring import KeyRingError
 try:
     settings = Settings.from_env()
     sender = partial(sender_of, session_cookie(behind_proxy=settings.behind_proxy))
-    asker = partial(asker_of, behind_proxy=settings.behind_proxy)
-    app = Threads(create_app(settings), is_from_new_browser, sender, asker)
+    app = Threads(create_app(settings), is_from_new_browser, sender, customers_of)
 except (SettingsError, MovedAwayError, SchemaMismatchError, KeyRingError) as error:
     sys.exit(f"kadun: {error}")

@@ -16,7 +16,7 @@ from app.domain.errors import UnavailableError
 from app.domain.self_service import RenewReason
 from app.domain.texts import RefusedError, Text
 from app.http.languages import in_language_of
-from app.services.pace import TooFastError
+from app.services.guesses import TooFastError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2

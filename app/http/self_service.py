@@ -9,7 +9,6 @@ from typing import Any
 import falcon
 
 from app.customer_messages import MESSAGES, RENEWALS, unbinding
-from app.domain.addresses import canonical_address, site_of
 from app.domain.codes import Code
 from app.domain.self_service import RenewNotAllowedError, RenewReason, UnbindNotAllowedError
 from app.domain.texts import RefusedError
@@ -23,11 +22,11 @@ from app.http.problems import (
     sentence,
     too_many_requests,
 )
-from app.http.request_parser import ADDRESS_HEADER, client_address
+from app.http.request_parser import client_address
 from app.services.blocked import ClientBlockedError
 from app.services.card_actions import CardNotFoundError
 from app.services.formatting import local
-from app.services.pace import TooFastError
+from app.services.guesses import TooFastError
 from app.services.self_service import SelfService, SelfServiceOffError
 from app.services.standing import Customer, Standing
 
@@ -132,13 +131,6 @@ def problem_of(error: RefusedError, service: SelfService) -> Problem:
             raise error
 
 
-def asker_of(environ: dict[str, Any], *, behind_proxy: bool) -> str | None:
-    """Return where a request for self-service comes from, None of all others: an address, or an IPv6 /48."""
-    if not environ["PATH_INFO"].startswith(PATHS):
-        return None
-    header = f"HTTP_{ADDRESS_HEADER.upper().replace('-', '_')}"
-    seen = str(environ.get(header if behind_proxy else "REMOTE_ADDR", ""))
-    try:
-        return site_of(seen) or canonical_address(seen)
-    except ValueError:
-        return ""  # such a request is answered with 503
+def customers_of(environ: dict[str, Any]) -> str | None:
+    """Return one name for all requests for self-service, None for any other request: together they are one sender."""
+    return "customers" if environ["PATH_INFO"].startswith(PATHS) else None

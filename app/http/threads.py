@@ -37,8 +37,7 @@ class Threads:
     Args:
         application: What answers.
         is_patient: Whether a request waits its turn on the hub: anybody may send many that are slow.
-        senders: One for each kind: what an operator or shop proves to be with; where a request for self-service is
-            from.
+        senders: One for each kind: what an operator or shop proves to be with; one name for all of self-service.
     """
 
     def __init__(

@@ -18,8 +18,8 @@ from app.domain.errors import ConflictError, DatabaseUnavailableError, Unavailab
 from app.domain.policy import OPEN_PROGRAM, Facts, VerificationRequest, decide, is_outdated
 from app.domain.terms import Terms
 from app.services.evaluation import Evaluation, bound_to, entries_of, rejection
+from app.services.guesses import hides, refuse_guesses
 from app.services.in_force import InForce, VendorRules
-from app.services.pace import hides, refuse_guesses
 from app.storage import bindings, cards, journal, usage
 from app.storage.database import Database
 from app.storage.journal import Entry

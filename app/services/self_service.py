@@ -14,8 +14,8 @@ from app.domain.self_service import CUSTOMER, WINDOW, RenewNotAllowedError, Rene
 from app.domain.texts import RefusedError
 from app.services.blocked import refuse_blocked
 from app.services.card_actions import CardNotFoundError
+from app.services.guesses import hides, refuse_guesses
 from app.services.in_force import VendorRules
-from app.services.pace import Pace, TooFastError, hides, refuse_guesses
 from app.services.standing import Customer, Standing
 from app.storage import bindings, journal, models
 from app.storage import cards as card_rows
@@ -42,12 +42,9 @@ class ChangedMeanwhileError(RefusedError):
 class SelfService:
     """Self-service on the cards of one database; refusals are journalled by the days of `timezone`, the vendor's."""
 
-    def __init__(
-        self, database: Database, rules: VendorRules, timezone: ZoneInfo, clock: Clock, pace: Pace | None = None
-    ) -> None:
+    def __init__(self, database: Database, rules: VendorRules, timezone: ZoneInfo, clock: Clock) -> None:
         self._database = database
         self._rules = rules
-        self._pace = pace or Pace()
         self._clock = clock
         self.timezone = timezone
 
@@ -78,7 +75,7 @@ class SelfService:
 
         Raises:
             CardNotFoundError: there is no such card.
-            TooFastError: the address asks, or guesses, too often.
+            TooFastError: the address guesses too often.
             DatabaseUnavailableError: the database is away.
         """
         card_id = card_id_of(typed)
@@ -171,10 +168,7 @@ class SelfService:
         return None if hides(card, typed, customer.address, self._clock()) else card
 
     def _ask(self, customer: Customer, work: Callable[[], Result], typed: str, *second: str) -> Result:
-        """Do it at the customer's pace, and journal keys of cards that do not exist."""
-        wait_seconds = self._pace.wait_seconds(customer.address)
-        if wait_seconds:
-            raise TooFastError(wait_seconds)
+        """Do it unless the customer may be guessing; journal keys of cards that do not exist."""
 
         def run() -> Result:
             refuse_guesses(customer.address, self._clock(), typed, *second)

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from itertools import count
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,9 +13,9 @@ from app.domain.codes import Code, EventKind
 from app.domain.self_service import RenewNotAllowedError, UnbindNotAllowedError
 from app.domain.terms import RenewTerm, Terms
 from app.services.card_actions import CardActions, CardNotFoundError
+from app.services.guesses import TooFastError
 from app.services.in_force import InForce, VendorRules
 from app.services.issuing import Issuing
-from app.services.pace import Pace, TooFastError
 from app.services.self_service import ChangedMeanwhileError, SelfService
 from app.services.standing import Customer, Standing
 from app.services.verification import Verification
@@ -38,9 +37,7 @@ CUSTOMER = Customer("198.51.100.1", InForce(TERMS, 3))
 
 @pytest.fixture
 def self_service(database: Database, clock: Clock) -> SelfService:
-    seconds = count(0, 1)
-    pace = Pace(lambda: next(seconds))
-    return SelfService(database, VendorRules(database), ZoneInfo("Asia/Shanghai"), clock, pace)
+    return SelfService(database, VendorRules(database), ZoneInfo("Asia/Shanghai"), clock)
 
 
 @pytest.fixture
