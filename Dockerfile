@@ -15,7 +15,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 # Readable whatever the umask of the checkout was, and compiled here, since the container cannot write later.
 COPY app app
-COPY client/src/kadun/version.py client/src/kadun/messages.py client/src/kadun/
+COPY client/src/kadun/version.py client/src/kadun/messages.json client/src/kadun/
 RUN chmod -R a+rX app client && python -m compileall -q app
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 

@@ -1,6 +1,6 @@
 """The messages for customers and the names of codes, as the SDK in the same checkout has them."""
 
-import runpy
+import json
 from datetime import datetime
 from pathlib import Path
 
@@ -8,27 +8,30 @@ from app.domain.codes import Code
 from app.domain.self_service import RenewReason
 from app.domain.texts import Text
 
-# The image has this one file of the SDK at the same place (see Dockerfile), and not the package `kadun`.
-_SOURCE = Path(__file__).resolve().parents[1] / "client" / "src" / "kadun" / "messages.py"
-_MODULE = runpy.run_path(str(_SOURCE))
+# The image has this file of the SDK at the same place (see Dockerfile), and not the package `kadun`.
+_SOURCE = Path(__file__).resolve().parents[1] / "client" / "src" / "kadun" / "messages.json"
+_DOCUMENT = json.loads(_SOURCE.read_text("utf-8"))
+_WITH_REFERENCE = _DOCUMENT["templates"]["with_reference"]
+_TEXTS = {key: Text(*both) for key, both in _DOCUMENT["texts"].items()}
 
-NAMES: dict[Code, Text] = {code: Text(*_MODULE["NAMES"][code]) for code in Code}
+NAMES: dict[Code, Text] = {code: Text(*_DOCUMENT["names"][code]) for code in Code}
 """What the console calls a code."""
-MESSAGES: dict[Code, Text] = {code: Text(*_MODULE["TEXTS"][code]) for code in Code}
+MESSAGES: dict[Code, Text] = {code: _TEXTS[code] for code in Code}
 """What customers read, without a reference."""
 
-RENEWALS: dict[RenewReason, Text] = {reason: Text(*_MODULE["TEXTS"][f"renew_{reason}"]) for reason in RenewReason}
+RENEWALS: dict[RenewReason, Text] = {reason: _TEXTS[f"renew_{reason}"] for reason in RenewReason}
 """Why a renewal is refused, as customers read it."""
 
 
 def unbinding(next_unbind_at: datetime | None) -> Text:
     """Return what customers read of an unbinding that is not allowed; the time is in the zone that it has."""
     if next_unbind_at is None:
-        return Text(*_MODULE["TEXTS"]["unbind_not_possible"])
+        return _TEXTS["unbind_not_possible"]
     at = f"{next_unbind_at:%Y-%m-%d %H:%M:%S %z}"
-    return Text(*(text.replace("{time}", at) for text in _MODULE["TEXTS"]["unbind_later"]))
+    return Text(*(text.replace("{time}", at) for text in _TEXTS["unbind_later"]))
 
 
 def rejection(code: Code, reference: str) -> Text:
     """Return what customers read of a rejection, with the reference for the vendor's journal."""
-    return Text(*(str(_MODULE["rejection"](code, reference, language)) for language in _MODULE["LANGUAGES"]))
+    pairs = zip(_WITH_REFERENCE, MESSAGES[code], strict=True)
+    return Text(*(template.format(message=message, reference=reference) for template, message in pairs))

@@ -80,8 +80,11 @@ def package(program: DeskProgram, *more: str) -> Path:
     _pyinstaller, *arguments = shlex.split(written[0])
     certificate = ("--add-data", "ca.pem:.")
     command = [sys.executable, "-m", "PyInstaller", "--log-level", "WARN", *certificate, *more, *arguments]
+    sdk = program.home / "sdk"  # as pip installs it: by the package's metadata PyInstaller finds the SDK's hook
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", sdk, ROOT / "client"]
+    subprocess.run(pip, check=True)
     # PATH: for objdump and ldd.
-    environment = {"PATH": os.environ["PATH"], "HOME": str(program.home), "PYTHONPATH": PYTHONPATH}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(program.home), "PYTHONPATH": str(sdk)}
     done = subprocess.run(command, cwd=program.source, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return program.source / "dist"
