@@ -13,8 +13,7 @@ from kadun.responses import Response, error_for
 
 if TYPE_CHECKING:
     from kadun.retries import RetryPolicy
-    from kadun.streaming import Stream
-    from kadun.transport import Transport
+    from kadun.transport import Stream, Transport
     from kadun.verdict import Verdict
 
 DOWNLOAD = "文件下载"  # the function in the server's records

@@ -1,26 +1,31 @@
-"""HTTP with limits on time, size and redirects."""
+"""HTTP with limits on time, size and redirects.
+
+A thread of its own sends each request and reads the response, so that a call always returns in time: socket timeouts
+limit neither the name lookup nor a response that arrives byte by byte. When the caller leaves, the sockets are closed,
+which ends the thread.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import logging
 import queue
+import socket
 import ssl
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Protocol, Union, cast, final
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 
 from kadun import certificates
-from kadun.connections import Connections, WatchedAdapter
 from kadun.errors import ServerUnreachable, UntrustedAnswer
 from kadun.responses import Response
-from kadun.streaming import Stream
 
 if TYPE_CHECKING:
     import os
@@ -28,7 +33,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 LARGEST_BODY_BYTES = 1024 * 1024
-_CHUNK_BYTES = 64 * 1024
+_FEWEST_BYTES = 1024  # of a large file, within the timeout
+_PIECE_BYTES = 256 * 1024
+_PIECES_AHEAD = 4
+_Item = Union["tuple[int, Mapping[str, str]]", bytes, Exception]
 
 _log = logging.getLogger("kadun")
 
@@ -63,13 +71,7 @@ class HttpTransport:
         public_cas: bool = False,
         timeout_seconds: float = 10,
     ) -> None:
-        """Prepare the transport; nothing is sent yet.
-
-        Raises:
-            ValueError: the address is not http(s)://host[:port][/path], or the timeout is not positive, or
-                `ca_file` contains no certificate.
-            FileNotFoundError: `ca_file` does not exist, or is a folder without a `*.pem` file.
-        """
+        """Prepare the transport; nothing is sent yet. The arguments are those of `Client`."""
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError(f"base_url must look like https://card.example.com, not {base_url!r}")
@@ -87,63 +89,37 @@ class HttpTransport:
         self._timeout_seconds = timeout_seconds
 
     def exchange(self, path: str, body: bytes | None, language: str) -> Response:
-        """See `Transport`.
-
-        A separate thread does the work, so that this call always returns in time: socket timeouts limit neither the
-        name lookup nor a response that arrives byte by byte. After the timeout the connection is closed, which ends
-        the thread.
-        """
-        outcome: queue.Queue[Response | Exception] = queue.Queue(maxsize=1)
-        connections = Connections()
-
-        def work() -> None:
-            try:
-                outcome.put(self._exchange(path, body, language, connections))
-            except Exception as failure:  # noqa: BLE001 - raised in the caller's thread
-                outcome.put(failure)
-
-        threading.Thread(target=work, name="kadun-exchange", daemon=True).start()
-        try:
-            result = outcome.get(timeout=self._timeout_seconds)
-        except queue.Empty:
-            raise self._too_late() from None
-        finally:
-            connections.cut()
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def stream(self, path: str, headers: Mapping[str, str]) -> AbstractContextManager[Stream]:
         """See `Transport`."""
-        connections = Connections()
-        return Stream(lambda: self._response(path, None, headers, connections), self._timeout_seconds, connections)
-
-    def _exchange(self, path: str, body: bytes | None, language: str, connections: Connections) -> Response:
         deadline = time.monotonic() + self._timeout_seconds
-        headers = {
-            "Accept": "application/json",
-            "Accept-Language": "en" if language == "en" else "zh-CN,zh",
-        }
+        headers = {"Accept": "application/json", "Accept-Language": "en" if language == "en" else "zh-CN,zh"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        with self._response(path, body, headers, connections) as response:
-            content = self._content(response, deadline)
-            told = response.headers
-            return Response(response.status_code, content, told.get("Retry-After"), told.get("Content-Type"))
+        with self.stream(path, headers, body) as answer:
+            content, told = answer.content(deadline), answer.headers
+            announced = "Content-Length" in told or "Transfer-Encoding" in told
+            if answer.status == requests.codes.ok and not announced and not content:
+                # http.client takes a closed connection for the end of the headers.
+                raise ServerUnreachable("the connection broke during the headers", passing=True)
+            return Response(answer.status, content, told.get("Retry-After"), told.get("Content-Type"))
+
+    def stream(self, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Stream:
+        """See `Transport`."""
+        connections = Connections()
+        return Stream(lambda: self._response(path, body, headers, connections), self._timeout_seconds, connections)
 
     @contextmanager
     def _response(
         self, path: str, body: bytes | None, headers: Mapping[str, str], connections: Connections
     ) -> Iterator[requests.Response]:
-        """Yield the response with its body unread; failures until the end of the block become `ServerUnreachable`."""
         always = {
             "Accept-Encoding": "identity",  # nothing to decompress, so that the limit on the size holds
             "User-Agent": "kadun",
         }
         try:
-            with (
-                self._session(connections) as session,
-                session.request(
+            with requests.Session() as session:
+                for scheme in ("http://", "https://"):
+                    session.mount(scheme, _Adapter(connections, self._certificates))
+                with session.request(
                     "GET" if body is None else "POST",
                     self._base_url + path,
                     data=body,
@@ -153,58 +129,192 @@ class HttpTransport:
                     verify=self._verify,
                     allow_redirects=False,  # another address is not the configured server
                     stream=True,
-                ) as response,
-            ):
-                yield response
+                ) as response:
+                    yield response
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
-            raise self._too_late() from None
+            raise _too_late(self._timeout_seconds) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as failure:
             raise _unreachable(failure, opened=connections.opened) from None
         finally:
             connections.cut()
 
-    def _session(self, connections: Connections) -> requests.Session:
-        session = requests.Session()
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, WatchedAdapter(connections, self._certificates))
-        return session
 
-    def _content(self, response: requests.Response, deadline: float) -> bytes:
+@final
+class Stream:
+    """A response that is being received. A context manager; the request is sent on entering.
+
+    Attributes:
+        status: the HTTP status.
+        headers: the headers, with case-insensitive names.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+
+    def __init__(
+        self,
+        response: Callable[[], AbstractContextManager[requests.Response]],
+        timeout_seconds: float,
+        connections: Connections,
+    ) -> None:
+        self._response = response
+        self._timeout_seconds = timeout_seconds
+        self._connections = connections
+        self._items: queue.Queue[_Item] = queue.Queue(maxsize=_PIECES_AHEAD)
+
+    def __enter__(self) -> Stream:
+        """Send the request and wait for status and headers."""
+        threading.Thread(target=self._read, name="kadun-request", daemon=True).start()
+        try:
+            self.status, self.headers = self._next(self._timeout_seconds)
+        except BaseException:  # Ctrl+C, too: __exit__ will not run
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Close the connection, which ends the thread, and make room for what it still hands over."""
+        self._connections.cut()
+        with suppress(queue.Empty):
+            while True:
+                self._items.get_nowait()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body. It may end early: compare it with the length.
+
+        Raises:
+            ServerUnreachable: the connection broke, or less than 1 KiB arrived within the timeout. It can be resumed.
+        """
+        waited, received = 0.0, 0
+        while True:
+            started = time.monotonic()
+            try:
+                piece = self._next(self._timeout_seconds - waited)
+            except ServerUnreachable as failure:
+                raise ServerUnreachable(failure.detail, passing=True) from None
+            waited += time.monotonic() - started  # the time that the caller takes between two pieces does not count
+            if not piece:
+                return
+            received += len(piece)
+            if received >= _FEWEST_BYTES:
+                waited, received = 0.0, 0
+            yield piece
+
+    def content(self, deadline: float) -> bytes:
+        """Return the whole body, if it arrives before a time of the monotonic clock and is not too large."""
         content = bytearray()
-        while len(content) <= LARGEST_BODY_BYTES:
-            if time.monotonic() > deadline:
-                raise self._too_late()
-            chunk = response.raw.read1(_CHUNK_BYTES, decode_content=False)  # what has arrived, without waiting for more
-            if not chunk:
-                if not content and _breaks_off(response):
-                    raise ServerUnreachable("the connection broke during the headers", passing=True)
-                return bytes(content)
-            content += chunk
-        raise UntrustedAnswer("the response is larger than 1 MiB")
+        while piece := self._next(deadline - time.monotonic()):
+            content += piece
+            if len(content) > LARGEST_BODY_BYTES:
+                raise UntrustedAnswer("the response is larger than 1 MiB")
+        return bytes(content)
 
-    def _too_late(self) -> ServerUnreachable:
-        return ServerUnreachable(f"no answer within {self._timeout_seconds:g} seconds")
+    def _next(self, seconds: float) -> Any:  # noqa: ANN401 - status and headers once, then the pieces
+        try:
+            item = self._items.get(timeout=max(seconds, 0))
+        except queue.Empty:
+            raise _too_late(self._timeout_seconds) from None
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def _read(self) -> None:
+        try:
+            with self._response() as response:
+                self._items.put((response.status_code, response.headers))
+                ended = False
+                while not ended and not self._connections.over:
+                    piece = response.raw.read1(_PIECE_BYTES, decode_content=False)  # what has arrived, without waiting
+                    self._items.put(piece)
+                    ended = not piece
+        except Exception as failure:  # noqa: BLE001 - raised in the caller's thread
+            self._items.put(failure)
+
+
+@final
+class Connections:
+    """The sockets of one request, to the server or a proxy. They may be closed from any thread, more than once."""
+
+    def __init__(self) -> None:
+        self.opened = False
+        self.over = False
+        self._lock = threading.Lock()
+        self._handles: list[socket.socket] = []
+
+    def keep(self, connection: socket.socket) -> None:
+        """Register a socket by a duplicate: TLS detaches the original, and returns it only after the handshake."""
+        with self._lock:
+            self.opened = True
+            if self.over:
+                connection.close()
+            self.check()
+            self._handles.append(connection.dup())
+
+    def check(self) -> None:
+        """Raise TimeoutError if the request was given up."""
+        if self.over:
+            raise TimeoutError("given up")
+
+    def cut(self) -> None:
+        """Close all sockets, and each that is registered later; a blocked read returns."""
+        with self._lock:
+            self.over = True
+            for handle in self._handles:
+                with suppress(OSError):  # closed by the other side
+                    handle.shutdown(socket.SHUT_RDWR)
+                handle.close()
+            self._handles.clear()
+
+
+@final
+class _Adapter(HTTPAdapter):
+    """Registers the sockets, and trusts certificates in PEM beside those that the request's `verify` names."""
+
+    def __init__(self, connections: Connections, trusted: str | None) -> None:
+        self._connections = connections
+        self._trusted = trusted
+        super().__init__()
+
+    def get_connection_with_tls_context(
+        self,
+        request: requests.PreparedRequest,
+        *arguments: Any,  # noqa: ANN401 - passed on unchanged
+        **settings: Any,  # noqa: ANN401
+    ) -> urllib3.connectionpool.ConnectionPool:
+        pool: Any = super().get_connection_with_tls_context(request, *arguments, **settings)
+        if self._trusted is not None and pool.scheme == "https":
+            pool.conn_kw["ssl_context"] = certificates.context(self._trusted)
+        pool.ConnectionCls = _watched(pool.ConnectionCls, self._connections)
+        return cast("urllib3.connectionpool.ConnectionPool", pool)
+
+
+def _watched(kind: Any, connections: Connections) -> Any:  # noqa: ANN401 - one of urllib3's four classes
+    def connected(self: Any) -> socket.socket:  # noqa: ANN401
+        opened: socket.socket = kind._new_conn(self)  # noqa: SLF001 - urllib3's SOCKS connections override it, too
+        connections.keep(opened)
+        return opened
+
+    def tunnelled(self: Any) -> None:  # noqa: ANN401
+        kind._tunnel(self)  # noqa: SLF001 - http.client's, through a proxy
+        connections.check()  # http.client takes a closed socket for the end of the proxy's headers
+
+    return type("WatchedConnection", (kind,), {"_new_conn": connected, "_tunnel": tunnelled})
 
 
 @cache  # once for each host
 def _warn_of_plain_http(host: str) -> None:
-    if not _is_this_machine(host):
+    try:
+        is_this_machine = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_this_machine = host == "localhost" or host.endswith(".localhost")
+    if not is_this_machine:
         _log.warning(
             "plain http:// to %s: an attacker who can change the connection gets KERNAL_DATA_KEY; use https://", host
         )
 
 
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def _breaks_off(response: requests.Response) -> bool:
-    """Return whether an empty response is incomplete: http.client takes a closed connection for the end of headers."""
-    announced = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
-    return response.status_code == requests.codes.ok and not announced
+def _too_late(seconds: float) -> ServerUnreachable:
+    return ServerUnreachable(f"no answer within {seconds:g} seconds")
 
 
 # A retry does not help: an untrusted certificate, no TLS, an invalid address of a proxy.
@@ -223,7 +333,9 @@ _NEVER_CONNECTED = (
 def _unreachable(failure: Exception, *, opened: bool) -> ServerUnreachable:
     """Return the error with the innermost cause, such as `ConnectionRefusedError`; the outer exceptions are vague."""
     if isinstance(failure, ValueError) and not isinstance(failure, (ssl.SSLError, requests.exceptions.InvalidSchema)):
-        return _malformed(failure, opened=opened)
+        # Without its text, which may contain the password of a proxy. The kind is UnicodeEncodeError, for example.
+        kind = type(failure).__name__
+        return ServerUnreachable(f"{kind}: the address of a proxy or of the server is invalid", sent=opened)
     chain: list[BaseException] = [failure]
     while (inner := _inner(chain[-1])) is not None:
         chain.append(inner)
@@ -235,8 +347,7 @@ def _unreachable(failure: Exception, *, opened: bool) -> ServerUnreachable:
 
 
 def _inner(failure: BaseException) -> BaseException | None:
-    """Return the cause of an exception; urllib3 passes some causes on as an argument only."""
-    argument = failure.args[0] if failure.args else None
+    argument = failure.args[0] if failure.args else None  # urllib3 passes some causes on as an argument only
     return failure.__cause__ or failure.__context__ or (argument if isinstance(argument, BaseException) else None)
 
 
@@ -246,12 +357,6 @@ def _broke(cause: BaseException) -> bool:
         return True
     # OpenSSL 3.2 and later report some resets as an error of the system: "[SYS] unknown error".
     return isinstance(cause, ssl.SSLError) and cause.library == "SYS"
-
-
-def _malformed(failure: Exception, *, opened: bool) -> ServerUnreachable:
-    """Return the error for an invalid address, without its text, which may contain the password of a proxy."""
-    kind = type(failure).__name__  # UnicodeEncodeError, for example
-    return ServerUnreachable(f"{kind}: the address of a proxy or of the server is invalid", sent=opened)
 
 
 def _public_cas() -> str:
@@ -265,5 +370,4 @@ def _public_cas() -> str:
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Send no password; by default requests sends one that a customer's .netrc contains for this host."""
-    return request
+    return request  # requests would send the password that a customer's .netrc has for this host

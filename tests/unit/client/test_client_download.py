@@ -14,7 +14,7 @@ from kadun import ServerUnreachable
 from kadun.transport import HttpTransport
 
 from tests.support.client.file_server import CONTENT, NAME, SIZE, FileServer, left_in, refuse, sha256
-from tests.support.client.timing import LONG_SECONDS, SOON_SECONDS, STALLED, StalledQueue
+from tests.support.client.timing import LONG_SECONDS, SOON_SECONDS, STALLED, StalledQueue, wait_until
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def test_a_slow_callback_does_not_count_as_a_slow_server(
     fetch: Fetch, files: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr("kadun.streaming.time", clock)
+    monkeypatch.setattr("kadun.transport.time", clock)
     called = threading.Semaphore(0)
 
     def dawdle(_done: int, _total: int) -> None:
@@ -209,22 +209,28 @@ def test_a_slow_callback_does_not_count_as_a_slow_server(
     assert len(files.gets) == 1
 
 
-def test_a_slow_callback_loses_nothing_of_what_waits_for_it(
+def test_a_slow_callback_loses_nothing_of_what_waits_for_it_and_may_leave(
     fetch: Fetch, files: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waited = threading.Event()
+    waits, seen = threading.Event(), list[int]()
 
     class Queue(queue.Queue[Any]):
         def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - the original's
-            try:
-                super().put(item, block, timeout)
-            except queue.Full:
-                waited.set()
-                raise
+            if self.full():
+                waits.set()
+            super().put(item, block, timeout)
+
+    def dawdle(done: int, _total: int) -> None:
+        waits.wait(SOON_SECONDS)
+        seen.append(done)
+        if len(seen) == 1:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(queue, "Queue", Queue)
-    monkeypatch.setattr("kadun.streaming._POLL_SECONDS", 0.01)
     files.content = CONTENT * 20  # more than the stream reads ahead
-    assert fetch(on_progress=lambda *_now: waited.wait(SOON_SECONDS)) == CONTENT * 20
-    assert waited.is_set()
-    assert len(files.gets) == 1
+    with pytest.raises(KeyboardInterrupt):
+        fetch(on_progress=dawdle)
+    wait_until(lambda: "kadun-request" not in {thread.name for thread in threading.enumerate()})
+    assert waits.is_set()
+    assert fetch(on_progress=dawdle) == CONTENT * 20
+    assert len(files.gets) == 2

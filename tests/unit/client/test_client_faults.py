@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kadun import Client, KadunError, ServerUnreachable, UntrustedAnswer
-from kadun.connections import Connections
 from kadun.retries import RetryPolicy
-from kadun.transport import HttpTransport
+from kadun.transport import Connections, HttpTransport
 
 from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned, setting
 from tests.support.client.local_http import Handler, forged, serving
@@ -163,7 +162,7 @@ def sockets_open() -> int:
 
 
 def at_work() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("kadun-exchange", "kadun-stre"))]
+    return [thread.name for thread in threading.enumerate() if thread.name == "kadun-request"]
 
 
 @contextlib.contextmanager
