@@ -44,12 +44,7 @@ class Times(NamedTuple):
     ahead: float
 
     def started(self, clock: float, allowed_seconds: float) -> Times:
-        """Return the times after an offline start.
-
-        Args:
-            clock: the time of this machine's clock.
-            allowed_seconds: how long the vendor allows offline starts in total.
-        """
+        """Return the times after an offline start at this time of the clock, of those allowed for so long in total."""
         step = max(allowed_seconds / STARTS_AT_MOST, LEAST_STEP_SECONDS)
         judged = _possible(_possible(clock) + self.ahead)
         if judged < self.reached - TOLERATED_LAG_SECONDS:

@@ -1,16 +1,21 @@
-"""Trusted signing keys: the keys pinned in the program, and the keys that they endorse, down to the floor."""
+"""Trusted signing keys: the keys pinned in the program, and the keys that they endorse, down to the floor.
+
+The floor is the latest key of the chain that signed a verdict here. A retired signing key may be stolen, and a program
+that pins it would believe the thief. So a client that has seen a later key refuses the earlier ones, and everything
+that they endorse. While a rotation is under way some answers still come with the key before: earlier keys count for 15
+minutes more, by this machine's clock.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
 from kadun.errors import UntrustedAnswer
-from kadun.floor import Floor
 from kadun.tokens import AUDIENCE, key_id, verify_token
 
 if TYPE_CHECKING:
@@ -19,20 +24,60 @@ if TYPE_CHECKING:
 PublicKeys = Union["Mapping[str, Any]", str]
 Step = tuple[str, str]  # an endorser and the key that it endorses, by `kid`
 LONGEST_ENDORSEMENT = 2048  # characters; the server's have about 400
+OVERLAP_SECONDS = 900.0
+_LATEST_TIME = 1e12
 _ENDORSEMENT = "key+jwt"
 
 
+class Floor(NamedTuple):
+    """The latest key seen.
+
+    Attributes:
+        kid: the key.
+        left: for how many seconds earlier keys still count.
+        clock: what this machine's clock showed then, in seconds since 1970; 0 once nothing is left.
+    """
+
+    kid: str
+    left: float
+    clock: float
+
+    @classmethod
+    def seen(cls, kid: str, clock: float) -> Floor:
+        """Return the floor after the first verdict by a key."""
+        return cls(kid, OVERLAP_SECONDS, clock)
+
+    def at(self, clock: float) -> Floor:
+        """Return the floor at a later time of the clock. A clock that was set back ends the overlap, for good."""
+        passed = clock - self.clock
+        if not 0 <= passed < self.left:
+            return Floor(self.kid, 0.0, 0.0)
+        return Floor(self.kid, self.left - passed, clock)
+
+
+def floor_in(members: object) -> Floor | None:
+    """Parse the floor of a file; return None if there is none. With odd times nothing of the overlap is left."""
+    if not isinstance(members, list) or len(members) != len(Floor._fields) or not isinstance(members[0], str):
+        return None
+    if not all(isinstance(member, (int, float)) and abs(member) <= _LATEST_TIME for member in members[1:]):
+        return Floor(members[0], 0.0, 0.0)
+    kid, left, clock = members
+    return Floor(kid, min(float(left), OVERLAP_SECONDS), float(clock))
+
+
 class TrustedKeys:
-    """Public keys by `kid`, and the issuer (`iss`) that they belong to. Methods may be called from several threads."""
+    """Public keys by `kid`. Methods may be called from several threads.
+
+    Attributes:
+        issuer: the issuer (`iss`) that they belong to.
+        pinned: the IDs of the pinned keys, in their order.
+        floor: the latest key that signed a verdict; None before the first.
+    """
 
     def __init__(self, pinned: PublicKeys) -> None:
-        """Load the pinned keys.
+        """Load the output of `cardctl key export`, `{"iss": …, "keys": […]}`, as a dict or as JSON text.
 
-        Args:
-            pinned: the output of `cardctl key export`, `{"iss": …, "keys": […]}`, as a dict or as JSON text.
-
-        Raises:
-            ValueError: it is anything else. This is a mistake of the vendor, therefore not a KadunError.
+        Anything else is a mistake of the vendor, therefore a ValueError and not a KadunError.
         """
         document = _document(pinned)
         issuer, keys = document.get("iss"), document.get("keys")
@@ -45,48 +90,23 @@ class TrustedKeys:
             self._keys = dict(_load(key) for key in keys)
         except UntrustedAnswer as refusal:
             raise ValueError(f"public_keys: {refusal.detail}") from None
-        self._pinned = list(self._keys)
+        self.pinned = list(self._keys)
+        self.floor: Floor | None = None
         self._endorsements: dict[Step, str] = {}
-        self._floor: Floor | None = None
         self._lock = threading.Lock()  # a new key is seen only together with those that it leads to
 
     @property
-    def endorsements(self) -> tuple[str, ...]:
-        """The endorsements by trusted keys. `add_endorsed` does not verify them again."""
-        with self._lock:
-            return tuple(self._endorsements.values())
-
-    @property
     def steps(self) -> Mapping[Step, str]:
-        """A copy of these endorsements, by endorser and endorsed key."""
+        """A copy of the endorsements by trusted keys, by endorser and endorsed key."""
         with self._lock:
             return self._endorsements.copy()
-
-    @property
-    def pinned(self) -> tuple[str, ...]:
-        """The IDs of the pinned keys, in their order."""
-        return tuple(self._pinned)
-
-    @property
-    def floor(self) -> Floor | None:
-        """The latest key that signed a verdict; None before the first."""
-        return self._floor
-
-    @property
-    def excludes_keys(self) -> bool:
-        """Whether the floor excludes any key. At the first pinned key it does not: all others come after it."""
-        return self._floor is not None and self._floor.kid != self._pinned[0]
 
     def __contains__(self, kid: str) -> bool:
         with self._lock:
             return kid in self._keys and self._counts(kid)
 
     def __getitem__(self, kid: str) -> Ed25519PublicKey:
-        """Return the key with this ID.
-
-        Raises:
-            UntrustedAnswer: the key is not trusted.
-        """
+        """Return the key with this ID, if it is trusted."""
         with self._lock:
             if kid not in self._keys:
                 raise UntrustedAnswer("the token is signed with a key that is neither pinned nor endorsed")
@@ -97,21 +117,21 @@ class TrustedKeys:
     def saw(self, kid: str, clock: float) -> None:
         """Raise the floor to a key that has signed a verdict, if it comes after the present floor."""
         with self._lock:
-            if self._floor is None or kid in self._after(self._floor.kid):
-                self._floor = Floor.seen(kid, clock)
+            if self.floor is None or kid in self._after(self.floor.kid):
+                self.floor = Floor.seen(kid, clock)
 
     def take_up(self, stored: Floor | None, clock: float) -> None:
         """Take up a stored floor, unless it is unknown or not after the present one; count the overlap on."""
         with self._lock:
-            here = self._floor
+            here = self.floor
             if stored and stored.kid in self._keys and (here is None or stored.kid in self._after(here.kid)):
                 here = stored
             elif stored and here and stored.kid == here.kid:
                 here = min(here, stored)  # of which less is left
-            self._floor = here and here.at(clock)
+            self.floor = here and here.at(clock)
 
     def _counts(self, kid: str) -> bool:
-        floor = self._floor
+        floor = self.floor
         if floor is None or kid == floor.kid or kid in self._after(floor.kid):
             return True
         return floor.left > 0 and floor.kid in self._after(kid)
@@ -122,22 +142,28 @@ class TrustedKeys:
         Keys are pinned in the order of the chain. Where endorsements contradict that order, they count.
         """
         after = self._endorsed_from([kid])
-        if kid in self._pinned:
-            pins = self._pinned[self._pinned.index(kid) + 1 :]
+        if kid in self.pinned:
+            pins = self.pinned[self.pinned.index(kid) + 1 :]
             pins = [pin for pin in pins if kid not in self._endorsed_from([pin])]
             after |= {*pins} | self._endorsed_from(pins)
         return after - {kid}
 
     def _endorsed_from(self, kids: Iterable[str]) -> set[str]:
-        return reached(kids, self._endorsements)
+        following: dict[str, list[str]] = {}
+        for endorser, endorsed in self._endorsements:
+            following.setdefault(endorser, []).append(endorsed)
+        found: set[str] = set()
+        waiting = list(kids)
+        while waiting:
+            new = set(following.get(waiting.pop(), ())) - found
+            found |= new
+            waiting.extend(new)
+        return found
 
     def learn(self, key_set: bytes) -> None:
         """Add the keys of `/.well-known/jwks.json` that a chain of endorsements connects to a trusted key.
 
         The key set itself is not trusted: each key needs a signature by a key that was trusted before it.
-
-        Raises:
-            UntrustedAnswer: the key set has no endorsements, or an endorsement by a trusted key is invalid.
         """
         endorsements = parse_json_object(key_set, "the key set").get("endorsements")
         if not isinstance(endorsements, list):
@@ -149,13 +175,10 @@ class TrustedKeys:
 
         Endorsements of another issuer do not count: a server that changed its name keeps the earlier ones. Nor do
         those of more than 2048 characters: a thief of an earlier key could fill the file with them. The first
-        endorsement of a key by another is kept.
-
-        Raises:
-            UntrustedAnswer: one is not a token, or one by a trusted key is invalid. Keys added before it stay: each
-                has a valid signature of its own.
+        endorsement of a key by another is kept. Keys added before an invalid endorsement stay: each has a valid
+        signature of its own.
         """
-        known = {*self.endorsements}
+        known = {*self.steps.values()}
         by_endorser: dict[str, list[str]] = {}
         for endorsement in endorsements:
             if not isinstance(endorsement, str):
@@ -189,20 +212,6 @@ class TrustedKeys:
         return claims.mapping("jwk")
 
 
-def reached(kids: Iterable[str], steps: Iterable[Step]) -> set[str]:
-    """Return the keys that steps from key to key lead to, from any of these keys."""
-    following: dict[str, list[str]] = {}
-    for before, after in steps:
-        following.setdefault(before, []).append(after)
-    found: set[str] = set()
-    waiting = list(kids)
-    while waiting:
-        new = set(following.get(waiting.pop(), ())) - found
-        found |= new
-        waiting.extend(new)
-    return found
-
-
 def _document(pinned: PublicKeys) -> Mapping[str, Any]:
     if not isinstance(pinned, str):
         return pinned
@@ -213,7 +222,6 @@ def _document(pinned: PublicKeys) -> Mapping[str, Any]:
 
 
 def _load(jwk: Any) -> tuple[str, Ed25519PublicKey]:  # noqa: ANN401 - any JSON value
-    """Load a JWK. Its `kid` must be its RFC 7638 thumbprint, so that no key can use the name of another."""
     if not isinstance(jwk, dict) or jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519":
         raise UntrustedAnswer("a key is not an Ed25519 key")
     if jwk.get("use", "sig") != "sig" or jwk.get("alg", "EdDSA") != "EdDSA":
@@ -224,7 +232,8 @@ def _load(jwk: Any) -> tuple[str, Ed25519PublicKey]:  # noqa: ANN401 - any JSON 
         key = Ed25519PublicKey.from_public_bytes(raw)
     except ValueError:
         raise UntrustedAnswer("a key is not an Ed25519 key") from None
-    members = f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'  # RFC 7638, section 3
+    # The thumbprint (RFC 7638, section 3), so that no key can use the name of another.
+    members = f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'
     kid = encode_base64url(hashlib.sha256(members.encode("ascii")).digest())
     if jwk.get("kid") != kid:
         raise UntrustedAnswer("the kid of a key is not its thumbprint")

@@ -69,8 +69,8 @@ class LearnedKeys:
 
     def _after(self, before: State) -> State:
         floor = self._keys.floor
-        if floor is None or not (self._keys.excludes_keys or before.floor):
-            return before
+        if floor is None or (floor.kid == self._keys.pinned[0] and not before.floor):
+            return before  # at the first pinned key the floor excludes none: all others come after it
         former = before.floor.kid if before.floor else floor.kid
         steps = lineage(_steps(before.endorsements), self._keys.steps, [former, *self._keys.pinned], floor.kid)
         return replace(before, endorsements=tuple(steps.values()), floor=floor)
@@ -108,7 +108,7 @@ def lineage(
 
 
 def _towards(kids: Iterable[str], steps: Iterable[Step]) -> dict[str, str]:
-    """Return each key that leads to one of these, the nearest first, with the next key on its shortest path."""
+    # Each key that leads to one of these, the nearest first, with the next key on its shortest path.
     endorsers: dict[str, list[str]] = {}
     for endorser, endorsed in steps:
         endorsers.setdefault(endorsed, []).append(endorser)
@@ -133,8 +133,7 @@ def _path(kid: str, following: Mapping[str, str]) -> list[Step]:
 
 
 def _steps(endorsements: Iterable[str]) -> dict[Step, str]:
-    """Return unverified endorsements by their steps. Others than the client could have stored are left out."""
-    steps: dict[Step, str] = {}
+    steps: dict[Step, str] = {}  # unverified; others than the client could have stored are left out
     for endorsement in endorsements:
         if len(endorsement) <= LONGEST_ENDORSEMENT:
             with suppress(UntrustedAnswer):

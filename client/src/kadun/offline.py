@@ -69,10 +69,8 @@ class ClientState:
     ) -> Verdict:
         """Store an online verdict: its time, and the verdict itself if it allows offline starts. A rejection ends them.
 
-        A folder that cannot be written is not an error: the server has accepted the card.
-
-        Returns:
-            The verdict, or for an opening a later rejection that arrived during the request.
+        A folder that cannot be written is not an error: the server has accepted the card. Return the verdict, or for
+        an opening a later rejection that arrived during the request.
         """
         with self._lock:
             later_no = self._last_no if self._last_no is not begun.here else None
@@ -130,8 +128,7 @@ class ClientState:
     def offline_verdict(self, failure: KadunError, card_id: str, hardware: str) -> Verdict:
         """Return the stored verdict, verified as if it had just arrived.
 
-        Raises:
-            KadunError: the failure itself: no verdict is stored, or its time is over or cannot be stored.
+        Otherwise raise the failure itself: no verdict is stored, or its time is over or cannot be stored.
         """
         with self._lock:
             if self._store.load(hardware).cached is None:

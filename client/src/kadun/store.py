@@ -27,7 +27,7 @@ from kadun.cards import normalized_card_id
 from kadun.clocks import Times, times_in
 from kadun.decoding import parse_json_object
 from kadun.errors import UntrustedAnswer
-from kadun.floor import Floor, floor_in
+from kadun.keys import Floor, floor_in
 from kadun.secret import Secret
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _MAGIC = b"kadun state 2\n"
 _NONCE_BYTES = 12
 _LARGEST_FILE_BYTES = 4 * 1024 * 1024
+_TEXTS = ("token", "card_id", "nonce", "envelope")  # of a stored verdict
 
 
 class _Platform(Enum):
@@ -127,8 +128,7 @@ class StateStore:
     def save(self, state: State, hardware: str) -> None:
         """Replace the file atomically, or remove it if the state is empty.
 
-        Raises:
-            OSError: it cannot be written, or `load` could not read it back; the file is unchanged.
+        An OSError says that it cannot be written, or that `load` could not read it back; the file is unchanged.
         """
         if self._path is None:
             raise FileNotFoundError("there is no folder to store state in")
@@ -162,7 +162,7 @@ class StateStore:
         return blob[len(_MAGIC) :]
 
     def _cipher(self, hardware: str) -> AESGCM:
-        """Return the cipher whose key derives from program, server, card and machine (RFC 5869)."""
+        # RFC 5869, from program, server, card and machine.
         derive = HKDF(algorithm=SHA256(), length=32, salt=_MAGIC, info=self._context)
         return AESGCM(derive.derive(hardware.encode("utf-8", "surrogatepass")))
 
@@ -180,16 +180,11 @@ def _platform_folder() -> Path | None:
 def _plaintext(state: State) -> bytes:
     document: dict[str, Any] = {"endorsements": list(state.endorsements)}
     if state.cached:
-        document["kept"] = {
-            "token": state.cached.token,
-            "card_id": state.cached.card_id,
-            "nonce": state.cached.nonce,
-            "envelope": state.cached.key_pair.reveal(),
-            "times": list(state.cached.times),
-            "body_sha256": state.cached.body_sha256,
-        }
+        cached = state.cached
+        texts = zip(_TEXTS, (cached.token, cached.card_id, cached.nonce, cached.key_pair.reveal()))
+        document["kept"] = {**dict(texts), "times": list(cached.times), "body_sha256": cached.body_sha256}
     if state.rejection:
-        document["refusal"] = {"at": state.rejection.at, "reference": state.rejection.reference}
+        document["refusal"] = vars(state.rejection)
     if state.floor:
         document["floor"] = list(state.floor)
     return json.dumps(document).encode("ascii")
@@ -197,30 +192,27 @@ def _plaintext(state: State) -> bytes:
 
 def _state(plaintext: bytes) -> State:
     document = parse_json_object(plaintext, "the state")
-    endorsements, kept, refusal = (document.get(name) for name in ("endorsements", "kept", "refusal"))
+    endorsements = document.get("endorsements")
     if not isinstance(endorsements, list) or not all(isinstance(entry, str) for entry in endorsements):
         return State()
-    return State(
-        tuple(endorsements),
-        _kept(kept) if isinstance(kept, dict) else None,
-        _refusal(refusal) if isinstance(refusal, dict) else None,
-        floor_in(document.get("floor")),
-    )
+    kept, refusal = _kept(document.get("kept")), _refusal(document.get("refusal"))
+    return State(tuple(endorsements), kept, refusal, floor_in(document.get("floor")))
 
 
-def _kept(members: dict[str, Any]) -> CachedVerdict | None:
-    token, card_id, nonce, key_pair = (members.get(name) for name in ("token", "card_id", "nonce", "envelope"))
-    if not (isinstance(token, str) and isinstance(card_id, str)):
+def _kept(members: object) -> CachedVerdict | None:
+    if not isinstance(members, dict):
         return None
-    if not (isinstance(nonce, str) and isinstance(key_pair, str)):
-        return None
+    texts: list[Any] = [members.get(name) for name in _TEXTS]
     times, digest = times_in(members.get("times")), members.get("body_sha256")
-    if digest is not None and not isinstance(digest, str):
+    if times is None or not all(isinstance(text, str) for text in texts) or not isinstance(digest, (str, type(None))):
         return None
-    return times and CachedVerdict(token, card_id, nonce, Secret(key_pair), times, digest)
+    token, card_id, nonce, key_pair = texts
+    return CachedVerdict(token, card_id, nonce, Secret(key_pair), times, digest)
 
 
-def _refusal(members: dict[str, Any]) -> Rejection | None:
+def _refusal(members: object) -> Rejection | None:
+    if not isinstance(members, dict):
+        return None
     at, reference = members.get("at"), members.get("reference")
     if not isinstance(reference, str) or isinstance(at, bool) or not isinstance(at, (int, float)):
         return None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kadun import Client
-    from kadun.floor import Floor
+    from kadun.keys import Floor
     from kadun.store import State
 
     from tests.support.client.fake_server import FakeServer

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kadun import CardRejected
-from kadun.floor import Floor
+from kadun.keys import Floor
 from kadun.store import State
 
 from tests.support.client.customer_machine import full_disk

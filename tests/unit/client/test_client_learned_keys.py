@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kadun import CardRejected
-from kadun.floor import Floor, floor_in
+from kadun.keys import Floor, floor_in
 from kadun.learned import lineage
 from kadun.store import State
 

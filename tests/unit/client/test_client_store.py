@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kadun import PLATFORM_FOLDER
-from kadun.floor import Floor
+from kadun.keys import Floor
 from kadun.store import Rejection, State, StateStore
 
 from tests.support.client.customer_machine import Machine, full_disk
