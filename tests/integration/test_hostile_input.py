@@ -43,7 +43,7 @@ WRONG_FIELDS = {  # tests/unit/test_schemas.py has them all; these need the real
     ("nonce", "a final newline"): changed(nonce="a" * 20 + "\n"),
     ("client_public_key", "of low order"): changed(client_public_key="A" * 43),
     ("client_public_key", "not canonical"): changed(client_public_key="_" * 43),
-    ("card_id", "given twice"): json.dumps(GOOD).encode()[:-1] + b',"card_id":"0"}',
+    ("card_id", "wrong where it is given last"): json.dumps(GOOD).encode()[:-1] + b',"card_id":1}',
     ("extra", "unknown"): changed(extra=1),
 }
 

@@ -1,6 +1,7 @@
 """The form of a verify request: a wrong field is named before any rule."""
 
 import json
+import math
 from typing import Any
 
 import falcon
@@ -94,7 +95,7 @@ def test_a_field_that_is_null_or_missing_is_named_unless_it_is_optional(field: s
 
 
 @for_each("field", list(GOOD))
-@for_each("value", [2, 1.5, True, [], ["disk-1"], {}, {"disk-1": 1}, 10**400])
+@for_each("value", [2, 1.5, True, [], ["disk-1"], {}, {"disk-1": 1}, 10**400, math.nan, math.inf])
 def test_a_field_of_the_wrong_type_is_named(field: str, value: object) -> None:
     refused = wrong(**{field: value})
     assert refused.field == field
@@ -116,13 +117,12 @@ def test_a_pair_of_surrogates_is_one_character_and_a_wrong_field_is_named_beside
 
 
 @for_each("field", list(GOOD))
-def test_a_key_given_twice_is_named(field: str) -> None:
-    once, value = json.dumps(GOOD)[:-1], json.dumps(GOOD[field])
-    plain = json.dumps(GOOD, ensure_ascii=False)[:-1]
-    escaped = f"\\u{ord(field[0]):04x}{field[1:]}"
-    for body in (f'{once}, "{field}": {value}}}', f'{once}, "{escaped}": {value}}}', f'{plain}, "{field}": {value}}}'):
-        refused = problem(body.encode())
-        assert (refused.field, "twice" in refused.detail.en) == (field, True)
+def test_of_a_key_given_twice_the_last_counts(field: str) -> None:
+    escaped, good = f"\\u{ord(field[0]):04x}{field[1:]}", json.dumps(GOOD)[1:-1]
+    for key in (field, escaped):
+        for other in ("1", '"\\u0000"', '"\\ud800"', json.dumps("x" * 2_000)):
+            assert parse_verify_request(f'{{"{key}": {other}, {good}}}'.encode()) == parsed()
+            assert problem(f'{{{good}, "{key}": {other}}}'.encode()).field == field
 
 
 @for_each(
@@ -145,17 +145,10 @@ def test_an_unknown_field_is_named_escaped_and_cut(name: str, shown: str) -> Non
     assert refused.detail.en.startswith(f"Unknown field {shown}; the fields are card_id, ")
 
 
-@for_each("name", ["\0", "\ud800", "\u202e", "x" * 10_000])
-def test_an_unknown_field_given_twice_is_named_escaped_and_cut(name: str) -> None:
-    key = json.dumps(name)
-    assert problem(f"{{{key}: 1, {key}: 2}}".encode()).field == ascii(name[:64])[1:-1]
-
-
 @for_each(
     "body",
     [
         *(b"", b" ", b"{", b"{}{}", b"\0", b"/* */{}", b"{'card_id': 1}", b'{"card_id": "x",}'),
-        *(b'{"card_id": %b}' % number for number in (b"NaN", b"Infinity", b"-Infinity")),
         *(b'{"card_id": "%b"}' % text for text in (b"\n", b"\xff", b"\xed\xa0\x80", b"\xc0\x80")),
         *(b"\xef\xbb\xbf{}", "{}".encode("utf-16"), b'{"ip": ' + b"9" * 5000 + b"}"),
         *(b"[" * 60_000, b'{"ip":' * 10_000, b'{"ip":' + b"[" * 30_000 + b"]" * 30_000 + b"}"),
@@ -201,28 +194,3 @@ def test_every_field_says_what_it_must_be() -> None:
     assert set(REQUIREMENTS) == {*ExecuteRequest.__struct_fields__, *RenewalRequest.__struct_fields__}
     assert set(VerifyRequest.__struct_fields__) == set(GOOD) == set(WITHIN) == set(BEYOND)
     assert all(text.zh.startswith("必须") and text.en.startswith("must") for text in REQUIREMENTS.values())
-
-
-RAW_VALUES = st.one_of(
-    st.sampled_from(
-        ['"x"', '"0123456789abcdef"', '"打开程序"', '"203.0.113.7"', f'"{"A" * 43}"', "null", "1", "[]", '{"a": "b"}']
-    ),
-    st.text(st.characters(exclude_characters='"\\'), max_size=70).map(lambda text: f'"{text}"'),
-)
-
-
-def outcome(body: bytes) -> object:
-    try:
-        return parse_verify_request(body)
-    except Problem as refused:
-        return refused.code, refused.field, refused.detail
-
-
-@given(members=st.lists(st.tuples(st.sampled_from([*GOOD, "color"]), RAW_VALUES), max_size=8), complete=st.booleans())
-def test_a_body_means_the_same_with_and_without_escapes(*, members: list[tuple[str, str]], complete: bool) -> None:
-    if complete:
-        members = [(name, json.dumps(value, ensure_ascii=False)) for name, value in GOOD.items()] + members[:1]
-    else:
-        members = [("card_id", '"x"'), *members]
-    body = ("{" + ", ".join(f'"{name}": {value}' for name, value in members) + "}").encode("utf-8", "surrogatepass")
-    assert outcome(body) == outcome(body.replace(b'"card_id"', b'"\\u0063ard_id"'))
