@@ -145,8 +145,7 @@ class CardActions:
                 changed = [outcome for outcome in outcomes if outcome.is_changed]
                 if self.limits is not None and changed:
                     self.limits.take_changes(len(changed), now)
-                for outcome in changed:
-                    card_rows.write_outcome(outcome)
+                card_rows.write_outcomes(changed)
                 ids = tuple(outcome.before.id for outcome in changed)
                 journal.append(
                     [

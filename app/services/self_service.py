@@ -108,7 +108,7 @@ class SelfService:
                 outcome = before.unbinding()
                 if not outcome.is_changed:
                     return before
-                card_rows.write_outcome(outcome)
+                card_rows.write_outcomes([outcome])
                 entry = _entry(customer, outcome.at, EventKind.SELF_UNBOUND, outcome.before.id, _cost(outcome))
                 journal.append([entry])
                 return _after(customer, outcome)
@@ -143,7 +143,7 @@ class SelfService:
                 found = _locked(typed, second)
                 outcome = self._renewal(customer, found, typed, second)
                 spent = card_rows.as_domain(found[card_id_of(second)])
-                card_rows.write_outcome(outcome)
+                card_rows.write_outcomes([outcome])
                 rows.spend(spent.id, outcome.before.id)
                 journal.append(_renewed(customer, outcome, spent))
                 return _after(customer, outcome)

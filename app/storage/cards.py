@@ -17,7 +17,7 @@ from app.domain import cards
 from app.domain.card_actions import Outcome
 from app.domain.codes import CardStatus
 from app.storage.database import Database
-from app.storage.models import Card, Client
+from app.storage.models import Card, Client, database
 
 PAGE_ROWS = 5_000
 expiry = fn.COALESCE(Card.expires_at, SQL("'infinity'::timestamptz"))
@@ -178,17 +178,33 @@ def issued_at(moment: datetime, limit: int) -> list[NewCard]:
     return list(Card.select(*columns).where(Card.created_at == moment).order_by(Card.id).limit(limit).objects(NewCard))
 
 
-def write_outcome(outcome: Outcome) -> None:
-    """Write what an operator's action does to a card; the caller holds the card's lock."""
-    card = outcome.after
-    is_card = Card.id == outcome.before.id
-    if card is None:
-        Card.delete().where(is_card).execute()
-    elif card != outcome.before:
-        values = {"validity": card.validity, "expires_at": card.expires_at, "frozen_at": card.frozen_at}
-        Card.update(**values).where(is_card).execute()
-    if outcome.was_bound and not outcome.is_bound:
-        Client.delete().where(Client.card == outcome.before.id).execute()
+_WRITE = """
+UPDATE card SET validity = new.validity, expires_at = new.expires_at, frozen_at = new.frozen_at
+FROM unnest(
+    %(ids)s::text[], %(validities)s::interval[], %(expiries)s::timestamptz[], %(frozen)s::timestamptz[]
+) AS new (id, validity, expires_at, frozen_at)
+WHERE card.id = new.id
+"""
+
+
+def write_outcomes(outcomes: Iterable[Outcome]) -> None:
+    """Write what an action does to cards, each kind of change in one statement; the caller holds their locks."""
+    done = list(outcomes)
+    changed = [outcome.after for outcome in done if outcome.after is not None and outcome.after != outcome.before]
+    deleted = [outcome.before.id for outcome in done if outcome.after is None]
+    unbound = [outcome.before.id for outcome in done if outcome.was_bound and not outcome.is_bound]
+    if changed:
+        values = {
+            "ids": [card.id for card in changed],
+            "validities": [card.validity for card in changed],
+            "expiries": [card.expires_at for card in changed],
+            "frozen": [card.frozen_at for card in changed],
+        }
+        database.execute_sql(_WRITE, values)
+    if deleted:
+        Card.delete().where(Card.id.in_(deleted)).execute()
+    if unbound:
+        Client.delete().where(Client.card.in_(unbound)).execute()
 
 
 def set_texts(card_ids: Iterable[str], texts: Mapping[str, str | None]) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.domain.card_actions import Action
+from app.domain.card_actions import TIMED, Action
 from app.domain.cards import Card as DomainCard
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.texts import RefusedError
@@ -54,6 +54,28 @@ def test_a_command_over_several_cards_is_all_or_nothing_and_one_without_effect_i
     for action in (Action.UNFREEZE, Action.UNBIND, Action.FREEZE, Action.FREEZE):
         card_actions.apply(action, [card_id])
     assert kinds() == [EventKind.FROZEN]
+
+
+def test_an_action_takes_as_many_statements_for_a_hundred_cards_as_for_one(
+    database: Database, card_actions: CardActions, issuing: Issuing, verification: Verification
+) -> None:
+    one, *many = (card.id for card in issuing.issue(101, DAYS_30).cards)
+    for number, card_id in enumerate((one, *many[:50])):
+        ask(verification, card_id, hardware=f"machine {number}")
+    for action in (Action.FREEZE, Action.UNFREEZE, Action.EXTEND, Action.SHORTEN, Action.UNBIND):
+        by = timedelta(days=1) if action in TIMED else None
+        with statements(database) as of_one:
+            card_actions.apply(action, [one], by)
+        with statements(database) as of_many:
+            changed = card_actions.apply(action, many, by).changed
+        assert set(changed) == set(many[:50] if action is Action.UNBIND else many)
+        assert [sql.split()[0] for sql, _ in of_many] == [sql.split()[0] for sql, _ in of_one], action
+        assert len(of_many) == 4, "the lock, who is bound, the change, the journal"
+    with statements(database) as ran:
+        card_actions.apply(Action.DELETE, many[50:])
+    assert len(ran) == 5, "and who was renewed"
+    assert (Card.select().count(), Client.select().count()) == (51, 0)
+    assert {(card.validity, card.frozen_at) for card in Card.select()} == {(DAYS_30, None)}
 
 
 def test_only_cards_never_activated_are_deleted_and_the_journal_stays(
