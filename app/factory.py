@@ -42,7 +42,7 @@ from app.services.usage_lists import UsageLists
 from app.services.verification import Verification
 from app.settings import Settings
 from app.storage import schema
-from app.storage.blob_store import blob_store
+from app.storage.blobs import Blobs
 from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
@@ -74,7 +74,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     transfer = FileTransfer(
         licences,
         Links(signer, settings.issuer),
-        blob_store(settings.files_dir, settings.files_bucket),
+        Blobs(settings.files_dir, settings.files_bucket),
         database,
         timezone=settings.timezone,
         clock=utc_now,

@@ -166,36 +166,6 @@ class Turns:
                 del self._here[key], self._places[key]
 
 
-class OwnThreads:
-    """Native threads for work that waits for another machine: it takes none of those that the rest needs.
-
-    Args:
-        number: How many.
-        seconds: How long work waits for one at most.
-    """
-
-    def __init__(self, number: int, seconds: float) -> None:
-        self._number = number
-        self._places = Places(number, seconds)
-        self._pool: Any = None
-
-    def run(self, work: Callable[[], Result]) -> Result:
-        """Run `work` in one of the threads, while other greenlets go on; off the hub, where it is called.
-
-        Raises:
-            TimeoutError: none became free in time.
-        """
-        if not is_here():
-            return work()
-        with self._places.taken() as is_taken:
-            if not is_taken:
-                raise TimeoutError
-            if self._pool is None:  # after the fork
-                self._pool = _gevent.threadpool.ThreadPool(self._number, hub=_hub)
-            done: Future[Result] = self._pool.spawn(_fulfil, Future(), work).get()
-        return done.result()
-
-
 def event() -> Any:  # noqa: ANN401  # gevent is untyped
     """Return a `gevent.event.Event`."""
     return _gevent.event.Event()

@@ -26,7 +26,7 @@ __all__ = ["Settings", "SettingsError", "bind_from", "database_url_from", "host_
 MAX_PORT = 65_535
 _BUCKET_SETTINGS = (
     *("KADUN_FILES_BUCKET_ENDPOINT", "KADUN_FILES_BUCKET_REGION", "KADUN_FILES_BUCKET_STYLE"),
-    *("KADUN_FILES_BUCKET_KEY_ID", "KADUN_FILES_BUCKET_SECRET", "KADUN_FILES_BUCKET_CA", "KADUN_FILES_BUCKET_PROXY"),
+    *("KADUN_FILES_BUCKET_KEY_ID", "KADUN_FILES_BUCKET_SECRET", "KADUN_FILES_BUCKET_CA"),
 )
 Result = TypeVar("Result")
 FOLDER, DATABASE = "folder", "database"
@@ -177,7 +177,6 @@ def _bucket(env: Mapping[str, str]) -> Bucket | None:
         secret=_secret(env, "KADUN_FILES_BUCKET_SECRET"),
         virtual_hosted=virtual_hosted,
         certificates=_certificates("KADUN_FILES_BUCKET_CA", env.get("KADUN_FILES_BUCKET_CA", "")),
-        proxy=_proxy("KADUN_FILES_BUCKET_PROXY", env.get("KADUN_FILES_BUCKET_PROXY", "")),
     )
 
 
@@ -200,12 +199,6 @@ def _certificates(name: str, path: str) -> str | None:
     except OSError as error:
         raise SettingsError(f"{name}: cannot read {path}: {error.strerror}") from error
     return text if text.strip() else None
-
-
-def _proxy(name: str, value: str) -> str | None:
-    if value and not re.fullmatch(r"http://[A-Za-z0-9.-]+:[0-9]{1,5}", value):
-        raise SettingsError(f"{name} is {value!r}: it must be like http://proxy.example.com:3128")
-    return value or None
 
 
 def _key_store(env: Mapping[str, str]) -> tuple[str, str | None]:

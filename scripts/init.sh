@@ -162,7 +162,7 @@ host_name() {
 env_text() {
     local files='' index=''
     if [[ -r data/pip-index-url ]]; then index=$(<data/pip-index-url); fi # from provision.sh --mirror-pip
-    if is_external; then files=$'\n'COMPOSE_FILE=$EXTERNAL_FILES$MORE_FILES; fi
+    if is_external; then files=$'\n'COMPOSE_FILE=${EXTERNAL_FILES/:/$MORE_FILES:}; fi
     env_file render scripts/lib/env.template "project=${wanted[COMPOSE_PROJECT_NAME]:-kadun}" "compose_file=$files" \
         "http_port=${wanted[KADUN_HTTP_PORT]:-80}" "https_port=${wanted[KADUN_HTTPS_PORT]:-443}" "domains=${domains[*]-}" \
         "host=$(host_name)" "uid=$APP_UID" "function_first_uid=$(free_user_ids)" "pip_index_url=$index"

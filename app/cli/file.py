@@ -13,7 +13,7 @@ from app.cli import output
 from app.cli.context import Session, format_option, operator_name, pass_session
 from app.cli.files import InputPath, open_input
 from app.clock import utc_now
-from app.services.file_moves import FileMoves, Move, Place
+from app.services.file_moves import FileMoves, Place
 from app.services.file_store import FileStore, StoredFile
 from app.services.formatting import local
 
@@ -115,28 +115,18 @@ def move_to(session: Session, place: str, output_format: str) -> None:
     try:
         for move in moves.run(Place(place)):
             done.append(move)
-            output.say(f"{', '.join(move.names)}: {_outcome(move)}")
+            outcome = f"未移动 / not moved: {move.left}" if move.left else "已在该处 / is there"
+            output.say(f"{', '.join(move.names)}: {outcome}")
     except KeyboardInterrupt:
         raise click.ClickException(
             f"已中断，完成 {len(done)} 个；再次执行即可继续 / Interrupted after {len(done)}: run it again to go on"
         ) from None
     if output_format == "json":
-        output.print_json_list(_moved(move) for move in done)
+        output.print_json_list(move._asdict() | {"left": move.left and str(move.left)} for move in done)
     left = [name for move in done if move.left for name in move.names]
     if left:
         raise click.ClickException(f"未移动 {len(left)} 个 / Not moved: {len(left)} ({', '.join(left)})")
     output.say(f"全部就位 / All are in place: {len(done)}")
-
-
-def _outcome(move: Move) -> str:
-    if move.left:
-        return f"未移动 / not moved: {move.left}"
-    return "已在该处 / is there already" if move.was_there else "已移动 / moved"
-
-
-def _moved(move: Move) -> dict[str, Any]:
-    left = str(move.left) if move.left else None
-    return {"names": list(move.names), "sha256": move.blob.sha256, "was_there": move.was_there, "left": left}
 
 
 def _typed(name: str) -> str:

@@ -7,16 +7,16 @@ bytes, reads the copy back, compares its digest, and only then removes the origi
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from app.domain.errors import BucketUnavailableError
 from app.domain.texts import RefusedError, Text
 from app.settings import Settings
 from app.storage import files
-from app.storage.blob_store import blob_store
-from app.storage.blobs import Blob
-from app.storage.bucket_blobs import BucketBlobs
+from app.storage.blobs import Blob, Blobs, bucket_objects, digest_of
 from app.storage.database import Database
+
+if TYPE_CHECKING:
+    from app.storage.bucket import BucketObjects
 
 
 class Place(StrEnum):
@@ -26,19 +26,12 @@ class Place(StrEnum):
     FOLDER = "folder"
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """What became of the bytes of some files, which may be the same; `left` is why they were not moved."""
 
     names: tuple[str, ...]
-    blob: Blob
-    was_there: bool = False
-    left: Text | None = None
-
-
-_ALTERED = Text("内容被改动，请重新添加", "the content was altered: add the file again")
-_MOVED = Text("另一条命令刚移动了内容，请再运行一次", "another command has just moved the content: run this again")
-_LOST = Text("内容丢失，请重新添加", "the content is lost: add the file again")
+    sha256: str
+    left: Text | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +39,8 @@ class FileMoves:
     """Moves the files of one installation."""
 
     database: Database
-    blobs: BucketBlobs
+    folder: Blobs
+    bucket: "BucketObjects"
 
     @classmethod
     def of_installation(cls, database: Database, settings: Settings) -> Self:
@@ -55,74 +49,84 @@ class FileMoves:
         Raises:
             RefusedError: no bucket is set.
         """
-        blobs = blob_store(settings.files_dir, settings.files_bucket)
-        if not isinstance(blobs, BucketBlobs):
+        if settings.files_bucket is None:
             raise RefusedError("没有设置存储桶（KADUN_FILES_BUCKET）", "no bucket is set (KADUN_FILES_BUCKET)")
-        return cls(database, blobs)
+        return cls(database, Blobs(settings.files_dir), bucket_objects(settings.files_bucket))
 
     def run(self, to: Place) -> Iterator[Move]:
         """Move every file, one after the other; tell of each when it is done.
 
-        Files that share their bytes are one move. Once the bucket is unavailable, the rest is left.
+        Raises:
+            BucketUnavailableError: the bucket cannot be used; what was not yet moved is left.
         """
         names: dict[Blob, list[str]] = {}
         for row, _ in self.database.with_connection(files.listed):
             names.setdefault(Blob(row.sha256, row.size), []).append(row.name)
-        move = self._to_bucket if to is Place.BUCKET else self._to_folder
-        away: Text | None = None
+        copy = self._to_bucket if to is Place.BUCKET else self._to_folder
         for blob, of in names.items():
-            was_there, left = False, away
-            if away is None:
-                try:
-                    was_there, left = move(blob)
-                except BucketUnavailableError as error:
-                    away = left = error.text
-                except RefusedError as error:
-                    left = error.text
-                except OSError as error:
-                    left = Text(f"{error.strerror}", f"{error.strerror}")
-            yield Move(tuple(of), blob, was_there=was_there, left=left)
+            left = None
+            try:
+                copy(blob)
+                self._remove_original(blob, to)
+            except RefusedError as error:
+                left = error.text
+            except OSError as error:
+                left = Text(f"{error.strerror}", f"{error.strerror}")
+            yield Move(tuple(of), blob.sha256, left)
 
-    def _to_bucket(self, blob: Blob) -> tuple[bool, Text | None]:
-        blobs = self.blobs
-        if not blobs.folder.holds(blob):
-            return (True, None) if blobs.is_in_bucket(blob) else (False, _LOST)
-        if not (blobs.is_in_bucket(blob) and blobs.is_intact_in_bucket(blob)):
-            if not blobs.folder.is_intact(blob):
-                return False, _ALTERED
-            blobs.upload(blob)
-            if not blobs.is_intact_in_bucket(blob):
-                return False, Text("存储桶中的内容与上传的不同", "the bucket has other bytes than were uploaded")
-        return False, self._settle(blob, Place.BUCKET)
+    def _to_bucket(self, blob: Blob) -> None:
+        if not self.folder.holds(blob):
+            self._require_in_bucket(blob)
+        elif not self._is_intact_in_bucket(blob):
+            if not self.folder.is_intact(blob):
+                raise _altered()
+            self.bucket.put(blob.sha256, self.folder.path(blob))
+            if not self._is_intact_in_bucket(blob):
+                raise RefusedError("存储桶中的内容与上传的不同", "the bucket has other bytes than were uploaded")
 
-    def _to_folder(self, blob: Blob) -> tuple[bool, Text | None]:
-        blobs = self.blobs
-        was_there = blobs.folder.holds(blob) and blobs.folder.is_intact(blob)
-        if not was_there:
-            if not blobs.is_in_bucket(blob):
-                return False, _ALTERED if blobs.folder.holds(blob) else _LOST
-            if not blobs.download(blob):
-                return False, _ALTERED
-        return was_there, self._settle(blob, Place.FOLDER)
+    def _to_folder(self, blob: Blob) -> None:
+        if self.folder.holds(blob) and self.folder.is_intact(blob):
+            return
+        self._require_in_bucket(blob)
+        with self.bucket.open(*blob) as source, self.folder.receiving(source, blob.size) as received:
+            if received.blob != blob:
+                raise _altered()
+            self.folder.install(received)
 
-    def _settle(self, blob: Blob, place: Place) -> Text | None:
-        """Remove the original; and the copy, too, if its file was removed meanwhile.
+    def _is_intact_in_bucket(self, blob: Blob) -> bool:
+        try:
+            with self.bucket.open(*blob) as file:
+                return digest_of(file) == blob.sha256
+        except FileNotFoundError:
+            return False
+
+    def _require_in_bucket(self, blob: Blob) -> None:
+        if self.bucket.size(blob.sha256) != blob.size:
+            raise RefusedError("内容丢失，请重新添加", "the content is lost: add the file again")
+
+    def _remove_original(self, blob: Blob, to: Place) -> None:
+        """Remove the original, and the copy, too, where the file was removed meanwhile.
 
         Nothing is removed where another command took the copy away meanwhile: the original is then the only one.
         """
-        blobs = self.blobs
 
-        def settle() -> Text | None:
+        def remove() -> None:
             with self.database.atomic():
                 files.lock(self.database)
-                if not files.is_wanted(blob.sha256):
-                    blobs.remove(blob.sha256)
-                elif not (blobs.is_in_bucket(blob) if place is Place.BUCKET else blobs.folder.holds(blob)):
-                    return _MOVED
-                elif place is Place.BUCKET:
-                    blobs.folder.remove(blob.sha256)
-                else:
-                    blobs.remove_from_bucket(blob)
-                return None
+                is_wanted = files.is_wanted(blob.sha256)
+                in_bucket = self.bucket.size(blob.sha256) == blob.size
+                if is_wanted and not (in_bucket if to is Place.BUCKET else self.folder.holds(blob)):
+                    raise RefusedError(
+                        "另一条命令刚移动了内容，请再运行一次",
+                        "another command has just moved the content: run this again",
+                    )
+                if to is Place.BUCKET or not is_wanted:
+                    self.folder.remove(blob.sha256)
+                if to is Place.FOLDER or not is_wanted:
+                    self.bucket.remove(blob.sha256)
 
-        return self.database.with_connection(settle)
+        self.database.with_connection(remove)
+
+
+def _altered() -> RefusedError:
+    return RefusedError("内容被改动，请重新添加", "the content was altered: add the file again")

@@ -15,8 +15,7 @@ from app.domain.files import check_name
 from app.domain.texts import RefusedError, Text, check_text
 from app.settings import Settings
 from app.storage import files, journal
-from app.storage.blob_store import BlobStore, blob_store
-from app.storage.blobs import Blob, Received
+from app.storage.blobs import Blob, Blobs, Received
 from app.storage.database import Database
 
 MAX_FILES = 250
@@ -47,7 +46,7 @@ class FileStore:
     """
 
     database: Database
-    blobs: BlobStore
+    blobs: Blobs
     actor: str
     clock: Clock
     warn: Callable[[Text], None]
@@ -63,7 +62,7 @@ class FileStore:
         warn: Callable[[Text], None],
     ) -> Self:
         """Return the store of the installation that has these settings."""
-        blobs = blob_store(settings.files_dir, settings.files_bucket)
+        blobs = Blobs(settings.files_dir, settings.files_bucket)
         return cls(database, blobs, actor, clock, warn=warn)
 
     def add(

@@ -17,8 +17,7 @@ from app.services.blocked import refuse_blocked
 from app.services.evaluation import Evaluation
 from app.services.licence import LicenceService, Verdict
 from app.storage import files, models
-from app.storage.blob_store import BlobStore
-from app.storage.blobs import Blob, Location
+from app.storage.blobs import Blob, Blobs, Location
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.tokens.links import Link, LinkRefusedError, Links
@@ -35,7 +34,7 @@ class FileTransfer:
 
     licences: LicenceService
     links: Links
-    blobs: BlobStore
+    blobs: Blobs
     database: Database
     timezone: ZoneInfo
     clock: Clock
@@ -90,7 +89,6 @@ class FileTransfer:
 
         Raises:
             OSError: they are gone.
-            BucketUnavailableError: the bucket cannot be asked.
         """
         return self.blobs.locate(Blob(link.sha256, link.size))
 
@@ -101,7 +99,7 @@ class FileTransfer:
             OSError: they are gone.
             BucketUnavailableError: the bucket cannot be asked.
         """
-        return self.blobs.open(Blob(link.sha256, link.size))
+        return hub.in_thread(lambda: self.blobs.open(Blob(link.sha256, link.size)))
 
     def journal_download(self, link: Link, card_id: str, address: str) -> None:
         """Write a download into the journal, once for each card, version of a file and day.

@@ -1,25 +1,30 @@
-"""The bytes of licensed files: one folder, each file named by the SHA-256 of its content.
+"""The bytes of licensed files, each named by the SHA-256 of its content: in a folder, or in a bucket.
 
 A licensed file's name is never part of a path. Other files in the folder are left alone.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from app.domain.buckets import Bucket
 from app.domain.texts import RefusedError
+
+if TYPE_CHECKING:
+    from app.storage.bucket import BucketObjects
 
 BLOCK_BYTES = 1024 * 1024
 SPARE_BYTES = 64 * 1024 * 1024
 """Left free on the disk, which may also be the database's."""
 _UNFINISHED = ".adding-"
+_ABANDONED_SECONDS = 24 * 3600
 
 
 class Blob(NamedTuple):
@@ -44,30 +49,47 @@ class Location(NamedTuple):
 
 
 class Blobs:
-    """The folder, created with the first file if its parent exists."""
+    """The folder, and the bucket where one is set.
 
-    def __init__(self, folder: Path) -> None:
+    Bytes in the folder come first, so that files move between the two while clients download them. The folder is
+    created with the first file if its parent exists. What needs the bucket raises BucketUnavailableError.
+    """
+
+    def __init__(self, folder: Path, bucket: Bucket | None = None) -> None:
         self._folder = folder
+        self.bucket = None if bucket is None else bucket_objects(bucket)
+
+    def path(self, blob: Blob) -> Path:
+        """Return where the folder has these bytes, if it has them."""
+        return self._folder / blob.sha256
 
     def holds(self, blob: Blob) -> bool:
         """Tell whether the folder has these bytes."""
         try:
-            return (self._folder / blob.sha256).stat().st_size == blob.size
+            return self.path(blob).stat().st_size == blob.size
         except OSError:
             return False
 
-    def missing(self, blobs: Collection[Blob]) -> set[Blob]:
-        """Return those whose bytes the folder does not have."""
-        return {blob for blob in blobs if not self.holds(blob)}
+    def may_hold(self, blob: Blob) -> bool:
+        """Tell whether the bytes may be there, without asking the bucket: an offer does not wait for it."""
+        return self.bucket is not None or self.holds(blob)
 
-    may_hold = holds
+    def missing(self, blobs: Collection[Blob]) -> set[Blob]:
+        """Return those whose bytes are neither in the folder nor in the bucket."""
+        absent = {blob for blob in blobs if not self.holds(blob)}
+        if self.bucket is None or not absent:
+            return absent
+        sizes = self.bucket.sizes()
+        return {blob for blob in absent if sizes.get(blob.sha256) != blob.size}
 
     def locate(self, blob: Blob) -> Location:
-        """Return where nginx finds the bytes.
+        """Return where nginx finds the bytes. Whether the bucket has them, nginx finds out.
 
         Raises:
             OSError: they are missing or cannot be read.
         """
+        if self.bucket is not None and not self.holds(blob):
+            return Location(in_bucket=True, address=self.bucket.sign(blob.sha256))
         self.open(blob).close()
         return Location(in_bucket=False, address=blob.sha256)
 
@@ -77,19 +99,18 @@ class Blobs:
         Raises:
             OSError: they are missing or cannot be read.
         """
-        digest = hashlib.sha256()
         with self.open(blob) as file:
-            while block := file.read(BLOCK_BYTES):
-                digest.update(block)
-        return digest.hexdigest() == blob.sha256
+            return digest_of(file) == blob.sha256
 
     def open(self, blob: Blob) -> BinaryIO:
-        """Open the bytes; an open file stays complete whatever happens to its name.
+        """Open the bytes; an open file of the folder stays complete whatever happens to its name.
 
         Raises:
             OSError: they are missing or cannot be read.
         """
-        file = (self._folder / blob.sha256).open("rb")
+        if self.bucket is not None and not self.holds(blob):
+            return self.bucket.open(*blob)
+        file = self.path(blob).open("rb")
         if os.fstat(file.fileno()).st_size == blob.size:
             return file
         file.close()
@@ -99,7 +120,7 @@ class Blobs:
     def receiving(
         self, source: BinaryIO, size: int | None, progress: Callable[[int], None] = lambda _bytes: None
     ) -> Iterator[Received]:
-        """Write a stream to the disk, and remove it at the end unless it was installed.
+        """Write a stream to the disk, upload it where there is a bucket, and forget it unless it was installed.
 
         Args:
             source: Read to its end.
@@ -113,21 +134,38 @@ class Blobs:
         self._make_folder()
         self._sweep()
         self._check_room(size or 0)
-        with self._unfinished() as (partial, path):
-            blob = self._copy(source, partial, progress)
-            if size is not None and blob.size != size:
-                raise RefusedError(
-                    f"应有 {size} 字节，却收到 {blob.size} 字节，未添加",
-                    f"{size} bytes were announced and {blob.size} came: nothing was added",
-                )
-            partial.flush()
-            os.fchmod(partial.fileno(), 0o644)  # readable for nginx, which sends it as another user
-            os.fsync(partial.fileno())
+        handle, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=self._folder)
+        path = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as partial:
+                blob = self._copy(source, partial, progress)
+                if size is not None and blob.size != size:
+                    raise RefusedError(
+                        f"应有 {size} 字节，却收到 {blob.size} 字节，未添加",
+                        f"{size} bytes were announced and {blob.size} came: nothing was added",
+                    )
+                partial.flush()
+                os.fchmod(partial.fileno(), 0o644)  # readable for nginx, which sends it as another user
+                os.fsync(partial.fileno())
+            if self.bucket is not None:
+                self.bucket.put(blob.sha256, path)
             yield Received(blob, path)
+        finally:
+            path.unlink(missing_ok=True)
 
     def install(self, received: Received) -> None:
-        """Install received bytes durably under their digest."""
-        received.partial.replace(self._folder / received.blob.sha256)
+        """Install received bytes durably under their digest.
+
+        A copy in the folder goes where there is a bucket: it is read first, and may be what an operator repairs by
+        adding the file again.
+        """
+        blob = received.blob
+        if self.bucket is not None:
+            if self.bucket.size(blob.sha256) != blob.size:  # another command has removed it since it was uploaded
+                self.bucket.put(blob.sha256, received.partial)
+            self.path(blob).unlink(missing_ok=True)
+            return
+        received.partial.replace(self.path(blob))
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -136,6 +174,8 @@ class Blobs:
 
     def remove(self, sha256: str) -> None:
         """Remove the bytes; downloads under way continue."""
+        if self.bucket is not None:
+            self.bucket.remove(sha256)
         (self._folder / sha256).unlink(missing_ok=True)
 
     def _make_folder(self) -> None:
@@ -144,29 +184,11 @@ class Blobs:
             self._folder.chmod(0o755)  # whatever the umask, for nginx, which is another user
 
     def _sweep(self) -> None:
-        """Remove the leftovers of interrupted additions; additions under way hold a lock."""
+        """Remove the leftovers of additions that were killed."""
         for path in self._folder.glob(f"{_UNFINISHED}*"):
-            with suppress(OSError), path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-
-    @contextmanager
-    def _unfinished(self) -> Iterator[tuple[BinaryIO, Path]]:
-        file, path = self._locked_file()
-        with file:
-            try:
-                yield file, path
-            finally:
-                path.unlink(missing_ok=True)
-
-    def _locked_file(self) -> tuple[BinaryIO, Path]:
-        while True:
-            handle, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=self._folder)
-            file = os.fdopen(handle, "wb")
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if Path(name).exists():
-                return file, Path(name)
-            file.close()  # swept away before it was locked
+            with suppress(OSError):
+                if path.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+                    path.unlink()
 
     def _copy(self, source: BinaryIO, target: BinaryIO, progress: Callable[[int], None]) -> Blob:
         digest, size = hashlib.sha256(), 0
@@ -180,8 +202,22 @@ class Blobs:
 
     def _check_room(self, wanted: int) -> None:
         if shutil.disk_usage(self._folder).free < wanted + SPARE_BYTES:
-            raise _no_room(self._folder)
+            raise RefusedError(
+                f"{self._folder} 所在磁盘空间不足，未添加",
+                f"the disk of {self._folder} has no room: nothing was added",
+            )
 
 
-def _no_room(folder: Path) -> RefusedError:
-    return RefusedError(f"{folder} 所在磁盘空间不足，未添加", f"the disk of {folder} has no room: nothing was added")
+def digest_of(file: BinaryIO) -> str:
+    """Return the SHA-256 of what can still be read, in lower-case hex."""
+    digest = hashlib.sha256()
+    while block := file.read(BLOCK_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def bucket_objects(bucket: Bucket) -> "BucketObjects":
+    """Return the objects of a bucket."""
+    from app.storage.bucket import BucketObjects  # noqa: PLC0415  # 7 MB that other installations do without
+
+    return BucketObjects(bucket)

@@ -134,7 +134,7 @@ place_joined() {
 
 # joined_env: what env_text prints, with the other machine's settings.
 joined_env() {
-    [[ -z $(env_file get "$STAGED/env" KADUN_FILES_BUCKET) ]] || MORE_FILES=:docker-compose.bucket.yml
+    [[ -z $(env_file get "$STAGED/env" KADUN_FILES_BUCKET) ]] || MORE_FILES=:deploy/bucket.yml
     env_text >"$STAGED/.env" && env_file merge "$STAGED/env" "$STAGED/.env" --fresh --bundled >/dev/null && cat "$STAGED/.env"
 }
 

@@ -49,7 +49,7 @@ def test_a_machine_that_joins_has_the_secrets_and_the_settings_and_no_data(machi
     assert "\nKADUN_HOST=second\n" in env
     assert "10.0.0.9" not in env, "one machine alone sends certificates"
     assert "\nKADUN_OFFLINE_GRACE=12h\n" in env
-    files = "docker-compose.yml:docker-compose.external-database.yml:docker-compose.bucket.yml"
+    files = "docker-compose.yml:deploy/bucket.yml:docker-compose.external-database.yml"
     assert f"\nCOMPOSE_FILE={files}\n" in env
     assert "\nKADUN_NGINX_IMAGE=nginx:1.28-trixie\n" in env, "a bundle names no program"
     assert "KADUN_NGINX_IMAGE=elsewhere/nginx:1" in done.stderr

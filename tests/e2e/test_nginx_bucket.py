@@ -11,7 +11,7 @@ import obstore
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.support.bucket_host import ConnectProxy, NameServer, Quiet, TlsFront, serving
+from tests.support.bucket_host import NameServer, Quiet, TlsFront, serving
 from tests.support.downloads import put, sha256
 from tests.support.http_exchange import Response, quiet_port
 from tests.support.nginx import JSON, Gateway
@@ -130,24 +130,17 @@ def test_a_bucket_whose_name_is_part_of_the_hosts(
     front: TlsFront,
     tmp_path: Path,
 ) -> None:
-    with ConnectProxy(front.port) as proxy:
-        settings = nginx_settings | {
-            "KADUN_FILES_BUCKET_STYLE": "virtual",
-            "KADUN_FILES_BUCKET_PROXY": f"http://127.0.0.1:{proxy.port}",
-        }
-        (tmp_path / "service").mkdir()
-        virtual = SocketService(tmp_path / "service", service.environment["DATABASE_URL"], **settings)
-        virtual.environment["KADUN_KEYS_DIR"] = service.environment["KADUN_KEYS_DIR"]
-        with virtual:
-            put(virtual, "virtual", b"hosted")
-            gateway = make_gateway(virtual.socket, **settings)
-            front.names.clear()
-            answer = gateway.ask("GET", links(gateway, virtual.new_card())["virtual"], headers={"Range": "bytes=1-"})
-            assert (answer.status, answer.body) == (206, b"osted")
-            virtual.cardctl("file", "remove", "virtual")
-        host = f"{BUCKET}.localhost"
-        assert proxy.asked == {f"{host}:{front.port}"}
-        assert front.names == {host}
+    settings = nginx_settings | {"KADUN_FILES_BUCKET_STYLE": "virtual"}
+    virtual = SocketService(tmp_path, service.environment["DATABASE_URL"], **settings)
+    virtual.environment["KADUN_KEYS_DIR"] = service.environment["KADUN_KEYS_DIR"]
+    put(service, "virtual", b"hosted")
+    with virtual:
+        gateway = make_gateway(virtual.socket, **settings)
+        front.names.clear()
+        answer = gateway.ask("GET", links(gateway, virtual.new_card())["virtual"], headers={"Range": "bytes=1-"})
+    assert (answer.status, answer.body) == (206, b"osted")
+    assert front.names == {f"{BUCKET}.localhost"}
+    service.cardctl("file", "remove", "virtual")
 
 
 BYTES = b"the bytes of the object"

@@ -1,4 +1,4 @@
-"""The host of a bucket: TLS in front of Swift, a name server that knows it, and a proxy that leads there."""
+"""The host of a bucket: TLS in front of Swift, and a name server that knows it."""
 
 import contextlib
 import socket
@@ -166,22 +166,6 @@ def _answer(query: bytes) -> bytes:
     header = query[:2] + struct.pack(">HHHHH", 0x8180, 1, int(wants_a), 0, 0)
     record = b"\xc0\x0c\0\1\0\1" + struct.pack(">IH", 1, 4) + bytes([127, 0, 0, 1])
     return header + question + (record if wants_a else b"")
-
-
-class ConnectProxy(Front):
-    """An HTTP proxy that connects to the bucket's host whatever name it is asked for, and remembers the names."""
-
-    def __init__(self, target: int) -> None:
-        super().__init__(target)
-        self.asked: set[str] = set()
-
-    def _received(self, near: socket.socket) -> socket.socket:
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += near.recv(1)
-        self.asked.add(head.split()[1].decode())
-        near.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        return near
 
 
 class Quiet:

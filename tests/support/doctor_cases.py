@@ -140,7 +140,7 @@ HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (setting("KADUN_HTTPS_PORT", "80") | {"sockets": ""}, {}),
     (setting("KADUN_RATE", "${MY_RATE}"), {}),
     (setting("KADUN_FILES_BUCKET", "my-files"), {"env-values": "FAIL"}),
-    (setting("COMPOSE_FILE", "docker-compose.yml:docker-compose.bucket.yml"), {"env-values": "FAIL"}),
+    (setting("COMPOSE_FILE", "docker-compose.yml:deploy/bucket.yml"), {"env-values": "FAIL"}),
     ({"permissions": PERMISSIONS.replace("700 0 secrets", "755 0 secrets")}, {"permissions": "FAIL"}),
     ({"permissions": PERMISSIONS.replace("600 10001 data", "644 10001 data")}, {"permissions": "FAIL"}),
     ({"permissions": f"{PERMISSIONS}\n640 0 /b/kadun-1 2.dump"}, {"permissions": "FAIL"}),

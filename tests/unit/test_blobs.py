@@ -1,10 +1,9 @@
 """The folder of licensed files' bytes: complete files, durable changes, and nothing else touched."""
 
-import fcntl
 import hashlib
 import io
 import os
-import tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -96,32 +95,16 @@ def test_a_stream_that_fills_the_disk_is_refused_while_there_is_still_room_for_o
     assert list(folder.iterdir()) == []
 
 
-def test_leftovers_of_interrupted_additions_are_removed_and_nothing_else(blobs: Blobs, folder: Path) -> None:
+def test_leftovers_of_killed_additions_are_removed_after_a_day_and_nothing_else(blobs: Blobs, folder: Path) -> None:
     add(blobs)
-    (folder / "vendor's own.txt").write_text("x")
-    (folder / ".adding-left").write_bytes(b"half")
-    with (folder / ".adding-busy").open("wb") as busy:
-        fcntl.flock(busy, fcntl.LOCK_EX)
-        add(blobs, b"other")
-        left = {path.name for path in folder.iterdir()}
+    yesterday = time.time() - 25 * 3600
+    for name in ("vendor's own.txt", ".adding-left", ".adding-busy"):
+        (folder / name).write_bytes(b"half")
+        if name != ".adding-busy":
+            os.utime(folder / name, (yesterday, yesterday))
+    add(blobs, b"other")
+    left = {path.name for path in folder.iterdir()}
     assert left == {BLOB.sha256, hashlib.sha256(b"other").hexdigest(), "vendor's own.txt", ".adding-busy"}
-
-
-def test_a_file_removed_before_it_is_locked_is_created_again(
-    blobs: Blobs, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    genuine, made = tempfile.mkstemp, []
-
-    def swept_at_once(**arguments: str) -> tuple[int, str]:
-        handle, name = genuine(**arguments)
-        made.append(name)
-        if len(made) == 1:
-            Path(name).unlink()
-        return handle, name
-
-    monkeypatch.setattr("app.storage.blobs.tempfile.mkstemp", swept_at_once)
-    assert blobs.holds(add(blobs))
-    assert len(made) == 2
 
 
 def test_an_open_file_outlives_its_removal_and_one_of_another_length_is_not_opened(blobs: Blobs, folder: Path) -> None:

@@ -63,7 +63,8 @@ def test_the_reference_has_every_setting_command_table_check_and_kind_of_the_jou
     assert {"DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_KEYS_DIR", "KADUN_FUNCTIONS_DIR"} <= SETTINGS
     text = document(reference)
     assert sorted(name for name in SETTINGS if not re.search(rf"^\| `{name}`", text, re.MULTILINE)) == []
-    composed = "".join(path.read_text("utf-8") for path in ROOT.glob("docker-compose*.yml"))
+    files = (*ROOT.glob("docker-compose*.yml"), *ROOT.glob("deploy/*.yml"))
+    composed = "".join(path.read_text("utf-8") for path in files)
     names = {
         *re.findall(r"(?<=\$\{)[A-Z_]+|(?<=    )KADUN_[A-Z_]+(?=:$)", composed, re.MULTILINE),
         *("DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE", "KADUN_TOTP_KEY_FILE", "PROMETHEUS_MULTIPROC_DIR"),

@@ -37,7 +37,6 @@ INVALID = {
     "KADUN_FILES_BUCKET_ENDPOINT": "http://oss.example.com",
     "KADUN_FILES_BUCKET_REGION": "China",
     "KADUN_FILES_BUCKET_STYLE": "host",
-    "KADUN_FILES_BUCKET_PROXY": "proxy",
     "KADUN_RESOLVER": "dns.example.com",
 }
 MANY_PORTS = "25565 " * 40 + "30000-30100"  # refused at once, not after trying every way to divide the digits
@@ -45,7 +44,8 @@ MANY_PORTS = "25565 " * 40 + "30000-30100"  # refused at once, not after trying 
 
 def test_the_settings_are_those_of_the_template_and_of_compose() -> None:
     template = re.findall(r"^#?([A-Z_]+)=", (ROOT / "scripts/lib/env.template").read_text("utf-8"), re.MULTILINE)
-    composed = "".join(path.read_text("utf-8") for path in ROOT.glob("docker-compose*.yml"))
+    files = (*ROOT.glob("docker-compose*.yml"), *ROOT.glob("deploy/*.yml"))
+    composed = "".join(path.read_text("utf-8") for path in files)
     passed_on = re.findall(r"(?<=\$\{)[A-Z_]+|(?<=    )KADUN_[A-Z_]+(?=:$)", composed, re.MULTILINE)
     assert set(SETTINGS) == {*template, *passed_on}
     assert not set(SETTINGS) & COMPOSE

@@ -275,33 +275,3 @@ def test_of_the_patient_too_many_are_refused_and_run_in_no_thread(hub_thread: Hu
     assert len(in_threads) <= STRANGERS
     release.set()
     assert [each.result(60) for each in asking] == [[b"logged in"]] * len(asking)
-
-
-def test_own_threads_take_none_of_the_others_and_are_limited(hub_thread: HubThread) -> None:
-    own, release, begun = hub.OwnThreads(2, 0.05), threading.Event(), threading.Semaphore(0)
-    assert own.run(here) == here()  # off the hub
-
-    def hang() -> int:
-        begun.release()
-        release.wait()
-        return here()
-
-    def all_at_once() -> tuple[set[int], int, list[Exception]]:
-        hanging = [gevent.spawn(own.run, hang) for _ in range(2)]
-        while begun._value < 2:  # noqa: SLF001  # both threads are taken
-            gevent.sleep(0.01)
-        refused = []
-        try:
-            own.run(here)
-        except TimeoutError as error:
-            refused.append(error)
-        other = hub.in_thread(here)
-        release.set()
-        return {greenlet.get() for greenlet in hanging}, other, list(refused)
-
-    threads, other, refused = hub_thread.call(all_at_once)
-    assert (len(threads), len(refused)) == (2, 1)
-    assert other not in threads
-    with pytest.raises(Stopped):
-        hub_thread.call(lambda: own.run(raising(Stopped())))
-    assert hub_thread.call(lambda: own.run(here)) in threads

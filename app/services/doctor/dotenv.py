@@ -12,7 +12,7 @@ from app.services.doctor.facts import Facts
 from app.services.doctor.results import CheckResult, fail, listing, ok, warn
 from app.settings import MAX_PORT, Settings
 
-_BUCKET_FILE = "docker-compose.bucket.yml"
+_BUCKET_FILE = "deploy/bucket.yml"
 Check = Callable[[str, str], object]
 """Takes a setting's name and value, which is not empty; raises SettingsError."""
 
@@ -153,7 +153,7 @@ SETTINGS: dict[str, Check] = {
     **dict.fromkeys(
         (
             *("KADUN_FILES_BUCKET", "KADUN_FILES_BUCKET_ENDPOINT", "KADUN_FILES_BUCKET_REGION"),
-            *("KADUN_FILES_BUCKET_STYLE", "KADUN_FILES_BUCKET_PROXY"),
+            "KADUN_FILES_BUCKET_STYLE",
         ),
         _bucket,
     ),

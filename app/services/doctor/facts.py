@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 import msgspec
 
 from app.domain.hosts import HostJob, HostReport
+from app.domain.texts import Text
 from app.services.doctor.results import NotCheckedError
-from app.storage.bucket_blobs import Probe
 from app.storage.catalog import CatalogDifference
 
 TOKEN_EXPIRES_SOON = timedelta(days=30)
@@ -192,8 +192,8 @@ class ServiceFacts:
     folder and the key ring by path, where they exist. `data_key` says of each line of KERNAL_DATA_KEY whether it is an
     age identity; `data_key_in_use` whether any of them is one that was marked before, None where none was. `functions`
     counts the loaded ones, None where their service does not answer; `broken` are the modules that could not be loaded.
-    `unwritable_folder` is the folder of licensed files where it exists and the service cannot write to it; `bucket` is
-    what the bucket did, where one is set. `program` is the SHA-256 of each of the program's files, `inodes` are the
+    `unwritable_folder` is the folder of licensed files where it exists and the service cannot write to it; `bucket`
+    tells whether one is set and works. `program` is the SHA-256 of each of the program's files, `inodes` are the
     inode numbers of what is mounted, by their paths in the checkout. `keys_moved_to` is the other store to which the
     signing keys were moved while the setting still chooses this one, `newest_key_at` the time of the newest one here.
     """
@@ -209,7 +209,7 @@ class ServiceFacts:
     key_modes: Mapping[str, int]
     clock_synchronised: bool | None
     unwritable_folder: str | None = None
-    bucket: Probe | None = None
+    bucket: Text | bool = False
     functions: int | None = 0
     broken: tuple[str, ...] = ()
     program: dict[str, str] = field(default_factory=dict)

@@ -10,15 +10,15 @@ from pathlib import Path
 import peewee
 
 import app
-from app.domain.errors import UnavailableError
+from app.domain.errors import BucketUnavailableError, UnavailableError
+from app.domain.texts import Text
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
 from app.services.doctor.facts import DatabaseFacts, HostFacts, ServiceFacts
 from app.services.doctor.gather_database import database_facts
 from app.services.signing_keys import SigningKeys
 from app.settings import Settings, SettingsError, database_url_from, host_from
 from app.storage import schema
-from app.storage.blob_store import BlobStore, blob_store
-from app.storage.bucket_blobs import BucketBlobs
+from app.storage.blobs import Blobs
 from app.storage.database import Database, connect_to
 from app.tokens import canary, sealing
 from app.tokens.key_folder import KeyFolder
@@ -57,7 +57,7 @@ def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
     references = [probe.reference for probe in host.proxy if probe.reference] if host else []
     files_dir = Path(env.get("KADUN_FILES_DIR") or "files")
     bucket = settings.files_bucket if settings else None
-    blobs = blob_store(files_dir, bucket)
+    blobs = Blobs(files_dir, bucket)
     try:
         connected = connect_to(Database(database_url_from(env), host=host_from(env)))
         factors = SecondFactors(settings.totp_key if settings else None)
@@ -82,7 +82,7 @@ def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
 
 def gather_running(database: Database, settings: Settings) -> ServiceFacts:
     """Gather the facts that a running service sees of itself; its settings are right, or it would not run."""
-    blobs = blob_store(settings.files_dir, settings.files_bucket)
+    blobs = Blobs(settings.files_dir, settings.files_bucket)
     return _service_facts(
         database_facts(database, (), blobs, SecondFactors(settings.totp_key), compare_bytes=0),
         SigningKeys(database, settings),
@@ -101,7 +101,7 @@ def _service_facts(  # noqa: PLR0913  # a setting each
     *,
     keys_dir: Path,
     files_dir: Path,
-    blobs: BlobStore,
+    blobs: Blobs,
     functions_socket: Path,
     data_key: str,
     behind_proxy: bool,
@@ -125,12 +125,22 @@ def _service_facts(  # noqa: PLR0913  # a setting each
         key_modes=_modes(keys_dir, KeyFolder(keys_dir).file),
         clock_synchronised=_clock_synchronised(),
         unwritable_folder=str(files_dir) if is_unwritable else None,
-        bucket=blobs.probe() if isinstance(blobs, BucketBlobs) else None,
+        bucket=_bucket(blobs),
         functions=functions,
         broken=broken,
         program=_program(Path(app.__file__).parent),
         inodes=inodes or {},
     )
+
+
+def _bucket(blobs: Blobs) -> Text | bool:
+    if blobs.bucket is None:
+        return False
+    try:
+        blobs.bucket.check()
+    except BucketUnavailableError as error:
+        return error.text
+    return True
 
 
 def _functions(socket: Path) -> tuple[int | None, tuple[str, ...]]:

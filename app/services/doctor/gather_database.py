@@ -12,8 +12,7 @@ from app.clock import utc_now
 from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError
 from app.services.doctor.facts import TOKEN_EXPIRES_SOON, DatabaseFacts
 from app.storage import catalog, files, host_reports, inspection, operators, schema
-from app.storage.blob_store import BlobStore
-from app.storage.blobs import Blob
+from app.storage.blobs import Blob, Blobs
 from app.storage.database import Database
 from app.tokens.second_factors import SecondFactors
 
@@ -21,7 +20,7 @@ Result = TypeVar("Result")
 
 
 def database_facts(
-    database: Database, references: Sequence[str], blobs: BlobStore, factors: SecondFactors, compare_bytes: int
+    database: Database, references: Sequence[str], blobs: Blobs, factors: SecondFactors, compare_bytes: int
 ) -> DatabaseFacts | str:
     """Gather what the database tells, or return the error that keeps us from it.
 
@@ -41,7 +40,7 @@ def database_facts(
 
 
 def _query(
-    database: Database, references: Sequence[str], blobs: BlobStore, factors: SecondFactors, compare_bytes: int
+    database: Database, references: Sequence[str], blobs: Blobs, factors: SecondFactors, compare_bytes: int
 ) -> DatabaseFacts:
     before = utc_now()
     theirs = inspection.clock(database)
@@ -102,9 +101,7 @@ def _readable(database: Database, work: Callable[[], Result]) -> Result | None:
         return None
 
 
-def _with_files(
-    facts: DatabaseFacts, listed: Mapping[str, Blob], blobs: BlobStore, compare_bytes: int
-) -> DatabaseFacts:
+def _with_files(facts: DatabaseFacts, listed: Mapping[str, Blob], blobs: Blobs, compare_bytes: int) -> DatabaseFacts:
     try:
         missing = blobs.missing(set(listed.values()))
     except BucketUnavailableError:

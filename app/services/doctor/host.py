@@ -6,8 +6,6 @@ from app.services.doctor.facts import Container, Facts, HostFacts, NotGatheredEr
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
 
 SERVICES = ("database", "app", "functions", "webhooks", "nginx")
-BUCKET_RELAY = "bucket-relay"
-"""Another service, where COMPOSE_FILE has docker-compose.bucket-relay.yml."""
 PRIVATE = ("secrets", "https_certificates/privkey.pem", "data/keys")
 _KEYRING = "data/keys/keyring.json"
 GIB, MIB = 1 << 30, 1 << 20
@@ -41,8 +39,7 @@ def containers(facts: Facts) -> CheckResult:
             f"The service moved to {place} at {at}; this machine only answers 503. Once the new one works: "
             "docker compose down; to undo the move: scripts/migrate-to.sh --resume-here",
         )
-    services = _services(host)
-    judged = {service: _fault(host.container(service)) for service in services}
+    judged = {service: _fault(host.container(service)) for service in SERVICES}
     wrong = [f"{service}: {fault}" for service, (fault, _) in judged.items() if fault]
     remedies = [f"docker compose {remedy} {service}" for service, (_, remedy) in judged.items() if remedy]
     migration = host.container("migrate")
@@ -55,7 +52,7 @@ def containers(facts: Facts) -> CheckResult:
             f"{listed}。请查看 docker compose logs，再执行 {commands}",
             f"{listed}. See docker compose logs, then run {commands}",
         )
-    starting = [service for service in services if (c := host.container(service)) and c.health == "starting"]
+    starting = [service for service in SERVICES if (c := host.container(service)) and c.health == "starting"]
     if starting:
         listed = ", ".join(starting)
         return warn(f"正在启动：{listed}", f"Still starting: {listed}")
@@ -71,11 +68,6 @@ def _of_several_projects(others: list[str]) -> CheckResult:
         "COMPOSE_PROJECT_NAME in .env to the project that has been serving, then remove the containers of the "
         "others: docker compose -p PROJECT down",
     )
-
-
-def _services(host: HostFacts) -> tuple[str, ...]:
-    """Return the services that Compose runs here by its present settings."""
-    return (*SERVICES, BUCKET_RELAY) if BUCKET_RELAY in host.config_hashes else SERVICES
 
 
 def _fault(container: Container | None) -> tuple[str, str]:
@@ -133,11 +125,10 @@ def env_applied(facts: Facts) -> CheckResult:
     host = _own_host(facts)
     if not host.config_hashes:
         raise NotCheckedError("docker compose config 失败", "docker compose config fails")
-    services = _services(host)
     outdated = [
         c.service
         for c in host.containers
-        if c.oneoff != "True" and c.service in services and host.config_hashes.get(c.service) != c.config_hash
+        if c.oneoff != "True" and c.service in SERVICES and host.config_hashes.get(c.service) != c.config_hash
     ]
     if outdated:
         listed = ", ".join(sorted(outdated))

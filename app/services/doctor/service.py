@@ -1,5 +1,6 @@
 """Checks of what is seen where the service runs: settings, keys, files, functions, clock, console."""
 
+from app.domain.texts import Text
 from app.services.doctor.facts import DatabaseFacts, Facts, NotGatheredError
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, listing, ok, warn
 
@@ -100,20 +101,12 @@ def files(facts: Facts) -> CheckResult:
 
 
 def bucket(facts: Facts) -> CheckResult:
-    """Check that the bucket of licensed files can be used with every right, and that its clock agrees with ours."""
-    probe = facts.service.bucket
-    if probe is None:
+    """Check that objects can be written to the bucket of licensed files, looked up, listed and removed."""
+    found = facts.service.bucket
+    if found is False:
         raise NotGatheredError
-    if probe.fault is not None:
-        return fail(f"存储桶：{probe.fault.zh}", f"The bucket: {probe.fault.en}")
-    offset = probe.clock_offset_seconds or 0.0
-    if abs(offset) > CLOCK_FAIL_SECONDS:
-        return fail(
-            f"与存储桶的时钟相差 {offset:+.0f} 秒，达到 60 秒时下载会失败：请同步时钟",
-            f"The bucket's clock differs by {offset:+.0f} s. From 60 s on downloads fail: synchronise the clock",
-        )
-    if abs(offset) > CLOCK_WARN_SECONDS:
-        return warn(f"与存储桶的时钟相差 {offset:+.0f} 秒", f"The bucket's clock differs by {offset:+.0f} s")
+    if isinstance(found, Text):
+        return fail(f"存储桶：{found.zh}", f"The bucket: {found.en}")
     return ok("存储桶可写、可读、可列出、可删除", "The bucket can be written, read, listed and cleaned")
 
 
