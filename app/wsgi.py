@@ -4,7 +4,7 @@ import sys
 from functools import partial
 
 from app.console.cookies import sender_of, session_cookie
-from app.console.log_in import is_from_new_browser
+from app.console.log_in import is_log_in
 from app.domain.errors import SchemaMismatchError
 from app.factory import create_app
 from app.http.self_service import customers_of
@@ -16,6 +16,6 @@ from app.tokens.keyring import KeyRingError
 try:
     settings = Settings.from_env()
     sender = partial(sender_of, session_cookie(behind_proxy=settings.behind_proxy))
-    app = Threads(create_app(settings), is_from_new_browser, sender, customers_of)
+    app = Threads(create_app(settings), is_log_in, sender, customers_of)
 except (SettingsError, MovedAwayError, SchemaMismatchError, KeyRingError) as error:
     sys.exit(f"kadun: {error}")

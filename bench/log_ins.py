@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from http import HTTPStatus
-from http.cookies import SimpleCookie
 from itertools import count
 from typing import Self
 from urllib.parse import urlencode
@@ -18,19 +17,17 @@ from trial.ports import LOOPBACK
 
 _AT_ONCE = 200
 _HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
-_DEVICE = "kadun_device"
 _CHECKED = (HTTPStatus.SEE_OTHER, HTTPStatus.FORBIDDEN)  # right and wrong passwords
 
 
 class LogIns:
     """While a block lasts, `rate` log-ins begin each second, alternately a right and a wrong password.
 
-    Wrong ones come from an address of their own each, since the service slows down an address that fails. Right ones
-    come from the operators' known browsers.
+    Wrong ones come from an address of their own each, since the service slows down an address that fails.
 
     Args:
         service: The service.
-        operators: Their names; each logs in once here.
+        operators: Their names.
         password: Everyone's.
         rate: Log-ins a second.
     """
@@ -41,7 +38,6 @@ class LogIns:
         self._password = password
         self._rate = rate
         self._numbers = count()
-        self._devices = {name: self._first(name) for name in operators}
         self._statuses: Counter[int] = Counter()
         self._asking: list[Future[None]] = []
         self._stop = threading.Event()
@@ -86,27 +82,17 @@ class LogIns:
         name = self._operators[number // 2 % len(self._operators)]
         if number % 2:
             address = f"127.{1 + number // 62_500 % 250}.{number // 250 % 250}.{1 + number % 250}"
-            status, _device = self._ask(name, "wrong", "", address)
+            status = self._ask(name, "wrong", address)
         else:
-            status, _device = self._ask(name, self._password, self._devices[name], LOOPBACK)
+            status = self._ask(name, self._password, LOOPBACK)
         self._statuses[status] += 1
         if status not in (*_CHECKED, HTTPStatus.SERVICE_UNAVAILABLE):
             raise BenchError(f"a log-in is answered {status}")
 
-    def _first(self, name: str) -> str:
-        status, device = self._ask(name, self._password, "", LOOPBACK)
-        if status != HTTPStatus.SEE_OTHER or not device:
-            raise BenchError(f"the first log-in of {name} is answered {status}")
-        return device
-
-    def _ask(self, name: str, password: str, device: str, address: str) -> tuple[int, str]:
-        """Send the form; return the answer's status, and the token that it gives the browser."""
+    def _ask(self, name: str, password: str, address: str) -> int:
+        """Send the form; return the answer's status."""
         with closing(self._service.connect(address)) as connection:
-            headers = _HEADERS | ({"Cookie": f"{_DEVICE}={device}"} if device else {})
-            connection.request("POST", "/admin/login", urlencode({"name": name, "password": password}), headers)
+            connection.request("POST", "/admin/login", urlencode({"name": name, "password": password}), _HEADERS)
             answer = connection.getresponse()
             answer.read()
-            cookies = SimpleCookie()
-            for line in answer.headers.get_all("Set-Cookie") or []:
-                cookies.load(line)
-            return answer.status, cookies[_DEVICE].value if _DEVICE in cookies else ""
+            return answer.status

@@ -5,7 +5,6 @@ import pyotp
 import segno
 from markupsafe import Markup
 
-from app.console.cookies import keep_log_in
 from app.console.form_page import FormPage, check_own_password, new_password, refuse
 from app.console.forms import query_of
 from app.console.page import Access, Page, form_of, see_other, visitor_of
@@ -45,7 +44,7 @@ class OwnPassword(_AccountForm):
         check_own_password(self.console, request)
         session_token = visitor_of(request).session_token
         changed_at = self.operators(request).set_password(identity.name, password, session_token=session_token)
-        keep_log_in(response, self.console.sessions.renew(identity, changed_at), self.console.session_cookie)
+        self.console.session_cookie.set(response, self.console.sessions.renew(identity, changed_at))
 
 
 class OtherSessions(_AccountForm):

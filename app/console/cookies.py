@@ -1,16 +1,12 @@
-"""The cookies of a log-in."""
+"""The cookie of a session."""
 
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import falcon
 
-from app.services.sessions import DEVICE_LASTS, LoggedIn
-
 COOKIE_PATH = "/admin"
-DEVICE_COOKIE = "kadun_device"
 LOGIN = "/admin/login"
-"""The page of the log-in, which alone gets the device's cookie."""
 
 
 class SessionCookie(NamedTuple):
@@ -22,6 +18,10 @@ class SessionCookie(NamedTuple):
     def token(self, request: falcon.Request) -> str:
         """Return the token of the visitor's session, "" if there is none."""
         return (request.get_cookie_values(self.name) or [""])[0]
+
+    def set(self, response: falcon.Response, token: str) -> None:
+        """Give the browser a session's token."""
+        _set_cookie(response, self.name, token, self.path)
 
     def unset(self, response: falcon.Response) -> None:
         """Make the browser forget it; Falcon's own `unset_cookie` lacks `Secure`, which the prefix needs."""
@@ -44,13 +44,6 @@ def sender_of(cookie: SessionCookie, environ: dict[str, Any]) -> str | None:
     if path.startswith(COOKIE_PATH) and not path.startswith(("/admin/static/", LOGIN)):  # a log-in proves nothing yet
         return cookie.token(falcon.Request(environ)) or None
     return None
-
-
-def keep_log_in(response: falcon.Response, logged_in: LoggedIn, cookie: SessionCookie) -> None:
-    """Set the cookies of a log-in."""
-    _set_cookie(response, cookie.name, logged_in.session_token, cookie.path)
-    lasts = int(DEVICE_LASTS.total_seconds())
-    _set_cookie(response, DEVICE_COOKIE, logged_in.device_token, LOGIN, max_age=lasts)
 
 
 def _set_cookie(response: falcon.Response, name: str, value: str, path: str, **lasts: Any) -> None:  # noqa: ANN401  # Falcon's

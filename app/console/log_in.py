@@ -1,23 +1,18 @@
 """The log-in and the log-out, and the files that anybody may have: style sheets and scripts."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import falcon
 
-from app.console.cookies import DEVICE_COOKIE, LOGIN, keep_log_in
+from app.console.cookies import LOGIN
 from app.console.form_page import refuse
-from app.console.forms import Form, query_of
+from app.console.forms import query_of
 from app.console.guard import HOME, safe_next
 from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
-from app.console.rendering import url
 from app.console.static_files import StaticFiles
 from app.domain.operators import MAX_NAME
 from app.domain.texts import RefusedError, Text
-from app.http.problems import invalid_request
 from app.http.request_parser import client_address
-
-NEWS = "/admin/account/log-ins"
 
 
 class LoginPage(Page):
@@ -39,26 +34,15 @@ class LoginPage(Page):
         # The page repeats a refused name: no more of it than shows that it is too long.
         name, onward = form.one("name")[: MAX_NAME + 1], safe_next(form.one("next"))
         address = client_address(request, behind_proxy=self.console.behind_proxy)
-        device = request.cookies.get(DEVICE_COOKIE)
         try:
-            logged_in = self.console.sessions.log_in(
-                name,
-                form.exactly("password"),
-                form.one("code") or None,
-                address=address,
-                device=device,
-                user_agent=request.user_agent or "",
-            )
+            token = self.console.sessions.log_in(name, form.exactly("password"), form.one("code") or None, address)
         except RefusedError as error:
             refuse(response, error, falcon.HTTP_403)
             self._show(request, response, name, onward, error.text)
             return
         if visitor_of(request).identity is not None:  # the browser forgets that session: only this request can end it
             self.console.sessions.end(visitor_of(request).who, visitor_of(request).session_token)
-        keep_log_in(response, logged_in, self.console.session_cookie)
-        if logged_in.news is not None:
-            since, until = (time.isoformat() for time in logged_in.news)
-            onward = url(NEWS, since=since, until=until, next=onward)
+        self.console.session_cookie.set(response, token)
         see_other(response, onward)
 
     def _show(
@@ -66,28 +50,6 @@ class LoginPage(Page):
     ) -> None:
         ended = query_of(request).exactly("ended") == "yes"
         self.render(request, response, "login.html", name=name, onward=onward, refusal=refusal, ended=ended)
-
-
-class NewLogInsPage(Page):
-    """`/admin/account/log-ins`: log-ins from a new browser or network, once after a log-in."""
-
-    access = {"GET": Access.OPERATOR}
-    without_totp = True
-
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show them, and what to do."""
-        query = query_of(request)
-        since, until = _time(query, "since"), _time(query, "until")
-        found = self.console.sessions.new_log_ins(visitor_of(request).who, since, until)
-        self.render(request, response, "new_log_ins.html", found=found, onward=safe_next(query.one("next")))
-
-
-def _time(query: Form, name: str) -> datetime:
-    try:
-        return datetime.fromisoformat(query.one(name)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        wanted = Text("必须是带时区的 ISO 8601 时间。", "Must be an ISO 8601 time with an offset.")
-        raise invalid_request(wanted, name) from error
 
 
 class LogoutPage(Page):
@@ -149,7 +111,6 @@ class StaticPage(Page):
         response.set_header("Cache-Control", "public, max-age=31536000, immutable")
 
 
-def is_from_new_browser(environ: dict[str, Any]) -> bool:
-    """Whether a request tries to log in from a browser that claims to be no known one."""
-    is_log_in = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] == LOGIN
-    return is_log_in and DEVICE_COOKIE not in environ.get("HTTP_COOKIE", "")
+def is_log_in(environ: dict[str, Any]) -> bool:
+    """Whether a request tries to log in."""
+    return (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("POST", LOGIN)

@@ -18,7 +18,7 @@ from app.console.guard import Guard
 from app.console.imports import ImportPage, ImportTemplate
 from app.console.issue import IssuedPage, IssuePage
 from app.console.journal import JournalExport, JournalPage
-from app.console.log_in import HomeRedirect, LoginPage, LogoutPage, NewLogInsPage, SessionCheck, StaticPage
+from app.console.log_in import HomeRedirect, LoginPage, LogoutPage, SessionCheck, StaticPage
 from app.console.operators import OperatorPage, OperatorsPage, TokenPage, operator_forms
 from app.console.page import Console, Page
 from app.console.plain import FrontPage
@@ -55,7 +55,6 @@ def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
     yield "/admin/account", AccountPage(console)
     yield "/admin/account/password", OwnPassword(console)
     yield "/admin/account/sessions", OtherSessions(console)
-    yield "/admin/account/log-ins", NewLogInsPage(console)
     yield "/admin/account/two-step/codes", RecoveryCodes(console)
     yield "/admin/account/two-step", TwoStepPage(console)
     yield "/admin/account/two-step/remove", TwoStepRemoval(console)

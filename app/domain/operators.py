@@ -79,11 +79,6 @@ def check_password(password: str, name: str) -> None:
 
 MAX_SESSIONS = 20
 """How many sessions an operator has at once: another one ends the session that was not used for longest."""
-MAX_LOG_INS_PER_DAY = 200
-"""How often an operator logs in within a day and with one password. Each log-in leaves an entry in the journal."""
-MAX_ACCOUNT_CHANGES_PER_DAY = 100
-"""How often an operator changes accounts in the console within a day, their own included."""
-
 FREE_FAILURES = 5
 FORGOTTEN_AFTER = timedelta(hours=1)
 _LONGEST_WAIT = timedelta(minutes=15)

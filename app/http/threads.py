@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from app import hub
-from app.services.passwords import STRANGERS
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -15,6 +14,7 @@ _ON_THE_HUB = ("/v1/verify", "/v1/files", "/v1/execute", "/healthz")
 
 _PATIENCE_SECONDS = 20.0
 _AT_ONCE = 2
+_LOG_INS, _WAITING_LOG_INS = 2, 10
 _UNDER_WAY, _ALL_UNDER_WAY = 8, 16
 REFUSED = "kadun.refused"
 """In the environ of a request to be answered with 503: too many are under way or waiting, or it has waited too long."""
@@ -36,19 +36,19 @@ class Threads:
 
     Args:
         application: What answers.
-        is_patient: Whether a request waits its turn on the hub: anybody may send many that are slow.
+        is_log_in: Whether a request waits its turn on the hub: anybody may send many that are slow.
         senders: One for each kind: what an operator or shop proves to be with; one name for all of self-service.
     """
 
     def __init__(
         self,
         application: Application,
-        is_patient: Callable[[dict[str, Any]], bool],
+        is_log_in: Callable[[dict[str, Any]], bool],
         *senders: Sender,
     ) -> None:
         self._application = application
-        self._is_patient = is_patient
-        self._patient = hub.Places(STRANGERS, _PATIENCE_SECONDS)
+        self._is_log_in = is_log_in
+        self._log_ins = hub.Places(_LOG_INS, _PATIENCE_SECONDS, _WAITING_LOG_INS)
         self._queues = [(sender, _Queue()) for sender in senders]
         self._operators: dict[str, str] = {}
 
@@ -59,8 +59,8 @@ class Threads:
         environ["wsgi.input"] = _Body(environ["wsgi.input"])
         in_thread = partial(hub.in_thread, partial(self._application, environ, start_response))
         refuse = partial(self._application, environ | {REFUSED: True}, start_response)
-        if self._is_patient(environ):
-            with self._patient.taken() as is_taken:
+        if self._is_log_in(environ):
+            with self._log_ins.taken() as is_taken:
                 return in_thread() if is_taken else refuse()
         for sender_of, queue in self._queues:
             sender = sender_of(environ)

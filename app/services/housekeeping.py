@@ -50,16 +50,11 @@ def prune_journal(keep: timedelta, now: datetime) -> int:
 def prune_console(now: datetime) -> int:
     """Delete what the console and the shops' API no longer need; return how many rows.
 
-    These are sessions that are over, failed log-ins that count no more, browsers without a log-in for longer than
-    cookies last, and old idempotency records.
+    These are sessions that are over, failed log-ins that count no more, and old idempotency records.
     """
 
     def prune() -> int:
-        return (
-            operators.prune_sessions(now, now - sessions.IDLE)
-            + operators.prune_devices(now - sessions.DEVICE_LASTS)
-            + login_failures.prune(now - FORGOTTEN_AFTER)
-        )
+        return operators.prune_sessions(now, now - sessions.IDLE) + login_failures.prune(now - FORGOTTEN_AFTER)
 
     total: int = database.with_connection(prune)
     while deleted := database.with_connection(lambda: idempotency.prune(now - REQUESTS_KEPT)):

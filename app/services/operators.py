@@ -13,7 +13,6 @@ from app.services import recovery_codes, totp
 from app.services.accounts import Account, LastOwnerError, LoggedOutError, NameTakenError, OperatorNotFoundError
 from app.services.bearer import digest
 from app.services.credentials import journal_log_outs
-from app.services.frequency import check_account_changes
 from app.services.passwords import PASSWORDS, Passwords
 from app.storage import ceilings as ceiling_rows
 from app.storage import journal, log_ins, models
@@ -103,7 +102,7 @@ class Operators:
     def set_password(
         self, name: str, password: str, *, reset_totp: bool = False, session_token: str | None = None
     ) -> datetime:
-        """Change a password, end the operator's sessions and forget their browsers; `reset_totp`: disable TOTP, too.
+        """Change a password, end the operator's sessions; `reset_totp`: disable TOTP, too.
 
         Args:
             name: Whose.
@@ -125,7 +124,7 @@ class Operators:
         def write(name: str, now: datetime) -> Changes:
             operator = _locked(name, session_token)
             rows.change(operator.id, password_hash=password_hash, password_changed_at=now)
-            _log_out(operator)
+            rows.end_sessions(operator.id)
             is_totp_disabled = reset_totp and totp.disable(operator)
             return {"changed": "password", **({"totp": False} if is_totp_disabled else {})}
 
@@ -237,7 +236,7 @@ class Operators:
         return codes
 
     def disable_totp(self, name: str, *, log_out: bool = False, session_token: str | None = None) -> None:
-        """Require no codes any more; `log_out`: end the operator's sessions and forget their browsers, too.
+        """Require no codes any more; `log_out`: end the operator's sessions, too.
 
         Raises:
             OperatorNotFoundError: there is no such operator.
@@ -247,13 +246,13 @@ class Operators:
         def write(name: str, _now: datetime) -> Changes | None:
             operator = _locked(name, session_token)
             if log_out:
-                _log_out(operator)
+                rows.end_sessions(operator.id)
             return {"totp": False} if totp.disable(operator) else None
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
 
     def _hash(self, password: str) -> str:
-        with self.passwords.turn(self.actor):
+        with self.passwords.turn():
             return self.passwords.hash(password)
 
     def _act(
@@ -264,7 +263,6 @@ class Operators:
         def write() -> datetime:
             with self.database.atomic():
                 now = self.clock()
-                check_account_changes(self.actor, now)
                 for name in dict.fromkeys(names):
                     changes = change(name, now)
                     if changes is not None:
@@ -284,8 +282,3 @@ def _locked(name: str, session_token: str | None = None) -> models.Operator:
     if session_token and not rows.has_session(digest(session_token)):
         raise LoggedOutError
     return operator
-
-
-def _log_out(operator: models.Operator) -> None:
-    rows.end_sessions(operator.id)
-    rows.forget_devices(operator.id)

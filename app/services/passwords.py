@@ -17,7 +17,6 @@ from app.domain.operators import MAX_PASSWORD
 from app.domain.texts import RefusedError
 
 WAIT_SECONDS = 20.0
-STRANGERS = 2
 _NICENESS = 19
 """Of the threads that hash: customers' programs start meanwhile."""
 Result = TypeVar("Result")
@@ -45,49 +44,21 @@ class Passwords:
         self._hasher = hasher or PasswordHasher()
         self._hashing = threading.Lock()
         self._thread = ThreadPoolExecutor(1, initializer=_give_way)  # it begins at the first hash, after a fork
-        # Few strangers may wait: they must neither take all threads nor keep operators out.
-        self._strangers = threading.BoundedSemaphore(STRANGERS)
-        self._impostors = threading.BoundedSemaphore(STRANGERS)
-        self._known: set[str] = set()
-        self._changing_known = threading.Lock()
         self._decoy = self._hash_decoy()
 
     @contextmanager
-    def turn(self, known: str | None, *, is_impostor: bool = False) -> Iterator[None]:
+    def turn(self) -> Iterator[None]:
         """Hold this process's turn to hash a password.
 
-        Args:
-            known: Names an operator who is identified; each has a place in the queue beside the `STRANGERS` others.
-            is_impostor: Whether a stranger claims to have a known browser; they have `STRANGERS` places of their own.
-
         Raises:
-            LoginBusyError: no place in the queue is free, or the turn did not come within `WAIT_SECONDS`.
+            LoginBusyError: the turn did not come within `WAIT_SECONDS`.
         """
-        with self._place_in_queue(known, self._impostors if is_impostor else self._strangers):
-            if not self._hashing.acquire(timeout=WAIT_SECONDS):
-                raise LoginBusyError
-            try:
-                yield
-            finally:
-                self._hashing.release()
-
-    @contextmanager
-    def _place_in_queue(self, known: str | None, strangers: threading.BoundedSemaphore) -> Iterator[None]:
-        if not (strangers.acquire(blocking=False) if known is None else self._come(known)):
+        if not self._hashing.acquire(timeout=WAIT_SECONDS):
             raise LoginBusyError
         try:
             yield
         finally:
-            if known is None:
-                strangers.release()
-            else:
-                self._known.discard(known)
-
-    def _come(self, known: str) -> bool:
-        with self._changing_known:
-            is_new = known not in self._known
-            self._known.add(known)
-        return is_new
+            self._hashing.release()
 
     def hash(self, password: str) -> str:
         """Return the hash of a password, with salt and parameters; within a turn."""

@@ -18,8 +18,9 @@ def renew(operator_id: int) -> tuple[str, ...]:
     return tuple(map(written_recovery_code, codes))
 
 
-def find(operator_id: int, typed: str) -> str | None:
-    """Return the digest of an operator's unused code, None of anything else."""
+def take(operator_id: int, typed: str) -> int | None:
+    """Use a code up, within the caller's transaction; return how many are left, None if it is no unused code."""
     code = read_recovery_code(typed)
-    found = None if code is None else digest(code)
-    return found if found is not None and recovery_codes.exists(operator_id, found) else None
+    if code is None or not recovery_codes.take(operator_id, digest(code)):
+        return None
+    return recovery_codes.count(operator_id)

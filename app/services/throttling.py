@@ -1,4 +1,4 @@
-"""Throttling of failed log-ins and tokens. Failures count by bucket: of a network, a site, a name or a browser."""
+"""Throttling of failed log-ins and tokens. Failures count by bucket: of a network, a site or a name."""
 
 import math
 from collections.abc import Sequence
@@ -31,19 +31,9 @@ def name_bucket(address: str, name: str) -> str:
     return f"name:{network_of(address)}:{digest(name)}"
 
 
-def device_bucket(device_sha256: str) -> str:
-    """Return the bucket of failed log-ins from a browser that the operator has logged in with."""
-    return f"device:{device_sha256}"
-
-
 def code_bucket(operator_id: int) -> str:
     """Return the bucket of an operator's wrong codes, which needs the password to fill."""
     return f"code:{operator_id}"
-
-
-def own_bucket(operator_id: int) -> str:
-    """Return the bucket of an operator's wrong passwords in pages, which needs a session to fill."""
-    return f"own:{operator_id}"
 
 
 def token_buckets(address: str) -> tuple[str, ...]:
@@ -75,20 +65,7 @@ class Throttle:
         now = self.clock()
         self.database.with_connection(lambda: login_failures.count(buckets, now, now - FORGOTTEN_AFTER), once=True)
 
-    def forget(self, buckets: Sequence[str]) -> None:
-        """Forget the failures that a success disproves."""
-        self.database.with_connection(lambda: login_failures.forget(of_one(buckets)))
-
-
-def of_one(buckets: Sequence[str]) -> list[str]:
-    """Return the buckets of one person: a success says nothing about others in the network."""
-    return [bucket for bucket in buckets if _share(bucket) == 1]
-
 
 def _weighed(row: LoginFailure) -> int:
     failures: int = row.failures
-    return failures // _share(row.bucket)
-
-
-def _share(bucket: str) -> int:
-    return _SHARES.get(bucket.partition(":")[0], 1)
+    return failures // _SHARES.get(row.bucket.partition(":")[0], 1)

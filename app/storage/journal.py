@@ -1,6 +1,5 @@
 """The journal (日志): append entries, limit what strangers can write, and prune."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from hashlib import sha256
@@ -210,13 +209,6 @@ def hardware_sha256_of(reference: str) -> str | None:
     named = (Event.reference == reference) & Event.hardware.is_null(is_null=False)
     digest: str | None = Event.select(hardware_sha256).where(named).order_by(Event.id).limit(1).scalar()
     return digest
-
-
-def count_by(actor: str, kinds: Sequence[EventKind], since: datetime) -> int:
-    """Return how many entries of these kinds are by an actor since then."""
-    of_actor = (Event.actor == actor) & code_or_kind.in_(codes_or_kinds(*kinds)) & (Event.at >= since)
-    count: int = Event.select().where(of_actor).count()
-    return count
 
 
 def prune(before: datetime) -> int:

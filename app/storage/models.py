@@ -160,14 +160,6 @@ class OperatorSession(_Table):
     expires_at = DateTimeTZField(index=False)
 
 
-class OperatorDevice(_Table):
-    """A browser that an operator has logged in with, last at that time: its failures count apart from its address's."""
-
-    token_sha256 = TextField(primary_key=True)
-    operator = ForeignKeyField(Operator, column_name="operator_id", on_delete="CASCADE")
-    logged_in_at = DateTimeTZField(index=False)
-
-
 class RecoveryCode(_Table):
     """The digest of an unused recovery code of two-step verification."""
 

@@ -1,4 +1,4 @@
-"""Operators, their sessions and their known browsers."""
+"""Operators and their sessions."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -8,7 +8,7 @@ from peewee import JOIN, Expression, fn
 
 from app.domain.ceilings import Ceilings
 from app.domain.operators import MAX_SESSIONS, Role
-from app.storage.models import Operator, OperatorDevice, OperatorSession
+from app.storage.models import Operator, OperatorSession
 
 # Not FOR UPDATE: a long import or issue holds its operator's row by a foreign key, and log-ins must not wait for it.
 # Removing the row waits nevertheless.
@@ -109,7 +109,7 @@ def take_step(operator_id: int, step: int) -> bool:
 
 
 def remove(operator_id: int) -> None:
-    """Remove an operator; sessions and devices go with them."""
+    """Remove an operator; sessions go with them."""
     Operator.delete().where(Operator.id == operator_id).execute()
 
 
@@ -172,31 +172,6 @@ def end_sessions(operator_id: int, *, but: str = "") -> int:
 def prune_sessions(now: datetime, seen_after: datetime) -> int:
     """Delete the sessions that are no longer valid; return how many."""
     deleted: int = OperatorSession.delete().where(~_holds(now, seen_after)).execute()
-    return deleted
-
-
-def record_device(token_sha256: str, operator_id: int, now: datetime) -> None:
-    """Note that an operator logs in with a browser, new or known."""
-    OperatorDevice.insert(token_sha256=token_sha256, operator=operator_id, logged_in_at=now).on_conflict(
-        conflict_target=[OperatorDevice.token_sha256], preserve=[OperatorDevice.logged_in_at]
-    ).execute()
-
-
-def last_log_in_with(token_sha256: str, operator_id: int) -> datetime | None:
-    """Return when an operator logged in last with this browser, None if never."""
-    own = (OperatorDevice.token_sha256 == token_sha256) & (OperatorDevice.operator == operator_id)
-    found: OperatorDevice | None = OperatorDevice.get_or_none(own)
-    return None if found is None else found.logged_in_at
-
-
-def forget_devices(operator_id: int) -> None:
-    """Forget an operator's browsers."""
-    OperatorDevice.delete().where(OperatorDevice.operator == operator_id).execute()
-
-
-def prune_devices(before: datetime) -> int:
-    """Delete the browsers without a log-in since `before`; return how many."""
-    deleted: int = OperatorDevice.delete().where(OperatorDevice.logged_in_at < before).execute()
     return deleted
 
 

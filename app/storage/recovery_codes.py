@@ -15,14 +15,10 @@ def replace(operator_id: int, digests: Iterable[str]) -> None:
         RecoveryCode.insert_many(rows).execute()
 
 
-def exists(operator_id: int, code_sha256: str) -> bool:
-    """Return whether an operator has this code."""
-    return bool(RecoveryCode.select().where(_is(operator_id, code_sha256)).exists())
-
-
 def take(operator_id: int, code_sha256: str) -> bool:
     """Use a code up; return False if it is gone. Of several at once one gets True."""
-    return bool(RecoveryCode.delete().where(_is(operator_id, code_sha256)).execute())
+    is_it = (RecoveryCode.operator == operator_id) & (RecoveryCode.code_sha256 == code_sha256)
+    return bool(RecoveryCode.delete().where(is_it).execute())
 
 
 def counts() -> dict[int, int]:
@@ -35,8 +31,3 @@ def count(operator_id: int) -> int:
     """Return how many codes an operator has left."""
     left: int = RecoveryCode.select().where(RecoveryCode.operator == operator_id).count()
     return left
-
-
-def _is(operator_id: int, code_sha256: str) -> bool:
-    is_it: bool = (RecoveryCode.operator == operator_id) & (RecoveryCode.code_sha256 == code_sha256)
-    return is_it

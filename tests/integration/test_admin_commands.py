@@ -42,7 +42,7 @@ def at_a_terminal(service: Service, typed: list[str], *arguments: str) -> tuple[
 
 def can_log_in(database: Database, name: str, password: str) -> bool:
     try:
-        Sessions(database, utc_now, FACTORS).log_in(name, password, None, address=HOME, device=None)
+        Sessions(database, utc_now, FACTORS).log_in(name, password, None, HOME)
     except LoginRefusedError:
         return False
     return True

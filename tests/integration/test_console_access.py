@@ -35,7 +35,6 @@ MATRIX: dict[tuple[str, str], tuple[int | str, int | str, int | str]] = {
     ("POST", "/admin/account/password"): (LOGIN, 400, 400),
     ("GET", "/admin/account/sessions"): (LOGIN, 303, 303),
     ("POST", "/admin/account/sessions"): (LOGIN, 303, 303),
-    ("GET", "/admin/account/log-ins"): (LOGIN, 200, 200),
     ("GET", "/admin/account/two-step/codes"): (LOGIN, 303, 303),
     ("POST", "/admin/account/two-step/codes"): (LOGIN, 400, 400),
     ("GET", "/admin/account/two-step"): (LOGIN, 200, 200),

@@ -59,17 +59,6 @@ def test_what_was_typed_comes_back_after_the_log_in_and_is_sent_once_more(olga: 
     assert (seen.path, TYPED["note"] in seen.text) == (ISSUE, False), "another operator does not get it"
 
 
-def test_it_comes_back_after_the_news_of_log_ins(service: Service, olga: Browser) -> None:
-    olga = Browser(service).log_in("olga")
-    page = olga.get(ISSUE)
-    Browser(service).log_in("olga")
-    OperatorSession.delete().execute()
-    news = logged_in(olga, olga.submit(page, ISSUE, TYPED))
-    assert news.path.startswith("/admin/account/log-ins?")
-    (link,) = [link for link in news.links if link.startswith(ISSUE + "?")]
-    assert TYPED.items() <= fields(olga.get(link), ISSUE).items()
-
-
 @for_each(
     "path, typed",
     [

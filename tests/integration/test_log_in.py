@@ -18,7 +18,7 @@ from tests.support.second_factors import FACTORS
 
 
 def test_name_and_password_open_a_session(log_ins: LogIns) -> None:
-    assert log_ins.sessions.identify(log_ins.log_in().session_token) == log_ins.alice
+    assert log_ins.sessions.identify(log_ins.log_in()) == log_ins.alice
     entry = Event.get(Event.kind == "logged_in")
     assert (entry.actor, entry.ip, entry.details) == ("console:alice", HOME, None)
 
@@ -106,7 +106,7 @@ def test_hashes_are_argon2id_with_the_low_memory_parameters_of_rfc_9106() -> Non
 
 def test_a_hash_with_old_parameters_is_replaced_at_the_next_log_in(log_ins: LogIns, database: Database) -> None:
     stronger = Sessions(database, log_ins.clock, FACTORS, CheapPasswords(time_cost=2))
-    first = stronger.log_in("alice", PASSWORD, None, address=HOME, device=None)
+    first = stronger.log_in("alice", PASSWORD, None, HOME)
     assert ",t=2," in Operator.get().password_hash
-    stronger.log_in("alice", PASSWORD, None, address=HOME, device=None)
-    assert stronger.identify(first.session_token)
+    stronger.log_in("alice", PASSWORD, None, HOME)
+    assert stronger.identify(first)

@@ -14,14 +14,13 @@ from argon2 import PasswordHasher
 
 from app.domain.codes import Code, EventKind
 from app.domain.operators import FREE_FAILURES, Role
-from app.services import housekeeping
 from app.services.credentials import LoginRefusedError, LoginThrottledError
-from app.services.passwords import STRANGERS, LoginBusyError, Passwords
+from app.services.passwords import LoginBusyError, Passwords
 from app.services.sessions import Sessions
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import MAX_REFUSALS_PER_MINUTE, Entry
-from app.storage.models import Event, LoginFailure, OperatorDevice
+from app.storage.models import Event, LoginFailure
 from tests.support.console import Browser, add_operator
 from tests.support.log_ins import CAFE, HOME, LogIns
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
@@ -32,14 +31,14 @@ from tests.support.service import Service, wait_for
 class Dawdler:
     """Somebody whose password is being checked, for as long as the test wants."""
 
-    def __init__(self, passwords: Passwords, known: str) -> None:
+    def __init__(self, passwords: Passwords) -> None:
         self._inside, self._leave = threading.Event(), threading.Event()
         self._pool = ThreadPoolExecutor(1)
-        self._done = self._pool.submit(self._dawdle, passwords, known)
+        self._done = self._pool.submit(self._dawdle, passwords)
         assert self._inside.wait(60)
 
-    def _dawdle(self, passwords: Passwords, known: str) -> None:
-        with passwords.turn(known):
+    def _dawdle(self, passwords: Passwords) -> None:
+        with passwords.turn():
             self._inside.set()
             self._leave.wait(60)
 
@@ -110,13 +109,9 @@ def test_refused_log_ins_are_journalled_within_the_bounds_of_other_refusals(log_
     refused = Event.select().where(Event.kind == "login_refused")
     stranger = Entry(log_ins.clock.now, EventKind.REJECTED, Code.CARD_NOT_FOUND, ip=HOME)
     journal.append([stranger] * MAX_REFUSALS_PER_MINUTE)  # hides nothing
-    for _ in range(MAX_REFUSALS_PER_MINUTE):
-        with pytest.raises(LoginRefusedError):
-            log_ins.sessions.confirm(log_ins.alice, OTHER, address=HOME)
-        log_ins.sessions.confirm(log_ins.alice, PASSWORD, address=HOME)  # and the throttle forgets
-    assert refused.count() == MAX_REFUSALS_PER_MINUTE
-    with pytest.raises(LoginRefusedError):
-        log_ins.sessions.confirm(log_ins.alice, OTHER, address=HOME)
+    for _ in range(MAX_REFUSALS_PER_MINUTE + 1):
+        log_ins.attempt_wrongly()
+        LoginFailure.delete().execute()  # or one would have to wait
     assert refused.count() == MAX_REFUSALS_PER_MINUTE
     log_ins.clock.advance(timedelta(minutes=1))
     log_ins.attempt_wrongly()
@@ -129,47 +124,7 @@ def test_an_attacker_elsewhere_locks_nobody_out(log_ins: LogIns) -> None:
     log_ins.log_in()
 
 
-def test_an_attacker_behind_the_same_address_does_not_lock_out_a_known_browser(log_ins: LogIns) -> None:
-    device = log_ins.log_in().device_token
-    log_ins.fail(40)
-    with pytest.raises(LoginThrottledError):
-        log_ins.log_in()
-    with pytest.raises(LoginThrottledError):
-        log_ins.log_in(device="made up")
-    assert log_ins.log_in(device=device).device_token == device
-
-
-def test_a_browser_stays_known_for_400_days_after_its_last_log_in(log_ins: LogIns) -> None:
-    device = log_ins.log_in().device_token
-    for _ in range(2):
-        log_ins.clock.advance(timedelta(days=399))
-        housekeeping.prune_console(log_ins.clock.now)
-        assert log_ins.log_in(device=device).device_token == device
-    log_ins.clock.advance(timedelta(days=401))
-    housekeeping.prune_console(log_ins.clock.now)
-    assert log_ins.log_in(device=device).device_token != device
-
-
-def test_a_known_browser_is_throttled_too(log_ins: LogIns) -> None:
-    device = log_ins.log_in().device_token
-    log_ins.fail(FREE_FAILURES, device=device)
-    with pytest.raises(LoginThrottledError):
-        log_ins.log_in(device=device)
-    log_ins.log_in()
-
-
-def test_a_known_browser_is_known_for_one_operator_only(log_ins: LogIns) -> None:
-    log_ins.operators.add("bob", Role.SELLER, OTHER)
-    device = log_ins.log_in(OTHER, name="bob").device_token
-    log_ins.fail(FREE_FAILURES, device=device)
-    with pytest.raises(LoginThrottledError):
-        log_ins.log_in(device=device)
-    assert {row.operator.name for row in OperatorDevice.select()} == {"bob"}
-
-
 def test_parallel_attempts_are_counted_one_by_one(log_ins: LogIns, database: Database) -> None:
-    device = log_ins.log_in().device_token  # strangers would be turned away for coming all at once
-
     class Slow(CheapPasswords):
         """Leaves the others time to be let through, too."""
 
@@ -179,41 +134,18 @@ def test_parallel_attempts_are_counted_one_by_one(log_ins: LogIns, database: Dat
 
     sessions = Sessions(database, log_ins.clock, FACTORS, Slow())
 
-    def attempt(_: int) -> type[Exception]:
+    def attempt(_: int) -> type[Exception] | None:
         try:
-            while True:
-                with contextlib.suppress(LoginBusyError):  # one of them at a time
-                    sessions.log_in("alice", OTHER, None, address=HOME, device=device)
+            sessions.log_in("alice", OTHER, None, HOME)
         except (LoginRefusedError, LoginThrottledError) as error:
             return type(error)
         finally:
             database.close()
+        return None
 
     with ThreadPoolExecutor(16) as pool:
         outcomes = list(pool.map(attempt, range(16)))
     assert outcomes.count(LoginRefusedError) == FREE_FAILURES
-
-
-@pytest.mark.parametrize("claims", [None, "made up"], ids=["strangers", "impostors"])
-def test_those_who_crowd_the_queue_keep_out_their_own_kind_only(log_ins: LogIns, claims: str | None) -> None:
-    device, leave = log_ins.log_in().device_token, threading.Event()
-    passwords = log_ins.passwords
-    places = passwords._strangers if claims is None else passwords._impostors  # noqa: SLF001  # to see them full
-
-    def dawdle() -> None:
-        with log_ins.passwords.turn(None, is_impostor=claims is not None):
-            leave.wait(60)
-
-    with ThreadPoolExecutor(STRANGERS + 2) as pool:
-        crowd = [pool.submit(dawdle) for _ in range(STRANGERS)]
-        wait_for(lambda: places._value == 0)  # noqa: SLF001  # acquiring one would be in the crowd's way
-        with pytest.raises(LoginBusyError):
-            log_ins.log_in(device=claims)
-        known = pool.submit(log_ins.log_in, device=device)
-        other = pool.submit(log_ins.log_in, device="made up" if claims is None else None)
-        leave.set()
-        assert known.result(60).device_token == device != other.result(20).device_token
-        assert [one.result(60) for one in crowd] == [None] * STRANGERS
 
 
 def test_hashes_are_computed_by_a_thread_that_gives_way() -> None:
@@ -230,39 +162,20 @@ def test_hashes_are_computed_by_a_thread_that_gives_way() -> None:
 
 def test_waiting_too_long_for_a_turn_is_refused(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 0.0)
-    somebody = Dawdler(log_ins.passwords, "console:bob")
+    somebody = Dawdler(log_ins.passwords)
     with pytest.raises(LoginBusyError):
         log_ins.log_in()
     somebody.leave()
     log_ins.log_in()
 
 
-def test_a_known_operator_takes_one_place_in_the_queue(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 60.0)  # who is refused at once has not waited
-    log_ins.operators.add("bob", Role.SELLER, OTHER)
-    identity = log_ins.identify(OTHER, name="bob")
-    device = log_ins.log_in().device_token
-    seller = Dawdler(log_ins.passwords, "console:bob")
-    for _ in range(3):
-        with pytest.raises(LoginBusyError):
-            log_ins.sessions.confirm(identity, OTHER, address=HOME)
-    with ThreadPoolExecutor(1) as pool:
-        vendor = pool.submit(log_ins.log_in, device=device)
-        seller.leave()
-        assert vendor.result(60).device_token == device
-    log_ins.sessions.confirm(identity, OTHER, address=HOME)
-
-
-def test_a_throttled_attempt_takes_no_place_in_the_queue(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_throttled_attempt_takes_no_turn(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 0.0)
     identity = log_ins.identify()
-    for _ in range(FREE_FAILURES):
-        with pytest.raises(LoginRefusedError):
-            log_ins.sessions.confirm(identity, OTHER, address=HOME)
-    log_ins.fail(FREE_FAILURES, address=CAFE)
-    somebody = Dawdler(log_ins.passwords, "console:bob")
+    log_ins.fail(FREE_FAILURES)
+    somebody = Dawdler(log_ins.passwords)
     with pytest.raises(LoginThrottledError):
-        log_ins.log_in(address=CAFE)
+        log_ins.log_in()
     with pytest.raises(LoginThrottledError):
         log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
     somebody.leave()
@@ -275,17 +188,17 @@ def test_failures_count_while_another_attempt_waits(log_ins: LogIns, database: D
         """Says when somebody has come so far as to want a turn."""
 
         @contextlib.contextmanager
-        def turn(self, known: str | None, *, is_impostor: bool = False) -> Iterator[None]:
+        def turn(self) -> Iterator[None]:
             waiting.set()
-            with super().turn(known, is_impostor=is_impostor):
+            with super().turn():
                 yield
 
     passwords = Telling()
     sessions = Sessions(database, log_ins.clock, FACTORS, passwords)
-    somebody = Dawdler(passwords, "console:bob")
+    somebody = Dawdler(passwords)
     waiting.clear()
     with ThreadPoolExecutor(1) as pool:
-        waits = pool.submit(sessions.log_in, "alice", PASSWORD, None, address=HOME, device=None)
+        waits = pool.submit(sessions.log_in, "alice", PASSWORD, None, HOME)
         assert waiting.wait(60)
         log_ins.fail(FREE_FAILURES)  # as in another process
         somebody.leave()
@@ -295,7 +208,6 @@ def test_failures_count_while_another_attempt_waits(log_ins: LogIns, database: D
 
 def test_an_owner_gets_in_through_a_flood_of_wrong_log_ins_from_many_addresses(one_worker: Service) -> None:
     add_operator("olga")
-    known = str(Browser(one_worker, address="198.51.100.1").log_in("olga").cookie("kadun_device"))
     numbers, answers, is_over = count(), [], threading.Event()
 
     def attack() -> None:
@@ -308,11 +220,7 @@ def test_an_owner_gets_in_through_a_flood_of_wrong_log_ins_from_many_addresses(o
         try:
             wait_for(lambda: len(answers) > len(attacks))
             for number in range(3):
-                for cookie in (None, known):
-                    browser = Browser(one_worker, address=f"198.51.100.{number}")
-                    if cookie is not None:
-                        browser.set_cookie("kadun_device", cookie, "/admin/login")
-                    browser.log_in("olga")
+                Browser(one_worker, address=f"198.51.100.{number}").log_in("olga")
         finally:
             is_over.set()
         assert [attack.result(60) for attack in attacks] == [None] * len(attacks)

@@ -190,7 +190,6 @@ def _queries(card: str, text: str, now: datetime, done: str) -> dict[str, dict[s
         "/admin/journal/export": {},
         "/admin/usage": {"function": "", "day": "", "after": ""},
         "/admin/account": {"done": "password"},
-        "/admin/account/log-ins": {"since": now.isoformat(), "until": now.isoformat(), "next": ""},
         "/admin/operators": {"done": "role"},
         "/admin/webhooks": {"done": "remove"},
         "/admin/webhook": {"name": text[:64], "below": ""},

@@ -9,7 +9,7 @@ from app.domain.operators import Role
 from app.services import totp
 from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.operators import Operators
-from app.services.sessions import Identity, LoggedIn, Sessions
+from app.services.sessions import Identity, Sessions
 from app.storage.database import Database
 from app.storage.models import Operator
 from tests.conftest import Clock
@@ -31,18 +31,13 @@ class LogIns:
         self.alice = Identity(Operator.get().id, "alice", Role.OWNER, has_totp=False, created_at=clock.now)
 
     def log_in(
-        self,
-        password: str = PASSWORD,
-        name: str = "alice",
-        code: str | None = None,
-        address: str = HOME,
-        device: str | None = None,
-    ) -> LoggedIn:
-        return self.sessions.log_in(name, password, code, address=address, device=device)
+        self, password: str = PASSWORD, name: str = "alice", code: str | None = None, address: str = HOME
+    ) -> str:
+        return self.sessions.log_in(name, password, code, address)
 
     def identify(self, password: str = PASSWORD, **how: str | None) -> Identity:
         """Log in; return who the session says this is."""
-        identity = self.sessions.identify(self.log_in(password, **how).session_token)  # type: ignore[arg-type]
+        identity = self.sessions.identify(self.log_in(password, **how))  # type: ignore[arg-type]
         assert identity is not None
         return identity
 

@@ -11,7 +11,6 @@ import pytest
 
 from app import hub
 from app.http.threads import REFUSED, Threads
-from app.services.passwords import STRANGERS
 from tests.support.hub_thread import HubThread
 from tests.support.tables import for_each
 
@@ -258,7 +257,7 @@ def test_each_kind_of_requests_has_turns_of_its_own(threads: Asked) -> None:
     assert [list(threads.ask(kind="nobody", who="x")) for _ in range(20)] == [[b"page"]] * 20
 
 
-def test_of_the_patient_too_many_are_refused_and_run_in_no_thread(hub_thread: HubThread) -> None:
+def test_of_log_ins_too_many_are_refused_and_run_in_no_thread(hub_thread: HubThread) -> None:
     release, in_threads = threading.Event(), []
 
     def application(environ: dict[str, object], _start_response: object) -> list[bytes]:
@@ -270,8 +269,8 @@ def test_of_the_patient_too_many_are_refused_and_run_in_no_thread(hub_thread: Hu
 
     threads = Threads(application, lambda _environ: True, lambda _environ: None)
     ask = partial(threads, {"PATH_INFO": "/admin/login", "wsgi.input": Body()}, print)
-    asking = [hub_thread.begin(ask) for _ in range(STRANGERS + 100)]
+    asking = [hub_thread.begin(ask) for _ in range(2 + 10)]
     assert [hub_thread.call(ask) for _ in range(3)] == [[b"refused"]] * 3
-    assert len(in_threads) <= STRANGERS
+    assert len(in_threads) <= 2
     release.set()
     assert [each.result(60) for each in asking] == [[b"logged in"]] * len(asking)

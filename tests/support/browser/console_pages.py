@@ -52,11 +52,6 @@ def to_issued(person: Person, shop: Shop) -> None:
     person.go(f"/admin/cards/issued?{urlencode({'at': shop.issued_at.isoformat()})}")
 
 
-def to_new_log_ins(person: Person, _shop: Shop) -> None:
-    when = {"since": "2025-01-01T00:00:00+00:00", "until": "2100-01-01T00:00:00+00:00"}
-    person.go(f"/admin/account/log-ins?{urlencode(when)}")
-
-
 def to_refusal(person: Person, shop: Shop) -> None:
     person.go(f"/admin/journal?kind=CLIENT_MISMATCH&card={shop.live}")
     person.page.locator("a.reference").last.click()
@@ -92,7 +87,6 @@ SEEN: dict[str, tuple[str, Way]] = {
     "sharing": ("/admin/sharing", at("/admin/sharing")),
     "usage": ("/admin/usage", at("/admin/usage?function=批量改价")),
     "account": ("/admin/account", at("/admin/account")),
-    "new-log-ins": ("/admin/account/log-ins", to_new_log_ins),
     "two-step": ("/admin/account/two-step", at("/admin/account/two-step")),
     "operators": ("/admin/operators", at("/admin/operators")),
     "operator": ("/admin/operator", at(f"/admin/operator?name={SELLER}")),
