@@ -47,7 +47,7 @@ from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
 from app.tokens.links import Links
-from app.tokens.second_factors import SecondFactors
+from app.tokens.sealing_key import SealingKey
 from app.tokens.signer import Signer
 
 
@@ -65,8 +65,8 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     keys = SigningKeys(database, settings)
     startup.prepare(database, keys, utc_now)
     startup.mark_data_key(settings.keys_dir, settings.kernal_data_key)
-    factors = SecondFactors(settings.totp_key)
-    startup.seal_second_factors(database, factors)
+    sealing_key = SealingKey(settings.sealing_key)
+    startup.seal_secrets(database, sealing_key)
     signer = startup.signer(database, keys)
     rules = VendorRules(database)
     licences = LicenceService(database, Touches(database), rules, signer, settings.issuer, settings.timezone, utc_now)
@@ -97,7 +97,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     _add_documents(app, database, signer, settings.keys_dir)
     _add_self_service(app, own_cards, behind_proxy=settings.behind_proxy)
     system_status = SystemStatus(database, settings, functions, signer, utc_now)
-    console = _add_console(app, settings, database, factors, system_status, own_cards)
+    console = _add_console(app, settings, database, sealing_key, system_status, own_cards)
     app.add_route("/card", OwnCardPage(console, own_cards))
     return app
 
@@ -141,15 +141,15 @@ def _add_console(  # noqa: PLR0913  # what its pages work with
     app: falcon.App[Any, Any],
     settings: Settings,
     database: Database,
-    factors: SecondFactors,
+    sealing_key: SealingKey,
     system_status: SystemStatus,
     own_cards: SelfService,
 ) -> Console:
     static = StaticFiles()
     console = Console(
         database=database,
-        sessions=Sessions(database, utc_now, factors),
-        factors=factors,
+        sessions=Sessions(database, utc_now, sealing_key),
+        sealing_key=sealing_key,
         cards=CardLists(database, utc_now),
         journal=JournalLists(database),
         usage=UsageLists(database, settings.timezone, utc_now),
@@ -161,7 +161,6 @@ def _add_console(  # noqa: PLR0913  # what its pages work with
         clock=utc_now,
         behind_proxy=settings.behind_proxy,
         owners_need_totp=settings.owners_need_totp,
-        totp_key=settings.totp_key,
         confirm_cards=settings.confirm_cards,
     )
     routes.install(app, console, static, own_cards)

@@ -18,7 +18,6 @@ from psycopg2.extensions import parse_dsn
 from app.domain.buckets import Bucket, check_name, check_region, checked_endpoint
 from app.domain.cards import ValidityError, parse_duration
 from app.domain.hosts import checked_name, default_name
-from app.domain.operators import TOTP_KEY
 from app.environment import LOG_LEVELS, SettingsError, boolean, choice, integer, required
 
 __all__ = ["Settings", "SettingsError", "bind_from", "database_url_from", "host_from"]
@@ -43,7 +42,7 @@ class Settings:
     database_url: str = field(repr=False)
     host: str
     kernal_data_key: str = field(repr=False)
-    totp_key: str | None = field(repr=False)
+    sealing_key: str | None = field(repr=False)
     keys_dir: Path
     keys: str
     keys_identity: str | None = field(repr=False)
@@ -79,7 +78,7 @@ class Settings:
             database_url=database_url_from(env),
             host=host_from(env),
             kernal_data_key=_secret(env, "KERNAL_DATA_KEY"),
-            totp_key=_totp_key(env),
+            sealing_key=_sealing_key(env),
             keys_dir=Path(required(env, "KADUN_KEYS_DIR")),
             keys=keys,
             keys_identity=keys_identity,
@@ -150,10 +149,10 @@ def bind_from(env: Mapping[str, str]) -> str:
     return value
 
 
-def _totp_key(env: Mapping[str, str]) -> str | None:
-    key = _optional_secret(env, "KADUN_TOTP_KEY")
-    if key is not None and not TOTP_KEY.fullmatch(key):
-        raise SettingsError("KADUN_TOTP_KEY must be 64 random digits from 0-9 and a-f (openssl rand -hex 32)")
+def _sealing_key(env: Mapping[str, str]) -> str | None:
+    key = _optional_secret(env, "KADUN_SEALING_KEY")
+    if key is not None and not re.fullmatch("[0-9a-f]{64}", key):
+        raise SettingsError("KADUN_SEALING_KEY must be 64 random digits from 0-9 and a-f (openssl rand -hex 32)")
     return key
 
 

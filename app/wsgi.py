@@ -12,10 +12,11 @@ from app.http.threads import Threads
 from app.services.startup import MovedAwayError
 from app.settings import Settings, SettingsError
 from app.tokens.keyring import KeyRingError
+from app.tokens.sealing_key import SealingKeyError
 
 try:
     settings = Settings.from_env()
     sender = partial(sender_of, session_cookie(behind_proxy=settings.behind_proxy))
     app = Threads(create_app(settings), is_log_in, sender, customers_of)
-except (SettingsError, MovedAwayError, SchemaMismatchError, KeyRingError) as error:
+except (SettingsError, MovedAwayError, SchemaMismatchError, KeyRingError, SealingKeyError) as error:
     sys.exit(f"kadun: {error}")

@@ -200,7 +200,7 @@ report() {
         echo "  secrets/kernal_data_key, data/keys/  缺少则无法再为已发出的程序提供服务 without them programs in the field cannot be served"
         echo "  secrets/backup_identity  缺少则备份无法解密 without it no backup can be decrypted"
         echo "  secrets/keys_identity  仅在 KADUN_KEYS=database 时需要 with KADUN_KEYS=database only: the signing keys do not open without it"
-        echo "  secrets/totp_key  缺少则两步验证码一律无效 without it no code of two-step verification is right"
+        echo "  secrets/sealing_key  启用过两步验证或 Webhook 后缺少则无法启动 without it the service does not start once there is two-step verification or a webhook"
         echo "启动后 scripts/export.sh -o kadun.tar.age --passphrase 会全部打包；如何确认见 docs/operations.zh-CN.md 开头。After the start scripts/export.sh -o kadun.tar.age --passphrase bundles them all; docs/operations.md says at its top how to confirm the copy."
     fi
     if is_external; then

@@ -74,7 +74,7 @@ def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> Run
     write_secret(trial.database_url_file, postgres.url())
     if not trial.kernal_data_key_file.exists():
         write_secret(trial.kernal_data_key_file, f"{pyrage.x25519.Identity.generate()}\n")
-    trial.make_totp_key()
+    trial.make_sealing_key()
     environ = trial.service_environment(os.environ)
     migrate(environ)
     gunicorn = (*_PYTHON, "gunicorn", "--config", "python:app.gunicorn_conf", "app.wsgi:app")

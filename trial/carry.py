@@ -55,7 +55,7 @@ def _carry(trial: Trial, target: Path) -> None:
             binaries.install_binaries(trial.binaries)
         with EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log") as postgres:
             write_secret(trial.database_url_file, postgres.url())
-            trial.make_totp_key()
+            trial.make_sealing_key()
             migrate(trial.service_environment(os.environ))
             _write_database(trial, postgres.url(), target)
         _copy_files(trial, target)
@@ -95,7 +95,7 @@ def _copy_files(trial: Trial, target: Path) -> None:
     """Copy what is not in the database: the signing keys, secrets, files and functions."""
     (target / "secrets").mkdir()
     shutil.copyfile(trial.kernal_data_key_file, target / "secrets" / "kernal_data_key")
-    shutil.copyfile(trial.totp_key_file, target / "secrets" / "totp_key")
+    shutil.copyfile(trial.sealing_key_file, target / "secrets" / "sealing_key")
     for name in _FOLDERS:
         if (trial.data_dir / name).is_dir():
             shutil.copytree(trial.data_dir / name, target / "data" / name, ignore=shutil.ignore_patterns(".*"))

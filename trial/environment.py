@@ -18,7 +18,10 @@ _HIGHEST_PORT = 65_535
 _DEFAULT_PORT = "8000"
 _PLAIN = ("PATH", "LANG", "LC_ALL", "TZ", "KADUN_LOG_LEVEL")  # no secret in them, nor the way to one
 # The trial's own variables, which the service does not know, and those that name another database or key.
-_NOT_PASSED_ON = ("KADUN_DATA_DIR", "KADUN_PORT", "KADUN_PYTHON", "DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_TOTP_KEY")
+_NOT_PASSED_ON = (
+    *("KADUN_DATA_DIR", "KADUN_PORT", "KADUN_PYTHON"),
+    *("DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_SEALING_KEY"),
+)
 
 
 class Trial:
@@ -32,7 +35,7 @@ class Trial:
         self.cluster = data_dir / "cluster"
         self.database_url_file = data_dir / "database_url"  # written at each start, since the database's port moves
         self.kernal_data_key_file = data_dir / "kernal_data_key"
-        self.totp_key_file = data_dir / "totp_key"
+        self.sealing_key_file = data_dir / "sealing_key"
         self.logs = data_dir / "logs"
         self.files = data_dir / "files"
         self.functions = data_dir / "functions"
@@ -58,10 +61,10 @@ class Trial:
         folder = [] if is_default and not is_set_up else [f"KADUN_DATA_DIR={shlex.quote(str(self.data_dir))}"]
         return " ".join([*folder, "scripts/cardctl", *arguments])
 
-    def make_totp_key(self) -> None:
-        """Make the key that seals second factors where it is missing: versions before it had none."""
-        if not self.totp_key_file.exists():
-            write_secret(self.totp_key_file, f"{secrets.token_hex(32)}\n")
+    def make_sealing_key(self) -> None:
+        """Make the key that seals secrets where it is missing: versions before it had none."""
+        if not self.sealing_key_file.exists():
+            write_secret(self.sealing_key_file, f"{secrets.token_hex(32)}\n")
 
     def service_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the service and of its command line: the caller's, made this trial's."""
@@ -70,7 +73,7 @@ class Trial:
         return mine | {
             "DATABASE_URL_FILE": str(self.database_url_file),
             "KERNAL_DATA_KEY_FILE": str(self.kernal_data_key_file),
-            "KADUN_TOTP_KEY_FILE": str(self.totp_key_file),
+            "KADUN_SEALING_KEY_FILE": str(self.sealing_key_file),
             "KADUN_KEYS_DIR": str(self.data_dir / "keys"),
             "KADUN_FILES_DIR": str(self.files),
             "KADUN_FUNCTIONS_DIR": str(self.functions),

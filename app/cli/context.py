@@ -25,8 +25,7 @@ from app.services.signing_keys import SigningKeys
 from app.services.terms import VendorTerms
 from app.services.webhooks import Webhooks
 from app.settings import Settings
-from app.tokens.second_factors import SecondFactors
-from app.tokens.webhooks import WebhookSecrets
+from app.tokens.sealing_key import SealingKey
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -77,7 +76,7 @@ class Session:
     @cached_property
     def operators(self) -> Operators:
         """The console's operators."""
-        return Operators(self.database, operator_name(), utc_now, SecondFactors(self.settings.totp_key))
+        return Operators(self.database, operator_name(), utc_now, SealingKey(self.settings.sealing_key))
 
     @cached_property
     def shop_tokens(self) -> ShopTokens:
@@ -92,7 +91,7 @@ class Session:
     @cached_property
     def webhooks(self) -> Webhooks:
         """The webhooks."""
-        return Webhooks(self.database, operator_name(), utc_now, WebhookSecrets(self.settings.totp_key))
+        return Webhooks(self.database, operator_name(), utc_now, SealingKey(self.settings.sealing_key))
 
     @cached_property
     def hosts(self) -> Hosts:

@@ -32,7 +32,7 @@ from app.services.sessions import Sessions
 from app.services.shop_tokens import ShopTokens
 from app.services.system_status import SystemStatus
 from app.services.usage_lists import UsageLists
-from app.tokens.second_factors import SecondFactors
+from app.tokens.sealing_key import SealingKey
 
 FORM_BYTES = 256 * 1024
 TYPED_BY = "typed_by"
@@ -54,7 +54,7 @@ class Console:
 
     database: Database
     sessions: Sessions
-    factors: SecondFactors
+    sealing_key: SealingKey
     cards: CardLists
     journal: JournalLists
     usage: UsageLists
@@ -66,7 +66,6 @@ class Console:
     clock: Callable[[], datetime]
     behind_proxy: bool
     owners_need_totp: bool
-    totp_key: str | None
     confirm_cards: int
     """An issue of more cards asks for the operator's own password."""
 
@@ -163,7 +162,7 @@ class Page:
 
     def operators(self, request: falcon.Request) -> Operators:
         """Return the service for operators' accounts, in the visitor's name."""
-        return Operators(self.console.database, visitor_of(request).actor, self.console.clock, self.console.factors)
+        return Operators(self.console.database, visitor_of(request).actor, self.console.clock, self.console.sealing_key)
 
     def shop_tokens(self, request: falcon.Request) -> ShopTokens:
         """Return the service for shops' tokens, in the visitor's name."""

@@ -12,7 +12,6 @@ from app.domain.texts import RefusedError, Text
 from app.domain.webhooks import MAX_WEBHOOKS, TOPICS
 from app.http.problems import not_found
 from app.services.webhooks import PAGE_ROWS, Webhook, WebhookNotFoundError, Webhooks
-from app.tokens.webhooks import WebhookSecrets
 
 LIST = "/admin/webhooks"
 ONE = "/admin/webhook"
@@ -22,8 +21,8 @@ class _WebhookPage(Page):
     def webhooks(self, request: falcon.Request) -> Webhooks:
         """Return the service for webhooks, in the visitor's name."""
         console = self.console
-        seals = WebhookSecrets(console.totp_key)
-        return Webhooks(console.database, visitor_of(request).actor, console.clock, seals, self.limits(request))
+        actor, limits = visitor_of(request).actor, self.limits(request)
+        return Webhooks(console.database, actor, console.clock, console.sealing_key, limits)
 
     def named(self, request: falcon.Request, name: str) -> Webhook:
         """Return a webhook.

@@ -1,6 +1,5 @@
 """Operators and shops: roles, scopes, names, passwords, and the limits of failed log-ins."""
 
-import re
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -9,8 +8,6 @@ from app.domain.texts import RefusedError
 MIN_PASSWORD = 12
 MAX_PASSWORD = 256
 MAX_NAME = 64
-TOTP_KEY = re.compile("[0-9a-f]{64}")
-"""The form of the key that seals the secrets of two-step verification: 32 bytes."""
 _MIN_DIFFERENT = 5
 _SHORTEST_NAME = 3  # shorter names are part of many good passwords
 

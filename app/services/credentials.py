@@ -14,7 +14,7 @@ from app.services.throttling import Throttle, code_bucket, name_bucket, network_
 from app.storage import journal, login_failures, models
 from app.storage import operators as rows
 from app.storage.database import Database
-from app.tokens.second_factors import SecondFactors
+from app.tokens.sealing_key import SealingKey
 
 
 class LoginRefusedError(RefusedError):
@@ -51,8 +51,8 @@ def journal_log_outs(ended: int, actor: str, now: datetime) -> None:
 class Credentials:
     """Checks credentials, and counts and journals failures."""
 
-    def __init__(self, database: Database, clock: Clock, factors: SecondFactors, passwords: Passwords) -> None:
-        self._factors = factors
+    def __init__(self, database: Database, clock: Clock, key: SealingKey, passwords: Passwords) -> None:
+        self._key = key
         self._database = database
         self._clock = clock
         self._passwords = passwords
@@ -114,7 +114,7 @@ class Credentials:
         """Use the code of an app or a recovery code up in the caller's transaction; return False if it is wrong."""
         if operator.totp_secret is None:
             return True
-        step = totp.step_for(operator, code, self._clock(), self._factors)
+        step = totp.step_for(operator, code, self._clock(), self._key)
         if step is not None:
             return rows.take_step(operator.id, step)
         left = recovery_codes.take(operator.id, code)

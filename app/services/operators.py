@@ -19,7 +19,7 @@ from app.storage import journal, log_ins, models
 from app.storage import operators as rows
 from app.storage import recovery_codes as code_rows
 from app.storage.database import Database
-from app.tokens.second_factors import SecondFactors
+from app.tokens.sealing_key import SealingKey
 
 Changes = dict[str, object]
 
@@ -31,7 +31,7 @@ class Operators:
     database: Database
     actor: str
     clock: Clock
-    factors: SecondFactors
+    key: SealingKey
     passwords: Passwords = PASSWORDS
 
     def list(self) -> tuple[Account, ...]:
@@ -204,7 +204,7 @@ class Operators:
         def write(name: str, now: datetime) -> Changes:
             nonlocal codes
             operator = _locked(name, session_token)
-            codes = totp.enable(operator, secret, code, now, self.factors)
+            codes = totp.enable(operator, secret, code, now, self.key)
             journal_log_outs(rows.end_sessions(operator.id, but=digest(session_token)), self.actor, now)
             return {"totp": True}
 

@@ -14,7 +14,7 @@ from app.services.passwords import PASSWORDS, Passwords
 from app.storage import journal, models
 from app.storage import operators as rows
 from app.storage.database import Database
-from app.tokens.second_factors import SecondFactors
+from app.tokens.sealing_key import SealingKey
 
 IDLE = timedelta(hours=12)
 LASTS = timedelta(days=7)
@@ -41,12 +41,10 @@ class OtherSession(NamedTuple):
 class Sessions:
     """Log-ins and sessions; one object for all threads."""
 
-    def __init__(
-        self, database: Database, clock: Clock, factors: SecondFactors, passwords: Passwords = PASSWORDS
-    ) -> None:
+    def __init__(self, database: Database, clock: Clock, key: SealingKey, passwords: Passwords = PASSWORDS) -> None:
         self._database = database
         self._clock = clock
-        self._credentials = Credentials(database, clock, factors, passwords)
+        self._credentials = Credentials(database, clock, key, passwords)
 
     def operators_exist(self) -> bool:
         """Return whether there is any operator."""

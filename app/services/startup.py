@@ -9,12 +9,12 @@ import peewee
 from app.clock import Clock
 from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError, UnavailableError
 from app.services.signing_keys import SigningKeys
-from app.storage import operators, schema
+from app.storage import schema, sealed_secrets
 from app.storage.database import Database
 from app.storage.models import Card
 from app.tokens import canary
 from app.tokens.keyring import KeyRingError
-from app.tokens.second_factors import SecondFactors
+from app.tokens.sealing_key import SealingKey, SealingKeyError
 from app.tokens.signer import Signer
 
 logger = logging.getLogger(__name__)
@@ -108,13 +108,36 @@ def signer(database: Database, keys: SigningKeys) -> Signer:
         database.close()
 
 
-def seal_second_factors(database: Database, factors: SecondFactors) -> None:
-    """Seal what was kept in clear before there was a key; never stop the service. No connection stays open."""
+def seal_secrets(database: Database, key: SealingKey) -> None:
+    """Seal what was kept in clear before there was a key, and check that the key opens all else.
+
+    Where the database is away the service starts, and the next start seals. No connection stays open.
+
+    Raises:
+        SealingKeyError: a secret does not open.
+    """
+
+    def seal() -> int:
+        count = 0
+        for secret in sealed_secrets.every():
+            place = secret.table, secret.row
+            if key.opens(*place, secret.text) is False:
+                raise SealingKeyError(
+                    f"KADUN_SEALING_KEY 打不开 {secret.table} {secret.name} 的密钥：请放回原来的 secrets/sealing_key；"
+                    "若已丢失，见 docs/operations.zh-CN.md / "
+                    f"KADUN_SEALING_KEY does not open the secret of {secret.table} {secret.name}: "
+                    "put the former secrets/sealing_key back; if it is lost, see docs/operations.md"
+                )
+            sealed = key.seal(*place, secret.text)
+            if sealed != secret.text:
+                count += sealed_secrets.replace(secret, sealed)
+        return count
+
     try:
-        if count := database.with_connection(lambda: operators.replace_secrets(factors.seal)):
-            logger.info("second factors sealed", extra={"count": count})
+        if count := database.with_connection(seal):
+            logger.info("secrets sealed", extra={"count": count})
     except (UnavailableError, peewee.PeeweeException) as error:
-        logger.warning("second factors could not be sealed; the next start tries again", extra={"reason": str(error)})
+        logger.warning("secrets could not be sealed; the next start tries again", extra={"reason": str(error)})
     finally:
         database.close()
 

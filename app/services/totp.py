@@ -11,7 +11,7 @@ from app.domain.texts import RefusedError
 from app.services import recovery_codes
 from app.storage import models, operators
 from app.storage import recovery_codes as code_rows
-from app.tokens.second_factors import SecondFactorError, SecondFactors
+from app.tokens.sealing_key import SealingKey, SealingKeyError
 
 _MAX_LENGTH = 16  # six digits as people type them; normalising a long text takes long
 _WINDOW = 1  # steps to either side, for phones' clocks
@@ -44,19 +44,19 @@ def step_of(secret: str, code: str, now: datetime) -> int | None:
         return None
 
 
-def step_for(operator: models.Operator, code: str, now: datetime, factors: SecondFactors) -> int | None:
+def step_for(operator: models.Operator, code: str, now: datetime, key: SealingKey) -> int | None:
     """Return the time step of an operator's code, None if it is wrong or the operator's secret does not open."""
     try:
-        return step_of(factors.open(operator.id, operator.totp_secret), code, now)
-    except SecondFactorError as error:
+        return step_of(key.open("operator", operator.id, operator.totp_secret), code, now)
+    except SealingKeyError as error:
         logger.error("a second factor does not open: see cardctl doctor", extra={"reason": str(error)})  # noqa: TRY400
         return None
 
 
-def enable(operator: models.Operator, secret: str, code: str, now: datetime, factors: SecondFactors) -> tuple[str, ...]:
+def enable(operator: models.Operator, secret: str, code: str, now: datetime, key: SealingKey) -> tuple[str, ...]:
     """Require codes of an operator from now on, within a transaction that holds the operator's row.
 
-    `factors` seals the secret.
+    `key` seals the secret.
 
     Returns:
         The recovery codes, for the only time.
@@ -72,7 +72,7 @@ def enable(operator: models.Operator, secret: str, code: str, now: datetime, fac
             "验证码不正确：请检查手机时间，并输入最新的验证码",
             "wrong code: check the phone's clock, and enter the latest code",
         )
-    operators.change(operator.id, totp_secret=factors.seal(operator.id, secret), totp_last_step=step)
+    operators.change(operator.id, totp_secret=key.seal("operator", operator.id, secret), totp_last_step=step)
     return recovery_codes.renew(operator.id)
 
 

@@ -23,8 +23,8 @@ from app.settings import Settings
 from app.storage import journal, webhooks
 from app.storage.database import Database
 from app.storage.models import WebhookMessage
-from app.tokens.second_factors import SecondFactorError
-from app.tokens.webhooks import WebhookSecrets, signed_headers
+from app.tokens.sealing_key import SealingKey, SealingKeyError
+from app.tokens.webhooks import signed_headers
 from app.webhooks.client import WebhooksClient
 from app.webhooks.post import Sent, post
 
@@ -49,7 +49,7 @@ class Delivery:
 
     database: Database
     clock: Clock
-    seals: WebhookSecrets
+    key: SealingKey
     send: Sender
 
     def deliver(self) -> bool:
@@ -74,8 +74,8 @@ class Delivery:
     def _send(self, message: WebhookMessage, now: datetime) -> Sent:
         webhook, body = message.webhook, message.body.encode()
         try:
-            secret = self.seals.open(webhook.id, webhook.secret)
-        except SecondFactorError as error:
+            secret = self.key.open("webhook", webhook.id, webhook.secret)
+        except SealingKeyError as error:
             return Sent(
                 None, f"the webhook's secret cannot be decrypted ({error}): make a new one: cardctl webhook secret"
             )
@@ -111,7 +111,7 @@ def start(database: Database, settings: Settings, clock: Clock) -> None:
         return run_checks(Facts(service_if_any=gather_running(database, settings)))
 
     collection = Collection(database, settings.timezone, clock, checks, settings.host)
-    delivery = Delivery(database, clock, WebhookSecrets(settings.totp_key), sender(settings))
+    delivery = Delivery(database, clock, SealingKey(settings.sealing_key), sender(settings))
     threading.Thread(target=_run, args=(collection, delivery), name="webhooks", daemon=True).start()
 
 

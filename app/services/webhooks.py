@@ -16,7 +16,8 @@ from app.services.ceilings import Limits
 from app.services.formatting import escaped
 from app.storage import journal, models, webhook_progress, webhooks
 from app.storage.database import Database
-from app.tokens.webhooks import WebhookSecrets, new_secret
+from app.tokens.sealing_key import SealingKey
+from app.tokens.webhooks import new_secret
 
 PAGE_ROWS = 50
 _ID_BYTES = 10
@@ -78,7 +79,7 @@ class Webhooks:
     database: Database
     actor: str
     clock: Clock
-    seals: WebhookSecrets
+    key: SealingKey
     limits: Limits | None = None
 
     def list(self) -> tuple[Webhook, ...]:
@@ -125,7 +126,7 @@ class Webhooks:
                 added = webhooks.add(name, url, wanted, now)
                 if added is None:
                     raise RefusedError(f"已有名为 {name} 的 Webhook", f"there is a webhook {name} already")
-                webhooks.change(added.id, secret=self.seals.seal(added.id, secret))
+                webhooks.change(added.id, secret=self.key.seal("webhook", added.id, secret))
                 if not others:
                     webhook_progress.begin(journal.highest_event(), now + EXPIRING_WITHIN, now)
                 details: Changes = {"webhook": name, "url": url, "topics": [*wanted]}
@@ -158,7 +159,7 @@ class Webhooks:
         secret = new_secret()
 
         def write(webhook: models.Webhook, _now: datetime) -> Changes:
-            webhooks.change(webhook.id, secret=self.seals.seal(webhook.id, secret))
+            webhooks.change(webhook.id, secret=self.key.seal("webhook", webhook.id, secret))
             return {"changed": "secret"}
 
         self._change(name, EventKind.WEBHOOK_CHANGED, write)

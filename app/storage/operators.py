@@ -1,6 +1,5 @@
 """Operators and their sessions."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -82,23 +81,6 @@ def add(name: str, role: Role, password_hash: str, now: datetime, limits: Ceilin
 def change(operator_id: int, **values: object) -> None:
     """Set columns of an operator."""
     Operator.update(**values).where(Operator.id == operator_id).execute()
-
-
-def with_second_factor() -> list[Operator]:
-    """Return ID, name and secret, as it is stored, of each operator with a second factor, by name."""
-    rows = Operator.select(Operator.id, Operator.name, Operator.totp_secret)
-    return list(rows.where(Operator.totp_secret.is_null(is_null=False)).order_by(Operator.name))
-
-
-def replace_secrets(sealed: Callable[[int, str], str]) -> int:
-    """Replace each secret of a second factor by `sealed(operator_id, secret)`; return how many differed."""
-    count = 0
-    for row in with_second_factor():
-        secret = sealed(row.id, row.totp_secret)
-        if secret != row.totp_secret:
-            unchanged = (Operator.id == row.id) & (Operator.totp_secret == row.totp_secret)
-            count += Operator.update(totp_secret=secret).where(unchanged).execute()
-    return count
 
 
 def take_step(operator_id: int, step: int) -> bool:

@@ -5,16 +5,8 @@ import hmac
 import secrets
 from datetime import datetime
 
-from app.tokens.second_factors import SecondFactors
-
 _PREFIX = "whsec_"
 _SECRET_BYTES = 32
-
-
-class WebhookSecrets(SecondFactors):
-    """Seals the secrets of webhooks, each bound to its webhook's ID, under the same key (KADUN_TOTP_KEY)."""
-
-    purpose = b"kadun-webhook\n"
 
 
 def new_secret() -> str:

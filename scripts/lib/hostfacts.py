@@ -30,14 +30,14 @@ Facts = dict[str, Any]
 
 MOUNTED = (
     *("data/keys", "data/files"),
-    *("secrets/kernal_data_key", "secrets/totp_key", "secrets/keys_identity", "secrets/database_url"),
+    *("secrets/kernal_data_key", "secrets/sealing_key", "secrets/keys_identity", "secrets/database_url"),
 )
 WITHHELD = {"KADUN_BACKUP_WEBHOOK"}
 MAX_CHECKSUM_BYTES = 1 << 30
 MAX_HEAD_BYTES = 1 << 16
 _ARCHIVE = Path(__file__).with_name("archive.py")
 _SETTING = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=(.*)")
-_SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|KERNAL_DATA_KEY|TOTP_KEY|DATABASE_URL)$")
+_SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|KERNAL_DATA_KEY|SEALING_KEY|DATABASE_URL)$")
 _SECRET_VALUE = re.compile(r"://[^/@]*:[^/@]+@|AGE-SECRET-KEY-1|-----BEGIN")
 
 

@@ -5,7 +5,7 @@
 # shellcheck source=scripts/lib/archive.sh
 source "$ROOT/scripts/lib/archive.sh"
 
-JOIN_SECRETS=(owner_url backup_url database_url kernal_data_key totp_key keys_identity)
+JOIN_SECRETS=(owner_url backup_url database_url kernal_data_key sealing_key keys_identity)
 STAGED='' MADE_DATA='' identity=''
 
 # begin_join FILE: receives the bundle into STAGED and checks it. Sets DATABASE_HOSTS, and the ports and the project in `wanted`

@@ -69,7 +69,7 @@ make_secrets() {
     [[ -e secrets/backup_url ]] || place secrets/backup_url 600 "$APP_UID" new_url kadun_backup
     [[ -e secrets/database_url ]] || place secrets/database_url 600 "$APP_UID" new_url kadun_app
     [[ -e secrets/kernal_data_key ]] || place secrets/kernal_data_key 600 "$APP_UID" age_identity
-    [[ -e secrets/totp_key ]] || place secrets/totp_key 600 "$APP_UID" openssl rand -hex 32 # an upgrade makes it, too
+    [[ -e secrets/sealing_key ]] || place secrets/sealing_key 600 "$APP_UID" openssl rand -hex 32 # an upgrade makes it, too
     [[ -e secrets/keys_identity ]] || place secrets/keys_identity 600 "$APP_UID" age_identity # likewise
     # An upgrade makes this one, too. A vendor with a recipient of their own, or backups in clear, needs none.
     [[ -e secrets/backup_identity || -n $(env_file get "$DOTENV" KADUN_BACKUP_RECIPIENT) ]] \

@@ -14,7 +14,7 @@ from manifest import ArchiveError
 from regular import NotRegularError, opened
 
 _BOTH = r"""env
-    | secrets/(kernal_data_key|totp_key|keys_identity|backup_identity|backup_webhook)
+    | secrets/(kernal_data_key|sealing_key|keys_identity|backup_identity|backup_webhook)
     | secrets/files_bucket_(key_id|secret) | https_certificates/bucket-ca\.pem
     | https_certificates/(self-signed-)?(fullchain|privkey)\.pem
     | data/functions/.+"""
@@ -64,7 +64,7 @@ CARGOES = {
     "join": Cargo(
         re.compile(f"{_BOTH} | {'|'.join(_URLS)}", re.VERBOSE),
         _FOLDERS,
-        (*_SECRETS, "secrets/totp_key", "secrets/keys_identity", *_URLS),
+        (*_SECRETS, "secrets/sealing_key", "secrets/keys_identity", *_URLS),
     ),
 }
 """What a move takes along, with the signing keys in the folder or in the database; and what a machine needs to join."""

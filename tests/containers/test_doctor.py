@@ -23,7 +23,7 @@ pytestmark = pytest.mark.xdist_group("serving")
 
 Statuses = dict[str, str]
 UNKNOWN = (
-    *("catalog", "hosts", "files", "file-digests", "console", "ceilings", "tokens", "second-factors"),
+    *("catalog", "hosts", "files", "file-digests", "console", "ceilings", "tokens", "sealing-key"),
     "proxy",
 )
 """What is not checked in a database that the service refuses."""

@@ -68,7 +68,7 @@ def test_files_arrive_with_the_owners_and_modes_that_the_service_needs_and_no_pr
         assert (old / name).exists()
         assert not (new / name).exists()
     certificates = ("https_certificates/privkey.pem", "https_certificates/self-signed-privkey.pem")
-    secrets = ("secrets/kernal_data_key", "secrets/totp_key", "secrets/keys_identity", "secrets/backup_identity")
+    secrets = ("secrets/kernal_data_key", "secrets/sealing_key", "secrets/keys_identity", "secrets/backup_identity")
     for name in (*secrets, "data/keys/keyring.json", "data/keys/data-key.json", *certificates):
         assert (new / name).read_bytes() == (old / name).read_bytes(), name
         assert ((new / name).stat().st_mode, (new / name).stat().st_uid) == (

@@ -18,7 +18,11 @@ from tests.support.stack import ROOT, run
 ROLES = {"owner_url": "kadun_owner", "backup_url": "kadun_backup", "database_url": "kadun_app"}
 SECRETS = ["secrets/db_password", "secrets/kernal_data_key", *(f"secrets/{name}" for name in ROLES)]
 CERTIFICATES = ["https_certificates/privkey.pem", "https_certificates/fullchain.pem"]
-TOTP_KEY, KEYS_IDENTITY, IDENTITY = LATER = ("secrets/totp_key", "secrets/keys_identity", "secrets/backup_identity")
+SEALING_KEY, KEYS_IDENTITY, IDENTITY = LATER = (
+    "secrets/sealing_key",
+    "secrets/keys_identity",
+    "secrets/backup_identity",
+)
 """Not among SECRETS: an upgrade makes them beside an existing database."""
 LOCK = "data/.setup.lock"
 EVERYTHING = [*SECRETS, *LATER, *CERTIFICATES, ".env", LOCK]
@@ -93,7 +97,7 @@ def is_complete(checkout: Path) -> None:
         pyrage.x25519.Identity.from_str((checkout / name).read_text().strip())
     of_key = run("openssl", "pkey", "-pubout", "-in", checkout / CERTIFICATES[0]).stdout
     assert of_key == run("openssl", "x509", "-noout", "-pubkey", "-in", checkout / CERTIFICATES[1]).stdout
-    assert re.fullmatch(r"[0-9a-f]{64}\n", (checkout / TOTP_KEY).read_text())
+    assert re.fullmatch(r"[0-9a-f]{64}\n", (checkout / SEALING_KEY).read_text())
     data = [f"data/{name}" for name in ("acme", "files", "functions", "functions-packages")]
     for mode, names_of_mode in (
         (0o600, [*SECRETS, *LATER, CERTIFICATES[0], LOCK]),
@@ -103,7 +107,13 @@ def is_complete(checkout: Path) -> None:
     ):
         assert {mode_of(checkout / name) for name in names_of_mode} == {mode}, names_of_mode
     written = ("data/keys", "data/files", "data/functions-packages")
-    for name in (*(f"secrets/{name}" for name in ROLES), "secrets/kernal_data_key", TOTP_KEY, KEYS_IDENTITY, *written):
+    for name in (
+        *(f"secrets/{name}" for name in ROLES),
+        "secrets/kernal_data_key",
+        SEALING_KEY,
+        KEYS_IDENTITY,
+        *written,
+    ):
         assert (checkout / name).stat().st_uid == APP_UID
     assert (checkout / IDENTITY).stat().st_uid == os.geteuid(), "the scripts read it, not the service"
     assert f"\nKADUN_UID={APP_UID}\n" in (checkout / ".env").read_text()

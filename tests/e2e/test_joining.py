@@ -187,13 +187,13 @@ def test_an_interrupted_run_is_run_again_and_another_machines_secret_is_not_over
     bundle = machines.bundle()
     (machines.second / "secrets").mkdir()
     shutil.copy(machines.first / "secrets/kernal_data_key", machines.second / "secrets")
-    (machines.second / "secrets/totp_key").write_text("another\n")
+    (machines.second / "secrets/sealing_key").write_text("another\n")
     refused = machines.join(bundle)
-    assert "secrets/totp_key exists, and is not the bundle's: move it away" in refused.stderr
-    assert (machines.second / "secrets/totp_key").read_text() == "another\n"
-    (machines.second / "secrets/totp_key").unlink()
+    assert "secrets/sealing_key exists, and is not the bundle's: move it away" in refused.stderr
+    assert (machines.second / "secrets/sealing_key").read_text() == "another\n"
+    (machines.second / "secrets/sealing_key").unlink()
     assert (done := machines.join(bundle)).returncode == 0, done.stderr
-    assert (machines.second / "secrets/totp_key").read_text() == (machines.first / "secrets/totp_key").read_text()
+    assert (machines.second / "secrets/sealing_key").read_text() == (machines.first / "secrets/sealing_key").read_text()
 
 
 @pytest.mark.nightly

@@ -36,7 +36,7 @@ from tests.support.log_ins import LogIns
 from tests.support.passwords import CheapPasswords
 from tests.support.raw_http import Connections
 from tests.support.sample_year import year_of
-from tests.support.second_factors import FACTORS
+from tests.support.sealing import SEALING
 from tests.support.service import Service, question
 from tests.support.slow_requests import ONE_WORKER
 from trial.postgres import EmbeddedPostgres
@@ -227,12 +227,12 @@ def own_service(database: Database, database_url: str, tmp_path: Path) -> Iterat
 
 @pytest.fixture
 def operators(database: Database, clock: Clock) -> Operators:
-    return Operators(database, "tester", clock, FACTORS, CheapPasswords())
+    return Operators(database, "tester", clock, SEALING, CheapPasswords())
 
 
 @pytest.fixture
 def sessions(database: Database, clock: Clock) -> Sessions:
-    return Sessions(database, clock, FACTORS, CheapPasswords())
+    return Sessions(database, clock, SEALING, CheapPasswords())
 
 
 @pytest.fixture

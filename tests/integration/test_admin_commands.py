@@ -15,7 +15,7 @@ from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import ApiToken, Event, Operator
 from tests.support.passwords import OTHER, PASSWORD
-from tests.support.second_factors import FACTORS
+from tests.support.sealing import SEALING
 from tests.support.service import ROOT, Service
 
 HOME = "198.51.100.1"
@@ -42,7 +42,7 @@ def at_a_terminal(service: Service, typed: list[str], *arguments: str) -> tuple[
 
 def can_log_in(database: Database, name: str, password: str) -> bool:
     try:
-        Sessions(database, utc_now, FACTORS).log_in(name, password, None, HOME)
+        Sessions(database, utc_now, SEALING).log_in(name, password, None, HOME)
     except LoginRefusedError:
         return False
     return True

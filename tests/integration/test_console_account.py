@@ -15,7 +15,7 @@ from app.storage.database import Database
 from app.storage.models import Card, LoginFailure, Operator
 from tests.support.console import PASSWORD, Browser, Seen, add_operator
 from tests.support.console_scene import NEW_PASSWORD, Scene, address_of, csrf_of, furnish, paths
-from tests.support.second_factors import FACTORS
+from tests.support.sealing import SEALING
 from tests.support.service import Service, question
 from tests.support.shop import Shop
 
@@ -209,7 +209,7 @@ def test_a_walk_through_everything_leaves_no_secret_in_the_log_nor_in_the_databa
         tokens = [first, str(owner.cookie("kadun_session")), shop.token]
         csrf = [owner.csrf(), csrf_of(first)]
     olga = Operator.get(Operator.name == "olga")
-    assert FACTORS.open(olga.id, olga.totp_secret) == secret
+    assert SEALING.open("operator", olga.id, olga.totp_secret) == secret
     log = service.log.read_text()
     assert '"/admin/account/password"' in log
     secrets = {PASSWORD, NEW_PASSWORD, typed, secret, *tokens, *csrf}

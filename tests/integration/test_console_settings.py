@@ -11,9 +11,8 @@ from app.services.webhooks import Webhooks
 from app.storage import terms
 from app.storage.database import Database
 from app.storage.models import Event, IssueCount, Webhook
-from app.tokens.webhooks import WebhookSecrets
 from tests.support.console import OWN, Browser, Seen
-from tests.support.second_factors import TOTP_KEY
+from tests.support.sealing import SEALING
 
 PATH = "/admin/settings"
 TYPED = {
@@ -125,9 +124,7 @@ def test_a_webhook_is_paused_by_password_and_its_changes_count_among_those_of_th
 ) -> None:
     """Otherwise a stolen session could silence what tells the vendor of it."""
     one, name = "/admin/webhook", {"name": "shop"}
-    Webhooks(database, "tester", utc_now, WebhookSecrets(TOTP_KEY)).add(
-        "shop", "https://shop.invalid/", ["card.activated"]
-    )
+    Webhooks(database, "tester", utc_now, SEALING).add("shop", "https://shop.invalid/", ["card.activated"])
     for given in ({}, {"own_password": "wrong"}):
         answer = olga.post(f"{one}/pause", {**name, **given})
         assert (answer.status, "your own password is wrong" in answer.words) == (400, True)

@@ -18,7 +18,7 @@ from app.tokens.keys import KeyRing
 from tests.conftest import EmbeddedPostgres
 from tests.support.doctor_facts import HOST, SERVICE_CHECKS
 from tests.support.doctor_results import UNKNOWN_SCHEMA, differing, results
-from tests.support.second_factors import FACTORS
+from tests.support.sealing import SEALING
 from tests.support.service import Service, question
 from tests.support.tables import for_each
 
@@ -108,7 +108,7 @@ def test_an_operator_without_one_time_codes_is_named_unless_addresses_are_restri
     )
 
 
-def test_faults_among_accounts_tokens_second_factors_and_files_are_named(keyed: Service, database: Database) -> None:
+def test_faults_among_accounts_tokens_secrets_and_files_are_named(keyed: Service, database: Database) -> None:
     for name in ("alice", "bob"):
         keyed.cardctl("admin", "add", name, text="correct horse battery staple\n")
     for name in ("pdd", "taobao", "revoked"):
@@ -128,7 +128,7 @@ def test_faults_among_accounts_tokens_second_factors_and_files_are_named(keyed: 
     told = {name: each["message_en"] for name, each in found.items()}
     assert "Without ceilings: console:alice, console:bob, shop:taobao." in told["ceilings"]
     assert ("pdd 20" in told["tokens"], "taobao" in told["tokens"]) == (True, False)
-    assert (found["second-factors"]["status"], "not sealed: alice, bob." in told["second-factors"]) == ("WARN", True)
+    assert "not sealed: operator alice, operator bob." in told["sealing-key"]
     assert (found["files"]["status"], "core.age" in told["files"], "extra.bin" in told["files"]) == (
         "FAIL",
         True,
@@ -136,10 +136,11 @@ def test_faults_among_accounts_tokens_second_factors_and_files_are_named(keyed: 
     )
     assert (found["file-digests"]["status"], "altered: extra.bin." in told["file-digests"]) == ("FAIL", True)
     for operator in Operator.select():
-        operator.totp_secret = FACTORS.seal(1 if operator.name == "bob" else operator.id, operator.totp_secret)
+        row = 1 if operator.name == "bob" else operator.id
+        operator.totp_secret = SEALING.seal("operator", row, operator.totp_secret)
         operator.save()
-    found = results(keyed)["second-factors"]
-    assert (found["status"], "No code is right for bob:" in found["message_en"]) == ("FAIL", True)
+    found = results(keyed)["sealing-key"]
+    assert (found["status"], "does not open the secrets of operator bob:" in found["message_en"]) == ("FAIL", True)
 
 
 def test_a_key_of_the_vendors_own_scheme_must_not_be_short(keyed: Service) -> None:

@@ -186,7 +186,7 @@ def test_pip_is_given_no_setting_and_none_of_our_modules(functions: Path, monkey
         given.update(options["env"])
         return subprocess.CompletedProcess(command, 0)
 
-    for name in ("KERNAL_DATA_KEY", "DATABASE_URL", "KADUN_TOTP_KEY", "KADUN_FILES_BUCKET_SECRET", "PYTHONPATH"):
+    for name in ("KERNAL_DATA_KEY", "DATABASE_URL", "KADUN_SEALING_KEY", "KADUN_FILES_BUCKET_SECRET", "PYTHONPATH"):
         monkeypatch.setenv(name, "secret")
     monkeypatch.setattr(subprocess, "run", run)
     require(functions, "")

@@ -14,7 +14,7 @@ from app.storage.database import Database
 from app.storage.models import Event, Operator, OperatorSession
 from tests.support.log_ins import HOME, LogIns
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
-from tests.support.second_factors import FACTORS
+from tests.support.sealing import SEALING
 
 
 def test_name_and_password_open_a_session(log_ins: LogIns) -> None:
@@ -105,7 +105,7 @@ def test_hashes_are_argon2id_with_the_low_memory_parameters_of_rfc_9106() -> Non
 
 
 def test_a_hash_with_old_parameters_is_replaced_at_the_next_log_in(log_ins: LogIns, database: Database) -> None:
-    stronger = Sessions(database, log_ins.clock, FACTORS, CheapPasswords(time_cost=2))
+    stronger = Sessions(database, log_ins.clock, SEALING, CheapPasswords(time_cost=2))
     first = stronger.log_in("alice", PASSWORD, None, HOME)
     assert ",t=2," in Operator.get().password_hash
     stronger.log_in("alice", PASSWORD, None, HOME)

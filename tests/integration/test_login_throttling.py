@@ -24,7 +24,7 @@ from app.storage.models import Event, LoginFailure
 from tests.support.console import Browser, add_operator
 from tests.support.log_ins import CAFE, HOME, LogIns
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
-from tests.support.second_factors import FACTORS
+from tests.support.sealing import SEALING
 from tests.support.service import Service, wait_for
 
 
@@ -132,7 +132,7 @@ def test_parallel_attempts_are_counted_one_by_one(log_ins: LogIns, database: Dat
             time.sleep(0.02)
             return super().matches(password_hash, password)
 
-    sessions = Sessions(database, log_ins.clock, FACTORS, Slow())
+    sessions = Sessions(database, log_ins.clock, SEALING, Slow())
 
     def attempt(_: int) -> type[Exception] | None:
         try:
@@ -194,7 +194,7 @@ def test_failures_count_while_another_attempt_waits(log_ins: LogIns, database: D
                 yield
 
     passwords = Telling()
-    sessions = Sessions(database, log_ins.clock, FACTORS, passwords)
+    sessions = Sessions(database, log_ins.clock, SEALING, passwords)
     somebody = Dawdler(passwords)
     waiting.clear()
     with ThreadPoolExecutor(1) as pool:

@@ -6,7 +6,10 @@ import urllib.request
 from pathlib import Path
 
 from app.storage.database import Database
+from app.storage.models import Operator
 from app.storage.schema import expected_version
+from app.tokens.sealing_key import SealingKey
+from tests.support.console import add_operator
 from tests.support.service import Response, Service, question, wait_for
 
 
@@ -74,6 +77,13 @@ def test_a_wrong_setting_a_missing_secret_or_another_schema(
         assert expected_version() in line
     finally:
         database.execute_sql("DELETE FROM schema_migration WHERE name = '9999_future'")
+
+
+def test_another_sealing_key(database: Database, database_url: str, tmp_path: Path) -> None:
+    add_operator("olga")
+    olga = Operator.get()
+    Operator.update(totp_secret=SealingKey("a5" * 32).seal("operator", olga.id, "x")).execute()
+    assert "does not open the secret of operator olga: put" in refused_start(Service(tmp_path, database_url))
 
 
 def test_damaged_or_lost_signing_keys(own_service: Service, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from app.storage.database import Database
 from app.storage.models import Event, Operator
 from tests.conftest import Clock
 from tests.support.passwords import OTHER, PASSWORD
-from tests.support.second_factors import FACTORS
+from tests.support.sealing import SEALING
 from tests.support.tables import for_each
 
 HOME = "198.51.100.1"
@@ -195,7 +195,7 @@ def test_a_second_factor_begins_with_a_right_code_and_is_not_replaced_by_another
     with pytest.raises(RefusedError):
         operators.enable_totp("alice", second, pyotp.TOTP(second).at(clock.now), "")
     operator = Operator.get()
-    assert FACTORS.open(operator.id, operator.totp_secret) == secret != second
+    assert SEALING.open("operator", operator.id, operator.totp_secret) == secret != second
 
 
 def test_disabling_totp_for_a_lost_phone_ends_the_sessions(

@@ -15,15 +15,15 @@ from app.services import totp
 from app.services.bearer import digest
 from app.services.credentials import LoginRefusedError, LoginThrottledError, WantsCodeError
 from app.services.sessions import Sessions
-from app.services.startup import seal_second_factors
-from app.storage import operators
+from app.services.startup import seal_secrets
+from app.storage import sealed_secrets
 from app.storage.database import Database
 from app.storage.models import Event, LoginFailure, Operator, OperatorSession, RecoveryCode
-from app.tokens.second_factors import SecondFactors
+from app.tokens.sealing_key import SealingKey
 from tests.conftest import Clock
 from tests.support.log_ins import HOME, LogIns
 from tests.support.passwords import PASSWORD, CheapPasswords
-from tests.support.second_factors import FACTORS
+from tests.support.sealing import SEALING
 
 
 def test_a_code_is_asked_for_only_once_the_password_is_right(log_ins: LogIns) -> None:
@@ -116,7 +116,7 @@ def test_a_code_used_by_several_at_once_is_accepted_once(log_ins: LogIns, databa
     def attempt(_: int) -> bool:
         try:
             # Each as in a process of its own: what they share is the database.
-            sessions = Sessions(database, log_ins.clock, FACTORS, Meeting())
+            sessions = Sessions(database, log_ins.clock, SEALING, Meeting())
             if how.endswith("confirming"):
                 sessions.confirm(log_ins.alice, PASSWORD, code, address=HOME)
             else:
@@ -223,38 +223,35 @@ def test_a_start_seals_what_was_kept_in_clear(
     log_ins.operators.add("bob", log_ins.alice.role, PASSWORD)
     Operator.update(totp_secret=mallory.secret).where(Operator.name == "alice").execute()
     for _ in range(2):
-        seal_second_factors(database, FACTORS)
+        seal_secrets(database, SEALING)
     sealed, without = Operator.get(Operator.name == "alice"), Operator.get(Operator.name == "bob")
-    assert FACTORS.opens(sealed.id, sealed.totp_secret)
+    assert SEALING.opens("operator", sealed.id, sealed.totp_secret)
     assert without.totp_secret is None
-    assert [record.message for record in caplog.records].count("second factors sealed") == 1
+    assert [record.message for record in caplog.records].count("secrets sealed") == 1
     assert log_ins.log_in(code=mallory.at(log_ins.clock.now))
 
 
 def test_a_secret_that_changes_while_it_is_sealed_stays(log_ins: LogIns, mallory: pyotp.TOTP) -> None:
     Operator.update(totp_secret=pyotp.random_base32()).execute()
-
-    def sealed(operator_id: int, secret: str) -> str:
-        Operator.update(totp_secret=mallory.secret).execute()
-        return FACTORS.seal(operator_id, secret)
-
-    assert operators.replace_secrets(sealed) == 0
+    (secret,) = sealed_secrets.every()
+    Operator.update(totp_secret=mallory.secret).execute()
+    assert not sealed_secrets.replace(secret, SEALING.seal(secret.table, secret.row, secret.text))
     assert Operator.get().totp_secret == mallory.secret
 
 
 def test_a_start_without_the_database_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    seal_second_factors(Database("postgresql://nobody@127.0.0.1:1/nowhere"), FACTORS)
-    assert "second factors could not be sealed" in caplog.text
+    seal_secrets(Database("postgresql://nobody@127.0.0.1:1/nowhere"), SEALING)
+    assert "secrets could not be sealed" in caplog.text
 
 
 def test_no_secret_of_another_operator_and_no_other_key_lets_anybody_in(
     log_ins: LogIns, database: Database, clock: Clock, mallory: pyotp.TOTP, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = log_ins.with_totp()
-    for other in (SecondFactors("00" * 32), SecondFactors(None)):
+    for other in (SealingKey("00" * 32), SealingKey(None)):
         with pytest.raises(LoginRefusedError):
             Sessions(database, clock, other, CheapPasswords()).log_in("alice", PASSWORD, app.at(clock.now), HOME)
     assert "a second factor does not open" in caplog.text
-    Operator.update(totp_secret=FACTORS.seal(Operator.get().id + 1, mallory.secret)).execute()
+    Operator.update(totp_secret=SEALING.seal("operator", Operator.get().id + 1, mallory.secret)).execute()
     with pytest.raises(LoginRefusedError):
         log_ins.log_in(code=mallory.at(clock.now))

@@ -14,7 +14,7 @@ from app.storage.database import Database
 from app.storage.models import Event, OperatorSession
 from tests.support.log_ins import HOME, LogIns
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
-from tests.support.second_factors import FACTORS
+from tests.support.sealing import SEALING
 
 
 def logged_out() -> list[tuple[str, dict[str, int]]]:
@@ -87,7 +87,7 @@ def test_a_log_in_fails_if_the_password_changes_meanwhile(log_ins: LogIns, datab
             return is_right
 
     with pytest.raises(LoginRefusedError):
-        Sessions(database, log_ins.clock, FACTORS, Slow()).log_in("alice", PASSWORD, None, HOME)
+        Sessions(database, log_ins.clock, SEALING, Slow()).log_in("alice", PASSWORD, None, HOME)
     assert OperatorSession.select().count() == 0
 
 

@@ -13,10 +13,11 @@ from app.services import webhook_delivery
 from app.services.housekeeping import MESSAGES_KEPT, prune_webhooks
 from app.services.webhook_delivery import LEASE, Delivery
 from app.storage.models import Event, Webhook
-from app.tokens.webhooks import WebhookSecrets
+from app.tokens.sealing_key import SealingKey
 from app.webhooks.post import Sent
 from tests.integration.conftest import with_keys
-from tests.support.hooks import OK, SEALS, Hooks
+from tests.support.hooks import OK, Hooks
+from tests.support.sealing import SEALING
 from tests.support.service import Service, wait_for
 from tests.support.webhooks import receiving
 
@@ -41,7 +42,7 @@ def test_two_processes_claim_two_messages(hooks: Hooks) -> None:
             assert not hooks.delivery.deliver()
         return OK
 
-    assert Delivery(hooks.database, hooks.clock, SEALS, send).deliver()
+    assert Delivery(hooks.database, hooks.clock, SEALING, send).deliver()
     assert len({*in_flight, *(headers["webhook-id"] for _, headers, _ in hooks.sent)}) == 2
     assert all(each.delivered_at for each in hooks.messages())
 
@@ -53,7 +54,7 @@ def test_a_message_of_a_process_that_died_is_sent_by_another(hooks: Hooks) -> No
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Delivery(hooks.database, hooks.clock, SEALS, die).deliver()
+        Delivery(hooks.database, hooks.clock, SEALING, die).deliver()
     assert hooks.deliver() == 0
     hooks.clock.advance(LEASE)
     assert hooks.deliver() == 1
@@ -132,7 +133,7 @@ def test_a_paused_webhook_is_told_nothing_and_what_waits_goes_on_later(hooks: Ho
 def test_a_secret_that_does_not_open_is_said(hooks: Hooks) -> None:
     hooks.add()
     hooks.owned.test("shop")
-    other = WebhookSecrets("a5" * 32)
+    other = SealingKey("a5" * 32)
     assert Delivery(hooks.database, hooks.clock, other, hooks.send).deliver()
     assert not hooks.sent
     assert "make a new one: cardctl webhook secret" in str(hooks.message().error)

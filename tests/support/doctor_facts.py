@@ -168,7 +168,7 @@ DATABASE = DatabaseFacts(
     operators={},
     without_ceilings=(),
     expiring_tokens=(),
-    second_factors={},
+    sealed={},
     hosts=(HOST_REPORT,),
 )
 SERVICE = ServiceFacts(
@@ -190,12 +190,12 @@ SERVICE = ServiceFacts(
 SERVICE_CHECKS = {
     *("permissions", "settings", "database", "schema", "catalog", "roles", "rights", "durability"),
     *("keys", "data-key", "data-key-in-use", "files", "file-digests", "functions", "clock"),
-    *("ceilings", "tokens", "second-factors", "hosts"),
+    *("ceilings", "tokens", "sealing-key", "hosts"),
 }
 """Those that need no facts of the host."""
 DATABASE_CHECKS = (
     *("schema", "catalog", "roles", "rights", "durability", "files", "file-digests"),
-    *("console", "ceilings", "tokens", "second-factors", "hosts", "proxy"),
+    *("console", "ceilings", "tokens", "sealing-key", "hosts", "proxy"),
 )
 """Those that need the database."""
 

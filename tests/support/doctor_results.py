@@ -6,7 +6,7 @@ from typing import Any
 from tests.support.service import Service
 
 UNKNOWN_SCHEMA = dict.fromkeys(
-    ("schema", "catalog", "hosts", "files", "file-digests", "ceilings", "tokens", "second-factors"),
+    ("schema", "catalog", "hosts", "files", "file-digests", "ceilings", "tokens", "sealing-key"),
     "WARN",
 )
 

@@ -14,14 +14,13 @@ from app.services.webhooks import Message, Webhooks
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Card
-from app.tokens.webhooks import WebhookSecrets
 from app.webhooks.post import Sent
 from tests.conftest import Clock
 from tests.support.bound_cards import numbered_id
+from tests.support.sealing import SEALING
 from tests.support.service import wait_for
 
 ZONE = ZoneInfo("Asia/Shanghai")
-SEALS = WebhookSecrets("5a" * 32)
 URL = "https://shop.example/hook"
 OK = Sent(204, None)
 _NOBODY_WRITES_ELSEWHERE = """
@@ -39,12 +38,12 @@ class Hooks:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self.database, self.clock = database, clock
-        self.owned = Webhooks(database, "tester", clock, SEALS)
+        self.owned = Webhooks(database, "tester", clock, SEALING)
         self.sent: list[tuple[str, Mapping[str, str], bytes]] = []
         self.answer = OK
         self.problems = {}
         self.collection = self.collection_of("a")
-        self.delivery = Delivery(database, clock, SEALS, self.send)
+        self.delivery = Delivery(database, clock, SEALING, self.send)
 
     def collection_of(self, host: str) -> Collection:
         """What a host collects, which has `problems` when it looks."""

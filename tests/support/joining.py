@@ -39,7 +39,10 @@ KADUN_NGINX_IMAGE=elsewhere/nginx:1
 COMPOSE_FILE=docker-compose.yml:evil.yml
 """
 FUNCTION = "data/functions/shop/prices.py"
-SECRETS = ("owner_url", "backup_url", "database_url", "kernal_data_key", "totp_key", "keys_identity", "backup_identity")
+SECRETS = (
+    *("owner_url", "backup_url", "database_url"),
+    *("kernal_data_key", "sealing_key", "keys_identity", "backup_identity"),
+)
 
 
 def _checkout(folder: Path) -> Path:

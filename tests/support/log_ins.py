@@ -14,7 +14,7 @@ from app.storage.database import Database
 from app.storage.models import Operator
 from tests.conftest import Clock
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
-from tests.support.second_factors import FACTORS
+from tests.support.sealing import SEALING
 
 HOME, CAFE = "198.51.100.1", "2001:db8:1:2::3"
 
@@ -25,8 +25,8 @@ class LogIns:
     def __init__(self, database: Database, clock: Clock) -> None:
         self.clock = clock
         self.passwords = CheapPasswords()
-        self.sessions = Sessions(database, clock, FACTORS, self.passwords)
-        self.operators = Operators(database, "tester", clock, FACTORS, self.passwords)
+        self.sessions = Sessions(database, clock, SEALING, self.passwords)
+        self.operators = Operators(database, "tester", clock, SEALING, self.passwords)
         self.operators.add("alice", Role.OWNER, PASSWORD)
         self.alice = Identity(Operator.get().id, "alice", Role.OWNER, has_totp=False, created_at=clock.now)
 

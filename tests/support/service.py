@@ -14,7 +14,7 @@ import jwt
 from tests.support import cardctl, forked_python
 from tests.support import openapi_contract as contract
 from tests.support.http_exchange import quiet_port
-from tests.support.second_factors import TOTP_KEY
+from tests.support.sealing import SEALING_KEY
 
 ROOT = Path(__file__).resolve().parents[2]
 OPEN = "打开程序"
@@ -110,7 +110,7 @@ class Service(GunicornProcess):
         self.folder = folder
         settings = {
             "DATABASE_URL": database_url,
-            "KADUN_TOTP_KEY": TOTP_KEY,
+            "KADUN_SEALING_KEY": SEALING_KEY,
             "KERNAL_DATA_KEY": "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX",
             "KADUN_KEYS_DIR": str(folder / "keys"),
             "KADUN_FILES_DIR": str(folder / "files"),

@@ -29,7 +29,7 @@ SECRETS = (
     "backup_url",
     "database_url",
     "kernal_data_key",
-    "totp_key",
+    "sealing_key",
     "keys_identity",
     "backup_identity",
 )

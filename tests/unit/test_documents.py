@@ -67,7 +67,7 @@ def test_the_reference_has_every_setting_command_table_check_and_kind_of_the_jou
     composed = "".join(path.read_text("utf-8") for path in files)
     names = {
         *re.findall(r"(?<=\$\{)[A-Z_]+|(?<=    )KADUN_[A-Z_]+(?=:$)", composed, re.MULTILINE),
-        *("DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE", "KADUN_TOTP_KEY_FILE", "PROMETHEUS_MULTIPROC_DIR"),
+        *("DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE", "KADUN_SEALING_KEY_FILE", "PROMETHEUS_MULTIPROC_DIR"),
         *commands(cardctl),
         *("schema_migration", *(model._meta.table_name for model in models._Table.__subclasses__())),  # noqa: SLF001
         *(check.__name__.replace("_", "-") for check in CHECKS),

@@ -215,7 +215,7 @@ def test_the_program_that_reads_workbooks_is_given_no_setting(monkeypatch: pytes
         given.update(settings["env"])
         return popen(*arguments, **settings)
 
-    for name in ("KERNAL_DATA_KEY", "DATABASE_URL", "KADUN_TOTP_KEY"):
+    for name in ("KERNAL_DATA_KEY", "DATABASE_URL", "KADUN_SEALING_KEY"):
         monkeypatch.setenv(name, "secret")
     monkeypatch.setattr(subprocess, "Popen", start)
     assert rows(plain())

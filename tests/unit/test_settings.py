@@ -38,7 +38,7 @@ def test_five_settings_are_required() -> None:
         database_url=NEEDED["DATABASE_URL"],
         host=default_name(socket.gethostname()),
         kernal_data_key=NEEDED["KERNAL_DATA_KEY"],
-        totp_key=None,
+        sealing_key=None,
         keys_dir=Path("/var/lib/kadun/keys"),
         keys="folder",
         keys_identity=None,
@@ -66,7 +66,7 @@ def test_five_settings_are_required() -> None:
 @for_each(
     "name, right, values",
     [
-        ("KADUN_TOTP_KEY", "64 random digits from 0-9 and a-f (openssl rand -hex 32)",
+        ("KADUN_SEALING_KEY", "64 random digits from 0-9 and a-f (openssl rand -hex 32)",
          ["5a" * 31, "5A" * 32, "zz" * 32, "5a" * 33]),
         ("KADUN_KEYS_IDENTITY", "one age identity, AGE-SECRET-KEY-1… (age-keygen)",
          ["age1abc", IDENTITY.lower(), IDENTITY[:-1], f"{IDENTITY}\n{IDENTITY}"]),
@@ -88,7 +88,7 @@ OPTIONAL = [
     ("KADUN_HOST", "web-1", "host", "web-1"),
     ("KADUN_KEYS", "folder", "keys", "folder"),
     ("KADUN_KEYS_IDENTITY", IDENTITY, "keys_identity", IDENTITY),
-    ("KADUN_TOTP_KEY", "5a" * 32, "totp_key", "5a" * 32),
+    ("KADUN_SEALING_KEY", "5a" * 32, "sealing_key", "5a" * 32),
     ("KADUN_ISSUER", "卡盾", "issuer", "卡盾"),
     ("KADUN_BEHIND_PROXY", "true", "behind_proxy", True),
     ("KADUN_BEHIND_PROXY", "false", "behind_proxy", False),

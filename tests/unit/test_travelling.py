@@ -20,7 +20,7 @@ def write_all(folder: Path, names: list[str]) -> None:
 
 
 TAKEN = [
-    *("secrets/kernal_data_key", "secrets/totp_key", "secrets/keys_identity"),
+    *("secrets/kernal_data_key", "secrets/sealing_key", "secrets/keys_identity"),
     *("secrets/backup_identity", "secrets/backup_webhook"),
     *("secrets/files_bucket_key_id", "secrets/files_bucket_secret", "https_certificates/bucket-ca.pem"),
     f"data/files/{'a' * 64}",

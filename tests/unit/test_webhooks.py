@@ -18,8 +18,7 @@ from app.domain.webhooks import (
     read_topics,
     read_url,
 )
-from app.tokens.second_factors import SecondFactorError, SecondFactors
-from app.tokens.webhooks import WebhookSecrets, new_secret, signed_headers
+from app.tokens.webhooks import new_secret, signed_headers
 from tests.support.tables import for_each
 from tests.support.webhooks import example
 
@@ -141,13 +140,3 @@ def test_the_example_believes_genuine_messages_alone() -> None:
     for name in headers:
         assert verify(secret, {**headers, name: headers[name] + "1"}, body, now) is None, name
         assert verify(secret, {key: said for key, said in headers.items() if key != name}, body, now) is None, name
-
-
-def test_a_sealed_secret_opens_for_its_webhook_alone() -> None:
-    seals = WebhookSecrets("5a" * 32)
-    sealed = seals.seal(7, "whsec_x")
-    assert "whsec_x" not in sealed
-    assert seals.open(7, sealed) == "whsec_x"
-    for other, webhook in ((seals, 8), (SecondFactors("5a" * 32), 7), (WebhookSecrets("a5" * 32), 7)):
-        with pytest.raises(SecondFactorError):
-            other.open(webhook, sealed)

@@ -32,22 +32,22 @@ def tokens(facts: Facts) -> CheckResult:
     return ok("没有即将到期的令牌", f"No token expires within {TOKEN_EXPIRES_SOON.days} days")
 
 
-def second_factors(facts: Facts) -> CheckResult:
-    """Check that the secrets of two-step verification are sealed, and open with this installation's key."""
-    found = facts.database.second_factors
+def sealing_key(facts: Facts) -> CheckResult:
+    """Check that the secrets of operators and webhooks are sealed, and open with this installation's key."""
+    found = facts.database.sealed
     if found is None:
         raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
     if lost := [name for name, opens in found.items() if opens is False]:
         return fail(
-            f"验证码一律无效：{listing(lost)}。请放回 secrets/totp_key 并重启；若已丢失："
-            "cardctl admin password NAME --reset-totp",
-            f"No code is right for {listing(lost)}: put secrets/totp_key back and restart; if it is lost: "
-            "cardctl admin password NAME --reset-totp",
+            f"KADUN_SEALING_KEY 打不开：{listing(lost)}。请放回原来的 secrets/sealing_key 并重启；"
+            "若已丢失，见 docs/operations.zh-CN.md",
+            f"KADUN_SEALING_KEY does not open the secrets of {listing(lost)}: "
+            "put the former secrets/sealing_key back and restart; if it is lost, see docs/operations.md",
         )
     if clear := [name for name, opens in found.items() if opens is None]:
         return warn(
-            f"两步验证的密钥未加密：{listing(clear)}。设置 KADUN_TOTP_KEY 并重启（容器中由 scripts/init.sh 生成）",
-            f"The secrets of two-step verification are not sealed: {listing(clear)}. "
-            "Set KADUN_TOTP_KEY and restart (in containers, scripts/init.sh makes it)",
+            f"密钥未加密：{listing(clear)}。设置 KADUN_SEALING_KEY 并重启（容器中由 scripts/init.sh 生成）",
+            f"Secrets are not sealed: {listing(clear)}. "
+            "Set KADUN_SEALING_KEY and restart (in containers, scripts/init.sh makes it)",
         )
-    return ok("两步验证的密钥均已加密", "The secrets of two-step verification are sealed")
+    return ok("两步验证和 Webhook 的密钥均已加密", "The secrets of two-step verification and webhooks are sealed")

@@ -60,7 +60,7 @@ CHECKS: tuple[Check, ...] = (
     service.console,
     accounts.ceilings,
     accounts.tokens,
-    accounts.second_factors,
+    accounts.sealing_key,
     network.proxy,
 )
 

@@ -149,8 +149,8 @@ class DatabaseFacts:
     `lost_files` are the names of those whose bytes are missing, None where the bucket cannot be asked; `altered_files`
     of those with other bytes among the `compared_files`, which is None where no bytes were read. `operators` says of
     each by name whether a log-in needs a one-time code; `without_ceilings` are the actors that lack one,
-    `expiring_tokens` the shops' tokens that expire soon, or have expired, each with the day. `second_factors` says of
-    each operator's secret whether it opens, None of one that is not sealed. `fsync` is PostgreSQL's setting,
+    `expiring_tokens` the shops' tokens that expire soon, or have expired, each with the day. `sealed` says of
+    each sealed secret whether it opens, None of one that is not sealed. `fsync` is PostgreSQL's setting,
     `synchronous` its `synchronous_standby_names`; `standbys` says of each other host of the URL how many bytes it is
     behind, or why that is not known. `unproven_host` is the database's host if somebody between could pose as it.
     `hosts` are the machines that have reported themselves, `sessions` their names with the addresses of their sessions,
@@ -172,7 +172,7 @@ class DatabaseFacts:
     operators: dict[str, bool] | None = None
     without_ceilings: tuple[str, ...] | None = None
     expiring_tokens: tuple[str, ...] | None = None
-    second_factors: Mapping[str, bool | None] | None = None
+    sealed: Mapping[str, bool | None] | None = None
     schema_tolerates: bool | None = None
     fsync: bool = True
     synchronous: str = ""

@@ -24,7 +24,7 @@ from app.tokens import canary, sealing
 from app.tokens.key_folder import KeyFolder
 from app.tokens.keyring import KeyRingError, KeyStore
 from app.tokens.keys import KeyRing
-from app.tokens.second_factors import SecondFactors
+from app.tokens.sealing_key import SealingKey
 
 _TIMEX_BYTES = 512  # more than a struct timex holds
 _FUNCTIONS_SECONDS = 5
@@ -33,7 +33,7 @@ MOUNTS = {
     "KADUN_KEYS_DIR": "data/keys",
     "KADUN_FILES_DIR": "data/files",
     "KERNAL_DATA_KEY_FILE": "secrets/kernal_data_key",
-    "KADUN_TOTP_KEY_FILE": "secrets/totp_key",
+    "KADUN_SEALING_KEY_FILE": "secrets/sealing_key",
     "KADUN_KEYS_IDENTITY_FILE": "secrets/keys_identity",
     "DATABASE_URL_FILE": "secrets/database_url",
 }
@@ -60,9 +60,9 @@ def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
     blobs = Blobs(files_dir, bucket)
     try:
         connected = connect_to(Database(database_url_from(env), host=host_from(env)))
-        factors = SecondFactors(settings.totp_key if settings else None)
+        key = SealingKey(settings.sealing_key if settings else None)
         most = MAX_COMPARED_BYTES if bucket is None else MAX_COMPARED_BUCKET_BYTES
-        database = database_facts(connected, references, blobs, factors, most)
+        database = database_facts(connected, references, blobs, key, most)
         keys = SigningKeys(connected, settings) if settings else None
     except SettingsError as problem:
         database = str(problem)
@@ -84,7 +84,7 @@ def gather_running(database: Database, settings: Settings) -> ServiceFacts:
     """Gather the facts that a running service sees of itself; its settings are right, or it would not run."""
     blobs = Blobs(settings.files_dir, settings.files_bucket)
     return _service_facts(
-        database_facts(database, (), blobs, SecondFactors(settings.totp_key), compare_bytes=0),
+        database_facts(database, (), blobs, SealingKey(settings.sealing_key), compare_bytes=0),
         SigningKeys(database, settings),
         keys_dir=settings.keys_dir,
         files_dir=settings.files_dir,

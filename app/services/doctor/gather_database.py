@@ -11,16 +11,16 @@ import psycopg2
 from app.clock import utc_now
 from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError
 from app.services.doctor.facts import TOKEN_EXPIRES_SOON, DatabaseFacts
-from app.storage import catalog, files, host_reports, inspection, operators, schema
+from app.storage import catalog, files, host_reports, inspection, schema, sealed_secrets
 from app.storage.blobs import Blob, Blobs
 from app.storage.database import Database
-from app.tokens.second_factors import SecondFactors
+from app.tokens.sealing_key import SealingKey
 
 Result = TypeVar("Result")
 
 
 def database_facts(
-    database: Database, references: Sequence[str], blobs: Blobs, factors: SecondFactors, compare_bytes: int
+    database: Database, references: Sequence[str], blobs: Blobs, key: SealingKey, compare_bytes: int
 ) -> DatabaseFacts | str:
     """Gather what the database tells, or return the error that keeps us from it.
 
@@ -28,11 +28,11 @@ def database_facts(
         database: Connected as the service's role.
         references: Of verdicts whose journal entries are read and deleted.
         blobs: The bytes of the licensed files.
-        factors: Opens the secrets of second factors.
+        key: Opens the sealed secrets.
         compare_bytes: How many of these bytes are read at most.
     """
     try:
-        return database.with_connection(lambda: _query(database, references, blobs, factors, compare_bytes))
+        return database.with_connection(lambda: _query(database, references, blobs, key, compare_bytes))
     except (DatabaseUnavailableError, ConflictError) as error:
         return str(error)
     except (psycopg2.Error, peewee.PeeweeException) as error:
@@ -40,7 +40,7 @@ def database_facts(
 
 
 def _query(
-    database: Database, references: Sequence[str], blobs: Blobs, factors: SecondFactors, compare_bytes: int
+    database: Database, references: Sequence[str], blobs: Blobs, key: SealingKey, compare_bytes: int
 ) -> DatabaseFacts:
     before = utc_now()
     theirs = inspection.clock(database)
@@ -73,7 +73,7 @@ def _query(
         operators=_readable(database, inspection.operators),
         without_ceilings=_readable(database, inspection.without_ceilings),
         expiring_tokens=_readable(database, _expiring_tokens),
-        second_factors=_readable(database, lambda: _second_factors(factors)),
+        sealed=_readable(database, lambda: _sealed(key)),
         hosts=_readable(database, lambda: tuple(host_reports.listed())),
         sessions=tuple(host_reports.sessions(database)),
         jobs=_readable(database, host_reports.jobs) or {},
@@ -88,8 +88,11 @@ def _expiring_tokens() -> tuple[str, ...]:
     return tuple(f"{name} {at:%Y-%m-%d}" for name, at in found.items())
 
 
-def _second_factors(factors: SecondFactors) -> dict[str, bool | None]:
-    return {row.name: factors.opens(row.id, row.totp_secret) for row in operators.with_second_factor()}
+def _sealed(key: SealingKey) -> dict[str, bool | None]:
+    return {
+        f"{secret.table} {secret.name}": key.opens(secret.table, secret.row, secret.text)
+        for secret in sealed_secrets.every()
+    }
 
 
 def _readable(database: Database, work: Callable[[], Result]) -> Result | None:

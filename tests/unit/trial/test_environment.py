@@ -8,7 +8,7 @@ TRIAL = Trial(Path("/srv/trial"), 8123)
 VENDORS = {
     "PATH": "/usr/bin", "HOME": "/home/a", "AWS_SECRET_ACCESS_KEY": "somebody's", "KADUN_BEHIND_PROXY": "true",
     "DATABASE_URL": "postgresql://elsewhere", "DATABASE_URL_FILE": "/elsewhere", "KADUN_PORT": "8123",
-    "KERNAL_DATA_KEY": "another", "KERNAL_DATA_KEY_FILE": "/elsewhere", "KADUN_TOTP_KEY": "another",
+    "KERNAL_DATA_KEY": "another", "KERNAL_DATA_KEY_FILE": "/elsewhere", "KADUN_SEALING_KEY": "another",
     "KADUN_KEYS_DIR": "/elsewhere", "KADUN_FUNCTIONS_DIR": "/elsewhere",
     "KADUN_OFFLINE_GRACE": "7d", "KADUN_FUNCTION_SECONDS": "5",
 }  # fmt: skip
@@ -16,10 +16,10 @@ VENDORS = {
 
 def test_the_service_is_told_this_trials_database_and_key_and_no_other() -> None:
     told = TRIAL.service_environment(VENDORS)
-    for name in ("DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_TOTP_KEY"):
+    for name in ("DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_SEALING_KEY"):
         assert told[f"{name}_FILE"] == f"/srv/trial/{name.lower().removeprefix('kadun_')}"
     assert (told["KADUN_BIND"], told["KADUN_BEHIND_PROXY"]) == ("127.0.0.1:8123", "false")
-    assert not {"DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_TOTP_KEY", "KADUN_PORT"} & set(told)
+    assert not {"DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_SEALING_KEY", "KADUN_PORT"} & set(told)
     assert (told["KADUN_OFFLINE_GRACE"], told["HOME"]) == ("7d", "/home/a")
 
 
