@@ -2,7 +2,7 @@
 
 A worker of gunicorn calls `start` after the fork. Without it (commands, tests) everything runs where it is called.
 Nothing is monkey-patched: the worker's sockets, the connection for the hot statement and the calls to the functions
-service wait on the hub, all other code is ordinary code in native threads (docs/adr/0008).
+service wait on the hub, all other code is ordinary code in native threads (docs/decisions.md).
 """
 
 import socket

@@ -43,7 +43,7 @@ class ImportPage(Page):
     takes_files = True
 
     # A file of 5 MB takes some 60 MB while it is read (measured), and the container has room for one in each process.
-    # XLSX takes up to 160 MB more, in a process that the kernel ends first (docs/adr/0010).
+    # XLSX takes up to 160 MB more, in a process that the kernel ends first (docs/decisions.md).
     _reading = threading.Lock()
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:

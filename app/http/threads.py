@@ -1,4 +1,4 @@
-"""The requests that run in native threads, and those that run on the hub (docs/adr/0008)."""
+"""The requests that run in native threads, and those that run on the hub (docs/decisions.md)."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""The rows of an imported file: CSV as text, XLSX by a process of its own (docs/adr/0010)."""
+"""The rows of an imported file: CSV as text, XLSX by a process of its own (docs/decisions.md)."""
 
 import csv
 import io

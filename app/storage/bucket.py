@@ -1,7 +1,7 @@
 """The bytes of licensed files in an S3-compatible bucket, through `obstore`: import this only where a bucket is set.
 
-Each object is named by its SHA-256 (docs/adr/0011). Every function but `sign` raises BucketUnavailableError where the
-bucket cannot be used.
+Each object is named by its SHA-256 (docs/decisions.md). Every function but `sign` raises BucketUnavailableError where
+the bucket cannot be used.
 """
 
 import io

@@ -115,7 +115,7 @@ def etcd_settings(cluster: Cluster, member: Member, token: str) -> dict[str, obj
 
 
 def dynamic_settings(cluster: Cluster) -> dict[str, object]:
-    """Return what the cluster keeps in etcd; docs/adr/0012 says what each choice costs."""
+    """Return what the cluster keeps in etcd; docs/decisions.md says what each choice costs."""
     return {
         "ttl": 20,
         "loop_wait": 5,
