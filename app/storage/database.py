@@ -40,8 +40,7 @@ class Database(peewee.PostgresqlDatabase):
 
     Args:
         url: `postgresql://…`; several hosts and any libpq parameter are allowed. The host that accepts writes is used.
-        prepared: Functions that make the statements to prepare on each new connection, by name; parameters are
-            written `$1`.
+        prepared: Statements to prepare on each new connection, by name; parameters are written `$1`.
         on_connect: Called with each new connection; refuses the database by raising.
         bulk: True for long operator commands, whose statements have no time limit.
         host: The name of this machine, by which sessions in the database are told apart.
@@ -51,7 +50,7 @@ class Database(peewee.PostgresqlDatabase):
         self,
         url: str,
         *,
-        prepared: Mapping[str, Callable[[], peewee.Query]] | None = None,
+        prepared: Mapping[str, str] | None = None,
         on_connect: Callable[[Any], None] | None = None,
         bulk: bool = False,
         host: str | None = None,
@@ -149,8 +148,7 @@ class Database(peewee.PostgresqlDatabase):
             self._on_connect(connection)
         with connection.cursor() as cursor:
             for name, statement in self._prepared.items():
-                sql, literals = self.get_sql_context().sql(statement()).query()
-                cursor.execute(f"PREPARE {name} AS {sql}", literals)
+                cursor.execute(f"PREPARE {name} AS {statement}")
 
     def allow_idle(self, seconds: int) -> None:
         """Let the transaction under way be idle for so long, where its work is not the database's."""

@@ -8,13 +8,11 @@ from typing import Any
 
 import psycopg2
 import pytest
-from peewee import SQL, Query, Select, fn
 
 from app.domain.errors import SchemaMismatchError
 from app.storage import hub_connection, schema
 from app.storage.database import Database
 from app.storage.hub_connection import HubConnection
-from app.storage.models import Card
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
 from tests.conftest import START
@@ -36,20 +34,13 @@ SESSION = PLANNING | {
     "TimeZone": ("UTC", "UTC"),
     "client_encoding": ("UTF8", "UTF8"),
 }
-
-
-def _setting() -> Query:
-    return Select((), [fn.current_setting(SQL("$1::text"))])
-
-
-def _pid() -> Query:
-    return Select((), [fn.pg_backend_pid() + SQL("$1::int")])  # EXECUTE takes at least one argument
+PID = {"pid": "SELECT pg_backend_pid() + $1::int"}  # EXECUTE takes at least one argument
 
 
 @pytest.fixture
 def probed(database_url: str) -> Database:
     """The database, with statements that look at a connection."""
-    probes = {"setting": _setting, "pid": _pid}
+    probes = {"setting": "SELECT current_setting($1::text)"} | PID
     return Database(database_url, prepared=PREPARED | probes, on_connect=schema.check_version)
 
 
@@ -93,8 +84,8 @@ def test_a_statement_that_the_server_refuses_is_not_repeated(
     execute = hub_connection.execute_prepared
     noting = lambda connection, name, *arguments: (ran.append(name), execute(connection, name, *arguments))[1]  # noqa: E731
     monkeypatch.setattr(hub_connection, "execute_prepared", noting)
-    lock: Query = Card.select(Card.id).where(Card.id == SQL("$1::text")).for_update("FOR UPDATE NOWAIT")
-    connection = HubConnection(Database(database_url, prepared={"pid": _pid, "lock": lambda: lock}), {})
+    lock = {"lock": "SELECT id FROM card WHERE id = $1::text FOR UPDATE NOWAIT"}
+    connection = HubConnection(Database(database_url, prepared=PID | lock), {})
     hub_thread.call(partial(connection.run_prepared, "pid", 0))
     with database.atomic():
         database.execute_sql("SELECT FROM card FOR UPDATE")
@@ -114,22 +105,22 @@ def test_a_touch_after_an_ended_connection_counts_once(database: Database, hub_t
     assert counts(DAY) == {(card_id, "f"): 3}
 
 
-def test_another_schema_is_refused_at_the_next_connection(database: Database, run: Callable[..., Any]) -> None:
+def test_an_older_schema_is_refused_at_the_next_connection(database: Database, run: Callable[..., Any]) -> None:
     pid = run("pid", 0)
-    database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('9999_future', now())")
+    database.execute_sql("UPDATE schema_migration SET name = '0000' WHERE name = %s", (schema.expected_version(),))
     try:
         end(database, pid)
-        with pytest.raises(SchemaMismatchError, match="older than its database"):
+        with pytest.raises(SchemaMismatchError, match="run `scripts/cardctl migrate`"):
             run("pid", 0)
     finally:
-        database.execute_sql("DELETE FROM schema_migration WHERE name = '9999_future'")
+        database.execute_sql("UPDATE schema_migration SET name = %s WHERE name = '0000'", (schema.expected_version(),))
 
 
 def test_it_connects_to_the_first_of_several_hosts_that_accepts_writes(
     database_url: str, hub_thread: HubThread
 ) -> None:
     several = database_url.replace("@", "@127.0.0.1:1,")
-    connection = HubConnection(Database(several, prepared={"pid": _pid}), {})
+    connection = HubConnection(Database(several, prepared=PID), {})
     assert hub_thread.call(partial(connection.run_prepared, "pid", 0))
 
 
@@ -144,7 +135,7 @@ def test_it_connects_in_a_native_thread_because_looking_up_a_name_blocks(
         return connect(*arguments, **options)
 
     monkeypatch.setattr(psycopg2, "connect", noting)
-    connection = HubConnection(Database(database_url, prepared={"pid": _pid}), {})
+    connection = HubConnection(Database(database_url, prepared=PID), {})
     assert hub_thread.call(partial(connection.run_prepared, "pid", 0))
     assert connected_in
     assert hub_thread.call(threading.get_ident) not in connected_in
