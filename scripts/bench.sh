@@ -2,20 +2,18 @@
 # Measures how fast Kadun is on this machine; about twenty minutes. docs/performance.md says what each figure means.
 # Everything stays on 127.0.0.1 and is removed at the end.
 #
-#   scripts/bench.sh [--against COMMIT] [--quick] [--seconds N] [--rounds N] [--cards N[,N…]]
-#   scripts/bench.sh --beside|--tls [--quick] [--seconds N] [--rounds N]
+#   scripts/bench.sh [--against COMMIT | --beside | --tls] [--quick] [--seconds N] [--rounds N] [--cards N[,N…]]
 #
-#   --quick         1 s, 3 rounds, 1,000 cards: does it work, and about how fast. With --beside 1 s, 1 round, 20,000 cards;
-#                   with --tls 1 s, 1 round
+#   --quick         1 s, 3 rounds, 1,000 cards: does it work, and about how fast. With --beside or --tls 1 s, 1 round
 #   --seconds N     for each run of a measurement (5)
 #   --rounds N      of all measurements; the figures are their medians (5; with --beside 3)
 #   --cards N[,N…]  numbers of bound cards, each measured (1000,100000,1000000)
 #   --against COMMIT  an older commit's service beside this one, in turns, with the ratios; about twice as long
-#   --beside        instead: verifications while core functions hang, customers download, an operator exports all cards and
-#                   people log in; about ten minutes
-#   --tls           instead: verifications through nginx over TLS, each on a new connection; about six minutes
+#   --beside        instead: verifications while core functions hang, an operator exports all cards and people log in; about
+#                   five minutes
+#   --tls           instead: verifications through nginx over TLS, each on a new connection; about two minutes
 #
-# It needs wrk (--beside: curl, too; --tls: nginx and openssl, too), which it installs as root on Debian or Ubuntu.
+# It needs wrk (--tls: nginx and openssl, too), which it installs as root on Debian or Ubuntu.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -26,16 +24,12 @@ source "$ROOT/scripts/lib/python.sh"
 # shellcheck source=scripts/lib/tools.sh
 source "$ROOT/scripts/lib/tools.sh"
 
-MEASURED=bench TOOLS=(wrk)
-case ${1:-} in
-    --beside) MEASURED=bench.beside TOOLS=(wrk curl) ;;
-    --tls) MEASURED=bench.tls TOOLS=(wrk nginx openssl) ;;
-esac
-[[ $MEASURED == bench ]] || shift
+TOOLS=(wrk)
 for argument; do
     case $argument in
         -h | --help) print_help "$ROOT/scripts/bench.sh"; exit ;;
-        --quick | --seconds | --seconds=* | --rounds | --rounds=* | --cards | --cards=* | --against | --against=* | [!-]*) ;; # the program checks them
+        --tls) TOOLS+=(nginx openssl) ;;
+        --beside | --quick | --seconds | --seconds=* | --rounds | --rounds=* | --cards | --cards=* | --against | --against=* | [!-]*) ;; # the program checks them
         *) usage_error "unknown argument: $argument" ;;
     esac
 done
@@ -46,4 +40,4 @@ ensure_venv requirements.txt requirements-trial.txt
 bring_tools "${TOOLS[@]}" >&2 || die "$MISSING missing: install it first (apt-get install $MISSING)"
 rm -rf "$SCRATCH"
 trap - EXIT
-exec "$VENV_PYTHON" -P -m "$MEASURED" "$@"
+exec "$VENV_PYTHON" -P -m tests.bench "$@"

@@ -31,7 +31,7 @@ OTHER_PAIRS = [(f"docs/{name}.md", f"docs/{name}.zh-CN.md") for name in ("self-s
 READ_IN = "".join(document(name) for name in ("app/settings.py", "app/functions/settings.py"))
 SETTINGS = set(re.findall(r'"(KADUN_[A-Z_]+|DATABASE_URL|KERNAL_DATA_KEY)"', READ_IN))
 ROUTES = re.findall(r'add_route\(\s*"([^"]+)"', document("app/factory.py"))
-FOLDERS = "app|client|conformance|scripts|tests|trial|bench|docs|examples|nginx|postgres"
+FOLDERS = "app|client|conformance|scripts|tests|trial|docs|examples|nginx|postgres"
 MADE_BY_READERS = {"app/cli/today.py", "app/console/templates/version.html"}  # of the worked examples
 
 

@@ -5,7 +5,6 @@ import re
 import time
 from pathlib import Path
 
-_KIB_PER_MIB = 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
 _IDLE = (3, 4)  # in /proc/stat: idle, and waiting for the disk
 _GUEST = 8  # and further: counted in user time already
@@ -13,37 +12,28 @@ _GUEST = 8  # and further: counted in user time already
 
 def pss_mib(pid: int) -> int:
     """Return the memory of a process and its descendants in MiB; what processes share is divided among them (PSS)."""
-    return sum(_pss_kib(member) for member in tree(pid)) // _KIB_PER_MIB
-
-
-def tree(pid: int) -> list[int]:
-    """Return the numbers of a process and of all that descend from it."""
-    members = [pid]
-    for member in members:  # grows while it is walked
-        members.extend(_children(member))
-    return members
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    except OSError:  # it has just ended
-        return []
-    return [int(child) for text in lists for child in text.split()]
-
-
-def _pss_kib(pid: int) -> int:
-    try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"^Pss: +(\d+) kB$", rollup, re.MULTILINE)
-    return int(found[1]) if found else 0
+    rollups = [_read(f"/proc/{member}/smaps_rollup") for member in _tree(pid)]
+    return sum(int(kib) for rollup in rollups for kib in re.findall(r"^Pss: +(\d+) kB$", rollup, re.MULTILINE)) // 1024
 
 
 def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process, its descendants and those of them that have ended have taken."""
-    return sum(_ticks(member) for member in tree(pid)) / _TICKS
+    columns = [_read(f"/proc/{member}/stat").rpartition(") ")[2].split() for member in _tree(pid)]
+    return sum(int(ticks) for column in columns for ticks in column[11:15]) / _TICKS
+
+
+def _tree(pid: int) -> list[int]:
+    members = [pid]
+    for member in members:  # grows while it is walked
+        members += [int(child) for child in _read(f"/proc/{member}/task/{member}/children").split()]
+    return members
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:  # it has just ended
+        return ""
 
 
 class OtherPrograms:
@@ -66,12 +56,3 @@ def _other_seconds() -> float:
     columns = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     busy = sum(int(ticks) for i, ticks in enumerate(columns[:_GUEST]) if i not in _IDLE)
     return busy / _TICKS - cpu_seconds(os.getpid())
-
-
-def _ticks(pid: int) -> int:
-    """Return a process's time, with that of its children that have ended."""
-    try:
-        columns = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    except OSError:
-        return 0
-    return sum(int(ticks) for ticks in columns[11:15])

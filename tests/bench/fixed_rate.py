@@ -1,6 +1,6 @@
 """Verifications at a fixed rate: how long they take when they do not wait for each other (an open loop).
 
-`python -m bench.fixed_rate` asks, in a process of its own: what the caller does meanwhile must not delay it.
+`python -m tests.bench.fixed_rate` asks, in a process of its own: what the caller does meanwhile must not delay it.
 """
 
 import gc
@@ -13,31 +13,20 @@ import sys
 import time
 from collections.abc import Sequence
 from itertools import count, takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
-from bench import children, http_requests
-from bench.cards import Computer
-from bench.errors import BenchError
+from tests.bench import BenchError, load
 from trial.environment import CHECKOUT
 from trial.ports import LOOPBACK
 
-_CONNECTIONS = 40  # nginx lets one address have 50 requests under way
+_CONNECTIONS = 40
 _SETTLE_SECONDS = 0.5
 _GRACE_SECONDS = 60
 _BYTES = 65_536
 _LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 
 
-class Target(NamedTuple):
-    """A service: over TLS, trusting `certificate` (a path), where there is one; from the address `source`."""
-
-    host: str
-    port: int
-    certificate: str = ""
-    source: str = LOOPBACK
-
-
-def p99(target: Target, computers: Sequence[Computer], *, rate: float, seconds: float) -> float:
+def p99(port: int, computers: Sequence[load.Computer], *, rate: float, seconds: float) -> float:
     """Return within how many milliseconds 99% are answered, of `rate` requests a second.
 
     Each has its due time. Where all connections wait for answers then, its time counts from when it was due.
@@ -45,45 +34,41 @@ def p99(target: Target, computers: Sequence[Computer], *, rate: float, seconds: 
     Raises:
         BenchError: one is not accepted.
     """
-    bodies = [json.dumps(http_requests.question(computer)) for computer in computers]
-    text = json.dumps({"target": target, "bodies": bodies, "rate": rate, "seconds": seconds})
-    return float(
-        children.run(
-            [sys.executable, "-P", "-m", "bench.fixed_rate"],
-            environ={"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)},
-            seconds=seconds + _GRACE_SECONDS,
-            text=text,
-        )
-    )
+    bodies = [json.dumps(load.question(computer)) for computer in computers]
+    text = json.dumps({"port": port, "bodies": bodies, "rate": rate, "seconds": seconds})
+    command = [sys.executable, "-P", "-m", "tests.bench.fixed_rate"]
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}
+    return float(load.run(command, environ, seconds=seconds + _GRACE_SECONDS, text=text))
 
 
 def main() -> None:
     """Read the task from standard input, and print the result."""
     task = json.load(sys.stdin)
-    target = Target(*task["target"])
-    requests = [_request(target, body.encode()) for body in task["bodies"]]
+    requests = [_request(body.encode()) for body in task["bodies"]]
     gc.disable()
     try:
-        taken = _ask(target, requests, task["rate"], task["seconds"])
+        taken = _ask(task["port"], requests, task["rate"], task["seconds"])
     except (BenchError, OSError) as error:
         sys.exit(str(error))
     print(statistics.quantiles(taken, n=100)[98] * 1000)
 
 
-def _request(target: Target, body: bytes) -> bytes:
-    head = f"POST /v1/verify HTTP/1.1\r\nHost: {target.host}\r\nContent-Type: application/json\r\n"
+def _request(body: bytes) -> bytes:
+    head = f"POST /v1/verify HTTP/1.1\r\nHost: {LOOPBACK}\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def _ask(target: Target, requests: Sequence[bytes], rate: float, seconds: float) -> list[float]:
+def _ask(port: int, requests: Sequence[bytes], rate: float, seconds: float) -> list[float]:
     """Send each request when it is due, on the next free connection; return the seconds that each took."""
     import gevent.pool  # noqa: PLC0415  # only the process that asks has it
+    from gevent import socket  # noqa: PLC0415
 
-    connections = [_connect(target) for _ in range(_CONNECTIONS)]
+    connections = [socket.create_connection((LOOPBACK, port), load.SECONDS) for _ in range(_CONNECTIONS)]
     start, taken = time.perf_counter() + _SETTLE_SECONDS, list[float]()
     all_due = takewhile(lambda due: due < start + seconds, (start + number / rate for number in count()))
 
-    def customer(connection: Any) -> None:  # noqa: ANN401  # gevent is untyped
+    def customer(connection: Any) -> None:  # gevent is untyped
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for due in all_due:
             begun = due
             if (early := due - time.perf_counter()) > 0:
@@ -98,18 +83,7 @@ def _ask(target: Target, requests: Sequence[bytes], rate: float, seconds: float)
     return taken
 
 
-def _connect(target: Target) -> Any:  # noqa: ANN401
-    from gevent import socket, ssl  # noqa: PLC0415
-
-    connection = socket.create_connection((target.host, target.port), http_requests.SECONDS, (target.source, 0))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if not target.certificate:
-        return connection
-    context = ssl.create_default_context(cafile=target.certificate)
-    return context.wrap_socket(connection, server_hostname=target.host)
-
-
-def _await_acceptance(connection: Any) -> None:  # noqa: ANN401
+def _await_acceptance(connection: Any) -> None:
     answer = b""
     while b"\r\n\r\n" not in answer:
         answer += _receive(connection)
@@ -122,7 +96,7 @@ def _await_acceptance(connection: Any) -> None:  # noqa: ANN401
         missing -= len(_receive(connection))
 
 
-def _receive(connection: Any) -> bytes:  # noqa: ANN401
+def _receive(connection: Any) -> bytes:
     received: bytes = connection.recv(_BYTES)
     if not received:
         raise BenchError("a verification is not answered: the connection has ended")

@@ -1,4 +1,4 @@
-"""H: an empty route, what Falcon and gunicorn take by themselves. Its folder is on the path of the service."""  # noqa: INP001
+"""H: an empty route, what Falcon and gunicorn take by themselves. Its folder is on the path of the service."""
 
 from typing import Any
 

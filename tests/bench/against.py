@@ -9,23 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.code import Code
-from bench.errors import BenchError
+from tests.bench import BenchError
+from tests.bench.service import Code
 from trial.environment import CHECKOUT
 from trial.errors import tail
-
-AIMS = {
-    "A  first activations/s, 64 connections": "ratio >= 1.5",
-    "V  verifications/s, key in clear": "ratio >= 2.0",
-    "1,000 bound cards: V  verifications/s, key in clear": "ratio >= 2.2",
-    "V  verifications/s, key sealed": "ratio >= 1.7",
-    "   processor time, µs: both": "ratio <= 0.5",
-    "   99% answered within, ms": "ratio <= 0.6",
-    "99% answered within, ms": "<= 10 ms",
-    "   to V at 16": ">= 1",
-    "gunicorn, MiB (PSS)": "ratio <= 1.2",
-} | {f"1,000 bound cards, {n} connections:    99% answered within, ms": "ratio <= 1" for n in ("64", "256", "1,000")}
-"""What the redesign of the hot path aimed at, by the names of `Subject.measure`; a ratio is to version 1.0.0."""
 
 _VENV = """
 set -euo pipefail

@@ -11,20 +11,16 @@ from zoneinfo import ZoneInfo
 import psycopg2
 
 from app.domain.policy import OPEN_PROGRAM
-from bench.code import THIS, Code
+from tests.bench.load import HARDWARE, Computer
 from tests.support.sample_year import CARD_ID
 from trial.ports import LOOPBACK
-
-EXPIRES_AT = datetime(2100, 1, 1, tzinfo=UTC)
-HARDWARE = "cpu=GenuineIntel-06-9E-0A;board=PF1Z2Y3X4W5V;disk=S3Z8NB0K123456;bench="
-"""What goes before a card's number in its hardware string."""
 
 FIRST_CARD_ID = "10000000000000001000000000000000"
 
 _CARDS = f"""
 INSERT INTO card (id, validity, is_activated, activated_at, expires_at, created_at)
 SELECT {CARD_ID}, interval '36500 days', %(bound)s,
-       CASE WHEN %(bound)s THEN now() END, CASE WHEN %(bound)s THEN %(expires_at)s::timestamptz END, now()
+       CASE WHEN %(bound)s THEN now() END, CASE WHEN %(bound)s THEN timestamptz '2100-01-01Z' END, now()
 FROM generate_series(0, %(cards)s::bigint - 1) AS i
 """  # noqa: S608  # constants
 _CLIENTS = f"""
@@ -39,34 +35,24 @@ SELECT {CARD_ID}, %(day)s, %(function)s, 1, now() FROM generate_series(0, %(card
 """  # noqa: S608  # constants
 
 
-class Computer(NamedTuple):
-    """A bound card, and the hardware that it is bound to."""
-
-    card_id: str
-    hardware: str
-
-
 def noon_zone(now: datetime) -> ZoneInfo:
     """Return a time zone where it is about noon: the day must not change under a measurement."""
     return ZoneInfo(f"Etc/GMT{now.astimezone(UTC).hour - 12:+d}")
 
 
 class CardTable(NamedTuple):
-    """A database with so many cards, bound ones (`is_bound`) or unused ones."""
+    """A database, migrated, for so many cards: bound ones (`is_bound`) or unused ones."""
 
     url: str
     cards: int
     day: date
-    is_bound: bool
-    code: Code = THIS
+    is_bound: bool = True
 
     def fill(self) -> None:
-        """Make the tables and the cards, and leave them as autovacuum would: vacuumed, with statistics."""
-        self.code.migrate(self.url)
+        """Make the cards, and leave the tables as autovacuum would: vacuumed, with statistics."""
         values = {
             "cards": self.cards,
             "bound": self.is_bound,
-            "expires_at": EXPIRES_AT,
             "hardware": HARDWARE,
             "ip": LOOPBACK,
             "function": OPEN_PROGRAM,
@@ -82,20 +68,16 @@ class CardTable(NamedTuple):
 
     def accepted(self) -> int:
         """Return how many requests were ever accepted, by the usage counts."""
-        return int(self._ask("SELECT coalesce(sum(count), 0) FROM usage"))
+        return int(self._rows("SELECT coalesce(sum(count), 0) FROM usage")[0][0])
 
     def activated(self) -> int:
         """Return how many cards are activated and bound."""
-        return int(self._ask("SELECT count(*) FROM card JOIN client ON card_id = card.id WHERE is_activated"))
+        return int(self._rows("SELECT count(*) FROM card JOIN client ON card_id = card.id WHERE is_activated")[0][0])
 
     def computers(self, count: int) -> list[Computer]:
         """Return so many bound cards, or all if there are fewer."""
         rows = self._rows("SELECT card_id, hardware FROM client ORDER BY card_id LIMIT %s", count)
         return [Computer(*row) for row in rows]
-
-    def _ask(self, question: str) -> Any:  # noqa: ANN401  # a column
-        rows = self._rows(question)
-        return rows[0][0] if rows else None
 
     def _rows(self, question: str, *values: int) -> list[tuple[Any, ...]]:
         with contextlib.closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:

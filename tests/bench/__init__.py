@@ -1,4 +1,4 @@
-"""What stops a measurement, in one line."""
+"""The Python behind scripts/bench.sh; docs/performance.md says what each figure means."""
 
 
 class BenchError(Exception):

@@ -1,0 +1,206 @@
+"""What a service needs to start, on this machine and for one measurement: a database, keys, gunicorn."""
+
+import contextlib
+import http
+import http.client
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import pyrage
+
+from app.tokens.key_folder import KeyFolder
+from tests.bench import BenchError
+from tests.bench.cards import CardTable, disk_bytes, noon_zone
+from tests.bench.load import connect
+from trial.binaries import install_binaries
+from trial.child import Child
+from trial.environment import CHECKOUT, Trial, write_secret
+from trial.errors import tail
+from trial.ports import LOOPBACK, free_port
+from trial.postgres import EmbeddedPostgres
+from trial.stopping import Stopping
+
+WORKERS = 2
+THREADS = 8
+CONNECTIONS = WORKERS * THREADS
+"""So many requests are under way at once, unless a figure says otherwise."""
+_FOLDER = "/var/tmp"  # on the disk, where PostgreSQL's account gets to; mkdtemp makes a folder in it
+_SPARE_BYTES = 2**32
+_READY_SECONDS = 60
+_POLL_SECONDS = 0.1
+
+
+class Code(NamedTuple):
+    """A checkout whose service is measured, and the Python that runs it."""
+
+    name: str
+    folder: Path
+    python: str
+
+
+THIS = Code("this checkout", CHECKOUT, sys.executable)
+
+
+class Gunicorn:
+    """One service, started as in production, on a free port of 127.0.0.1 or on a unix socket.
+
+    Args:
+        environ: Its settings.
+        log: What it writes.
+        command: What Python runs.
+        code: Whose application.
+        socket: Where it listens instead of a port; then `url` is nothing to ask.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        log: Path,
+        command: Sequence[str] = ("-m", "gunicorn", "--config", "python:app.gunicorn_conf", "app.wsgi:app"),
+        code: Code = THIS,
+        socket: Path | None = None,
+    ) -> None:
+        self.port = free_port()
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self._log = log
+        settings = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{code.folder}:{Path(__file__).parent / 'routes'}",
+            "KADUN_BIND": f"unix:{socket}" if socket else f"{LOOPBACK}:{self.port}",
+            "KADUN_WORKERS": str(WORKERS),
+            "KADUN_THREADS": str(THREADS),
+        }
+        self._child = Child(
+            [code.python, "-P", *command], settings | dict(environ), log, signal.SIGTERM, cwd=code.folder
+        )
+        self._child.start()
+
+    @property
+    def pid(self) -> int:
+        """The number of its master process.
+
+        Raises:
+            BenchError: it has ended.
+        """
+        if self._child.pid is None:
+            raise BenchError(f"a service has ended: {tail(self._log.read_text(errors='replace'), lines=1)}")
+        return self._child.pid
+
+    @contextmanager
+    def running(self, path: str = "/readyz") -> Iterator["Gunicorn"]:
+        """Wait until `path` is answered with success, at once where it is empty; it ends with the block.
+
+        Raises:
+            BenchError: it ended, or does not get ready in time.
+        """
+        try:
+            deadline = time.monotonic() + _READY_SECONDS
+            while path and self.pid and not self._answers(path):
+                if time.monotonic() > deadline:
+                    raise BenchError("the service does not get ready")
+                time.sleep(_POLL_SECONDS)
+            yield self
+        finally:
+            self._child.stop()
+
+    def _answers(self, path: str) -> bool:
+        with contextlib.closing(connect(self.port)) as connection:
+            try:
+                connection.request("GET", path)
+                return connection.getresponse().status == http.HTTPStatus.OK
+            except (OSError, http.client.HTTPException):
+                return False
+
+
+@dataclass(frozen=True)
+class Host:
+    """A folder with PostgreSQL as the stack has it, a data key and signing keys; all that is made goes into it."""
+
+    folder: Path
+    binaries: Path
+    postgres: EmbeddedPostgres
+    zone: ZoneInfo
+
+    @property
+    def postmaster(self) -> int:
+        """The number of PostgreSQL's first process."""
+        if self.postgres.pid is None:
+            raise BenchError("PostgreSQL has ended")
+        return self.postgres.pid
+
+    def table(self, name: str, cards: int, *, is_bound: bool = True, code: Code = THIS) -> CardTable:
+        """Make a database with cards, its tables by the migrations of `code`."""
+        self.postgres.create_database(name)
+        url = self.postgres.url(name)
+        command(code, {"DATABASE_URL": url}, "migrate")
+        table = CardTable(url, cards, datetime.now(self.zone).date(), is_bound)
+        table.fill()
+        return table
+
+    def environ(self, table: CardTable) -> dict[str, str]:
+        """Return the settings of a service with these cards."""
+        return {
+            "DATABASE_URL": table.url,
+            "KERNAL_DATA_KEY_FILE": str(self.folder / "kernal_data_key"),
+            "KADUN_KEYS_DIR": str(self.folder / "keys"),
+            "KADUN_FILES_DIR": str(self.folder / "files"),
+            "KADUN_FUNCTIONS_SOCKET": str(self.folder / "functions.sock"),
+            "KADUN_TIMEZONE": self.zone.key,
+            "PROMETHEUS_MULTIPROC_DIR": tempfile.mkdtemp(prefix="metrics-", dir=self.folder),
+        }
+
+
+def command(code: Code, environ: Mapping[str, str], *arguments: str, text: str = "") -> None:
+    """Run a command of the operator's; `text` is its standard input.
+
+    Raises:
+        BenchError: it failed.
+    """
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(code.folder)} | dict(environ)
+    words = [code.python, "-P", "-m", "app", *arguments]
+    done = subprocess.run(words, cwd=code.folder, env=environ, input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchError(f"{' '.join(arguments[:2])} of {code.name} failed: {tail(done.stderr, lines=1)}")
+
+
+@contextmanager
+def host(stopping: Stopping, cards: int) -> Iterator[Host]:
+    """A machine's worth, with room for so many cards; all gone afterwards.
+
+    Raises:
+        BenchError: there is not enough room.
+    """
+    if shutil.disk_usage(_FOLDER).free < (wanted := disk_bytes(cards) + _SPARE_BYTES):
+        raise BenchError(f"{_FOLDER} has less than {wanted / 2**30:.0f} GiB free: ask for fewer cards")
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # 1,000 connections are as many files
+    binaries = Trial.from_environ(os.environ, uid=os.geteuid()).binaries
+    install_binaries(binaries)
+    with ExitStack() as stack:
+        with stopping.deferred():
+            folder = Path(tempfile.mkdtemp(prefix="kadun-bench-", dir=_FOLDER))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            folder.chmod(0o711)  # PostgreSQL's account gets through it
+        write_secret(folder / "kernal_data_key", str(pyrage.x25519.Identity.generate()))
+        KeyFolder(folder / "keys").create(datetime.now(UTC), "kadun")
+        compose = (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
+        settings = dict(re.findall(r'-c, "?(\w+)=(?:\$\{\w+:-)?(\w+)', compose)) | {"max_connections": "300"}
+        postgres = EmbeddedPostgres(binaries, folder / "cluster", settings=settings)
+        stack.callback(postgres.stop)
+        with stopping.deferred():
+            postgres.start()
+        yield Host(folder, binaries, postgres, noon_zone(datetime.now(UTC)))

@@ -1,0 +1,124 @@
+"""Starts of programs through nginx, each a new connection over TLS with a complete handshake and one verification."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.bench import BenchError, load, report
+from tests.bench.process_usage import OtherPrograms
+from tests.bench.service import CONNECTIONS, Gunicorn, host
+from tests.bench.subject import NEW_CONNECTIONS, Plan
+from tests.support import nginx_conf
+from trial.child import Child
+from trial.errors import tail
+from trial.ports import LOOPBACK, free_port
+from trial.stopping import Stopping
+
+_CONNECTIONS = 32  # nginx lets one address have 50 requests under way
+_READY_SECONDS, _POLL_SECONDS = 20, 0.1
+# The groups that clients share with nginx: without them wrk's OpenSSL computes one more, which nginx does not take.
+_OPENSSL = """
+openssl_conf = openssl
+[openssl]
+ssl_conf = ssl
+[ssl]
+system_default = client
+[client]
+MinProtocol = TLSv1.3
+Groups = X25519:prime256v1
+"""
+# The same TLS, limits of time and log as the project's own server has; nothing before the answer.
+_STATIC = """
+server {{
+    listen {port} ssl;
+    ssl_certificate {folder}/certificates/fullchain.pem;
+    ssl_certificate_key {folder}/certificates/privkey.pem;
+    include {folder}/etc/kadun/tls.conf;
+    include {folder}/etc/kadun/server.conf;
+    location / {{
+        return 200 "{{}}";
+    }}
+}}
+"""
+_RESUMES = "ssl_session_cache shared:kadun_tls:4m;"
+_RESUMES_NOTHING = "ssl_session_cache off;\nssl_session_tickets off;"
+
+
+def measure(plan: Plan, stopping: Stopping) -> list[str]:
+    """Measure, and return the lines of the report.
+
+    Raises:
+        BenchError: a figure cannot be had.
+    """
+    with host(stopping, plan.cards[0]) as here:
+        print(f"{report.machine(here.binaries)}\nnginx {nginx_conf.version()}", flush=True)
+        table, app, openssl = here.table("cards", plan.cards[0]), here.folder / "app.sock", here.folder / "openssl.cnf"
+        openssl.write_text(_OPENSSL)
+        settings = here.environ(table) | {"KADUN_BEHIND_PROXY": "true"}
+        service = Gunicorn(settings, here.folder / "service.log", socket=app)
+
+        def run(port: int, *, fresh: bool = True) -> load.Load:
+            before, url = table.accepted(), f"https://{LOOPBACK}:{port}/v1/verify"
+            questions = load.Questions(0, plan.cards[0], fresh=fresh)
+            connections = _CONNECTIONS if fresh else CONNECTIONS
+            done = load.wrk(url, questions, connections=connections, seconds=plan.seconds, openssl=str(openssl))
+            if port == verifying and table.accepted() - before < done.requests:
+                raise BenchError("not all starts were accepted")
+            return done
+
+        with service.running(""), _nginx(here.folder / "nginx", app, here.folder / "files") as (verifying, static):
+            run(verifying)
+            others, measured = OtherPrograms(), []
+            for turn in range(plan.rounds):
+                report.say(f"round {turn + 1} of {plan.rounds} …")
+                own, starts = run(static).per_second, run(verifying).per_second
+                kept = max(run(verifying, fresh=False).per_second for _ in range(NEW_CONNECTIONS))
+                figures = {"starts/s": starts, "nginx's own answer, requests/s": own, "ratio": starts / own}
+                measured.append({"TLS 1.3": figures | {"connections kept open: V  verifications/s": kept}})
+        heading = f"medians of {plan.rounds} rounds of {plan.seconds} s a measurement (lowest to highest)"
+        certificate = f"certificate: ECDSA P-256; {_CONNECTIONS} connections at once"
+        return [others.line(), "", heading, certificate, *report.figures(measured)]
+
+
+@contextmanager
+def _nginx(folder: Path, app: Path, files: Path) -> Iterator[tuple[int, int]]:
+    """The stack's nginx without limits of rates: the ports of the way in to the service, and of a constant answer."""
+    verifying, static = free_port(), free_port()
+    settings = {
+        "KADUN_RATE": "10000",
+        "KADUN_BURST": "10000",
+        "KADUN_HTTP_PORT": str(free_port()),
+        "KADUN_HTTPS_PORT": str(verifying),
+        "KADUN_SOCKET": str(app),
+        "KADUN_FILES": str(files),
+    }
+    nginx_conf.write(folder, settings)
+    (folder / "etc/conf.d/static.conf").write_text(_STATIC.format(port=static, folder=folder))
+    tls = folder / "etc/kadun/tls.conf"
+    if _RESUMES not in (text := tls.read_text()):
+        raise BenchError("nginx/kadun/tls.conf says otherwise how sessions are resumed")
+    tls.write_text(text.replace(_RESUMES, _RESUMES_NOTHING))
+    nginx = Child(nginx_conf.command(folder), os.environ, folder / "log/nginx.log", signal.SIGTERM)
+    nginx.start()
+    try:
+        deadline = time.monotonic() + _READY_SECONDS
+        while not _listens(static):
+            if time.monotonic() > deadline or nginx.pid is None:
+                said = tail((folder / "log/error.log").read_text(errors="replace"), lines=1)
+                raise BenchError(f"nginx does not start: {said}")
+            time.sleep(_POLL_SECONDS)
+        yield verifying, static
+    finally:
+        nginx.stop()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection((LOOPBACK, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
