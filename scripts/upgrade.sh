@@ -55,12 +55,6 @@ find_old() {
         || { SERVED='' && warn "服务目前未就绪，继续升级。The service is not ready now; the upgrade goes on"; }
 }
 
-# in_new_image FUNCTION: what this function of app.storage.schema says there, or what went wrong.
-in_new_image() {
-    docker run --rm --network none --read-only "$APP_IMAGE" \
-        python -c "from app.storage import schema; print(schema.$1())" 2>&1 </dev/null
-}
-
 # get_image: builds or loads the new image.
 get_image() {
     local said
@@ -71,7 +65,8 @@ get_image() {
         say "正在构建镜像… Building the image …"
         said=$(compose build --quiet app 2>&1 </dev/null) || die "镜像构建失败。The image could not be built: $(last_line "$said")"
     fi
-    NEW_SCHEMA=$(in_new_image expected_version) \
+    NEW_SCHEMA=$(docker run --rm --network none --read-only "$APP_IMAGE" \
+        python -c 'from app.storage.schema import expected_version as v; print(v())' 2>&1 </dev/null) \
         || die "新镜像无法运行。The new image does not run: $(last_line "$NEW_SCHEMA")"
     [[ $NEW_SCHEMA == "$(own_schema)" ]] \
         || die "镜像（$NEW_SCHEMA）与代码（$(own_schema)）不是同一版本。Image ($NEW_SCHEMA) and code ($(own_schema)) are of different versions"
@@ -79,17 +74,14 @@ get_image() {
         || die "新版本比数据库旧（$OLD_SCHEMA）。This version is older than its database ($OLD_SCHEMA)"
 }
 
-# require_tolerant: the programs that still run on the old schema, this one's too, may run on the new one; and those of other
-# machines, which may be older than the schema.
-require_tolerant() {
-    local oldest older
-    [[ -n $ROLLING && $NEW_SCHEMA != "$OLD_SCHEMA" ]] || return 0
-    oldest=$(in_new_image oldest_program) || die "新镜像无法运行。The new image does not run: $(last_line "$oldest")"
-    [[ ! $oldest > $OLD_SCHEMA ]] \
-        || die "旧版程序（$OLD_SCHEMA）无法使用新的数据库结构，不能逐台升级：请停止其他机器，再执行不带 --rolling 的升级。Programs of $OLD_SCHEMA cannot run on the new schema, so the machines cannot be upgraded one after the other: stop the others, and upgrade without --rolling"
-    older=$(older_hosts "$oldest") || die "数据库没有响应 the database does not answer"
-    [[ -z $older ]] \
-        || die "其他主机的程序无法使用新的数据库结构，请先把它们升级到 $OLD_SCHEMA。Programs of other machines cannot run on the new schema: upgrade them to $OLD_SCHEMA first, each with its own upgrade.sh --rolling: ${older//$'\n'/, }"
+# require_kept: no new migration takes away what the programs of other machines still use; it would say so in its first line.
+require_kept() {
+    local migration
+    [[ -n $ROLLING ]] || return 0
+    for migration in "$ROOT"/app/storage/migrations/[0-9]*.sql; do
+        [[ ! $(basename -- "$migration" .sql) > $OLD_SCHEMA ]] || [[ $(head -n 1 "$migration") != '-- Takes away '* ]] \
+            || die "旧版程序（$OLD_SCHEMA）无法使用新的数据库结构，不能逐台升级：请停止其他机器，再执行不带 --rolling 的升级。Programs of $OLD_SCHEMA cannot run on the new schema, so the machines cannot be upgraded one after the other: stop the others, and upgrade without --rolling ($migration)"
+    done
 }
 
 # drain: the balancer takes this machine out; requests that still come are served until the app ends.
@@ -237,7 +229,7 @@ get_code
 make_folders
 find_safety_recipient
 get_image
-require_tolerant
+require_kept
 start_watch
 back_up
 drain

@@ -9,7 +9,6 @@ WITHHELD = {
     "api_token": ("DELETE",),
     "host_job": ("INSERT", "UPDATE", "DELETE"),
     "schema_migration": ("INSERT", "UPDATE", "DELETE"),
-    "schema_tolerance": ("INSERT", "UPDATE", "DELETE"),
 }
 """What the service's role may not do with a table; it reads and writes rows of all others.
 

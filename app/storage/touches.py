@@ -1,4 +1,4 @@
-"""Records the verifications that change nothing, many in one statement (docs/adr/0008)."""
+"""Records the verifications that change nothing, many in one statement (docs/decisions.md)."""
 
 import logging
 from collections import deque

@@ -113,8 +113,8 @@ schema_of() {
 
 # own_schema: the last migration in this checkout.
 own_schema() {
-    local -a known=("$ROOT"/app/storage/migrations/[0-9]*.py)
-    basename -- "${known[-1]}" .py
+    local -a known=("$ROOT"/app/storage/migrations/[0-9]*.sql)
+    basename -- "${known[-1]}" .sql
 }
 
 # require_known_schema SCHEMA: this checkout's, or an older one.

@@ -26,18 +26,6 @@ other_hosts() {
     grep -vxF -f <(printf '%s\n' "${away:-/}") <<<"$sessions" || true
 }
 
-# older_hosts SCHEMA: the other machines that serve the database LIVE with a program of an older schema, one a line, with that schema.
-# Fails where the database does not answer.
-older_hosts() {
-    local here found
-    here=$(host_here) || exit 1
-    [[ $1 =~ ^[0-9a-z_]+$ ]] || return 1
-    found=$(owner_sql "$LIVE" "SELECT to_regclass('public.host') IS NOT NULL") || return 1
-    [[ $found == t ]] || return 0 # a database of an older version
-    owner_sql "$LIVE" "SELECT name || ' ' || schema FROM host WHERE schema COLLATE \"C\" < '$1' AND name <> '$here'
-        AND $PRESENT ORDER BY name"
-}
-
 # require_alone [ADVICE]: no other machine serves the database LIVE, which would go on writing to it.
 require_alone() {
     local names advice=${1:-请先在那里执行 docker compose stop app nginx，完成后再启动。Stop them first, there: docker compose stop app nginx; start them again afterwards}

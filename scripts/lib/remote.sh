@@ -66,8 +66,8 @@ check_remote() {
         ((free >= $2)) || fail "磁盘空间不足，需 $(($2 / 1024)) MB。Not enough room in $folder: $(($2 / 1024)) MB are needed, $((free / 1024)) MB are free"
         if [[ -e $1/scripts/import.sh ]]; then
             cd -- "$1/app/storage/migrations" || exit 1
-            schema=$(printf '%s\n' [0-9]*.py | sort | tail -n 1)
-            [[ ! ${schema%.py} < $3 ]] || fail "$1 中的代码较旧：请先更新。The code in $1 is older than here (schema ${schema%.py}, here $3): update it first"
+            schema=$(printf '%s\n' [0-9]*.sql | sort | tail -n 1)
+            [[ ! ${schema%.sql} < $3 ]] || fail "$1 中的代码较旧：请先更新。The code in $1 is older than here (schema ${schema%.sql}, here $3): update it first"
             echo code
         elif [[ -d $1 && -n $(ls -A -- "$1") ]]; then
             fail "$1 非空且不是卡盾的目录。$1 is not empty and not a checkout of Kadun: choose another --directory"

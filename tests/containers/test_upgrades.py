@@ -62,8 +62,8 @@ def test_a_version_that_does_not_start_is_taken_back_with_its_migration(vendor: 
 def test_machines_are_upgraded_one_after_the_other_and_the_database_never_goes_back(vendor: Vendor) -> None:
     stack, image, new = vendor.stack, vendor.image(), vendor.next_migration()
     rolling = ("upgrade.sh", "--rolling", "--drain-seconds", "1")
-    tolerant = f'OLDEST = "{vendor.newest_migration()}"\n' + MIGRATION.format("CREATE TABLE rolling (id int)")
-    vendor.release("broken", BROKEN | {new: tolerant})
+    migration = MIGRATION.format("CREATE TABLE rolling (id int)")
+    vendor.release("broken", BROKEN | {new: migration})
     failed = stack.script(*rolling, check=False)
     vendor.withdraw()
     assert failed.returncode == 1
@@ -72,14 +72,14 @@ def test_machines_are_upgraded_one_after_the_other_and_the_database_never_goes_b
     assert vendor.image() == image
     assert "table rolling 0 0" in contents(stack), "other machines may have written by now"
     vendor.program.open_on(stack)  # the old version, on the newer schema
-    vendor.release("mended", {new: tolerant})
+    vendor.release("mended", {new: migration})
     nginx = stack.inspect("nginx")["State"]["StartedAt"]
     with customer(vendor) as load:
         assert "Upgraded" in stack.script(*rolling).stdout
     assert load.failures == []
     assert vendor.image() != image
     assert stack.inspect("nginx")["State"]["StartedAt"] == nginx, "it has no new configuration"
-    vendor.release("for itself alone", {vendor.next_migration(): MIGRATION.format("CREATE TABLE alone (id int)")})
+    vendor.release("for itself alone", {vendor.next_migration(): "-- Takes away a table.\nDROP TABLE rolling;\n"})
     commit, started = vendor.commit(), stack.inspect("app")["State"]["StartedAt"]
     refused = stack.script("upgrade.sh", "--rolling", check=False)
     vendor.withdraw()

@@ -212,13 +212,11 @@ class Scene:
         return [app.service.ask_directly("/.well-known/jwks.json") for app in self.apps]
 
     def migrate_further(self) -> None:
-        """Migrate the database as a release after this one would, which lets this one run."""
-        newest = schema.expected_version()
-        number = int(newest[:4]) + 1 + next(self._migrations)
+        """Migrate the database as a release after this one would."""
+        number = int(schema.expected_version()[:4]) + 1 + next(self._migrations)
         folder = self._folder / "migrations"
         shutil.copytree(ROOT / "app/storage/migrations", folder, dirs_exist_ok=True)
-        up = f"def up(_migrator, db):\n    db.execute_sql('CREATE TABLE drill_{number} (id int)')\n"
-        (folder / f"{number:04d}_drill.py").write_text(f'OLDEST = "{newest}"\n{up}')
+        (folder / f"{number:04d}_drill.sql").write_text(f"CREATE TABLE drill_{number} (id int);")
         with patch.object(schema, "_FOLDER", folder):
             schema.migrate(Database(self.cluster.url("owner"), bulk=True), lambda _line: None)
 

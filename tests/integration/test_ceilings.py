@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from playhouse.migrations import Runner
 
 from app.domain.card_actions import Action
 from app.domain.ceilings import CeilingExceededError, Ceilings
@@ -16,13 +15,11 @@ from app.services.idempotency import Owner
 from app.services.issuing import Issuing
 from app.services.operators import Operators
 from app.services.shop_tokens import ShopTokens
-from app.storage import schema
 from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.models import ApiToken, Card, Event, File, FileBatch, IssueCount, Operator
 from tests.conftest import Clock
 from tests.support.passwords import PASSWORD
-from trial.postgres import EmbeddedPostgres
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 DAY = timedelta(days=1)
@@ -205,19 +202,3 @@ def test_accounts_without_ceilings_issue_as_before(database: Database, clock: Cl
     assert limits.ceilings()[:2] == (None, None)
     Issuing(database, "tester", clock, limits).issue(11, None)
     assert limits.issued_today(clock.now) == 11, "a ceiling that is set now counts the whole day"
-
-
-def test_accounts_of_an_older_release_keep_working_without_ceilings(postgres: EmbeddedPostgres) -> None:
-    postgres.create_database("before_ceilings")
-    database = Database(postgres.url("before_ceilings"), bulk=True)
-    Runner(database, "app/storage/migrations", "schema_migration").up("0005_daily_counts")
-    database.execute_sql(
-        "INSERT INTO operator VALUES (1, 'olga', 'owner', '$argon2id$', NULL, NULL, now(), now());"
-        "INSERT INTO api_token VALUES (7, 'taobao', repeat('0', 64), '{cards:issue}', now());"
-    )
-    schema.migrate(database, lambda _line: None)
-    ceilings = "cards_per_day, longest_validity"
-    operator = database.execute_sql(f"SELECT {ceilings} FROM operator").fetchall()  # noqa: S608  # ours
-    token = database.execute_sql(f"SELECT {ceilings}, own_cards_only, expires_at, networks FROM api_token").fetchall()  # noqa: S608
-    database.close()
-    assert (operator, token) == ([(None, None)], [(None, None, False, None, None)])

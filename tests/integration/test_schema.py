@@ -1,13 +1,15 @@
 """Migrations, the constraints of the database, and lost connections."""
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import peewee
+import psycopg2
 import pytest
-from playhouse.migrations import Migration, Runner
 
 from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from app.services.issuing import Issuing
@@ -41,13 +43,66 @@ def test_an_empty_database_is_refused_by_name(postgres: EmbeddedPostgres) -> Non
     assert database.is_closed()
 
 
-def test_a_newer_database_is_not_migrated(database: Database, database_url: str) -> None:
-    database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('9999_future', now())")
-    try:
-        with pytest.raises(SchemaMismatchError, match="older than its database"):
-            schema.migrate(Database(database_url, bulk=True), lambda _line: None)
-    finally:
-        database.execute_sql("DELETE FROM schema_migration WHERE name = '9999_future'")
+def test_the_accounts_of_release_1_0_are_kept_and_have_no_ceilings(
+    postgres: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres.create_database("release_1_0")
+    database = Database(postgres.url("release_1_0"), bulk=True)
+    folder = Path(schema.__file__).with_name("migrations")
+    for migration in sorted(folder.glob("*.sql"))[:4]:
+        shutil.copy(migration, tmp_path)
+    monkeypatch.setattr(schema, "_FOLDER", tmp_path)
+    schema.migrate(database, lambda _line: None)
+    database.execute_sql(
+        "INSERT INTO operator VALUES (1, 'olga', 'owner', '$argon2id$', NULL, NULL, now(), now());"
+        "INSERT INTO api_token VALUES (7, 'taobao', repeat('0', 64), '{cards:issue}', now());"
+    )
+    monkeypatch.setattr(schema, "_FOLDER", folder)
+    schema.migrate(database, lambda _line: None)
+    limits = "cards_per_day, longest_validity"
+    operator = database.execute_sql(f"SELECT {limits}, changes_per_day FROM operator").fetchall()  # noqa: S608  # ours
+    token = database.execute_sql(f"SELECT {limits}, own_cards_only, expires_at, networks FROM api_token").fetchall()  # noqa: S608
+    database.close()
+    assert (operator, token) == ([(None, None, None)], [(None, None, False, None, None)])
+
+
+@pytest.fixture
+def own_database(postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """A migrated database whose history a test changes."""
+    name = f"own_{uuid4().hex}"
+    postgres.create_database(name)
+    database = Database(postgres.url(name), bulk=True)
+    schema.migrate(database, lambda _line: None)
+    yield database
+    database.close()
+
+
+def test_a_newer_schema_is_used_and_not_migrated(own_database: Database) -> None:
+    own_database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('9999_future', now())")
+    schema.check_version(own_database.connection())
+    lines: list[str] = []
+    schema.migrate(own_database, lines.append)
+    assert lines == ["schema is 9999_future, newer than this program's, which runs on it"]
+
+
+def test_the_database_of_a_version_between_the_releases_is_refused(own_database: Database) -> None:
+    own_database.execute_sql("UPDATE schema_migration SET name = '0005_daily_counts' WHERE name = '0005_release_1_1'")
+    own_database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('0025_self_renew', now())")
+    for refused in (schema.check_version, lambda _connection: schema.migrate(own_database, print)):
+        with pytest.raises(SchemaMismatchError, match=r"0025_self_renew\): only commit [0-9a-f]{7} opens it"):
+            refused(own_database.connection())
+
+
+def test_a_migration_that_fails_leaves_nothing_of_itself(
+    own_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = schema.expected_version()
+    (tmp_path / "9998_half.sql").write_text("CREATE TABLE half (id int); SELECT '100%'; SELECT nonsense;")
+    monkeypatch.setattr(schema, "_FOLDER", tmp_path)
+    with pytest.raises(psycopg2.errors.UndefinedColumn):
+        schema.migrate(own_database, print)
+    assert schema.current_version(own_database.connection()) == found
+    assert own_database.execute_sql("SELECT to_regclass('half')").fetchone() == (None,)
 
 
 FORBIDDEN = {
@@ -99,63 +154,6 @@ def test_work_on_a_broken_kept_connection_is_repeated_unless_told_otherwise(
     with pytest.raises(DatabaseUnavailableError):
         database.with_connection(lose_the_connection, once=once)
     assert len(started) == runs
-
-
-@pytest.fixture
-def newer(postgres: EmbeddedPostgres) -> Iterator[Database]:
-    """A database whose schema is that of the program after this one, which lets this program run."""
-    name = f"newer_{uuid4().hex}"
-    postgres.create_database(name)
-    database = Database(postgres.url(name), bulk=True)
-    schema.migrate(database, lambda _line: None)
-    database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('9998_more', now())")
-    database.execute_sql("UPDATE schema_tolerance SET newest = '9998_more'")
-    yield database
-    database.close()
-
-
-def test_a_newer_schema_is_used_where_it_lets_this_program_run(newer: Database) -> None:
-    schema.check_version(newer.connection())
-    for unsuitable in ("newest = '9997_less'", "newest = '9998_more', oldest = '9998_more'"):
-        newer.execute_sql(f"UPDATE schema_tolerance SET {unsuitable}")  # noqa: S608  # the two above
-        with pytest.raises(SchemaMismatchError, match=r"is 9998_more, .*older than its database"):
-            schema.check_version(newer.connection())
-    newer.execute_sql("DELETE FROM schema_tolerance")
-    with pytest.raises(SchemaMismatchError, match=r"is 9998_more, .*older than its database"):
-        schema.check_version(newer.connection())
-
-
-def test_a_tolerant_newer_schema_is_not_migrated_and_keeps_its_rights(newer: Database) -> None:
-    lines: list[str] = []
-    schema.migrate(newer, lines.append)
-    assert lines == ["schema is 9998_more, newer than this program's, which may run on it"]
-    newer.execute_sql("UPDATE schema_tolerance SET oldest = '9998_more'")
-    with pytest.raises(SchemaMismatchError):
-        schema.migrate(newer, lines.append)
-
-
-def test_programs_that_a_migration_shuts_out_are_so_before_it_begins(
-    newer: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    newer.execute_sql("DELETE FROM schema_migration WHERE name = '9998_more'")
-    seen: list[str] = []
-    monkeypatch.setattr(schema, "oldest_program", lambda: "9999_next")
-
-    def up(_runner: Runner) -> list[str]:
-        seen.append(newer.execute_sql("SELECT oldest FROM schema_tolerance").fetchone()[0])
-        return []
-
-    monkeypatch.setattr(Runner, "up", up)
-    schema.migrate(newer, lambda _line: None)
-    assert seen == ["9999_next"]
-
-
-def test_each_migration_since_then_names_the_oldest_program_that_may_run_on_it() -> None:
-    names = [migration.name for migration in Migration.load_directory("app/storage/migrations")]
-    for migration in Migration.load_directory("app/storage/migrations"):
-        if migration.name >= "0020_tolerance":
-            assert migration.load().OLDEST in names[names.index("0020_tolerance") : names.index(migration.name) + 1]
-    assert schema.oldest_program() <= schema.expected_version()
 
 
 def test_draining_is_told_and_ends_with_a_start(own_service: Service) -> None:

@@ -176,7 +176,7 @@ SERVICE_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (database(unproven_host="10.0.0.5"), {"database": "WARN"}),
     (database(schema_found=None), {"schema": "FAIL", "proxy": "WARN"}),
     (database(schema_found="0000_before"), {"schema": "FAIL", "proxy": "WARN"}),
-    (database(schema_found="0002_after"), {"schema": "FAIL", "proxy": "WARN"}),
+    (database(schema_found="0002_after"), {"schema": "WARN", "proxy": "WARN"}),
     (database(roles={"kadun_app": ["SUPERUSER"]}), {"roles": "FAIL"}),
     (database(missing_rights=REVOKED), {"rights": "FAIL"}),
     (database(catalog=CatalogDifference(missing=("index card.card_batch",))), {"catalog": "FAIL"}),

@@ -16,7 +16,7 @@ from tests.support.http_exchange import quiet_port
 from tests.support.script_libraries import checkout_in
 
 IDENTITY = pyrage.x25519.Identity.generate()
-SCHEMA = "0021_hosts"
+SCHEMA = "0005_release_1_1"
 ENGINE = """#!/bin/bash
 printf '%s\\n' "${*//$'\\n'/ }" >>"$FAKE/calls"
 case "$*" in
@@ -51,7 +51,7 @@ def _checkout(folder: Path) -> Path:
     shutil.rmtree(checkout / "data")
     (checkout / "https_certificates").mkdir()
     (checkout / "app/storage/migrations").mkdir(parents=True)
-    (checkout / f"app/storage/migrations/{SCHEMA}.py").touch()
+    (checkout / f"app/storage/migrations/{SCHEMA}.sql").touch()
     (checkout / "pyproject.toml").write_text('version = "1.0.0"\n')
     return checkout
 

@@ -13,7 +13,7 @@ from tests.support.moving import Program, ship
 from tests.support.stack import Stack, run
 from tests.support.wheels import write_wheel
 
-MIGRATION = "def up(_migrator, db):\n    db.execute_sql('{}')\n"
+MIGRATION = "-- As a release after this one has it.\n{};\n"
 BROKEN = {"app/wsgi.py": "raise SystemExit('this version does not work')\n"}
 """What a release that does not start changes."""
 LICENSED_FILE, LICENSED = "带空格 licensed.bin", b"bytes that only customers get\n" * 100
@@ -62,11 +62,11 @@ class Vendor:
         return self._git(self.upstream, "rev-parse", "HEAD")
 
     def newest_migration(self) -> str:
-        return max(path.stem for path in (self.stack.folder / "app/storage/migrations").glob("[0-9]*.py"))
+        return max(path.stem for path in (self.stack.folder / "app/storage/migrations").glob("[0-9]*.sql"))
 
     def next_migration(self) -> str:
         """Return where a release adds a migration."""
-        return f"app/storage/migrations/{int(self.newest_migration()[:4]) + 1:04d}_more.py"
+        return f"app/storage/migrations/{int(self.newest_migration()[:4]) + 1:04d}_more.sql"
 
     def withdraw(self) -> None:
         """Remove the last commit upstream."""

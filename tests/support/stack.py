@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -67,7 +67,7 @@ def build_image() -> str:
 class Stack:
     """The project's own compose file under a project name and on ports of its own."""
 
-    def __init__(self, folder: Path, image: str = "") -> None:
+    def __init__(self, folder: Path, image: str = "", copy: Callable[[Path], object] = copy_checkout) -> None:
         """`image` is one that `build_image` made of this checkout; without it Compose builds one for this stack."""
         self.folder = folder
         self._image = image
@@ -75,7 +75,7 @@ class Stack:
         self.http_port, self.https_port = quiet_port(), quiet_port()
         ours = ("KADUN_", "COMPOSE_", "DATABASE_URL", "KERNAL_DATA_KEY")
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        copy_checkout(folder)
+        copy(folder)
 
     def __enter__(self) -> Self:
         return self

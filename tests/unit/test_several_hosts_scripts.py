@@ -37,7 +37,7 @@ def checkout(tmp_path: Path) -> Path:
     (folder / "secrets/owner_url").write_text("postgresql://kadun_owner:word@10.0.0.5:5432/kadun\n")
     (folder / "data/backups").mkdir()
     (folder / "app/storage/migrations").mkdir(parents=True)
-    (folder / "app/storage/migrations/0021_hosts.py").touch()
+    (folder / "app/storage/migrations/0005_release_1_1.sql").touch()
     for name, text in (("docker", ENGINE), ("ssh", "#!/bin/sh\nexit 1\n"), ("age", "#!/bin/sh\nexit 1\n")):
         file = tmp_path / "bin" / name
         file.parent.mkdir(exist_ok=True)

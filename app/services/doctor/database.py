@@ -34,15 +34,15 @@ def schema(facts: Facts) -> CheckResult:
         return ok(f"结构为最新：{found}", f"Current: {found}")
     if facts.database.schema_found is None and facts.database.missing_rights:
         raise NotCheckedError("服务的角色无权读取", "the service's role may not read it")
-    if facts.database.schema_tolerates:
+    if facts.database.schema_found is not None and found > expected:
         return warn(
-            f"数据库已升级到 {found}，本机程序为 {expected}：可以运行，请尽快升级本机",
-            f"The database is upgraded to {found}; this program ({expected}) may run on it: upgrade this machine soon",
+            f"数据库已升级到 {found}，本机程序为 {expected}：请尽快升级本机",
+            f"The database is upgraded to {found}, this program is of {expected}: upgrade this machine soon",
         )
-    zh, en = "程序比数据库旧，请用新版程序", "the program is older than the database: run the newer one"
-    if facts.database.schema_found is None or found < expected:
-        zh, en = "执行 scripts/cardctl migrate", "run scripts/cardctl migrate"
-    return fail(f"{found}，应为 {expected}：{zh}", f"{found} instead of {expected}: {en}")
+    return fail(
+        f"{found}，应为 {expected}：执行 scripts/cardctl migrate",
+        f"{found} instead of {expected}: run scripts/cardctl migrate",
+    )
 
 
 def catalog(facts: Facts) -> CheckResult:

@@ -144,8 +144,8 @@ class DatabaseFacts:
 
     `roles` are the database's roles with what they may do and should not, in the words of PostgreSQL; `missing_rights`
     says what they need and may not do. `schema_found` is None in an empty database, or where the role may not look;
-    `schema_tolerates` says of a newer schema whether this program may run on it; `catalog` unless the schema is this
-    program's. `recorded` is the address in the journal by a verdict's reference. `files` counts the licensed files;
+    `catalog` unless the schema is this program's. `recorded` is the address in the journal by a verdict's reference.
+    `files` counts the licensed files;
     `lost_files` are the names of those whose bytes are missing, None where the bucket cannot be asked; `altered_files`
     of those with other bytes among the `compared_files`, which is None where no bytes were read. `operators` says of
     each by name whether a log-in needs a one-time code; `without_ceilings` are the actors that lack one,
@@ -173,7 +173,6 @@ class DatabaseFacts:
     without_ceilings: tuple[str, ...] | None = None
     expiring_tokens: tuple[str, ...] | None = None
     sealed: Mapping[str, bool | None] | None = None
-    schema_tolerates: bool | None = None
     fsync: bool = True
     synchronous: str = ""
     standbys: Mapping[str, int | str] = field(default_factory=dict)

@@ -65,8 +65,7 @@ def _query(
     recorded = _readable(database, lambda: inspection.take_probes(references)) or {}
     facts = replace(facts, schema_found=found, recorded=recorded)
     if found != schema.expected_version():
-        tolerates = _readable(database, lambda: schema.tolerates(database.connection(), found))
-        return replace(facts, schema_tolerates=tolerates)
+        return facts
     facts = replace(
         facts,
         catalog=catalog.difference(database),

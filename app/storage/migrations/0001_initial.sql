@@ -1,9 +1,6 @@
-"""The two tables of the mission, the journal and the usage counts, with what must always hold."""
+-- The two tables of the mission, the journal and the usage counts, with what must always hold.
+-- The rows that are written all the time keep room in their pages, so that updates stay in place (HOT).
 
-from typing import Any
-
-# The rows that are written all the time keep room in their pages, so that updates stay in place (HOT).
-STATEMENTS = """
 CREATE TABLE card (
     id text PRIMARY KEY CHECK (id ~ '^[0-9A-HJKMNP-TV-Z]{32}$'),
     validity interval CHECK (validity >= interval '1 second'),
@@ -74,8 +71,3 @@ CREATE TRIGGER event_no_delete BEFORE DELETE ON event
     FOR EACH ROW WHEN (OLD.kind <> 'rejected') EXECUTE FUNCTION event_is_append_only();
 CREATE TRIGGER event_no_truncate BEFORE TRUNCATE ON event
     FOR EACH STATEMENT EXECUTE FUNCTION event_is_append_only();
-"""
-
-
-def up(_migrator: Any, db: Any) -> None:
-    db.execute_sql(STATEMENTS)

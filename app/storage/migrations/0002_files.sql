@@ -1,11 +1,8 @@
-"""Licensed files, the journal's bound for what functions refuse, and downloads that are pruned from it."""
+-- Licensed files, the journal's bound for what functions refuse, and downloads that are pruned from it.
+-- A name is one segment of a path and starts with no dot; domain/files.py has the whole rule.
 
-from typing import Any
-
-# A name is one segment of a path and starts with no dot; domain/files.py has the whole rule.
-STATEMENTS = """
 CREATE TABLE file (
-    name text PRIMARY KEY CHECK (length(name) <= 100 AND name ~ '^[^./\\\\[:cntrl:]][^/\\\\[:cntrl:]]*$'),
+    name text PRIMARY KEY CHECK (length(name) <= 100 AND name ~ '^[^./\\[:cntrl:]][^/\\[:cntrl:]]*$'),
     size bigint NOT NULL CHECK (size >= 0),
     sha256 text NOT NULL CHECK (sha256 ~ '^[0-9a-f]{64}$'),
     added_at timestamptz NOT NULL
@@ -29,8 +26,3 @@ END $$;
 DROP TRIGGER event_no_delete ON event;
 CREATE TRIGGER event_no_delete BEFORE DELETE ON event
     FOR EACH ROW WHEN (OLD.kind NOT IN ('rejected', 'file_downloaded')) EXECUTE FUNCTION event_is_append_only();
-"""
-
-
-def up(_migrator: Any, db: Any) -> None:
-    db.execute_sql(STATEMENTS)

@@ -1,0 +1,125 @@
+"""From release 1.0 to this version under load, and back: its data, its backups and its customers' program stay good."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.support.moving import Program, contents, ship
+from tests.support.stack import ROOT, Stack, copy_checkout, run
+
+pytestmark = pytest.mark.xdist_group("servers")
+
+RELEASE = "c63c55c3de1603c05fea889516c98ae89a92b9e9"
+# The program opens over and over until its standard input ends; what it prints is what failed, and a last line.
+PROGRAM = """
+import json, pathlib, select, sys
+import kadun
+from kadun.retries import RetryPolicy
+
+url, keys, core, card, ca, state = sys.argv[1:]
+opened = False
+while not opened or not select.select([sys.stdin], [], [], 0.3)[0]:
+    try:
+        client = kadun.Client(url, pathlib.Path(keys).read_text(), card, hardware="the customer's pc", ca_file=ca,
+            state_dir=state, retry_policy=RetryPolicy(tries=20))
+        client.open()
+        assert client.unseal(core) == b"what the program cannot do without\\n"
+        opened = True
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        break
+print("opened")
+"""
+
+
+def git(folder: Path, *arguments: str | Path) -> str:
+    identity = ("-c", "user.name=vendor", "-c", "user.email=vendor@kadun.test", "-c", "safe.directory=*")
+    return run("git", *identity, *arguments, cwd=folder).stdout.strip()
+
+
+def unpack_release(folder: Path) -> None:
+    """Needs a clone with its history."""
+    folder.mkdir()
+    git(ROOT, "archive", "--output", folder / "release.tar", RELEASE)
+    run("tar", "--extract", "--directory", folder, "--file", folder / "release.tar")
+    (folder / "release.tar").unlink()
+
+
+class Customer:
+    """A customer with the program of release 1.0, SDK and keys as they were shipped then."""
+
+    def __init__(self, stack: Stack, program: Program, folder: Path) -> None:
+        self._folder, self._sdk = folder, folder / "upstream-1.0/client/src"
+        (folder / "keys.json").write_text(program.keys)
+        ca = stack.folder / "https_certificates/fullchain.pem"
+        url = f"https://127.0.0.1:{stack.https_port}"
+        self._arguments = (url, folder / "keys.json", program.core, program.card, ca, folder / "state")
+
+    @contextmanager
+    def using_the_program(self) -> Iterator[None]:
+        """Open it all the while, without a single failure."""
+        command = (sys.executable, "-c", PROGRAM, *map(str, self._arguments))
+        environment = {"PYTHONPATH": str(self._sdk), "PATH": "/usr/bin:/bin"}
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as it:
+            try:
+                yield
+            finally:
+                said, _ = it.communicate("\n", timeout=120)
+        assert said == "opened\n"
+
+
+def test_release_1_0_is_upgraded_and_put_back_and_its_customers_notice_neither(tmp_path: Path) -> None:
+    upstream = tmp_path / "upstream"
+    unpack_release(upstream)
+    unpack_release(tmp_path / "upstream-1.0")
+    git(upstream, "init", "--quiet", "--initial-branch=main")
+    git(upstream, "add", "--all")
+    git(upstream, "commit", "--quiet", "--message", "release 1.0")
+    clone = partial(git, upstream, "clone", "--quiet", upstream)
+    with Stack(tmp_path / "server", copy=clone) as stack:
+        stack.init_anew("kadun.test")
+        stack.up()
+        program = ship(stack, tmp_path, "the customer's pc")
+        issued = stack.cardctl("card", "issue", "--validity", "30d", "--count", "50", "--format", "json")
+        customer = Customer(stack, program, tmp_path)
+        with customer.using_the_program():
+            stack.script("backup.sh")
+        (backup,) = (stack.folder / "data/backups").glob("kadun-2*.tar")
+        before = contents(stack)
+
+        # Upstream: this version instead of the release.
+        git(upstream, "rm", "--quiet", "-r", ".")
+        copy_checkout(upstream)
+        git(upstream, "add", "--all")
+        git(upstream, "commit", "--quiet", "--message", "this version")
+        with customer.using_the_program():
+            git(stack.folder, "pull", "--quiet", "--ff-only")
+            upgraded = stack.script("upgrade.sh", "--no-pull")
+        assert "Upgraded" in upgraded.stdout
+        assert rows(contents(stack), "card") == rows(before, "card") == len(issued) + 1
+        with customer.using_the_program():
+            for _ in range(2):  # the keys that it was shipped with are past then
+                stack.script("cardctl", "key", "rotate", "--force")
+        stack.script("restore.sh", "--accept-unsigned", backup)
+        with customer.using_the_program():
+            pass
+
+        (safety,) = (stack.folder / "data/backups").glob("kadun-before-upgrade-*.age")
+        git(stack.folder, "reset", "--quiet", "--keep", "HEAD~1")
+        run("docker", "tag", f"{stack.project}-app:previous", f"{stack.project}-app")
+        stack.script("restore.sh", "--identity", stack.folder / "secrets/backup_identity", safety)
+        stack.up()
+        assert contents(stack).splitlines()[0] == before.splitlines()[0], "the schema"
+        with customer.using_the_program():
+            pass
+
+
+def rows(contents: str, table: str) -> int:
+    (found,) = re.findall(rf"^table {table} (\d+)", contents, re.MULTILINE)
+    return int(found)
