@@ -9,14 +9,13 @@ from typing import Any
 import falcon
 
 from app.console.form_page import check_own_password, is_first, refuse
-from app.console.forms import Form, query_of
+from app.console.forms import Form
 from app.console.page import Access, Console, Page, form_of, visitor_of
 from app.console.rendering import url
-from app.console.streaming import CONTENT_TYPES
 from app.domain.imported_cards import Chosen
 from app.domain.texts import RefusedError, Text
-from app.http.problems import invalid_request, unavailable
-from app.services import import_template, imports
+from app.http.problems import unavailable
+from app.services import imports
 from app.services.import_columns import NAMES
 from app.services.import_files import is_workbook
 from app.services.import_times import read_validity
@@ -25,10 +24,6 @@ from app.services.issuing import Issuing
 
 MAX_BYTES = 5 * 1024 * 1024
 _BODY_BYTES = MAX_BYTES + 64 * 1024
-_TEMPLATES = {
-    "csv": (import_template.as_csv, CONTENT_TYPES["csv"]),
-    "xlsx": (import_template.as_xlsx, "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
-}
 _FAULTS = 500
 _READING_SECONDS = 180
 """What the largest file takes to be read on a busy server with one core, at most."""
@@ -126,21 +121,6 @@ class ImportPage(Page):
             refusal=refusal,
             is_large=self._is_large(form.files.get("file", b"")),
         )
-
-
-class ImportTemplate(Page):
-    """`/admin/cards/import/template?format=xlsx`, or `csv`: a file to write cards into, in the visitor's language."""
-
-    access = {"GET": Access.OWNER}
-
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Send it."""
-        wanted = query_of(request).one("format")
-        if wanted not in _TEMPLATES:
-            raise invalid_request(Text("没有这种格式：可用 csv、xlsx", "The format is csv or xlsx."), "format")
-        make, response.content_type = _TEMPLATES[wanted]
-        response.data = make(chinese=visitor_of(request).language == "zh")
-        response.set_header("Content-Disposition", f'attachment; filename="kadun-import.{wanted}"')
 
 
 def _digest(form: Form) -> str:

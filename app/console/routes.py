@@ -15,7 +15,7 @@ from app.console.cards import CardsPage
 from app.console.exports import CardsExport
 from app.console.figures_page import AbuseReportPage, OverviewPage
 from app.console.guard import Guard
-from app.console.imports import ImportPage, ImportTemplate
+from app.console.imports import ImportPage
 from app.console.issue import IssuedPage, IssuePage
 from app.console.journal import JournalExport, JournalPage
 from app.console.log_in import HomeRedirect, LoginPage, LogoutPage, SessionCheck, StaticPage
@@ -83,7 +83,6 @@ def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
     yield "/admin/cards/issue", IssuePage(console)
     yield "/admin/cards/issued", IssuedPage(console)
     yield "/admin/cards/import", ImportPage(console)
-    yield "/admin/cards/import/template", ImportTemplate(console)
     yield "/admin/card", CardPage(console)
     yield "/admin/card/move", MovePage(console)
     yield "/admin/refusal", RefusalPage(console)

@@ -1,11 +1,17 @@
-"""Style sheets and scripts, held in memory; their addresses bear their digests, so that browsers keep them."""
+"""Style sheets, scripts and templates of files, held in memory; browsers keep them, since addresses bear digests."""
 
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
 _FOLDER = Path(__file__).parent / "static"
-_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".csv": "text/csv; charset=utf-8",
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
 
 
 class StaticFile(NamedTuple):

@@ -15,7 +15,6 @@ from tests.support.browser.visits import Look, Reading, Site, Walked, actions, a
 from tests.support.console import PASSWORD
 
 WALKED = actions("cards/export", "cards/import", "cards/issued", "journal/export")
-WALKED.add(("GET", "/admin/cards/import/template"))
 pytestmark = in_two_looks
 
 

@@ -99,7 +99,6 @@ MATRIX: dict[tuple[str, str], tuple[int | str, int | str, int | str]] = {
     ("GET", "/admin/cards/issued"): (LOGIN, 404, 200),  # a seller sees what they issued themselves
     ("POST", "/admin/cards/issued"): (LOGIN, 404, 200),
     ("GET", "/admin/cards/import"): (LOGIN, 403, 200),
-    ("GET", "/admin/cards/import/template"): (LOGIN, 403, 200),
     ("POST", "/admin/cards/import"): (LOGIN, 403, 400),
     ("GET", "/admin/card"): (LOGIN, 200, 200),
     ("GET", "/admin/card/move"): (LOGIN, 403, 200),

@@ -25,7 +25,7 @@ NEW_PASSWORD = "a rather long new password"
 REFERENCE = "ABCDEFGH"
 STATIC = "/admin/static/{name}"
 OF_THE_SERVICE = {"figures", "host", "host_job", "webhook", "webhook_message", "webhook_progress"}
-FILES = ("/admin/static/", "/admin/cards/import/template")
+FILES = ("/admin/static/",)
 """The routes whose answer to a GET is no page."""
 
 
@@ -201,7 +201,6 @@ def _queries(card: str, text: str, now: datetime, done: str) -> dict[str, dict[s
         "/admin/cards": filters,
         "/admin/cards/done": {"form": done, "back": "/admin/cards"},
         "/admin/cards/issue": dict.fromkeys(("validity", "validity_other", "count", "batch", "note"), ""),
-        "/admin/cards/import/template": {"format": "csv"},
         "/admin/cards/issued": {"at": at[2], "format": ""},
         "/admin/card": {"id": card, "after": "", "before": ""},
         "/admin/card/move": {"id": card, "reference": REFERENCE},

@@ -8,16 +8,20 @@ from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import xlsxwriter  # type: ignore[import-untyped]
 
+from app.console import static_files
 from app.domain.texts import RefusedError
-from app.services import import_files, import_template, imports, workbook_rows
+from app.services import import_files, imports, workbook_rows
+from app.services.import_columns import read_header
 from app.services.import_files import MAX_PARTS, MAX_UNPACKED_BYTES, BrokenFileError, Row, open_rows
 from tests.support.tables import for_each
 
 WORKSHEET = "xl/worksheets/sheet1.xml"
+TEMPLATES = Path(static_files.__file__).parent / "static"
 
 
 def rows(content: bytes) -> list[Row]:
@@ -80,12 +84,15 @@ def test_a_csv_file_has_its_encoding_and_its_lines() -> None:
         assert encoding == "GB18030"
 
 
-@for_each("chinese", [True, False])
-def test_the_templates_have_one_line_with_headers(chinese: bool) -> None:  # noqa: FBT001
-    (as_csv,) = rows(import_template.as_csv(chinese=chinese))
-    (as_xlsx,) = rows(import_template.as_xlsx(chinese=chinese))
-    assert as_csv == as_xlsx
-    assert as_csv.cells[0] == ("卡密" if chinese else "id")
+def test_the_templates_have_one_line_with_headers_that_are_read() -> None:
+    for language in ("zh", "en"):
+        as_csv, as_xlsx = (
+            rows((TEMPLATES / f"kadun-import.{language}.{kind}").read_bytes()) for kind in ("csv", "xlsx")
+        )
+        assert as_csv == as_xlsx
+        (header,) = as_csv
+        columns, ignored, wrong = read_header(header.cells, ZoneInfo("Asia/Shanghai"), is_chosen=False)
+        assert (len(columns), ignored, wrong) == (9, [], [])
 
 
 SPACE = b'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
