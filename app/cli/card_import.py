@@ -1,7 +1,7 @@
 """`cardctl card import`."""
 
 import sys
-from datetime import timedelta, tzinfo
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -15,11 +15,9 @@ from app.domain.imported_cards import Chosen
 from app.domain.texts import RefusedError
 from app.services import imports
 from app.services.formatting import escaped
-from app.services.import_columns import Column, shown
 from app.services.imports import Reading
 
 _SHOWN_BATCHES = 20
-_COLUMNS = ("文件中的列 header", "理解为 column", "内容 first cell", "读作 read as")
 
 
 @click.command("import")
@@ -59,10 +57,10 @@ def import_cards(  # noqa: PLR0913  # one argument an option
     reading = imports.read(content, session.database, utc_now(), session.zone, chosen)
     if not reading.faults and not dry_run:
         _import(session, reading)
-    _print(reading, output_format, session.zone, imported=not reading.faults and not dry_run)
+    _print(reading, output_format, imported=not reading.faults and not dry_run)
     if reading.faults:
-        wrong = reading.wrong_lines
-        raise RefusedError(f"{wrong} 行有误，未导入任何卡密", f"{wrong} lines are wrong, nothing was imported")
+        wrong = reading.fault_count
+        raise RefusedError(f"{wrong} 处有误，未导入任何卡密", f"{wrong} errors, nothing was imported")
 
 
 def _import(session: Session, reading: Reading) -> None:
@@ -72,8 +70,8 @@ def _import(session: Session, reading: Reading) -> None:
         session.issuing.import_cards(reading.cards, advance)
 
 
-def _print(reading: Reading, output_format: str, zone: tzinfo, *, imported: bool) -> None:
-    document = _document(reading, zone, imported=imported)
+def _print(reading: Reading, output_format: str, *, imported: bool) -> None:
+    document = _document(reading, imported=imported)
     if output_format == "json":
         output.print_json(document)
         return
@@ -83,12 +81,12 @@ def _print(reading: Reading, output_format: str, zone: tzinfo, *, imported: bool
         sys.stdout.write(escaped(said) + "\n")
     if more := reading.fault_count - len(reading.faults):
         sys.stdout.write(f"还有 {more} 个问题 / And {more} more\n")
-    output.print_table(_COLUMNS, (_understood(column, zone) for column in reading.columns))
     for text in imports.warnings(reading):
         sys.stdout.write(escaped(f"注意 / Note: {text}") + "\n")
     output.print_fields(
         [
             ("编码 encoding", reading.encoding),
+            ("读取的列 columns", ", ".join(f"{header} → {column}" for header, column in document["columns"].items())),
             ("未读取的列 not read", ", ".join(reading.ignored) or "—"),
             ("正确的卡密 good cards" if reading.faults else "卡密 cards", document["cards"]),
             ("使用中 in use", document["activated"]),
@@ -104,21 +102,14 @@ def _print(reading: Reading, output_format: str, zone: tzinfo, *, imported: bool
         output.say("检查无误，未导入（--dry-run）/ No errors; nothing was imported (--dry-run)")
 
 
-def _understood(column: Column, zone: tzinfo) -> tuple[str, ...]:
-    """Return a column's header, our name of it, its first cell, and what that was read as."""
-    return column.header, column.field, column.example, shown(column, zone) if column.example else ""
-
-
-def _document(reading: Reading, zone: tzinfo, *, imported: bool) -> dict[str, Any]:
-    names = ("header", "column", "example", "read_as")
+def _document(reading: Reading, *, imported: bool) -> dict[str, Any]:
     return {
         "imported": imported,
         "encoding": reading.encoding,
-        "columns": [dict(zip(names, _understood(column, zone), strict=True)) for column in reading.columns],
+        "columns": {column.header: column.field for column in reading.columns},
         "warnings": [str(text) for text in imports.warnings(reading)],
         "not_read": reading.ignored,
         **imports.summary(reading),
-        "wrong_lines": reading.wrong_lines,
         "fault_count": reading.fault_count,
         "faults": [{"line": f.line, "column": f.column, "problem": str(f.text)} for f in reading.faults],
     }

@@ -111,7 +111,6 @@ class ImportPage(Page):
             digest=_digest(form),
             validity=form.one("validity"),
             summary=None if reading is None else imports.summary(reading),
-            columns=[] if reading is None else reading.columns,
             names=NAMES,
             warnings=[] if reading is None else imports.warnings(reading),
             faults=[] if reading is None else reading.faults[:_FAULTS],

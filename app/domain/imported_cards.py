@@ -27,14 +27,11 @@ class Line(NamedTuple):
 class Use(NamedTuple):
     """When a card was activated, and when it expires; None and None for an unused one.
 
-    `is_derived` when the activation follows from the expiry, or is not known at all; `begins_now` when it would be
-    later than now, and is set to now.
+    An activation that the line does not say follows from the expiry, but is now at the latest.
     """
 
     activated_at: datetime | None = None
     expires_at: datetime | None = None
-    is_derived: bool = False
-    begins_now: bool = False
 
 
 class Chosen(NamedTuple):
@@ -44,17 +41,11 @@ class Chosen(NamedTuple):
 
 
 class ContradictionError(RefusedError):
-    """A value contradicts another one of its line, or is missing beside it; `column` names it.
-
-    In the texts `{expires_at}` and the like stand for columns, which people know by the file's names.
-    """
+    """A value contradicts another one of its line, or is missing beside it; `column` is which of our columns it is."""
 
     def __init__(self, column: str, zh: str, en: str) -> None:
         super().__init__(zh, en)
         self.column = column
-
-
-_OF_A_USE = ("activated_at", "expires_at", "hardware")
 
 
 def validity_of(line: Line, chosen: Chosen | None, now: datetime) -> timedelta | None:
@@ -70,7 +61,7 @@ def validity_of(line: Line, chosen: Chosen | None, now: datetime) -> timedelta |
     Raises:
         ContradictionError: nothing is chosen for an unused card, or a card in use has no expiry.
     """
-    if not _said(line) and line.status not in (CardStatus.ACTIVE, CardStatus.EXPIRED):
+    if not _is_used(line):
         if chosen is None:
             raise ContradictionError(
                 "validity",
@@ -81,8 +72,8 @@ def validity_of(line: Line, chosen: Chosen | None, now: datetime) -> timedelta |
     if line.expires_at is None:
         raise ContradictionError(
             "expires_at",
-            "文件没有有效期，使用中的卡密须有{expires_at}",
-            "without a validity, a card in use needs {expires_at}",
+            "文件没有有效期，使用中的卡密须有到期时间",
+            "without a validity, a card in use needs its expiry",
         )
     if line.expires_at.year >= _NEVER_FROM:
         return None
@@ -91,8 +82,9 @@ def validity_of(line: Line, chosen: Chosen | None, now: datetime) -> timedelta |
     return min(max(line.expires_at - line.activated_at, MIN_VALIDITY), MAX_VALIDITY)
 
 
-def _said(line: Line) -> list[str]:
-    return [column for column in _OF_A_USE if getattr(line, column) is not None]
+def _is_used(line: Line) -> bool:
+    says = (line.activated_at, line.expires_at, line.hardware)
+    return says != (None, None, None) or line.status in (CardStatus.ACTIVE, CardStatus.EXPIRED)
 
 
 def use_of(line: Line, now: datetime) -> Use:
@@ -105,16 +97,17 @@ def use_of(line: Line, now: datetime) -> Use:
     Raises:
         ContradictionError: the values contradict each other, or the activation of a used card cannot be known.
     """
-    said = _said(line)
-    if not said and line.status not in (CardStatus.ACTIVE, CardStatus.EXPIRED):
+    if not _is_used(line):
         return Use()
     if line.status is CardStatus.UNUSED:
         raise ContradictionError(
-            "status", f"{{status}}是未使用，却有{{{said[0]}}}", f"{{status}} is unused, but the card has {{{said[0]}}}"
+            "status",
+            "状态是未使用，却有激活时间、到期时间或机器码",
+            "the status is unused, but the card has an activation, an expiry or a machine",
         )
     if line.activated_at is not None and not _EARLIEST <= line.activated_at <= now:
         raise ContradictionError(
-            "activated_at", "{activated_at}在将来或 2000 年之前", "{activated_at} is in the future, or before 2000"
+            "activated_at", "激活时间在将来或 2000 年之前", "the activation is in the future, or before 2000"
         )
     whole_now = now.replace(microsecond=0)
     return _permanent(line, whole_now) if line.validity is None else _expiring(line, line.validity, whole_now)
@@ -122,34 +115,33 @@ def use_of(line: Line, now: datetime) -> Use:
 
 def _permanent(line: Line, now: datetime) -> Use:
     if line.expires_at is not None and line.expires_at.year < _NEVER_FROM:
-        raise ContradictionError("expires_at", "永久卡没有{expires_at}", "a permanent card has no {expires_at}")
+        raise ContradictionError("expires_at", "永久卡没有到期时间", "a permanent card has no expiry")
     if line.status is CardStatus.EXPIRED:
         raise ContradictionError("status", "永久卡不会过期", "a permanent card does not expire")
-    return Use(line.activated_at or now, is_derived=line.activated_at is None)
+    return Use(line.activated_at or now)
 
 
 def _expiring(line: Line, validity: timedelta, now: datetime) -> Use:
-    activated_at, expires_at, begins_now = line.activated_at, line.expires_at, False
+    activated_at, expires_at = line.activated_at, line.expires_at
     if activated_at is None:
         if expires_at is None:  # else a used card would come back as a new one
             raise ContradictionError(
                 "activated_at",
-                "已使用的卡密须有{activated_at}或{expires_at}",
-                "a card in use needs {activated_at} or {expires_at}",
+                "已使用的卡密须有激活时间或到期时间",
+                "a card in use needs its activation or its expiry",
             )
         # An extended card, or one whose expiry is the end of a day, seems to be activated later than now.
-        activated_at = max(expires_at, _EARLIEST + validity) - validity
-        begins_now, activated_at = activated_at > now, min(activated_at, now)
+        activated_at = min(max(expires_at, _EARLIEST + validity) - validity, now)
     if expires_at is None:
         expires_at = activated_at + validity
     if not activated_at < expires_at <= now + MAX_VALIDITY:
         raise ContradictionError(
             "expires_at",
-            "{expires_at}须晚于{activated_at}，且在 2000 年之后、100 年之内",
-            "{expires_at} must be later than {activated_at}, after 2000 and within 100 years",
+            "到期时间须晚于激活时间，且在 2000 年之后、100 年之内",
+            "the expiry must be later than the activation, after 2000 and within 100 years",
         )
     if line.status is CardStatus.EXPIRED and expires_at > now:
         raise ContradictionError(
-            "status", "{status}是已过期，{expires_at}却在将来", "{status} is expired, but {expires_at} is in the future"
+            "status", "状态是已过期，到期时间却在将来", "the status is expired, but the expiry is in the future"
         )
-    return Use(activated_at, expires_at, is_derived=line.activated_at is None, begins_now=begins_now)
+    return Use(activated_at, expires_at)

@@ -1,7 +1,6 @@
-"""Reads the cells of an imported file, and makes a card of a line's values."""
+"""Reads the cells of an imported file, and makes a card of a line's values. What is wrong is a RefusedError."""
 
 import re
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -9,15 +8,15 @@ from typing import Any, NamedTuple
 from app.domain.addresses import UNKNOWN_ADDRESS, canonical_address
 from app.domain.cards import card_id_of, check_imported_key, parse_card_id, plain
 from app.domain.codes import CardStatus
-from app.domain.imported_cards import Chosen, ContradictionError, Line, Use, use_of, validity_of
+from app.domain.imported_cards import Chosen, ContradictionError, Line, use_of, validity_of
 from app.domain.policy import MAX_HARDWARE
 from app.domain.texts import RefusedError, check_text
 from app.services.import_times import EMPTY, Moment, cut
 from app.storage.cards import NewBinding, NewCard
 
 _STATUSES = {
-    CardStatus.UNUSED: ("未使用", "未激活", "未用", "新卡", "new", "not used", "unactivated", "not activated"),
-    CardStatus.ACTIVE: ("已激活", "已使用", "使用中", "激活", "在用", "used", "in use", "activated"),
+    CardStatus.UNUSED: ("未使用", "未激活", "new", "not used", "not activated"),
+    CardStatus.ACTIVE: ("已激活", "已使用", "使用中", "used", "in use", "activated"),
     CardStatus.EXPIRED: ("已过期", "已到期", "过期", "到期", "失效", "已失效"),
     CardStatus.FROZEN: (
         *("已冻结", "冻结", "封禁", "已封禁", "禁用", "已禁用", "停用", "已停用", "锁定", "已锁定", "作废", "已作废"),
@@ -39,11 +38,7 @@ class Key(NamedTuple):
 
 
 def read_key(cell: str) -> Key:
-    """Read a card: an ID in our form, or the key of another system.
-
-    Raises:
-        RefusedError: it is neither, or a spreadsheet has rounded it.
-    """
+    """Read a card: an ID in our form, or the key of another system."""
     card_id = parse_card_id(cell)
     if card_id is not None:
         return Key(card_id, None)
@@ -73,24 +68,16 @@ def _unmarked(cell: str) -> str:
     return _MARKED.sub(r"\1", cell)
 
 
-def text_reader(name: str) -> Callable[[str], str | None]:
-    """Return the function that reads a vendor's text, which errors call `name`."""
-
-    @lru_cache
-    def read_text(cell: str) -> str | None:
-        text = _unmarked(cell)
-        check_text(name, text or None)
-        return text or None
-
-    return read_text
+@lru_cache
+def read_text(name: str, cell: str) -> str | None:
+    """Read a vendor's text, which errors call `name`."""
+    text = _unmarked(cell)
+    check_text(name, text or None)
+    return text or None
 
 
 def read_status(cell: str) -> CardStatus | None:
-    """Read a status; None where the cell says nothing about the use of the card.
-
-    Raises:
-        RefusedError: the word is not known.
-    """
+    """Read a status; None where the cell says nothing about the use of the card."""
     text = cell.strip().lower()
     if text in EMPTY - {"0"} or text in _SAYS_NOTHING:
         return None
@@ -103,11 +90,7 @@ def read_status(cell: str) -> CardStatus | None:
 
 
 def read_hardware(cell: str) -> str | None:
-    """Read the hardware string of the bound machine, as it is: the program will send it, character by character.
-
-    Raises:
-        RefusedError: it is too long, or has a NUL.
-    """
+    """Read the hardware string of the bound machine, as it is: the program will send it, character by character."""
     if cell.strip().lower() in EMPTY:
         return None
     hardware = _unmarked(cell)
@@ -121,11 +104,7 @@ def read_hardware(cell: str) -> str | None:
 
 @lru_cache
 def read_address(cell: str) -> str | None:
-    """Read an address; what stands after it in the cell, such as a city, is left out.
-
-    Raises:
-        RefusedError: it is no address.
-    """
+    """Read an address; what stands after it in the cell, such as a city, is left out."""
     text = cell.strip()
     if text.lower() in EMPTY:
         return None
@@ -135,8 +114,8 @@ def read_address(cell: str) -> str | None:
         raise RefusedError(f"“{cut(text)}”不是 IP 地址", f"'{cut(text)}' is not an IP address") from error
 
 
-def card_of(values: dict[str, Any], now: datetime, chosen: Chosen | None) -> tuple[NewCard, Use]:
-    """Return the card that a line describes, and how it was used; `chosen` is for a file without a validity.
+def card_of(values: dict[str, Any], now: datetime, chosen: Chosen | None) -> NewCard:
+    """Return the card that a line describes; `chosen` is for a file without a validity.
 
     Raises:
         ContradictionError: the values contradict each other.
@@ -144,37 +123,30 @@ def card_of(values: dict[str, Any], now: datetime, chosen: Chosen | None) -> tup
     key, imported, hardware = values["id"], values.get("imported_key"), values.get("hardware")
     if imported is not None and card_id_of(imported) != key.id:
         raise ContradictionError(
-            "imported_key", "此卡密与同行的{id}不一致", "this key is not that of {id} in the same line"
+            "imported_key", "原卡密与同行的卡密 ID 不一致", "this key is not that of the card in the same line"
         )
     activated, expires = values.get("activated_at", Moment(None)), values.get("expires_at", Moment(None))
     line = Line(None, activated.at, expires.at, values.get("status"), hardware)
-    if "validity" in values or "validity_seconds" in values:
-        validity = values["validity"] if "validity" in values else values["validity_seconds"]
+    if "validity" in values:
+        validity = values["validity"]
     else:
         validity = None if expires.is_never else validity_of(line, chosen, now)
     if expires.is_never and validity is not None:
-        raise ContradictionError(
-            "expires_at",
-            "永不过期，{validity}却不是永久",
-            "never, but {validity} is not permanent",
-        )
+        raise ContradictionError("expires_at", "永不过期，有效期却不是永久", "never, but the validity is not permanent")
     use = use_of(line._replace(validity=validity), now)
     binding = None
     if hardware is not None and use.activated_at is not None:
         # It was not seen here: nobody is to count it as online.
         last = min(use.activated_at, now - timedelta(days=1))
         binding = NewBinding(hardware, values.get("ip") or UNKNOWN_ADDRESS, last)
-    return (
-        NewCard(
-            key.id,
-            validity,
-            values.get("batch"),
-            values.get("note"),
-            use.activated_at,
-            use.expires_at,
-            now if line.status is CardStatus.FROZEN else None,
-            imported or key.imported,
-            binding,
-        ),
-        use,
+    return NewCard(
+        key.id,
+        validity,
+        values.get("batch"),
+        values.get("note"),
+        use.activated_at,
+        use.expires_at,
+        now if line.status is CardStatus.FROZEN else None,
+        imported or key.imported,
+        binding,
     )

@@ -2,28 +2,35 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta, tzinfo
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from app.domain.cards import format_validity
 from app.domain.texts import Text
 from app.services import import_cells as cells
-from app.services.formatting import local
-from app.services.import_times import Moment, cut, read_seconds, read_time, read_validity, unit_of
+from app.services.import_times import cut, read_seconds, read_time, read_validity, unit_of
 
-HEADERS = {
+_HEADERS = {
     "id": (
         *("id", "card", "card id", "card key", "card number", "key", "license", "license key", "licence", "code"),
-        *("卡密", "卡号", "卡密id", "卡密号", "卡密卡号", "充值卡号", "卡", "注册码", "激活码", "授权码"),
+        *("卡密", "卡号", "卡密id", "卡密号", "充值卡号", "卡", "注册码", "激活码", "授权码"),
     ),
     "validity": (
-        *("validity", "duration", "type", "card type", "plan"),
-        *("有效期", "卡密有效期", "类型/时长", "类型", "卡类型", "卡密类型", "卡种", "时长", "卡密时长", "套餐"),
+        *("validity", "validity seconds", "duration", "type", "card type", "plan", "days", "hours"),
+        *(
+            "有效期",
+            "卡密有效期",
+            "类型/时长",
+            "类型",
+            "卡类型",
+            "卡密类型",
+            "时长",
+            "套餐",
+            "天数",
+            "有效天数",
+            "小时数",
+        ),
     ),
-    "validity_seconds": ("validity_seconds",),
     "status": ("status", "state", "状态", "卡密状态", "使用状态"),
     "activated_at": (
         *("activated_at", "activated", "activation", "activation time", "activation date"),
@@ -35,19 +42,7 @@ HEADERS = {
     ),
     "hardware": (
         *("hardware", "hardware id", "hwid", "machine", "machine code", "machine id", "device", "device id"),
-        *(
-            "机器码",
-            "硬件",
-            "硬件码",
-            "硬件信息",
-            "设备",
-            "设备码",
-            "设备号",
-            "设备id",
-            "绑定机器码",
-            "绑定设备",
-            "绑定硬件",
-        ),
+        *("机器码", "硬件", "硬件码", "硬件信息", "设备", "设备码", "设备号", "设备id", "绑定机器码", "绑定设备"),
     ),
     "ip": ("ip", "address", "ip address", "last ip", "ip地址", "地址", "绑定ip", "登录ip", "最后登录ip", "最近ip"),
     "batch": ("batch", "group", "批次", "批号", "分组"),
@@ -55,10 +50,11 @@ HEADERS = {
     "imported_key": ("imported_key", "原卡密"),
 }
 """The headers of each of our columns, the first one being the column's own name."""
+_UNITS = {"days": "d", "天数": "d", "有效天数": "d", "hours": "h", "小时数": "h"}
+"""Headers that name the unit of a bare number."""
 NAMES = {
     "id": Text("卡密", "card"),
     "validity": Text("有效期", "validity"),
-    "validity_seconds": Text("有效期（秒）", "validity in seconds"),
     "status": Text("状态", "status"),
     "activated_at": Text("激活时间", "activated"),
     "expires_at": Text("到期时间", "expires"),
@@ -76,29 +72,17 @@ def _plain(header: str) -> str:
     return re.sub(r"[\s_]+", "", text)
 
 
-_FIELD_OF = {_plain(header): field for field, headers in HEADERS.items() for header in headers}
-_WITH_UNIT = re.compile(r"([^()]+)\(([^()]+)\)")
-_COUNTS_OF = {
-    "天数": "d",
-    "有效天数": "d",
-    "卡密天数": "d",
-    "days": "d",
-    "validitydays": "d",
-    "小时数": "h",
-    "hours": "h",
-}
+_FIELD_OF = {_plain(header): field for field, headers in _HEADERS.items() for header in headers}
+_WITH_MORE = re.compile(r"([^()]+)\(([^()]+)\)")
 
 
-@dataclass(slots=True)
-class Column:
-    """A column of a file that is read as one of ours; `example` is its first cell, `value` what that was read as."""
+class Column(NamedTuple):
+    """A column of a file that is read as one of ours."""
 
     header: str
     field: str
     place: int
     read: Callable[[str], Any]
-    example: str = ""
-    value: Any = None
 
 
 def column_of(header: str, place: int, zone: ZoneInfo) -> Column | None:
@@ -106,50 +90,25 @@ def column_of(header: str, place: int, zone: ZoneInfo) -> Column | None:
 
     A number in a column such as 有效期（天） has the unit that the header names.
     """
-    plain, header = _plain(header), cut(header.strip())
-    field = _FIELD_OF.get(plain)
-    if field is not None:
-        return Column(header, field, place, _reader(field, header, zone))
-    unit = _COUNTS_OF.get(plain)
-    if (found := _WITH_UNIT.fullmatch(plain)) is not None:
-        field = _FIELD_OF.get(found[1])
-        if field == "validity":
-            unit = unit_of(found[2])
-        elif field is not None:
-            return Column(header, field, place, _reader(field, header, zone))  # such as 到期时间(北京时间)
-    return None if unit is None else Column(header, "validity", place, partial(read_validity, unit=unit))
-
-
-def _reader(field: str, header: str, zone: ZoneInfo) -> Callable[[str], Any]:
+    plain, more = _plain(header), ""
+    if found := _WITH_MORE.fullmatch(plain):  # such as 到期时间(北京时间)
+        plain, more = found.groups()
+    if plain not in _FIELD_OF:
+        return None
+    field, name = _FIELD_OF[plain], cut(header.strip())
     readers: dict[str, Callable[[str], Any]] = {
         "id": cells.read_key,
-        "validity": read_validity,
-        "validity_seconds": read_seconds,
+        "validity": partial(read_validity, unit=_UNITS.get(plain, unit_of(more))),
         "status": cells.read_status,
         "activated_at": partial(read_time, zone=zone),
         "expires_at": partial(read_time, zone=zone, at_end=True),
         "hardware": cells.read_hardware,
         "ip": cells.read_address,
-        "batch": cells.text_reader(header),
-        "note": cells.text_reader(header),
+        "batch": partial(cells.read_text, name),
+        "note": partial(cells.read_text, name),
         "imported_key": cells.read_imported_key,
     }
-    return readers[field]
-
-
-def shown(column: Column, zone: tzinfo) -> str:
-    """Return what a column's first cell was read as, as the command line shows it."""
-    match column.value:
-        case cells.Key(card_id, imported):
-            return imported or card_id
-        case Moment(at, is_never):
-            return "permanent" if is_never else local(at, zone) or "—"
-        case None if column.field == "validity":
-            return "permanent"
-        case timedelta():
-            return format_validity(column.value)
-        case value:
-            return "—" if value is None else str(value)
+    return Column(name, field, place, read_seconds if plain == "validityseconds" else readers[field])
 
 
 def read_header(
@@ -167,7 +126,7 @@ def read_header(
         if column is None:
             ignored += [name] if name.strip() else []
         elif column.field in columns:
-            first, second = columns[column.field].header, cut(name)
+            first, second = columns[column.field].header, column.header
             named = NAMES[column.field]
             wrong[first] = Text(
                 f"“{first}”与“{second}”两列都是{named.zh}：请删去一列",
@@ -179,18 +138,12 @@ def read_header(
         wrong[None] = Text(
             "缺少卡密列（卡密、卡号或 id）：首行须为表头", "the column id is missing: the first line must be a header"
         )
-    elif {"validity", "validity_seconds"} <= columns.keys():
-        first, second = columns["validity"].header, columns["validity_seconds"].header
-        wrong[first] = Text(
-            f"“{first}”与“{second}”两列都是有效期：请删去一列",
-            f"“{first}” and “{second}” both are the validity: remove one of them",
-        )
-    elif is_chosen and (said := columns.get("validity") or columns.get("validity_seconds")):
-        wrong[said.header] = Text(
+    elif is_chosen and "validity" in columns:
+        wrong[columns["validity"].header] = Text(
             "文件中已有有效期列，请勿再选择未使用卡密的有效期",
             "the file has the validity: choose none for unused cards",
         )
-    elif not is_chosen and not columns.keys() & {"validity", "validity_seconds", "expires_at"}:
+    elif not is_chosen and not columns.keys() & {"validity", "expires_at"}:
         wrong[None] = Text(
             "没有有效期列：请加一列，如“月卡”，或选择未使用卡密的有效期（命令行 --validity）",
             "there is no validity: add a column, or choose that of unused cards (command line: --validity)",

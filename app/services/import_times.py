@@ -1,6 +1,7 @@
-"""Durations and times as people and spreadsheets write them."""
+"""Durations and times as people and other systems write them."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,12 +15,11 @@ _DAY_SECONDS = 86_400
 PERMANENT = frozenset(
     [
         *("permanent", "lifetime", "forever", "unlimited", "never"),
-        *("永久", "终身", "终生", "无限", "无限期", "不限", "不限时", "长期"),
-        *("永不过期", "永不到期", "永久有效", "永久授权", "终身授权", "永久使用"),
+        *("永久", "终身", "终生", "无限期", "不限时", "永不过期", "永久有效"),
     ]
 )
 """How a validity without end is written, and an expiry that never comes."""
-EMPTY = frozenset(["", "-", "--", "—", "/", "\\", "无", "空", "null", "none", "n/a", "nil", "0"])
+EMPTY = frozenset(["", "-", "--", "—", "/", "无", "空", "null", "none", "n/a", "nil", "0"])
 """How other systems write a cell without a value."""
 
 _UNITS = {
@@ -27,20 +27,16 @@ _UNITS = {
     "m": ("m", "min", "minute", "分", "分钟"),
     "h": ("h", "hr", "hour", "小时", "时", "个小时"),
     "d": ("d", "day", "天", "日"),
-    "w": ("w", "week", "周", "星期", "个星期"),
+    "w": ("w", "week", "周", "星期"),
     "month": ("mo", "month", "月", "个月"),
-    "quarter": ("quarter", "季", "季度", "个季度"),
+    "quarter": ("quarter", "季", "季度"),
+    "half": ("半年",),
     "year": ("y", "yr", "year", "年"),
 }
 _UNIT_OF = {word: unit for unit, words in _UNITS.items() for word in words}
-_DAYS = {unit: parse_duration(unit).days for unit in ("month", "quarter", "year")}
-_HALF_YEAR = timedelta(days=180)
-_NUMERALS = {numeral: number for number, numeral in enumerate("一二三四五六七八九十", 1)} | {"两": 2}
-_AMOUNT = re.compile(r"([0-9]{1,10}(?:\.0+)?|[一二两三四五六七八九十])?\s*([a-z]+|[\u4e00-\u9fff]+)")
-
-
-_LONGEST = 64
-"""Characters of a duration."""
+_DAYS = {"month": 30, "quarter": 90, "half": 180, "year": 365}
+_AMOUNT = re.compile(r"([0-9]{1,10})?(?:\.0+)?\s?([a-z]+|[\u4e00-\u9fff]+)")
+_NUMBER = re.compile(r"([0-9]{1,10})(?:\.0+)?")
 
 
 def cut(text: str) -> str:
@@ -65,54 +61,39 @@ def read_validity(cell: str, unit: str | None = None) -> timedelta | None:
         RefusedError: it is no duration.
     """
     text = cell.strip()
-    word = text[:_LONGEST]
-    while word.endswith(("卡", "会员")):
-        word = word.removesuffix("卡").removesuffix("会员")
-    word = word.removeprefix("包").strip()
-    if re.fullmatch(r"[0-9]{1,10}(\.0+)?", text):
-        return _number(text.partition(".")[0], unit)
+    word = text.removesuffix("卡")
+    if found := _NUMBER.fullmatch(text):
+        number = found[1]
+        if unit is None and int(number) < _DAY_SECONDS:  # people who write 30 mean days, not half a minute
+            raise RefusedError(
+                f"“{number}”没有单位：{number} 天请写 {number}d 或“{number}天”，{number} 秒请写 {number}s",
+                f"'{number}' has no unit: write {number}d for days, {number}s for seconds",
+            )
+        return _duration(int(number), unit or "s")
     # `M` is a minute to some and a month to others; our own units are small letters.
     small = word if word.endswith("M") else word.lower()
     if small in PERMANENT:
         return None
-    if word == "半年":
-        return _HALF_YEAR
     found = _AMOUNT.fullmatch(small)
     named = found and unit_of(found[2])
-    if len(text) > _LONGEST or not found or not named:
+    if not found or not named:
         raise RefusedError(
             f"“{cut(text)}”不是时长，请写成 30天、月卡、1年、永久，或 30d、12h",
             f"'{cut(text)}' is no duration: write 30d, 12h, 1 year, month or permanent",
         )
-    amount = _NUMERALS.get(found[1]) or int(float(found[1])) if found[1] else 1
-    return _amount(amount, named)
+    return _duration(int(found[1] or 1), named)
 
 
-def _amount(amount: int, unit: str) -> timedelta:
+def _duration(amount: int, unit: str) -> timedelta:
     if unit not in _DAYS:
         return parse_duration(f"{amount}{unit}")
     years, rest = divmod(amount, 12) if unit == "month" else (0, amount)  # 12 months are a year
     return parse_duration(f"{years * _DAYS['year'] + rest * _DAYS[unit]}d")
 
 
-def _number(number: str, unit: str | None) -> timedelta:
-    if unit is not None:
-        return _amount(int(number), unit)
-    if int(number) < _DAY_SECONDS:  # people who write 30 mean days, not half a minute
-        raise RefusedError(
-            f"“{number}”没有单位：{number} 天请写 {number}d 或“{number}天”，{number} 秒请写 {number}s",
-            f"'{number}' has no unit: write {number}d for days, {number}s for seconds",
-        )
-    return parse_duration(f"{number}s")
-
-
 @lru_cache
 def read_seconds(cell: str) -> timedelta | None:
-    """Read a validity in seconds as our own lists write it: empty is permanent.
-
-    Raises:
-        RefusedError: it is no number of seconds.
-    """
+    """Read a validity in seconds as our own lists write it: empty is permanent."""
     text = cell.strip()
     if not text:
         return None
@@ -128,12 +109,9 @@ class Moment(NamedTuple):
     is_never: bool = False
 
 
-_SERIAL_DAYS = range(36_526, 73_051)
-"""Spreadsheets count days from 1899-12-30: these are from 2000 to 2099."""
-_SERIAL_EPOCH = datetime(1899, 12, 30)  # noqa: DTZ001  # made aware where it is read
 _WRITTEN = re.compile(
     r"([0-9]{4})[-/.年]([0-9]{1,2})[-/.月]([0-9]{1,2})日?"
-    r"(?:[ T]*([0-9]{1,2})[:\uff1a时点]([0-9]{1,2})分?(?:[:\uff1a]?([0-9]{1,2})秒?)?(?:\.[0-9]+)?)?"
+    r"(?:[ T]*([0-9]{1,2}):([0-9]{1,2})(?::([0-9]{1,2})(?:\.[0-9]+)?)?)?"
 )
 
 
@@ -142,7 +120,7 @@ def read_time(cell: str, zone: ZoneInfo, *, at_end: bool = False) -> Moment:
     """Read a time.
 
     Args:
-        cell: As in the file: with an offset, without one, a date, a spreadsheet's serial number, or a Unix time.
+        cell: As in the file: a date, a date and a time, or one with an offset (ISO 8601).
         zone: The vendor's, for a time without an offset.
         at_end: Whether it is an expiry: a date alone means the end of the day, and the year 9999 never.
 
@@ -154,44 +132,16 @@ def read_time(cell: str, zone: ZoneInfo, *, at_end: bool = False) -> Moment:
         return Moment(None, is_never=True)
     if text.lower() in EMPTY or re.match("(0000|1970)[-/]", text):  # no time, as some databases write it
         return Moment(None)
-    try:
-        found = _offset(text) or _serial(text, zone, at_end=at_end) or _written(text, zone, at_end=at_end)
-        if found is not None:
-            return Moment(found.astimezone(UTC).replace(microsecond=0))
-    except (ValueError, OverflowError):
-        pass  # a day that does not exist, or one that another zone cannot have
+    with suppress(ValueError, OverflowError):  # a day that does not exist, or one that another zone cannot have
+        if found := _WRITTEN.fullmatch(text):
+            year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
+            at = datetime(year, month, day, hour, minute, second, tzinfo=zone)
+            at += timedelta(days=at_end and found[4] is None)
+        else:
+            at = datetime.fromisoformat(text)
+        if at.tzinfo is not None:
+            return Moment(at.astimezone(UTC).replace(microsecond=0))
     raise RefusedError(
         f"“{cut(text)}”不是日期或时间，请写成 2026-03-01 20:00:00 或 2026-03-01",
         f"'{cut(text)}' is not a date or time: write it as 2026-03-01 20:00:00 or 2026-03-01",
     )
-
-
-def _offset(text: str) -> datetime | None:
-    if not re.match("[0-9]{4}-", text):
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.utcoffset() is not None else None
-
-
-def _serial(text: str, zone: ZoneInfo, *, at_end: bool) -> datetime | None:
-    if re.fullmatch("[0-9]{10}|[0-9]{13}", text):
-        return datetime.fromtimestamp(int(text[:10]), UTC)
-    if not re.fullmatch(r"[0-9]{5}(\.[0-9]+)?", text) or int(text[:5]) not in _SERIAL_DAYS:
-        return None
-    is_date = float(text).is_integer()
-    days = timedelta(seconds=round(float(text) * _DAY_SECONDS))
-    return (_SERIAL_EPOCH + days + timedelta(days=is_date and at_end)).replace(tzinfo=zone)
-
-
-def _written(text: str, zone: ZoneInfo, *, at_end: bool) -> datetime | None:
-    found = _WRITTEN.fullmatch(text)
-    if found is None:
-        return None
-    year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
-    date = datetime(year, month, day, tzinfo=zone)
-    if found[4] is None:
-        return date + timedelta(days=at_end)
-    return date.replace(hour=hour, minute=minute, second=second)

@@ -33,7 +33,7 @@ def test_a_faulty_file_is_mended_and_imported(enter: Enter, look: Look, reading:
         page.get_by_role("link", name="XLSX").click()
     assert template.value.suggested_filename == "kadun-import.xlsx"
     choose(f"{old[0]},月卡,旧卡-{look}", f"{old[1]},很久,旧卡-{look}", "短,月卡,")
-    person.reads("2 行有误", "2 lines are wrong")
+    person.reads("2 处有误", "2 errors")
     expect(page.locator("#faults tbody tr")).to_have_count(2)
     expect(page.locator("#faults tbody tr").first).to_contain_text("3")
     expect(page.locator("#preview button")).to_have_count(0)

@@ -34,17 +34,17 @@ UNUSED, ACTIVE, EXPIRED, FROZEN = CardStatus.UNUSED, CardStatus.ACTIVE, CardStat
         (Line(MONTH, A, A + DAY, EXPIRED), Use(A, A + DAY)),
         (Line(MONTH, A, A + DAY, ACTIVE), Use(A, A + DAY)),
         (Line(MONTH, WHOLE), Use(WHOLE, WHOLE + MONTH)),
-        (Line(MONTH, None, B), Use(B - MONTH, B, is_derived=True)),
-        (Line(MONTH, None, B + 90 * DAY), Use(WHOLE, B + 90 * DAY, is_derived=True, begins_now=True)),
-        (Line(MONTH, None, A, FROZEN), Use(A - MONTH, A, is_derived=True)),
-        (Line(MONTH, None, EARLIEST + DAY), Use(EARLIEST, EARLIEST + DAY, is_derived=True)),
+        (Line(MONTH, None, B), Use(B - MONTH, B)),
+        (Line(MONTH, None, B + 90 * DAY), Use(WHOLE, B + 90 * DAY)),
+        (Line(MONTH, None, A, FROZEN), Use(A - MONTH, A)),
+        (Line(MONTH, None, EARLIEST + DAY), Use(EARLIEST, EARLIEST + DAY)),
         (Line(MONTH, EARLIEST), Use(EARLIEST, EARLIEST + MONTH)),
-        (Line(MONTH, None, WHOLE + MONTH), Use(WHOLE, WHOLE + MONTH, is_derived=True)),
+        (Line(MONTH, None, WHOLE + MONTH), Use(WHOLE, WHOLE + MONTH)),
         (Line(MONTH, A, WHOLE + MAX_VALIDITY), Use(A, WHOLE + MAX_VALIDITY)),
         (Line(MONTH, A, WHOLE, EXPIRED), Use(A, WHOLE)),
         (Line(None, A), Use(A, None)),
-        (Line(None, status=ACTIVE), Use(WHOLE, None, is_derived=True)),
-        (Line(None, hardware="h"), Use(WHOLE, None, is_derived=True)),
+        (Line(None, status=ACTIVE), Use(WHOLE, None)),
+        (Line(None, hardware="h"), Use(WHOLE, None)),
         (Line(None, A, datetime(2099, 1, 1, tzinfo=UTC)), Use(A, None)),
     ],
 )
@@ -141,14 +141,14 @@ MARCH = datetime(2026, 3, 1, tzinfo=ZONE)
 @for_each(
     ("days", "cells"),
     [
-        (1, "天卡,日卡,1天,1d,day,24h,24小时,1日,一天,1 Day"),
-        (7, "周卡,1周,7天,7d,week,1w,1星期,一周卡"),
-        (30, "月卡,1月,1个月,30天,30d,month,1 month,一个月,包月,月卡会员,30D,30天卡,1mo"),
-        (60, "2个月,两个月,2 months,60days"),
-        (90, "季卡,1季,一季度,quarter,90d,3个月,三个月"),
+        (1, "天卡,日卡,1天,1d,day,24h,24小时,1日,1 Day"),
+        (7, "周卡,1周,7天,7d,week,1w,1星期,1周卡"),
+        (30, "月卡,1月,1个月,30天,30d,month,1 month,30D,30天卡,1mo"),
+        (60, "2个月,2 months,60days"),
+        (90, "季卡,1季,1季度,quarter,90d,3个月"),
         (180, "半年,半年卡,6个月"),
-        (365, "年卡,1年,一年,365d,year,1 year,1y,包年,12mo,12个月,365天"),
-        (730, "2年,两年卡,2years,24个月,730天"),
+        (365, "年卡,1年,365d,year,1 year,1y,12mo,12个月,365天"),
+        (730, "2年,2years,24个月,730天"),
     ],
 )
 def test_durations_are_read_as_people_write_them(days: int, cells: str) -> None:
@@ -157,7 +157,7 @@ def test_durations_are_read_as_people_write_them(days: int, cells: str) -> None:
 
 
 def test_permanent_has_many_names_and_a_number_the_unit_of_its_header() -> None:
-    for cell in ("永久", "永久卡", "终身", "终身会员", "permanent", "Lifetime", "永久授权", "不限时"):
+    for cell in ("永久", "永久卡", "终身", "permanent", "Lifetime", "不限时"):
         assert read_validity(cell) is None
     numbers = {
         ("30", "d"): 30 * 86_400,
@@ -169,7 +169,7 @@ def test_permanent_has_many_names_and_a_number_the_unit_of_its_header() -> None:
         assert read_validity(number, unit) == timedelta(seconds=seconds)
 
 
-OTHER = ["", "VIP", "30", "1M", "0天", "101年", "-1天", "1.5天", "1年2个月", "十二个月", "2026-03-01", "天天"]
+OTHER = ["", "VIP", "30", "1M", "0天", "101年", "-1天", "1.5天", "1年2个月", "一个月", "2026-03-01", "天天"]
 
 
 @for_each("cell", OTHER)
@@ -181,15 +181,10 @@ def test_other_texts_are_no_durations(cell: str) -> None:
 @for_each(
     ("at", "cells"),
     [
-        (MARCH, "2026-03-01|2026/3/1|2026.03.01|2026年3月1日|46082|46082.0|2026-03-01T00:00:00+08:00|1772294400"),
-        (MARCH, "1772294400000"),
+        (MARCH, "2026-03-01|2026/3/1|2026.03.01|2026年3月1日|2026-03-01T00:00:00+08:00"),
         (MARCH.replace(hour=8), "2026-03-01T00:00:00Z"),
-        (MARCH.replace(hour=12), "46082.5"),
-        (MARCH.replace(hour=9, minute=5), "2026/3/1 9:05|2026年3月1日9\uff1a05"),
-        (
-            MARCH.replace(hour=9, minute=5, second=7),
-            "2026-03-01 09:05:07|2026-03-01 09:05:07.250|2026年3月1日 9时5分7秒",
-        ),
+        (MARCH.replace(hour=9, minute=5), "2026/3/1 9:05|2026年3月1日9:05|2026-03-01T09:05"),
+        (MARCH.replace(hour=9, minute=5, second=7), "2026-03-01 09:05:07|2026-03-01 09:05:07.250"),
     ],
 )
 def test_times_are_read_in_the_vendors_zone(at: datetime, cells: str) -> None:
@@ -200,7 +195,7 @@ def test_times_are_read_in_the_vendors_zone(at: datetime, cells: str) -> None:
         assert found.at.tzinfo is UTC
 
 
-@for_each("cell", ["2026-03-01", "2026/3/1", "46082", "2026年3月1日"])
+@for_each("cell", ["2026-03-01", "2026/3/1", "2026年3月1日"])
 def test_an_expiry_without_a_time_is_the_end_of_its_day(cell: str) -> None:
     assert read_time(cell, ZONE, at_end=True).at == MARCH + DAY
     assert read_time("2026-03-01 00:00", ZONE, at_end=True).at == MARCH
@@ -216,8 +211,8 @@ def test_cells_without_a_time_and_an_expiry_that_never_comes() -> None:
 @for_each(
     "cell",
     [
-        *("3/1/2026", "1-Mar-26", "2026-02-30", "2026-13-01", "26-03-01", "soon", "12", "99999", "2026-03-01 25:00"),
-        *("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+14:00", "2026-03", "####"),
+        *("3/1/2026", "1-Mar-26", "2026-02-30", "2026-13-01", "26-03-01", "soon", "12", "46082", "2026-03-01 25:00"),
+        *("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+14:00", "2026-03", "1772294400", "####"),
     ],
 )
 def test_other_texts_are_no_times(cell: str) -> None:
