@@ -15,9 +15,6 @@ check_hosts() {
 check_database() {
     local name there=''
     if [[ -e secrets/owner_url ]]; then there=$(sed 's|.*@||; s|/.*||' secrets/owner_url); fi
-    if has_cluster && [[ -z $there && -e secrets/database_url ]] && grep -q '//kadun:' secrets/database_url; then
-        die "data/postgres 来自旧版本（无独立数据库角色），升级步骤见 docs/operations.md。data/postgres is of a version without separate roles: docs/operations.md (An older checkout) says how to carry it over"
-    fi
     if [[ -n $there && $DATABASE_HOSTS != "$CONTAINER" && $there != "$DATABASE_HOSTS" ]]; then
         die "secrets/ 已存在且数据库在 $there，请直接修改其中三个 URL。secrets/ exists and says that the database is at $there: edit the three URLs there"
     fi

@@ -224,10 +224,6 @@ def test_no_secret_is_made_anew_over_existing_data(checkout: Path, ports: list[s
         (checkout / name).rename(checkout / "aside")
         refuses(checkout, f"{name} is missing: put it back from a backup")
         (checkout / "aside").rename(checkout / name)
-    (checkout / "secrets/database_url").write_text("postgresql://kadun:0@database:5432/kadun\n")  # an older checkout's
-    for name in ("owner_url", "backup_url"):
-        (checkout / "secrets" / name).unlink()
-    refuses(checkout, "without separate roles: docs/operations.md")
 
 
 HOSTS = "[2001:db8::1]:5433,db.example.com"
