@@ -217,7 +217,7 @@ tier_coverage() {
     CHECKS_PASSED=0 CHECKS_FAILED=0
     # Files that nothing imported count, too: one process finds them, since looking for them takes every process long.
     "$VENV_PYTHON" -m coverage run --rcfile=/dev/null --branch --parallel-mode \
-        --source=app,client/src/kadun,conformance/src/kadun_conformance -m app --help >/dev/null
+        --source=app,client/src/kadun,client/conformance/src/kadun_conformance -m app --help >/dev/null
     "$VENV_PYTHON" -m coverage combine --quiet
     check coverage "at least 95% over all" "$VENV_PYTHON" -m coverage report --skip-covered --fail-under=95
     check coverage "100% of the rules and the tokens" "$VENV_PYTHON" -m coverage report --include="$RULES" --fail-under=100

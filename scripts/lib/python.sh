@@ -6,7 +6,7 @@ VENV=$ROOT/.venv VENV_PYTHON=$ROOT/.venv/bin/python
 
 # The project's modules, wherever the caller stands. Run Python with -P, so that nothing of the caller's
 # folder takes their place.
-export PYTHONPATH=$ROOT:$ROOT/client/src:$ROOT/conformance/src
+export PYTHONPATH=$ROOT:$ROOT/client/src:$ROOT/client/conformance/src
 
 # find_python: prints a Python that is 3.11 or newer. Each is tried: pyenv's shims exist and fail.
 find_python() {

@@ -1,4 +1,4 @@
-"""`pip install ./client` and `./conformance` on the oldest and the newest Python here, and for other systems."""
+"""`pip install ./client` and `./client/conformance` on the oldest and the newest Python here, and for other systems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.client.local_http import forged, serving
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
-CLIENT, CONFORMANCE = ROOT / "client", ROOT / "conformance"
+CLIENT, CONFORMANCE = ROOT / "client", ROOT / "client" / "conformance"
 OLDEST_SUPPORTED = (3, 9)
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_", "COVERAGE_", "KADUN_"))
@@ -118,7 +118,7 @@ def test_the_conformance_kit_installs_and_tests_the_sdk(tmp_path: Path) -> None:
     run(*pip, "install", "--quiet", CLIENT, cwd=tmp_path)
     run(*pip, "check", cwd=tmp_path)
     kit = [own, "-I", "-W", "error", "-m", "kadun_conformance", "--client-timeout", "2", "--jobs", "8"]
-    assert "0 accepted, 0 untested; 25 genuine responses: 0 refused" in run(*kit, cwd=tmp_path)
+    assert "0 not refused; 15 genuine responses: 0 not accepted" in run(*kit, cwd=tmp_path)
 
 
 SYSTEMS = {

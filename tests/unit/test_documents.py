@@ -31,7 +31,7 @@ OTHER_PAIRS = [(f"docs/{name}.md", f"docs/{name}.zh-CN.md") for name in ("self-s
 READ_IN = "".join(document(name) for name in ("app/settings.py", "app/functions/settings.py"))
 SETTINGS = set(re.findall(r'"(KADUN_[A-Z_]+|DATABASE_URL|KERNAL_DATA_KEY)"', READ_IN))
 ROUTES = re.findall(r'add_route\(\s*"([^"]+)"', document("app/factory.py"))
-FOLDERS = "app|client|conformance|scripts|tests|trial|docs|examples|nginx|postgres"
+FOLDERS = "app|client|scripts|tests|trial|docs|examples|nginx|postgres"
 MADE_BY_READERS = {"app/cli/today.py", "app/console/templates/version.html"}  # of the worked examples
 
 
@@ -154,7 +154,7 @@ def test_the_clients_guide_has_every_argument_attribute_error_and_message(name: 
 
 def test_every_part_of_a_release_says_the_same_version() -> None:
     assert read_version() == kadun.__version__
-    for name in ("pyproject.toml", "client/pyproject.toml", "conformance/pyproject.toml"):
+    for name in ("pyproject.toml", "client/pyproject.toml", "client/conformance/pyproject.toml"):
         project = tomllib.loads(document(name))["project"]
         assert (project.get("version"), project["dynamic"]) == (None, ["version"])
     labels = re.findall(r'org\.opencontainers\.image\.version="([^"]+)"', document("Dockerfile"))

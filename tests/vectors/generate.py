@@ -1,6 +1,6 @@
 """Writes the test vectors beside it from the conformance kit's table of cases; everything random comes from a seed.
 
-    PYTHONPATH=conformance/src:. python -m tests.vectors.generate
+    PYTHONPATH=client/conformance/src:. python -m tests.vectors.generate
 
 A published vector never changes, because authors of clients test against it: add new ones.
 """
@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kadun_conformance.case import Case
-from kadun_conformance.cases import FORGED, GENUINE
+from kadun_conformance.cases import FORGED, GENUINE, Case
 from kadun_conformance.crypto import b64, kdf_input, seal, shared_secret, unb64, x25519_public_key
 from kadun_conformance.forger import OPEN, Forger, Vendor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from kadun import CardRejected, Client, KadunError, ServerUnreachable, UntrustedAnswer
 from kadun.keys import TrustedKeys
 from kadun.responses import Response
+from kadun.tokens import Claims
 from kadun_conformance.cases import FORGED, GENUINE
 from kadun_conformance.forger import Forger, Vendor
 
@@ -30,7 +32,7 @@ from tests.support.client.offline import refused
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
-    from kadun_conformance.case import Case
+    from kadun_conformance.cases import Case
 
     from tests.support.client.fake_server import Tweak
     from tests.support.client.offline import MakeClient
@@ -117,6 +119,24 @@ def test_a_forged_response_is_refused_by_its_check(case: Case, make_client: Make
     error = refused(answered(case, make_client), ERRORS[case.expected])
     if case.expected == "untrusted":
         assert re.fullmatch(DETAILS[case.check], error.detail), (case.check, error.detail)
+
+
+COMPARED = ("nonce", "sub", "function", "hardware_sha256", "request_sha256", "aud", "iss")
+
+
+@for_each("claim", COMPARED)
+def test_a_client_that_does_not_compare_a_claim_accepts_exactly_its_cases(
+    claim: str, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, accepted = Claims.require, set()
+    cases = [case for case in FORGED if case.check in COMPARED and "live" not in case.options]
+    with monkeypatch.context() as patched:
+        patched.setattr(Claims, "require", lambda self, name, value: name == claim or genuine(self, name, value))
+        for case in cases:
+            with contextlib.suppress(KadunError):
+                answered(case, make_client).open()
+                accepted.add(case.name)
+    assert accepted == {case.name for case in cases if case.check == claim and case.expected == "untrusted"}
 
 
 def without(name: str, before: Tweak = lambda _claims: None) -> Tweak:

@@ -1,24 +1,23 @@
-"""The form of the table of cases: one row says what is sent, and what a client must make of it."""
+"""The table of cases: `cases.csv` says what is sent and what is expected, the modules beside it how it is forged."""
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kadun_conformance.forger import Forger, Reply, verdict
+from kadun_conformance.cases import claims, http, keys, tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-Answer = Callable[[Forger], Reply]
-Forge = Callable[[Forger], Any]
+    from kadun_conformance.forger import Answer
 
 REJECTED = "rejected"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that the server sends, and what a client must make of it: a row of `cases/cases.csv`.
+    """One thing that the server sends, and what a client must make of it.
 
     Attributes:
         name: short and stable.
@@ -57,21 +56,16 @@ class Case:
         return not self.check
 
 
-def with_token(forge: Forge) -> Answer:
-    """Send the token that `forge` makes."""
-    return lambda forger: verdict(forge(forger))
+def _load() -> list[Case]:
+    answers = {**claims.ANSWERS, **tokens.ANSWERS, **keys.ANSWERS, **http.ANSWERS}
+    key_sets = {**keys.KEY_SETS, **http.KEY_SETS}
+    with Path(__file__).with_name("cases.csv").open(encoding="utf-8", newline="") as table:
+        rows = list(csv.DictReader(table))
+    if sorted(row["name"] for row in rows) != sorted(answers):
+        raise ValueError("cases.csv and the modules beside it name different cases")
+    return [Case(**row, answer=answers[row["name"]], key_set=key_sets.get(row["name"])) for row in rows]
 
 
-def with_claims(changes: Callable[[Forger], Mapping[str, Any]]) -> Answer:
-    """Send a token with a genuine signature over changed claims."""
-    return lambda forger: verdict(forger.token(forger.claims(**changes(forger))))
-
-
-def by_stranger(forger: Forger) -> Reply:
-    """Send a verdict signed by the stranger, under the stranger's own `kid`."""
-    return verdict(forger.token(key=forger.vendor.stranger))
-
-
-def by_newest(forger: Forger) -> Reply:
-    """Send a verdict signed by the newest key, which only a chain of endorsements makes trusted."""
-    return verdict(forger.token(key=forger.vendor.newest))
+_CASES = _load()
+GENUINE = tuple(case for case in _CASES if case.genuine)
+FORGED = tuple(case for case in _CASES if not case.genuine)

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
+import json
 import os
 import sys
 import tempfile
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kadun_conformance import report
-from kadun_conformance.cases import FORGED, GENUINE
-from kadun_conformance.client_under_test import Command, CommandError, python_sdk
+from kadun_conformance.cases import FORGED, GENUINE, Case
 from kadun_conformance.forger import Vendor
-from kadun_conformance.runner import Limits, Runner
+from kadun_conformance.runner import Runner
 from kadun_conformance.server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kadun_conformance.case import Case
-
 _PROGRAM = "python -m kadun_conformance"
+_SDK = [sys.executable, "-m", "kadun_conformance.adapter"]
 _EPILOG = """
 每个用例启动一次 COMMAND。参数里的 {url} {keys} {card} {function} {hardware} {core} {state} {timeout_seconds}
 会被替换，也在环境变量 KADUN_URL、KADUN_KEYS 等中。COMMAND 的退出码 0：已打开，并打印解密后的核心数据；
@@ -48,25 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(given[:split])
     known = {case.name: case for case in (*GENUINE, *FORGED)}
-    for name in [*(options.only or []), *([options.serve] if options.serve else [])]:
-        if name not in known:
-            parser.error(f"unknown case: {name}; --list shows all cases")
-    if options.jobs < 1:
-        parser.error("--jobs must be 1 or more")
+    if unknown := {*options.only, options.serve or "honest"} - known.keys():
+        parser.error(f"unknown case: {', '.join(unknown)}; --list shows all cases")
     if options.list:
         _print("\n".join(f"{name:<28} {case.about}" for name, case in known.items()))
         return 0
-    # A proxy of this machine must not stand between the client and this machine.
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
+    command = given[split + 1 :]
+    if not command and importlib.util.find_spec("kadun") is None:
+        parser.error("no COMMAND given, and the Python SDK is not installed")
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"  # a proxy must not stand between the client and the kit
     with tempfile.TemporaryDirectory(prefix="kadun-conformance-") as folder:
-        limits = Limits(options.client_timeout, options.timeout)
+        runner = Runner(Vendor(), command or _SDK, Path(folder), options.client_timeout, options.timeout)
         try:
-            client = Command(given[split + 1 :]) if given[split + 1 :] else python_sdk()
-            runner = Runner(Vendor(), client, Path(folder), limits)
-            if options.serve:
-                return _serve(runner, known[options.serve], options.port)
-            return _run(runner, options)
-        except CommandError as error:
+            return _serve(runner, known[options.serve], options.port) if options.serve else _run(runner, options)
+        except FileNotFoundError as error:
             parser.error(str(error))
 
 
@@ -77,34 +72,33 @@ def _print(text: str) -> None:
 
 def _run(runner: Runner, options: argparse.Namespace) -> int:
     # Always the first genuine case: it is recorded for the replays, and a client that fails it proves nothing.
-    genuine = [case for case in GENUINE if _is_selected(case, options) or case is GENUINE[0]]
-    forged = [case for case in FORGED if _is_selected(case, options)]
-    table = options.format == "table"
-    if table:
-        _print(f"固定公钥 pinned keys: {runner.keys_file}\n{runner.keys_file.read_text(encoding='utf-8')}")
-        _print(f"加密的核心数据 sealed core data: {runner.core_file}")
-    results, group = [], ""
+    chosen = {*options.only, GENUINE[0].name} if options.only else {case.name for case in (*GENUINE, *FORGED)}
+    genuine, forged = ([case for case in cases if case.name in chosen] for cases in (GENUINE, FORGED))
+    results = []
     for result in runner.run_all(genuine, forged, options.jobs):
         results.append(result)
-        if table:
-            if result.group != group:
-                group = result.group
-                _print(f"\n{group}")
-            _print(report.line(result))
-    _print(f"\n{report.closing(results)}" if table else report.as_json(results))
+        if options.format == "table":
+            note = f"  [{result.note}]" if result.note and not result.passed else ""
+            _print(f"{' ' if result.passed else '!'} {result.outcome:<8}  {result.name:<28} {result.about}{note}")
+    if options.format == "json":
+        rows = [{**vars(result), "passed": result.passed} for result in results]
+        _print(json.dumps(rows, ensure_ascii=False, indent=2))
+    else:
+        n = Counter((result.genuine, result.passed) for result in results)
+        _print(
+            f"\n伪造响应 {n[False, True] + n[False, False]} 种：{n[False, False]} 种未被拒绝；"
+            f"真实响应 {n[True, True] + n[True, False]} 种：{n[True, False]} 种未被接受\n"
+            f"{n[False, True] + n[False, False]} forged responses: {n[False, False]} not refused; "
+            f"{n[True, True] + n[True, False]} genuine responses: {n[True, False]} not accepted"
+        )
     return 0 if all(result.passed for result in results) else 1
 
 
-def _is_selected(case: Case, options: argparse.Namespace) -> bool:
-    return not options.only or case.name in options.only
-
-
 def _serve(runner: Runner, case: Case, port: int) -> int:
-    """Serve one case until Ctrl-C, to debug a client."""
     with serving(runner.vendor, case, port) as server:
         _print(f"{case.name}: {case.about}")
-        for name, value in runner.settings(server.url, "").environment().items():
-            _print(f"{name}={value}")
+        for name, value in runner.settings(server.url, "").items():
+            _print(f"KADUN_{name.upper()}={value}")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
@@ -120,25 +114,15 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for name, metavar, kind, default, text in (
-        ("--jobs", "N", int, 4, "同时运行几个用例 / cases in parallel (4)"),
-        ("--timeout", "S", float, 40, "多少秒后判为卡住 / seconds until a client counts as hung (40)"),
-        (
-            "--client-timeout",
-            "S",
-            float,
-            5,
-            "告诉客户端的每次尝试时限，秒 / seconds that a client may take for one try (5)",
-        ),
-        ("--port", "PORT", int, 0, "--serve 的端口 / the port for --serve"),
-    ):
-        parser.add_argument(name, metavar=metavar, type=kind, default=default, help=text)
-    parser.add_argument(
-        "--only", action="append", metavar="NAME", help="只运行此用例，可多次 / only this case; repeatable"
-    )
-    parser.add_argument("--list", action="store_true", help="列出全部用例 / list all cases")
-    parser.add_argument("--format", choices=("table", "json"), default="table")
-    parser.add_argument("--serve", metavar="NAME", help="只提供此用例，直到 Ctrl-C / serve this case until Ctrl-C")
+    add = parser.add_argument
+    add("--jobs", metavar="N", type=int, default=4, help="同时运行几个用例 / cases in parallel (4)")
+    add("--timeout", metavar="S", type=float, default=40, help="多少秒后判为卡住 / seconds until a client is hung (40)")
+    add("--client-timeout", metavar="S", type=float, default=5, help="客户端每次尝试的秒数 / seconds for one try (5)")
+    add("--only", action="append", default=[], metavar="NAME", help="只运行此用例，可多次 / only this case; repeatable")
+    add("--list", action="store_true", help="列出全部用例 / list all cases")
+    add("--format", choices=("table", "json"), default="table")
+    add("--serve", metavar="NAME", help="只提供此用例，直到 Ctrl-C / serve this case until Ctrl-C")
+    add("--port", metavar="PORT", type=int, default=0, help="--serve 的端口 / the port for --serve")
     return parser
 
 

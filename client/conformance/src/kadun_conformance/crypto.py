@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import json
 import struct
 import zlib
@@ -24,7 +23,7 @@ Randomness = Callable[[int], bytes]
 Sign = Callable[[bytes], bytes]
 ABSENT: Any = object()  # as a changed value: leave this member out
 _GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493  # RFC 8032, section 5.1
-_KEY_BITS = {"A128GCM": 128, "A192GCM": 192, "A256GCM": 256}
+_KEY_BITS = {"A128GCM": 128, "A256GCM": 256}
 
 
 def b64(raw: bytes) -> str:
@@ -47,17 +46,6 @@ def changed(original: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     return {name: value for name, value in {**original, **changes}.items() if value is not ABSENT}
 
 
-def compact(header: Json, payload: Json, sign: Sign) -> str:
-    """Make a compact JWS over exactly these bytes."""
-    signed = f"{b64(json_bytes(header))}.{b64(json_bytes(payload))}"
-    return f"{signed}.{b64(sign(signed.encode()))}"
-
-
-def hmac_signer(secret: bytes, digest: str) -> Sign:
-    """Sign as HS256, HS384 and HS512 do."""
-    return lambda signed: hmac.new(secret, signed, digest).digest()
-
-
 class SigningKey:
     """An Ed25519 key pair with its JWK, random without a seed; `kid` is the thumbprint (RFC 7638)."""
 
@@ -66,7 +54,6 @@ class SigningKey:
         public = self._private.public_key()
         self.raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        self.der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         x = b64(self.raw)
         self.thumbprint_input = f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'  # RFC 7638, section 3
         self.kid = b64(hashlib.sha256(self.thumbprint_input.encode()).digest())
@@ -83,10 +70,11 @@ class SigningKey:
         return signature[:32] + greater.to_bytes(32, "little")
 
     def token(self, claims: Json, *, header: Json | None = None, sign: Sign | None = None) -> str:
-        """Make a verdict with changed header members, or the exact bytes of a header, or another signature."""
+        """Make a verdict, a compact JWS, with changed header members, or exactly these bytes, or another signature."""
         if not isinstance(header, bytes):
             header = changed({"alg": "EdDSA", "typ": "verdict+jwt", "kid": self.kid}, header or {})
-        return compact(header, claims, sign or self.sign)
+        signed = f"{b64(json_bytes(header))}.{b64(json_bytes(claims))}"
+        return f"{signed}.{b64((sign or self.sign)(signed.encode()))}"
 
     def endorse(self, jwk: object, *, header: Mapping[str, Any] | None = None, **changes: Any) -> str:  # noqa: ANN401 - any JSON
         """Make a `key+jwt` that endorses another key, with changed header members and claims."""
@@ -104,10 +92,11 @@ def shared_secret(private: bytes, public_key: str) -> bytes:
     return X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(unb64(public_key)))
 
 
-def kdf_input(shared: bytes, algorithm: str, bits: int, party_u: bytes = b"", party_v: bytes = b"") -> bytes:
+def kdf_input(shared: bytes, algorithm: str, bits: int) -> bytes:
     """Return what ECDH-ES hashes to derive a key (RFC 7518, section 4.6.2); one round is enough for 256 bits."""
-    fields = b"".join(struct.pack(">I", len(part)) + part for part in (algorithm.encode(), party_u, party_v))
-    return struct.pack(">I", 1) + shared + fields + struct.pack(">I", bits)
+    no_party = struct.pack(">I", 0)
+    named = struct.pack(">I", len(algorithm)) + algorithm.encode()
+    return struct.pack(">I", 1) + shared + named + no_party + no_party + struct.pack(">I", bits)
 
 
 def seal(  # noqa: PLR0913 - one for each thing that can be wrong
@@ -119,7 +108,6 @@ def seal(  # noqa: PLR0913 - one for each thing that can be wrong
     epk: Mapping[str, Any] | None = None,
     raw_header: Callable[[bytes], bytes] = lambda raw: raw,
     low_order: bool = False,
-    iv_bytes: int = 12,
     tag_bytes: int = 16,
 ) -> str:
     """Make a compact JWE as PROTOCOL section 3 defines it; with changes, one that still decrypts where possible.
@@ -132,7 +120,6 @@ def seal(  # noqa: PLR0913 - one for each thing that can be wrong
         epk: changed members of the ephemeral public key.
         raw_header: changes the bytes of the header before they are protected.
         low_order: use an all-zero ephemeral key, whose shared secret anybody knows.
-        iv_bytes: the length of the nonce.
         tag_bytes: how many bytes of the tag are sent.
     """
     ephemeral = randomness(32)
@@ -141,23 +128,19 @@ def seal(  # noqa: PLR0913 - one for each thing that can be wrong
         own, shared = b64(bytes(32)), bytes(32)
     sent_epk = changed({"kty": "OKP", "crv": "X25519", "x": own}, epk or {})
     full = changed({"alg": "ECDH-ES", "enc": "A256GCM", "epk": sent_epk}, header or {})
-    parties = [unb64(full.get(name, "")) for name in ("apu", "apv")]
-    bits = _KEY_BITS.get(full.get("enc", ""), 256)
-
-    def derive(algorithm: str, bits: int) -> bytes:
-        return hashlib.sha256(kdf_input(shared, algorithm, bits, *parties)).digest()[: bits // 8]
-
+    bits = _KEY_BITS[full["enc"]]
+    wraps = full["alg"] != "ECDH-ES"
+    algorithm, derived_bits = (full["alg"], 256) if wraps else (full["enc"], bits)
+    key = hashlib.sha256(kdf_input(shared, algorithm, derived_bits)).digest()[: derived_bits // 8]
     wrapped = b""
-    if str(full.get("alg")).endswith("A256KW"):
-        key = randomness(bits // 8)
-        wrapped = aes_key_wrap(derive(str(full["alg"]), 256), key)
-    else:
-        key = derive(str(full.get("enc")), bits)
+    if wraps:
+        wrapping, key = key, randomness(bits // 8)
+        wrapped = aes_key_wrap(wrapping, key)
     if full.get("zip") == "DEF":
         compressor = zlib.compressobj(wbits=-15)
         plaintext = compressor.compress(plaintext) + compressor.flush()
     protected = b64(raw_header(json_bytes(full)))
-    iv = randomness(iv_bytes)
+    iv = randomness(12)
     encrypted = AESGCM(key).encrypt(iv, plaintext, protected.encode())
     ciphertext, tag = encrypted[:-16], encrypted[-16:][:tag_bytes]
     return ".".join([protected, b64(wrapped), b64(iv), b64(ciphertext), b64(tag)])

@@ -31,6 +31,8 @@ class Vendor:
 
     Attributes:
         chain: signing keys, oldest first; each but the first is endorsed by the one before it.
+        current: the pinned key that signs.
+        newest: the key three rotations after the last pinned one.
         stranger: a key that no trusted key endorses.
         identity: the age identity that opens the core data: KERNAL_DATA_KEY.
         core: the core data in clear.
@@ -49,6 +51,7 @@ class Vendor:
         self.now = int(time.time()) if now is None else now
         self.issuer = issuer
         self.chain = [SigningKey(randomness(32)) for _ in range(_CHAIN_LENGTH)]
+        self.current, self.newest = self.chain[0], self.chain[-1]
         self.stranger = SigningKey(randomness(32))
         self.card = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
         self.hardware = "conformance-machine-1"
@@ -60,16 +63,6 @@ class Vendor:
     def pinned(self) -> dict[str, Any]:
         """What `cardctl key export` prints: the current key and the next."""
         return {"iss": self.issuer, "keys": [key.jwk for key in self.chain[:_PINNED]]}
-
-    @property
-    def current(self) -> SigningKey:
-        """The pinned key that signs."""
-        return self.chain[0]
-
-    @property
-    def newest(self) -> SigningKey:
-        """The key three rotations after the last pinned one."""
-        return self.chain[-1]
 
     def sealed_core(self) -> bytes:
         """Seal the core data to `identity` (an age file)."""
@@ -86,7 +79,7 @@ class Vendor:
 class Connection:
     """The raw connection, for answers that an HTTP library does not write."""
 
-    send: Callable[[bytes], None]
+    send: Callable[[bytes], object]
     reset: Callable[[], None]
     closing: threading.Event
 
@@ -98,7 +91,7 @@ class Reply:
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": _JSON})
-    write: Callable[[Connection], None] | None = None
+    write: Callable[[Connection], object] | None = None
 
 
 def verdict(token: object, status: int = 200, code: str = "OK") -> Reply:
@@ -106,13 +99,9 @@ def verdict(token: object, status: int = 200, code: str = "OK") -> Reply:
     return Reply(status, json.dumps({"code": code, "message": "验证通过。", "token": token}).encode())
 
 
-class ClearKeyRequestedError(Exception):
-    """The case forges the sealed key, but the client asked for the key in clear."""
-
-
 @dataclass(frozen=True)
 class Forger:
-    """Makes tokens and key sets that answer one request: genuine by default, changed on demand.
+    """Makes tokens, responses and key sets that answer one request: genuine by default, changed on demand.
 
     Attributes:
         request: the request as the client sent it.
@@ -125,11 +114,6 @@ class Forger:
     request: Mapping[str, Any] = field(default_factory=dict)
     earlier: Mapping[str, Any] | None = None
     body: bytes = b""
-
-    @property
-    def wants_sealed(self) -> bool:
-        """Whether the client asked for the key sealed."""
-        return self.request.get("client_public_key") is not None
 
     def claims(self, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
         """Return what the genuine server claims when it accepts the card, with changes."""
@@ -152,27 +136,18 @@ class Forger:
             "card_expires_at": vendor.now + 86_400,
         }
         if request["function"] == OPEN:
-            if self.wants_sealed:
-                genuine["KERNAL_DATA_KEY_SEALED"] = self.sealed()
-            else:
-                genuine["KERNAL_DATA_KEY"] = vendor.identity
+            genuine["KERNAL_DATA_KEY_SEALED"] = self.sealed()
         return changed(genuine, changes)
 
     def rejection(self, code: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
         """Return what the genuine server claims when it rejects the card, with changes."""
         kept = ("card_activated_at", "card_expires_at") if code == "CARD_EXPIRED" else ()
         claims = self.claims(code=code, accepted=False)
-        names = {name for name in claims if name in kept or not name.startswith(("KERNAL_", "card_"))}
-        return changed({name: value for name, value in claims.items() if name in names}, changes)
+        left = {name: claims[name] for name in claims if name in kept or not name.startswith(("KERNAL_", "card_"))}
+        return changed(left, changes)
 
     def sealed(self, plaintext: bytes | None = None, public_key: str | None = None, **changes: Any) -> str:  # noqa: ANN401 - see seal
-        """Seal the data key to the client's public key, or something else to another; `changes` as for `seal`.
-
-        Raises:
-            ClearKeyRequestedError: the client sent no public key.
-        """
-        if not self.wants_sealed:
-            raise ClearKeyRequestedError
+        """Seal the data key to the client's public key, or something else to another; `changes` as for `seal`."""
         recipient = public_key or self.request["client_public_key"]
         secret = self.vendor.identity.encode() if plaintext is None else plaintext
         return seal(secret, recipient, self.vendor.randomness, **changes)
@@ -185,20 +160,21 @@ class Forger:
         header: Json | None = None,
         sign: Sign | None = None,
     ) -> str:
-        """Sign a verdict.
-
-        Args:
-            claims: the payload; by default the genuine claims.
-            key: signs, and gives its `kid`; by default the current key.
-            header: changed members of the header, or its exact bytes.
-            sign: another way to sign.
-        """
+        """Sign claims, by default the genuine ones, with a key, by default the current one; see `SigningKey.token`."""
         key = key or self.vendor.current
         return key.token(self.claims() if claims is None else claims, header=header, sign=sign)
 
     def token_in_current_name(self, claims: Json | None = None, key: SigningKey | None = None) -> str:
         """Sign with another key, by default the stranger's, under the current key's `kid`."""
         return self.token(claims, key=key or self.vendor.stranger, header={"kid": self.vendor.current.kid})
+
+    def accept(self, **changes: Any) -> Reply:  # noqa: ANN401 - any JSON
+        """Accept the card, with a genuine signature over changed claims."""
+        return verdict(self.token(self.claims(**changes)))
+
+    def reject(self, code: str, **changes: Any) -> Reply:  # noqa: ANN401 - any JSON
+        """Reject the card, with a genuine signature over changed claims."""
+        return verdict(self.token(self.rejection(code, **changes)), 403, code)
 
     def key_set(self, endorsements: list[Any] | None = None, keys: list[Any] | None = None) -> Reply:
         """Make `/.well-known/jwks.json`, genuine by default."""
@@ -207,3 +183,6 @@ class Forger:
             "endorsements": self.vendor.endorsements() if endorsements is None else endorsements,
         }
         return Reply(200, json.dumps(document).encode(), {"Content-Type": "application/jwk-set+json"})
+
+
+Answer = Callable[[Forger], Reply]
