@@ -42,14 +42,14 @@ class BlocksPage(_BlockPage):
         """Show a page of the blocks, the newest first."""
         query = query_of(request)
         page = self.blocks(request).page(query.number("below"))
-        shown = self.console.cards.shown_keys(visitor_of(request).who, page.cards.values())
+        keys = self.console.cards.keys(visitor_of(request).who, page.cards.values())
         self.render(
             request,
             response,
             "blocks.html",
             page=page,
             most=MAX_BLOCKS,
-            shown_ids=shown,
+            card_keys=keys,
             done=query.exactly("done"),
         )
 

@@ -14,7 +14,7 @@ from app.domain.texts import Text
 from app.http.problems import card_not_found
 from app.services.card_lists import MAX_RENEWALS
 from app.services.filters import parse_journal_filter
-from app.services.journal_lists import MAX_ENTRIES_PER_DAY
+from app.services.journal_lists import MAX_ENTRIES_PER_DAY, cards_of
 from app.services.usage_lists import DayCount
 
 _DAYS = 30
@@ -44,24 +44,21 @@ class CardPage(Page):
         if not (visitor_of(request).is_owner or answers_to(typed, is_imported=is_imported)):
             raise _not_found()
         wanted = parse_journal_filter({"card": typed}, self.console.zone)
-        entries, shown = self.console.journal.page(wanted, page_request(query, _ENTRIES), visitor_of(request).who)
+        entries = self.console.journal.page(wanted, page_request(query, _ENTRIES), visitor_of(request).who)
         if line is None and not entries.rows:
             raise _not_found()
         used = self.console.usage.of_card(card_id, days[0])
         counts = self.console.cards.daily_counts(card_id, days[0])
         card, client, status = line or (None, None, None)
         renewed_by = [] if line is None else self.console.cards.renewed_by(card_id)
-        renewals = list(renewed_by)
-        if card is not None and card.renewed_card_id:
-            renewals.append(card.renewed_card_id)
-        if renewals:
-            shown |= self.console.cards.shown_keys(visitor_of(request).who, renewals)
+        renewed = None if card is None else card.renewed_card_id
+        key = card.key if card is not None else parse_card_id(typed) or typed
         self.render(
             request,
             response,
             "card.html",
             card_id=card_id,
-            key=card.key if card is not None else parse_card_id(typed) or typed,
+            key=key,
             card=card,
             client=client,
             status=status,
@@ -70,14 +67,14 @@ class CardPage(Page):
             renewed_by=renewed_by,
             max_renewals=MAX_RENEWALS,
             found=entries,
-            shown_ids=shown,
+            card_keys=self.console.cards.keys(visitor_of(request).who, [*cards_of(entries.rows), *renewed_by, renewed]),
             counts=counts,
             max_entries=MAX_ENTRIES_PER_DAY,
-            chart=_chart(used, days, card_id, visitor_of(request).say),
+            chart=_chart(used, days, key, visitor_of(request).say),
         )
 
 
-def _chart(used: list[DayCount], days: list[date], card_id: str, say: Say) -> Chart:
+def _chart(used: list[DayCount], days: list[date], key: str, say: Say) -> Chart:
     total: Counter[str] = Counter()
     for usage in used:
         total[usage.function] += usage.requests
@@ -90,7 +87,7 @@ def _chart(used: list[DayCount], days: list[date], card_id: str, say: Say) -> Ch
         Series(
             say(_OTHERS) if name is None else name,
             [counts[name, day] for day in days],
-            [url("/admin/usage", card=card_id, day=day, function=name) for day in days],
+            [url("/admin/usage", card=key, day=day, function=name) for day in days],
             [f"--chart-{number}"],
         )
         for number, name in enumerate(names, 1)

@@ -16,7 +16,6 @@ from app.domain.cards import format_validity
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
 from app.services.card_actions import CardActions
-from app.services.key_masking import seller_of
 
 _DEFAULT = "30d"
 _LIST = "/admin/cards"
@@ -64,14 +63,13 @@ class ConfirmPage(Page):
             durations=DURATION_PRESETS,
             back=safe_next(form.one("back") or _LIST),
             confirm_cards=self.console.confirm_cards,
-            shown_ids=self.console.cards.shown_keys(visitor_of(request).who, ids),
             refusal=None if refused is None else refused.text,
         )
 
     def card_actions(self, request: falcon.Request) -> CardActions:
         """Return the actions of this visitor; a seller's are on the cards that they issued."""
         who, console = visitor_of(request), self.console
-        return CardActions(console.database, who.actor, console.clock, self.limits(request), seller_of(who.who))
+        return CardActions(console.database, who.actor, console.clock, self.limits(request), self.issuer(request))
 
 
 class ApplyPage(ConfirmPage):
@@ -122,8 +120,8 @@ class DonePage(Page):
             )
             raise not_found(detail)
         undo, back = _UNDO.get(outcome["action"]), safe_next(query.one("back") or _LIST)
-        shown = self.console.cards.shown_keys(visitor_of(request).who, outcome.get("changed", ()))
-        self.render(request, response, "done.html", outcome=outcome, undo=undo, back=back, shown_ids=shown)
+        keys = self.console.cards.keys(visitor_of(request).who, outcome.get("changed", ()))
+        self.render(request, response, "done.html", outcome=outcome, undo=undo, back=back, card_keys=keys)
 
 
 def _read_form(form: Form, *names: str) -> tuple[Action, list[str]]:

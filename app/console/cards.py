@@ -46,7 +46,6 @@ class CardsPage(Page):
             max_searched=MAX_SEARCHED,
             is_complete=page.is_complete,
             missing=page.missing,
-            shown_ids=page.shown,
             refusal=refusal,
             size=size,
             sizes=_SIZES,

@@ -47,7 +47,7 @@ class OverviewPage(FiguresPage):
         return {
             "recent": recent(snapshot.document),
             "charts": charts(snapshot.document, visitor_of(request).say),
-            "shown_ids": self.console.cards.shown_keys(visitor_of(request).who, first),
+            "card_keys": self.console.cards.keys(visitor_of(request).who, first),
             "states": [str(state) for state in STATES],
         }
 
@@ -64,8 +64,8 @@ class AbuseReportPage(FiguresPage):
         times = {name: f"{at - span:%Y-%m-%dT%H:%M}" for name, span in spans.items()}
         unbound = sharing.get("unbindings", [])  # figures that an earlier release counted have none
         shared = [row["card_id"] for row in (*sharing["accepted"]["first"], *sharing["cards"], *unbound)]
-        shown_ids = self.console.cards.shown_keys(visitor_of(request).who, shared)
-        return {**times, "day_limits": DAY, "week_limits": WEEK, "shown_ids": shown_ids, "unbound": unbound}
+        keys = self.console.cards.keys(visitor_of(request).who, shared)
+        return {**times, "day_limits": DAY, "week_limits": WEEK, "card_keys": keys, "unbound": unbound}
 
 
 def _polls(request: falcon.Request) -> bool:

@@ -15,7 +15,6 @@ from app.http.problems import invalid_request, not_found
 from app.services.exports import ISSUED_COLUMNS, file_pieces, issued_documents
 from app.services.filters import parse_time
 from app.services.issuing import Issuing, PastIssue, issue_at, recent_issues
-from app.services.key_masking import seller_of
 
 MAX_ISSUED = 10_000
 _DEFAULT = "30d"
@@ -85,7 +84,7 @@ class IssuePage(Page):
             confirm_cards=self.console.confirm_cards,
             ceilings=limits.ceilings(),
             issued_today=limits.issued_today(self.console.clock()),
-            recent=recent_issues(self.console.database, seller_of(visitor_of(request).who), _RECENT),
+            recent=recent_issues(self.console.database, visitor_of(request).seller, _RECENT),
         )
 
 
@@ -137,7 +136,7 @@ class IssuedPage(ExportPage):
             at = parse_time("at", typed, self.console.zone)
         except RefusedError as error:
             raise invalid_request(error.text, "at") from error
-        seller = seller_of(visitor_of(request).who)
+        seller = visitor_of(request).seller
         issued = None if at is None else issue_at(self.console.database, at, seller, MAX_ISSUED)
         if issued is None:
             detail = Text("没有这次发卡，或不是您发的。", "Nothing was issued then, or not by you.")

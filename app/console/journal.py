@@ -1,6 +1,7 @@
 """The journal and its export."""
 
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import falcon
@@ -13,7 +14,7 @@ from app.domain.texts import RefusedError
 from app.http.problems import invalid_request
 from app.services.exports import JOURNAL_COLUMNS, journal_documents
 from app.services.filters import JOURNAL_FIELDS, REJECTIONS, parse_journal_filter
-from app.services.journal_lists import MAX_LOOKED, JournalResults
+from app.services.journal_lists import MAX_LOOKED, cards_of
 from app.services.paging import Slice
 
 
@@ -24,12 +25,14 @@ class JournalPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show a page of the entries that match the filter, newest first."""
-        query, zone = query_of(request), self.console.zone
+        query, zone, who = query_of(request), self.console.zone, visitor_of(request).who
         typed = {name: query.exactly(name) for name in JOURNAL_FIELDS}
-        refusal, page = None, JournalResults(Slice([]))
+        refusal, found = None, Slice[Any]([])
+        keys: dict[str, str] = {}
         try:
             wanted = parse_journal_filter(typed, zone)
-            page = self.console.journal.page(wanted, page_request(query), visitor_of(request).who)
+            found = self.console.journal.page(wanted, page_request(query), who)
+            keys = self.console.cards.keys(who, cards_of(found.rows), wanted.card_text or wanted.card_id or "")
             typed |= {"since": _input_value(wanted.since, zone), "until": _input_value(wanted.until, zone)}
         except RefusedError as error:
             refusal = error.text
@@ -39,8 +42,8 @@ class JournalPage(Page):
             response,
             "journal.html",
             typed=typed,
-            found=page.found,
-            shown_ids=page.shown,
+            found=found,
+            card_keys=keys,
             max_looked=MAX_LOOKED,
             refusal=refusal,
             kinds=[str(kind) for kind in EventKind],

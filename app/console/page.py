@@ -25,7 +25,6 @@ from app.services.connection import Database
 from app.services.figures import Figures
 from app.services.idempotency import Document, Idempotency, Owner, Request
 from app.services.journal_lists import JournalLists
-from app.services.key_masking import seller_of
 from app.services.operators import Operators
 from app.services.paging import PAGE_ROWS, PageRequest
 from app.services.sessions import Sessions
@@ -134,20 +133,23 @@ class Page:
         """Return the visitor's ceilings."""
         return Limits(self.console.database, _owner(request), self.console.zone)
 
-    def may_change(self, request: falcon.Request, card_id: str | None = None) -> bool:
+    def issuer(self, request: falcon.Request) -> Owner | None:
+        """Return the seller whose own cards alone they may change; None for an owner."""
+        return None if visitor_of(request).is_owner else _owner(request)
+
+    def may_change(self, request: falcon.Request, line: Line | None = None) -> bool:
         """Whether the visitor may change cards, or this one: an owner, or a seller whom an owner allows to."""
-        seller = seller_of(visitor_of(request).who)
-        if seller is None:
+        issuer = self.issuer(request)
+        if issuer is None:
             return True
-        is_own = card_id is None or self.console.cards.is_issued_by(seller, card_id)
-        return is_own and self.limits(request).changes_allowed() > 0
+        return (line is None or issuer.issued(line.card)) and self.limits(request).changes_allowed() > 0
 
     def possible_actions(self, request: falcon.Request, line: Line) -> list[Action]:
         """Return the actions that would change a card, of those that the visitor may do."""
         possible = line.possible_actions(self.console.clock())
         if visitor_of(request).is_owner:
             return possible
-        allowed = SELLERS_ACTIONS if self.may_change(request, line.card.id) else frozenset()
+        allowed = SELLERS_ACTIONS if self.may_change(request, line) else frozenset()
         return [action for action in possible if action in allowed]
 
     def check_may_change(self, request: falcon.Request, action: Action | None = None) -> None:

@@ -1,5 +1,7 @@
 """Pages that explain a refusal by its reference, and that move a card to the machine that was refused."""
 
+from typing import Any
+
 import falcon
 
 from app.console.forms import query_of
@@ -9,8 +11,7 @@ from app.domain.codes import Code
 from app.domain.texts import RefusedError, Text
 from app.services.card_moves import CardMoves, Move
 from app.services.filters import parse_journal_filter
-from app.services.journal_lists import NO_SUCH_REFERENCE, rejection_first
-from app.services.key_masking import seller_of
+from app.services.journal_lists import NO_SUCH_REFERENCE, cards_of, rejection_first
 from app.services.paging import PageRequest
 
 _ENTRIES = 10
@@ -26,16 +27,17 @@ class RefusalPage(Page):
         console, who = self.console, visitor_of(request).who
         reference = query_of(request).one("reference")
         wanted = parse_journal_filter({"reference": reference}, console.zone)
-        found, shown = console.journal.page(wanted, PageRequest(size=_ENTRIES), who)
-        rows = rejection_first(found.rows)
+        rows = rejection_first(console.journal.page(wanted, PageRequest(size=_ENTRIES), who).rows)
         event = rows[0] if rows else None
         if event is None:
             response.status = falcon.HTTP_404
-        line = entries = None
-        if event is not None and event.card_id in shown:
+        keys, line = console.cards.keys(who, cards_of(rows)), None
+        entries: list[Any] = []
+        if event is not None and event.card_id in keys:
             line = console.cards.find(event.card_id)
             of_card = parse_journal_filter({"card": event.card_id}, console.zone)
-            entries, shown = console.journal.page(of_card, PageRequest(size=_ENTRIES), who)
+            entries = console.journal.page(of_card, PageRequest(size=_ENTRIES), who).rows
+            keys |= console.cards.keys(who, cards_of(entries))
         self.render(
             request,
             response,
@@ -49,10 +51,10 @@ class RefusalPage(Page):
                 event is not None
                 and event.code == Code.CLIENT_MISMATCH
                 and line is not None
-                and self.may_change(request, line.card.id)
+                and self.may_change(request, line)
             ),
-            entries=None if entries is None else entries.rows,
-            shown_ids=shown,
+            entries=entries,
+            card_keys=keys,
             unknown=NO_SUCH_REFERENCE,
         )
 
@@ -96,9 +98,9 @@ class MovePage(Page):
         if refusal is not None:
             response.status = falcon.HTTP_400
         ids = [] if move is None else [move.card.id, *([move.rival.card_id] if move.rival else [])]
-        shown = self.console.cards.shown_keys(visitor_of(request).who, ids)
-        self.render(request, response, "move.html", move=move, reference=reference, refusal=refusal, shown_ids=shown)
+        keys = self.console.cards.keys(visitor_of(request).who, ids)
+        self.render(request, response, "move.html", move=move, reference=reference, refusal=refusal, card_keys=keys)
 
     def _moves(self, request: falcon.Request) -> CardMoves:
         who, console = visitor_of(request), self.console
-        return CardMoves(console.database, who.actor, console.clock, self.limits(request), seller_of(who.who))
+        return CardMoves(console.database, who.actor, console.clock, self.limits(request), self.issuer(request))

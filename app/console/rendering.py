@@ -1,5 +1,7 @@
 """Rendering of templates: the visitor's language, and escaped texts from clients."""
 
+import hashlib
+import hmac
 import re
 import secrets
 from collections.abc import Callable
@@ -18,12 +20,11 @@ from markupsafe import Markup, escape
 from app.console import words
 from app.console.static_files import StaticFiles
 from app.customer_messages import MESSAGES
-from app.domain.cards import format_validity, masked, parse_validity, validity_text
+from app.domain.cards import HIDDEN, format_validity, parse_validity, validity_text
 from app.domain.ceilings import format_longest
 from app.domain.operators import console_actor, shop_actor
 from app.domain.texts import Text
 from app.services.formatting import escaped, takes
-from app.services.key_masking import hardware_digest
 from app.services.statistics import ONLINE_WITHIN
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 CSRF_FIELD, FORM_NUMBER_FIELD = "csrf", "form_number"
 _NUMBER_BYTES = 16
+# Made before gunicorn forks, so that all workers share it. Without it a guess at a machine's text could be checked.
+_DIGEST_KEY = secrets.token_bytes(32)
+_DIGEST_LENGTH = 8
 PLAIN_STYLE = (
     "body{margin:0;font:1rem/1.6 system-ui,sans-serif;color:#212529;background:#fff}"
     "main{max-width:40rem;margin:0 auto;padding:2rem 1rem}h1{font-size:1.4rem}li{margin:.5rem 0}"
@@ -72,6 +76,7 @@ class Renderer:
             shop_actor=shop_actor,
             zone=zone.key,
             online_within=ONLINE_WITHIN,
+            hidden=HIDDEN,
             plain_style=Markup(PLAIN_STYLE),  # noqa: S704  # ours
         )
         self._environment.filters.update(
@@ -83,10 +88,9 @@ class Renderer:
             card_validity=_card_validity,
             longest=format_longest,
             lines=_lines,
-            masked=masked,
             takes=takes,
             size=_size,
-            hardware_digest=hardware_digest,
+            hardware_digest=_hardware_digest,
         )
 
     def render(
@@ -137,6 +141,15 @@ def url(path: str, /, **parameters: object) -> str:  # a query may have a parame
     """Return a path with those parameters that are neither None nor empty."""
     said = {name: value for name, value in parameters.items() if value not in {None, ""}}
     return f"{path}?{urlencode(said)}" if said else path
+
+
+def _hardware_digest(hardware: str, sha256: str | None = None) -> str:
+    """Return what a seller sees of a machine: eight hexadecimal digits, the same ones until the service restarts.
+
+    They are of the SHA-256 of the whole hardware, which an entry has in hexadecimal where it has only the beginning.
+    """
+    whole = sha256 or hashlib.sha256(hardware.encode()).hexdigest()
+    return hmac.new(_DIGEST_KEY, whole.encode(), hashlib.sha256).hexdigest()[:_DIGEST_LENGTH]
 
 
 def _form_number_field() -> Markup:

@@ -43,6 +43,11 @@ class Visitor:
         return self.identity
 
     @property
+    def seller(self) -> Identity | None:
+        """The operator who is logged in if they see their own cards alone; None for an owner."""
+        return None if self.is_owner else self.who
+
+    @property
     def actor(self) -> str:
         """The operator's name in the journal.
 

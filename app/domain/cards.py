@@ -109,9 +109,13 @@ def _imported_id(key: str) -> str:
     return id_from_random(digest[:ID_RANDOM_BYTES])
 
 
+HIDDEN = "•••"
+"""What sellers see of a card that is not theirs."""
+
+
 def masked(card_id: str) -> str:
     """Return a card as people see it who may not have the key."""
-    return f"{card_id[:4]}•••"
+    return f"{card_id[:4]}{HIDDEN}"
 
 
 def check_imported_key(key: str) -> None:

@@ -14,10 +14,10 @@ from app.domain.codes import EventKind
 from app.domain.texts import RefusedError, Text
 from app.services.ceilings import Limits
 from app.services.formatting import escaped
-from app.storage import bindings, journal, key_masking, models
+from app.storage import bindings, journal, models
 from app.storage import cards as card_rows
 from app.storage.database import Database
-from app.storage.key_masking import Issuer
+from app.storage.idempotency import Owner
 
 _KINDS = {
     Action.FREEZE: EventKind.FROZEN,
@@ -84,17 +84,17 @@ class CardNotFoundError(RefusedError):
         super().__init__(f"卡密 {named} 不存在", f"there is no card {named}")
 
 
-def lock_named(typed: Mapping[str, str], own: list[str]) -> dict[str, models.Card]:
+def lock_named(typed: Mapping[str, str], issuer: Owner | None = None) -> dict[str, models.Card]:
     """Lock cards until the caller's transaction ends; return them by ID.
 
     Args:
         typed: The texts that name them, by ID.
-        own: The IDs of those that exist for the caller, if they exist.
+        issuer: Cards that somebody else issued do not exist for the caller.
 
     Raises:
         CardNotFoundError: one of the cards does not exist.
     """
-    rows = {row.id: row for row in bindings.lock_cards(own)}
+    rows = {row.id: row for row in bindings.lock_cards(list(typed)) if issuer is None or issuer.issued(row)}
     for card_id, text in typed.items():
         if card_id not in rows:
             raise CardNotFoundError(text)
@@ -113,7 +113,7 @@ class CardActions:
     actor: str
     clock: Clock
     limits: Limits | None = None
-    issuer: Issuer | None = None
+    issuer: Owner | None = None
 
     def apply(self, action: Action, card_ids: Iterable[str], by: timedelta | None = None) -> ActionResult:
         """Apply an action to cards, all or none, in one transaction with its journal entries.
@@ -134,7 +134,7 @@ class CardActions:
 
         def write() -> ActionResult:
             with self.database.atomic():
-                rows = lock_named(typed, self._own(wanted))
+                rows = lock_named(typed, self.issuer)
                 now = self.clock()  # read under the lock: its last holder may have acted a moment ago
                 bound, ceilings = card_rows.bound_cards(wanted), self._ceilings()
                 renewed = _renewed(action, wanted)
@@ -168,7 +168,8 @@ class CardActions:
         """Return what `apply` would do to these cards, by their canonical IDs."""
 
         def read() -> tuple[list[tuple[models.Card, models.Client | None]], set[str]]:
-            found = card_rows.find_all(self._own(card_ids))
+            issuer, found = self.issuer, card_rows.find_all(card_ids)
+            found = [line for line in found if issuer is None or issuer.issued(line[0])]
             return found, _renewed(action, [row.id for row, _client in found])
 
         rows, renewed = self.database.with_connection(read)
@@ -187,9 +188,6 @@ class CardActions:
             else:
                 preview.unchanged.append(row)
         return preview
-
-    def _own(self, card_ids: list[str]) -> list[str]:
-        return card_ids if self.issuer is None else list(key_masking.issued_by(self.issuer, card_ids))
 
     def _ceilings(self) -> Ceilings:
         return Ceilings() if self.limits is None else self.limits.ceilings()

@@ -40,7 +40,7 @@ class CardEdits:
 
         def write() -> ActionResult:
             with self.database.atomic():
-                rows = lock_named(typed, list(typed))
+                rows = lock_named(typed)
                 now = self.clock()
                 entries = []
                 for card_id in typed:

@@ -7,18 +7,17 @@ from typing import NamedTuple
 
 from app.clock import Clock
 from app.domain.card_actions import Action, possible_actions
-from app.domain.cards import card_id_of
+from app.domain.cards import answers_to, card_id_of
 from app.domain.codes import CardStatus
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
 from app.services.card_actions import CardNotFoundError
-from app.services.key_masking import ShownKeys, decrypt_place, encrypt_place, seller_of, shown_keys
 from app.services.paging import PageRequest, Slice, read_slice
 from app.services.sessions import Identity
 from app.storage import card_lists, cards, daily_counts
 from app.storage.card_lists import CardFilter, Row, Sort
 from app.storage.database import Database
-from app.storage.key_masking import Issuer, issued_by
+from app.storage.idempotency import Owner
 from app.storage.models import Card, Client, DailyCount
 from app.storage.paging import Cursor
 
@@ -54,14 +53,12 @@ class CardResults(NamedTuple):
 
     `total` is the length of the list, counted up to `MAX_COUNTED` + 1. A search whose text has too many hits has only
     some of them, and is not `is_complete`. `is_partly_sorted`: a list by last use has only the first `MAX_SEARCHED` of
-    a longer one. `shown` are the cards whose keys the reader sees, `missing` the texts of a search that name cards
-    which do not exist.
+    a longer one. `missing` are the texts of a search that name cards which do not exist.
     """
 
     found: Slice[Line]
     total: int = 0
     is_complete: bool = True
-    shown: ShownKeys = ShownKeys()
     is_partly_sorted: bool = False
     missing: tuple[str, ...] = ()
 
@@ -82,17 +79,15 @@ class CardLists:
         found = self.database.with_connection(lambda: cards.find(card_id))
         return None if found is None else _line(found, self.clock())
 
-    def get(self, typed: str, issuer: Issuer | None = None) -> Line:
+    def get(self, typed: str, issuer: Owner | None = None) -> Line:
         """Return a card by its ID or imported key as typed by a person; `issuer` finds only the cards that they issued.
 
         Raises:
             CardNotFoundError: there is no such card.
             DatabaseUnavailableError: the database is away.
         """
-        card_id = card_id_of(typed)
-        found = self.find(card_id)
-        is_own = issuer is None or self.is_issued_by(issuer, card_id)
-        if found is None or not is_own:
+        found = self.find(card_id_of(typed))
+        if found is None or (issuer is not None and not issuer.issued(found.card)):
             raise CardNotFoundError(typed)
         return found
 
@@ -112,21 +107,27 @@ class CardLists:
         """
         return self.database.with_connection(lambda: cards.renewed_by(card_id, MAX_RENEWALS))
 
-    def shown_keys(self, reader: Identity, card_ids: Iterable[str]) -> ShownKeys:
-        """Return the cards among these whose whole keys the reader sees.
+    def keys(self, reader: Identity, card_ids: Iterable[str | None], typed: str = "") -> dict[str, str]:
+        """Return the keys that people know these cards by, by ID: all, or for a seller those that they may see.
+
+        Args:
+            reader: The operator; a seller sees the cards that they issued, and the one whose whole key they typed.
+            card_ids: They need not exist: the journal has those of deleted cards, and what customers mistyped.
+            typed: Names a card; an imported one by its key alone: by its ID, a digest, the key could be guessed.
 
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        return self.database.with_connection(lambda: shown_keys(reader, card_ids))
-
-    def is_issued_by(self, issuer: Issuer, card_id: str) -> bool:
-        """Whether the issuer issued a card.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
-        return bool(self.database.with_connection(lambda: issued_by(issuer, [card_id])))
+        ids = {each for each in card_ids if each}
+        rows = {row.id: row for row in self.database.with_connection(lambda: cards.with_keys(ids))} if ids else {}
+        keys = {each: str(rows[each].key) if each in rows else each for each in ids}
+        if reader.role is Role.OWNER:
+            return keys
+        named = card_id_of(typed)
+        is_imported = named in rows and rows[named].imported_key is not None
+        shown = {row.id for row in rows.values() if row.operator_id == reader.id}
+        shown |= {named, typed} if answers_to(typed, is_imported=is_imported) else set()
+        return {each: key for each, key in keys.items() if each in shown}
 
     def has_batch(self, name: str) -> bool:
         """Whether a batch of this name has cards.
@@ -146,28 +147,27 @@ class CardLists:
         return [_line(row, now) for row in self.database.with_connection(lambda: cards.find_all(card_ids))]
 
     def page(self, wanted: CardFilter, request: PageRequest, reader: Identity) -> CardResults:
-        """Return a page of a list, with the keys that the reader sees.
+        """Return a page of a list; a seller's has the cards that they issued, or whose whole keys they type.
 
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        return self.database.with_connection(lambda: self._page(wanted, request, reader))
+        operator_id = None if reader.role is Role.OWNER else reader.id
+        return self.database.with_connection(lambda: self._page(replace(wanted, operator_id=operator_id), request))
 
-    def _page(self, asked: CardFilter, request: PageRequest, reader: Identity) -> CardResults:
+    def _page(self, asked: CardFilter, request: PageRequest) -> CardResults:
         now = self.clock()
-        wanted, is_complete, missing = card_lists.resolve_search(asked, now, seller_of(reader))
+        wanted, is_complete, missing = card_lists.resolve_search(asked, now)
 
         def fetch(after: Cursor | None, backwards: bool, limit: int) -> tuple[list[Line], None]:  # noqa: FBT001  # a Fetch
             rows = card_lists.page(wanted, now, after, limit=limit, backwards=backwards)
             return [_line(row, now) for row in rows], None
 
-        codec = (str, Cursor.parse) if reader.role is Role.OWNER else (encrypt_place, decrypt_place)
-        found = read_slice(request, fetch, lambda line: card_lists.cursor(wanted, line.card, line.client), *codec)
+        found = read_slice(request, fetch, lambda line: card_lists.cursor(wanted, line.card, line.client))
         # Counting costs as much as reading where hits are rare: not for a list that is on one page.
         is_whole = found.before is None and found.after is None
         total = len(found.rows) if is_whole else card_lists.count_at_most(wanted, now, MAX_COUNTED + 1)
-        shown = shown_keys(reader, (line.card.id for line in found.rows), asked.text)
-        return CardResults(found, total, is_complete, shown, wanted.is_by_use and total > MAX_SEARCHED, missing)
+        return CardResults(found, total, is_complete, wanted.is_by_use and total > MAX_SEARCHED, missing)
 
     def missing(self, wanted: CardFilter) -> tuple[str, ...]:
         """Return the texts of a search that name cards which do not exist.

@@ -9,17 +9,17 @@ import peewee
 
 from app.clock import Clock
 from app.domain.addresses import known
-from app.domain.cards import ID_RANDOM_BYTES, card_id_of, id_from_random, masked, parse_card_id_beginning
+from app.domain.cards import HIDDEN, ID_RANDOM_BYTES, card_id_of, id_from_random, parse_card_id_beginning
 from app.domain.codes import EventKind
 from app.domain.errors import ConflictError
 from app.domain.policy import is_live
 from app.domain.texts import RefusedError
 from app.services.card_actions import CardNotFoundError
 from app.services.ceilings import Limits
-from app.storage import bindings, journal, key_masking
+from app.storage import bindings, journal
 from app.storage import cards as card_rows
 from app.storage.database import Database
-from app.storage.key_masking import Issuer
+from app.storage.idempotency import Owner
 from app.storage.models import Card, Client, Event
 
 _ATTEMPTS = 5  # each failed one means that another writer was quicker
@@ -54,7 +54,7 @@ class CardMoves:
     actor: str
     clock: Clock
     limits: Limits | None = None
-    issuer: Issuer | None = None
+    issuer: Owner | None = None
 
     def preview(self, card_id: str, reference: str) -> Move:
         """Return what `apply` would do now; it raises what `apply` raises.
@@ -101,9 +101,9 @@ class CardMoves:
     def _plan(self, typed: str, reference: str, now: datetime) -> Move:
         card_id = card_id_of(typed)
         found = card_rows.find(card_id)
-        if found is None or (self.issuer is not None and not key_masking.issued_by(self.issuer, [card_id])):
+        card, client = found or (None, None)
+        if card is None or (self.issuer is not None and not self.issuer.issued(card)):
             raise CardNotFoundError(typed)
-        card, client = found
         wanted = parse_card_id_beginning(reference) or reference
         mismatch = journal.mismatch(card_id, wanted)
         if mismatch is None:
@@ -118,9 +118,7 @@ class CardMoves:
             )
         rival = bindings.client_elsewhere(mismatch.hardware, card_id)
         if rival is not None and is_live(card_rows.as_domain(rival.card), now):
-            other = rival.card.key
-            if self.issuer is not None:  # the ID of an imported card is a digest, by which a short key could be guessed
-                other = "•••" if rival.card.imported_key else masked(rival.card_id)
+            other = rival.card.key if self.issuer is None or self.issuer.issued(rival.card) else HIDDEN
             raise RefusedError(
                 f"这台设备已绑定另一张有效卡密 {other}", f"this machine is bound to another live card, {other}"
             )

@@ -11,14 +11,16 @@ import psycopg2
 from app.clock import Clock
 from app.domain.cards import ID_RANDOM_BYTES, format_validity, id_from_random
 from app.domain.codes import EventKind
+from app.domain.operators import console_actor
 from app.domain.texts import RefusedError, check_text
 from app.services.ceilings import Limits
+from app.services.sessions import Identity
 from app.storage import cards as card_rows
 from app.storage import journal, journal_lists
 from app.storage.cards import NewCard
 from app.storage.database import Database
+from app.storage.idempotency import Owner
 from app.storage.journal_lists import JournalFilter
-from app.storage.key_masking import Issuer
 from app.storage.models import Event
 
 MAX_COUNT = 1_000_000
@@ -119,12 +121,14 @@ class Issuing:
     ) -> journal.Entry:
         """Insert cards and their journal entry in one transaction."""
         entry = journal.Entry(at=self.clock(), kind=kind, actor=self.actor, details=details)
+        # Imported cards are nobody's: only owners import, and they see every card.
+        owner = Owner() if self.limits is None or kind is EventKind.IMPORTED else self.limits.owner
 
         def write() -> None:
             with self.database.atomic():
                 if self.limits is not None:
                     self.limits.take(new_cards, entry.at)
-                for done in card_rows.insert(self.database, new_cards, entry.at):
+                for done in card_rows.insert(self.database, new_cards, entry.at, owner):
                     progress(done)
                 journal.append([entry])
 
@@ -132,19 +136,19 @@ class Issuing:
         return entry
 
 
-def recent_issues(database: Database, seller: Issuer | None, limit: int) -> list[Event]:
+def recent_issues(database: Database, seller: Identity | None, limit: int) -> list[Event]:
     """Return the newest entries of issues: the seller's own, or those of all operators where `seller` is None."""
     if seller is None:
         return database.with_connection(lambda: journal_lists.issued_by_hand(limit))
-    own = JournalFilter(kind=EventKind.ISSUED, actor=seller.actor, since=seller.since)
+    own = JournalFilter(kind=EventKind.ISSUED, actor=console_actor(seller.name), since=seller.created_at)
     return database.with_connection(lambda: journal_lists.page(own, limit=limit)).rows
 
 
-def issue_at(database: Database, at: datetime, seller: Issuer | None, limit: int) -> PastIssue | None:
+def issue_at(database: Database, at: datetime, seller: Identity | None, limit: int) -> PastIssue | None:
     """Return what was issued at a moment, up to `limit` cards; None when nothing was, or not by this seller."""
-    if seller is not None and at < seller.since:
+    if seller is not None and at < seller.created_at:
         return None
-    actor = None if seller is None else seller.actor
+    actor = None if seller is None else console_actor(seller.name)
     moment = JournalFilter(kind=EventKind.ISSUED, actor=actor, since=at, until=at + timedelta(microseconds=1))
 
     def read() -> PastIssue | None:

@@ -1,11 +1,10 @@
 """Lists of the journal: filtered, page by page or whole."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
+from app.domain.operators import Role, console_actor
 from app.domain.texts import Text
-from app.services.key_masking import ShownKeys, shown_keys
 from app.services.paging import PageRequest, Slice, read_slice
 from app.services.sessions import Identity
 from app.storage import journal, journal_lists
@@ -29,35 +28,27 @@ _NAMING_CARDS = ("moved_to", "with", "renewed")
 """The details that are cards."""
 
 
-class JournalResults(NamedTuple):
-    """A page of a list, and the cards whose keys its reader sees."""
-
-    found: Slice[Event]
-    shown: ShownKeys = ShownKeys()
-
-
 @dataclass(frozen=True, slots=True)
 class JournalLists:
     """Reads the journal."""
 
     database: Database
 
-    def page(self, wanted: JournalFilter, request: PageRequest, reader: Identity) -> JournalResults:
-        """Return a page of a list.
+    def page(self, wanted: JournalFilter, request: PageRequest, reader: Identity) -> Slice[Event]:
+        """Return a page of a list; a seller's names a card or a reference, or has what the seller did.
 
         Raises:
             DatabaseUnavailableError: the database is away.
         """
+        if reader.role is not Role.OWNER and wanted.card_id is None and wanted.reference is None:
+            # Entries of their name may be older than they are: of a former operator.
+            since = max(wanted.since or reader.created_at, reader.created_at)
+            wanted = replace(wanted, actor=console_actor(reader.name), since=since)
 
         def fetch(after: Cursor | None, backwards: bool, limit: int) -> journal_lists.Page:  # noqa: FBT001  # a Fetch
             return journal_lists.page(wanted, after, limit=limit, backwards=backwards)
 
-        def read() -> JournalResults:
-            found = read_slice(request, fetch, journal_lists.cursor)
-            ids = [card_id for event in found.rows for card_id in _cards_of(event)]
-            return JournalResults(found, shown_keys(reader, ids, wanted.card_id))
-
-        return self.database.with_connection(read)
+        return self.database.with_connection(lambda: read_slice(request, fetch, journal_lists.cursor))
 
     def newest(self, wanted: JournalFilter, limit: int) -> list[Event]:
         """Return the newest entries, newest first; of a filter by several texts perhaps not all.
@@ -91,6 +82,10 @@ def rejection_first(events: Iterable[Event]) -> list[Event]:
     return sorted(events, key=lambda event: event.code is None)
 
 
-def _cards_of(event: Event) -> list[str | None]:
-    """Return the card of an entry, and those that its details name."""
-    return [event.card_id, *((event.details or {}).get(name) for name in _NAMING_CARDS)]
+def cards_of(events: Iterable[Event]) -> list[str | None]:
+    """Return the cards of entries, and those that their details name."""
+    return [
+        card_id
+        for event in events
+        for card_id in (event.card_id, *((event.details or {}).get(name) for name in _NAMING_CARDS))
+    ]

@@ -14,8 +14,8 @@ from app.services.accounts import Account, LastOwnerError, LoggedOutError, NameT
 from app.services.bearer import digest
 from app.services.credentials import journal_log_outs
 from app.services.passwords import PASSWORDS, Passwords
+from app.storage import cards, journal, log_ins, models
 from app.storage import ceilings as ceiling_rows
-from app.storage import journal, log_ins, models
 from app.storage import operators as rows
 from app.storage import recovery_codes as code_rows
 from app.storage.database import Database
@@ -184,7 +184,22 @@ class Operators:
             rows.remove(operator.id)
             return {"role": operator.role}
 
+        for name in names:
+            self.check_known(name)
+        owners = self.database.with_connection(rows.lock_owners)
+        if owners and not force and set(owners) <= set(names):
+            raise LastOwnerError
+        for name in names:
+            self._disown(name)
         self._act(EventKind.OPERATOR_REMOVED, names, write)
+
+    def _disown(self, name: str) -> None:
+        """Make the cards that an operator issued nobody's, page by page.
+
+        The foreign key would do it in one statement, which could take minutes and hold up activations.
+        """
+        while self.database.with_connection(lambda: cards.disown(name)):
+            pass
 
     def enable_totp(self, name: str, secret: str, code: str, session_token: str) -> tuple[str, ...]:
         """Require codes at log-in from now on, after a first code has shown that the app has the secret.

@@ -42,8 +42,6 @@ def read_slice(
     request: PageRequest,
     fetch: Fetch[Row],
     place: Callable[[Row], Cursor],
-    write: Callable[[Cursor], str] = str,
-    read: Callable[[str], Cursor | None] = Cursor.parse,
 ) -> Slice[Row]:
     """Return the page that is asked for; an unreadable place, or one with nothing after it, asks for the first page.
 
@@ -51,17 +49,15 @@ def read_slice(
         request: From the link.
         fetch: Reads rows. One row more than the page has shows that the list goes on.
         place: Returns a row's place in the list.
-        write: Writes a place for a link.
-        read: Reads what `write` wrote, None for any other text.
     """
-    size, before = request.size, read(request.before)
+    size, before = request.size, Cursor.parse(request.before)
     if before is not None:
         rows, _ = fetch(before, True, size + 1)  # noqa: FBT003  # the type says what it is
         if len(rows) > size:
             rows = rows[1:]
-            return Slice(rows, write(place(rows[0])), write(place(rows[-1])))
+            return Slice(rows, str(place(rows[0])), str(place(rows[-1])))
     # Back at the beginning the first page is shown whole, not only the rows that go before.
-    after = read(request.after) if before is None else None
+    after = Cursor.parse(request.after) if before is None else None
     rows, stopped = fetch(after, False, size + 1)  # noqa: FBT003  # as above
     if after is not None and not rows and stopped is None:
         # The rows of the last page may have left the list by an action on all of them.
@@ -71,7 +67,7 @@ def read_slice(
     following = place(shown[-1]) if len(rows) > size else stopped
     return Slice(
         shown,
-        before=write(place(shown[0])) if shown and after is not None else None,
-        after=None if following is None else write(following),
+        before=str(place(shown[0])) if shown and after is not None else None,
+        after=None if following is None else str(following),
         stopped_at=None if stopped is None else stopped.at,
     )

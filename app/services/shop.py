@@ -13,7 +13,6 @@ from app.services.exports import issued_documents
 from app.services.formatting import local, seconds
 from app.services.idempotency import Answer, Document, Idempotency, Owner, Request
 from app.services.issuing import Issuing
-from app.services.key_masking import shop_of
 from app.services.shop_tokens import ShopIdentity
 from app.storage.database import Database
 
@@ -75,8 +74,7 @@ class Shop:
         return Limits(self._database, Owner(token_id=shop.id), self._timezone)
 
     def _actions(self, shop: ShopIdentity) -> CardActions:
-        issuer = shop_of(shop.name) if shop.limits.own_cards_only else None
-        return CardActions(self._database, shop_actor(shop.name), self._clock, self._limits(shop), issuer)
+        return CardActions(self._database, shop_actor(shop.name), self._clock, self._limits(shop), _issuer(shop))
 
     def look_up(self, shop: ShopIdentity, card_id: str) -> Document:
         """Return a card; of its client only whether there is one and when it was last seen.
@@ -89,7 +87,7 @@ class Shop:
             CardNotFoundError: there is no such card, or another issued it and the token is for its own only.
             DatabaseUnavailableError: the database is away.
         """
-        line = self._cards.get(card_id, shop_of(shop.name) if shop.limits.own_cards_only else None)
+        line = self._cards.get(card_id, _issuer(shop))
         row, client, status = line
         return {
             "id": row.id,
@@ -104,3 +102,8 @@ class Shop:
             "bound": client is not None,
             "last_seen_at": local(line.used_at, self._timezone),
         }
+
+
+def _issuer(shop: ShopIdentity) -> Owner | None:
+    """Return whose cards alone exist for a shop, None for a token for all cards."""
+    return Owner(token_id=shop.id) if shop.limits.own_cards_only else None

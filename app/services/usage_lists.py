@@ -9,9 +9,7 @@ from zoneinfo import ZoneInfo
 from app.clock import Clock
 from app.domain.cards import card_id_of
 from app.domain.texts import RefusedError
-from app.services.key_masking import ShownKeys, decrypt, encrypt, seller_of, shown_keys
 from app.services.paging import PAGE_ROWS, Slice
-from app.services.sessions import Identity
 from app.storage import usage_lists
 from app.storage.database import Database
 from app.storage.models import Usage
@@ -29,13 +27,6 @@ class DayCount(NamedTuple):
     requests: int
 
 
-class UsageResults(NamedTuple):
-    """A page of a list, and the cards whose keys its reader sees."""
-
-    found: Slice[Usage]
-    shown: ShownKeys = ShownKeys()
-
-
 @dataclass(frozen=True, slots=True)
 class UsageLists:
     """Reads counts of accepted requests. `zone` is the vendor's, in which days are counted."""
@@ -44,13 +35,12 @@ class UsageLists:
     zone: ZoneInfo
     clock: Clock
 
-    def page(self, fields: Mapping[str, str], after: str, reader: Identity) -> UsageResults:
+    def page(self, fields: Mapping[str, str], after: str) -> Slice[Usage]:
         """Return a page of counts, newest day first; without a day, of the last `DEFAULT_DAYS`.
 
         Args:
             fields: `USAGE_FIELDS`; an empty one does not filter. What clients sent, `function`, counts as typed.
             after: The place that a link names; an unreadable one asks for the first page.
-            reader: The operator; a seller's links do not show keys.
 
         Raises:
             RefusedError: names the field and says what would be right.
@@ -65,16 +55,9 @@ class UsageLists:
             )
         wanted = UsageFilter(fields["function"] or None, day, card_id_of(card) if card else None)
         today = self.clock().astimezone(self.zone).date()
-        is_masked, limit = seller_of(reader) is not None, PAGE_ROWS + 1
-        place = _parse_place((decrypt(after) or "") if is_masked else after)
-
-        def read() -> UsageResults:
-            rows = usage_lists.usage_page(wanted, today, place, limit=limit)
-            following = _write_place(rows[PAGE_ROWS - 1]) if len(rows) == limit else None
-            found = Slice(rows[:PAGE_ROWS], after=encrypt(following) if following and is_masked else following)
-            return UsageResults(found, shown_keys(reader, (row.card_id for row in found.rows), wanted.card_id))
-
-        return self.database.with_connection(read)
+        place, limit = _parse_place(after), PAGE_ROWS + 1
+        rows = self.database.with_connection(lambda: usage_lists.usage_page(wanted, today, place, limit=limit))
+        return Slice(rows[:PAGE_ROWS], after=_write_place(rows[PAGE_ROWS - 1]) if len(rows) == limit else None)
 
     def of_card(self, card_id: str, since: date) -> list[DayCount]:
         """Return a card's counts since that day, oldest first.

@@ -11,8 +11,7 @@ from peewee import JOIN, SQL, Desc, Select, Tuple, fn
 
 from app.domain.codes import CardStatus
 from app.storage import card_search
-from app.storage.cards import expiry, find_all, of_batch, status_is
-from app.storage.key_masking import Issuer
+from app.storage.cards import expiry, find_all, of_batch, status_is, with_keys
 from app.storage.models import Card, Client, database
 from app.storage.paging import Cursor
 
@@ -43,7 +42,8 @@ class CardFilter:
     `batch` is a whole name, the empty one for cards without a batch. `note` is a part of the card's note.
     `expires_from` is included, `expires_before` is not; with either the list has activated cards only, permanent ones
     among them if `expires_before` is None. `text` is what a person searches for; `resolve_search` puts `ids` in its
-    place. `oldest_first` orders any list by the cards' creation, `sort` as a reader asks.
+    place. `operator_id` is the seller's who issued them. `oldest_first` orders any list by the cards' creation, `sort`
+    as a reader asks.
     """
 
     status: CardStatus | None = None
@@ -53,6 +53,7 @@ class CardFilter:
     expires_before: datetime | None = None
     text: str | None = None
     ids: tuple[str, ...] | None = None
+    operator_id: int | None = None
     oldest_first: bool = False
     sort: Sort | None = None
 
@@ -89,27 +90,28 @@ class _Order(NamedTuple):
     descending: bool
 
 
-def resolve_search(wanted: CardFilter, now: datetime, seller: Issuer | None = None) -> Resolved:
+def resolve_search(wanted: CardFilter, now: datetime) -> Resolved:
     """Look up the filter's text, once for all pages of the list.
 
     A text finds cards by their ID, by the hardware or the address of the bound machine, each whole or its beginning,
     and by the reference of a rejection. A text that finds none of these is a message with cards in it, or else looked
     for in notes. Of a kind with more than `MAX_HITS` hits, only the first `MAX_SEARCHED` cards of the list are
-    searched, for up to `MAX_HITS` hits.
-
-    Args:
-        wanted: The filter.
-        now: The time, aware.
-        seller: The reader, if some keys are masked from them.
+    searched, for up to `MAX_HITS` hits. A seller who types whole keys finds their cards, whoever issued them.
     """
     if wanted.text is None:
         return Resolved(wanted)
-    ids, broad = card_search.find(wanted.text, seller)
-    missing: list[str] = []
-    if not ids and not broad:
-        ids, missing = card_search.find_pasted(wanted.text, seller)
-        if not ids and wanted.note is None:
-            return Resolved(replace(wanted, text=None, note=wanted.text), missing=tuple(missing))
+    is_sellers = wanted.operator_id is not None
+    typed, missing = card_search.find_typed(wanted.text) if is_sellers else ([], [])
+    if typed:
+        return Resolved(replace(wanted, text=None, ids=tuple(typed), operator_id=None), missing=tuple(missing))
+    ids, broad = card_search.find(wanted.text, whole_hardware=is_sellers)
+    if is_sellers:
+        ids = [row.id for row in with_keys(ids) if row.operator_id == wanted.operator_id]
+        missing = missing if not ids and not broad else []
+    elif not ids and not broad:
+        ids, missing = card_search.find_pasted(wanted.text)
+    if not ids and not broad and wanted.note is None:
+        return Resolved(replace(wanted, text=None, note=wanted.text), missing=tuple(missing))
     is_complete = True
     if broad:
         listed = count_at_most(wanted, now, MAX_SEARCHED + 1)
@@ -233,4 +235,6 @@ def _matches(wanted: CardFilter, now: datetime) -> Any:  # noqa: ANN401  # a pee
         found &= expiry < wanted.expires_before
     if wanted.ids is not None:
         found &= Card.id.in_(wanted.ids)
+    if wanted.operator_id is not None:
+        found &= Card.operator_id == wanted.operator_id
     return found

@@ -11,7 +11,6 @@ from app.domain.addresses import canonical_address
 from app.domain.cards import ID_LENGTH, answers_to, card_id_of, parse_card_id_beginning, plain
 from app.domain.pasted import bare_reference, ids_in, keys_in, listed_keys, reference_in
 from app.storage import cards
-from app.storage.key_masking import Issuer, imported_keys, is_issued_by, issued_by
 from app.storage.models import Card, Client, Event
 
 MAX_HITS = 1_000
@@ -35,55 +34,60 @@ class _Kind(NamedTuple):
     by_index: Any
     """Selects the cards' IDs, by one index."""
     is_hit: Any
-    seller: Issuer | None = None
-    """The seller who finds only those that they issued, as `is_hit` says."""
 
 
-def find(text: str, seller: Issuer | None = None) -> Found:
+def find(text: str, *, whole_hardware: bool = False) -> Found:
     """Find cards by ID, imported key, bound hardware or bound address, whole or its beginning, or by a reference.
 
-    A seller finds a masked key, and a machine, only by the whole text: they could find it out letter by letter.
-    A seller finds no imported card by its ID, either: it is a digest that they could compute from guesses at the key.
+    `whole_hardware`: not by the beginning of hardware, for a seller who could find it out letter by letter.
     """
     found = Found([], [])
-    for kind in _kinds(text, seller):
+    for kind in _kinds(text, whole_hardware=whole_hardware):
         ids = [row[0] for row in kind.by_index.limit(MAX_HITS + 1).tuples()]
         if len(ids) > MAX_HITS:
             found.broad.append(kind.is_hit)
         else:
-            shown = ids if kind.seller is None else issued_by(kind.seller, ids)
-            found.card_ids.extend(card_id for card_id in ids if card_id in shown)
+            found.card_ids.extend(ids)
     return found
 
 
-def find_pasted(text: str, seller: Issuer | None = None) -> tuple[list[str], list[str]]:
+def find_typed(text: str) -> tuple[list[str], list[str]]:
+    """Find the cards whose whole keys a text has; return their IDs, and the IDs without a card.
+
+    The ID of an imported card is a digest of its key, by which a short key could be guessed. The key of one counts as
+    the whole text alone, or one search could try many guesses.
+    """
+    named = dict.fromkeys([card_id_of(text), *ids_in(text)])
+    rows = cards.with_keys(named)
+    found = [
+        row.id
+        for row in rows
+        if row.imported_key is None or (row.id == card_id_of(text) and answers_to(text, is_imported=True))
+    ]
+    lost = named.keys() - {row.id for row in rows}
+    return found, [card_id for card_id in ids_in(text) if card_id in lost]
+
+
+def find_pasted(text: str) -> tuple[list[str], list[str]]:
     """Find the cards that a message names amid other words; return their IDs, and the texts without a card.
 
-    Words that may be keys of imported cards are looked up for an owner only: a seller could try many guesses with one
-    search. Such a word without a card is returned if the text is a list of keys and names another card.
+    A word that may be the key of an imported card, but of none that exists, is returned if the text is a list of keys
+    and names another card.
     """
-    named = {card_id_of(key): key for key in (keys_in(text) if seller is None else [])}
-    named |= {card_id: card_id for card_id in ids_in(text)}
-    found = cards.existing(named) - (set() if seller is None else imported_keys(list(named)).keys())
+    named = {card_id_of(key): key for key in keys_in(text)} | {card_id: card_id for card_id in ids_in(text)}
+    found = cards.existing(named)
     listed = listed_keys(text) if found else []
     lost = {card_id: typed for card_id, typed in named.items() if card_id not in found}
     return list(found), [typed for card_id, typed in lost.items() if typed == card_id or typed in listed]
 
 
-def _kinds(text: str, seller: Issuer | None) -> Iterator[_Kind]:
+def _kinds(text: str, *, whole_hardware: bool) -> Iterator[_Kind]:
     beginning = parse_card_id_beginning(text)
     if beginning is not None:
         # A range: LIKE needs an index of its own in most collations.
         lowest, highest = beginning.ljust(ID_LENGTH, "0"), beginning.ljust(ID_LENGTH, "Z")
         in_range = Card.id.between(lowest, highest)
-        by_index = Card.select(Card.id).where(in_range).order_by(Card.id)
-        if seller is None:
-            yield _Kind(by_index, in_range)
-        elif len(beginning) == ID_LENGTH:
-            is_ours = in_range & Card.imported_key.is_null()
-            yield _Kind(Card.select(Card.id).where(is_ours), is_ours)
-        else:  # masked cards are left out of the few hits: left out in the scan, it might read the whole range
-            yield _Kind(by_index, in_range & is_issued_by(seller), seller)
+        yield _Kind(Card.select(Card.id).where(in_range).order_by(Card.id), in_range)
     reference = reference_in(text) or bare_reference(text)
     if reference is not None:
         refused = Event.select(Event.card_id).where(
@@ -92,15 +96,11 @@ def _kinds(text: str, seller: Issuer | None) -> Iterator[_Kind]:
         yield _Kind(refused, Card.id.in_(refused))
     key = _c(Card.imported_key)
     with_key = Card.imported_key.is_null(is_null=False)  # the index's own condition
-    if seller is None:
-        starts = with_key & Expression(key, "^@", plain(text) or text)
-        yield _Kind(Card.select(Card.id).where(starts).order_by(key), starts)
-    elif answers_to(text, is_imported=True):
-        is_named = Card.id == card_id_of(text)
-        yield _Kind(Card.select(Card.id).where(is_named & with_key), is_named & with_key)
+    starts = with_key & Expression(key, "^@", plain(text) or text)
+    yield _Kind(Card.select(Card.id).where(starts).order_by(key), starts)
     is_whole = Client.hardware_sha256 == hashlib.sha256(text.encode()).hexdigest()
     yield _Kind(Client.select(Client.card).where(is_whole), is_whole)
-    if seller is None:
+    if not whole_hardware:
         hardware = _c(fn.LEFT(Client.hardware, SQL(str(_INDEXED_HARDWARE))))
         starts = Expression(hardware, "^@", text[:_INDEXED_HARDWARE])
         if len(text) > _INDEXED_HARDWARE:

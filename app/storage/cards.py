@@ -17,7 +17,8 @@ from app.domain import cards
 from app.domain.card_actions import Outcome
 from app.domain.codes import CardStatus
 from app.storage.database import Database
-from app.storage.models import Card, Client, database
+from app.storage.idempotency import Owner
+from app.storage.models import Card, Client, Operator, database
 
 PAGE_ROWS = 5_000
 expiry = fn.COALESCE(Card.expires_at, SQL("'infinity'::timestamptz"))
@@ -69,10 +70,15 @@ def as_domain(row: Card | NewCard) -> cards.Card:
     return cards.Card(row.id, row.validity, *times, row.renewed_card_id, row.batch, is_imported)
 
 
-def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetime) -> Iterator[int]:
+_NOBODY = Owner()
+
+
+def insert(
+    database: Database, new_cards: Iterable[NewCard], created_at: datetime, owner: Owner = _NOBODY
+) -> Iterator[int]:
     """Copy cards into the table within the caller's transaction; yields the number of cards of each page copied.
 
-    They are sorted by ID: two imports of the same cards in different orders would deadlock.
+    They are sorted by ID: two imports of the same cards in different orders would deadlock. `owner` issued them.
     """
     names = ", ".join(f'"{getattr(Card, column).column_name}"' for column in _COPIED)
     table = Card._meta.table_name  # noqa: SLF001  # peewee's documented way to a model's table
@@ -83,7 +89,7 @@ def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetim
             buffer = io.StringIO()
             # None is written as an empty cell, which COPY reads as NULL; there are no empty texts.
             writer = csv.writer(buffer)
-            writer.writerows(_copied(card, created_at) for card in page)
+            writer.writerows((*_copied(card, created_at), *owner) for card in page)
             buffer.seek(0)
             cursor.copy_expert(statement, buffer)
             yield len(page)
@@ -116,12 +122,12 @@ def _client(card: NewCard, binding: NewBinding) -> str:
 
 _COPIED = (
     *("id", "validity", "batch", "note", "is_activated", "activated_at", "expires_at", "frozen_at", "created_at"),
-    "imported_key",
+    *("imported_key", "operator_id", "token_id"),
 )
 
 
 def _copied(card: NewCard, created_at: datetime) -> tuple[object, ...]:
-    """Return the values of `_COPIED`."""
+    """Return the values of `_COPIED` but the last two, which are of all cards."""
     activated = card.activated_at is not None
     times = (card.activated_at, card.expires_at, card.frozen_at, created_at)
     return (card.id, _interval(card.validity), card.batch, card.note, activated, *times, card.imported_key)
@@ -165,6 +171,19 @@ def find_all(card_ids: list[str]) -> list[tuple[Card, Client | None]]:
     query = Card.select(Card, Client).join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id), attr="bound")
     found = {row.id: (row, getattr(row, "bound", None)) for row in query.where(Card.id.in_(card_ids))}
     return [found[card_id] for card_id in card_ids if card_id in found]
+
+
+def with_keys(card_ids: Iterable[str]) -> list[Card]:
+    """Return the cards that exist, with nothing but their keys and whose they are."""
+    return list(Card.select(Card.id, Card.imported_key, Card.operator_id).where(Card.id.in_(set(card_ids))))
+
+
+def disown(operator: str) -> int:
+    """Make up to `PAGE_ROWS` of the cards that an operator issued nobody's; return how many these were."""
+    operator_id = Operator.select(Operator.id).where(Operator.name == operator)
+    page = Card.select(Card.id).where(Card.operator_id == operator_id).limit(PAGE_ROWS)
+    count: int = Card.update(operator_id=None).where(Card.id.in_(page)).execute()
+    return count
 
 
 def has_batch(name: str) -> bool:

@@ -7,7 +7,7 @@ import peewee
 import psycopg2
 
 from app.domain.errors import DatabaseUnavailableError
-from app.storage.models import IdempotencyRecord, database
+from app.storage.models import Card, IdempotencyRecord, database
 
 PRUNE_BATCH = 1_000
 CLAIM_SECONDS = 2
@@ -15,10 +15,14 @@ _NO_STATUS = 0
 
 
 class Owner(NamedTuple):
-    """Who sent a request: an operator or a shop's token, by ID; the other one is None."""
+    """Who sent a request, or issued a card: an operator or a shop's token, by ID; the other one is None."""
 
     operator_id: int | None = None
     token_id: int | None = None
+
+    def issued(self, card: Card) -> bool:
+        """Whether they issued a card."""
+        return (card.operator_id, card.token_id) == self
 
 
 def claim(owner: Owner, key: str, request_sha256: str, now: datetime) -> bool:

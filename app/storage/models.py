@@ -29,7 +29,8 @@ class Card(_Table):
     """卡密表: one row per card; its ID is the key that the vendor sells.
 
     The key of a card that another system sold is `imported_key`, and its ID is made from that. A card that renewed
-    another one, `renewed_card_id`, is spent.
+    another one, `renewed_card_id`, is spent. The operator or the shop's token that issued it is `operator_id` or
+    `token_id`; the command line's and imported cards have neither.
     """
 
     id = TextField(primary_key=True)
@@ -43,6 +44,8 @@ class Card(_Table):
     created_at = DateTimeTZField(index=False)
     imported_key = TextField(null=True)
     renewed_card_id = TextField(null=True)
+    operator_id = IntegerField(null=True)
+    token_id = IntegerField(null=True)
 
     @property
     def key(self) -> str:

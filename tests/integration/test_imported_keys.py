@@ -116,10 +116,7 @@ def test_keys_that_name_one_card_are_an_error(offline: Service) -> None:
 def test_a_seller_finds_an_imported_card_by_its_whole_key_and_by_nothing_else(
     imported: Service, seller: Browser
 ) -> None:
-    page = seller.get("/admin/cards")
-    assert "共 2 张" in page.words
-    for secret in (KEY, OTHER, ID[:4], card_id_of(OTHER)[:4]):
-        assert secret not in page.text
+    assert "没有符合条件的记录" in seller.get("/admin/cards").words
     assert KEY not in seller.get(f"/admin/cards?q={quote(KEY[:-1])}").words.replace(KEY[:-1], "", 1)
     assert f">{KEY}</h1>" in seller.get(f"/admin/card?id={quote(KEY)}").text
     # One search in a message would try fifty guesses.

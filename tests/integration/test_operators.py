@@ -17,10 +17,11 @@ from app.services import totp
 from app.services.accounts import LastOwnerError, OperatorNotFoundError
 from app.services.operators import Operators
 from app.services.sessions import Sessions
+from app.storage import cards
 from app.storage import operators as operator_rows
 from app.storage.database import Database
-from app.storage.models import Event, Operator
-from tests.conftest import Clock
+from app.storage.models import Card, Event, Operator
+from tests.conftest import START, Clock
 from tests.support.passwords import OTHER, PASSWORD
 from tests.support.sealing import SEALING
 from tests.support.tables import for_each
@@ -116,6 +117,22 @@ def test_an_unknown_operator_cannot_be_changed(operators: Operators, name: str) 
         with pytest.raises(OperatorNotFoundError):
             action()
     assert [account.name for account in operators.list()] == ["alice"]
+
+
+def test_the_cards_of_a_removed_operator_are_nobodys_and_are_left_page_by_page(
+    operators: Operators, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cards, "PAGE_ROWS", 2)
+    operators.add("bob", Role.SELLER, PASSWORD)
+    ids = {row.name: row.id for row in Operator.select()}
+    rows = [{"id": f"{number:032}", "created_at": START, "operator_id": ids["bob"]} for number in range(5)]
+    Card.insert_many([*rows, {**rows[0], "id": "A" * 32, "operator_id": ids["alice"]}]).execute()
+    with pytest.raises(LastOwnerError):
+        operators.remove("bob", "alice")
+    assert Card.select().where(Card.operator_id == ids["bob"]).count() == 5, "nothing was done"
+    monkeypatch.setattr(operator_rows, "remove", lambda _id: None)  # whose foreign key would leave the rest
+    operators.remove("bob")
+    assert {row.id for row in Card.select().where(~Card.operator_id.is_null())} == {"A" * 32}
 
 
 def test_the_last_owner_can_be_neither_removed_nor_demoted(operators: Operators) -> None:

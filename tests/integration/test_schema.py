@@ -43,7 +43,20 @@ def test_an_empty_database_is_refused_by_name(postgres: EmbeddedPostgres) -> Non
     assert database.is_closed()
 
 
-def test_the_accounts_of_release_1_0_are_kept_and_have_no_ceilings(
+# Of a removed operator whose name sam has now, an entry is left; taobao's token is newer than its cards.
+RELEASE_1_0 = """
+INSERT INTO operator (id, name, role, password_hash, created_at, password_changed_at) VALUES
+    (1, 'olga', 'owner', '$argon2id$', '2026-01-01', now()), (2, 'sam', 'seller', '$argon2id$', '2026-01-05', now());
+INSERT INTO api_token VALUES (7, 'taobao', repeat('0', 64), '{cards:issue}', '2026-02-01');
+INSERT INTO event (at, kind, actor) VALUES
+    ('2026-01-02', 'issued', 'console:olga'), ('2026-01-03', 'issued', 'console:sam'),
+    ('2026-01-06', 'issued', 'console:sam'), ('2026-01-07', 'issued', 'shop:taobao'),
+    ('2026-01-08', 'issued', 'cardctl:root'), ('2026-01-09', 'imported', 'console:olga');
+INSERT INTO card (id, created_at) SELECT lpad(id::text, 32, '0'), at FROM event;
+"""
+
+
+def test_the_accounts_of_release_1_0_are_kept_and_have_no_ceilings_but_the_cards_that_they_issued(
     postgres: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgres.create_database("release_1_0")
@@ -53,17 +66,20 @@ def test_the_accounts_of_release_1_0_are_kept_and_have_no_ceilings(
         shutil.copy(migration, tmp_path)
     monkeypatch.setattr(schema, "_FOLDER", tmp_path)
     schema.migrate(database, lambda _line: None)
-    database.execute_sql(
-        "INSERT INTO operator VALUES (1, 'olga', 'owner', '$argon2id$', NULL, NULL, now(), now());"
-        "INSERT INTO api_token VALUES (7, 'taobao', repeat('0', 64), '{cards:issue}', now());"
-    )
+    database.execute_sql(RELEASE_1_0)
     monkeypatch.setattr(schema, "_FOLDER", folder)
     schema.migrate(database, lambda _line: None)
     limits = "cards_per_day, longest_validity"
     operator = database.execute_sql(f"SELECT {limits}, changes_per_day FROM operator").fetchall()  # noqa: S608  # ours
     token = database.execute_sql(f"SELECT {limits}, own_cards_only, expires_at, networks FROM api_token").fetchall()  # noqa: S608
+    owners = database.execute_sql("SELECT operator_id, token_id FROM card ORDER BY id").fetchall()
+    database.execute_sql("DELETE FROM operator WHERE name = 'sam'")
+    left = database.execute_sql("SELECT DISTINCT operator_id FROM card WHERE operator_id IS NOT NULL").fetchall()
     database.close()
-    assert (operator, token) == ([(None, None, None)], [(None, None, False, None, None)])
+    assert (operator, token) == ([(None, None, None)] * 2, [(None, None, False, None, None)])
+    nobody = (None, None)
+    assert owners == [(1, None), nobody, (2, None), (None, 7), nobody, nobody]
+    assert left == [(1,)]
 
 
 @pytest.fixture

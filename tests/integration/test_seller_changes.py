@@ -103,29 +103,18 @@ def test_cards_of_others_do_not_exist_for_a_seller_who_may_do_nothing_else(
     assert is_bound(other)
 
 
-def test_a_live_card_of_the_other_machine_is_masked(seller: Browser, proxied: Service, own: str) -> None:
+def test_another_card_of_the_machine_is_not_named(seller: Browser, proxied: Service, own: str) -> None:
     (other,) = proxied.issue()
     assert proxied.verify(question(other, NEW), address="198.51.100.9").status == 200
     refused = seller.get(url(MOVE, id=own, reference=reference()))
-    assert refused.status == 400
-    assert f"另一张有效卡密 {other[:4]}•••" in refused.words
-    assert other not in refused.text
-    Card.update(imported_key="OLD-KEY-1").where(Card.id == other).execute()
-    hidden = seller.get(url(MOVE, id=own, reference=reference()))
-    assert "另一张有效卡密 •••" in hidden.words
-    assert other[:4] not in hidden.words.replace(own, "")
+    assert (refused.status, "另一张有效卡密 •••" in refused.words, other in refused.text) == (400, True, False)
     Card.update(frozen_at=datetime.now(UTC)).where(Card.id == other).execute()
     released = seller.get(url(MOVE, id=own, reference=reference()))
-    assert "将解除绑定： •••" in released.words
-    assert other[:4] not in released.words.replace(own, "")
+    assert ("将解除绑定： •••" in released.words, other in released.text) == (True, False)
     details = {"moved_to": other}
     journal.append([journal.Entry(datetime.now(UTC), EventKind.RELEASED, card_id=own, details=details)])
     explained = seller.get(url("/admin/refusal", reference=reference()))
-    assert "•••" in explained.words
-    assert other[:4] not in explained.words.replace(own, "")
-    Card.update(imported_key=None).where(Card.id == other).execute()
-    for path in (url(MOVE, id=own, reference=reference()), url("/admin/refusal", reference=reference())):
-        assert f"{other[:4]}•••" in seller.get(path).words, path
+    assert ("•••" in explained.words, other in explained.text) == (True, False)
 
 
 @for_each("changes", [None, 0])

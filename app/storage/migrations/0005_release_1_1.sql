@@ -62,13 +62,25 @@ CREATE TABLE recovery_code (
 );
 
 -- `imported_key` is the key that a card had in the system that it came from, indexed by bytes, so that beginnings are found.
--- `renewed_card_id` is the card that this one was used up to renew.
+-- `renewed_card_id` is the card that this one was used up to renew. `operator_id` or `token_id` is who issued it.
 ALTER TABLE card
     ADD COLUMN imported_key text CHECK (length(imported_key) BETWEEN 6 AND 64),
     ADD COLUMN renewed_card_id text REFERENCES card,
+    ADD COLUMN operator_id integer REFERENCES operator ON DELETE SET NULL,
+    ADD COLUMN token_id integer REFERENCES api_token ON DELETE SET NULL,
+    ADD CONSTRAINT card_owner CHECK (num_nonnulls(operator_id, token_id) <= 1),
     ADD CONSTRAINT card_spent CHECK (
         renewed_card_id IS NULL OR (NOT is_activated AND frozen_at IS NULL AND renewed_card_id <> id)
     );
+-- An issue and its cards bear the same time. Names of operators are used again: an entry that is older than the operator
+-- counts for nobody. Shops' names are theirs for ever.
+UPDATE card SET operator_id = operator.id
+    FROM event JOIN operator ON event.actor = 'console:' || operator.name AND event.at >= operator.created_at
+    WHERE COALESCE(event.code, event.kind) = 'issued' AND event.at = card.created_at;
+UPDATE card SET token_id = api_token.id FROM event JOIN api_token ON event.actor = 'shop:' || api_token.name
+    WHERE COALESCE(event.code, event.kind) = 'issued' AND event.at = card.created_at AND operator_id IS NULL;
+CREATE INDEX card_operator ON card (operator_id, created_at, id) WHERE operator_id IS NOT NULL;
+CREATE INDEX card_token ON card (token_id) WHERE token_id IS NOT NULL;
 CREATE UNIQUE INDEX card_imported_key ON card (imported_key COLLATE "C") WHERE imported_key IS NOT NULL;
 CREATE INDEX card_renewed ON card (renewed_card_id) WHERE renewed_card_id IS NOT NULL;
 CREATE INDEX card_spent ON card (created_at, id) INCLUDE (note) WHERE renewed_card_id IS NOT NULL;
