@@ -1,6 +1,7 @@
 """The page of one card: its binding, the possible actions, its journal and its usage."""
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import date, timedelta
 
 import falcon
@@ -15,7 +16,6 @@ from app.http.problems import card_not_found
 from app.services.card_lists import MAX_RENEWALS
 from app.services.filters import parse_journal_filter
 from app.services.journal_lists import MAX_ENTRIES_PER_DAY, cards_of
-from app.services.usage_lists import DayCount
 
 _DAYS = 30
 _ENTRIES = 20
@@ -74,14 +74,14 @@ class CardPage(Page):
         )
 
 
-def _chart(used: list[DayCount], days: list[date], key: str, say: Say) -> Chart:
+def _chart(used: Mapping[tuple[date, str], int], days: list[date], key: str, say: Say) -> Chart:
     total: Counter[str] = Counter()
-    for usage in used:
-        total[usage.function] += usage.requests
+    for (_day, function), count in used.items():
+        total[function] += count
     shown = [name for name, _count in total.most_common(_FUNCTIONS)]
     counts: Counter[tuple[str | None, date]] = Counter()
-    for usage in used:
-        counts[usage.function if usage.function in shown else None, usage.day] += usage.requests
+    for (day, function), count in used.items():
+        counts[function if function in shown else None, day] += count
     names: list[str | None] = [*shown, None] if len(total) > len(shown) else [*shown]
     series = [
         Series(

@@ -12,9 +12,9 @@ import peewee
 from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.errors import ConflictError, DatabaseUnavailableError
-from app.services import abuse_report
+from app.services import abuse_report, statistics
 from app.services.statistics import DAYS, collect, last_days
-from app.storage import figures, statistics
+from app.storage import figures
 from app.storage.database import Database
 
 FRESH_FOR = timedelta(seconds=60)

@@ -1,17 +1,25 @@
-"""The vendor's figures at one moment."""
+"""The vendor's figures at one moment: cards, activations, requests and rejections."""
 
+from collections import Counter
 from datetime import date, datetime, time, timedelta
+from itertools import chain
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.services.formatting import local
-from app.storage import statistics, usage_lists
-from app.storage.database import Database
+from peewee import SQL, Case, fn
 
-DAYS = usage_lists.DAYS
+from app.domain.codes import CardStatus, Code, EventKind
+from app.services.formatting import local
+from app.storage.cards import expiry, status_is
+from app.storage.database import Database
+from app.storage.journal import MAX_ENTRIES_PER_DAY, code_or_kind, codes_or_kinds
+from app.storage.models import Card, Client, DailyCount, Event, Usage
+
+DAYS = 14
 EXPIRING_WITHIN = timedelta(days=7)
 ONLINE_WITHIN = timedelta(minutes=15)
 TOP = 10
+Row = dict[str, Any]
 
 
 def collect(database: Database, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
@@ -42,27 +50,159 @@ def last_days(now: datetime, zone: ZoneInfo) -> list[date]:
 
 def _collect(now: datetime, zone: ZoneInfo) -> dict[str, Any]:
     days = last_days(now, zone)
-    batches = statistics.batches(now, TOP)
-    activations = statistics.activations(datetime.combine(days[0], time(), zone), zone)
-    requests = statistics.requests(days[0])
-    customers = statistics.customers(days[-2])
-    expiring_count, expiring = statistics.expiring(now, EXPIRING_WITHIN, TOP)
+    activations = _activations(datetime.combine(days[0], time(), zone), zone)
+    requests = _by_day(_sum(Usage.count), days[0])
+    customers = _by_day(fn.COUNT(Usage.card.distinct()), days[-2])
     return {
-        "cards": {"total": sum(batches.statuses.values()), **batches.statuses},
-        "batches": {"count": batches.batch_count, "largest": batches.largest},
+        **_batches(now),
         "days": [
             {"day": day.isoformat(), "activations": activations.get(day, 0), "requests": requests.get(day, 0)}
             for day in days
         ],
         "customers": {
-            "online": statistics.online(now, ONLINE_WITHIN),
+            "online": _online(now),
             "today": customers.get(days[-1], 0),
             "yesterday": customers.get(days[-2], 0),
         },
-        "rejections": statistics.rejections(now),
-        "expiring": {
-            "count": expiring_count,
-            "first": [{**card, "expires_at": local(card["expires_at"], zone)} for card in expiring],
-        },
-        "functions": statistics.functions(days[0], TOP),
+        "rejections": _rejections(now),
+        "expiring": _expiring(now, zone),
+        "functions": _functions(days[0]),
     }
+
+
+def _batches(now: datetime) -> dict[str, Row]:
+    """Return the batches, which together are all cards. `batch` is None for the cards without one."""
+    # Window functions count all batches in PostgreSQL: there may be as many batches as cards.
+    in_state = [fn.COUNT(Case(None, [(status_is(status, now), 1)])) for status in CardStatus]
+    of_all = [fn.COUNT(SQL("1")).over(), *(fn.SUM(count).over() for count in in_state)]
+    query = (
+        Card.select(*of_all, Card.batch, fn.COUNT(Card.id), *in_state)
+        .group_by(Card.batch)
+        .order_by(fn.COUNT(Card.id).desc(), Card.batch)
+        .limit(TOP)
+    )
+    rows = list(query.tuples())
+    states = [str(status) for status in CardStatus]
+    batch_count, *totals = map(int, rows[0][: len(of_all)] if rows else [0] * len(of_all))
+    largest = [dict(zip(("batch", "cards", *states), row[len(of_all) :], strict=True)) for row in rows]
+    return {
+        "cards": {"total": sum(totals), **dict(zip(states, totals, strict=True))},
+        "batches": {"count": batch_count, "largest": largest},
+    }
+
+
+def _expiring(now: datetime, zone: ZoneInfo) -> Row:
+    query = (
+        Card.select(fn.COUNT(Card.id).over().alias("count"), Card.id, Card.expires_at, Card.batch, Card.note)
+        .where(status_is(CardStatus.ACTIVE, now) & (expiry <= now + EXPIRING_WITHIN))
+        .order_by(expiry, Card.id)
+        .limit(TOP)
+    )
+    found = list(query.dicts())
+    counts = [row.pop("count") for row in found]  # the same in each row
+    first = [{**card, "expires_at": local(card["expires_at"], zone)} for card in found]
+    return {"count": counts[0] if counts else 0, "first": first}
+
+
+def _activations(since: datetime, zone: ZoneInfo) -> dict[date, int]:
+    day = _day(Event.at, zone)
+    query = Event.select(day, fn.COUNT(Event.id)).where((code_or_kind == EventKind.ACTIVATED) & (Event.at >= since))
+    return dict(query.group_by(day).tuples())
+
+
+def _rejections(now: datetime) -> list[Row]:
+    """Return how often each code was the answer.
+
+    What the journal has no entry of, since a card repeated it or had too many of a day, counts at the time of that
+    day's last one.
+    """
+    yesterday, week = now - timedelta(hours=24), now - timedelta(days=7)
+    entries = Event.select(Event.code.alias("code"), Event.at.alias("at"), SQL("1").alias("times")).where(
+        code_or_kind.in_(codes_or_kinds(EventKind.REJECTED)) & (Event.at >= week)
+    )
+    uncounted = DailyCount.select(DailyCount.kind, DailyCount.last_at, _beyond).where(
+        _is_code & (DailyCount.day >= week.date() - timedelta(days=1)) & (DailyCount.last_at >= week)
+    )
+    all_ = entries.union_all(uncounted)
+    total = _sum(all_.c.times)
+    lately = _sum(Case(None, [(all_.c.at >= yesterday, all_.c.times)], 0))
+    query = (
+        all_.select_from(all_.c.code, lately.alias("last_24_hours"), total.alias("last_7_days"))
+        .group_by(all_.c.code)
+        .order_by(total.desc(), all_.c.code)
+    )
+    return list(query.dicts())
+
+
+def _online(now: datetime) -> int:
+    is_recent = Client.requested_at > now - ONLINE_WITHIN
+    count: int = Client.select().join(Card).where(is_recent & status_is(CardStatus.ACTIVE, now)).count()
+    return count
+
+
+def _functions(since: date) -> list[Row]:
+    total = _sum(Usage.count)
+    query = Usage.select(Usage.function, total.alias("requests")).where(Usage.day >= since).group_by(Usage.function)
+    return list(query.order_by(total.desc(), Usage.function).limit(TOP).dicts())
+
+
+def _by_day(counted: Any, since: date) -> dict[date, int]:  # noqa: ANN401  # a peewee expression
+    """Count something of the accepted requests of each day."""
+    return dict(Usage.select(Usage.day, counted).where(Usage.day >= since).group_by(Usage.day).tuples())
+
+
+def by_customers(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, int]]:
+    """Return how often customers unbound or renewed a card by themselves, by day of that zone and kind."""
+    # A renewal has a second entry, of the card that was used up.
+    is_first = fn.JSONB_EXTRACT_PATH_TEXT(Event.details, "renewed").is_null()
+    day = _day(Event.at, zone)
+    query = (
+        Event.select(day, Event.kind, fn.COUNT(Event.id))
+        .where(code_or_kind.in_((EventKind.SELF_UNBOUND, EventKind.RENEWED)) & (Event.at >= since) & is_first)
+        .group_by(day, Event.kind)
+    )
+    found: dict[date, dict[str, int]] = {}
+    for of_day, kind, count in query.tuples():
+        found.setdefault(of_day, {})[kind] = count
+    return found
+
+
+def rejections_by_day(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, int]]:
+    """Return how many rejections of each code there were on each day of that zone."""
+    day = _day(Event.at, zone)
+    query = (
+        Event.select(day, Event.code, fn.COUNT(Event.id))
+        .where(code_or_kind.in_(codes_or_kinds(EventKind.REJECTED)) & (Event.at >= since))
+        .group_by(day, Event.code)
+    )
+    uncounted = (
+        DailyCount.select(DailyCount.day, DailyCount.kind, _sum(_beyond))
+        .where(_is_code & (DailyCount.day >= since.astimezone(zone).date()))
+        .group_by(DailyCount.day, DailyCount.kind)
+        .having(_sum(_beyond) > 0)
+    )
+    found: dict[date, Counter[str]] = {}
+    for of_day, code, count in chain(query.tuples(), uncounted.tuples()):
+        found.setdefault(of_day, Counter())[code] += count
+    return {of_day: dict(counts) for of_day, counts in found.items()}
+
+
+def expiring_by_day(now: datetime, until: datetime, zone: ZoneInfo) -> dict[date, int]:
+    """Return how many active cards expire on each day of that zone."""
+    day = _day(Card.expires_at, zone)
+    query = Card.select(day, fn.COUNT(Card.id)).where(status_is(CardStatus.ACTIVE, now) & (expiry < until))
+    return dict(query.group_by(day).tuples())
+
+
+_is_code = DailyCount.kind.in_([str(code) for code in Code])
+_entries = fn.COALESCE(fn.CARDINALITY(DailyCount.environments) / 2, fn.LEAST(DailyCount.count, MAX_ENTRIES_PER_DAY))
+_beyond = DailyCount.count - _entries
+"""How many of a day's rejections are not in the journal."""
+
+
+def _day(at: Any, zone: ZoneInfo) -> Any:  # noqa: ANN401  # peewee expressions
+    return fn.DATE(fn.TIMEZONE(zone.key, at))
+
+
+def _sum(column: Any) -> Any:  # noqa: ANN401  # peewee expressions
+    return fn.SUM(column).cast("bigint")  # of bigints PostgreSQL makes a numeric

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from app.domain.codes import Code, EventKind
-from app.storage import abuse_report, journal
+from app.services import abuse_report
+from app.storage import journal
 from app.storage.database import Database
 from tests.support.changes import Environment, change
 from tests.support.service import Service
@@ -43,14 +44,14 @@ def test_rejections_are_grouped_by_card_machine_and_network(database: Database) 
         ]
     )
     since = NOW - 7 * DAY
-    assert values(abuse_report.shared_cards(since, 50)) == [
+    assert values(abuse_report.group("cards", since)) == [
         ("A" * 32, 2, 2, 3, first, last),
         ("B" * 32, 1, 1, 1, last, last),
         ("C" * 32, 1, 1, 1, last, last),
     ]
-    assert values(abuse_report.shared_cards(since, 1)) == [("A" * 32, 2, 2, 3, first, last)]
-    assert values(abuse_report.trying_machines(since, 50)) == [("h3", 2, 1, 2, last, last)]
-    assert values(abuse_report.trying_networks(since, 50)) == [("2001:db8::/64", 2, 2, 3, last, last)]
+    assert values(abuse_report.group("cards", since, 1)) == [("A" * 32, 2, 2, 3, first, last)]
+    assert values(abuse_report.group("machines", since)) == [("h3", 2, 1, 2, last, last)]
+    assert values(abuse_report.group("networks", since)) == [("2001:db8::/64", 2, 2, 3, last, last)]
 
 
 def test_a_machine_is_one_where_refusals_have_the_beginning_of_its_text(database: Database) -> None:
@@ -61,9 +62,9 @@ def test_a_machine_is_one_where_refusals_have_the_beginning_of_its_text(database
     ]
     other = replace(short[0], details={"hardware_sha256": "0" * 64})
     journal.append([rejected(Code.CLIENT_MISMATCH, "C", whole, "2001:db8::3"), *short, other])
-    assert values(abuse_report.trying_machines(NOW - DAY, 50)) == [(whole, 3, 1, 3, NOW, NOW)]
-    assert [group["machines"] for group in abuse_report.trying_networks(NOW - DAY, 50)] == [2]
-    (group,) = abuse_report.trying_machines(NOW - DAY, 50)
+    assert values(abuse_report.group("machines", NOW - DAY)) == [(whole, 3, 1, 3, NOW, NOW)]
+    assert [group["machines"] for group in abuse_report.group("networks", NOW - DAY)] == [2]
+    (group,) = abuse_report.group("machines", NOW - DAY)
     assert group["hardware_sha256"] == digest
 
 
@@ -74,9 +75,9 @@ def test_cards_that_customers_unbind_again_and_again_are_listed(database: Databa
     journal.append([*unbound("A", 1, 2, 8), *unbound("B", 1, 3, 2), *unbound("C", 1), *unbound("D", 8, 8)])
     journal.append(unbound("E", 1, 2, kind=EventKind.UNBOUND))
     expected = [("B" * 32, 3, NOW - 3 * DAY, NOW - DAY), ("A" * 32, 2, NOW - 2 * DAY, NOW - DAY)]
-    found = abuse_report.unbinding_cards(NOW - 7 * DAY, 50)
+    found = abuse_report.group("unbindings", NOW - 7 * DAY)
     assert [(row["card_id"], row["unbindings"], row["first_at"], row["last_at"]) for row in found] == expected
-    assert len(abuse_report.unbinding_cards(NOW - 7 * DAY, 1)) == 1
+    assert len(abuse_report.group("unbindings", NOW - 7 * DAY, 1)) == 1
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 
 from app.domain.codes import Code, EventKind
 from app.domain.sharing import Spread
-from app.services.abuse_report import MAX_ROWS, collect
+from app.services import abuse_report
+from app.services.abuse_report import MAX_ROWS, ChangingCard, collect
 from app.services.issuing import Issuing
 from app.services.verification import Verification
-from app.storage import abuse_report, journal
-from app.storage.abuse_report import ChangingCard
+from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
 from tests.conftest import START, Clock

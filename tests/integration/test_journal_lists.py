@@ -2,17 +2,18 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from app.domain.codes import Code, EventKind
 from app.services.journal_lists import JournalLists
+from app.services.usage_lists import DEFAULT_DAYS, UsageFilter, UsageLists, UsagePlace, usage_page
 from app.storage import journal, journal_lists
 from app.storage.database import Database, connect_to
 from app.storage.journal_lists import JournalFilter
 from app.storage.models import Event, Usage
 from app.storage.paging import Cursor
-from app.storage.usage_lists import DAYS, UsageFilter, UsagePlace, usage_of_card, usage_page
 from tests.support import sample_year
 from tests.support.query_plans import plan, statements
 from tests.support.tables import for_each
@@ -195,8 +196,8 @@ def test_usage_is_listed_newest_day_first_page_by_page(year: Database) -> None:
 
 def test_older_usage_is_no_longer_listed_and_no_day_is_too_far(year: Database) -> None:
     for function in (None, OPEN):
-        assert usage_page(UsageFilter(function), TODAY + (DAYS - 2) * DAY, limit=1)
-        assert not usage_page(UsageFilter(function), TODAY + DAYS * DAY, limit=1)
+        assert usage_page(UsageFilter(function), TODAY + (DEFAULT_DAYS - 2) * DAY, limit=1)
+        assert not usage_page(UsageFilter(function), TODAY + DEFAULT_DAYS * DAY, limit=1)
         for day in (date.min, date.max):
             assert not usage_page(UsageFilter(function, day), TODAY, UsagePlace(date.max, "x", "A"), limit=1)
 
@@ -232,7 +233,7 @@ def test_a_page_of_usage_is_one_query_by_the_index_of_days(year: Database, funct
 
 def test_usage_of_a_card_is_by_day(year: Database) -> None:
     card_id = Usage.select().first().card_id
-    rows = usage_of_card(card_id, TODAY - DAY)
-    assert rows
-    right = Usage.select().where((Usage.card == card_id) & (Usage.day >= TODAY - DAY)).tuples()
-    assert [(row.day, row.function) for row in rows] == sorted((row[1], row[2]) for row in right)
+    found = UsageLists(year, ZoneInfo("UTC"), lambda: NOW).of_card(card_id, TODAY - DAY)
+    rows = Usage.select().where((Usage.card == card_id) & (Usage.day >= TODAY - DAY))
+    assert list(found.items()) == sorted(((row.day, row.function), row.count) for row in rows)
+    assert found

@@ -17,7 +17,6 @@ from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.terms import BindingTerm, RenewTerm, Terms, TermsContradictionError, read_terms
 from app.domain.texts import RefusedError, Text
-from app.services.usage_lists import DayCount
 from tests.support.tables import for_each
 
 VENDOR = Path(rendering.__file__).parent / "static/vendor"
@@ -59,7 +58,7 @@ def test_terms_are_not_named_in_quoted_input(typed: str) -> None:
 
 
 def test_functions_that_share_a_bar_link_to_the_whole_day() -> None:
-    used = [DayCount(DAY, f"f{number}", 9 - number) for number in range(8)]
+    used = {(DAY, f"f{number}"): 9 - number for number in range(8)}
     *own, others = _chart(used, [DAY], "7" * 32, itemgetter(1)).series
     assert [series.name for series in own] == [f"f{number}" for number in range(6)]
     assert others.values == [3 + 2]
