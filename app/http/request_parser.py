@@ -52,11 +52,11 @@ def _parsed(body: bytes) -> schemas.ExecuteRequest:
         Problem: 400, or 503 where too many wait to be parsed.
     """
     if len(body) <= _QUICK_BYTES:
-        return schemas.parse_execute_request(body)
+        return schemas.parse(body, schemas.ExecuteRequest)
     with _PARSING.taken() as is_taken:
         if not is_taken:
             raise unavailable()
-        return hub.in_thread(partial(schemas.parse_execute_request, body))
+        return hub.in_thread(partial(schemas.parse, body, schemas.ExecuteRequest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class RequestParser:
             Problem: 400, 413 or 415 for a body in the wrong form, 503 where the proxy names no address.
         """
         body = json_body.read_body(request)
-        asked = schemas.parse_verify_request(body)
+        asked = schemas.parse(body, schemas.VerifyRequest)
         return self._checked(request, asked, body, needs_version=asked.function == OPEN_PROGRAM and not may_be_old)
 
     def execute_request(self, request: falcon.Request) -> tuple[VerificationRequest, Callable[[], dict[str, Any]]]:

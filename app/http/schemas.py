@@ -111,37 +111,10 @@ REQUIREMENTS: dict[str, Text] = {
 """What each field must be, for error messages."""
 
 
-def parse_verify_request(body: bytes) -> VerifyRequest:
-    """Read a verify request.
+def parse(body: bytes, kind: type[json_body.Body]) -> json_body.Body:
+    """Read a body of one of these kinds.
 
     Raises:
         Problem: 400, naming the field and what it must be.
     """
-    return json_body.parse(body, VerifyRequest, REQUIREMENTS)
-
-
-def parse_execute_request(body: bytes) -> ExecuteRequest:
-    """Read an execute request.
-
-    Raises:
-        Problem: 400, naming the field and what it must be.
-    """
-    return json_body.parse(body, ExecuteRequest, REQUIREMENTS)
-
-
-def parse_own_card(body: bytes) -> OwnCardRequest:
-    """Read a customer's request about a card.
-
-    Raises:
-        Problem: 400, naming the field and what it must be.
-    """
-    return json_body.parse(body, OwnCardRequest, REQUIREMENTS)
-
-
-def parse_renewal(body: bytes) -> RenewalRequest:
-    """Read a customer's request to renew a card.
-
-    Raises:
-        Problem: 400, naming the field and what it must be.
-    """
-    return json_body.parse(body, RenewalRequest, REQUIREMENTS)
+    return json_body.parse(body, kind, REQUIREMENTS)

@@ -35,21 +35,21 @@ PATHS = ("/card", "/v1/self/")
 
 @dataclass(frozen=True, slots=True)
 class SelfServiceResource:
-    """One of the three routes. `parse` reads the body, `act` does what it asks for.
+    """One of the three routes. `kind` is that of its body, `act` does what the body asks for.
 
     `behind_proxy` says whether the client's address is in the proxy's header, or the connection's own.
     """
 
     service: SelfService
     behind_proxy: bool
-    parse: Callable[[bytes], Any]
+    kind: type[schemas.OwnCardRequest]
     act: Callable[[Customer, Any], Standing]
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with how the card stands afterwards."""
         try:
             customer = enter(request, self.service, behind_proxy=self.behind_proxy)
-            standing = self.act(customer, self.parse(json_body.read_body(request)))
+            standing = self.act(customer, schemas.parse(json_body.read_body(request), self.kind))
         except RefusedError as error:
             raise problem_of(error, self.service) from error
         response.content_type = "application/json"
@@ -83,10 +83,10 @@ def resources(service: SelfService, *, behind_proxy: bool) -> dict[str, SelfServ
     """Return the resources by what they do: the last part of their paths."""
     of = partial(SelfServiceResource, service, behind_proxy)
     return {
-        "status": of(schemas.parse_own_card, lambda customer, asked: service.status(customer, asked.card_id)),
-        "unbind": of(schemas.parse_own_card, lambda customer, asked: service.unbind(customer, asked.card_id)),
+        "status": of(schemas.OwnCardRequest, lambda customer, asked: service.status(customer, asked.card_id)),
+        "unbind": of(schemas.OwnCardRequest, lambda customer, asked: service.unbind(customer, asked.card_id)),
         "renew": of(
-            schemas.parse_renewal, lambda customer, asked: service.renew(customer, asked.card_id, asked.with_card_id)
+            schemas.RenewalRequest, lambda customer, asked: service.renew(customer, asked.card_id, asked.with_card_id)
         ),
     }
 

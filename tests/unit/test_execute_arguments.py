@@ -20,7 +20,7 @@ from app.http import json_body, request_parser, schemas
 from app.http.json_body import MAX_NESTING
 from app.http.problems import Problem, ProblemCode
 from app.http.request_parser import RequestParser
-from app.http.schemas import parse_execute_request, parse_verify_request
+from app.http.schemas import ExecuteRequest, VerifyRequest
 from app.services.functions import Execution
 from tests.support.hub_thread import HubThread
 from tests.support.service import question
@@ -38,6 +38,10 @@ def body_with(arguments: str) -> bytes:
     return json.dumps({**VALID, "arguments": "@@"}).replace('"@@"', arguments).encode()
 
 
+def read(body: bytes) -> ExecuteRequest:
+    return schemas.parse(body, ExecuteRequest)
+
+
 def nested(levels: int, opening: str, closing: str) -> str:
     return '{"deep": ' + opening * (levels - 1) + "1" + closing * (levels - 1) + "}"
 
@@ -52,7 +56,7 @@ def nested(levels: int, opening: str, closing: str) -> str:
     ],
 )
 def test_arguments_are_read_exactly_as_sent(arguments: dict[str, Any]) -> None:
-    assert parse_execute_request(body_with(json.dumps(arguments))).arguments == arguments
+    assert read(body_with(json.dumps(arguments))).arguments == arguments
 
 
 @for_each(
@@ -65,7 +69,7 @@ def test_arguments_are_read_exactly_as_sent(arguments: dict[str, Any]) -> None:
 )
 def test_arguments_that_cannot_be_stored_are_refused(arguments: str) -> None:
     with pytest.raises(Problem) as refused:
-        parse_execute_request(body_with(arguments))
+        read(body_with(arguments))
     assert (refused.value.code, refused.value.field) == (ProblemCode.INVALID_REQUEST, "arguments")
 
 
@@ -79,7 +83,7 @@ def test_many_values_take_no_call_for_each(values: str) -> None:
 
     sys.setprofile(count)
     try:
-        parse_execute_request(body)
+        read(body)
     finally:
         sys.setprofile(None)
     assert max(calls.values()) < 100
@@ -89,26 +93,26 @@ def test_many_values_take_no_call_for_each(values: str) -> None:
 def test_any_arguments_arrive_as_sent_or_are_refused(arguments: dict[str, Any]) -> None:
     written = json.dumps(arguments)
     try:
-        read = parse_execute_request(body_with(written)).arguments
+        found = read(body_with(written)).arguments
     except Problem:
         assert "\\u" in written or "NaN" in written or "Infinity" in written
     else:
-        assert json.dumps(read) == written
+        assert json.dumps(found) == written
 
 
 @for_each(
-    ("parse", "body", "field"),
+    ("kind", "body", "field"),
     [
-        (parse_execute_request, VALID, "arguments"),
-        (parse_execute_request, {**VALID, "argument": {}}, "argument"),
-        (parse_verify_request, {**VALID, "arguments": {}}, "arguments"),
+        (ExecuteRequest, VALID, "arguments"),
+        (ExecuteRequest, {**VALID, "argument": {}}, "argument"),
+        (VerifyRequest, {**VALID, "arguments": {}}, "arguments"),
     ],
 )
 def test_arguments_are_required_and_only_execute_takes_them(
-    parse: Callable[[bytes], object], body: dict[str, Any], field: str
+    kind: type[VerifyRequest], body: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(Problem) as refused:
-        parse(json.dumps(body).encode())
+        schemas.parse(json.dumps(body).encode(), kind)
     assert refused.value.field == field
 
 
@@ -128,10 +132,10 @@ def executing(arguments: dict[str, Any]) -> Callable[[], tuple[object, Callable[
 @pytest.fixture
 def around(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
     """Has a function called before a body is parsed."""
-    parse = schemas.parse_execute_request
+    parse = schemas.parse
 
     def put(before: Callable[[], object]) -> None:
-        monkeypatch.setattr(schemas, "parse_execute_request", lambda body: (before(), parse(body))[1])
+        monkeypatch.setattr(schemas, "parse", lambda body, kind: (before(), parse(body, kind))[1])
 
     return put
 

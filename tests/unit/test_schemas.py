@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.http.problems import Problem, ProblemCode
-from app.http.schemas import REQUIREMENTS, ExecuteRequest, RenewalRequest, VerifyRequest, parse_verify_request
+from app.http.schemas import REQUIREMENTS, ExecuteRequest, RenewalRequest, VerifyRequest, parse
 from tests.support.tables import for_each
 
 GOOD: dict[str, Any] = {
@@ -28,13 +28,17 @@ REQUIRED = ["card_id", "hardware", "function", "nonce"]
 OPTIONAL = ["ip", "client_public_key", "version"]
 
 
+def read(body: bytes) -> VerifyRequest:
+    return parse(body, VerifyRequest)
+
+
 def parsed(**changes: object) -> VerifyRequest:
-    return parse_verify_request(json.dumps({**GOOD, **changes}).encode())
+    return read(json.dumps({**GOOD, **changes}).encode())
 
 
 def problem(body: bytes) -> Problem:
     with pytest.raises(Problem) as refused:
-        parse_verify_request(body)
+        read(body)
     assert (refused.value.status, refused.value.code) == (falcon.HTTP_400, ProblemCode.INVALID_REQUEST)
     json.dumps([refused.value.field, *refused.value.detail], ensure_ascii=False).encode()
     return refused.value
@@ -69,7 +73,7 @@ def test_values_within_the_bounds_are_unchanged(field: str, values: list[str]) -
     assert msgspec.structs.asdict(parsed()) == GOOD
     for optional in ({}, *({name: None} for name in OPTIONAL)):  # without escapes
         sent = {name: GOOD[name] for name in REQUIRED} | optional
-        request = parse_verify_request(json.dumps(sent, ensure_ascii=False).encode())
+        request = read(json.dumps(sent, ensure_ascii=False).encode())
         assert msgspec.structs.asdict(request) == sent | dict.fromkeys(OPTIONAL)
     for value in values:
         assert msgspec.structs.asdict(parsed(**{field: value})) == {**GOOD, field: value}
@@ -89,7 +93,7 @@ def test_a_field_that_is_null_or_missing_is_named_unless_it_is_optional(field: s
     without = json.dumps({name: value for name, value in GOOD.items() if name != field}).encode()
     if field in OPTIONAL:
         assert getattr(parsed(**{field: None}), field) is None
-        assert parse_verify_request(without) == parsed(**{field: None})
+        assert read(without) == parsed(**{field: None})
     else:
         assert problem(without).field == wrong(**{field: None}).field == field
 
@@ -111,7 +115,7 @@ def test_nul_and_lone_surrogates_are_refused_everywhere(field: str, character: s
 
 def test_a_pair_of_surrogates_is_one_character_and_a_wrong_field_is_named_beside_one_that_is_absent() -> None:
     body = json.dumps(GOOD).replace('"disk-1"', '"\\ud840\\udc00"').encode()
-    assert parse_verify_request(body).hardware == "\U00020000"
+    assert read(body).hardware == "\U00020000"
     without = {name: value for name, value in GOOD.items() if name != "ip"}
     assert problem(json.dumps({**without, "client_public_key": "short"}).encode()).field == "client_public_key"
 
@@ -121,7 +125,7 @@ def test_of_a_key_given_twice_the_last_counts(field: str) -> None:
     escaped, good = f"\\u{ord(field[0]):04x}{field[1:]}", json.dumps(GOOD)[1:-1]
     for key in (field, escaped):
         for other in ("1", '"\\u0000"', '"\\ud800"', json.dumps("x" * 2_000)):
-            assert parse_verify_request(f'{{"{key}": {other}, {good}}}'.encode()) == parsed()
+            assert read(f'{{"{key}": {other}, {good}}}'.encode()) == parsed()
             assert problem(f'{{{good}, "{key}": {other}}}'.encode()).field == field
 
 
@@ -182,7 +186,7 @@ json_values = st.recursive(
 def test_any_fields_are_a_request_or_a_problem(fields: dict[str, Any]) -> None:
     body = json.dumps({**GOOD, **fields}).encode()
     try:
-        request = parse_verify_request(body)
+        request = read(body)
     except Problem:
         problem(body)
     else:
