@@ -183,12 +183,9 @@ def test_an_old_systems_file_is_understood_shown_and_imported(owner: Browser) ->
     assert all(row[0] in page.words for row in GOOD)
 
 
-@for_each("kind", ["csv", "xlsx"])
-def test_all_mistakes_are_shown_at_once_by_line_and_the_files_own_columns(owner: Browser, kind: str) -> None:
+def test_all_mistakes_are_shown_at_once_by_line_and_the_files_own_columns(owner: Browser) -> None:
     rows = GOOD + WRONG
-    preview = send(
-        owner, owner.get(IMPORT), "preview", as_csv(rows) if kind == "csv" else as_xlsx(rows), f"旧卡.{kind}"
-    )
+    preview = send(owner, owner.get(IMPORT), "preview", as_xlsx(rows), "旧卡.xlsx")
     assert "8 处有误" in preview.words
     for said in (
         *("6 卡号 “6.217", "长数字", "7 状态 “已售”不是状态", "7 类型/时长 “30”没有单位", "7 卡号 与第 2 行重复"),
@@ -215,8 +212,6 @@ def test_odd_files_are_refused_in_words(owner: Browser) -> None:
     for content, said in [
         ("卡号,类型\r\nVIP-0001-0001,月卡\r\n".encode("utf-16"), "不是 XLSX，也不是 UTF-8 或 GB18030"),
         (as_xlsx(GOOD)[:-300], "XLSX 文件无法读取"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "旧版 .xls"),
-        ("卡号;类型\r\nVIP-0001-0001;月卡\r\n".encode(), "缺少卡密列"),
         ("=cmd|' /C calc'!A0,类型\r\n".encode(), "缺少卡密列"),
         ("卡号,类型\r\n<script>alert(1)</script>x,<img src=x>\r\n".encode(), "&lt;img src=x&gt;"),
     ]:
