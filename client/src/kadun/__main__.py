@@ -41,11 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def seal(source: Path, target: Path, recipient: pyrage.x25519.Recipient) -> None:
-    """Write `source` to `target` as an age file, as a stream; `target` appears complete or not at all.
-
-    Raises:
-        OSError, pyrage.EncryptError: a file cannot be read or written.
-    """
+    """Write `source` to `target` as an age file, as a stream; `target` appears complete or not at all."""
     with source.open("rb") as plain, files.replaced(target, mode=0o644) as sealed:  # customers receive this file
         pyrage.encrypt_io(plain, sealed, [recipient])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
-from kadun import execution
 from kadun.errors import (
     CardRejected,
     CoreFunctionError,
@@ -68,11 +67,7 @@ class Asker:
         path: str = "/v1/verify",
         arguments: dict[str, Any] | None = None,
     ) -> Verdict:
-        """Return an accepted verdict.
-
-        Raises:
-            KadunError: as `Client.open` and `Client.execute`.
-        """
+        """Return an accepted verdict; the errors are those of `Client.open` and `Client.execute`."""
         begun = self.state.baseline(hardware)
         public_key = key_pair.public_key if key_pair else None
 
@@ -94,15 +89,11 @@ class Asker:
         self.learned.saw(token, hardware)
         verdict = self.state.record(token, request, key_pair, verdict, begun)
         if not verdict.accepted:
-            raise rejection_error(verdict, self.language)
+            raise _rejection_error(verdict, self.language)
         return verdict
 
     def with_retries(self, attempt: Callable[[], _Result]) -> _Result:
-        """Return the result of the first attempt that has one, within the retry policy.
-
-        Raises:
-            ServerUnreachable: no attempt has one, or `stopped` is set.
-        """
+        """Return the result of the first attempt that has one, within the retry policy."""
         tries_made = 0
         while True:
             if self.stopped is not None and self.stopped.is_set():
@@ -114,13 +105,14 @@ class Asker:
                 self.retry_policy.wait_after(failure, tries_made)
 
     def _fetch_key_set(self) -> bytes:
-        return execution.after_sending(
-            lambda: key_set_from(self.transport.exchange("/.well-known/jwks.json", None, self.language))
-        )
+        try:
+            return key_set_from(self.transport.exchange("/.well-known/jwks.json", None, self.language))
+        except ServerUnreachable as failure:
+            failure.sent = True  # this follows an answer: the function may have run
+            raise
 
 
-def rejection_error(verdict: Verdict, language: str) -> CardRejected | CoreFunctionError:
-    """Return the error for a verdict that is not an acceptance."""
+def _rejection_error(verdict: Verdict, language: str) -> CardRejected | CoreFunctionError:
     code, reference = verdict.code, verdict.reference
     message = rejection(code, reference, language)
     if code == UPDATE_REQUIRED:

@@ -17,11 +17,7 @@ _PARTIAL_CHAIN = ssl.VerifyFlags(0x80000)  # ssl.VERIFY_X509_PARTIAL_CHAIN, whic
 
 
 def files_of(ca_file: str | os.PathLike[str]) -> list[Path]:
-    """Return the PEM files that `ca_file` names: itself, or those in a folder, `*.pem`.
-
-    Raises:
-        FileNotFoundError: `ca_file` does not exist, or is a folder without such a file.
-    """
+    """Return the PEM files that `ca_file` names: itself, or those in a folder, `*.pem`."""
     path = Path(ca_file)
     files = sorted(path.glob("*.pem")) if path.is_dir() else [path]
     if not files:
@@ -32,11 +28,7 @@ def files_of(ca_file: str | os.PathLike[str]) -> list[Path]:
 
 
 def read(files: list[Path]) -> str:
-    """Return the certificates in these files, in PEM.
-
-    Raises:
-        ValueError: a file contains no certificate, or a damaged one.
-    """
+    """Return the certificates in these files, in PEM."""
     found = []
     for file in files:
         certificates = "\n".join(_CERTIFICATE.findall(file.read_text("utf-8", "replace")))
@@ -49,11 +41,7 @@ def read(files: list[Path]) -> str:
 
 
 def context(certificates: str) -> ssl.SSLContext:
-    """Return a TLS context that trusts these certificates, in PEM, each by itself.
-
-    Raises:
-        ValueError, TypeError: there is none, or one is damaged.
-    """
+    """Return a TLS context that trusts these certificates, in PEM, each by itself."""
     made = create_urllib3_context()
     # Otherwise OpenSSL looks up a self-signed certificate by its subject, and of two with one subject trusts only one.
     made.verify_flags |= _PARTIAL_CHAIN

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, TypeVar
 
-from kadun import execution, messages, sealing, selfservice
+from kadun import messages, sealing, selfservice
 from kadun.asking import Asker
 from kadun.downloads import DOWNLOAD, Downloader
 from kadun.errors import KadunError, ServerUnreachable, UnsealFailed, UntrustedAnswer
@@ -16,7 +16,7 @@ from kadun.hardware import machine_string
 from kadun.keys import TrustedKeys
 from kadun.learned import LearnedKeys
 from kadun.offline import ClientState
-from kadun.request import OPEN, checked_version
+from kadun.request import OPEN, checked_arguments, checked_version
 from kadun.retries import RetryPolicy
 from kadun.store import PLATFORM_FOLDER, StateStore
 from kadun.transport import HttpTransport
@@ -193,7 +193,7 @@ class Client:
         """
         if function == OPEN:
             raise ValueError(f"use open() for {OPEN}")
-        checked = execution.checked(arguments)
+        checked = checked_arguments(arguments)
         return self._localized(lambda: self._execute(function, checked))
 
     def _execute(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value

@@ -13,11 +13,7 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def parse_json_object(raw: bytes, what: str) -> dict[str, Any]:
-    """Parse one JSON object in UTF-8, without duplicate names, NaN or Infinity.
-
-    Raises:
-        UntrustedAnswer: the input is anything else.
-    """
+    """Parse one JSON object in UTF-8, without duplicate names, NaN or Infinity."""
     try:
         text = raw.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
@@ -33,9 +29,6 @@ def decode_base64url(text: str, what: str) -> bytes:
 
     Python's decoder skips other characters and ignores the unused bits of the last character. Several spellings then
     decode to the same bytes, and a changed token could still pass.
-
-    Raises:
-        UntrustedAnswer: the text is not canonical base64url.
     """
     if _BASE64URL.fullmatch(text):
         try:

@@ -32,12 +32,7 @@ _MAX_RECEIVED = 4  # times the file's size
 
 
 def offered(verdict: Verdict, name: str) -> Offer:
-    """Return the file with this name from the files that a verdict offers.
-
-    Raises:
-        DownloadFailed: there is no such file.
-        UntrustedAnswer: the list is malformed, or the address of the file is on another server.
-    """
+    """Return the file with this name from the files that a verdict offers."""
     found = [
         entry for entry in verdict.claims.sequence("files") if isinstance(entry, dict) and entry.get("name") == name
     ]
@@ -65,11 +60,7 @@ class Downloader:
         self._received = 0
 
     def fetch(self, name: str, target: str | os.PathLike[str], on_progress: Progress | None) -> Path:
-        """Download the file, unless the target is identical already.
-
-        Raises:
-            DownloadFailed, KadunError, ValueError: see `Client.download`.
-        """
+        """Download the file, unless the target is identical already; see `Client.download`."""
         place = Path(os.path.realpath(target))  # keeps a symbolic link
         if place.is_dir():
             raise ValueError(f"target {target} is a folder; name a file in it")
@@ -88,7 +79,7 @@ class Downloader:
         raise DownloadFailed("refused", name, offer.reference)
 
     def _fetched(self, offer: Offer, partial: PartialFile) -> bool:
-        """Fetch the missing bytes and install the file. Return False if the link is refused and another is needed."""
+        # False if the link is refused and another is needed.
         tries_made, damaged = 0, False
         while True:
             before = partial.size
@@ -132,7 +123,6 @@ class Downloader:
 
     @staticmethod
     def _check_head(answer: Stream, offer: Offer, partial: PartialFile) -> None:
-        """Check that the answer contains the requested bytes, before received ones are discarded."""
         if answer.status not in (_WHOLE, _PART):
             raise error_for(Response(answer.status, b"", answer.headers.get("Retry-After")), {})
         start = 0 if answer.status == _WHOLE else partial.size

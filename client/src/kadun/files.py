@@ -20,21 +20,13 @@ _PAUSE_SECONDS = 0.02
 
 
 def replace(source: Path, target: Path) -> None:
-    """Replace a file by another. Windows refuses this while either is open; then retry for a second.
-
-    Raises:
-        OSError: it failed; both files are unchanged.
-    """
+    """Replace a file by another. Windows refuses this while either is open; then retry for a second."""
     _insisting(lambda: source.replace(target))
 
 
 @contextmanager
 def replaced(target: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
-    """Open a temporary file that replaces `target` if the block succeeds; a crash leaves the old file or the new one.
-
-    Raises:
-        OSError: it cannot be written; `target` is unchanged.
-    """
+    """Open a temporary file that replaces `target` if the block succeeds; a crash leaves one of the two."""
     handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".new-")  # mode 0600
     try:
         with os.fdopen(handle, "wb") as file:
@@ -51,11 +43,7 @@ def replaced(target: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file; ignore a missing one.
-
-    Raises:
-        OSError: it failed.
-    """
+    """Remove a file; ignore a missing one."""
     with suppress(FileNotFoundError):
         _insisting(path.unlink)
 
@@ -92,11 +80,8 @@ def locked(path: Path) -> Iterator[None]:
 def lock(file: BinaryIO, offset: int = 0) -> bool:
     """Lock the file until it is closed, and return False if another program holds the lock.
 
-    Other failures are ignored: some network drives have no locks, and a single program needs none.
-
-    Args:
-        file: an open file.
-        offset: the locked byte on Windows, where a lock also prevents reading.
+    Other failures are ignored: some network drives have no locks, and a single program needs none. On Windows the byte
+    at the offset is locked, which also prevents reading it.
     """
     try:
         if sys.platform == "win32":

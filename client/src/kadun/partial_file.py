@@ -62,11 +62,7 @@ class PartialFile:
         return self._etag
 
     def __enter__(self) -> PartialFile:
-        """Open the part that an earlier try left, if it is of the same version of the file.
-
-        Raises:
-            DownloadFailed: another program is downloading it, or it cannot be written.
-        """
+        """Open the part that an earlier try left, if it is of the same version of the file."""
         with self._saving():
             self._file = self._opened()
         if not self._recalled():

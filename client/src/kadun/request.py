@@ -45,12 +45,7 @@ class VerificationRequest:
         return hashlib.sha256(utf8("hardware", self.hardware)).hexdigest()
 
     def body(self) -> bytes:
-        """Return the body of the request.
-
-        Raises:
-            RequestRefused: a string contains lone surrogates (from a terminal with a wrong encoding, for example),
-                which UTF-8 cannot encode.
-        """
+        """Return the body of the request."""
         fields: dict[str, Any] = {
             "card_id": self.card_id,
             "hardware": self.hardware,
@@ -71,11 +66,7 @@ class VerificationRequest:
 
 
 def json_body(fields: dict[str, Any]) -> bytes:
-    """Return the body of a request with these fields: strings, and arguments, which `execution.checked` has validated.
-
-    Raises:
-        RequestRefused: a string contains lone surrogates.
-    """
+    """Return the body of a request with these fields: strings, and arguments of `checked_arguments`."""
     for name, value in fields.items():
         if not isinstance(value, dict):
             utf8(name, value)
@@ -83,11 +74,7 @@ def json_body(fields: dict[str, Any]) -> bytes:
 
 
 def checked_version(version: str | None) -> str | None:
-    """Return the version of a program as the server accepts it.
-
-    Raises:
-        ValueError: not dotted numbers, or too long.
-    """
+    """Return the version of a program, if it is as the server accepts it."""
     if version is not None and not (
         isinstance(version, str) and len(version) <= _LONGEST_VERSION and _VERSION.fullmatch(version)
     ):
@@ -97,12 +84,37 @@ def checked_version(version: str | None) -> str | None:
     return version
 
 
-def utf8(name: str, value: str) -> bytes:
-    """Encode a field of a request.
+def checked_arguments(arguments: object) -> dict[str, Any]:
+    """Return the arguments of a function if JSON represents them without loss."""
+    if not isinstance(arguments, dict):
+        raise ValueError(f"arguments must be a dict, a JSON object; not {type(arguments).__name__}")  # noqa: TRY004
+    try:
+        _check_keys(arguments)
+        json.dumps(arguments, allow_nan=False, ensure_ascii=False).encode("utf-8")
+    except UnicodeError:  # its text would quote the customer's arguments
+        why = "a string that UTF-8 cannot encode"
+    except RecursionError:
+        why = "nested too deeply"
+    except (TypeError, ValueError) as failure:
+        why = str(failure)
+    else:
+        return arguments
+    raise ValueError(f"arguments cannot be written as JSON: {why}")
 
-    Raises:
-        RequestRefused: it contains lone surrogates.
-    """
+
+def _check_keys(value: object) -> None:
+    if isinstance(value, dict):
+        for name, member in value.items():
+            if not isinstance(name, str):  # `json` would write the key 1 as "1" and True as "true"
+                raise TypeError("a key is not a string")
+            _check_keys(member)
+    elif isinstance(value, (list, tuple)):
+        for element in value:
+            _check_keys(element)
+
+
+def utf8(name: str, value: str) -> bytes:
+    """Encode a field of a request, unless it contains lone surrogates (of a terminal with a wrong encoding, say)."""
     try:
         return value.encode("utf-8")
     except UnicodeEncodeError:

@@ -34,13 +34,7 @@ class Response:
 
 
 def token_from(answer: Response) -> str:
-    """Return the token of a verdict. The HTTP status does not matter if there is a token.
-
-    Raises:
-        ServerUnreachable: the server, or a proxy before it, says to retry later.
-        RequestRefused: the server refused the request as malformed.
-        UntrustedAnswer: the response is anything else (a web page, a redirect, …).
-    """
+    """Return the token of a verdict. The HTTP status does not matter if there is a token."""
     document = object_or_none(answer.body)
     token = document.get("token") if document else None
     if isinstance(token, str):
@@ -49,12 +43,7 @@ def token_from(answer: Response) -> str:
 
 
 def key_set_from(answer: Response) -> bytes:
-    """Return the body of `/.well-known/jwks.json`; only the signatures in it prove anything.
-
-    Raises:
-        ServerUnreachable: the server says to retry later.
-        UntrustedAnswer: the response is not a JSON object.
-    """
+    """Return the body of `/.well-known/jwks.json`; only the signatures in it prove anything."""
     if object_or_none(answer.body) is not None and answer.status not in _RETRYABLE:
         return answer.body
     raise error_for(answer, {})
@@ -93,5 +82,5 @@ def object_or_none(body: bytes) -> dict[str, Any] | None:
 
 
 def _seconds(retry_after: str | None) -> int | None:
-    """Return Retry-After in seconds. A date is ignored, because the local clock may be wrong."""
+    # A date is ignored, because the local clock may be wrong.
     return int(retry_after) if retry_after and _SECONDS.fullmatch(retry_after) else None

@@ -30,11 +30,7 @@ class RetryPolicy:
     sleep: Callable[[float], object] = time.sleep
 
     def wait_after(self, failure: ServerUnreachable, tries_made: int) -> None:
-        """Wait before the next try.
-
-        Raises:
-            ServerUnreachable: the failure itself, if it is permanent or there are no tries left.
-        """
+        """Wait before the next try, or raise the failure, if it is permanent or there are no tries left."""
         asked_for = failure.retry_after or 0
         if not failure.passing or tries_made >= self.tries or asked_for > self.longest_pause_seconds:
             raise failure

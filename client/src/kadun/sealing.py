@@ -45,11 +45,7 @@ class KeyPair:
         return str(self._key.as_dict(private=False)["x"])
 
     def open(self, sealed: str) -> Secret:
-        """Decrypt a compact JWE: ECDH-ES over X25519 with A256GCM only (PROTOCOL section 3).
-
-        Raises:
-            UntrustedAnswer: it is of another form, was sealed to another key, or does not contain text.
-        """
+        """Decrypt a compact JWE: ECDH-ES over X25519 with A256GCM only (PROTOCOL section 3)."""
         what = "the sealed key's header"
         header = parse_json_object(decode_base64url(_parts(sealed)[0], what), what)
         epk = header.get("epk")
@@ -71,7 +67,7 @@ class KeyPair:
 
 
 def _parts(sealed: str) -> list[str]:
-    """Split a compact JWE into its non-empty parts; Python before 3.11 also decodes other than canonical base64url."""
+    # Its non-empty parts. Python before 3.11 also decodes other than canonical base64url.
     parts = sealed.split(".")
     if len(parts) != 5 or parts.pop(1):  # noqa: PLR2004 - header, encrypted key (none), nonce, ciphertext, tag
         raise UntrustedAnswer("the sealed key is not a compact JWE for ECDH-ES")
@@ -81,11 +77,7 @@ def _parts(sealed: str) -> list[str]:
 
 
 def unseal(sealed: bytes, key: Secret) -> bytes:
-    """Decrypt an age file with KERNAL_DATA_KEY, whose lines are age identities; each is tried.
-
-    Raises:
-        UnsealFailed: no line is an age identity, none fits, or the file is damaged or not an age file.
-    """
+    """Decrypt an age file with KERNAL_DATA_KEY, whose lines are age identities; each is tried."""
     identities = _identities(key)
     if not identities:
         raise UnsealFailed("KERNAL_DATA_KEY contains no age identity; unseal with the vendor's own scheme")

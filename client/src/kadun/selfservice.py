@@ -83,16 +83,7 @@ class SelfServiceRefused(KadunError):
 
 
 def ask(asker: Asker, action: str, **fields: str) -> CardStatus:
-    """Send one request, at most once: it may have been carried out even if the answer is lost.
-
-    Args:
-        asker: sends the requests for the card.
-        action: `renew` or `unbind`.
-        fields: the request's other fields.
-
-    Raises:
-        SelfServiceRefused, ServerUnreachable, UntrustedAnswer, RequestRefused: see `Client.renew`.
-    """
+    """Ask to `renew` or `unbind`, at most once: it may have been carried out even if the answer is lost."""
     body = json_body({"card_id": asker.card_id, **fields})
     return asker.with_retries(
         at_most_once(lambda: status_from(asker.transport.exchange(f"/v1/self/{action}", body, asker.language)))
@@ -100,11 +91,7 @@ def ask(asker: Asker, action: str, **fields: str) -> CardStatus:
 
 
 def status_from(answer: Response) -> CardStatus:
-    """Return what a response says about the card.
-
-    Raises:
-        SelfServiceRefused, ServerUnreachable, UntrustedAnswer, RequestRefused: it says something else.
-    """
+    """Return what a response says about the card."""
     document = object_or_none(answer.body) or {}
     if is_problem(answer, document, _REFUSALS):
         raise _refusal(document)
@@ -133,7 +120,6 @@ def _refusal(problem: dict[str, Any]) -> SelfServiceRefused:
 
 
 def _time(document: dict[str, Any], name: str) -> datetime | None:
-    """Return a time in ISO 8601 with offset; None for null and where it is missing."""
     value = document.get(name)
     if value is None:
         return None

@@ -84,29 +84,20 @@ class Claims:
         return self._values[name]
 
     def require(self, name: str, expected: str) -> None:
-        """Check that a claim is the string `expected`.
-
-        Raises:
-            UntrustedAnswer: the claim is absent or different.
-        """
+        """Check that a claim is the string `expected`."""
         if self.text(name) != expected:
             raise UntrustedAnswer(f"claim {name} is not the one requested")
 
 
 def _is_time(value: float) -> bool:
-    """Return whether a datetime can represent it; JSON's 1e999 is infinite."""
-    try:
+    try:  # whether a datetime can represent it; JSON's 1e999 is infinite
         return math.isfinite(value) and _EPOCH + timedelta(seconds=value) >= _EPOCH
     except OverflowError:
         return False
 
 
 def key_id(token: str) -> str:
-    """Return the `kid` of a token. It is unverified: it only selects the key to verify with.
-
-    Raises:
-        UntrustedAnswer: the token is not a compact JWS, or its header has no `kid`.
-    """
+    """Return the `kid` of a token. It is unverified: it only selects the key to verify with."""
     kid = _header(token).get("kid")
     if not isinstance(kid, str):
         raise UntrustedAnswer("the token has no kid")
@@ -114,11 +105,7 @@ def key_id(token: str) -> str:
 
 
 def verify_token(token: str, key: Ed25519PublicKey, typ: str) -> Claims:
-    """Verify the algorithm, type and signature of a token, and return its claims.
-
-    Raises:
-        UntrustedAnswer: one of them is wrong.
-    """
+    """Verify the algorithm, type and signature of a token, and return its claims."""
     header = _header(token)
     if header.get("alg") != "EdDSA":
         raise UntrustedAnswer("the token's alg is not EdDSA")

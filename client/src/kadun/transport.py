@@ -45,19 +45,10 @@ class Transport(Protocol):
     """Sends requests; a client can be given another one, in tests for example."""
 
     def exchange(self, path: str, body: bytes | None, language: str) -> Response:
-        """POST `body` to a path of the server, or GET the path without a body.
-
-        Raises:
-            ServerUnreachable: no complete response arrived in time.
-            UntrustedAnswer: the response is larger than any genuine one.
-        """
+        """POST `body` to a path of the server, or GET the path without a body."""
 
     def stream(self, path: str, headers: Mapping[str, str]) -> AbstractContextManager[Stream]:
-        """GET a large file from a path of the server, piece by piece.
-
-        Raises:
-            ServerUnreachable: the response did not begin in time; while reading, too few bytes arrived in time.
-        """
+        """GET a large file from a path of the server, piece by piece."""
 
 
 class HttpTransport:
@@ -180,11 +171,7 @@ class Stream:
                 self._items.get_nowait()
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the body. It may end early: compare it with the length.
-
-        Raises:
-            ServerUnreachable: the connection broke, or less than 1 KiB arrived within the timeout. It can be resumed.
-        """
+        """Yield the body, while at least 1 KiB arrives within the timeout. It may end early: compare its length."""
         waited, received = 0.0, 0
         while True:
             started = time.monotonic()

@@ -87,9 +87,6 @@ def verify_verdict(token: str, request: VerificationRequest, keys: TrustedKeys, 
 
     The local clock is not used, because customers' clocks are wrong. The nonce proves that the answer is fresh: no
     earlier answer can contain it.
-
-    Raises:
-        UntrustedAnswer: a check failed.
     """
     claims = verify_token(token, keys[key_id(token)], _TYP)
     claims.require("aud", AUDIENCE)
@@ -143,7 +140,7 @@ def _offline_until(claims: Claims, *, opened: bool) -> datetime | None:
 
 
 def _data_key(claims: Claims, key_pair: KeyPair | None) -> Secret | None:
-    """Return the key: it must be present, sealed, if this verdict grants it, and absent otherwise."""
+    # It must be present, sealed, if this verdict grants it, and absent otherwise.
     if _CLEAR in claims:
         raise UntrustedAnswer("the key is in clear, although it was requested sealed or not at all")
     if key_pair is None:

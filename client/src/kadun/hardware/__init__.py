@@ -63,11 +63,7 @@ def machine_string(program: str | None = None) -> str:
 
 
 def digest(identifiers: Mapping[str, str], program: str | None = None) -> str:
-    """Combine identifiers, by name, into one string.
-
-    Raises:
-        HardwareUnknown: there are none.
-    """
+    """Combine identifiers, by name, into one string."""
     if not identifiers:
         raise HardwareUnknown("this machine has no identifier; pass your own hardware=…")
     mixed = json.dumps({"program": program or "", "identifiers": dict(identifiers)}, sort_keys=True)
@@ -75,7 +71,6 @@ def digest(identifiers: Mapping[str, str], program: str | None = None) -> str:
 
 
 def _identifiers() -> dict[str, str]:
-    """Return this machine's identifiers. Each system's module is imported on that system only."""
     if sys.platform == "win32":
         from kadun.hardware import windows as system  # noqa: PLC0415
     elif sys.platform == "darwin":

@@ -19,16 +19,12 @@ BOARD_SERIAL = Path("/sys/firmware/devicetree/base/serial-number")
 
 
 def identifiers() -> dict[str, str]:
-    """Return this machine's identifiers, without placeholders.
-
-    Raises:
-        OSError: an identifier exists, but could not be read.
-    """
+    """Return this machine's identifiers, without placeholders."""
     return without_placeholders({"machine_id": _machine_id(), "board_serial": _board_serial()})
 
 
 def _machine_id() -> str | None:
-    """Return systemd's identifier (machine-id(5)). py-machineid prefers that of D-Bus, which an image may contain."""
+    # systemd's (machine-id(5)) first: py-machineid prefers that of D-Bus, which an image may contain.
     if sys.platform.startswith("linux"):
         try:
             found = in_form(MACHINE_ID.read_text(encoding="ascii", errors="replace").strip())

@@ -14,12 +14,7 @@ _SERIAL = re.compile(r'"IOPlatformSerialNumber" = "([^"]+)"')
 
 
 def identifiers() -> dict[str, str]:
-    """Return this machine's identifiers, without placeholders.
-
-    Raises:
-        subprocess.SubprocessError: ioreg failed.
-        OSError: ioreg could not be started.
-    """
+    """Return this machine's identifiers, without placeholders."""
     command = [IOREG, "-rd1", "-c", "IOPlatformExpertDevice"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=_SECONDS)
     serial = serial_in(done.stdout.decode("utf-8", "replace"))

@@ -35,10 +35,7 @@ def identifiers() -> dict[str, str]:
     """Return this machine's identifiers, without placeholders.
 
     Cloned systems share the MachineGuid, and cheap boards report placeholders. Only if the firmware has no identifier,
-    the serial number of the system disk is used, too.
-
-    Raises:
-        OSError: an identifier could not be read. Missing ones are left out.
+    the serial number of the system disk is used, too. Missing ones are left out.
     """
     kernel32 = _kernel32()
     firmware = without_placeholders(identifiers_in(firmware_table(kernel32)))
@@ -47,11 +44,7 @@ def identifiers() -> dict[str, str]:
 
 
 def firmware_table(kernel32: Any) -> bytes:  # noqa: ANN401 - a ctypes library
-    """Return RawSMBIOSData (GetSystemFirmwareTable), or nothing if there is none.
-
-    Raises:
-        OSError: the call failed for another reason.
-    """
+    """Return RawSMBIOSData (GetSystemFirmwareTable), or nothing if there is none."""
     size = kernel32.GetSystemFirmwareTable(_RSMB, 0, None, 0)
     if not size:
         return _nothing("GetSystemFirmwareTable")
@@ -68,9 +61,6 @@ def disk_descriptor(kernel32: Any) -> bytes:  # noqa: ANN401 - a ctypes library
     """Return the STORAGE_DEVICE_DESCRIPTOR of the system disk, or nothing if its driver has none.
 
     The volume is opened without access rights, which needs no privileges and is enough for this query.
-
-    Raises:
-        OSError: a call failed for another reason.
     """
     folder = ctypes.create_unicode_buffer(_LONGEST_PATH)
     if not kernel32.GetSystemWindowsDirectoryW(folder, _LONGEST_PATH):
@@ -102,7 +92,6 @@ def disk_serial_in(descriptor: bytes) -> str | None:
 
 
 def _nothing(call: str) -> bytes:
-    """Return no bytes if the failed call says that this machine does not have the identifier; otherwise raise."""
     failure = _failed(call)
     if failure.errno in _NO_SUCH_THING:
         return b""
