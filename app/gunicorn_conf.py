@@ -51,18 +51,14 @@ def on_starting(_server: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
 
 
 def post_worker_init(_worker: Any) -> None:  # noqa: ANN401
-    """Start the worker's hub and its housekeeping, after the fork."""
+    """Start the worker's hub and its loops, after the fork."""
     from app import hub  # noqa: PLC0415
     from app.clock import utc_now  # noqa: PLC0415
-    from app.services import housekeeping, webhook_delivery  # noqa: PLC0415  # when the models know their database
-    from app.services.hosts import Heartbeat  # noqa: PLC0415
-    from app.services.signing_keys import SigningKeys  # noqa: PLC0415
+    from app.services import periodic, webhook_delivery  # noqa: PLC0415  # when the models know their database
     from app.storage.models import database  # noqa: PLC0415
-    from app.tokens.signer import Signer  # noqa: PLC0415
 
     hub.start(_settings.threads)
-    Heartbeat(database, _settings, Signer(SigningKeys(database, _settings).store)).start()
-    housekeeping.start(_settings.journal_keep)
+    periodic.Loop(database, _settings.host, periodic.tasks(database, _settings, utc_now)).start()
     webhook_delivery.start(database, _settings, utc_now)
 
 

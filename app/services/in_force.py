@@ -1,14 +1,12 @@
-"""The vendor's terms and block list, as each process holds them (protocol, section 2: in force within two seconds)."""
+"""The vendor's terms and block list, as each process knows them (protocol, section 2: in force within two seconds)."""
 
 from typing import NamedTuple
 
 from app.domain.blocks import BlockList
 from app.domain.terms import Terms
-from app.services.held import Held
+from app.services.polled import Polled
 from app.storage import blocks, terms
 from app.storage.database import Database
-
-_SECONDS = 1.0
 
 
 class InForce(NamedTuple):
@@ -20,11 +18,11 @@ class InForce(NamedTuple):
 
 
 class VendorRules:
-    """What is in force, read again every second."""
+    """What is in force, read again twice a second."""
 
     def __init__(self, database: Database) -> None:
         self._blocks: tuple[tuple[int, int], BlockList] = ((0, 0), BlockList())
-        self._held = Held(database, self._read, _SECONDS)
+        self._polled = Polled(database, self._read)
 
     def get(self) -> InForce:
         """Return what is in force.
@@ -32,7 +30,7 @@ class VendorRules:
         Raises:
             DatabaseUnavailableError: the database was away since this process began.
         """
-        return self._held.get()
+        return self._polled.get()
 
     def renew(self) -> None:
         """Read now what is in force, after this process has changed it.
@@ -40,7 +38,7 @@ class VendorRules:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        self._held.renew()
+        self._polled.renew()
 
     def _read(self) -> InForce:
         """Read the terms, and the blocks where they have changed."""

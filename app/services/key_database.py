@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from app.services.held import Held
+from app.services.polled import Polled
 from app.storage import key_ring
 from app.storage.database import Database
 from app.storage.models import SealedKeyRing
@@ -24,7 +24,7 @@ class KeyDatabase(KeyStore):
     def __init__(self, database: Database, identity: str | None) -> None:
         self._database = database
         self._identity = identity
-        self._kids = Held(database, self._kids_now)
+        self._kids = Polled(database, self._kids_now)
 
     def version(self) -> tuple[str, ...]:
         """Return the IDs of the keys, as they were less than a second ago.

@@ -24,10 +24,12 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 # Limits for every statement, because gunicorn does not end a hung request of a thread. A managed database may
-# acknowledge commits before they are on the disk, unless a session asks for that.
+# acknowledge commits before they are on the disk, unless a session asks for that. The session of a machine that is gone
+# without a word ends, with its locks, within half a minute.
 _SESSION_OPTIONS = (
     "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s -c timezone=UTC"
     " -c synchronous_commit=on"
+    " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 )
 # SQLSTATE: 40001 and 40P01 ask for another attempt, 55P03 and 57014 are the limits above, 53 and 57P mean a server out
 # of resources or shutting down, 08 a broken connection, 25006 a read-only standby.

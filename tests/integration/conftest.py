@@ -11,7 +11,7 @@ import pyrage
 import pytest
 
 from app.domain.operators import Role
-from app.services import held
+from app.services import polled
 from app.services.card_actions import CardActions
 from app.services.in_force import VendorRules
 from app.services.issuing import Issuing
@@ -54,8 +54,8 @@ def within_one_day() -> None:
 
 @pytest.fixture
 def renewed_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start no thread that renews what is held: the test renews it itself."""
-    monkeypatch.setattr(held, "_keep_renewing", lambda _: None)
+    """Start no thread that renews what is polled: the test renews it itself."""
+    monkeypatch.setattr(polled, "_poll", lambda _: None)
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
-"""What processes do in the background: they renew the values that they hold, and prune what is of no more use."""
+"""What processes do in the background: they poll values, and prune what is of no more use."""
 
-import logging
 import threading
 import weakref
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -12,17 +11,16 @@ from app.domain.errors import DatabaseUnavailableError
 from app.domain.operators import Role, Scope
 from app.domain.texts import RefusedError
 from app.services import housekeeping
-from app.services.held import Held
 from app.services.operators import Operators
+from app.services.polled import Polled
 from app.services.sessions import IDLE, Sessions
 from app.services.shop_tokens import ShopTokens
-from app.storage import idempotency, journal
+from app.storage import idempotency
 from app.storage.database import Database
 from app.storage.models import IdempotencyRecord, LoginFailure, OperatorSession
 from tests.conftest import Clock
 from tests.support.passwords import OTHER, PASSWORD
 from tests.support.service import wait_for
-from tests.support.tables import for_each
 
 
 def reading(*answers: object) -> Callable[[], object]:
@@ -41,16 +39,16 @@ def reading(*answers: object) -> Callable[[], object]:
 def test_a_value_is_renewed_and_kept_while_it_cannot_be_read(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    held = Held(database, reading(1, 2, DatabaseUnavailableError("away"), ValueError("odd"), 3))
-    assert held.get() in {1, 2}  # the thread may have been first
-    wait_for(lambda: held.get() == 3)
+    polled = Polled(database, reading(1, 2, DatabaseUnavailableError("away"), ValueError("odd"), 3))
+    assert polled.get() in {1, 2}  # the thread may have been first
+    wait_for(lambda: polled.get() == 3)
     assert caplog.text.count("ValueError: odd") == 1
     assert "DatabaseUnavailableError: away" not in caplog.text
 
 
 def test_renewing_tells_whether_the_value_could_be_read(database: Database) -> None:
-    held = Held(database, reading(1, DatabaseUnavailableError("away"), ValueError("odd"), 2))
-    assert [held.renew_if_possible() for _ in range(4)] == [True, False, False, True]
+    polled = Polled(database, reading(1, DatabaseUnavailableError("away"), ValueError("odd"), 2))
+    assert [polled.renew_if_possible() for _ in range(4)] == [True, False, False, True]
 
 
 @pytest.mark.usefixtures("renewed_by_hand")
@@ -66,32 +64,32 @@ def test_a_reading_that_began_earlier_does_not_replace_a_newer_one(database: Dat
         return value
 
     def read_slowly() -> None:
-        held.renew()
+        polled.renew()
         database.close()
 
-    held = Held(database, read)
-    assert held.get() == "first"
+    polled = Polled(database, read)
+    assert polled.get() == "first"
     slow = threading.Thread(target=read_slowly)
     slow.start()
     assert begun.wait(60)
-    held.renew()
+    polled.renew()
     may_end.set()
     slow.join()
-    assert held.get() == "new"
+    assert polled.get() == "new"
 
 
 def test_without_a_first_value_the_error_is_the_callers(database: Database) -> None:
-    held = Held(database, reading(DatabaseUnavailableError("away")))
+    polled = Polled(database, reading(DatabaseUnavailableError("away")))
     for _ in range(2):
         with pytest.raises(DatabaseUnavailableError):
-            held.get()
+            polled.get()
 
 
 def test_the_thread_does_not_keep_a_value_that_nobody_has(database: Database) -> None:
-    held = Held(database, lambda: 1)
-    held.get()
-    reference = weakref.ref(held)
-    del held
+    polled = Polled(database, lambda: 1)
+    polled.get()
+    reference = weakref.ref(polled)
+    del polled
     wait_for(lambda: reference() is None)
 
 
@@ -133,22 +131,3 @@ def test_old_rows_are_pruned(
     clock.advance(timedelta(days=7))
     assert housekeeping.prune_console(clock.now) == 3
     assert [table.select().count() for table in (OperatorSession, LoginFailure, IdempotencyRecord)] == [0, 0, 0]
-
-
-@for_each("wrong", ["no number", "a\0"])  # which the database and the driver refuse
-def test_a_failure_to_prune_does_not_stop_the_rest(
-    database: Database,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    wrong: str,
-) -> None:
-    caplog.clear()
-    LoginFailure.insert(bucket="network:198.51.100.1", failures=1, last_at=datetime(2020, 1, 1, tzinfo=UTC)).execute()
-    monkeypatch.setattr(journal, "PRUNE_BATCH", wrong)
-    with caplog.at_level(logging.INFO, "app.services.housekeeping"):
-        housekeeping.prune_all(timedelta(days=365))
-    assert LoginFailure.select().count() == 0
-    assert [(record.levelname, record.__dict__["pruned"]) for record in caplog.records] == [
-        ("WARNING", "journal"),
-        ("INFO", "console"),
-    ]

@@ -12,13 +12,12 @@ import pytest
 
 from app.clock import utc_now
 from app.domain.hosts import HostJob
-from app.services.hosts import Heartbeat, Hosts
+from app.services.hosts import Hosts, Reporter
 from app.settings import Settings
 from app.storage import host_reports, schema
 from app.storage.database import Database
 from app.storage.models import Host
 from app.tokens.key_folder import KeyFolder
-from app.tokens.signer import Signer
 from app.version import read_version
 from tests.integration.conftest import with_keys
 from tests.support.functions_service import FunctionsService
@@ -34,9 +33,8 @@ def database_url(apart_url: str) -> str:
     return apart_url
 
 
-def heartbeat(database: Database, service: Service, name: str) -> Heartbeat:
-    settings = Settings.from_env(service.environment | {"KADUN_HOST": name})
-    return Heartbeat(database, settings, Signer(KeyFolder(settings.keys_dir)))
+def report(database: Database, service: Service, name: str) -> None:
+    Reporter(database, Settings.from_env(service.environment | {"KADUN_HOST": name})).report()
 
 
 def listed(service: Service) -> dict[str, dict[str, Any]]:
@@ -56,11 +54,11 @@ def age(name: str, interval: str) -> None:
 def test_a_host_reports_itself(keyed: Service, database: Database) -> None:
     folder = Path(keyed.environment["KADUN_KEYS_DIR"])
     assert ("No host has reported yet" in keyed.cardctl("hosts").stderr, listed(keyed)) == (True, {})
-    heartbeat(database, keyed, "web-1").beat()
+    report(database, keyed, "web-1")
     without_functions = listed(keyed)["web-1"]
     assert (without_functions["functions_sha256"], without_functions["present"]) == (None, True)
     with FunctionsService(folder.parent).with_shop():
-        heartbeat(database, keyed, "web-1").beat()
+        report(database, keyed, "web-1")
         host = listed(keyed)["web-1"]
         digest = json.loads(keyed.cardctl("function", "list", "--format", "json").stdout)["sha256"]
         assert digest in keyed.cardctl("function", "list").stdout
@@ -83,27 +81,12 @@ def test_a_running_service_reports_itself_and_its_sessions_name_it(
         assert "kadun@web-9" in sessions()
 
 
-def test_a_worker_that_cannot_report_tries_again(
-    keyed: Service, database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
-    beat = heartbeat(database, keyed, "web-1")
-    database.execute_sql("ALTER TABLE host RENAME TO hidden")
-    try:
-        beat.try_to_beat()
-    finally:
-        database.execute_sql("ALTER TABLE hidden RENAME TO host")
-    assert "this host could not be reported" in caplog.text
-    assert listed(keyed) == {}
-    beat.try_to_beat()
-    assert list(listed(keyed)) == ["web-1"]
-
-
 def test_hosts_are_forgotten_after_a_day_or_by_command(keyed: Service, database: Database) -> None:
     for name in ("web-1", "web-2", "web-3"):
         host_reports.write(name, REPORT)
     age("web-2", "25 hours")
     age("web-3", "23 hours")
-    heartbeat(database, keyed, "web-1").beat()
+    report(database, keyed, "web-1")
     assert {name: host["present"] for name, host in listed(keyed).items()} == {"web-1": True, "web-3": False}
     assert "Forgotten: web-3" in keyed.cardctl("hosts", "--forget", "web-3").stderr
     assert list(listed(keyed)) == ["web-1"]
@@ -143,7 +126,7 @@ def test_sessions_of_hosts_are_found_with_their_addresses(database: Database, da
 def test_function_list_warns_where_hosts_have_other_functions(keyed: Service, database: Database) -> None:
     folder = Path(keyed.environment["KADUN_KEYS_DIR"]).parent
     with FunctionsService(folder).with_shop():
-        heartbeat(database, keyed, "web-1").beat()
+        report(database, keyed, "web-1")
         assert "warning" not in keyed.cardctl("function", "list").stderr
         host_reports.write("web-2", REPORT)
         told = keyed.cardctl("function", "list").stderr

@@ -27,7 +27,7 @@ from coverage import Coverage
 
 from app.cli.main import COMMANDS
 from app.functions.processes import die_with
-from app.services import in_force, passwords
+from app.services import passwords, polled
 from tests.support.in_force import REAL_INTERVAL, SECONDS
 from tests.support.passwords import CHEAP
 
@@ -177,7 +177,7 @@ def _become(request: Mapping[str, Any], streams: Sequence[int]) -> None:
     os.environ.update(request["environment"])
     sys.argv[1:] = request["arguments"]
     if REAL_INTERVAL not in request["environment"]:
-        in_force._SECONDS = SECONDS  # noqa: SLF001  # tests wait for what is in force hundreds of times
+        polled._SECONDS = SECONDS  # noqa: SLF001  # tests wait for what is in force hundreds of times
     if request["module"] == "gunicorn" and (coverage := Coverage.current()):
         coverage.set_option("run:concurrency", ["thread", "gevent"])  # for its workers, which are forks
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)

@@ -15,7 +15,7 @@ def statements(database: Database) -> Iterator[list[tuple[str, object]]]:
     execute_sql = database.execute_sql
 
     def noting(sql: str, params: object = None) -> object:
-        if threading.current_thread().name != "held":
+        if threading.current_thread().name != "polled":
             ran.append((sql, params))
         return execute_sql(sql, params)
 

@@ -1,4 +1,4 @@
-"""Values from the database that a process holds, so that no request waits for them."""
+"""Values from the database that each process must know by itself: one thread reads them again twice a second."""
 
 import itertools
 import logging
@@ -12,28 +12,28 @@ from typing import Any, Generic, TypeVar
 from app.domain.errors import UnavailableError
 from app.storage.database import Database
 
-_SECONDS = 0.4
+_SECONDS = 0.5
 _AWAY_SECONDS = 1.0
 Value = TypeVar("Value")
 logger = logging.getLogger(__name__)
+_polled: "weakref.WeakSet[Polled[Any]]" = weakref.WeakSet()
+_starting = threading.Lock()
+_process = 0
 
 
-class Held(Generic[Value]):
-    """A value that a thread of this process reads again after so many `seconds`.
+class Polled(Generic[Value]):
+    """A value that is read again from its first use on, so that no request waits for it.
 
-    Each process begins at the first use, so that a worker does so after the fork. While the database is away, the last
-    value stays.
+    While the database is away, the last value stays.
 
     Args:
         database: Where it is read.
         read: Reads it; the result is replaced, never changed.
-        seconds: Between two readings.
     """
 
-    def __init__(self, database: Database, read: Callable[[], Value], seconds: float = _SECONDS) -> None:
+    def __init__(self, database: Database, read: Callable[[], Value]) -> None:
         self._database = database
         self._read = read
-        self.seconds = seconds
         self._process = 0
         self._lock = threading.Lock()
         self._readings = itertools.count(1)
@@ -48,7 +48,7 @@ class Held(Generic[Value]):
         """
         is_first, self._process = self._process != os.getpid(), os.getpid()
         if is_first:
-            threading.Thread(target=_keep_renewing, args=(weakref.ref(self),), name="held", daemon=True).start()
+            _poll(self)
         if is_first or not self._values:
             try:
                 self.renew()
@@ -76,16 +76,30 @@ class Held(Generic[Value]):
         except UnavailableError:  # logged where it was noticed
             pass
         except Exception:  # the thread must survive any error
-            logger.warning("what is held cannot be read again", exc_info=True)
+            logger.warning("a polled value cannot be read again", exc_info=True)
         else:
             return True
         self._database.close()
         return False
 
 
-def _keep_renewing(reference: "weakref.ref[Held[Any]]") -> None:
-    """Renew a held value for as long as somebody has it."""
-    while (held := reference()) is not None:
-        seconds = held.seconds if held.renew_if_possible() else _AWAY_SECONDS
-        del held  # or the thread itself would have it
+def _poll(value: Polled[Any]) -> None:
+    """Have this process's thread renew a value for as long as somebody has it. A worker's begins after the fork."""
+    global _process  # noqa: PLW0603  # a process has one such thread
+    with _starting:
+        _polled.add(value)
+        if _process != os.getpid():
+            _process = os.getpid()
+            threading.Thread(target=_keep_renewing, name="polled", daemon=True).start()
+
+
+def _keep_renewing() -> None:
+    seconds = _SECONDS
+    while True:
         time.sleep(seconds)
+        seconds = _SECONDS if _renew_all() else _AWAY_SECONDS
+
+
+def _renew_all() -> bool:
+    renewed = [value.renew_if_possible() for value in list(_polled)]
+    return all(renewed)

@@ -1,0 +1,118 @@
+"""Periodic work: one table of tasks, and one loop for them in each worker.
+
+The workers of all machines compete for a lock in the database: its holder runs what is to run once. Those of one
+machine compete for another one: its holder runs what each machine does. A lock ends with its holder's session, and
+another worker goes on. It begins with all tasks at once, so that a task may run twice.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
+from typing import NamedTuple
+
+from app.clock import Clock
+from app.domain.errors import UnavailableError
+from app.services import housekeeping
+from app.services.hosts import Reporter
+from app.settings import Settings
+from app.storage import locks
+from app.storage.database import Database
+
+TICK_SECONDS = 2.0
+logger = logging.getLogger(__name__)
+
+
+class Scope(Enum):
+    """Where a task runs: once for all machines, or on each machine."""
+
+    ONCE = "once"
+    MACHINE = "machine"
+
+
+class Task(NamedTuple):
+    """What is done again and again.
+
+    Attributes:
+        name: For the log.
+        seconds: From its end to its next run; a task that took longer than that rests as long as it took.
+        limit_seconds: A statement that takes longer is broken off, and a task with more to do ends then.
+        scope: Where it runs.
+        run: Does it; gets the time on the monotonic clock by which it is to end.
+    """
+
+    name: str
+    seconds: float
+    limit_seconds: float
+    scope: Scope
+    run: Callable[[float], object]
+
+
+def tasks(database: Database, settings: Settings, clock: Clock) -> tuple[Task, ...]:
+    """Return the tasks of an installation."""
+    report = Reporter(database, settings).report
+    prune_journal = partial(housekeeping.prune_journal, settings.journal_keep)
+    return (
+        Task("host", 10, 10, Scope.MACHINE, lambda _until: report()),
+        Task("journal", 600, 20, Scope.ONCE, lambda until: prune_journal(clock(), until)),
+        Task("console", 600, 20, Scope.ONCE, lambda until: housekeeping.prune_console(clock(), until)),
+        Task("webhooks", 600, 20, Scope.ONCE, lambda _until: housekeeping.prune_webhooks(clock())),
+    )
+
+
+class Loop:
+    """Runs the tasks that are this worker's to run.
+
+    Args:
+        database: Has the locks.
+        host: The name of this machine.
+        tasks: All tasks.
+    """
+
+    def __init__(self, database: Database, host: str, tasks: Sequence[Task]) -> None:
+        self._database = database
+        self._host = host
+        self._tasks = tasks
+        self._due: dict[str, float] = {}
+
+    def start(self) -> None:
+        """Start the thread, which ends with the process."""
+        threading.Thread(target=self._keep_turning, name="periodic", daemon=True).start()
+
+    def turn(self) -> None:
+        """Run what is due.
+
+        Raises:
+            UnavailableError: the database is away.
+        """
+        for scope in Scope:
+            if self._database.with_connection(partial(self._holds, scope)):
+                for task in self._tasks:
+                    if task.scope is scope and self._due.get(task.name, 0.0) <= time.monotonic():
+                        self._run(task)
+
+    def _holds(self, scope: Scope) -> bool:
+        return locks.hold(self._database, "periodic" if scope is Scope.ONCE else f"periodic on {self._host}")
+
+    def _run(self, task: Task) -> None:
+        began = time.monotonic()
+        try:
+            self._database.with_connection(lambda: locks.limit_statements(self._database, task.limit_seconds))
+            task.run(began + task.limit_seconds)
+        except Exception:  # the thread must survive any error
+            logger.warning("a periodic task failed; it is run again", exc_info=True, extra={"task": task.name})
+        ended = time.monotonic()
+        self._due[task.name] = ended + max(task.seconds, ended - began)
+
+    def _keep_turning(self) -> None:
+        while True:
+            try:
+                self.turn()
+            except UnavailableError:  # logged where it was noticed
+                pass
+            except Exception:
+                logger.warning("periodic work failed; it is tried again", exc_info=True)
+                self._database.close()
+            time.sleep(TICK_SECONDS)

@@ -1,0 +1,126 @@
+"""Periodic work: one worker does it, and another goes on when that one is killed."""
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from app.clock import utc_now
+from app.services.periodic import Loop, Scope, Task
+from app.storage.database import Database
+from app.storage.models import Event
+from tests.integration.conftest import with_keys
+from tests.support.service import ROOT, Service, wait_for
+
+WORKER = """
+import sys, time
+from app.services import periodic
+from app.services.periodic import Loop, Scope, Task
+from app.storage.database import Database
+
+periodic.TICK_SECONDS = 0.1
+url, host = sys.argv[1:]
+tasks = [Task(scope.value, 0, 5, scope, lambda _until, scope=scope: print(scope.value, flush=True)) for scope in Scope]
+Loop(Database(url), host, tasks).start()
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def database_url(apart_url: str) -> str:
+    """A database for which no other test's service works."""
+    return apart_url
+
+
+class Worker:
+    """A process with the loop, which says what it did."""
+
+    def __init__(self, url: str, host: str, output: Path) -> None:
+        self.output = output
+        with output.open("wb") as file:
+            self.process = subprocess.Popen([sys.executable, "-c", WORKER, url, host], cwd=ROOT, stdout=file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def did(self) -> Counter[str]:
+        return Counter(self.output.read_text().split())
+
+
+@pytest.fixture
+def workers(database_url: str, tmp_path: Path) -> Iterator[list[Worker]]:
+    """Two workers of the host `a` and one of the host `b`."""
+    with ExitStack() as running:
+        yield [
+            running.enter_context(Worker(database_url, host, tmp_path / f"{number}"))
+            for number, host in enumerate(("a", "a", "b"))
+        ]
+
+
+def test_another_worker_takes_over_when_the_one_that_works_is_killed(workers: list[Worker]) -> None:
+    def working(scope: Scope, among: list[Worker]) -> Worker:
+        return wait_for(lambda: next((one for one in among if one.did[scope.value] > 1), None))
+
+    of_a, of_b = workers[:2], workers[2:]
+    once, of_host = working(Scope.ONCE, workers), working(Scope.MACHINE, of_a)
+    working(Scope.MACHINE, of_b)
+    time.sleep(1)
+    assert [one for one in workers if one.did["once"]] == [once]
+    assert [one for one in of_a if one.did["machine"]] == [of_host]
+    for killed in {once, of_host}:
+        killed.process.kill()
+        killed.process.wait()
+    left = [one for one in workers if one not in (once, of_host)]
+    assert working(Scope.ONCE, left) is not once
+    if set(of_a) & set(left):
+        assert working(Scope.MACHINE, [one for one in of_a if one in left]) is not of_host
+
+
+def test_a_task_that_fails_or_takes_too_long_stops_no_other(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[str] = []
+
+    def sleep(_until: float) -> None:
+        database.with_connection(lambda: database.execute_sql("SELECT pg_sleep(60)"))
+
+    def fail(_until: float) -> None:
+        raise ValueError("odd")
+
+    def work(until: float) -> None:
+        done.append("often" if until > time.monotonic() else "late")
+
+    table = [
+        Task("fails", 0, 1, Scope.ONCE, fail),
+        Task("hangs", 3600, 0.2, Scope.ONCE, sleep),
+        Task("often", 0, 1, Scope.ONCE, work),
+        Task("seldom", 3600, 1, Scope.MACHINE, lambda _until: done.append("seldom")),
+    ]
+    loop = Loop(database, "web-1", table)
+    loop.turn()
+    time.sleep(1)  # a task rests as long as it took
+    loop.turn()
+    assert Counter(done) == {"often": 2, "seldom": 1}
+    failed = [record.__dict__["task"] for record in caplog.records if "task" in record.__dict__]
+    assert failed == ["fails", "hangs", "fails"]
+
+
+def test_a_service_prunes_its_journal(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    old = utc_now() - timedelta(days=400)
+    Event.insert(at=old, kind="rejected", code="CARD_NOT_FOUND", card_id="X" * 32, ip="198.51.100.7").execute()
+    with Service(with_keys(tmp_path), database_url):
+        wait_for(lambda: not Event.select().where(Event.at == old).exists())
