@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import falcon
 
-from app.console.forms import query_of
 from app.console.overview_charts import STATES, charts, recent
 from app.console.page import Access, Page, visitor_of
 from app.domain.sharing import DAY, WEEK
@@ -14,21 +13,17 @@ from app.services.figures import Snapshot
 
 
 class FiguresPage(Page):
-    """A page whose template extends `figures.html`, which does the polling."""
+    """A page whose template extends `figures.html`, which asks again while newer figures are counted."""
 
     access = {"GET": Access.OPERATOR}
     template: ClassVar[str]
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the latest figures; answer 204 if the browser has them already."""
+        """Show the latest figures."""
         snapshot = self.console.figures.current()
-        stamp = "" if snapshot is None else snapshot.at.isoformat()
-        if _polls(request) and query_of(request).one("stamp") == stamp:
-            response.status = falcon.HTTP_204
-            return
         is_counting = snapshot is None or self.console.figures.is_old(snapshot.at)
         values = {} if snapshot is None else self.values(request, snapshot)
-        self.render(request, response, self.template, snapshot=snapshot, stamp=stamp, is_counting=is_counting, **values)
+        self.render(request, response, self.template, snapshot=snapshot, is_counting=is_counting, **values)
 
     @abstractmethod
     def values(self, request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
@@ -62,12 +57,7 @@ class AbuseReportPage(FiguresPage):
         at, sharing = snapshot.at.astimezone(self.console.zone), snapshot.document["sharing"]
         spans = {"week": abuse_report.WITHIN, "yesterday": abuse_report.LATELY}
         times = {name: f"{at - span:%Y-%m-%dT%H:%M}" for name, span in spans.items()}
-        unbound = sharing.get("unbindings", [])  # figures that an earlier release counted have none
+        unbound = sharing["unbindings"]
         shared = [row["card_id"] for row in (*sharing["accepted"]["first"], *sharing["cards"], *unbound)]
         keys = self.console.cards.keys(visitor_of(request).who, shared)
         return {**times, "day_limits": DAY, "week_limits": WEEK, "card_keys": keys, "unbound": unbound}
-
-
-def _polls(request: falcon.Request) -> bool:
-    # When a person goes back in the browser's history, htmx asks for the whole page.
-    return bool(request.get_header("HX-Request")) and not request.get_header("HX-History-Restore-Request")

@@ -73,7 +73,7 @@ def recent(document: Document) -> list[Recent]:
 
 def _by_customers(document: Document) -> list[Recent]:
     """Return what customers did by themselves; nothing where they did nothing on either day."""
-    days = document.get("self_service", [])[::-1]  # figures that an earlier release counted have none
+    days = document["self_service"][::-1]
     return [
         Recent(word(kind), *((day[kind], journal_of_day(day["day"], kind)) for day in days))
         for kind in (EventKind.SELF_UNBOUND, EventKind.RENEWED)

@@ -1,17 +1,12 @@
 """The figures of the overview and the abuse report, kept in the database."""
 
-import logging
-import threading
 from datetime import date, datetime, time, timedelta
 from time import monotonic
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-import peewee
-
 from app.clock import Clock
 from app.domain.codes import EventKind
-from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.services import abuse_report, statistics
 from app.services.statistics import DAYS, collect, last_days
 from app.storage import figures
@@ -19,7 +14,6 @@ from app.storage.database import Database
 
 FRESH_FOR = timedelta(seconds=60)
 QUICK_BYTES, QUICK_SECONDS = 8 * 2**20, 1.0
-logger = logging.getLogger(__name__)
 
 
 class Snapshot(NamedTuple):
@@ -37,18 +31,16 @@ class Snapshot(NamedTuple):
 
 
 class Figures:
-    """The figures of one database; shared by all threads.
+    """The figures of one database.
 
     If counting is quick, each request counts. Otherwise a request gets the last snapshot, and when that is older than
-    `FRESH_FOR`, one thread of one process counts anew in the background.
-    Days are counted in `zone`, the vendor's.
+    `FRESH_FOR`, it asks for a new one, which the periodic task counts. Days are counted in `zone`, the vendor's.
     """
 
     def __init__(self, database: Database, clock: Clock, zone: ZoneInfo) -> None:
         self._database = database
         self._clock = clock
         self._zone = zone
-        self._counting = threading.Lock()
 
     def current(self) -> Snapshot | None:
         """Return the latest figures; None while they are counted for the first time.
@@ -59,38 +51,33 @@ class Figures:
         last, size = self._database.with_connection(lambda: (figures.read(), figures.counted_bytes(self._database)))
         # By size first: an import may have made the database a thousand times larger since the last count.
         if size <= QUICK_BYTES and (last is None or last.seconds < QUICK_SECONDS):
-            return self._count()
-        if last is None or self.is_old(last.counted_at):
-            self._count_in_background()
-        return None if last is None else Snapshot(last.counted_at, last.document)
+            return self.count()
+        if last is None:
+            return None
+        if self.is_old(last.counted_at):
+            self._database.with_connection(figures.want)
+        return Snapshot(last.counted_at, last.document)
 
     def is_old(self, counted_at: datetime) -> bool:
-        """Tell whether figures of that time are old, so that `current` has them counted anew."""
+        """Tell whether figures of that time are old, so that `current` asks for new ones."""
         return abs(self._clock() - counted_at) > FRESH_FOR  # abs: the clock may have been wrong, and far ahead
 
-    def _count_in_background(self) -> None:
-        if not self._counting.acquire(blocking=False):
-            return
-        try:
-            threading.Thread(target=self._count_alone, name="figures", daemon=True).start()
-        except RuntimeError:  # no more threads: the container's limit
-            self._counting.release()
-            logger.warning("no thread to count the overview's figures; the next visit tries again", exc_info=True)
+    def count_if_wanted(self) -> None:
+        """Count if somebody looks at old figures, or if there are none yet.
 
-    def _count_alone(self) -> None:
-        """Count on this thread's own connection, unless another process does or just did."""
-        try:
-            if self._database.with_connection(lambda: figures.begin_alone(self._database)):
-                last = self._database.with_connection(figures.read)
-                if last is None or self.is_old(last.counted_at):
-                    self._count()
-        except (DatabaseUnavailableError, ConflictError, peewee.PeeweeException):
-            logger.warning("counting the overview's figures failed; the next visit tries again", exc_info=True)
-        finally:
-            self._database.close()
-            self._counting.release()
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        last = self._database.with_connection(figures.read)
+        if last is None or last.is_wanted:
+            self.count()
 
-    def _count(self) -> Snapshot:
+    def count(self) -> Snapshot:
+        """Count now.
+
+        Raises:
+            DatabaseUnavailableError: the database is away, or counting takes too long.
+        """
         now, begun = self._clock(), monotonic()
         snapshot = Snapshot(now, collect(self._database, now, self._zone) | self._more(now))
         self._database.with_connection(lambda: figures.write(now, monotonic() - begun, snapshot.document))

@@ -1,4 +1,4 @@
-"""The one row of figures, and the lock for counting them."""
+"""The one row of figures."""
 
 from datetime import datetime
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 from app.storage.database import Database
 from app.storage.models import Figures
 
-LOCK = 0x6669677572  # "figur": an advisory lock, so that one process counts
 _SIZE = "SELECT " + " + ".join(f"pg_relation_size('{name}')" for name in ("card", "event", "usage", "daily_count"))
 
 
@@ -16,24 +15,23 @@ def read() -> Figures | None:
     return found
 
 
+def want() -> None:
+    """Note that somebody wants newer figures."""
+    Figures.update(is_wanted=True).where(~Figures.is_wanted).execute()
+
+
 def write(counted_at: datetime, seconds: float, document: dict[str, Any]) -> None:
     """Replace the figures; `seconds` is how long counting took."""
-    Figures.insert(counted_at=counted_at, seconds=seconds, document=document).on_conflict(
-        conflict_target=[Figures.id], preserve=[Figures.counted_at, Figures.seconds, Figures.document]
-    ).execute()
+    row = {
+        Figures.counted_at: counted_at,
+        Figures.seconds: seconds,
+        Figures.document: document,
+        Figures.is_wanted: False,
+    }
+    Figures.insert(row).on_conflict(conflict_target=[Figures.id], update=row).execute()
 
 
 def counted_bytes(database: Database) -> int:
     """Return the size of the tables that are counted."""
     size: int = database.execute_sql(_SIZE).fetchone()[0]
     return size
-
-
-def begin_alone(database: Database) -> bool:
-    """Take the lock for counting, which this connection holds until it closes, and lift its limit on statements' time.
-
-    Return False if another connection has the lock.
-    """
-    database.execute_sql("SET statement_timeout = 0")
-    taken: bool = database.execute_sql("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone()[0]
-    return taken

@@ -349,9 +349,10 @@ class SealedKeyRing(_Table):
 
 
 class Figures(_Table):
-    """The figures of the console's overview, as last counted; one row."""
+    """The figures of the console's overview, as last counted; one row. `is_wanted`: somebody saw that they are old."""
 
     id = BooleanField(primary_key=True, default=True)
     counted_at = DateTimeTZField(index=False)
     seconds = FloatField()
     document = BinaryJSONField(index=False)
+    is_wanted = BooleanField(default=False)

@@ -15,7 +15,7 @@ import pytest
 from app.clock import utc_now
 from app.services.periodic import Loop, Scope, Task
 from app.storage.database import Database
-from app.storage.models import Event
+from app.storage.models import Event, Figures
 from tests.integration.conftest import with_keys
 from tests.support.service import ROOT, Service, wait_for
 
@@ -117,10 +117,11 @@ def test_a_task_that_fails_or_takes_too_long_stops_no_other(
     assert failed == ["fails", "hangs", "fails"]
 
 
-def test_a_service_prunes_its_journal(
+def test_a_service_prunes_its_journal_and_counts_the_figures(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
     old = utc_now() - timedelta(days=400)
     Event.insert(at=old, kind="rejected", code="CARD_NOT_FOUND", card_id="X" * 32, ip="198.51.100.7").execute()
     with Service(with_keys(tmp_path), database_url):
         wait_for(lambda: not Event.select().where(Event.at == old).exists())
+        wait_for(lambda: Figures.select().exists())

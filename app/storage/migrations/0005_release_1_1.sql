@@ -30,6 +30,8 @@ CREATE INDEX event_strangers ON event (at)
     WHERE COALESCE(code, kind) IN ('CARD_NOT_FOUND', 'CLIENT_BLOCKED', 'login_refused');
 
 DELETE FROM figures; -- release 1.0's have fewer fields
+-- Somebody looks at figures that are old: then the periodic work counts anew.
+ALTER TABLE figures ADD COLUMN is_wanted boolean NOT NULL DEFAULT false;
 DROP TABLE operator_device; -- failed log-ins count by network and name alone
 
 -- Ceilings of operators and tokens: those that exist have none.
