@@ -15,8 +15,8 @@ from app.http import ranges
 from app.http.problems import Problem, ProblemCode, client_blocked, unavailable
 from app.http.request_parser import RequestParser, client_address
 from app.http.verdicts import respond
-from app.services.blocked import ClientBlockedError
 from app.services.files import FileTransfer
+from app.services.in_force import ClientBlockedError
 from app.tokens.links import Link, LinkRefusedError
 
 ACCEL_PREFIX = "/_kadun_files/"

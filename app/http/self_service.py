@@ -23,10 +23,10 @@ from app.http.problems import (
     too_many_requests,
 )
 from app.http.request_parser import client_address
-from app.services.blocked import ClientBlockedError
 from app.services.card_actions import CardNotFoundError
 from app.services.formatting import local
 from app.services.guesses import TooFastError
+from app.services.in_force import ClientBlockedError
 from app.services.self_service import SelfService, SelfServiceOffError
 from app.services.standing import Customer, Standing
 

@@ -65,17 +65,13 @@ class CardResults(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CardLists:
-    """Reads cards."""
+    """Reads cards. Each method raises DatabaseUnavailableError while the database is away."""
 
     database: Database
     clock: Clock
 
     def find(self, card_id: str) -> Line | None:
-        """Return the card with an ID, or None.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Return the card with an ID, or None."""
         found = self.database.with_connection(lambda: cards.find(card_id))
         return None if found is None else _line(found, self.clock())
 
@@ -84,7 +80,6 @@ class CardLists:
 
         Raises:
             CardNotFoundError: there is no such card.
-            DatabaseUnavailableError: the database is away.
         """
         found = self.find(card_id_of(typed))
         if found is None or (issuer is not None and not issuer.issued(found.card)):
@@ -92,19 +87,11 @@ class CardLists:
         return found
 
     def daily_counts(self, card_id: str, since: date) -> list[DailyCount]:
-        """Return how often what a client can repeat happened to a card, the latest day first.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Return how often what a client can repeat happened to a card, the latest day first."""
         return self.database.with_connection(lambda: daily_counts.of_card(card_id, since))
 
     def renewed_by(self, card_id: str) -> list[str]:
-        """Return up to `MAX_RENEWALS` cards that were used up to renew a card, the latest issued first.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Return up to `MAX_RENEWALS` cards that were used up to renew a card, the latest issued first."""
         return self.database.with_connection(lambda: cards.renewed_by(card_id, MAX_RENEWALS))
 
     def keys(self, reader: Identity, card_ids: Iterable[str | None], typed: str = "") -> dict[str, str]:
@@ -114,9 +101,6 @@ class CardLists:
             reader: The operator; a seller sees the cards that they issued, and the one whose whole key they typed.
             card_ids: They need not exist: the journal has those of deleted cards, and what customers mistyped.
             typed: Names a card; an imported one by its key alone: by its ID, a digest, the key could be guessed.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
         """
         ids = {each for each in card_ids if each}
         rows = {row.id: row for row in self.database.with_connection(lambda: cards.with_keys(ids))} if ids else {}
@@ -130,28 +114,16 @@ class CardLists:
         return {each: key for each, key in keys.items() if each in shown}
 
     def has_batch(self, name: str) -> bool:
-        """Whether a batch of this name has cards.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Whether a batch of this name has cards."""
         return self.database.with_connection(lambda: cards.has_batch(name))
 
     def find_all(self, card_ids: list[str]) -> list[Line]:
-        """Return the cards with these IDs that exist, in this order.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Return the cards with these IDs that exist, in this order."""
         now = self.clock()
         return [_line(row, now) for row in self.database.with_connection(lambda: cards.find_all(card_ids))]
 
     def page(self, wanted: CardFilter, request: PageRequest, reader: Identity) -> CardResults:
-        """Return a page of a list; a seller's has the cards that they issued, or whose whole keys they type.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Return a page of a list; a seller's has the cards that they issued, or whose whole keys they type."""
         operator_id = None if reader.role is Role.OWNER else reader.id
         return self.database.with_connection(lambda: self._page(replace(wanted, operator_id=operator_id), request))
 
@@ -170,11 +142,7 @@ class CardLists:
         return CardResults(found, total, is_complete, wanted.is_by_use and total > MAX_SEARCHED, missing)
 
     def missing(self, wanted: CardFilter) -> tuple[str, ...]:
-        """Return the texts of a search that name cards which do not exist.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Return the texts of a search that name cards which do not exist."""
         now = self.clock()
         return self.database.with_connection(lambda: card_lists.resolve_search(wanted, now)).missing
 
@@ -183,7 +151,6 @@ class CardLists:
 
         Raises:
             RefusedError: the text that is searched for has too many hits.
-            DatabaseUnavailableError: the database is away.
         """
         now = self.clock()
         resolved = self.database.with_connection(lambda: card_lists.resolve_search(wanted, now))

@@ -24,17 +24,7 @@ CARD_COLUMNS = (
 )
 ISSUED_COLUMNS = ("id", "validity_seconds", "batch", "note")
 JOURNAL_COLUMNS = (
-    "id",
-    "at",
-    "kind",
-    "code",
-    "card_id",
-    "reference",
-    "ip",
-    "claimed_ip",
-    "hardware",
-    "function",
-    "actor",
+    *("id", "at", "kind", "code", "card_id", "reference", "ip", "claimed_ip", "hardware", "function", "actor"),
     "details",
 )
 # Full-width signs, since a Chinese Excel reads either; after `;`, where Excel splits if the comma is decimal, and after

@@ -13,7 +13,6 @@ from app.clock import Clock
 from app.domain.codes import CardStatus, EventKind
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.policy import VerificationRequest
-from app.services.blocked import refuse_blocked
 from app.services.evaluation import Evaluation
 from app.services.licence import LicenceService, Verdict
 from app.storage import files, models
@@ -60,10 +59,10 @@ class FileTransfer:
         """Refuse a download to a blocked address.
 
         Raises:
-            app.services.blocked.ClientBlockedError: the address is blocked.
+            app.services.in_force.ClientBlockedError: the address is blocked.
         """
         with suppress(DatabaseUnavailableError):  # then `authorise` lets nothing through either
-            refuse_blocked(self.licences.rules.get(), address)
+            self.licences.rules.get().refuse_blocked(address)
 
     def authorise(self, token: str, name: str) -> tuple[Link, str]:
         """Return the link that a token is, and the ID of the card that its client has now.

@@ -4,9 +4,17 @@ from typing import NamedTuple
 
 from app.domain.blocks import BlockList
 from app.domain.terms import Terms
+from app.domain.texts import RefusedError
 from app.services.polled import Polled
 from app.storage import blocks, terms
 from app.storage.database import Database
+
+
+class ClientBlockedError(RefusedError):
+    """The address is on the vendor's block list."""
+
+    def __init__(self) -> None:
+        super().__init__("网络在黑名单中", "the network is on the block list")
 
 
 class InForce(NamedTuple):
@@ -15,6 +23,15 @@ class InForce(NamedTuple):
     terms: Terms = Terms()
     revision: int = 0
     blocks: BlockList = BlockList()
+
+    def refuse_blocked(self, address: str) -> None:
+        """Refuse a request from a blocked address, where there is no verdict to say so.
+
+        Raises:
+            ClientBlockedError: the address is blocked.
+        """
+        if self.blocks.find_address(address) is not None:
+            raise ClientBlockedError
 
 
 class VendorRules:

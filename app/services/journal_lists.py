@@ -30,16 +30,12 @@ _NAMING_CARDS = ("moved_to", "with", "renewed")
 
 @dataclass(frozen=True, slots=True)
 class JournalLists:
-    """Reads the journal."""
+    """Reads the journal. Each method raises DatabaseUnavailableError while the database is away."""
 
     database: Database
 
     def page(self, wanted: JournalFilter, request: PageRequest, reader: Identity) -> Slice[Event]:
-        """Return a page of a list; a seller's names a card or a reference, or has what the seller did.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Return a page of a list; a seller's names a card or a reference, or has what the seller did."""
         if reader.role is not Role.OWNER and wanted.card_id is None and wanted.reference is None:
             # Entries of their name may be older than they are: of a former operator.
             since = max(wanted.since or reader.created_at, reader.created_at)
@@ -51,19 +47,11 @@ class JournalLists:
         return self.database.with_connection(lambda: read_slice(request, fetch, journal_lists.cursor))
 
     def newest(self, wanted: JournalFilter, limit: int) -> list[Event]:
-        """Return the newest entries, newest first; of a filter by several texts perhaps not all.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Return the newest entries, newest first; of a filter by several texts perhaps not all."""
         return self.database.with_connection(lambda: journal_lists.page(wanted, limit=limit)).rows
 
     def every(self, wanted: JournalFilter) -> Iterator[Event]:
-        """Yield the whole list, read page by page.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Yield the whole list, read page by page."""
         after: Cursor | None = None
 
         def read() -> journal_lists.Page:

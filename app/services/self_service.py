@@ -12,7 +12,6 @@ from app.domain.cards import Card, card_id_of, format_validity, parse_card_id
 from app.domain.codes import Code, EventKind
 from app.domain.self_service import CUSTOMER, WINDOW, RenewNotAllowedError, RenewReason, renew
 from app.domain.texts import RefusedError
-from app.services.blocked import refuse_blocked
 from app.services.card_actions import CardNotFoundError
 from app.services.guesses import hides, refuse_guesses
 from app.services.in_force import VendorRules
@@ -61,13 +60,13 @@ class SelfService:
 
         Raises:
             SelfServiceOffError: there is no self-service.
-            app.services.blocked.ClientBlockedError: the address is blocked.
+            app.services.in_force.ClientBlockedError: the address is blocked.
             DatabaseUnavailableError: the database is away.
         """
         in_force = self._rules.get()
         if not in_force.terms.self_service:
             raise SelfServiceOffError
-        refuse_blocked(in_force, address)
+        in_force.refuse_blocked(address)
         return Customer(address, in_force)
 
     def status(self, customer: Customer, typed: str) -> Standing:

@@ -41,9 +41,9 @@ class UsageFilter:
 
 @dataclass(frozen=True, slots=True)
 class UsageLists:
-    """Reads counts of accepted requests. `zone` is the vendor's, in which days are counted.
+    """Reads counts of accepted requests; DatabaseUnavailableError while the database is away.
 
-    Each method raises DatabaseUnavailableError while the database is away.
+    Days are those of `zone`, the vendor's.
     """
 
     database: Database

@@ -125,6 +125,7 @@ def test_imports_count_too(limited: Issuing, limits: Limits, clock: Clock) -> No
         limited.import_cards([imported(number, DAY) for number in range(11)])
     limited.import_cards([imported(1, MONTH), imported(2, 365 * DAY, now + MONTH)])
     assert limits.issued_today(now) == 2
+    assert {(card.operator_id, card.token_id) for card in Card.select()} == {(None, None)}, "nobody issued them"
 
 
 def test_no_card_is_extended_beyond_the_ceiling(

@@ -118,7 +118,6 @@ def test_a_cards_page_has_its_history_in_pages_and_leads_to_the_card_that_it_ren
 
 OLD, NEW = "machine-0", "the new machine"
 NEW_ADDRESS = "198.51.100.7"
-MOVE = "/admin/card/move"
 
 
 @pytest.fixture
@@ -139,7 +138,7 @@ def test_a_pasted_message_leads_to_the_page_that_explains_it_or_says_that_it_is_
     owner: Browser, cards: list[str], proxied: Service, reference: str
 ) -> None:
     message = proxied.verify(question(cards[0], NEW), address=NEW_ADDRESS).body["message"]
-    for pasted in (message, f"参考号:{reference}", reference, reference.lower(), f"(reference: {reference})"):
+    for pasted in (message, reference.lower()):
         page = search(owner, pasted)
         assert "这不是绑定的设备" in page.words
     assert [text in page.words for text in (cards[0], OLD, NEW, NEW_ADDRESS, "当时绑定的设备", "当前绑定的设备")] == [
@@ -161,11 +160,3 @@ def test_a_batch_leads_to_its_cards_and_hardware_with_what_looks_like_a_card_is_
     assert proxied.verify(question(card_id, hardware), address="203.0.113.77").status == 200
     page = owner.get(url("/admin/cards", q=hardware))
     assert (page.status, card_id in page.words) == (200, True)
-
-
-def test_a_seller_sees_no_machine_and_moves_nothing(seller: Browser, cards: list[str], reference: str) -> None:
-    page = seller.get(url("/admin/refusal", reference=reference))
-    assert page.status == 200
-    assert "这不是绑定的设备" in page.words
-    assert not any(secret in page.text for secret in (cards[0], OLD, NEW))
-    assert seller.get(url(MOVE, id=cards[0], reference=reference)).status == 403
