@@ -85,15 +85,15 @@ def list_operators(session: Session, output_format: str) -> None:
     rows = [
         {
             "name": account.name,
-            "role": account.role.value,
+            "role": account.role,
             "totp": account.has_totp,
             "recovery_codes": account.recovery_codes,
             "created_at": local(account.created_at, session.zone),
             "password_changed_at": local(account.password_changed_at, session.zone),
             "last_seen_at": local(account.last_seen_at, session.zone),
-            "cards_per_day": account.ceilings.cards_per_day,
-            "longest_validity": format_longest(account.ceilings.longest_validity),
-            "changes_per_day": account.ceilings.changes_per_day,
+            "cards_per_day": account.cards_per_day,
+            "longest_validity": format_longest(account.longest_validity),
+            "changes_per_day": account.changes_per_day,
         }
         for account in session.operators.list()
     ]

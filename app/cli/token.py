@@ -99,7 +99,7 @@ def limits(session: Session, /, name: str, **options: Any) -> None:  # noqa: ANN
     """更改令牌的限制 / Change a token's limits, from its next request on; what is not given stays."""
     if not any(value not in {None, ()} for value in options.values()):
         raise click.UsageError("没有要更改的 / Nothing to change: see --help")
-    session.shop_tokens.set_limits(name, _changed(session.shop_tokens.valid(name).limits, options))
+    session.shop_tokens.set_limits(name, _changed(session.shop_tokens.limits(name), options))
     output.say(f"已更改 {name} 的限制 / Changed the limits of {name}")
 
 
@@ -115,11 +115,11 @@ def list_tokens(session: Session, output_format: str) -> None:
             "created_at": local(shop.created_at, session.zone),
             "last_used_at": local(shop.last_used_at, session.zone),
             "revoked_at": local(shop.revoked_at, session.zone),
-            "cards_per_day": shop.limits.ceilings.cards_per_day,
-            "longest_validity": format_longest(shop.limits.ceilings.longest_validity),
-            "own_cards_only": shop.limits.own_cards_only,
-            "expires_at": local(shop.limits.expires_at, session.zone),
-            "networks": list(shop.limits.networks),
+            "cards_per_day": shop.cards_per_day,
+            "longest_validity": format_longest(shop.longest_validity),
+            "own_cards_only": shop.own_cards_only,
+            "expires_at": local(shop.expires_at, session.zone),
+            "networks": shop.networks or [],
         }
         for shop in session.shop_tokens.list()
     ]

@@ -9,7 +9,7 @@ from app.console.form_page import FormPage, check_own_password, new_password, re
 from app.console.forms import query_of
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.domain.texts import RefusedError, Text
-from app.services.totp import is_secret, new_secret
+from app.services.two_step import is_secret, new_secret
 
 ACCOUNT = "/admin/account"
 

@@ -19,9 +19,8 @@ from app.domain.ceilings import (
 from app.domain.operators import Role
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
-from app.services.accounts import Account, OperatorNotFoundError
 from app.services.import_times import read_validity
-from app.services.operators import Operators
+from app.services.operators import Account, OperatorNotFoundError, Operators
 from app.services.shop_tokens import ShopToken, TokenNotFoundError
 
 LIST = "/admin/operators"
@@ -187,7 +186,7 @@ def _show_operator(
         "operator.html",
         account=account,
         log_in=log_in,
-        longest=format_longest(account.ceilings.longest_validity),
+        longest=format_longest(account.longest_validity),
         most_cards=MAX_CARDS_PER_DAY,
         most_changes=MAX_CHANGES_PER_DAY,
         refusals=refusals,

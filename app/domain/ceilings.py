@@ -70,8 +70,8 @@ def check_ceilings(ceilings: Ceilings) -> None:
         )
 
 
-def changes_allowed(ceilings: Ceilings, role: Role) -> int:
-    """Return how many cards an operator may change in one day."""
+def changes_allowed(ceilings: Ceilings, role: Role | None) -> int:
+    """Return how many cards an operator of this role, or a shop's token (None), may change in one day."""
     return MAX_CHANGES_PER_DAY if role is not Role.SELLER else ceilings.changes_per_day or 0
 
 

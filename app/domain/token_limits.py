@@ -65,22 +65,23 @@ def check_limits(limits: TokenLimits, now: datetime) -> None:
         raise RefusedError("令牌的到期时间必须在将来", "a token's expiry must be in the future")
 
 
-def check_use(limits: TokenLimits, address: str | None, now: datetime) -> None:
+def check_use(expires_at: datetime | None, networks: Iterable[str] | None, address: str, now: datetime) -> None:
     """Refuse a token that has expired, or is used from elsewhere.
 
     Args:
-        limits: The token's.
-        address: The client's, canonical; it may be None where no networks are named.
+        expires_at: When it expires, None for never.
+        networks: From where it may be used, None for everywhere.
+        address: The client's, canonical.
         now: The time, aware.
 
     Raises:
         TokenExpiredError: it has expired.
         TokenElsewhereError: the address is in none of its networks.
     """
-    if limits.expires_at is not None and now >= limits.expires_at:
-        raise TokenExpiredError(limits.expires_at)
-    if limits.networks and not (address and any(is_in_network(address, network) for network in limits.networks)):
-        raise TokenElsewhereError(address or "?")
+    if expires_at is not None and now >= expires_at:
+        raise TokenExpiredError(expires_at)
+    if networks is not None and not any(is_in_network(address, network) for network in networks):
+        raise TokenElsewhereError(address)
 
 
 def read_networks(texts: Iterable[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from app.domain.card_actions import Action
 from app.domain.ceilings import CeilingExceededError
 from app.domain.operators import Scope
 from app.domain.texts import RefusedError, Text
-from app.domain.token_limits import TokenElsewhereError, TokenExpiredError
+from app.domain.token_limits import TokenElsewhereError, TokenExpiredError, check_use
 from app.http import json_body, shop_schemas
 from app.http.problems import (
     Problem,
@@ -31,7 +31,7 @@ from app.http.request_parser import client_address
 from app.services.card_actions import CardNotFoundError
 from app.services.idempotency import Answer, KeyReusedError, Owner, Request
 from app.services.shop import Shop
-from app.services.shop_tokens import ShopIdentity, ShopTokens
+from app.services.shop_tokens import ShopToken, ShopTokens
 from app.services.throttling import Throttle, token_buckets
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
@@ -53,7 +53,7 @@ class ShopAccess:
     throttle: Throttle
     behind_proxy: bool
 
-    def admit(self, request: falcon.Request, scope: Scope) -> ShopIdentity:
+    def admit(self, request: falcon.Request, scope: Scope) -> ShopToken:
         """Return the shop that sent the request.
 
         Raises:
@@ -75,10 +75,10 @@ class ShopAccess:
             )
         return shop
 
-    def _check_use(self, request: falcon.Request, shop: ShopIdentity) -> None:
-        address = client_address(request, behind_proxy=self.behind_proxy) if shop.limits.networks else None
+    def _check_use(self, request: falcon.Request, shop: ShopToken) -> None:
+        address = client_address(request, behind_proxy=self.behind_proxy) if shop.networks else ""
         try:
-            self.tokens.check_use(shop, address)
+            check_use(shop.expires_at, shop.networks, address, self.tokens.clock())
         except TokenExpiredError as error:
             raise unauthorized(sentence(error), 'Bearer error="invalid_token"') from error
         except TokenElsewhereError as error:
@@ -139,7 +139,7 @@ class ChangeResource:
         _place(response, lambda: self.shop.change(shop, order, self.action, body.ids, by))
 
 
-def _order(request: falcon.Request, shop: ShopIdentity, body: msgspec.Struct, status: HTTPStatus) -> Request:
+def _order(request: falcon.Request, shop: ShopToken, body: msgspec.Struct, status: HTTPStatus) -> Request:
     asked = request.path.encode() + b"\n" + msgspec.json.encode(body)
     key, digest = shop_schemas.idempotency_key(request), hashlib.sha256(asked).hexdigest()
     return Request(Owner(token_id=shop.id), key, digest, status)

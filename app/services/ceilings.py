@@ -1,16 +1,28 @@
-"""Enforces the ceilings of one operator or shop's token, in the transaction that issues or changes cards."""
+"""The ceilings of operators and shops' tokens, enforced in the transaction that issues or changes cards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.domain.ceilings import Ceilings, check_batches, check_changes, check_count, check_validity, time_left
-from app.storage import ceilings as rows
+from peewee import Case, fn
+
+from app.domain.ceilings import (
+    Ceilings,
+    changes_allowed,
+    check_batches,
+    check_changes,
+    check_count,
+    check_validity,
+    time_left,
+)
+from app.domain.operators import Role
 from app.storage import files
 from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.idempotency import Owner
+from app.storage.models import Ceiling, Operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +38,16 @@ class Limits:
 
     def ceilings(self) -> Ceilings:
         """Return the ceilings."""
-        return self.database.with_connection(lambda: rows.of(self.owner))
+        return self.database.with_connection(lambda: ceilings_of(self.owner))
 
     def issued_today(self, now: datetime) -> int:
         """Return how many cards the owner has issued in this vendor's day."""
-        return self.database.with_connection(lambda: rows.issued(self.owner, self._day(now)))
+        row = self.database.with_connection(lambda: _row(self.owner))
+        return row.cards if row is not None and row.day == self._day(now) else 0
+
+    def changes_allowed(self) -> int:
+        """Return how many cards the owner may change in one day."""
+        return self.database.with_connection(lambda: changes_allowed(ceilings_of(self.owner), _role(self.owner)))
 
     def take(self, cards: Sequence[NewCard], now: datetime) -> None:
         """Count cards that are about to be issued or imported, within the caller's transaction.
@@ -38,10 +55,10 @@ class Limits:
         Raises:
             app.domain.ceilings.CeilingExceededError: a ceiling does not allow them; roll the transaction back.
         """
-        total = rows.add(self.owner, self._day(now), issued=len(cards))
-        ceilings = rows.of(self.owner)
-        check_count(ceilings, total.cards - len(cards), len(cards))
-        check_batches(rows.role_of(self.owner), files.batches() & {card.batch for card in cards if card.batch})
+        row = self._count(now, cards=len(cards))
+        ceilings = as_ceilings(row)
+        check_count(ceilings, row.cards - len(cards), len(cards))
+        check_batches(_role(self.owner), files.batches() & {card.batch for card in cards if card.batch})
         for card in cards:
             check_validity(ceilings, time_left(card.validity, card.expires_at, now))
 
@@ -51,12 +68,60 @@ class Limits:
         Raises:
             app.domain.ceilings.CeilingExceededError: too many for one day; roll the transaction back.
         """
-        total = rows.add(self.owner, self._day(now), changed=count)
-        check_changes(rows.changes_allowed_to(self.owner), total.changed - count, count)
+        row = self._count(now, changed=count)
+        check_changes(changes_allowed(as_ceilings(row), _role(self.owner)), row.changed - count, count)
 
-    def changes_allowed(self) -> int:
-        """Return how many cards the owner may change in one day."""
-        return self.database.with_connection(lambda: rows.changes_allowed_to(self.owner))
+    def _count(self, now: datetime, *, cards: int = 0, changed: int = 0) -> Ceiling:
+        """Add to the counts of the day in the caller's transaction; return the row, with the ceilings.
+
+        Until that transaction ends, others that count for the same owner wait: none is counted twice or left out.
+        """
+        day = self._day(now)
+        # The clock of another host may be a moment behind at midnight: then its cards count for the new day.
+        is_same_day = Ceiling.day >= day
+        more = {Ceiling.cards: cards, Ceiling.changed: changed}
+        row: Ceiling
+        (row,) = (
+            Ceiling.insert(**self.owner._asdict(), day=day, cards=cards, changed=changed)
+            .on_conflict(
+                conflict_constraint="ceiling_key",
+                update={
+                    Ceiling.day: fn.GREATEST(Ceiling.day, day),
+                    **{column: Case(None, [(is_same_day, column + count)], count) for column, count in more.items()},
+                },
+            )
+            .returning(Ceiling)
+            .execute()
+        )
+        return row
 
     def _day(self, now: datetime) -> date:
         return now.astimezone(self.zone).date()
+
+
+def ceilings_of(owner: Owner) -> Ceilings:
+    """Return the ceilings of an operator or a token."""
+    row = _row(owner)
+    return Ceilings() if row is None else as_ceilings(row)
+
+
+def as_ceilings(row: Any) -> Ceilings:  # noqa: ANN401  # a row with these columns
+    """Return the ceilings that a row has."""
+    return Ceilings(row.cards_per_day, row.longest_validity, row.changes_per_day)
+
+
+def set_ceilings(owner: Owner, ceilings: Ceilings) -> None:
+    """Set an owner's ceilings, in the caller's transaction."""
+    columns = ceilings._asdict()
+    insert = Ceiling.insert(**owner._asdict(), **columns)
+    insert.on_conflict(conflict_constraint="ceiling_key", update=columns).execute()
+
+
+def _row(owner: Owner) -> Ceiling | None:
+    is_owners = (Ceiling.operator == owner.operator_id) & (Ceiling.token == owner.token_id)
+    found: Ceiling | None = Ceiling.get_or_none(is_owners)
+    return found
+
+
+def _role(owner: Owner) -> Role | None:
+    return None if owner.operator_id is None else Role(Operator.get_by_id(owner.operator_id).role)

@@ -8,7 +8,7 @@ from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import console_actor
 from app.domain.texts import RefusedError
-from app.services import recovery_codes, totp
+from app.services import two_step
 from app.services.passwords import Passwords
 from app.services.throttling import Throttle, code_bucket, name_bucket, network_buckets
 from app.storage import journal, login_failures, models
@@ -114,10 +114,10 @@ class Credentials:
         """Use the code of an app or a recovery code up in the caller's transaction; return False if it is wrong."""
         if operator.totp_secret is None:
             return True
-        step = totp.step_for(operator, code, self._clock(), self._key)
+        step = two_step.step_for(operator, code, self._clock(), self._key)
         if step is not None:
             return rows.take_step(operator.id, step)
-        left = recovery_codes.take(operator.id, code)
+        left = two_step.take_recovery_code(operator.id, code)
         if left is None:
             return False
         journal.append([self._entry(EventKind.RECOVERY_CODE_USED, operator, address, {"left": left})])

@@ -1,6 +1,6 @@
 """The console's operators: their accounts, roles, passwords and second factors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,19 +9,49 @@ from app.domain.ceilings import OPERATOR_DEFAULTS, Ceilings, check_ceilings, des
 from app.domain.codes import EventKind
 from app.domain.operators import Role, check_name, check_password
 from app.domain.texts import RefusedError
-from app.services import recovery_codes, totp
-from app.services.accounts import Account, LastOwnerError, LoggedOutError, NameTakenError, OperatorNotFoundError
+from app.services import two_step
 from app.services.bearer import digest
+from app.services.ceilings import ceilings_of, set_ceilings
 from app.services.credentials import journal_log_outs
+from app.services.formatting import escaped
 from app.services.passwords import PASSWORDS, Passwords
-from app.storage import cards, journal, log_ins, models
-from app.storage import ceilings as ceiling_rows
+from app.storage import cards, journal, models
 from app.storage import operators as rows
-from app.storage import recovery_codes as code_rows
 from app.storage.database import Database
+from app.storage.idempotency import Owner
 from app.tokens.sealing_key import SealingKey
 
 Changes = dict[str, object]
+Account = models.Operator
+"""An operator's row."""
+
+
+class OperatorNotFoundError(RefusedError):
+    """There is no operator of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"没有名为 {escaped(name)} 的管理员", f"there is no operator {escaped(name)}")
+
+
+class LoggedOutError(RefusedError):
+    """The session in which operators change their own account has ended meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__("您已被退出登录，未作改动：请重新登录", "you were logged out meanwhile: log in again")
+
+
+class NameTakenError(RefusedError):
+    """The name is taken."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"已有名为 {name} 的管理员", f"the name {name} is taken")
+
+
+class LastOwnerError(RefusedError):
+    """The last owner can be neither removed nor made a seller."""
+
+    def __init__(self) -> None:
+        super().__init__("这是最后一位 owner，不能移除或降级", "this is the last owner: add another one first")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +64,13 @@ class Operators:
     key: SealingKey
     passwords: Passwords = PASSWORDS
 
-    def list(self) -> tuple[Account, ...]:
-        """Return all operators, by name."""
-        found, codes = self.database.with_connection(lambda: (rows.with_last_seen(), code_rows.counts()))
-        return tuple(
-            Account(
-                id=row.id,
-                name=row.name,
-                role=Role(row.role),
-                has_totp=row.totp_secret is not None,
-                recovery_codes=codes.get(row.id, 0),
-                created_at=row.created_at,
-                password_changed_at=row.password_changed_at,
-                last_seen_at=seen_at,
-                ceilings=ceiling_rows.of_row(row),
-            )
-            for row, seen_at in found
-        )
+    def list(self) -> Sequence[Account]:
+        """Return all operators, by name, with what `app.storage.operators.accounts` adds to their rows."""
+        return self.database.with_connection(rows.accounts)
 
     def last_log_ins(self) -> dict[str, datetime]:
         """Return when each operator logged in last, by name, without those who never did."""
-        return self.database.with_connection(log_ins.last_by_operator)
+        return self.database.with_connection(rows.last_log_ins)
 
     def check_known(self, name: str) -> None:
         """Check that an operator exists.
@@ -93,8 +109,10 @@ class Operators:
         password_hash = self._hash(password)
 
         def write(name: str, now: datetime) -> Changes:
-            if not rows.add(name, role, password_hash, now, wanted):
+            operator_id = rows.add(name, role, password_hash, now)
+            if operator_id is None:
                 raise NameTakenError(name)
+            set_ceilings(Owner(operator_id), wanted)
             return {"role": role.value, **described(wanted)}
 
         self._act(EventKind.OPERATOR_ADDED, (name,), write)
@@ -125,7 +143,7 @@ class Operators:
             operator = _locked(name, session_token)
             rows.change(operator.id, password_hash=password_hash, password_changed_at=now)
             rows.end_sessions(operator.id)
-            is_totp_disabled = reset_totp and totp.disable(operator)
+            is_totp_disabled = reset_totp and two_step.disable(operator)
             return {"changed": "password", **({"totp": False} if is_totp_disabled else {})}
 
         return self._act(EventKind.OPERATOR_CHANGED, (name,), write)
@@ -163,7 +181,8 @@ class Operators:
             operator = _locked(name)
             if not ceilings.given():
                 return None
-            rows.change(operator.id, **ceilings.given())
+            owner = Owner(operator.id)
+            set_ceilings(owner, with_defaults(ceilings, ceilings_of(owner)))
             return described(ceilings)
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
@@ -211,7 +230,7 @@ class Operators:
 
         Raises:
             OperatorNotFoundError: there is no such operator.
-            RefusedError: the code is wrong, the secret not from `totp.new_secret`, TOTP is enabled already, or the
+            RefusedError: the code is wrong, the secret not from `two_step.new_secret`, TOTP is enabled already, or the
                 session has ended.
         """
         codes: tuple[str, ...] = ()
@@ -219,7 +238,7 @@ class Operators:
         def write(name: str, now: datetime) -> Changes:
             nonlocal codes
             operator = _locked(name, session_token)
-            codes = totp.enable(operator, secret, code, now, self.key)
+            codes = two_step.enable(operator, secret, code, now, self.key)
             journal_log_outs(rows.end_sessions(operator.id, but=digest(session_token)), self.actor, now)
             return {"totp": True}
 
@@ -228,7 +247,7 @@ class Operators:
 
     def recovery_codes_left(self, operator_id: int) -> int:
         """Return how many recovery codes an operator has left."""
-        return self.database.with_connection(lambda: code_rows.count(operator_id))
+        return self.database.with_connection(lambda: rows.count_recovery_codes(operator_id))
 
     def renew_recovery_codes(self, name: str, session_token: str | None = None) -> tuple[str, ...]:
         """Replace an operator's recovery codes by new ones; return them, for the only time.
@@ -244,7 +263,7 @@ class Operators:
             operator = _locked(name, session_token)
             if operator.totp_secret is None:
                 raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
-            codes = recovery_codes.renew(operator.id)
+            codes = two_step.renew_recovery_codes(operator.id)
             return {"recovery_codes": len(codes)}
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
@@ -262,7 +281,7 @@ class Operators:
             operator = _locked(name, session_token)
             if log_out:
                 rows.end_sessions(operator.id)
-            return {"totp": False} if totp.disable(operator) else None
+            return {"totp": False} if two_step.disable(operator) else None
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
 

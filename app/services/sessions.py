@@ -7,9 +7,9 @@ from typing import NamedTuple
 from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import Role, console_actor
-from app.services.accounts import LoggedOutError, OperatorNotFoundError
 from app.services.bearer import digest, new_token
 from app.services.credentials import Credentials, journal_log_outs
+from app.services.operators import LoggedOutError, OperatorNotFoundError
 from app.services.passwords import PASSWORDS, Passwords
 from app.storage import journal, models
 from app.storage import operators as rows
@@ -29,13 +29,6 @@ class Identity(NamedTuple):
     role: Role
     has_totp: bool
     created_at: datetime
-
-
-class OtherSession(NamedTuple):
-    """Another session of the same operator."""
-
-    created_at: datetime
-    last_seen_at: datetime
 
 
 class Sessions:
@@ -122,11 +115,11 @@ class Sessions:
         self._database.with_connection(write, once=True)
         return token
 
-    def others(self, operator_id: int, session_token: str) -> list[OtherSession]:
+    def others(self, operator_id: int, session_token: str) -> list[models.OperatorSession]:
         """Return an operator's other valid sessions, the last used first."""
         now = self._clock()
         found = self._database.with_connection(lambda: rows.sessions_of(operator_id, now, now - IDLE))
-        return [OtherSession(*times) for token_sha256, *times in found if token_sha256 != digest(session_token)]
+        return [each for each in found if each.token_sha256 != digest(session_token)]
 
     def _end(self, identity: Identity, end: Callable[[], int]) -> None:
         def write() -> None:

@@ -13,7 +13,7 @@ from app.services.exports import issued_documents
 from app.services.formatting import local, seconds
 from app.services.idempotency import Answer, Document, Idempotency, Owner, Request
 from app.services.issuing import Issuing
-from app.services.shop_tokens import ShopIdentity
+from app.services.shop_tokens import ShopToken
 from app.storage.database import Database
 
 
@@ -29,7 +29,7 @@ class Shop:
 
     def issue(  # noqa: PLR0913  # the parts of an order
         self,
-        shop: ShopIdentity,
+        shop: ShopToken,
         order: Request,
         count: int,
         validity: timedelta | None,
@@ -52,7 +52,7 @@ class Shop:
         return self._idempotency.run(order, act)
 
     def change(
-        self, shop: ShopIdentity, order: Request, action: Action, card_ids: list[str], by: timedelta | None
+        self, shop: ShopToken, order: Request, action: Action, card_ids: list[str], by: timedelta | None
     ) -> Answer:
         """Apply an action to cards, all or none.
 
@@ -70,13 +70,13 @@ class Shop:
 
         return self._idempotency.run(order, act)
 
-    def _limits(self, shop: ShopIdentity) -> Limits:
+    def _limits(self, shop: ShopToken) -> Limits:
         return Limits(self._database, Owner(token_id=shop.id), self._timezone)
 
-    def _actions(self, shop: ShopIdentity) -> CardActions:
+    def _actions(self, shop: ShopToken) -> CardActions:
         return CardActions(self._database, shop_actor(shop.name), self._clock, self._limits(shop), _issuer(shop))
 
-    def look_up(self, shop: ShopIdentity, card_id: str) -> Document:
+    def look_up(self, shop: ShopToken, card_id: str) -> Document:
         """Return a card; of its client only whether there is one and when it was last seen.
 
         Args:
@@ -104,6 +104,6 @@ class Shop:
         }
 
 
-def _issuer(shop: ShopIdentity) -> Owner | None:
+def _issuer(shop: ShopToken) -> Owner | None:
     """Return whose cards alone exist for a shop, None for a token for all cards."""
-    return Owner(token_id=shop.id) if shop.limits.own_cards_only else None
+    return Owner(token_id=shop.id) if shop.own_cards_only else None

@@ -1,44 +1,31 @@
 """The tokens of shops: each has a name and scopes; only the shop has the token itself."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import timedelta
+from typing import Any
+
+from peewee import JOIN
 
 from app.clock import Clock
+from app.domain.ceilings import Ceilings
 from app.domain.codes import EventKind
 from app.domain.operators import Scope, check_name
 from app.domain.texts import RefusedError
-from app.domain.token_limits import TokenLimits, check_limits, check_use, default_limits
+from app.domain.token_limits import TokenLimits, check_limits, default_limits
 from app.services.bearer import digest, new_token
+from app.services.ceilings import as_ceilings, set_ceilings
 from app.services.formatting import escaped
-from app.storage import journal, models, shop_tokens
+from app.storage import journal
 from app.storage.database import Database
+from app.storage.idempotency import Owner
+from app.storage.models import ApiToken, Ceiling
 
 PREFIX = "kd_"
 """Scanners for leaked secrets recognise a token by it."""
 _TOUCHED_EVERY = timedelta(minutes=1)
-
-
-class ShopIdentity(NamedTuple):
-    """The shop behind a request."""
-
-    id: int
-    name: str
-    scopes: frozenset[Scope]
-    limits: TokenLimits
-
-
-class ShopToken(NamedTuple):
-    """A token in a list."""
-
-    id: int
-    name: str
-    scopes: frozenset[Scope]
-    created_at: datetime
-    last_used_at: datetime | None
-    revoked_at: datetime | None
-    limits: TokenLimits
+ShopToken = ApiToken
+"""A token's row."""
 
 
 class TokenNotFoundError(RefusedError):
@@ -56,32 +43,22 @@ class ShopTokens:
     actor: str
     clock: Clock
 
-    def list(self) -> tuple[ShopToken, ...]:
-        """Return all tokens by name, revoked ones included."""
-        rows = self.database.with_connection(shop_tokens.by_name)
-        return tuple(
-            ShopToken(
-                id=row.id,
-                name=row.name,
-                scopes=_scopes(row),
-                created_at=row.created_at,
-                last_used_at=row.last_used_at,
-                revoked_at=row.revoked_at,
-                limits=shop_tokens.limits_of(row),
-            )
-            for row in rows
-        )
+    def list(self) -> Sequence[ShopToken]:
+        """Return all tokens by name, revoked ones included, each with the columns of its ceilings."""
+        ceilings = (Ceiling.cards_per_day, Ceiling.longest_validity, Ceiling.changes_per_day)
+        query = ApiToken.select(ApiToken, *ceilings).join(Ceiling, JOIN.LEFT_OUTER).order_by(ApiToken.name)
+        return self.database.with_connection(lambda: list(query.objects()))
 
-    def valid(self, name: str) -> ShopToken:
-        """Return the valid token of this name.
+    def limits(self, name: str) -> TokenLimits:
+        """Return the limits of a valid token.
 
         Raises:
-            TokenNotFoundError: there is none.
+            TokenNotFoundError: there is none of this name.
         """
-        found = next((token for token in self.list() if token.name == name and token.revoked_at is None), None)
-        if found is None:
-            raise TokenNotFoundError(name)
-        return found
+        for row in self.list():
+            if row.name == name and row.revoked_at is None:
+                return TokenLimits(as_ceilings(row), row.own_cards_only, row.expires_at, tuple(row.networks or ()))
+        raise TokenNotFoundError(name)
 
     def add(self, name: str, scopes: Collection[Scope], limits: TokenLimits | None = None) -> str:
         """Add a token and return it: `kd_` and 256 random bits in base64url. It cannot be shown again.
@@ -101,22 +78,20 @@ class ShopTokens:
         if not scopes:
             raise RefusedError("至少需要一个权限", "a token needs a scope")
         token, now = PREFIX + new_token(), self.clock()
+        wanted = [scope.value for scope in Scope if scope in scopes]  # in one order, however they were typed
         limits = limits or default_limits(now)
         check_limits(limits, now)
-        # In one order, however they were typed.
-        wanted = [scope.value for scope in Scope if scope in scopes]
-
-        def write() -> None:
-            with self.database.atomic():
-                if not shop_tokens.add(name, digest(token), wanted, limits, now):
-                    raise RefusedError(
-                        f"已有名为 {name} 的有效令牌，请先吊销",
-                        f"there is already a valid token {name}: revoke it first",
-                    )
-                details = {"token": name, "scopes": wanted, **limits.described()}
-                journal.append([self._entry(EventKind.TOKEN_ADDED, now, details)])
-
-        self.database.with_connection(write, once=True)
+        fresh = {"token_sha256": digest(token), "scopes": wanted, "created_at": now, **_columns(limits)}
+        insert = ApiToken.insert(name=name, **fresh).on_conflict(
+            conflict_target=[ApiToken.name],
+            update={**fresh, "last_used_at": None, "revoked_at": None},
+            where=ApiToken.revoked_at.is_null(is_null=False),
+        )
+        taken = RefusedError(
+            f"已有名为 {name} 的有效令牌，请先吊销", f"there is already a valid token {name}: revoke it first"
+        )
+        details = {"scopes": wanted, **limits.described()}
+        self._write(EventKind.TOKEN_ADDED, name, insert, taken, details, limits.ceilings)
         return token
 
     def set_limits(self, name: str, limits: TokenLimits) -> None:
@@ -126,17 +101,10 @@ class ShopTokens:
             TokenNotFoundError: there is no valid token of this name.
             RefusedError: a limit is invalid.
         """
-        now = self.clock()
-        check_limits(limits, now)
-
-        def write() -> None:
-            with self.database.atomic():
-                if not name.isprintable() or not shop_tokens.set_limits(name, limits):
-                    raise TokenNotFoundError(name)
-                details = {"token": name, **limits.described()}
-                journal.append([self._entry(EventKind.TOKEN_CHANGED, now, details)])
-
-        self.database.with_connection(write, once=True)
+        check_limits(limits, self.clock())
+        update = ApiToken.update(**_columns(limits)).where(_is_valid(name))
+        missing = TokenNotFoundError(name)
+        self._write(EventKind.TOKEN_CHANGED, name, update, missing, limits.described(), limits.ceilings)
 
     def revoke(self, name: str) -> None:
         """Revoke a token: its next request is refused.
@@ -144,41 +112,54 @@ class ShopTokens:
         Raises:
             TokenNotFoundError: there is no valid token of this name.
         """
-        now = self.clock()
+        update = ApiToken.update(revoked_at=self.clock()).where(_is_valid(name))
+        self._write(EventKind.TOKEN_REVOKED, name, update, TokenNotFoundError(name), {})
+
+    def authenticate(self, token: str) -> ShopToken | None:
+        """Return the valid token, or None; `app.domain.token_limits.check_use` says whether it may be used now."""
+
+        def read() -> ApiToken | None:
+            now = self.clock()
+            is_it = (ApiToken.token_sha256 == digest(token)) & ApiToken.revoked_at.is_null()
+            row: ApiToken | None = ApiToken.get_or_none(is_it)
+            if row is not None and (row.last_used_at is None or now - row.last_used_at >= _TOUCHED_EVERY):
+                ApiToken.update(last_used_at=now).where(ApiToken.id == row.id).execute()
+            return row
+
+        return self.database.with_connection(read)
+
+    def _write(  # noqa: PLR0913  # a change and its entry
+        self,
+        kind: EventKind,
+        name: str,
+        change: Any,  # noqa: ANN401  # a peewee query
+        otherwise: RefusedError,
+        details: dict[str, Any],
+        ceilings: Ceilings | None = None,
+    ) -> None:
+        """Change a token's row and journal it, in one transaction; raise `otherwise` where no row is changed."""
+        entry = journal.Entry(at=self.clock(), kind=kind, actor=self.actor, details={"token": name, **details})
 
         def write() -> None:
             with self.database.atomic():
-                # An unprintable name (with NUL, for example) belongs to no token, and the database refuses it.
-                if not name.isprintable() or not shop_tokens.revoke(name, now):
-                    raise TokenNotFoundError(name)
-                journal.append([self._entry(EventKind.TOKEN_REVOKED, now, {"token": name})])
+                # PostgreSQL refuses a NUL; no name has unprintable characters.
+                changed = list(change.returning(ApiToken.id).execute()) if name.isprintable() else []
+                if not changed:
+                    raise otherwise
+                if ceilings is not None:
+                    set_ceilings(Owner(token_id=changed[0].id), ceilings)
+                journal.append([entry])
 
         self.database.with_connection(write, once=True)
 
-    def authenticate(self, token: str) -> ShopIdentity | None:
-        """Return the shop that a token belongs to, or None; `check_use` says whether it may be used here and now."""
-        return self.database.with_connection(lambda: self._authenticated(digest(token)))
 
-    def check_use(self, shop: ShopIdentity, address: str | None) -> None:
-        """Refuse a token that has expired, or is used from elsewhere.
-
-        Raises:
-            TokenExpiredError, TokenElsewhereError: as `app.domain.token_limits.check_use` says.
-        """
-        check_use(shop.limits, address, self.clock())
-
-    def _authenticated(self, token_sha256: str) -> ShopIdentity | None:
-        row = shop_tokens.find(token_sha256)
-        if row is None:
-            return None
-        now = self.clock()
-        if row.last_used_at is None or now - row.last_used_at >= _TOUCHED_EVERY:
-            shop_tokens.touch(row.id, now)
-        return ShopIdentity(row.id, row.name, _scopes(row), shop_tokens.limits_of(row))
-
-    def _entry(self, kind: EventKind, now: datetime, details: dict[str, object]) -> journal.Entry:
-        return journal.Entry(at=now, kind=kind, actor=self.actor, details=details)
+def _columns(limits: TokenLimits) -> dict[str, object]:
+    return {
+        "own_cards_only": limits.own_cards_only,
+        "expires_at": limits.expires_at,
+        "networks": list(limits.networks) or None,
+    }
 
 
-def _scopes(row: models.ApiToken) -> frozenset[Scope]:
-    return frozenset(Scope(scope) for scope in row.scopes)
+def _is_valid(name: str) -> Any:  # noqa: ANN401  # a peewee expression
+    return (ApiToken.name == name) & ApiToken.revoked_at.is_null()

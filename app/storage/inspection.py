@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 import psycopg2
+from peewee import JOIN
 
 from app.domain.codes import EventKind
 from app.domain.operators import console_actor, shop_actor
@@ -14,7 +15,7 @@ from app.storage.database import Database
 from app.storage.grants import WITHHELD
 from app.storage.hosts import Host, is_proven
 from app.storage.journal import code_or_kind, is_probe
-from app.storage.models import ApiToken, Event, Operator
+from app.storage.models import ApiToken, Ceiling, Event, Operator
 
 # Attributes of the current role and of the stack's other two, where the database has them.
 _ATTRIBUTES = """
@@ -192,11 +193,13 @@ def operators() -> dict[str, bool]:
 
 def without_ceilings() -> tuple[str, ...]:
     """Return the operators and valid tokens, as actors of the journal, that lack a ceiling."""
-    of_operators = (Operator.cards_per_day.is_null()) | (Operator.longest_validity.is_null())
-    of_tokens = (ApiToken.cards_per_day.is_null()) | (ApiToken.longest_validity.is_null())
-    shops = ApiToken.select(ApiToken.name).where(of_tokens & ApiToken.revoked_at.is_null()).order_by(ApiToken.name)
-    names = Operator.select(Operator.name).where(of_operators).order_by(Operator.name)
-    return (*(console_actor(row.name) for row in names), *(shop_actor(row.name) for row in shops))
+    lacking = Ceiling.cards_per_day.is_null() | Ceiling.longest_validity.is_null()
+    names = Operator.select(Operator.name).join(Ceiling, JOIN.LEFT_OUTER).where(lacking).order_by(Operator.name)
+    shops = ApiToken.select(ApiToken.name).join(Ceiling, JOIN.LEFT_OUTER).where(lacking & ApiToken.revoked_at.is_null())
+    return (
+        *(console_actor(row.name) for row in names),
+        *(shop_actor(row.name) for row in shops.order_by(ApiToken.name)),
+    )
 
 
 def expiring_tokens(before: datetime) -> dict[str, datetime]:

@@ -148,9 +148,6 @@ class Operator(_Table):
     totp_last_step = BigIntegerField(null=True)
     created_at = DateTimeTZField(index=False)
     password_changed_at = DateTimeTZField(index=False)
-    cards_per_day = IntegerField(null=True)
-    longest_validity = IntervalField(null=True)
-    changes_per_day = IntegerField(null=True)
 
 
 class OperatorSession(_Table):
@@ -194,21 +191,22 @@ class ApiToken(_Table):
     created_at = DateTimeTZField(index=False)
     last_used_at = DateTimeTZField(null=True, index=False)
     revoked_at = DateTimeTZField(null=True, index=False)
-    cards_per_day = IntegerField(null=True)
-    longest_validity = IntervalField(null=True)
     own_cards_only = BooleanField(default=False)
     expires_at = DateTimeTZField(null=True, index=False)
     networks = ArrayField(TextField, null=True, index=False)
 
 
-class IssueCount(_Table):
-    """How many cards an operator or a shop's token issued, and changed, in the vendor's day of the last of either."""
+class Ceiling(_Table):
+    """The ceilings of an operator or a shop's token, and what it issued and changed in the vendor's day `day`."""
 
     id = IdentityField()
     operator = ForeignKeyField(Operator, column_name="operator_id", null=True, index=False, on_delete="CASCADE")
     token = ForeignKeyField(ApiToken, column_name="token_id", null=True, index=False, on_delete="CASCADE")
-    day = DateField()
-    cards = BigIntegerField()
+    cards_per_day = IntegerField(null=True)
+    longest_validity = IntervalField(null=True)
+    changes_per_day = IntegerField(null=True)
+    day = DateField(null=True)
+    cards = BigIntegerField(default=0)
     changed = BigIntegerField(default=0)
 
 

@@ -1,13 +1,15 @@
 """Operators and their sessions."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from peewee import JOIN, Expression, fn
 
-from app.domain.ceilings import Ceilings
-from app.domain.operators import MAX_SESSIONS, Role
-from app.storage.models import Operator, OperatorSession
+from app.domain.codes import EventKind
+from app.domain.operators import CONSOLE_ACTOR, MAX_SESSIONS, Role
+from app.storage.journal import code_or_kind
+from app.storage.models import Ceiling, Event, Operator, OperatorSession, RecoveryCode
 
 # Not FOR UPDATE: a long import or issue holds its operator's row by a foreign key, and log-ins must not wait for it.
 # Removing the row waits nevertheless.
@@ -53,29 +55,42 @@ def lock_unchanged(operator: Operator) -> bool:
     return Operator.select(Operator.id).where(same).for_update(_LOCK).first() is not None
 
 
-def with_last_seen() -> list[tuple[Operator, datetime | None]]:
-    """Return all operators by name, with the last use of their sessions."""
-    seen = fn.MAX(OperatorSession.last_seen_at).alias("seen")
-    query = Operator.select(Operator, seen).join(OperatorSession, JOIN.LEFT_OUTER).group_by(Operator.id)
-    return [(row, row.seen) for row in query.order_by(Operator.name)]
+def accounts() -> list[Operator]:
+    """Return all operators by name, without their secrets.
 
-
-def add(name: str, role: Role, password_hash: str, now: datetime, limits: Ceilings) -> bool:
-    """Add an operator; return False if the name is taken."""
-    added = (
-        Operator.insert(
-            name=name,
-            role=role.value,
-            password_hash=password_hash,
-            created_at=now,
-            password_changed_at=now,
-            **limits.given(),
-        )
-        .on_conflict_ignore()
-        .returning(Operator.id)
-        .execute()
+    Beside the columns they have those of their ceilings, `has_totp`, `recovery_codes` (how many are left), and
+    `last_seen_at`: the last use of a session that has not ended, None after a log-out or 12 hours without a request.
+    """
+    codes = RecoveryCode.select(fn.COUNT(RecoveryCode.code_sha256)).where(RecoveryCode.operator == Operator.id)
+    seen = OperatorSession.select(fn.MAX(OperatorSession.last_seen_at)).where(OperatorSession.operator == Operator.id)
+    query = Operator.select(
+        *(Operator.id, Operator.name, Operator.role, Operator.created_at, Operator.password_changed_at),
+        *(Ceiling.cards_per_day, Ceiling.longest_validity, Ceiling.changes_per_day),
+        Operator.totp_secret.is_null(is_null=False).alias("has_totp"),
+        codes.alias("recovery_codes"),
+        seen.alias("last_seen_at"),
     )
-    return len(list(added)) == 1
+    return list(query.join(Ceiling, JOIN.LEFT_OUTER).order_by(Operator.name).objects())
+
+
+def last_log_ins() -> dict[str, datetime]:
+    """Return when each operator logged in last, by the journal's entries since they were added."""
+    actor = fn.CONCAT(CONSOLE_ACTOR, Operator.name)
+    query = (
+        Event.select(Operator.name, fn.MAX(Event.at))
+        .join(Operator, on=(Event.actor == actor) & (Event.at >= Operator.created_at))
+        .where(code_or_kind == EventKind.LOGGED_IN)
+        .group_by(Operator.name)
+    )
+    return dict(query.tuples())
+
+
+def add(name: str, role: Role, password_hash: str, now: datetime) -> int | None:
+    """Add an operator; return the ID, None if the name is taken."""
+    values = {"name": name, "role": role.value, "password_hash": password_hash}
+    insert = Operator.insert(**values, created_at=now, password_changed_at=now).on_conflict_ignore()
+    added = list(insert.returning(Operator.id).execute())
+    return added[0].id if added else None
 
 
 def change(operator_id: int, **values: object) -> None:
@@ -88,6 +103,25 @@ def take_step(operator_id: int, step: int) -> bool:
     unused = Operator.totp_last_step.is_null() | (Operator.totp_last_step < step)
     taken = Operator.update(totp_last_step=step).where((Operator.id == operator_id) & unused).execute()
     return bool(taken)
+
+
+def replace_recovery_codes(operator_id: int, digests: Iterable[str]) -> None:
+    """Replace an operator's recovery codes, in the caller's transaction."""
+    RecoveryCode.delete().where(RecoveryCode.operator == operator_id).execute()
+    for digest in digests:
+        RecoveryCode.insert(operator=operator_id, code_sha256=digest).execute()
+
+
+def take_recovery_code(operator_id: int, code_sha256: str) -> bool:
+    """Use a recovery code up; return False if it is gone. Of several at once one gets True."""
+    is_it = (RecoveryCode.operator == operator_id) & (RecoveryCode.code_sha256 == code_sha256)
+    return bool(RecoveryCode.delete().where(is_it).execute())
+
+
+def count_recovery_codes(operator_id: int) -> int:
+    """Return how many recovery codes an operator has left."""
+    left: int = RecoveryCode.select().where(RecoveryCode.operator == operator_id).count()
+    return left
 
 
 def remove(operator_id: int) -> None:
@@ -121,11 +155,10 @@ def session(token_sha256: str, now: datetime, seen_after: datetime) -> OperatorS
     return found
 
 
-def sessions_of(operator_id: int, now: datetime, seen_after: datetime) -> list[tuple[str, datetime, datetime]]:
-    """Return digest, beginning and last use of an operator's valid sessions, the last used first."""
-    columns = (OperatorSession.token_sha256, OperatorSession.created_at, OperatorSession.last_seen_at)
+def sessions_of(operator_id: int, now: datetime, seen_after: datetime) -> list[OperatorSession]:
+    """Return an operator's valid sessions, the last used first."""
     own = (OperatorSession.operator == operator_id) & _holds(now, seen_after)
-    return list(OperatorSession.select(*columns).where(own).order_by(OperatorSession.last_seen_at.desc()).tuples())
+    return list(OperatorSession.select().where(own).order_by(OperatorSession.last_seen_at.desc()))
 
 
 def has_session(token_sha256: str) -> bool:

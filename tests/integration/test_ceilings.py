@@ -10,14 +10,14 @@ from app.domain.card_actions import Action
 from app.domain.ceilings import CeilingExceededError, Ceilings
 from app.domain.operators import Role, Scope
 from app.services.card_actions import CardActions
-from app.services.ceilings import Limits
+from app.services.ceilings import Limits, set_ceilings
 from app.services.idempotency import Owner
 from app.services.issuing import Issuing
 from app.services.operators import Operators
 from app.services.shop_tokens import ShopTokens
 from app.storage.cards import NewCard
 from app.storage.database import Database
-from app.storage.models import ApiToken, Card, Event, File, FileBatch, IssueCount, Operator
+from app.storage.models import ApiToken, Card, Ceiling, Event, File, FileBatch, Operator
 from tests.conftest import Clock
 from tests.support.passwords import PASSWORD
 
@@ -34,7 +34,7 @@ def owner(request: pytest.FixtureRequest, operators: Operators, tokens: ShopToke
         operators.add("sam", Role.SELLER, PASSWORD, ceilings._replace(changes_per_day=10))
         return Owner(operator_id=Operator.get().id)
     tokens.add("taobao", list(Scope))
-    tokens.set_limits("taobao", tokens.valid("taobao").limits._replace(ceilings=ceilings))
+    tokens.set_limits("taobao", tokens.limits("taobao")._replace(ceilings=ceilings))
     return Owner(token_id=ApiToken.get().id)
 
 
@@ -59,6 +59,10 @@ def test_no_more_cards_are_issued_than_a_day_allows(limited: Issuing, limits: Li
     with pytest.raises(CeilingExceededError, match="0 are left today"):
         limited.issue(1, DAY)
     assert Event.select().where(Event.kind == "issued").count() == 2
+    with limits.database.atomic():
+        set_ceilings(limits.owner, Ceilings(11, MONTH))
+    with pytest.raises(CeilingExceededError, match="1 are left today"):
+        limited.issue(2, DAY)
 
 
 def test_cards_that_get_a_file_are_issued_and_imported_by_owners_alone(
@@ -89,7 +93,8 @@ def test_the_day_is_the_vendors(limited: Issuing, limits: Limits, clock: Clock) 
     with pytest.raises(CeilingExceededError, match="1 are left today"):
         limited.issue(2, DAY)
     limited.issue(1, DAY)
-    assert (IssueCount.select().count(), IssueCount.get().cards) == (1, 10)
+    clock.advance(timedelta(seconds=1))
+    assert (Ceiling.select().count(), limits.issued_today(clock.now)) == (1, 10)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -108,7 +113,7 @@ def test_of_orders_at_once_exactly_as_many_succeed_as_are_left(
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(order, range(24)))
     assert done.count(True) == 10 // count
-    assert Card.select().count() == IssueCount.get().cards == count * (10 // count)
+    assert Card.select().count() == Ceiling.get().cards == count * (10 // count)
 
 
 def test_imports_count_too(limited: Issuing, limits: Limits, clock: Clock) -> None:
@@ -147,7 +152,7 @@ def test_no_card_is_extended_beyond_the_ceiling(
 @pytest.fixture
 def few_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shop makes ten changes a day, as `owner` lets the operator make ten."""
-    monkeypatch.setattr("app.storage.ceilings.MAX_CHANGES_PER_DAY", 10)
+    monkeypatch.setattr("app.domain.ceilings.MAX_CHANGES_PER_DAY", 10)
 
 
 @pytest.mark.usefixtures("few_changes")
@@ -170,7 +175,7 @@ def test_no_more_cards_are_changed_than_a_day_allows(
         actions.apply(Action.EXTEND, ids[1:2], DAY)
     assert Event.select().count() == journalled + 4
     assert len(Issuing(database, "tester", clock, limits).issue(10, DAY).cards) == 10, "issues are counted apart"
-    assert (IssueCount.get().cards, IssueCount.get().changed) == (10, 10)
+    assert (Ceiling.get().cards, Ceiling.get().changed) == (10, 10)
     assert len(CardActions(database, "cardctl:root", clock).apply(Action.UNFREEZE, ids[1:]).changed) == 4
     clock.advance(DAY)
     assert len(actions.apply(Action.FREEZE, ids[1:]).changed) == 5
@@ -194,12 +199,11 @@ def test_of_changes_at_once_exactly_as_many_succeed_as_are_left(
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(freeze, range(0, 24, 3)))
     assert done.count(True) == 3
-    assert Card.select().where(Card.frozen_at.is_null(is_null=False)).count() == IssueCount.get().changed == 9
+    assert Card.select().where(Card.frozen_at.is_null(is_null=False)).count() == Ceiling.get().changed == 9
 
 
 def test_accounts_without_ceilings_issue_as_before(database: Database, clock: Clock, limits: Limits) -> None:
-    Operator.update(cards_per_day=None, longest_validity=None).execute()
-    ApiToken.update(cards_per_day=None, longest_validity=None).execute()
+    Ceiling.delete().execute()
     assert limits.ceilings()[:2] == (None, None)
     Issuing(database, "tester", clock, limits).issue(11, None)
     assert limits.issued_today(clock.now) == 11, "a ceiling that is set now counts the whole day"

@@ -13,7 +13,7 @@ from app.services.bearer import digest
 from app.services.blocks import Blocks
 from app.storage import journal
 from app.storage.database import Database
-from app.storage.models import Block, Event, IssueCount
+from app.storage.models import Block, Ceiling, Event
 from tests.support.console import OWN, Browser, Seen
 from tests.support.service import Service, question
 from tests.support.tables import for_each
@@ -151,8 +151,8 @@ def test_a_long_list_has_pages(owner: Browser, database: Database) -> None:
 def test_changes_of_the_list_count_among_those_of_a_day(owner: Browser) -> None:
     form = owner.get(ADD)
     assert block(owner, form, network="203.0.113.7", reason="scanner").path == f"{LIST}?done=added"
-    assert IssueCount.get().changed == 1
-    IssueCount.update(changed=MAX_CHANGES_PER_DAY).execute()
+    assert Ceiling.get().changed == 1
+    Ceiling.update(changed=MAX_CHANGES_PER_DAY).execute()
     again = block(owner, owner.get(ADD), network="203.0.113.8", reason="scanner")
     removed = owner.submit(owner.get(f"{REMOVE}?id={Block.get().id}"), REMOVE, {})
     for answer in (again, removed):

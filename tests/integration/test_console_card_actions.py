@@ -6,7 +6,7 @@ import pyotp
 
 from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.codes import EventKind
-from app.storage.models import Card, Event, IdempotencyRecord, IssueCount, Operator
+from app.storage.models import Card, Ceiling, Event, IdempotencyRecord, Operator
 from tests.support.console import PASSWORD, Browser, Seen, add_operator, until_throttled
 from tests.support.service import Service, question
 
@@ -38,7 +38,7 @@ def many(count: int) -> list[str]:
 
 def test_more_cards_than_are_left_of_the_day_are_not_changed(owner: Browser, cards: list[str]) -> None:
     apply(owner, confirm(owner, "freeze", cards[:1]))
-    IssueCount.update(changed=MAX_CHANGES_PER_DAY - 2).execute()
+    Ceiling.update(changed=MAX_CHANGES_PER_DAY - 2).execute()
     refused = apply(owner, confirm(owner, "freeze", cards[1:4]))
     assert refused.status == 400
     assert "每天最多改动 10000 张卡密，今天还可改动 2 张" in refused.words
@@ -187,4 +187,4 @@ def test_an_edit_changes_what_is_ticked_counts_among_the_days_changes_and_of_man
     done = owner.submit(form, "/admin/cards/edit/apply", change="note", batch="b", note="n", own_password=PASSWORD)
     assert "已修改 101 张" in done.words
     assert {(card.batch, card.note) for card in Card.select()} == {(None, "n")}
-    assert IssueCount.get().changed == 101
+    assert Ceiling.get().changed == 101

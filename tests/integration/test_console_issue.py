@@ -8,11 +8,14 @@ from urllib.parse import urlencode
 import pyotp
 
 from app.clock import utc_now
+from app.domain.ceilings import Ceilings
 from app.domain.codes import EventKind
 from app.domain.operators import Role
 from app.services.card_edits import CardEdits
+from app.services.ceilings import set_ceilings
 from app.storage import journal, journal_lists, models
 from app.storage.database import Database
+from app.storage.idempotency import Owner
 from app.storage.models import Card, Event, File, FileBatch, Operator
 from tests.integration.conftest import with_keys
 from tests.support.console import OWN, Browser, Seen, add_operator
@@ -171,7 +174,7 @@ def test_cards_deleted_since_the_issue_are_mentioned(owner: Browser) -> None:
 
 def test_a_seller_issues_within_their_ceilings_and_sees_them(seller: Browser) -> None:
     assert "您的发卡上限" not in seller.get(ISSUE).words, "as of an account from before there were ceilings"
-    Operator.update(cards_per_day=10, longest_validity=timedelta(days=30)).where(Operator.name == "小李").execute()
+    set_ceilings(Owner(Operator.get(Operator.name == "小李").id), Ceilings(10, timedelta(days=30)))
     issue(seller, count="4")
     File.insert(name="a", size=1, sha256="0" * 64, added_at=utc_now()).execute()
     FileBatch.insert(file="a", batch="专业版").execute()

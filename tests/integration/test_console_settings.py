@@ -10,7 +10,7 @@ from app.services.terms import VendorTerms
 from app.services.webhooks import Webhooks
 from app.storage import terms
 from app.storage.database import Database
-from app.storage.models import Event, IssueCount, Webhook
+from app.storage.models import Ceiling, Event, Webhook
 from tests.support.console import OWN, Browser, Seen
 from tests.support.sealing import SEALING
 
@@ -136,8 +136,8 @@ def test_a_webhook_is_paused_by_password_and_its_changes_count_among_those_of_th
     assert olga.post("/admin/webhooks", other).status == 200
     for number, (action, more) in enumerate({"test": {}, "secret": OWN, "remove": OWN}.items()):
         assert olga.post(f"{one}/{action}", {"name": "other", **more}).status in {200, 303}
-        assert IssueCount.get().changed == 4 + number
-    IssueCount.update(changed=MAX_CHANGES_PER_DAY).execute()
+        assert Ceiling.get().changed == 4 + number
+    Ceiling.update(changed=MAX_CHANGES_PER_DAY).execute()
     before = Event.select().count()
     for action, more in (("test", {}), ("pause", OWN)):
         answer = olga.post(f"{one}/{action}", {**name, **more})

@@ -13,7 +13,7 @@ from app.domain.codes import EventKind
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
-from app.storage.models import ApiToken, Event, Operator
+from app.storage.models import ApiToken, Ceiling, Event, Operator
 from app.tokens.keys import KeyRing
 from tests.conftest import EmbeddedPostgres
 from tests.support.doctor_facts import HOST, SERVICE_CHECKS
@@ -119,8 +119,9 @@ def test_faults_among_accounts_tokens_secrets_and_files_are_named(keyed: Service
     found = results(keyed)
     assert differing(found) == {"roles": "WARN"}
     assert found["file-digests"]["message_en"] == "Compared 3 of 3 files: as they were added"
-    Operator.update(longest_validity=None, totp_secret=pyotp.random_base32()).execute()
-    ApiToken.update(cards_per_day=None).where(ApiToken.name != "pdd").execute()
+    Operator.update(totp_secret=pyotp.random_base32()).execute()
+    Ceiling.update(cards_per_day=None).where(Ceiling.token != ApiToken.get(ApiToken.name == "pdd").id).execute()
+    Ceiling.update(longest_validity=None).where(Ceiling.token.is_null()).execute()
     keyed.cardctl("token", "limits", "pdd", "--expires", "29d")
     (keyed.folder / "files" / hashlib.sha256(b"core.age").hexdigest()).unlink()
     (keyed.folder / "files" / hashlib.sha256(b"extra.bin").hexdigest()).write_bytes(b"extra.bim")

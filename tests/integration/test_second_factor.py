@@ -11,7 +11,7 @@ import pytest
 
 from app.domain.operators import FREE_FAILURES
 from app.domain.texts import RefusedError
-from app.services import totp
+from app.services import two_step
 from app.services.bearer import digest
 from app.services.credentials import LoginRefusedError, LoginThrottledError, WantsCodeError
 from app.services.sessions import Sessions
@@ -79,7 +79,7 @@ def test_no_code_is_taken_twice_nor_an_older_one_after_it(log_ins: LogIns) -> No
 
 def test_enabling_totp_takes_its_code_and_ends_the_sessions_that_began_without_one(log_ins: LogIns) -> None:
     here, there = log_ins.log_in(), log_ins.log_in()
-    secret = totp.new_secret()
+    secret = two_step.new_secret()
     with pytest.raises(RefusedError):
         log_ins.operators.enable_totp("alice", secret, "000000", here)
     assert log_ins.sessions.identify(there)
@@ -99,7 +99,7 @@ def test_enabling_totp_takes_its_code_and_ends_the_sessions_that_began_without_o
 
 @pytest.mark.parametrize("how", ["code of the app", "recovery code", "recovery code, confirming"])
 def test_a_code_used_by_several_at_once_is_accepted_once(log_ins: LogIns, database: Database, how: str) -> None:
-    secret = totp.new_secret()
+    secret = two_step.new_secret()
     codes = log_ins.operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
     log_ins.clock.advance(timedelta(seconds=30))
     code = pyotp.TOTP(secret).at(log_ins.clock.now) if how == "code of the app" else codes[0]
@@ -153,7 +153,7 @@ def test_wrong_codes_are_throttled_across_networks(log_ins: LogIns) -> None:
 @pytest.fixture
 def codes(log_ins: LogIns) -> tuple[str, ...]:
     """Of alice."""
-    secret = totp.new_secret()
+    secret = two_step.new_secret()
     return log_ins.operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
 
 
@@ -203,7 +203,7 @@ def test_they_go_with_two_step_verification(log_ins: LogIns, codes: tuple[str, .
     assert RecoveryCode.select().count() == 0
     with pytest.raises(RefusedError):
         log_ins.operators.renew_recovery_codes("alice")
-    secret = totp.new_secret()
+    secret = two_step.new_secret()
     log_ins.operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
     with pytest.raises(LoginRefusedError):
         log_ins.log_in(code=codes[0])

@@ -5,9 +5,12 @@ from datetime import UTC, datetime
 import pytest
 
 from app.console.rendering import url
+from app.domain.ceilings import Ceilings
 from app.domain.codes import Code, EventKind
+from app.services.ceilings import set_ceilings
 from app.storage import journal
-from app.storage.models import Card, Client, Event, IssueCount, Operator
+from app.storage.idempotency import Owner
+from app.storage.models import Card, Ceiling, Client, Event, Operator
 from tests.support.console import Browser
 from tests.support.service import Service, question
 from tests.support.tables import for_each
@@ -17,7 +20,7 @@ OLD, NEW = "machine of the customer", "the customer's new machine"
 
 
 def allow(changes: int | None) -> None:
-    Operator.update(changes_per_day=changes).where(Operator.name == "小李").execute()
+    set_ceilings(Owner(Operator.get(Operator.name == "小李").id), Ceilings(changes_per_day=changes))
 
 
 @pytest.fixture
@@ -74,7 +77,7 @@ def test_no_more_than_so_many_a_day(seller: Browser, proxied: Service, own: str)
     assert refused.status == 400
     assert "每天最多改动 2 张卡密，今天还可改动 0 张" in refused.words
     assert seller.submit(seller.get(url(MOVE, id=own, reference=reference())), MOVE).status == 400
-    assert (is_bound(own), IssueCount.get().changed) == (True, 2)
+    assert (is_bound(own), Ceiling.get().changed) == (True, 2)
 
 
 def test_cards_of_others_do_not_exist_for_a_seller_who_may_do_nothing_else(

@@ -6,10 +6,10 @@ from functools import partial
 import pytest
 
 from app.domain.operators import FREE_FAILURES, MAX_SESSIONS, Role
-from app.services.accounts import LoggedOutError, OperatorNotFoundError
 from app.services.credentials import LoginRefusedError, LoginThrottledError
+from app.services.operators import LoggedOutError, OperatorNotFoundError
 from app.services.sessions import Sessions
-from app.services.totp import new_secret
+from app.services.two_step import new_secret
 from app.storage.database import Database
 from app.storage.models import Event, OperatorSession
 from tests.support.log_ins import HOME, LogIns
@@ -160,7 +160,8 @@ def test_other_valid_sessions_are_listed_without_their_tokens(log_ins: LogIns) -
     begun = log_ins.clock.now
     log_ins.clock.advance(timedelta(hours=1))
     log_ins.sessions.identify(there)
-    assert log_ins.sessions.others(log_ins.alice.id, here) == [(begun, log_ins.clock.now)]
+    (other,) = log_ins.sessions.others(log_ins.alice.id, here)
+    assert (other.created_at, other.last_seen_at) == (begun, log_ins.clock.now)
 
 
 def test_an_operator_has_so_many_sessions_at_once_and_those_used_last(log_ins: LogIns) -> None:

@@ -17,7 +17,7 @@ from app.domain.ceilings import MAX_CHANGES_PER_DAY, Ceilings
 from app.domain.operators import Scope
 from app.domain.token_limits import TokenLimits, default_limits
 from app.storage.database import Database
-from app.storage.models import Card, Event, IssueCount
+from app.storage.models import Card, Ceiling, Event
 from tests.integration.conftest import with_keys
 from tests.support.processes import children_of
 from tests.support.service import Response, Service, wait_for
@@ -163,7 +163,7 @@ def test_an_order_that_changes_more_cards_than_are_left_of_the_day_is_refused(
 ) -> None:
     shop = Shop(service, database)
     ids = shop.issue(3)
-    IssueCount.update(changed=MAX_CHANGES_PER_DAY - 2).execute()
+    Ceiling.update(changed=MAX_CHANGES_PER_DAY - 2).execute()
     for path, more in (("freeze", {}), ("extend", {"by": "1d"})):
         answer = shop.post(f"{CARDS}/{path}", {"ids": ids, **more}, **ENGLISH)
         assert problem(answer) == (403, "CEILING_EXCEEDED", "ids")
@@ -172,7 +172,7 @@ def test_an_order_that_changes_more_cards_than_are_left_of_the_day_is_refused(
     assert shop.post(f"{CARDS}/freeze", {"ids": ids[:2]}, "order-1").body["changed"] == ids[:2]
     assert shop.post(f"{CARDS}/freeze", {"ids": ids[:2]}, "order-1").headers["idempotency-replayed"] == "true"
     assert shop.post(f"{CARDS}/freeze", {"ids": ids[:2]}).body["changed"] == []
-    assert IssueCount.get().changed == MAX_CHANGES_PER_DAY
+    assert Ceiling.get().changed == MAX_CHANGES_PER_DAY
 
 
 def test_a_refused_order_may_be_sent_again_under_its_key(service: Service, database: Database) -> None:

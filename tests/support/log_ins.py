@@ -6,7 +6,7 @@ import pyotp
 import pytest
 
 from app.domain.operators import Role
-from app.services import totp
+from app.services import two_step
 from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.operators import Operators
 from app.services.sessions import Identity, Sessions
@@ -55,7 +55,7 @@ class LogIns:
             self.log_in(OTHER, **how)  # type: ignore[arg-type]
 
     def with_totp(self) -> pyotp.TOTP:
-        secret = totp.new_secret()
+        secret = two_step.new_secret()
         app = pyotp.TOTP(secret)
         self.operators.enable_totp("alice", secret, app.at(self.clock.now), "")
         self.clock.advance(timedelta(seconds=30))

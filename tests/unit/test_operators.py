@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.domain.cards import CROCKFORD
-from app.domain.log_ins import RECOVERY_LENGTH, read_recovery_code, written_recovery_code
 from app.domain.operators import (
     FREE_FAILURES,
     MAX_NAME,
@@ -16,6 +15,7 @@ from app.domain.operators import (
     next_attempt,
     shop_actor,
 )
+from app.domain.recovery_codes import RECOVERY_LENGTH, read_recovery_code, written_recovery_code
 from app.domain.texts import RefusedError, Text
 from tests.support.tables import for_each
 

@@ -1,16 +1,22 @@
-"""The second factor (two-step verification): codes of an authenticator app (RFC 6238: SHA-1, six digits, 30 s)."""
+"""Two-step verification: codes of an authenticator app (RFC 6238: SHA-1, six digits, 30 s), and recovery codes.
+
+A recovery code stands once for the app's, when the phone is lost. It is 100 random bits, so that its SHA-256 can be
+stored in its place: a copy of the database yields no codes.
+"""
 
 import logging
 import re
+import secrets
 import unicodedata
 from datetime import datetime
 
 import pyotp
 
+from app.domain.cards import CROCKFORD
+from app.domain.recovery_codes import RECOVERY_CODES, RECOVERY_LENGTH, read_recovery_code, written_recovery_code
 from app.domain.texts import RefusedError
-from app.services import recovery_codes
+from app.services.bearer import digest
 from app.storage import models, operators
-from app.storage import recovery_codes as code_rows
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 
 _MAX_LENGTH = 16  # six digits as people type them; normalising a long text takes long
@@ -73,12 +79,27 @@ def enable(operator: models.Operator, secret: str, code: str, now: datetime, key
             "wrong code: check the phone's clock, and enter the latest code",
         )
     operators.change(operator.id, totp_secret=key.seal("operator", operator.id, secret), totp_last_step=step)
-    return recovery_codes.renew(operator.id)
+    return renew_recovery_codes(operator.id)
 
 
 def disable(operator: models.Operator) -> bool:
     """Require no codes any more, within such a transaction; return whether they were required."""
     was_required = operator.totp_secret is not None
     operators.change(operator.id, totp_secret=None, totp_last_step=None)
-    code_rows.replace(operator.id, ())
+    operators.replace_recovery_codes(operator.id, ())
     return was_required
+
+
+def renew_recovery_codes(operator_id: int) -> tuple[str, ...]:
+    """Replace an operator's codes by new ones, within the caller's transaction; return them, for the only time."""
+    codes = ["".join(secrets.choice(CROCKFORD) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)]
+    operators.replace_recovery_codes(operator_id, map(digest, codes))
+    return tuple(map(written_recovery_code, codes))
+
+
+def take_recovery_code(operator_id: int, typed: str) -> int | None:
+    """Use a code up, within the caller's transaction; return how many are left, None if it is no unused code."""
+    code = read_recovery_code(typed)
+    if code is None or not operators.take_recovery_code(operator_id, digest(code)):
+        return None
+    return operators.count_recovery_codes(operator_id)
