@@ -1,9 +1,10 @@
 """Webhooks: topics, URLs, addresses that may be called, and when a message is tried again."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -15,6 +16,9 @@ MAX_WAITING = 1_000
 """Messages of one webhook that wait; more are dropped, and counted."""
 GIVEN_UP_AFTER = timedelta(days=3)
 EXPIRING_WITHIN = timedelta(days=3)
+REQUEST_SECONDS = 20.0
+"""For one request, from the connection to the answer."""
+_EXCERPT = 200
 _WAITS = (
     *(timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=30)),
     *(timedelta(hours=2), timedelta(hours=6), timedelta(hours=12)),
@@ -42,6 +46,30 @@ class Target(NamedTuple):
     host: str
     port: int
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of a request: the answer's `status`, or None and why there is none; `error` is technical.
+
+    Both are from outside. `status` has three digits (RFC 9110); `error` is made printable and cut: PostgreSQL refuses
+    a NUL.
+    """
+
+    status: int | None
+    error: str | None
+
+    def __post_init__(self) -> None:
+        if self.status is not None and not 100 <= self.status <= 999:  # noqa: PLR2004  # as above
+            raise ValueError("not a status")
+        if self.error is not None:
+            printable = "".join(c if c.isprintable() else " " for c in self.error).strip()[:_EXCERPT].rstrip()
+            object.__setattr__(self, "error", printable or None)
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the receiver has the message."""
+        return self.status is not None and 200 <= self.status < 300  # noqa: PLR2004  # successful, by RFC 9110
 
 
 def read_url(url: str) -> Target:
@@ -82,22 +110,18 @@ def read_topics(names: Sequence[str]) -> list[Topic]:
     return wanted
 
 
-# What IANA's registries of special-purpose addresses list as not globally reachable, and addresses that stand for
-# others. Of the mapped and translated ones the IPv4 address decides.
-_NOT_PUBLIC = tuple(
-    ip_network(network)
-    for network in (
-        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
-        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
-        *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
-    )
+_NOT_PUBLIC = (
+    IPv4Network("192.0.0.0/24"),  # protocol assignments (RFC 6890), of which Python counts some as public
+    IPv4Network("192.88.99.0/24"),  # relays of 6to4, deprecated (RFC 7526)
+    IPv4Network("224.0.0.0/4"),  # multicast (RFC 5771)
+    IPv6Network("::/3"),  # no global unicast; 64:ff9b::/96 (RFC 6052) holds an IPv4 address, perhaps a private one
+    IPv6Network("2001::/23"),  # protocol assignments (RFC 2928), of which Python counts some as public
+    IPv6Network("2002::/16"),  # 6to4: holds an IPv4 address, perhaps a private one (RFC 3056)
+    IPv6Network("3fff::/20"),  # documentation (RFC 9637)
+    IPv6Network("4000::/2"),  # no global unicast; 5f00::/16 is for segment routing (RFC 9602)
+    IPv6Network("8000::/1"),  # no global unicast; ff00::/8 is multicast (RFC 4291)
 )
-_GLOBAL_UNICAST = IPv6Network("2000::/3")
-_NOT_PUBLIC_V6 = tuple(
-    IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16")
-)
-_NAT64 = IPv6Network("64:ff9b::/96")
-_IPV4_BITS = 32
+"""Networks, no server's on the internet, that `is_global` of Python 3.11 counts as public wholly or in part."""
 
 
 def is_public(text: str) -> bool:
@@ -106,20 +130,9 @@ def is_public(text: str) -> bool:
         address = ip_address(text)
     except ValueError:
         return False
-    if isinstance(address, IPv6Address):
-        if address.scope_id is not None:
-            return False
-        inner = _embedded(address)
-        if inner is None:
-            return address in _GLOBAL_UNICAST and not any(address in network for network in _NOT_PUBLIC_V6)
-        address = inner
-    return not any(address in network for network in _NOT_PUBLIC)
-
-
-def _embedded(address: IPv6Address) -> IPv4Address | None:
-    if address in _NAT64:
-        return IPv4Address(int(address) & ((1 << _IPV4_BITS) - 1))
-    return address.ipv4_mapped
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_global and not any(address in network for network in _NOT_PUBLIC)
 
 
 def next_attempt(attempts: int, now: datetime) -> datetime:

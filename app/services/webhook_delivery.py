@@ -15,7 +15,7 @@ from typing import Protocol
 
 from app.clock import Clock
 from app.domain.codes import EventKind
-from app.domain.webhooks import GIVEN_UP_AFTER, next_attempt, next_request
+from app.domain.webhooks import GIVEN_UP_AFTER, Sent, next_attempt, next_request
 from app.services.doctor import CheckResult, Facts, run_checks
 from app.services.doctor.gather import gather_running
 from app.services.webhook_collection import Collection
@@ -26,7 +26,6 @@ from app.storage.models import WebhookMessage
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 from app.tokens.webhooks import signed_headers
 from app.webhooks.client import WebhooksClient
-from app.webhooks.post import Sent, post
 
 LOOK_SECONDS = 2.0
 _AWAY_SECONDS = 30.0
@@ -119,6 +118,8 @@ def sender(settings: Settings) -> Sender:
     """Return what sends requests: a process that can reach the outside, where the settings name one, or this one."""
     if settings.webhooks_socket is not None:
         return WebhooksClient(settings.webhooks_socket)
+    from app.webhooks.post import post  # noqa: PLC0415  # urllib3 takes memory
+
     return partial(post, allow_private=settings.webhook_private)
 
 

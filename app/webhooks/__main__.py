@@ -1,20 +1,26 @@
 """The process that sends the requests of webhooks: `python -m app.webhooks`. It has a network, and no secret."""
 
 import contextlib
-import json
 import os
 import socketserver
 import sys
-from dataclasses import asdict
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from app.environment import SettingsError, boolean, required
 from app.webhooks.post import post
 
 MAX_REQUEST_BYTES = 64 * 1024
+
+
+class _Request(msgspec.Struct):
+    url: str
+    headers: dict[str, str]
+    body: str
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -24,27 +30,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._allow_private = allow_private
         super().__init__(*arguments)
 
-    def do_GET(self) -> None:  # http.server's
-        """Answer a health check."""
-        self._answer(200, {})
-
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # http.server's
         """Send what the request says, and answer with what became of it."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > MAX_REQUEST_BYTES:
-            self._answer(400, {"error": f"at most {MAX_REQUEST_BYTES} bytes"})
+            self.send_error(400, f"at most {MAX_REQUEST_BYTES} bytes")
             return
         try:
-            asked = json.loads(self.rfile.read(int(length)))
-            sent = post(asked["url"], asked["headers"], asked["body"].encode(), allow_private=self._allow_private)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self._answer(400, {"error": repr(error)})
+            asked = msgspec.json.decode(self.rfile.read(int(length)), type=_Request)
+        except msgspec.MsgspecError as error:
+            self.send_error(400, str(error))
             return
-        self._answer(200, asdict(sent))
-
-    def _answer(self, status: int, document: dict[str, Any]) -> None:
-        content = json.dumps(document).encode()
-        self.send_response(status)
+        sent = post(asked.url, asked.headers, asked.body.encode(), allow_private=self._allow_private)
+        content = msgspec.json.encode(sent)
+        self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -1,14 +1,15 @@
 """The client of the process that sends the requests of webhooks: HTTP over its Unix socket."""
 
 import http.client
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.unix_http import UnixConnection
-from app.webhooks.post import TOTAL_SECONDS, Sent
+import msgspec
 
-_SECONDS = TOTAL_SECONDS + 40  # a name may take long to resolve
+from app.domain.webhooks import REQUEST_SECONDS, Sent
+from app.unix_http import UnixConnection
+
+_SECONDS = REQUEST_SECONDS + 40  # a name may take long to resolve
 _MAX_BYTES = 64 * 1024
 
 
@@ -20,22 +21,13 @@ class WebhooksClient:
 
     def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Sent:
         """Send a POST request, as `app.webhooks.post.post` does."""
-        asked = json.dumps({"url": url, "headers": dict(headers), "body": body.decode()}).encode()
+        asked = msgspec.json.encode({"url": url, "headers": headers, "body": body.decode()})
         connection = UnixConnection(self._socket_path, _SECONDS)
         try:
-            connection.request("POST", "/send", asked, {"Content-Type": "application/json"})
-            answer = json.loads(connection.getresponse().read(_MAX_BYTES))
-            return _checked(answer["status"], answer["error"])
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+            connection.request("POST", "/send", asked)
+            # Not believed without a look: the process deals with the outside.
+            return msgspec.json.decode(connection.getresponse().read(_MAX_BYTES), type=Sent)
+        except (OSError, http.client.HTTPException, ValueError, msgspec.MsgspecError) as error:
             return Sent(None, f"the process that sends webhooks does not answer: {error!r}")
         finally:
             connection.close()
-
-
-def _checked(status: object, error: object) -> Sent:
-    """Return an answer of the process, which deals with the outside."""
-    if isinstance(status, bool) or not isinstance(status, int | None) or not isinstance(error, str | None):
-        raise TypeError("not an answer")
-    if status is not None and not 100 <= status <= 999:  # noqa: PLR2004  # three digits, by RFC 9110
-        raise ValueError("not a status")
-    return Sent(status, error)

@@ -1,49 +1,29 @@
 """One HTTPS request to an address that somebody has typed, so that it reaches nothing but what is public.
 
-The name is resolved once and all its addresses are checked; the connection goes to one of those, and the certificate
-is checked for the name. No redirect is followed, no proxy of the environment used.
+The name is resolved once and all its addresses are checked; urllib3 connects to one of those, and the certificate is
+checked for the name. No redirect is followed, no proxy of the environment used.
 """
 
-import contextlib
 import http.client
 import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from contextlib import closing, contextmanager, suppress
+
+from urllib3.connection import HTTPSConnection
+from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import TimeoutError as NoAnswerError
+from urllib3.response import BaseHTTPResponse
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from app.domain.texts import RefusedError
-from app.domain.webhooks import Target, is_public, read_url
+from app.domain.webhooks import REQUEST_SECONDS, Sent, Target, is_public, read_url
 
-SECONDS = 10.0
-"""For connecting, and for each answer of the network."""
-TOTAL_SECONDS = 20.0
+CONNECT_SECONDS = 5.0
+MAX_ADDRESSES = 4
 MAX_ANSWER_BYTES = 4096
-_EXCERPT = 200
 _HTTPS = 443
-Address = tuple[socket.AddressFamily, tuple[str, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What became of a request: the answer's `status`, or None and why there is none; `error` is technical.
-
-    `error` is made printable and cut: it is from outside, and PostgreSQL refuses a NUL.
-    """
-
-    status: int | None
-    error: str | None
-
-    def __post_init__(self) -> None:
-        if self.error is not None:
-            printable = "".join(c if c.isprintable() else " " for c in self.error).strip()[:_EXCERPT].rstrip()
-            object.__setattr__(self, "error", printable or None)
-
-    @property
-    def is_delivered(self) -> bool:
-        """Whether the receiver has the message."""
-        return self.status is not None and 200 <= self.status < 300  # noqa: PLR2004  # successful, by RFC 9110
 
 
 class _NotSentError(Exception):
@@ -61,100 +41,90 @@ def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bo
     """
     try:
         target = read_url(url)
-        addresses = _resolve(target, allow_private=allow_private)
-        return _exchange(target, addresses, headers, body)
+        with closing(_connected(target, _addresses(target, allow_private=allow_private))) as connection:
+            return _exchange(connection, target, headers, body)
     except RefusedError as error:
         return Sent(None, error.text.en)
     except _NotSentError as error:
         return Sent(None, str(error))
-    except ssl.SSLError as error:
-        return Sent(None, f"TLS: {getattr(error, 'verify_message', '') or error.reason}")
-    except TimeoutError:
+    except (ssl.SSLError, CertificateError) as error:
+        return Sent(None, f"TLS: {getattr(error, 'verify_message', '') or error}")
+    except (TimeoutError, NoAnswerError):
         return Sent(None, "no answer in time")
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, http.client.HTTPException, HTTPError, ValueError) as error:
         return Sent(None, f"{type(error).__name__}: {error}")
 
 
-def _resolve(target: Target, *, allow_private: bool) -> Sequence[Address]:
+def _addresses(target: Target, *, allow_private: bool) -> Sequence[str]:
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise _NotSentError(f"the name {target.host} does not resolve") from error
-    addresses: list[Address] = [(family, (str(address[0]), target.port)) for family, _, _, _, address in found]
-    refused = [address for _, (address, _) in addresses if not is_public(address)]
+    addresses = [str(address[0]) for *_, address in found]
+    refused = [address for address in addresses if not is_public(address)]
     if refused and not allow_private:
         raise _NotSentError(f"{target.host} is {refused[0]}, which is not a public address")
     return addresses
 
 
-def _exchange(
-    target: Target,
-    addresses: Sequence[Address],
-    headers: Mapping[str, str],
-    body: bytes,
-) -> Sent:
-    with _connected(addresses) as plain, _ended_in_time(plain):
-        secure = _context().wrap_socket(plain, server_hostname=target.host)
-        connection = http.client.HTTPConnection(target.host, target.port)
-        connection.sock = secure  # no `connect`: it would resolve the name once more
-        with contextlib.closing(connection):
-            connection.request("POST", target.path, body, {**headers, "Host": _host(target)})
-            answer = connection.getresponse()
-            # The status decides. A body that breaks off or does not end makes no failure of a delivery.
-            sent = Sent(answer.status, None)
-            return sent if sent.is_delivered else Sent(sent.status, _excerpt(answer))
+def _connected(target: Target, addresses: Sequence[str]) -> HTTPSConnection:
+    """Connect to the first of the addresses that answers."""
+    failure: HTTPError | _NotSentError = _NotSentError("the name has no address")
+    for address in addresses[:MAX_ADDRESSES]:
+        connection = HTTPSConnection(
+            address,
+            target.port,
+            timeout=CONNECT_SECONDS,
+            cert_reqs=ssl.CERT_REQUIRED,
+            server_hostname=target.host,
+            assert_hostname=target.host,
+        )
+        try:
+            connection.connect()
+        except (NewConnectionError, NoAnswerError) as error:
+            failure = error
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            connection.timeout = REQUEST_SECONDS
+            return connection
+    raise failure
 
 
-def _excerpt(answer: http.client.HTTPResponse) -> str:
+def _exchange(connection: HTTPSConnection, target: Target, headers: Mapping[str, str], body: bytes) -> Sent:
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    host = host if target.port == _HTTPS else f"{host}:{target.port}"
+    with _ended_in_time(connection):
+        connection.request("POST", target.path, body, {**headers, "Host": host}, preload_content=False)
+        answer = connection.getresponse()
+        # The status decides. A body that breaks off or does not end makes no failure of a delivery.
+        sent = Sent(answer.status, None)
+        return sent if sent.is_delivered else Sent(sent.status, _excerpt(answer))
+
+
+def _excerpt(answer: BaseHTTPResponse) -> str:
     try:
-        return answer.read(MAX_ANSWER_BYTES).decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException, ValueError) as error:
+        return answer.read(MAX_ANSWER_BYTES, decode_content=False).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException, HTTPError, ValueError) as error:
         return f"the body cannot be read: {type(error).__name__}: {error}"
 
 
-@cache
-def _context() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
-def _host(target: Target) -> str:
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    return host if target.port == _HTTPS else f"{host}:{target.port}"
-
-
-@contextlib.contextmanager
-def _connected(addresses: Sequence[Address]) -> Iterator[socket.socket]:
-    failure: OSError | None = None
-    for family, address in addresses[:4]:
-        connection = socket.socket(family, socket.SOCK_STREAM)
-        connection.settimeout(SECONDS / 2)
-        try:
-            connection.connect(address)
-        except OSError as error:
-            connection.close()
-            failure = error
-            continue
-        connection.settimeout(SECONDS)
-        with contextlib.closing(connection):
-            yield connection
-        return
-    raise failure or _NotSentError("the name has no address")
-
-
-@contextlib.contextmanager
-def _ended_in_time(connection: socket.socket) -> Iterator[None]:
-    """Break the connection off after `TOTAL_SECONDS`, however many single bytes come before each time-out."""
-    same = connection.dup()  # TLS takes the descriptor over
+@contextmanager
+def _ended_in_time(connection: HTTPSConnection) -> Iterator[None]:
+    """Break the connection off after `REQUEST_SECONDS`, however many single bytes come before each time-out."""
+    connected = connection.sock
 
     def end() -> None:
-        with contextlib.suppress(OSError):
-            same.shutdown(socket.SHUT_RDWR)
+        if connected is not None:
+            with suppress(OSError):
+                # Below TLS, whose state belongs to the thread that reads.
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
-    timer = threading.Timer(TOTAL_SECONDS, end)
+    timer = threading.Timer(REQUEST_SECONDS, end)
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-        same.close()

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from app.domain.texts import RefusedError
+from app.domain.webhooks import Sent
 from app.services import webhook_delivery
 from app.services.housekeeping import MESSAGES_KEPT, prune_webhooks
 from app.services.webhook_delivery import LEASE, Delivery
 from app.storage.models import Event, Webhook
 from app.tokens.sealing_key import SealingKey
-from app.webhooks.post import Sent
 from tests.integration.conftest import with_keys
 from tests.support.hooks import OK, Hooks
 from tests.support.sealing import SEALING

@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.domain.codes import EventKind
+from app.domain.webhooks import Sent
 from app.services.doctor import CheckResult
 from app.services.webhook_collection import Collection
 from app.services.webhook_delivery import Delivery
@@ -14,7 +15,6 @@ from app.services.webhooks import Message, Webhooks
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Card
-from app.webhooks.post import Sent
 from tests.conftest import Clock
 from tests.support.bound_cards import numbered_id
 from tests.support.sealing import SEALING

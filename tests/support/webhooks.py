@@ -3,7 +3,7 @@
 import importlib.util
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -26,14 +26,16 @@ def example() -> ModuleType:
 
 
 @contextmanager
-def tls_server(handler: Any, folder: Path, *names: str) -> Iterator[tuple[int, Path]]:
-    """Serve on HTTPS with a certificate for these names; yield the port, and a file for SSL_CERT_FILE."""
-    issued = Issued.make(*(names or ("localhost",)))
+def tls_server(handler: Any, folder: Path, asked: Callable[[str], None] | None = None) -> Iterator[tuple[int, Path]]:
+    """Serve localhost on HTTPS; yield the port, and a file for SSL_CERT_FILE. `asked` gets the names of requests."""
+    issued = Issued.make("localhost")
     certificate, key = folder / "receiver.pem", folder / "receiver.key"
     certificate.write_bytes(issued.pem)
     key.write_bytes(issued.key_bytes())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    if asked is not None:
+        context.sni_callback = lambda _socket, name, _context: asked(name)
 
     class Server(ThreadingHTTPServer):
         def get_request(self) -> tuple[Any, Any]:
@@ -45,7 +47,7 @@ def tls_server(handler: Any, folder: Path, *names: str) -> Iterator[tuple[int, P
             """A client that breaks off is what some tests are about."""
 
     with Server(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield server.server_port, certificate
         finally:

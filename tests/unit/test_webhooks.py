@@ -1,4 +1,4 @@
-"""Webhooks: which URLs and addresses are called, when messages are tried again, how far the journal is read."""
+"""Webhooks: which URLs and addresses are called, when messages are tried again, how requests are signed."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -10,6 +10,7 @@ from app.domain.webhooks import (
     MAX_URL,
     TOPICS,
     Progress,
+    Sent,
     Target,
     Topic,
     is_public,
@@ -25,7 +26,7 @@ from tests.support.webhooks import example
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PUBLIC = [
     *("8.8.8.8", "1.1.1.1", "100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.0", "192.0.1.0"),
-    *("2606:4700:4700::1111", "2400:3200::1", "2001:200::1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"),
+    *("2606:4700:4700::1111", "2400:3200::1", "2001:200::1", "::ffff:8.8.8.8", "2003::1", "2a00:1450::1"),
 ]
 
 
@@ -70,11 +71,11 @@ def test_topics_are_read_once_each_in_their_order() -> None:
     "address",
     [
         *("0.255.255.255", "0.1.2.3", "10.0.0.1", "100.64.0.1", "127.0.0.1", "127.255.255.255", "169.254.169.254"),
-        *("172.16.0.1", "172.31.255.255", "192.0.0.1", "192.0.2.1", "192.88.99.1", "192.168.0.1", "198.18.0.1"),
-        *("198.51.100.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
-        *("::", "::1", "fe80::1", "fe80::1%eth0", "2606:4700::1%eth0", "fc00::1", "fd00::1", "ff02::1"),
-        *("2001:db8::1", "2002:7f00:1::", "2001::1", "3fff::1", "5f00::1", "100::1", "::127.0.0.1", "4000::1"),
-        *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::8.8.8.8"),
+        *("172.16.0.1", "172.31.255.255", "192.0.0.1", "192.0.0.200", "192.0.2.1", "192.88.99.1", "192.168.0.1"),
+        *("198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
+        *("::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00::1", "ff02::1", "::127.0.0.1", "100::1", "4000::1"),
+        *("2001:db8::1", "2001::1", "2001:20::1", "2002:7f00:1::", "3fff::1", "5f00::1", "::ffff:127.0.0.1"),
+        *("::ffff:10.0.0.1", "::ffff:192.88.99.1", "64:ff9b::10.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::8.8.8.8"),
         *("", "localhost", "8.8.8", "8.8.8.8/32", "0x08080808"),
     ],
 )
@@ -114,6 +115,16 @@ def test_entries_that_become_visible_late_are_waited_for() -> None:
     assert restored.readable(100) == 10
     assert restored.looked(10, 100, 105, 16) == Progress(10, 16, 105, 14)
     assert restored.looked(10, 100, 1_000, 16) == Progress(10, 16, 1_000, 12), "it may be this cluster's"
+
+
+def test_what_is_kept_of_an_answer_is_printable_and_short() -> None:
+    """PostgreSQL refuses a NUL: it would end the thread that notes what became of the message."""
+    assert Sent(None, "a\0\ud800b").error == "a  b"
+    assert Sent(500, "a\0" * 500) == Sent(500, ("a " * 100).rstrip())
+    assert [status for status in (199, 200, 299, 300) if Sent(status, None).is_delivered] == [200, 299]
+    for status in (99, 1000, 1 << 40):
+        with pytest.raises(ValueError, match="not a status"):
+            Sent(status, None)
 
 
 def test_a_signature_is_the_one_of_standard_webhooks() -> None:
