@@ -2,8 +2,8 @@
 
 An entry gets its ID when it is written, and becomes visible when its transaction commits. So an entry with a lower ID
 may appear after one with a higher ID, and asking for "all above the last" would lose it. Each look therefore asks for
-all above `_floor` and leaves out those seen before. The floor rises to an ID once every transaction that was running
-after that ID was seen has ended: all lower IDs were handed out before, so their entries are visible or never will be.
+all above `_floor` and leaves out those seen before. The floor rises on one condition: `pg_snapshot_xmin`, the oldest
+transaction that still writes, has reached the number that was next when the IDs up to there had all been handed out.
 """
 
 from app.storage import journal_lists
@@ -21,12 +21,10 @@ class Follower:
     def __init__(self, database: Database, wanted: JournalFilter) -> None:
         self._database = database
         self._wanted = wanted
-        self._floor = 0
         self._seen: set[int] = set()
-        self._last: Horizon | None = None
-        self._settles: tuple[int, int] | None = (
-            None  # (transaction, ID): once it is the oldest, the floor rises to the ID
-        )
+        self._floor = self._next_floor = self._newest = 0
+        self._settled_by = 0
+        """The number of the transaction that `pg_snapshot_xmin` has to reach for the floor to rise to the next."""
 
     def begin(self, limit: int | None) -> list[Event]:
         """Return the newest `limit` entries, oldest first; None for all.
@@ -36,8 +34,8 @@ class Follower:
         """
 
         def read() -> list[Event]:
-            self._last = journal_lists.horizon(self._database)
-            self._floor = max(0, self._last.newest_id - IN_FLIGHT)
+            self._newest = journal_lists.horizon(self._database).newest_id
+            self._floor = self._next_floor = max(0, self._newest - IN_FLIGHT)
             self._seen = set(journal_lists.ids_after(self._wanted, self._floor))
             found = journal_lists.page(self._wanted, limit=limit).rows[::-1]
             self._seen.update(event.id for event in found)
@@ -60,15 +58,9 @@ class Follower:
 
         now, found = self._database.with_connection(read)
         self._seen.update(event.id for event in found)
-        self._settle(now)
-        return found
-
-    def _settle(self, now: Horizon) -> None:
-        if self._settles is not None and now.oldest_running >= self._settles[0]:
-            self._floor = self._settles[1]
-            self._seen = {event_id for event_id in self._seen if event_id > self._floor}
-            self._settles = None
-        if self._settles is None and self._last is not None:
+        if now.oldest_running >= self._settled_by:
             # The IDs up to the last look's newest were handed out before it, to transactions that have numbers by now.
-            self._settles = (now.next_transaction, self._last.newest_id)
-        self._last = now
+            self._floor, self._next_floor, self._settled_by = self._next_floor, self._newest, now.next_transaction
+            self._seen = {event_id for event_id in self._seen if event_id > self._floor}
+        self._newest = now.newest_id
+        return found

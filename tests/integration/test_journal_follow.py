@@ -5,7 +5,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,6 +101,30 @@ def test_an_uncommitted_entry_at_the_beginning_is_shown_later(database: Database
     assert names(follower.begin(10)) == ["quick"]
     slow.commit()
     assert names(follower.look()) == ["slow"]
+
+
+def test_an_import_that_takes_long_misses_nothing_and_each_entry_is_shown_once(
+    database: Database, writer: Callable[[], Any]
+) -> None:
+    importing, selling = writer(), writer()
+    selling.autocommit = True
+    follower = Follower(database, JournalFilter())
+    found = names(follower.begin(10))
+
+    def write_on(connection: Any, name: str, count: int) -> None:
+        for number in range(count):
+            write(connection, f"{name} {number}")
+            time.sleep(2 / count)
+
+    with ThreadPoolExecutor(2) as pool:
+        written = [pool.submit(write_on, importing, "import", 20), pool.submit(write_on, selling, "sale", 200)]
+        while not all(each.done() for each in written):
+            found += names(follower.look())
+        assert len(found) > 100, "others are shown while it goes on"
+        importing.commit()
+    found += names(follower.look()) + names(follower.look())
+    everything = [f"import {n}" for n in range(20)] + [f"sale {n}" for n in range(200)]
+    assert sorted(found) == sorted(everything)
 
 
 def test_a_rolled_back_entry_does_not_block_the_floor(database: Database, writer: Callable[[], Any]) -> None:
