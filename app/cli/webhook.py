@@ -1,6 +1,9 @@
 """`cardctl webhook …`."""
 
 import sys
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
 
 import click
 
@@ -38,24 +41,17 @@ def add(session: Session, name: str, url: str, topics: tuple[str, ...]) -> None:
 @pass_session
 def list_webhooks(session: Session, output_format: str) -> None:
     """列出 / List the webhooks by name; their secrets are not shown."""
-    rows = [
-        {
-            "name": each.name,
-            "url": each.url,
-            "topics": [*each.topics],
-            "created_at": local(each.created_at, session.zone),
-            "paused_at": local(each.paused_at, session.zone),
-            "failures": each.failures,
-            "waiting": each.waiting,
-            "dropped": each.dropped,
-        }
-        for each in session.webhooks.list()
-    ]
-    headings = (
-        *("名称 name", "地址 URL", "类型 topics", "添加 added", "暂停 paused"),
-        *("连续失败 failures in a row", "等待 waiting", "丢弃 dropped"),
-    )
-    output.print_records(rows, headings, output_format, "没有 Webhook / No webhooks")
+    columns = {
+        "name": "名称 name",
+        "url": "地址 URL",
+        "topics": "类型 topics",
+        "created_at": "添加 added",
+        "paused_at": "暂停 paused",
+        "failures": "连续失败 failures in a row",
+        "waiting": "等待 waiting",
+        "dropped": "丢弃 dropped",
+    }
+    _print(session, session.webhooks.list(), columns, output_format, "没有 Webhook / No webhooks")
 
 
 @webhook.command()
@@ -64,26 +60,20 @@ def list_webhooks(session: Session, output_format: str) -> None:
 @pass_session
 def log(session: Session, name: str, output_format: str) -> None:
     """最近的消息 / List the latest messages, the newest first."""
-    rows = [
-        {
-            "id": each.id,
-            "topic": each.topic,
-            "created_at": local(each.created_at, session.zone),
-            "attempts": each.attempts,
-            "attempted_at": local(each.attempted_at, session.zone),
-            "next_at": local(each.next_at, session.zone),
-            "delivered_at": local(each.delivered_at, session.zone),
-            "failed_at": local(each.failed_at, session.zone),
-            "status": each.status,
-            "error": each.error,
-        }
-        for each in session.webhooks.messages(session.webhooks.find(name))
-    ]
-    headings = (
-        *("编号 ID", "类型 topic", "产生 created", "次数 attempts", "上次 last attempt", "下次 next"),
-        *("送达 delivered", "放弃 given up", "状态码 status", "错误 error"),
-    )
-    output.print_records(rows, headings, output_format, "没有消息 / No messages")
+    columns = {
+        "message_id": "编号 ID",
+        "topic": "类型 topic",
+        "created_at": "产生 created",
+        "attempts": "次数 attempts",
+        "attempted_at": "上次 last attempt",
+        "next_at": "下次 next",
+        "delivered_at": "送达 delivered",
+        "failed_at": "放弃 given up",
+        "status": "状态码 status",
+        "error": "错误 error",
+    }
+    messages = session.webhooks.messages(session.webhooks.find(name))
+    _print(session, messages, columns, output_format, "没有消息 / No messages")
 
 
 @webhook.command()
@@ -139,3 +129,11 @@ def remove(session: Session, name: str) -> None:
     """删除，连同其消息 / Remove a webhook and its messages."""
     session.webhooks.remove(name)
     output.say(f"已删除 {name} / Removed {name}")
+
+
+def _print(session: Session, rows: Iterable[Any], columns: dict[str, str], output_format: str, none: str) -> None:
+    def shown(value: object) -> object:
+        return local(value, session.zone) if isinstance(value, datetime) else value
+
+    records = [{name.removeprefix("message_"): shown(getattr(row, name)) for name in columns} for row in rows]
+    output.print_records(records, [*columns.values()], output_format, none)

@@ -19,17 +19,11 @@ ONE = "/admin/webhook"
 
 class _WebhookPage(Page):
     def webhooks(self, request: falcon.Request) -> Webhooks:
-        """Return the service for webhooks, in the visitor's name."""
         console = self.console
         actor, limits = visitor_of(request).actor, self.limits(request)
         return Webhooks(console.database, actor, console.clock, console.sealing_key, limits)
 
     def named(self, request: falcon.Request, name: str) -> Webhook:
-        """Return a webhook.
-
-        Raises:
-            Problem: 404, there is none of that name.
-        """
         try:
             return self.webhooks(request).find(name)
         except WebhookNotFoundError as error:
@@ -45,7 +39,6 @@ class _WebhookPage(Page):
         below: int | None = None,
         done: str = "",
     ) -> None:
-        """Show a webhook and its messages."""
         messages = self.webhooks(request).messages(webhook, below)
         self.render(
             request,
@@ -53,7 +46,7 @@ class _WebhookPage(Page):
             "webhook.html",
             webhook=webhook,
             messages=messages,
-            older=messages[-1].row if len(messages) == PAGE_ROWS else None,
+            older=messages[-1].id if len(messages) == PAGE_ROWS else None,
             refusals=refusals,
             done=done,
         )
@@ -119,23 +112,25 @@ class WebhookPage(_WebhookPage):
         self.show_one(request, response, webhook, {}, below=query.number("below"), done=query.exactly("done"))
 
 
+_ACTIONS: dict[str, Callable[[Webhooks, str, Form], str | None]] = {
+    "pause": lambda webhooks, name, _form: webhooks.set_paused(name, paused=True),
+    "resume": lambda webhooks, name, _form: webhooks.set_paused(name, paused=False),
+    "test": lambda webhooks, name, _form: webhooks.test(name),
+    "again": lambda webhooks, name, form: webhooks.send_again(name, form.one("id")),
+    "secret": lambda webhooks, name, _form: webhooks.renew_secret(name),
+    "remove": lambda webhooks, name, _form: webhooks.remove(name),
+}
+_ASKS_PASSWORD = ("pause", "secret", "remove")
+
+
 class WebhookForm(_WebhookPage):
-    """A form that changes the webhook that it names; `apply` does it, and may return a new secret."""
+    """`/admin/webhook/{action}`: a form that does something with the webhook that it names."""
 
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
 
-    def __init__(
-        self,
-        console: Console,
-        name: str,
-        apply: Callable[[Webhooks, str, Form], str | None],
-        *,
-        asks_password: bool = False,
-    ) -> None:
+    def __init__(self, console: Console, action: str) -> None:
         super().__init__(console)
-        self._name = name
-        self._apply = apply
-        self._asks_password = asks_password
+        self._action = action
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Lead to the list: a reload of a form asks for this address."""
@@ -146,45 +141,23 @@ class WebhookForm(_WebhookPage):
         form = form_of(request)
         webhook = self.named(request, form.exactly("name"))
         try:
-            if self._asks_password:
+            if self._action in _ASKS_PASSWORD:
                 check_own_password(self.console, request)
-            secret = self._apply(self.webhooks(request), webhook.name, form)
+            result = _ACTIONS[self._action](self.webhooks(request), webhook.name, form)
         except RefusedError as error:
             refuse(response, error)
-            self.show_one(request, response, webhook, {self._name: error.text})
+            self.show_one(request, response, webhook, {self._action: error.text})
             return
-        if secret is not None:
-            self.show_secret(request, response, webhook.name, secret)
-        elif self._name == "remove":
-            see_other(response, url(LIST, done=self._name))
-        else:
-            see_other(response, url(ONE, name=webhook.name, done=self._name))
+        match self._action:
+            case "secret":
+                self.show_secret(request, response, webhook.name, str(result))
+            case "remove":
+                see_other(response, url(LIST, done="remove"))
+            case done:
+                see_other(response, url(ONE, name=webhook.name, done=done))
 
 
 def webhook_forms(console: Console) -> Iterator[tuple[str, WebhookForm]]:
     """Yield the forms of a webhook's page with their paths."""
-
-    def pause(webhooks: Webhooks, name: str, _form: Form) -> None:
-        webhooks.set_paused(name, paused=True)
-
-    def resume(webhooks: Webhooks, name: str, _form: Form) -> None:
-        webhooks.set_paused(name, paused=False)
-
-    def test(webhooks: Webhooks, name: str, _form: Form) -> None:
-        webhooks.test(name)
-
-    def again(webhooks: Webhooks, name: str, form: Form) -> None:
-        webhooks.send_again(name, form.one("id"))
-
-    def secret(webhooks: Webhooks, name: str, _form: Form) -> str:
-        return webhooks.renew_secret(name)
-
-    def remove(webhooks: Webhooks, name: str, _form: Form) -> None:
-        webhooks.remove(name)
-
-    yield "/admin/webhook/pause", WebhookForm(console, "pause", pause, asks_password=True)
-    yield "/admin/webhook/resume", WebhookForm(console, "resume", resume)
-    yield "/admin/webhook/test", WebhookForm(console, "test", test)
-    yield "/admin/webhook/again", WebhookForm(console, "again", again)
-    yield "/admin/webhook/secret", WebhookForm(console, "secret", secret, asks_password=True)
-    yield "/admin/webhook/remove", WebhookForm(console, "remove", remove, asks_password=True)
+    for action in _ACTIONS:
+        yield f"{ONE}/{action}", WebhookForm(console, action)

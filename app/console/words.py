@@ -72,7 +72,6 @@ _WORDS: dict[str, Text] = {
     Topic.MISMATCH: Text("设备不符被拒", "device mismatch"),
     Topic.EXPIRING: Text("3 天后到期", "expires in 3 days"),
     Topic.SHARED: Text("疑似共享", "looks shared"),
-    Topic.HEALTH: Text("系统状态变化", "system status changed"),
     Topic.TEST: Text("测试", "test"),
     KeyState.NEXT: Text("下一个", "next"),
     KeyState.CURRENT: Text("当前", "current"),

@@ -33,7 +33,6 @@ class Topic(StrEnum):
     MISMATCH = "card.mismatch"
     EXPIRING = "card.expiring"
     SHARED = "card.shared"
-    HEALTH = "health.changed"
     TEST = "webhook.test"
 
 
@@ -146,33 +145,3 @@ def next_request(failures: int, now: datetime) -> datetime:
     So an address that is down costs one attempt at a time, and its messages do not wait for one another's turns.
     """
     return min(next_attempt(failures, now), now + _LONGEST_REST)
-
-
-class Progress(NamedTuple):
-    """How far the journal was read for webhooks: all entries up to `position`.
-
-    An entry gets its ID when it is written and becomes visible when its transaction commits, so that one with a lower
-    ID may come later. `newest` is the highest ID of the last look. Once no transaction before `settles_at` runs any
-    more, no entry up to `settles_to` can still come (`app.services.journal_follow` has the same reasoning).
-    """
-
-    position: int
-    newest: int
-    settles_at: int | None = None
-    settles_to: int | None = None
-
-    def readable(self, oldest_running: int) -> int:
-        """Return up to which ID all entries are there for good."""
-        is_settled = self.settles_at is not None and self.settles_to is not None and oldest_running >= self.settles_at
-        return max(self.position, self.settles_to or 0) if is_settled else self.position
-
-    def looked(self, position: int, oldest_running: int, next_transaction: int, newest: int) -> "Progress":
-        """Return the progress after a look that has read up to `position`."""
-        # Within one cluster xmax never falls. A higher number came with a dump of another cluster, whose transactions
-        # do not run here: waiting for it would take until this cluster's numbers get there.
-        is_foreign = self.settles_at is not None and self.settles_at > next_transaction
-        is_settled = self.settles_at is None or oldest_running >= self.settles_at
-        if not is_settled and not is_foreign:
-            return self._replace(position=position, newest=newest)
-        # The IDs up to the last look's newest were handed out before it, to transactions that have numbers by now.
-        return Progress(position, newest, next_transaction, self.newest)

@@ -14,7 +14,7 @@ from app.storage.models import database
 REQUESTS_KEPT = timedelta(days=7)
 MESSAGES_KEPT = timedelta(days=7)
 MESSAGE_ROWS = 1_000
-"""Of each webhook's messages so many are kept at most."""
+"""Of each webhook's and topic's messages so many are kept at most."""
 
 
 def prune_journal(keep: timedelta, now: datetime, until: float = math.inf) -> int:

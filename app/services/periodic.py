@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from app.clock import Clock
 from app.domain.errors import UnavailableError
-from app.services import housekeeping
+from app.services import housekeeping, webhook_outbox
 from app.services.figures import Figures
 from app.services.hosts import Reporter
 from app.settings import Settings
@@ -56,12 +56,15 @@ def tasks(database: Database, settings: Settings, clock: Clock) -> tuple[Task, .
     report = Reporter(database, settings).report
     count = Figures(database, clock, settings.timezone).count_if_wanted
     prune_journal = partial(housekeeping.prune_journal, settings.journal_keep)
+    tell_of_shared = partial(webhook_outbox.enqueue_shared, database, settings.timezone)
     return (
         Task("host", 10, 10, Scope.MACHINE, lambda _until: report()),
         Task("figures", TICK_SECONDS, 30, Scope.ONCE, lambda _until: count()),
         Task("journal", 600, 20, Scope.ONCE, lambda until: prune_journal(clock(), until)),
         Task("console", 600, 20, Scope.ONCE, lambda until: housekeeping.prune_console(clock(), until)),
         Task("webhooks", 600, 20, Scope.ONCE, lambda _until: housekeeping.prune_webhooks(clock())),
+        Task("expiring cards", 60, 20, Scope.ONCE, lambda _until: webhook_outbox.enqueue_expiring(database, clock())),
+        Task("shared cards", 600, 60, Scope.ONCE, lambda _until: tell_of_shared(clock())),
     )
 
 

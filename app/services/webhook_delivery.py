@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 from app.clock import Clock
 from app.domain.codes import EventKind
-from app.domain.webhooks import GIVEN_UP_AFTER, Sent, next_attempt, next_request
-from app.services.doctor import CheckResult, Facts, run_checks
-from app.services.doctor.gather import gather_running
-from app.services.webhook_collection import Collection
+from app.domain.webhooks import GIVEN_UP_AFTER, MAX_WAITING, Sent, next_attempt, next_request
+from app.services.webhook_outbox import body_of
 from app.settings import Settings
 from app.storage import journal, webhooks
 from app.storage.database import Database
-from app.storage.models import WebhookMessage
+from app.storage.models import Webhook, WebhookOutbox
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 from app.tokens.webhooks import signed_headers
 from app.webhooks.client import WebhooksClient
@@ -47,9 +46,20 @@ class Delivery:
     """Delivers the messages of one database."""
 
     database: Database
+    zone: ZoneInfo
     clock: Clock
     key: SealingKey
     send: Sender
+
+    def turn(self) -> None:
+        """Deliver all that is due, and drop what finds no place.
+
+        Raises:
+            UnavailableError: the database is away.
+        """
+        self.database.with_connection(lambda: webhooks.drop_excess(MAX_WAITING))
+        while self.deliver():
+            pass
 
     def deliver(self) -> bool:
         """Deliver the next message that is due; return False if there is none.
@@ -58,20 +68,17 @@ class Delivery:
             UnavailableError: the database is away.
         """
         now = self.clock()
-
-        def claim() -> WebhookMessage | None:
-            with self.database.atomic():
-                return webhooks.claim(self.database, now, now + LEASE)
-
-        message = self.database.with_connection(claim)
-        if message is None:
+        claimed = self.database.with_connection(lambda: webhooks.claim(now, now + LEASE))
+        if claimed is None:
             return False
-        sent = self._send(message, now)
-        self.database.with_connection(lambda: self._note(message, sent, self.clock()))
+        message, card = claimed
+        body = message.body or body_of(message, card, self.zone)
+        sent = self._send(message, body.encode(), now)
+        self.database.with_connection(lambda: self._note(message, body, sent, self.clock()))
         return True
 
-    def _send(self, message: WebhookMessage, now: datetime) -> Sent:
-        webhook, body = message.webhook, message.body.encode()
+    def _send(self, message: WebhookOutbox, body: bytes, now: datetime) -> Sent:
+        webhook = message.webhook
         try:
             secret = self.key.open("webhook", webhook.id, webhook.secret)
         except SealingKeyError as error:
@@ -81,37 +88,36 @@ class Delivery:
         headers = {"Content-Type": "application/json", "User-Agent": "Kadun-Webhooks"}
         return self.send(webhook.url, headers | signed_headers(secret, message.message_id, now, body), body)
 
-    def _note(self, message: WebhookMessage, sent: Sent, now: datetime) -> None:
+    def _note(self, message: WebhookOutbox, body: str, sent: Sent, now: datetime) -> None:
         webhook = message.webhook
+        outcome = {"body": body, "status": sent.status, "error": sent.error}
         with self.database.atomic():
-            outcome = {"status": sent.status, "error": sent.error}
             if sent.is_delivered:
                 webhooks.finish(message, next_at=None, delivered_at=now, failed_at=None, **outcome)
-                webhooks.rest(webhook.id, 0, now)
-                return
-            if sent.status == GONE:
+                webhooks.change(webhook.id, failures=0, next_request_at=now)
+            elif sent.status == GONE:
                 webhooks.finish(message, next_at=None, failed_at=now, **outcome)
-                webhooks.change(webhook.id, paused_at=now)
-                details = {"webhook": webhook.name, "paused": True, "status": GONE}
-                journal.append([journal.Entry(now, EventKind.WEBHOOK_CHANGED, actor="service", details=details)])
-                return
-            next_at = next_attempt(message.attempts, now)
-            if next_at > message.created_at + GIVEN_UP_AFTER:
-                webhooks.finish(message, next_at=None, failed_at=now, **outcome)
+                _pause(webhook, now)
             else:
-                webhooks.finish(message, next_at=next_at, **outcome)
-            webhooks.rest(webhook.id, webhook.failures + 1, next_request(webhook.failures + 1, now))
+                next_at = next_attempt(message.attempts, now)
+                if next_at > message.created_at + GIVEN_UP_AFTER:
+                    webhooks.finish(message, next_at=None, failed_at=now, **outcome)
+                else:
+                    webhooks.finish(message, next_at=next_at, **outcome)
+                failures = webhook.failures + 1
+                webhooks.change(webhook.id, failures=failures, next_request_at=next_request(failures, now))
+
+
+def _pause(webhook: Webhook, now: datetime) -> None:
+    webhooks.change(webhook.id, paused_at=now)
+    details = {"webhook": webhook.name, "paused": True, "status": GONE}
+    journal.append([journal.Entry(now, EventKind.WEBHOOK_CHANGED, actor="service", details=details)])
 
 
 def start(database: Database, settings: Settings, clock: Clock) -> None:
     """Start this worker's thread, which ends with the process."""
-
-    def checks() -> Mapping[str, CheckResult]:
-        return run_checks(Facts(service_if_any=gather_running(database, settings)))
-
-    collection = Collection(database, settings.timezone, clock, checks, settings.host)
-    delivery = Delivery(database, clock, SealingKey(settings.sealing_key), sender(settings))
-    threading.Thread(target=_run, args=(collection, delivery), name="webhooks", daemon=True).start()
+    delivery = Delivery(database, settings.timezone, clock, SealingKey(settings.sealing_key), sender(settings))
+    threading.Thread(target=_run, args=(delivery,), name="webhooks", daemon=True).start()
 
 
 def sender(settings: Settings) -> Sender:
@@ -123,25 +129,11 @@ def sender(settings: Settings) -> Sender:
     return partial(post, allow_private=settings.webhook_private)
 
 
-def turn(collection: Collection, delivery: Delivery) -> None:
-    """Collect and deliver what there is.
-
-    Raises:
-        UnavailableError: the database is away.
-    """
-    if not delivery.database.with_connection(webhooks.by_name):
-        return
-    collection.collect()
-    while delivery.deliver():
-        pass
-    collection.check()
-
-
-def _run(collection: Collection, delivery: Delivery) -> None:
+def _run(delivery: Delivery) -> None:
     while True:
         time.sleep(LOOK_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311  # so that the workers take turns
         try:
-            turn(collection, delivery)
+            delivery.turn()
         except Exception:  # the thread must survive any error
             logger.warning("delivering webhooks failed; it is tried again", exc_info=True)
             delivery.database.close()

@@ -94,12 +94,6 @@ def is_probe() -> Any:  # noqa: ANN401  # a peewee expression
     return (Event.kind == EventKind.REJECTED) & (fn.COALESCE(Event.card_id, "") == PROBE)
 
 
-def highest_event() -> int:
-    """Return the highest ID of a visible entry, 0 in an empty journal."""
-    found = Event.select(Event.id).order_by(Event.id.desc()).limit(1).scalar()
-    return int(found or 0)
-
-
 def append(entries: list[Entry]) -> None:
     """Write entries, in the caller's transaction."""
     if entries:

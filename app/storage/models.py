@@ -226,7 +226,8 @@ class IdempotencyRecord(_Table):
 class Webhook(_Table):
     """A webhook: an address of the vendor's that is told of `topics`. `secret` is sealed; it signs each request.
 
-    `failures` are those in a row, and `dropped` counts the messages for which there was no place.
+    `failures` are those in a row, and `dropped` counts the messages for which there was no place. Of cards that expire
+    until `expiring_until` it was told.
     """
 
     id = IdentityField()
@@ -239,18 +240,22 @@ class Webhook(_Table):
     failures = IntegerField(default=0)
     next_request_at = DateTimeTZField(index=False)
     dropped = BigIntegerField(default=0)
+    expiring_until = DateTimeTZField(index=False)
 
 
-class WebhookMessage(_Table):
-    """A message of a webhook: waiting while `next_at` is set, then delivered or failed."""
+class WebhookOutbox(_Table):
+    """A message of a webhook: waiting while `next_at` is set, then delivered or failed. `body` is made when it is sent.
+
+    `data` is what the body says besides the card.
+    """
 
     id = IdentityField()
     webhook = ForeignKeyField(Webhook, column_name="webhook_id", index=False, on_delete="CASCADE")
     message_id = TextField(unique=True)
-    source = TextField()
     topic = TextField()
     card_id = TextField(null=True)
-    body = TextField()
+    data = BinaryJSONField(index=False)
+    body = TextField(null=True)
     created_at = DateTimeTZField(index=False)
     next_at = DateTimeTZField(null=True, index=False)
     attempts = IntegerField(default=0)
@@ -259,22 +264,6 @@ class WebhookMessage(_Table):
     failed_at = DateTimeTZField(null=True, index=False)
     status = IntegerField(null=True)
     error = TextField(null=True)
-
-
-class WebhookProgress(_Table):
-    """How far the journal and the cards were read for webhooks; one row (`app.domain.webhooks.Progress`).
-
-    `problems` has, under `by_host`, what each host found when it last checked the health, by the name of the check.
-    """
-
-    id = BooleanField(primary_key=True, default=True)
-    position = BigIntegerField()
-    newest = BigIntegerField()
-    settles_at = BigIntegerField(null=True)
-    settles_to = BigIntegerField(null=True)
-    expiring_until = DateTimeTZField(index=False)
-    checked_at = DateTimeTZField(index=False)
-    problems = BinaryJSONField(null=True, index=False)
 
 
 class VendorTerms(_Table):

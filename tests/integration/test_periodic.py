@@ -15,8 +15,10 @@ import pytest
 from app.clock import utc_now
 from app.services.periodic import Loop, Scope, Task
 from app.storage.database import Database
-from app.storage.models import Event, Figures
+from app.storage.models import Card, Event, Figures, WebhookOutbox
 from tests.integration.conftest import with_keys
+from tests.support.changes import Environment, change
+from tests.support.console_scene import add_webhook
 from tests.support.service import ROOT, Service, wait_for
 
 WORKER = """
@@ -117,11 +119,18 @@ def test_a_task_that_fails_or_takes_too_long_stops_no_other(
     assert failed == ["fails", "hangs", "fails"]
 
 
-def test_a_service_prunes_its_journal_and_counts_the_figures(
+def test_a_service_prunes_its_journal_counts_the_figures_and_tells_webhooks_of_cards(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
-    old = utc_now() - timedelta(days=400)
+    now = utc_now()
+    old, soon = now - timedelta(days=400), now + timedelta(days=1)
+    begun = {"is_activated": True, "activated_at": now, "expires_at": soon, "created_at": now}
+    Card.insert(id="A" * 32, validity=timedelta(days=1), **begun).execute()
+    for number in range(12):
+        change("A" * 32, *(Environment(f"m{machine}", "198.51.100.1") for machine in (number, number + 1)), now)
+    add_webhook("shop", now, topics=["card.expiring", "card.shared"], expiring_until=now)
     Event.insert(at=old, kind="rejected", code="CARD_NOT_FOUND", card_id="X" * 32, ip="198.51.100.7").execute()
     with Service(with_keys(tmp_path), database_url):
         wait_for(lambda: not Event.select().where(Event.at == old).exists())
         wait_for(lambda: Figures.select().exists())
+        wait_for(lambda: {row.topic for row in WebhookOutbox.select()} == {"card.expiring", "card.shared"})

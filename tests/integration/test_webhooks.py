@@ -8,7 +8,6 @@ import pytest
 
 from app.domain.texts import RefusedError
 from app.domain.webhooks import MAX_WEBHOOKS
-from app.services.webhook_delivery import turn
 from app.services.webhooks import WebhookNotFoundError
 from app.storage import webhooks as rows
 from app.storage.models import Event, Webhook
@@ -18,7 +17,7 @@ from tests.support.webhooks import example
 
 @pytest.fixture
 def database_url(apart_url: str) -> str:
-    """No other test's service, which collects and delivers, too, sees these webhooks."""
+    """No other test's service, which delivers, too, sees these webhooks."""
     return apart_url
 
 
@@ -80,12 +79,12 @@ def test_webhooks_added_at_once_are_all_added_up_to_the_limit(hooks: Hooks, monk
 def test_a_test_and_a_message_sent_again(hooks: Hooks) -> None:
     hooks.add()
     message_id = hooks.owned.test("shop")
-    turn(hooks.collection, hooks.delivery)
+    hooks.deliver()
     assert hooks.bodies == [{"type": "webhook.test", "timestamp": hooks.bodies[0]["timestamp"], "data": {}}]
     hooks.owned.send_again("shop", message_id)
     with pytest.raises(RefusedError):
         hooks.owned.send_again("shop", message_id)
-    turn(hooks.collection, hooks.delivery)
+    hooks.deliver()
     assert [headers["webhook-id"] for _, headers, _ in hooks.sent] == [message_id] * 2
     with pytest.raises(RefusedError):
         hooks.owned.send_again("shop", "msg_none")

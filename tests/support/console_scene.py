@@ -18,13 +18,13 @@ from app.services.filters import CARD_FIELDS, JOURNAL_FIELDS
 from app.storage import journal, terms
 from app.storage.database import Database
 from app.storage.journal import Entry
-from app.storage.models import ApiToken, Block, Card, Client, File, FileBatch, Usage, Webhook, WebhookMessage
+from app.storage.models import ApiToken, Block, Card, Client, File, FileBatch, Usage, Webhook, WebhookOutbox
 from tests.support.console import PASSWORD, Fields, add_operator, add_outcome
 
 NEW_PASSWORD = "a rather long new password"
 REFERENCE = "ABCDEFGH"
 STATIC = "/admin/static/{name}"
-OF_THE_SERVICE = {"figures", "host", "host_job", "webhook", "webhook_message", "webhook_progress"}
+OF_THE_SERVICE = {"figures", "host", "host_job", "webhook", "webhook_outbox"}
 FILES = ("/admin/static/",)
 """The routes whose answer to a GET is no page."""
 
@@ -99,16 +99,15 @@ def state(database: Database) -> dict[str, str]:
 
 def add_webhook(name: str, now: datetime, **options: Any) -> int:
     """Add one that failed, and rests for long: the service that runs sends nothing; return its ID."""
-    rests = {"failures": 1, "next_request_at": now + timedelta(days=9)}
+    rests = {"failures": 1, "next_request_at": now + timedelta(days=9), "expiring_until": now + timedelta(days=9)}
     common = {"url": "https://shop.invalid/hook", "topics": ["card.activated"], "secret": "", "created_at": now}
     return int(Webhook.insert(name=name, **{**rests, **common, **options}).execute())
 
 
 def _webhook(number: int, text: str, now: datetime) -> None:
-    WebhookMessage.insert(
+    WebhookOutbox.insert(
         webhook=add_webhook(text[:64], now),
         message_id=f"msg_{digest(text)[:10]}",
-        source="test",
         topic="card.activated",
         card_id=f"2{number:031d}",
         body=text[:1000],

@@ -1,53 +1,37 @@
 """The webhooks of a database without its service, and a receiver that a test answers for."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.domain.codes import EventKind
 from app.domain.webhooks import Sent
-from app.services.doctor import CheckResult
-from app.services.webhook_collection import Collection
+from app.services import webhook_outbox
 from app.services.webhook_delivery import Delivery
-from app.services.webhooks import Message, Webhooks
+from app.services.webhooks import Webhooks
 from app.storage import journal
 from app.storage.database import Database
-from app.storage.models import Card
+from app.storage.models import Card, WebhookOutbox
 from tests.conftest import Clock
 from tests.support.bound_cards import numbered_id
 from tests.support.sealing import SEALING
-from tests.support.service import wait_for
 
 ZONE = ZoneInfo("Asia/Shanghai")
 URL = "https://shop.example/hook"
 OK = Sent(204, None)
-_NOBODY_WRITES_ELSEWHERE = """
-SELECT NOT EXISTS (
-    SELECT FROM pg_stat_activity WHERE backend_xid IS NOT NULL
-        AND (datname IS DISTINCT FROM current_database() OR backend_type = 'autovacuum worker')
-)
-"""
 
 
 class Hooks:
     """The webhooks of a database, and a receiver that answers what a test says."""
-
-    problems: dict[str, CheckResult]
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self.database, self.clock = database, clock
         self.owned = Webhooks(database, "tester", clock, SEALING)
         self.sent: list[tuple[str, Mapping[str, str], bytes]] = []
         self.answer = OK
-        self.problems = {}
-        self.collection = self.collection_of("a")
-        self.delivery = Delivery(database, clock, SEALING, self.send)
-
-    def collection_of(self, host: str) -> Collection:
-        """What a host collects, which has `problems` when it looks."""
-        return Collection(self.database, ZONE, self.clock, lambda: self.problems, host)
+        self.delivery = Delivery(database, ZONE, clock, SEALING, self.send)
 
     def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Sent:
         self.sent.append((url, headers, body))
@@ -60,31 +44,27 @@ class Hooks:
         """Add one, for which a message waits."""
         self.add()
         self.journal(self.card())
-        self.collect()
 
-    def collect(self) -> int:
-        """Look until the present entries are settled."""
-        return sum(self._collect_undisturbed() for _ in range(4))
-
-    def _collect_undisturbed(self) -> int:
-        """Look while no other database has a writing transaction, which would keep entries unsettled."""
-        wait_for(lambda: self.database.execute_sql(_NOBODY_WRITES_ELSEWHERE).fetchone()[0])
-        return self.collection.collect()
+    def tell(self) -> int:
+        """Run the periodic tasks; return how many messages are new."""
+        before = int(WebhookOutbox.select().count())
+        webhook_outbox.enqueue_expiring(self.database, self.clock.now)
+        webhook_outbox.enqueue_shared(self.database, ZONE, self.clock.now)
+        return int(WebhookOutbox.select().count()) - before
 
     def deliver(self) -> int:
-        count = 0
-        while self.delivery.deliver():
-            count += 1
-        return count
+        before = len(self.sent)
+        self.delivery.turn()
+        return len(self.sent) - before
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
         return [json.loads(body) for _, _, body in self.sent]
 
-    def messages(self, name: str = "shop") -> tuple[Message, ...]:
+    def messages(self, name: str = "shop") -> Sequence[WebhookOutbox]:
         return self.owned.messages(self.owned.find(name))
 
-    def message(self) -> Message:
+    def message(self) -> WebhookOutbox:
         (found,) = self.messages()
         return found
 

@@ -9,7 +9,6 @@ from app.domain.texts import RefusedError
 from app.domain.webhooks import (
     MAX_URL,
     TOPICS,
-    Progress,
     Sent,
     Target,
     Topic,
@@ -91,30 +90,6 @@ def test_a_message_is_tried_again_later_and_later_and_its_address_rests_for_an_h
     assert sum(waits[:7], timedelta()) < timedelta(days=3), "each is tried seven times at least"
     rests = [next_request(failures, NOW) - NOW for failures in range(1, 10)]
     assert (rests[:2], max(rests)) == ([timedelta(seconds=10), timedelta(minutes=1)], timedelta(hours=1))
-
-
-def test_entries_that_become_visible_late_are_waited_for() -> None:
-    progress = Progress(position=10, newest=10)
-    assert progress.readable(oldest_running=100) == 10
-    progress = progress.looked(10, 100, 105, 12)
-    assert progress == Progress(10, 12, 105, 10)
-    # Transaction 103 has drawn ID 11 and still runs: nothing above 10 is read.
-    assert progress.readable(103) == 10
-    progress = progress.looked(10, 103, 110, 14)
-    assert progress == Progress(10, 14, 105, 10), "what is waited for stays"
-    assert progress.readable(105) == 10
-    progress = progress.looked(10, 105, 110, 15)
-    assert progress == Progress(10, 15, 110, 14), "the highest ID of the look before"
-    assert progress.readable(109) == 10
-    assert progress.readable(110) == 14
-    assert Progress(20, 20, 110, 14).readable(110) == 20, "never back"
-    assert Progress(10, 12, 105, 10).looked(11, 103, 110, 14) == Progress(11, 14, 105, 10), "what was read stays read"
-    assert Progress(0, 0, 105, 0).readable(105) == 0, "of an empty journal nothing"
-    # A transaction number of another cluster is not waited for.
-    restored = Progress(position=10, newest=14, settles_at=1_000, settles_to=12)
-    assert restored.readable(100) == 10
-    assert restored.looked(10, 100, 105, 16) == Progress(10, 16, 105, 14)
-    assert restored.looked(10, 100, 1_000, 16) == Progress(10, 16, 1_000, 12), "it may be this cluster's"
 
 
 def test_what_is_kept_of_an_answer_is_printable_and_short() -> None:

@@ -26,7 +26,7 @@ from app.services.verification import Verification
 from app.storage import journal, schema
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
-from app.storage.models import Usage, WebhookMessage
+from app.storage.models import Usage, WebhookOutbox
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
 from app.tokens.key_folder import KeyFolder
@@ -96,20 +96,19 @@ def seed(site: Site) -> Shop:
 
 
 def _add_webhook(now: datetime) -> None:
-    """One with messages that were delivered and given up."""
-    topics = ["card.activated", "card.mismatch", "health.changed"]
+    """One with messages that were delivered and given up, to which activations add no others."""
+    topics = ["card.expiring", "card.shared"]
     url = "https://shop.invalid/kadun/events?key=1"
     webhook = add_webhook(HOOK, now, url=url, topics=topics, failures=3, dropped=2)
     for number in range(6):
         at = now - timedelta(minutes=number)
         done = {"delivered_at": at, "status": 204} if number % 2 else {"failed_at": at, "error": "no answer in time"}
-        WebhookMessage.insert(
+        WebhookOutbox.insert(
             webhook=webhook,
             message_id=f"msg_{number:020d}",
-            source=str(number),
-            topic="card.mismatch",
+            topic="card.expiring",
             card_id=f"{number:032d}",
-            body='{"type":"card.mismatch","data":{"card":"0000•••","reference":"ABCDEFGH"}}',
+            body='{"type":"card.expiring","data":{"card":"0000•••","batch":"spring"}}',
             created_at=at,
             attempts=number + 1,
             **done,
