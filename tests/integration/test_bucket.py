@@ -1,14 +1,11 @@
 """Files in a bucket: `cardctl file …`, moves between folder and bucket, `doctor`, and a service without nginx."""
 
-import http.client
 import secrets
 import signal
-import ssl
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import obstore
 import pytest
@@ -23,7 +20,6 @@ from tests.support.bucket_files import key, keys, states, without_bucket
 from tests.support.bucket_host import TlsFront
 from tests.support.doctor_results import results
 from tests.support.downloads import CONTENT, blobs, fetch, links, put, sha256
-from tests.support.http_exchange import exchange
 from tests.support.pki import Issued
 from tests.support.service import ROOT, Service, wait_for
 from tests.support.swift import BUCKET, STRANGER, WRITER
@@ -143,29 +139,6 @@ def test_a_service_without_nginx_sends_the_bytes_itself(
         assert (away.status, away.code, away.headers["retry-after"]) == (503, "UNAVAILABLE", "2")
         obstore.delete(bucket, key(CONTENT))
         assert fetch(service, url).status == 404
-
-
-def test_a_signed_path_reads_one_object_for_some_minutes(
-    offline: Service, bucket: Any, front: TlsFront, bucket_folder: Path
-) -> None:
-    put(offline, "a", b"a")
-    put(offline, "b", b"b")
-    found = Settings.from_env(offline.environment).files_bucket
-    assert found is not None
-    path = BucketObjects(found).sign(sha256(b"a"))
-    query = parse_qs(path.partition("?")[2])
-    assert (query["X-Amz-Expires"], query["X-Amz-SignedHeaders"]) == (["300"], ["host"])
-
-    def status(method: str, address: str) -> int:
-        context = ssl.create_default_context(cafile=bucket_folder / "ca.pem")
-        connection = http.client.HTTPSConnection("localhost", front.port, context=context)
-        return exchange(connection, method, f"/{address}", None, {}).status
-
-    assert status("GET", path) == 200
-    assert status("GET", path.replace(sha256(b"a"), sha256(b"b"))) == 403
-    assert status("GET", path.replace("Expires=300", "Expires=600")) == 403
-    assert status("GET", path[:-4] + "0000") == 403
-    assert status("DELETE", path) == 403
 
 
 def test_files_move_into_the_bucket_and_back(offline: Service, bucket: Any, bucket_settings: dict[str, str]) -> None:

@@ -1,11 +1,13 @@
 """The bucket: its settings, all that it needs or none, and its address."""
 
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 
 from app.domain.buckets import Bucket, check_name, check_region, checked_endpoint
 from app.settings import Settings, SettingsError
+from app.storage.bucket import BucketObjects
 from tests.support.pki import Issued
 from tests.support.tables import for_each
 from tests.unit.test_settings import NEEDED
@@ -85,6 +87,15 @@ def test_a_bucket_is_virtual_hosted_unless_told_otherwise_and_its_secrets_are_no
     assert (found.virtual_hosted, found.origin) == (False, HOST)
     shown = repr(Settings.from_env(bucket))
     assert not [secret for secret in ("the secret", "the key's ID") if secret in shown]
+
+
+def test_a_signed_path_reads_one_object_for_some_minutes(bucket: dict[str, str]) -> None:
+    found = Settings.from_env(bucket).files_bucket
+    assert found is not None
+    path, _, query = BucketObjects(found).sign("0" * 64).partition("?")
+    signed = parse_qs(query)
+    assert (path, signed["X-Amz-Expires"], signed["X-Amz-SignedHeaders"]) == (f"files/{'0' * 64}", ["300"], ["host"])
+    assert "the secret" not in query
 
 
 @for_each("missing", ["ENDPOINT", "REGION", "KEY_ID_FILE", "SECRET_FILE"])
