@@ -118,7 +118,7 @@ def run(session: Session, name: str, arguments: str | None, arguments_file: str 
     if arguments_file is not None:
         with open_input(arguments_file) as (source, _):
             text = source.read()
-    ran = _client(session).run(name, _object(text), _caller(session, card_id))
+    ran = _client(session).call(name, _object(text), _caller(session, card_id))
     _say_lines(ran.printed)
     match ran.outcome:
         case Returned(result):

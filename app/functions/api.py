@@ -1,110 +1,103 @@
 """The HTTP API of the functions service, which the app and `cardctl` use over a Unix socket."""
 
-import logging
+import logging.config
+import signal
+import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 
-import falcon
 import msgspec
 
-from app.domain.calls import Caller, CallLimits
+from app import logs, unix_server
+from app.domain.calls import Caller, CallLimits, may_begin
+from app.domain.texts import Text
 from app.functions.call import tail
-from app.functions.concurrency import BusyError, ConcurrencyLimiter
 from app.functions.library import Library, NotLoadedError
-from app.functions.messages import CallRequest, CallResult, NotFound
-from app.functions.supervisor import MAX_REQUEST_BYTES
+from app.functions.messages import CallRequest, CallResult, Limits, NotFound
+from app.functions.settings import FunctionSettings
 
-_RETRY_AFTER_SECONDS = 2
-_MAX_RELOADS = 2  # at once: each holds a thread while the modules load
-_MAX_LOGGED_BYTES = 1024  # one card's calls must not fill the log
+MAX_REQUEST_BYTES = 512 * 1024
+"""More than the app's 64 KiB can become when numbers such as 1e15 are written out."""
+_MAX_LOGGED = 1024  # one card's calls must not fill the log
 logger = logging.getLogger(__name__)
 
 
-class HealthResource:
-    """`GET /healthz`."""
-
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer."""
-        response.media = {"status": "ok"}
+class BusyError(Exception):
+    """All places are taken, or this card, this address or its site has its share already."""
 
 
-class FunctionsResource:
-    """`GET /functions`: the loaded functions and the broken modules."""
+class Api:
+    """Answers requests. Threads share it.
 
-    def __init__(self, library: Library) -> None:
+    `GET /functions` is answered with a `Listing`; so is `POST /reload`, when the modules are loaded again.
+    `POST /call` runs a function: a `CallRequest` is answered with a `CallResult`.
+    While nothing is loaded, or no place is free for a caller, the answer is 503 with the reason.
+    """
+
+    def __init__(self, library: Library, limits: CallLimits) -> None:
         self._library = library
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._taken: dict[int, Caller] = {}
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with a `Listing`; 503 while nothing is loaded."""
-        response.data = msgspec.json.encode(self._library.listing())
-
-
-class ReloadResource:
-    """`POST /reload`: load the modules again."""
-
-    def __init__(self, library: Library) -> None:
-        self._library = library
-        self._reloads = threading.BoundedSemaphore(_MAX_RELOADS)
-
-    def on_post(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with a `Listing`; 503 if loading fails or takes too long, or too many reloads are waiting."""
-        if not self._reloads.acquire(blocking=False):
-            raise BusyError
+    def answer(self, request: str, body: bytes) -> tuple[HTTPStatus, bytes]:
+        """Return the status and the JSON for a request such as `GET /functions`."""
+        routes: dict[str, Callable[[], object]] = {
+            "GET /functions": self._library.listing,
+            "POST /reload": self._library.reload,
+            "POST /call": partial(self._call, body),
+        }
+        if request not in routes:
+            return HTTPStatus.NOT_FOUND, b"{}"
         try:
-            response.data = msgspec.json.encode(self._library.reload())
-        finally:
-            self._reloads.release()
-
-
-class CallResource:
-    """`POST /call`: run a function."""
-
-    def __init__(self, library: Library, slots: ConcurrencyLimiter) -> None:
-        self._library = library
-        self._slots = slots
-
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with a `CallResult`; 400 for an invalid `CallRequest`, 503 when no place is free for this caller."""
-        body = request.bounded_stream.read(MAX_REQUEST_BYTES + 1)
-        if len(body) > MAX_REQUEST_BYTES:
-            raise falcon.HTTPContentTooLarge
-        try:
-            call = msgspec.json.decode(body, type=CallRequest)
+            return HTTPStatus.OK, msgspec.json.encode(routes[request]())
+        except (BusyError, NotLoadedError) as error:
+            return HTTPStatus.SERVICE_UNAVAILABLE, msgspec.json.encode({"error": str(error)})
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise falcon.HTTPBadRequest(description=str(error)) from error
+            return HTTPStatus.BAD_REQUEST, msgspec.json.encode({"error": str(error)})
+
+    def _call(self, body: bytes) -> object:
+        call = msgspec.json.decode(body, type=CallRequest)
         began = time.monotonic()
-        with self._slots.slot(Caller(call.caller.card_id, call.address)) as slot:
-            result = self._library.call(call.function, body, slot)
+        with self._place_of(Caller(call.caller.card_id, call.address)) as place:
+            result = self._library.call(call.function, body, place)
         if result is None:
-            response.data = msgspec.json.encode(CallResult(NotFound(), ""))
-            return
-        printed = tail(result.printed.decode("utf-8", "replace"))
-        response.data = msgspec.json.encode({"outcome": msgspec.Raw(result.outcome), "printed": printed})
+            return CallResult(NotFound(), "")
         extra: dict[str, Any] = {"function": call.function, "milliseconds": round((time.monotonic() - began) * 1000)}
         if result.printed:
-            extra["printed"] = result.printed[-_MAX_LOGGED_BYTES:].decode("utf-8", "replace")
+            extra["printed"] = result.printed[-_MAX_LOGGED:]
         logger.info("function called", extra=extra)
+        return {"outcome": msgspec.Raw(result.outcome), "printed": tail(result.printed)}
+
+    @contextmanager
+    def _place_of(self, caller: Caller) -> Iterator[int]:
+        """Give a caller the number of a place, for as long as the context lasts."""
+        with self._lock:
+            if not may_begin(caller, self._taken.values(), self._limits):
+                raise BusyError(Text("名额已满，请稍后重试", "all slots are taken: try again later"))
+            place = next(number for number in range(self._limits.places) if number not in self._taken)
+            self._taken[place] = caller
+        try:
+            yield place
+        finally:
+            with self._lock:
+                del self._taken[place]
 
 
-def _unavailable(_request: falcon.Request, response: falcon.Response, error: Exception, _params: Any) -> None:  # noqa: ANN401
-    response.status = falcon.HTTP_503
-    response.set_header("Retry-After", str(_RETRY_AFTER_SECONDS))
-    response.media = {"error": str(error)}
-
-
-def create_app(library: Library, limits: CallLimits) -> falcon.App[Any, Any]:
-    """Build the service.
-
-    Args:
-        library: Serves the calls.
-        limits: How many calls may run at once.
-    """
-    app = falcon.App()
-    app.add_error_handler(BusyError, _unavailable)
-    app.add_error_handler(NotLoadedError, _unavailable)
-    app.add_route("/healthz", HealthResource())
-    app.add_route("/functions", FunctionsResource(library))
-    app.add_route("/reload", ReloadResource(library))
-    app.add_route("/call", CallResource(library, ConcurrencyLimiter(limits)))
-    return app
+def serve(settings: FunctionSettings, launcher: socket.socket) -> None:
+    """Serve until SIGTERM, then finish the calls under way; SIGINT and SIGQUIT end the process at once."""
+    logging.config.dictConfig(logs.configuration(settings.log_level))
+    limits = Limits(settings.seconds, settings.memory_mb * 1024 * 1024, settings.result_kb * 1024)
+    library = Library(settings.folder, limits, launcher)
+    threading.Thread(target=library.keep_current, name="functions", daemon=True).start()
+    with unix_server.listen(settings.socket, Api(library, settings.calls).answer, MAX_REQUEST_BYTES) as serving:
+        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=serving.shutdown).start())
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
+        serving.serve_forever()
+        logger.info("ending when the calls under way have ended")

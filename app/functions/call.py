@@ -55,19 +55,10 @@ def run_function(
 
 
 def encode(result: object, max_bytes: int) -> bytes:
-    """Return a result as JSON in UTF-8.
-
-    Raises:
-        ResultError: it is not a JSON value, nested too deeply, or too large.
-    """
+    """Return a result as JSON in UTF-8; raise ResultError if it is no JSON value, nested too deeply, or too large."""
     try:
         encoded = json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
-        raise ResultError(
-            "结果不是 JSON：文本中含有不成对的代理字符",
-            "the result is not JSON: a text in it contains a lone surrogate",
-        ) from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:  # a lone surrogate in a text, too
         raise ResultError(f"结果不是 JSON：{error}", f"the result is not JSON: {error}") from None
     except RecursionError:
         raise _too_deep() from None
@@ -107,11 +98,11 @@ def tail(text: str) -> str:
 
 
 def _invalid_arguments(error: msgspec.ValidationError) -> Invalid:
-    """Return the outcome for an error of msgspec, or of the vendor's own checks, whose message stays on the server."""
     own = error.__context__ if error.__cause__ is None else error.__cause__
     if own is None:
         return invalid(str(error))
-    print(_describe(error), file=sys.stderr)  # noqa: T201  # printed as by the function itself
+    # The vendor's own check refused: its message stays on the server, printed as by the function itself.
+    print(_describe(error), file=sys.stderr)  # noqa: T201
     # msgspec appends the path; the text before it is the vendor's.
     at = _AT.fullmatch(str(error).removeprefix(str(own)))
     return Invalid(field="arguments" + (at["path"] if at else ""), message="")

@@ -10,7 +10,7 @@ import msgspec
 from app.domain.errors import UnavailableError
 from app.domain.texts import Text
 from app.functions.decorator import Caller
-from app.functions.messages import CallResult, Listing, Outcome
+from app.functions.messages import CallResult, Listing
 from app.unix_http import UnixConnection
 
 RELOAD_SECONDS = 45
@@ -34,6 +34,9 @@ class FunctionsBusyError(FunctionsUnavailableError):
 class FunctionsClient:
     """Calls and lists the vendor's functions. Threads may share it.
 
+    Its methods raise `FunctionsBusyError` where no place is free for the caller or nothing is loaded, and
+    `FunctionsUnavailableError` where the service is away, takes too long or gives an invalid answer.
+
     Args:
         socket_path: The service's socket; any length.
         seconds: How long a function may run: the service's KADUN_FUNCTION_SECONDS.
@@ -43,11 +46,7 @@ class FunctionsClient:
         self._socket_path = socket_path
         self._seconds = seconds
 
-    def call(self, function: str, arguments: dict[str, Any], caller: Caller, address: str | None = None) -> Outcome:
-        """Call a function as `run` does, and return the outcome without what was printed."""
-        return self.run(function, arguments, caller, address).outcome
-
-    def run(self, function: str, arguments: dict[str, Any], caller: Caller, address: str | None = None) -> CallResult:
+    def call(self, function: str, arguments: dict[str, Any], caller: Caller, address: str | None = None) -> CallResult:
         """Call a function, and return the outcome and what was printed.
 
         Args:
@@ -55,10 +54,6 @@ class FunctionsClient:
             arguments: Its arguments.
             caller: Who calls it.
             address: What counts as the client's address (`network_of`); None for an operator, who has no limit.
-
-        Raises:
-            FunctionsBusyError: no place is free for this caller, or nothing is loaded.
-            FunctionsUnavailableError: the service is away, or its answer is invalid.
         """
         request: dict[str, Any] = {"function": function, "arguments": arguments, "caller": msgspec.to_builtins(caller)}
         if address is not None:
@@ -67,19 +62,11 @@ class FunctionsClient:
         return self._request("POST", "/call", CallResult, self._seconds + MARGIN_SECONDS, body)
 
     def list(self) -> Listing:
-        """Return the functions that are loaded, and the modules that are broken.
-
-        Raises:
-            FunctionsUnavailableError: the service is away, or its answer is invalid.
-        """
+        """Return the functions that are loaded, and the modules that are broken."""
         return self._request("GET", "/functions", Listing, MARGIN_SECONDS)
 
     def reload(self) -> Listing:
-        """Load all modules again, and return the new listing; calls in progress finish on the old modules.
-
-        Raises:
-            FunctionsUnavailableError: the service is away, its answer is invalid, or loading took too long.
-        """
+        """Load all modules again, and return the new listing; calls in progress finish on the old modules."""
         return self._request("POST", "/reload", Listing, RELOAD_SECONDS)
 
     def _request(
@@ -104,12 +91,8 @@ class FunctionsClient:
             raise FunctionsUnavailableError(f"a malformed answer: {error}") from error
 
 
-class _Refusal(msgspec.Struct):
-    error: str
-
-
 def _reason(content: bytes) -> str:
     try:
-        return msgspec.json.decode(content, type=_Refusal).error
-    except _INVALID:
+        return msgspec.json.decode(content, type=dict[str, str])["error"]
+    except (*_INVALID, KeyError):
         return str(Text("服务繁忙", "busy"))

@@ -31,16 +31,7 @@ def digest(folder: Path) -> str:
 
 def _files(folder: Path) -> Iterator[str]:
     """Yield the paths of all files below a folder that modules may be made of."""
-    visited = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
-        try:
-            status = os.stat(where)  # noqa: PTH116
-        except OSError:  # gone meanwhile
-            continue
-        if (status.st_dev, status.st_ino) in visited:  # a link may lead to its own folder
-            folders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
+    for where, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name != "__pycache__" and not _is_temporary(name))
         for name in files:
             if not _is_temporary(name):
@@ -52,7 +43,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def _is_temporary(name: str) -> bool:
-    """Tell hidden files and the swap and backup files of editors by their names."""
+    # Hidden, or a swap or backup file of an editor.
     return name.startswith((".", "#")) or name.endswith("~")
 
 

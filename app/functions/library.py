@@ -1,58 +1,137 @@
-"""The current generation of the vendor's modules, replaced when their folder changes."""
+"""The current generation of the vendor's modules, replaced when their folder changes.
 
+A generation is the modules as they were when they were loaded, in a zygote that calls are forked from.
+multiprocessing's fork server does not fit: a process has only one, it imports the program's main module into every
+child, and it does not end grandchildren.
+"""
+
+import contextlib
 import logging
+import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import msgspec
 
 from app.domain.texts import Text
-from app.functions.concurrency import Slot
+from app.functions.call import failed, tail
 from app.functions.folder import Signature, digest, signature
-from app.functions.generation import Generation, GenerationGoneError, RawResult, load
-from app.functions.messages import Listing
-from app.functions.monitor import Limits
+from app.functions.messages import Contents, Failed, Limits, Listing, Outcome, Start, TimedOut
 
-RELOAD_SECONDS = 40
 _SCAN_SECONDS = 1.0
-_MAX_BACKOFF_SECONDS = 60.0
 _REST = 20
 """Scanning a large folder takes at most one part in so many of the time."""
+_RETRY_SECONDS = 5.0
+"""How often modules are loaded that cannot be loaded, or that end their process."""
+_MARGIN_SECONDS = 8
+_NOT_YET = Text("功能尚在加载", "the functions are not loaded yet")
+_ENDED = Text("功能进程已结束，正在重新启动", "the functions' process has ended, and another is being started")
+_WITHOUT_OUTCOME = Text("进程没有给出有效的结果就结束了", "its process ended without a valid outcome")
 logger = logging.getLogger(__name__)
 
 
 class NotLoadedError(Exception):
-    """The modules are not loaded: not yet, not in time, or loading failed. The message says which."""
+    """The modules are not loaded: not yet, or loading failed, or their process has ended. The message says which."""
 
 
-class _Backoff:
-    """Exponential backoff before a zygote that ended by itself is started again."""
+class RawResult(NamedTuple):
+    """The result of a call: the outcome as JSON, and the end of what the function printed."""
 
-    def __init__(self) -> None:
-        self._pause = 0.0
-        self._began = self._until = time.monotonic()
+    outcome: bytes
+    printed: str
+
+
+class Generation:
+    """Loaded modules, and the connection to the zygote that has imported them.
+
+    Attributes:
+        functions: The functions that can be called, by name.
+        broken: The modules that could not be loaded.
+    """
+
+    def __init__(self, zygote: socket.socket, contents: Contents) -> None:
+        self.functions = {function.name: function for function in contents.functions}
+        self.broken = contents.broken
+        self._zygote = zygote
+        zygote.setblocking(False)  # noqa: FBT003  # it reads at once, or hangs
 
     @property
-    def is_over(self) -> bool:
-        """Whether the modules may be loaded again."""
-        return time.monotonic() >= self._until
+    def has_ended(self) -> bool:
+        """Whether the zygote has ended, which a module may do."""
+        try:
+            return not self._zygote.recv(1)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
-    def begin(self) -> None:
-        """Record that modules were loaded."""
-        self._began = time.monotonic()
+    def begin(self, request: bytes, place: int) -> socket.socket:
+        """Begin a call in a free place, and return the connection to its supervisor.
 
-    def grow(self) -> None:
-        """Record that the zygote has ended."""
-        now = time.monotonic()
-        soon = now - self._began < _MAX_BACKOFF_SECONDS
-        self._pause = min(2 * self._pause + 1, _MAX_BACKOFF_SECONDS) if soon else 0
-        self._until = now + self._pause
+        `request` is a `CallRequest` as JSON. Raise OSError if the zygote has ended.
+        """
+        connection, supervisor_end = socket.socketpair()
+        with supervisor_end, os.fdopen(os.memfd_create("request"), "w+b") as file:
+            file.write(request)
+            file.seek(0)
+            try:
+                socket.send_fds(self._zygote, [bytes((place,))], [supervisor_end.fileno(), file.fileno()])
+            except OSError:
+                connection.close()
+                raise
+        return connection
+
+    def close(self) -> None:
+        """Have the zygote end; calls that have begun go on."""
+        self._zygote.close()
+
+
+def load(folder: Path, limits: Limits, launcher: socket.socket) -> Generation:
+    """Load the modules in a folder; raise OSError if their process cannot be started, or ends meanwhile."""
+    zygote, zygote_end = socket.socketpair()
+    with zygote_end:
+        socket.send_fds(launcher, [msgspec.json.encode(Start(str(folder), limits))], [zygote_end.fileno()])
+    with zygote.makefile("rb") as file:
+        contents = file.readline()
+    if not contents:
+        zygote.close()
+        raise OSError("their process ended while it imported them: see the log")
+    return Generation(zygote, msgspec.json.decode(contents, type=Contents))
+
+
+def result_of(connection: socket.socket, limits: Limits) -> RawResult:
+    """Wait for the end of a call that has begun, and return its result.
+
+    The function might have written its outcome itself: it is checked, and what is journalled of it has its bounds.
+    """
+    with connection:
+        connection.settimeout(limits.seconds + _MARGIN_SECONDS)
+        try:
+            with connection.makefile("rb") as file:
+                answer = file.read()
+        except TimeoutError:
+            return RawResult(msgspec.json.encode(TimedOut()), "")
+        except OSError:
+            answer = b""
+    line, newline, outcome = answer.partition(b"\n")
+    printed = msgspec.json.decode(line, type=str) if newline else ""
+    try:
+        checked = msgspec.json.decode(outcome, type=Outcome)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        checked = failed(f"{printed}\n{_WITHOUT_OUTCOME}".lstrip())
+        printed = ""
+    if isinstance(checked, Failed | TimedOut):
+        outcome = msgspec.json.encode(msgspec.structs.replace(checked, detail=tail(checked.detail)))
+    return RawResult(outcome, printed)
 
 
 class Library:
     """Serves calls from the current generation and loads the next one beside it, so that no call is dropped.
+
+    Its methods raise NotLoadedError where nothing is loaded.
 
     Args:
         folder: The folder of the vendor's modules.
@@ -64,165 +143,91 @@ class Library:
         self._folder = folder
         self._limits = limits
         self._launcher = launcher
-        self._changed = threading.Condition()
+        self._loading = threading.Lock()
+        self._replacing = threading.Lock()
         self._current: Generation | None = None
-        self._users: dict[Generation, int] = {}
+        self._failure: Text | None = _NOT_YET
         self._number = 0
+        self._seen: Signature | None = None
         self._loaded: Signature | None = None
         self._sha256 = ""
-        self._requested = 0
-        self._completed = 0
-        self._failure: str | None = None
-        self._is_closed = False
-        self._thread = threading.Thread(target=self._keep_current, name="functions", daemon=True)
-
-    def start(self) -> None:
-        """Load the modules, and watch their folder from then on."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End all processes."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
-        self._thread.join(_SCAN_SECONDS)  # loading in progress ends with this process, or closes what it has loaded
-        with self._changed:
-            generations = list(self._users)
-        for generation in generations:
-            generation.close()
+        self._tried_at = -_RETRY_SECONDS
 
     def listing(self) -> Listing:
-        """Return the functions that are served and the modules that are broken.
-
-        Raises:
-            NotLoadedError: nothing is loaded.
-        """
+        """Return the functions that are served and the modules that are broken."""
         seen = signature(self._folder)
-        with self._changed:
-            if self._current is None or self._current.end is not None:
-                raise self._not_loaded()
-            functions = list(self._current.functions.values())
-            return Listing(functions, self._current.broken, self._number, seen != self._loaded, self._sha256)
+        with self._replacing:
+            current = self._usable()
+            functions = list(current.functions.values())
+            return Listing(functions, current.broken, self._number, seen != self._loaded, self._sha256)
 
     def reload(self) -> Listing:
-        """Load the modules again, wait until they are served, and return the new listing.
-
-        Raises:
-            NotLoadedError: loading failed, or took more than 40 s.
-        """
-        with self._changed:
-            self._requested += 1
-            mine = self._requested
-            self._changed.notify_all()
-            if not self._changed.wait_for(lambda: self._completed >= mine, RELOAD_SECONDS):
-                text = Text(f"{RELOAD_SECONDS} 秒内未加载完", f"the functions are not loaded after {RELOAD_SECONDS} s")
-                raise NotLoadedError(str(text))
-            if self._failure is not None:
-                raise self._not_loaded()
+        """Load the modules again, and return the new listing."""
+        with self._loading:
+            self._load(signature(self._folder))
         return self.listing()
 
-    def call(self, function: str, request: bytes, slot: Slot) -> RawResult | None:
-        """Call a function in a free slot, and return None if there is no such function.
+    def call(self, function: str, request: bytes, place: int) -> RawResult | None:
+        """Call a function in a free place, and return None if there is no such function.
 
         `request` is a `CallRequest` as JSON.
-
-        Raises:
-            NotLoadedError: nothing is loaded.
         """
-        with self._in_use() as generation:
-            if function not in generation.functions:
+        with self._replacing:
+            current = self._usable()
+            if function not in current.functions:
                 return None
             try:
-                return generation.call(request, self._limits.outcome_bytes, slot)
-            except GenerationGoneError as error:
-                ended = Text(
-                    "功能进程已结束，正在重新启动", "the functions' process has ended, and another is being started"
-                )
-                raise NotLoadedError(str(ended)) from error
+                connection = current.begin(request, place)
+            except OSError as error:
+                raise NotLoadedError(_ENDED) from error
+        return result_of(connection, self._limits)
 
-    @contextmanager
-    def _in_use(self) -> Iterator[Generation]:
-        """Give the current generation, which is not closed while it is in use."""
-        with self._changed:
-            generation = self._current
-            if generation is None:
-                raise self._not_loaded()
-            self._users[generation] += 1
-        try:
-            yield generation
-        finally:
-            self._release(generation)
-
-    def _release(self, generation: Generation) -> None:
-        with self._changed:
-            self._users[generation] -= 1
-            is_over = self._users[generation] == 0
-            if is_over:
-                del self._users[generation]
-        if is_over:
-            generation.close()
-
-    def _not_loaded(self) -> NotLoadedError:
-        return NotLoadedError(self._failure or str(Text("功能尚在加载", "the functions are not loaded yet")))
-
-    def _keep_current(self) -> None:
-        """Load when asked to, when the folder has changed and then not between two scans, and after a failure."""
-        loaded: Signature | None = None
-        last: Signature | None = None
-        backoff = _Backoff()
+    def keep_current(self) -> NoReturn:
+        """Load the modules, and again whenever their folder has changed or their process has ended."""
         while True:
             began = time.monotonic()
-            seen = signature(self._folder)
-            pause = max(_SCAN_SECONDS, _REST * (time.monotonic() - began))
-            with self._changed:
-                if self._is_closed:
-                    return
-                requested = self._requested
-                self._note_end(backoff)
-                is_lacking = (self._current is None or self._failure is not None) and backoff.is_over
-                is_due = is_lacking or requested > self._completed
-            if is_due or (seen != loaded and seen == last):
-                loaded = seen
-                self._load(requested, seen)
-                backoff.begin()
-            last = seen
-            with self._changed:
-                self._changed.wait_for(lambda: self._is_closed or self._requested > self._completed, pause)
+            self.look()
+            time.sleep(max(_SCAN_SECONDS, _REST * (time.monotonic() - began)))
 
-    def _note_end(self, backoff: _Backoff) -> None:
-        """Notice that the current generation's zygote has ended by itself, which a module may do."""
-        end = None if self._current is None else self._current.end
-        if end is None or self._failure is not None:
-            return
-        backoff.grow()
-        self._failure = str(Text(f"功能进程已结束：{end.zh}", f"the functions' process has ended: {end.en}"))
-        logger.error("the functions' process has ended", extra={"reason": end.en})
+    def look(self) -> None:
+        """Load the modules if their folder has changed, and then not between two looks, or if none are loaded."""
+        before, self._seen = self._seen, signature(self._folder)
+        with self._loading:
+            has_ended = self._current is not None and self._current.has_ended
+            if has_ended:
+                logger.error("the functions' process has ended")
+            if self._failure is not None or has_ended:
+                is_due = time.monotonic() - self._tried_at >= _RETRY_SECONDS
+            else:
+                is_due = self._seen == before != self._loaded
+            if is_due:
+                with contextlib.suppress(NotLoadedError):
+                    self._load(self._seen)
 
-    def _load(self, requested: int, seen: Signature) -> None:
+    def _usable(self) -> Generation:
+        if self._current is None:
+            raise NotLoadedError(self._failure)
+        if self._current.has_ended:
+            raise NotLoadedError(_ENDED)
+        return self._current
+
+    def _load(self, seen: Signature) -> None:
+        self._tried_at = time.monotonic()
         content = digest(self._folder)
         try:
             generation = load(self._folder, self._limits, self._launcher)
-        except Exception as error:  # noqa: BLE001  # whatever modules do to their process, this thread goes on
+        except Exception as error:  # whatever modules do to their process, the service goes on
             reason = f"{type(error).__name__}: {error}"
             logger.error("the functions cannot be loaded", extra={"reason": reason})  # noqa: TRY400
-            with self._changed:
-                self._failure = str(Text(f"功能无法加载：{reason}", f"the functions cannot be loaded: {reason}"))
-                self._completed = requested  # callers of `reload` are told at once; the next try comes after a pause
-                self._changed.notify_all()
-            return
-        with self._changed:
-            if self._is_closed:
-                generation.close()
-                return
+            self._failure = Text(f"功能无法加载：{reason}", f"the functions cannot be loaded: {reason}")
+            raise NotLoadedError(self._failure) from error
+        with self._replacing:
             former, self._current = self._current, generation
-            self._users[generation] = 1  # the library's own use, until the next generation
+            if former is not None:
+                former.close()
             self._number += 1
             self._loaded = seen
             self._sha256 = content
             self._failure = None
-            self._completed = requested
-            self._changed.notify_all()
         names = {"functions": sorted(generation.functions), "broken": [broken.module for broken in generation.broken]}
         logger.info("functions loaded", extra=names)
-        if former is not None:
-            self._release(former)

@@ -1,10 +1,12 @@
-"""The messages of the functions service's API."""
+"""The messages of the functions service: those of its API, and those between its own processes."""
 
 from typing import Any
 
 import msgspec
 
 from app.functions.decorator import Caller
+
+_ENVELOPE_BYTES = 8 * 4096  # of an outcome beside its result: the detail, however it is escaped
 
 
 class Returned(msgspec.Struct, frozen=True, tag="ok", tag_field="outcome"):
@@ -90,3 +92,30 @@ class CallRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arguments: dict[str, Any]
     caller: Caller
     address: str | None = None
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The limits of one call: time in seconds, memory and the result as JSON in bytes."""
+
+    seconds: int
+    memory_bytes: int
+    result_bytes: int
+
+    @property
+    def outcome_bytes(self) -> int:
+        """The limit of an outcome, as JSON."""
+        return self.result_bytes + _ENVELOPE_BYTES
+
+
+class Start(msgspec.Struct, frozen=True):
+    """What a zygote is started with: the folder of the modules, and the limits of a call."""
+
+    folder: str
+    limits: Limits
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """What a zygote has imported; it says so in a line of JSON."""
+
+    functions: list[FunctionInfo]
+    broken: list[BrokenModule]

@@ -1,31 +1,29 @@
 """Finds and imports the vendor's modules. Runs in the zygote."""
 
+import faulthandler
 import importlib
 import importlib.util
 import keyword
-import signal
+import os
 import site
 import sys
 import sysconfig
 import traceback
 import types
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from app.domain.texts import RefusedError, Text
 from app.functions.decorator import CoreFunction, registered
-from app.functions.messages import FunctionInfo
+from app.functions.messages import BrokenModule, Contents, FunctionInfo
+from app.functions.processes import how_it_ended
 
 IMPORT_SECONDS = 30
-HANGS = Text(f"{IMPORT_SECONDS} 秒内未完成导入", f"its import is not done after {IMPORT_SECONDS} s")
 MAX_ERROR = 8_000
 MAX_DOC = 1_000
-
-
-class _ImportHangsError(BaseException):
-    """Not an Exception, so that a module's own handlers do not catch it."""
+FOLDER = "(folder)"
+"""Stands for the folder itself in place of a module's name."""
 
 
 def packages_dir(folder: Path) -> Path:
@@ -33,19 +31,48 @@ def packages_dir(folder: Path) -> Path:
     return folder.parent / f"{folder.name}-packages" / str(sysconfig.get_config_var("SOABI"))
 
 
-def make_importable(folder: Path) -> None:
-    """Put the modules on the import path, after everything that is installed: none can replace a library."""
+def import_all(folder: Path) -> Contents:
+    """Import the modules in a folder into this process, without those that are broken.
+
+    Each is imported in a child process first: a broken module may end its process, or leave anything behind in it.
+    """
+    try:
+        os.chdir(folder)  # a module opens its data files by relative paths
+        names = names_in(folder)
+    except OSError as error:
+        unreadable = Text(f"无法读取功能目录：{error}", f"the functions folder cannot be read: {error}")
+        return Contents([], [BrokenModule(FOLDER, str(unreadable))])
+    # After everything that is installed: none can replace a library.
     site.addsitedir(str(packages_dir(folder)))
     sys.path.append(str(folder))
+    functions: list[FunctionInfo] = []
+    broken: list[BrokenModule] = []
+    for name in names:
+        found = functions_or_error(name, folder)
+        if isinstance(found, str):
+            broken.append(BrokenModule(name, found))
+        else:
+            faulthandler.dump_traceback_later(IMPORT_SECONDS, exit=True)
+            importlib.import_module(name)
+            faulthandler.cancel_dump_traceback_later()
+            functions += found
+    modules: dict[str, list[str]] = {}
+    for function in functions:
+        modules.setdefault(function.name, []).append(function.module)
+    twice = {name: list(dict.fromkeys(where)) for name, where in modules.items() if len(where) > 1}
+    for name, where in twice.items():
+        refused = Text(
+            f"多个功能使用了名称 {name!r}（{'、'.join(where)}）：均不提供",
+            f"several functions have the name {name!r}, in {' and '.join(where)}: none is served",
+        )
+        broken += [BrokenModule(module, str(refused)) for module in where]
+    return Contents([function for function in functions if function.name not in twice], broken)
 
 
 def names_in(folder: Path) -> list[str]:
     r"""Return the names of the modules in a folder: files `*.py` and packages that do not begin with `_` or `.`.
 
     Bytes that are not UTF-8 are written `\udcff`, which is not a valid name of a module.
-
-    Raises:
-        OSError: the folder cannot be read.
     """
     found = set()
     for entry in folder.iterdir():
@@ -58,49 +85,31 @@ def names_in(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def error_of_importing(name: str, folder: Path, functions: list[FunctionInfo]) -> str | None:
-    """Import a module, and return its error, None if there is none; add its functions to `functions`.
-
-    An import that hangs in Python code is interrupted after 30 s; the caller must end one that hangs elsewhere.
-    """
-    former = signal.signal(signal.SIGALRM, _interrupt)
-    signal.alarm(IMPORT_SECONDS)
+def functions_or_error(name: str, folder: Path) -> list[FunctionInfo] | str:
+    """Import a module in a child process, and return its functions, or what is wrong with it."""
+    with os.fdopen(os.memfd_create("found"), "w+b") as file:
+        child = os.fork()
+        if child == 0:
+            faulthandler.enable(file)
+            faulthandler.dump_traceback_later(IMPORT_SECONDS, exit=True, file=file)
+            try:
+                file.write(msgspec.json.encode(_import(name, folder)))
+            except BaseException as error:  # noqa: BLE001  # SystemExit included
+                lines = traceback.format_exception(type(error), error, _own_traceback(error))
+                file.write(_encodable("".join(lines)).replace("\0", "\\x00").encode())
+            file.flush()
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        file.seek(0)
+        found = file.read()
     try:
-        before = len(registered)
-        _import(name, folder)
-        functions += map(_info, registered[before:])
-    except BaseException as error:  # noqa: BLE001  # SystemExit included
-        lines = traceback.format_exception(type(error), error, _own_traceback(error))
-        return _encodable("".join(lines).replace("\0", "\\x00"))[-MAX_ERROR:]
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, former)
-    return None
+        return msgspec.json.decode(found, type=list[FunctionInfo])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        said = found.decode("utf-8", "replace")[-MAX_ERROR:]
+        return said if said and status == 0 else f"{said}\n{how_it_ended(status)}".lstrip()
 
 
-def named_twice(functions: list[FunctionInfo]) -> Iterator[tuple[str, list[str]]]:
-    """Return the names that several functions have, and their modules."""
-    modules: dict[str, list[str]] = {}
-    for function in functions:
-        modules.setdefault(function.name, []).append(function.module)
-    return ((name, where) for name, where in modules.items() if len(where) > 1)
-
-
-def _info(function: CoreFunction) -> FunctionInfo:
-    """Return what the service tells about a function; raise here, where the module is known, if it is not JSON."""
-    doc = function.function.__doc__
-    text = _encodable(doc).strip()[:MAX_DOC] if isinstance(doc, str) else ""
-    info = FunctionInfo(function.name, function.module, function.json_schema(), text)
-    msgspec.json.encode(info)
-    return info
-
-
-def _encodable(text: str) -> str:
-    """Return a text with what UTF-8 cannot encode escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _import(name: str, folder: Path) -> None:
+def _import(name: str, folder: Path) -> list[FunctionInfo]:
     if not name.isidentifier() or keyword.iskeyword(name):
         raise RefusedError(
             f"{name!r} 不能作为模块名：只能用字母、数字和 _，且不以数字开头",
@@ -113,17 +122,25 @@ def _import(name: str, folder: Path) -> None:
             f"已有另一个名为 {name!r} 的模块（{origin}）：请给文件改名",
             f"{name!r} is the name of another module already ({origin}): give the file another name",
         )
+    before = len(registered)
     importlib.import_module(name)
+    return [_info(function) for function in registered[before:]]
+
+
+def _info(function: CoreFunction) -> FunctionInfo:
+    doc = function.function.__doc__
+    text = _encodable(doc).strip()[:MAX_DOC] if isinstance(doc, str) else ""
+    return FunctionInfo(function.name, function.module, function.json_schema(), text)
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _own_traceback(error: BaseException) -> types.TracebackType | None:
-    """Return the traceback without our own and importlib's frames."""
+    # Not our own and importlib's.
     ours = {__file__, importlib.__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"}
     at = error.__traceback__
     while at is not None and at.tb_frame.f_code.co_filename in ours:
         at = at.tb_next
     return at
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise _ImportHangsError(HANGS)

@@ -1,22 +1,32 @@
 """Places for calls. Each has user IDs of its own, so that the kernel separates the calls from one another."""
 
 import contextlib
+import ctypes
 import os
-import pwd
 import signal
-import socket
-import time
-from collections.abc import Iterator
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from app.environment import SettingsError
-from app.functions import privileges
+from app.functions import processes
+from app.functions.processes import libc
 
 MAX_PLACES = 64
 IDS = 1 + 2 * MAX_PLACES
 """How many user IDs the functions service needs."""
-_LEFTOVER_SECONDS = 5
+# Not `tempfile.gettempdir()`, which a module may have changed.
+_ROOT = Path("/tmp")  # noqa: S108
+_SHARED = (str(_ROOT), "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock")  # noqa: S108
+"""Folders in which every user may write."""
+_IPC_RMID = 0  # shmctl(2), msgctl(2), semctl(2)
+_IPC: dict[str, Callable[[int], object]] = {
+    "shm": lambda key: libc.shmctl(key, _IPC_RMID, None),
+    "msg": lambda key: libc.msgctl(key, _IPC_RMID, None),
+    "sem": lambda key: libc.semctl(key, 0, _IPC_RMID, ctypes.c_void_p(0)),
+}
 
 
 class Place(NamedTuple):
@@ -38,69 +48,79 @@ class Place(NamedTuple):
         return cls(first + 1 + 2 * number, first + 2 + 2 * number, first)
 
     def enter(self) -> None:
-        """Become a supervisor in this place. Its files are the call's, and it may look at the call in /proc."""
-        privileges.become(self.supervisor, self.group, kept=(privileges.SETUID,))
-        privileges.use_files_of(self.user)
-        privileges.set_dumpable(0)
+        """Become a supervisor in this place."""
+        processes.become(self.supervisor, self.group, kept=(processes.SETUID,))
+        processes.set_dumpable(0)
 
     def become_call(self) -> None:
         """Become a call in this place, without any capability; only a supervisor can."""
         os.setresuid(self.user, self.user, self.user)
-        privileges.keep(())
-        privileges.set_dumpable(1)  # for its own user: the supervisor adds up its memory
+        processes.keep(())
+        processes.set_dumpable(1)  # otherwise its /proc/self would be root's
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
-        """Let a supervisor have the call's effective user ID for a while."""
+        """Let a supervisor have the call's effective user ID, while no call runs that could lower its priority."""
         os.seteuid(self.user)
         try:
             yield
         finally:
             os.seteuid(self.supervisor)
-            privileges.use_files_of(self.user)
 
     def kill_others(self) -> None:
-        """Kill all other processes of this place at once; none of them can fork meanwhile.
-
-        Raises:
-            RuntimeError: this process is not a supervisor in this place. It might kill the whole machine's processes.
-        """
-        if os.getresuid() != (self.supervisor,) * 3 or privileges.holds(privileges.KILL):
-            raise RuntimeError("only a supervisor may end a place's processes")
+        """Kill all other processes of this place at once; none of them can fork meanwhile."""
+        if os.getresuid() != (self.supervisor,) * 3:
+            raise RuntimeError("only a supervisor may end a place's processes: others might kill the whole machine's")
         with contextlib.suppress(ProcessLookupError, PermissionError), self.owned():
-            os.kill(-1, signal.SIGKILL)  # at once: until then the call could lower this process's priority
+            os.kill(-1, signal.SIGKILL)
+
+    def sweep(self) -> None:
+        """Remove what calls have left where every user of this machine may write; for a supervisor."""
+        with self.owned():
+            for folder in _SHARED:
+                _sweep(folder, self.user)
+            for kind, remove_key in _IPC.items():
+                for key in _ipc_keys(kind, self.user):
+                    remove_key(key)
 
 
-def claim(first: int) -> socket.socket:
-    """Claim the user IDs from `first` on for this process, until it closes the socket that is returned.
+def create_scratch() -> Path:
+    """Create a temporary folder for a call; raise OSError if the disk is full."""
+    return Path(tempfile.mkdtemp(prefix="kadun-call-", dir=_ROOT))
 
-    Raises:
-        SettingsError: another service has claimed them, an account has one of them, or a process runs under one.
-    """
-    last = first + IDS - 1
-    name = "KADUN_FUNCTION_FIRST_UID"
-    claimed = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+def remove(folder: Path) -> None:
+    """Remove a folder and its contents, when every process that could write there has ended."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()  # nearly always it is empty
+        return
+    # Not shutil.rmtree: folders may be nested deeper than Python calls functions, and without our permissions.
+    for command in (("chmod", "-R", "u+rwx"), ("rm", "-rf")):
+        with contextlib.suppress(OSError):
+            subprocess.run([*command, "--", folder], check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _sweep(folder: str, user: int) -> None:
+    with contextlib.suppress(OSError, RecursionError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # it is gone
+                status = entry.stat(follow_symlinks=False)
+                if status.st_uid == user:
+                    if stat.S_ISDIR(status.st_mode):
+                        remove(Path(entry.path))
+                    else:
+                        os.unlink(entry.path)  # noqa: PTH108
+                elif stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IWOTH:
+                    _sweep(entry.path, user)  # another call has opened its folder to this one
+
+
+def _ipc_keys(kind: str, user: int) -> list[int]:
+    """Return the IDs of a user's System V shared memory, message queues or semaphores; see proc(5)."""
     try:
-        claimed.bind(f"\0kadun-function-users-{first}")  # abstract: it ends with the process that holds it
-    except OSError as error:
-        raise SettingsError(f"{name} is {first}: another functions service of this machine uses that range") from error
-    for number in range(first, last + 1):
-        with contextlib.suppress(KeyError):
-            account = pwd.getpwuid(number).pw_name
-            raise SettingsError(f"{name} is {first}: user {account} has a user ID from {first} to {last}")
-    deadline = time.monotonic() + _LEFTOVER_SECONDS  # what a killed service has left ends soon
-    while running := next(_processes_of(first, last), None):
-        if time.monotonic() > deadline:
-            raise SettingsError(f"{name} is {first}: process {running} runs under a user ID from {first} to {last}")
-        time.sleep(0.1)
-    return claimed
-
-
-def _processes_of(first: int, last: int) -> Iterator[int]:
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):  # it has ended
-            if entry.name.isdigit():
-                lines = (entry / "status").read_text("utf-8", "replace").splitlines()
-                ids = next(line.split()[1:] for line in lines if line.startswith("Uid:"))
-                if any(first <= int(number) <= last for number in ids):
-                    yield int(entry.name)
+        with open(f"/proc/sysvipc/{kind}", encoding="utf-8") as table:  # noqa: PTH123  # before and after every call
+            header, *lines = table
+    except OSError:  # a kernel without them
+        return []
+    names = header.split()
+    rows = [dict(zip(names, line.split(), strict=False)) for line in lines]
+    return [int(row[names[1]]) for row in rows if str(user) in (row["uid"], row["cuid"])]

@@ -1,4 +1,4 @@
-"""Linux process control: parent death signals, subreapers, resource limits, and ending all descendants."""
+"""Linux process control: users and capabilities, parent death signals, resource limits, and ending descendants."""
 
 import contextlib
 import ctypes
@@ -6,15 +6,21 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from app.domain.texts import Text
 
 MAX_TASKS = 100
 """Processes and threads of a call that has a user ID of its own."""
+KILL, SETGID, SETUID = 5, 6, 7
+"""Numbers of capabilities(7)."""
+_CAPABILITY_VERSION = 0x20080522
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_PR_SET_DUMPABLE = 4
+_PR_SET_KEEPCAPS = 8
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 _KILLING_SECONDS = 5
 _MAX_FILE_BYTES = 16 * 1024 * 1024
 _MAX_NEW_TASKS = 256
@@ -23,25 +29,57 @@ _NICENESS = 19
 libc = ctypes.CDLL(None, use_errno=True)
 
 
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Word(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+def forbid_new_privileges() -> None:
+    """Let no program that this process or a child executes gain privileges, neither by set-user-ID nor as root."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_dumpable(value: int) -> None:
+    """Allow (1) or forbid (0) processes of the same user to trace this one and to read its memory and environment."""
+    _prctl(_PR_SET_DUMPABLE, value)
+
+
+def become(user: int, group: int, *, kept: Iterable[int]) -> None:
+    """Take on a user and a group, leave all other groups, and keep only these capabilities."""
+    _prctl(_PR_SET_KEEPCAPS, 1)
+    os.setgroups([])
+    os.setresgid(group, group, group)
+    os.setresuid(user, user, user)
+    keep(kept)
+
+
+def keep(numbers: Iterable[int]) -> None:
+    """Give up all capabilities but these."""
+    mask = sum(1 << number for number in numbers)
+    words = (_Word * 2)(_Word(mask, mask, 0), _Word(0, 0, 0))
+    if libc.capset(ctypes.byref(_Header(_CAPABILITY_VERSION, 0)), ctypes.byref(words)) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+
+
 def die_with(parent: int) -> None:
     """Have the kernel kill this process when its parent ends; exit now if `parent` has ended already."""
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def become_subreaper() -> None:
     """Become the parent of every orphaned descendant, whatever session it is in."""
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def confine(memory_bytes: int, *, has_own_user: bool) -> None:
     """Limit the resources of this process and its children.
 
-    Args:
-        memory_bytes: How much private memory a process may take beyond what this one has now. RLIMIT_DATA counts
-            that; RLIMIT_AS would count what libraries such as numpy only reserve.
-        has_own_user: Whether no other process of this machine but its children runs under its user ID.
+    `has_own_user` says whether no other process of this machine but its children runs under its user ID.
     """
     os.nice(_NICENESS)
     with contextlib.suppress(OSError):  # autogroups, sched(7): the kernel first divides processors among sessions
@@ -51,7 +89,8 @@ def confine(memory_bytes: int, *, has_own_user: bool) -> None:
     _lower(resource.RLIMIT_FSIZE, _MAX_FILE_BYTES)
     # The kernel counts the tasks of a user on the whole machine; root has no such limit.
     _lower(resource.RLIMIT_NPROC, MAX_TASKS if has_own_user else _tasks() + _MAX_NEW_TASKS)
-    most = private_bytes() + memory_bytes
+    # Private memory beyond what the modules have. RLIMIT_AS would count what libraries such as numpy only reserve.
+    most = _private_bytes() + memory_bytes
     _lower(resource.RLIMIT_DATA, most, most + _REPORT_BYTES)
 
 
@@ -61,79 +100,26 @@ def lift_memory_limit() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
-def children(process: int) -> list[int]:
-    """Return the children of a process, adopted ones included."""
-    found = []
-    for file in Path(f"/proc/{process}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # the thread has ended
-            found += [int(child) for child in file.read_text("utf-8").split()]
-    return found
+def end_descendants(kill: Callable[[], None]) -> None:
+    """Kill and reap all descendants of this process, which must be a subreaper, with a function that kills some.
 
-
-def descendants(process: int) -> Iterator[int]:
-    """Yield the descendants of a process."""
-    for child in children(process):
-        yield child
-        yield from descendants(child)
-
-
-def memory_of(process: int) -> int:
-    """Return the memory of a process in bytes, without files, and with its share of what it shares with others."""
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text("utf-8").splitlines()
-    except PermissionError:  # it has made itself unreadable: all that it maps counts
-        return _resident_bytes(process)
-    except OSError:  # it has ended
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) * 1024
-
-
-def _resident_bytes(process: int) -> int:
-    try:
-        return int(Path(f"/proc/{process}/statm").read_text("utf-8").split()[1]) * resource.getpagesize()
-    except OSError:  # it has ended
-        return 0
-
-
-def end_descendants(kill_all: Callable[[], None] | None = None) -> bool:
-    """Kill and reap all descendants of this process, which must be a subreaper.
-
-    Args:
-        kill_all: Kills them all at once. By default the children are killed; theirs then become children of this
-            process, to be killed in the next round.
-
-    Returns:
-        Whether they are gone. One that hangs in the kernel is not waited for longer than 5 s.
+    One that hangs in the kernel is not waited for longer than 5 s.
     """
     deadline = time.monotonic() + _KILLING_SECONDS
-    while True:
-        (kill_all or _kill_children)()
-        if not _reap():
-            return True
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.001)
+    with contextlib.suppress(ChildProcessError):  # none is left
+        while time.monotonic() < deadline:
+            kill()
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+            time.sleep(0.001)
 
 
-def _kill_children() -> None:
-    for child in children(os.getpid()):
-        kill(child)
-
-
-def _reap() -> bool:
-    """Reap the children that have ended; tell whether there are others."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return False
-    return True
-
-
-def kill(process: int) -> None:
-    """Kill a process that may have ended already."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
+def kill_children() -> None:
+    """Kill the children of this process, which has one thread; theirs become its own if it is a subreaper."""
+    process = os.getpid()
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text("utf-8").split():
+        with contextlib.suppress(PermissionError):  # it runs as another user
+            os.kill(int(child), signal.SIGKILL)
 
 
 def how_it_ended(status: int) -> Text:
@@ -147,29 +133,21 @@ def how_it_ended(status: int) -> Text:
     return Text(f"进程被 {name} 终止", f"its process was ended by {name}")
 
 
-def private_bytes() -> int:
-    """Return the memory of this process that RLIMIT_DATA counts."""
-    lines = Path("/proc/self/status").read_text("utf-8", "replace").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmData:")) * 1024
-
-
-def prctl(option: int, value: int) -> None:
-    """Set an option of this process; see the manual page of prctl.
-
-    Raises:
-        OSError: it failed.
-    """
+def _prctl(option: int, value: int) -> None:
     if libc.prctl(option, value, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
+def _private_bytes() -> int:
+    lines = Path("/proc/self/status").read_text("utf-8", "replace").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmData:")) * 1024
+
+
 def _tasks() -> int:
-    """Return the number of threads of the machine; cheap, see proc_loadavg(5)."""
-    return int(Path("/proc/loadavg").read_text("utf-8").split()[3].partition("/")[2])
+    return int(Path("/proc/loadavg").read_text("utf-8").split()[3].partition("/")[2])  # of the machine
 
 
 def _lower(limit: int, soft: int, hard: int | None = None) -> None:
-    """Lower a limit, for good."""
     most = resource.getrlimit(limit)[1]
     within = [value if most == resource.RLIM_INFINITY else min(value, most) for value in (soft, hard or soft)]
     resource.setrlimit(limit, (within[0], within[1]))

@@ -1,145 +1,193 @@
 """The supervisor of one call: forks the process that runs the function, and ends everything that it has started.
 
 As a subreaper it is the ancestor of all these processes, in whatever session they are. When the service closes its
-socket, the call is over. It reads neither arguments nor results, since it can take on user IDs where places have some.
+connection, the call is over. It reads neither arguments nor results, since it can take on user IDs where places have
+some.
 """
 
 import contextlib
 import os
+import select
 import socket
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
 from app.domain.texts import Text
-from app.functions import framing, processes, scratch
-from app.functions.call import failed, run_function
+from app.functions import processes
+from app.functions.call import failed, run_function, tail
 from app.functions.decorator import CoreFunction
-from app.functions.messages import CallRequest
-from app.functions.monitor import Limits, Monitor, Pipes
-from app.functions.places import Place
+from app.functions.messages import CallRequest, Limits, TimedOut
+from app.functions.places import Place, create_scratch, remove
 
-MAX_REQUEST_BYTES = 512 * 1024
-"""More than the app's 64 KiB can become when numbers such as 1e15 are written out."""
-CLEAR = b"c"
-"""Follows an outcome when all processes of the call are gone."""
+_MAX_OUTPUT_BYTES = 16 * 1024
+_CHUNK_BYTES = 64 * 1024
 
 
-class Channel(NamedTuple):
-    """What the service sends for a call: the connection for its outcome, and a file with its `CallRequest` as JSON."""
+class Call(NamedTuple):
+    """A call to be run."""
 
     service: socket.socket
-    request: int
+    request: int  # a file with the `CallRequest` as JSON
+    functions: Mapping[str, CoreFunction]
+    limits: Limits
+    place: Place | None  # None where calls have the service's user
 
 
-def supervise(
-    channel: Channel,
-    registered: Mapping[str, CoreFunction],
-    limits: Limits,
-    place: Place | None,
-    *,
-    is_clear: bool,
-) -> None:
-    """Run a call, and send the service the end of what the function printed, the outcome and `CLEAR`.
-
-    Args:
-        channel: What connects it to the service.
-        registered: The functions by name.
-        limits: The limits of the call.
-        place: Where the call runs, None where calls have the service's user.
-        is_clear: Whether the last call in this place has been cleared away, as far as the service knows.
-    """
-    processes.become_subreaper()
-    if not is_clear:
-        _clear(place)
+def supervise(call: Call) -> NoReturn:
+    """Run a call; send the service the end of what was printed, as a line of JSON, and the outcome."""
     try:
-        folder = scratch.create()
+        processes.become_subreaper()
+        if call.place is not None:
+            call.place.enter()
+        call.service.sendall(_run(call))
+    except ConnectionError:  # the service no longer waits
+        pass
+    except BaseException:  # noqa: BLE001  # the process must end here, whatever happens
+        traceback.print_exc()
+    os._exit(0)
+
+
+def _run(call: Call) -> bytes:
+    _clear(call.place)  # of what a supervisor that was killed has left
+    try:
+        with contextlib.nullcontext() if call.place is None else call.place.owned():
+            folder = create_scratch()
     except OSError as error:
-        full = Text("无法创建临时目录", "its temporary folder cannot be created")
-        failure = failed(Text(f"{full.zh}：{error.strerror}", f"{full.en}: {error.strerror}"))
-        _send(channel, b"", msgspec.json.encode(failure), is_cleared=True)
-        return
-    is_cleared = False
+        zh, en = "无法创建临时目录", "its temporary folder cannot be created"
+        return _answer("", Text(f"{zh}：{error.strerror}", f"{en}: {error.strerror}"))
     try:
-        monitor = _start(channel, registered, limits, place, folder)
-        outcome = monitor.outcome()
+        monitor = _start(call, folder)
+        ending = monitor.ending()
     finally:
-        is_cleared = _clear(place, folder)
-    monitor.read_output()
-    _send(channel, monitor.take_printed(), outcome, is_cleared=is_cleared)
+        _clear(call.place)
+        if call.place is None:
+            remove(folder)
+    return _answer(monitor.printed(), ending)
 
 
-def _send(channel: Channel, printed: bytes, outcome: bytes, *, is_cleared: bool) -> None:
-    with channel.service as service:
-        service.sendall(framing.encode(printed) + framing.encode(outcome) + (CLEAR if is_cleared else b""))
+def _answer(printed: str, ending: bytes | Text | None) -> bytes:
+    if isinstance(ending, bytes):
+        return msgspec.json.encode(printed) + b"\n" + ending
+    failure = TimedOut(tail(printed)) if ending is None else failed(f"{printed}\n{ending}".lstrip())
+    return b'""\n' + msgspec.json.encode(failure)
 
 
-def _clear(place: Place | None, folder: Path | None = None) -> bool:
-    """End all that a call has started, and delete what it has written: in its folder, and all that is its place's.
-
-    Returns:
-        Whether all its processes are gone. One that hangs in the kernel is left for the next call in the place.
-    """
-    is_clear = processes.end_descendants(None if place is None else place.kill_others)
-    if place is not None:
-        with place.owned():
-            scratch.sweep(place.user)
-    elif folder is not None:
-        scratch.remove(folder)
-    return is_clear
+def _clear(place: Place | None) -> None:
+    if place is None:
+        processes.end_descendants(processes.kill_children)
+    else:
+        processes.end_descendants(place.kill_others)
+        place.sweep()
 
 
-def _start(
-    channel: Channel, registered: Mapping[str, CoreFunction], limits: Limits, place: Place | None, folder: Path
-) -> Monitor:
-    """Run the function in a child process, and return what watches it."""
+def _start(call: Call, folder: Path) -> "_Monitor":
     result, result_end = os.pipe()
     output, output_end = os.pipe()
     supervisor = os.getpid()
     child = os.fork()
     if child == 0:
         try:
-            for descriptor in (channel.service.fileno(), result, output):
+            for descriptor in (call.service.fileno(), result, output):
                 os.close(descriptor)
-            if place is not None:
-                place.become_call()
+            if call.place is not None:
+                call.place.become_call()
             processes.die_with(supervisor)
             os.environ["TMPDIR"] = tempfile.tempdir = str(folder)  # whatever a module has set before
-            _be_call(channel.request, registered, limits, Pipes(result_end, output_end), has_own_user=place is not None)
+            _be_call(call, result_end, output_end)
         except BaseException:  # noqa: BLE001  # the supervisor's code that follows is not for this process
             traceback.print_exc()
         os._exit(1)
-    for descriptor in (channel.request, result_end, output_end):
+    for descriptor in (call.request, result_end, output_end):
         os.close(descriptor)
-    return Monitor(channel.service, child, Pipes(result, output), limits)
+    return _Monitor(call, child, result, output)
 
 
-def _be_call(
-    request: int, registered: Mapping[str, CoreFunction], limits: Limits, pipes: Pipes, *, has_own_user: bool
-) -> None:
+def _be_call(call: Call, result: int, output: int) -> NoReturn:
     """Be the call's process, with no descriptors but the pipes and those that the modules have opened."""
     process = os.getpid()
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (pipes.output, 1), (pipes.output, 2)):
+    for source, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
     os.close(nothing)
-    os.close(pipes.output)
-    with open(request, "rb") as file:
+    os.close(output)
+    with os.fdopen(call.request, "rb") as file:
         asked = msgspec.json.decode(file.read(), type=CallRequest)
-    processes.confine(limits.memory_bytes, has_own_user=has_own_user)  # in its own session, which it slows down
-    message = framing.encode(
-        run_function(registered[asked.function], asked, limits.result_bytes, processes.lift_memory_limit)
-    )
+    # In its own session, which it slows down.
+    processes.confine(call.limits.memory_bytes, has_own_user=call.place is not None)
+    function = call.functions[asked.function]
+    outcome = run_function(function, asked, call.limits.result_bytes, processes.lift_memory_limit)
     if os.getpid() == process:  # not a child that the function has forked and that returned
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # the function may have closed or replaced it
                 stream.flush()
-        while message:
-            message = message[os.write(pipes.result, message) :]
+        while outcome:
+            outcome = outcome[os.write(result, outcome) :]
     os._exit(0)  # without waiting for threads
+
+
+class _Monitor:
+    """Watches one call until it has an outcome."""
+
+    def __init__(self, call: Call, child: int, result: int, output: int) -> None:
+        self._service = call.service.fileno()
+        self._limits = call.limits
+        self._child = child
+        self._end = os.pidfd_open(child)
+        self._result = result
+        self._output = output
+        self._message = bytearray()
+        self._tail = b""
+        self._poll = select.poll()
+        for descriptor in (self._service, self._end, result, output):
+            self._poll.register(descriptor, select.POLLIN)
+        for pipe in (result, output):
+            os.set_blocking(pipe, False)
+
+    def ending(self) -> bytes | Text | None:
+        """Wait for the outcome, and return it as JSON; or why there is none; or None when the time is over.
+
+        The service checks the outcome: the supervisor parses nothing.
+        """
+        deadline = time.monotonic() + self._limits.seconds
+        while (left := deadline - time.monotonic()) > 0:
+            ready = {descriptor for descriptor, _ in self._poll.poll(left * 1000)}
+            if self._service in ready:
+                return Text("服务不再等待结果", "the service no longer waits for the result")
+            if self._output in ready:
+                self._read_output()
+            if self._result in ready or self._end in ready:
+                while len(self._message) <= self._limits.outcome_bytes and (chunk := self._read(self._result)):
+                    self._message += chunk
+            if len(self._message) > self._limits.outcome_bytes:
+                return bytes(self._message)
+            if self._end in ready:
+                status = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
+                return bytes(self._message) if self._message and status == 0 else processes.how_it_ended(status)
+        return None
+
+    def printed(self) -> str:
+        """Return the end of what the call has printed."""
+        self._read_output()
+        return self._tail.decode("utf-8", "replace")
+
+    def _read_output(self) -> None:
+        # At most what a pipe holds, lest endless printing delays the clock.
+        self._tail = (self._tail + self._read(self._output))[-_MAX_OUTPUT_BYTES:]
+
+    def _read(self, pipe: int) -> bytes:
+        try:
+            chunk = os.read(pipe, _CHUNK_BYTES)
+        except BlockingIOError:  # nothing has come yet
+            return b""
+        if not chunk:
+            with contextlib.suppress(KeyError):  # closed, and unregistered before
+                self._poll.unregister(pipe)
+        return chunk

@@ -74,7 +74,7 @@ class Execution:
             raise ValueError("an accepted evaluation has a card and its client")
         caller = Caller(card.id, evaluation.client_id, card.expires_at)
         try:
-            return self._functions.call(function, arguments, caller, network_of(evaluation.request.address))
+            return self._functions.call(function, arguments, caller, network_of(evaluation.request.address)).outcome
         except FunctionsBusyError:
             raise
         except FunctionsUnavailableError as error:

@@ -75,8 +75,8 @@ def test_only_the_launcher_and_the_zygote_can_change_user_ids(stack: Stack) -> N
         seen = [status for _, status in stack.processes("functions") if status["Uid"].split()[0] == uid]
         return sorted(status["CapEff"].lstrip("0") for status in seen)
 
-    # Of gunicorn and its worker; SETGID and SETUID of the zygote. The former zygote ends a moment after a reload.
-    wait_for(lambda: of_service() == ["", "", "c0"])
+    # Of the server; SETGID and SETUID of the zygote. The former zygote ends a moment after a reload.
+    wait_for(lambda: of_service() == ["", "c0"])
     assert {status["NoNewPrivs"] for _, status in stack.processes("functions")} == {"1"}
 
 
@@ -93,6 +93,21 @@ def test_even_root_in_the_container_sees_no_secret(stack: Stack) -> None:
         assert "Read-only file system" in written.stderr
     removed = stack.compose("exec", "-T", "app", "rm", "/run/kadun-functions/functions.sock", check=False)
     assert "Read-only file system" in removed.stderr, "nor can the app replace that service's socket"
+
+
+@pytest.mark.parametrize("children", [0, 20])
+def test_a_function_that_takes_the_containers_memory_is_ended_and_the_service_goes_on(
+    stack: Stack, program: Program, children: int
+) -> None:
+    before = stack.inspect("functions")
+    arguments = json.dumps({"children": children})
+    ran = stack.script("cardctl", "function", "run", "占内存", "--arguments", arguments, check=False)
+    assert ran.returncode == 1
+    if not children:
+        assert "its process was ended by SIGKILL" in ran.stderr
+    after = stack.inspect("functions")
+    assert (after["RestartCount"], after["State"]["Pid"]) == (before["RestartCount"], before["State"]["Pid"])
+    assert patient(program, stack).execute("加一", {"number": 1})["sum"] == 2
 
 
 def test_with_a_network_functions_reach_the_internet_but_not_the_database(stack: Stack) -> None:

@@ -1,7 +1,9 @@
 """The core functions of the stack that serves; copied into its folder for them."""
 
+import mmap
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,20 @@ from app.functions import core_function
 @core_function("加一")
 def increase(arguments: dict[str, Any], caller: Any) -> dict[str, Any]:
     return {"sum": arguments["number"] + 1, "card": caller.card_id}
+
+
+@core_function("占内存")
+def take_memory(arguments: dict[str, Any], caller: Any) -> None:
+    """Take memory that no limit of a process counts: in many children, or shared."""
+    for _ in range(arguments["children"]):
+        if os.fork() == 0:
+            taken = bytearray(30 * 1024**2)
+            time.sleep(1000)
+    if not arguments["children"]:
+        taken = mmap.mmap(-1, 600 * 1024**2)
+        for start in range(0, len(taken), mmap.PAGESIZE):
+            taken[start] = 1
+    time.sleep(1000)
 
 
 @core_function("看")

@@ -33,7 +33,7 @@ from tests.support.passwords import CHEAP
 
 ROOT = Path(__file__).resolve().parents[2]
 _REQUEST_BYTES = 1_000_000
-_IMPORTED = ("app.factory", "app.functions.api", "app.cli.failures", "gunicorn.app.wsgiapp", "gunicorn.workers.gthread")
+_IMPORTED = ("app.factory", "app.functions.api", "app.cli.failures", "gunicorn.app.wsgiapp")
 
 
 class ForkedProcess:

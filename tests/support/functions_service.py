@@ -1,4 +1,4 @@
-"""The functions service in a process of its own, with gunicorn."""
+"""The functions service in processes of its own."""
 
 import os
 import secrets
@@ -62,7 +62,7 @@ class FunctionsService(GunicornProcess):
         return self
 
     def call(self, function: str, **arguments: object) -> Outcome:
-        return self.client.call(function, arguments, CALLER)
+        return self.client.call(function, arguments, CALLER).outcome
 
     def answers(self) -> bool:
         try:

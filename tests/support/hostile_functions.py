@@ -2,7 +2,6 @@
 
 import ctypes
 import encodings.idna  # for socket.create_connection, where calls cannot read Python's folder
-import mmap
 import os
 import resource
 import signal
@@ -164,14 +163,6 @@ def many_processes(arguments, caller):
 def supervisor_killed(arguments, caller):
     stay()
     os.kill(os.getppid(), signal.SIGKILL)
-    time.sleep(1000)
-
-
-@core_function("shared memory")
-def shared_memory(arguments, caller):
-    taken = mmap.mmap(-1, 600 * 1024**2)  # shared with children to come, and so not in RLIMIT_DATA
-    for start in range(0, len(taken), 4096):
-        taken[start] = 1
     time.sleep(1000)
 
 

@@ -5,7 +5,6 @@ import encodings.idna  # for socket.create_connection, where calls cannot read P
 import errno
 import glob
 import http.client
-import mmap
 import os
 import resource
 import signal
@@ -79,13 +78,10 @@ def victim(arguments, caller):
     secret = arguments["secret"]
     with open(os.path.join(tempfile.mkdtemp(), "secret"), "w") as file:
         file.write(secret)
-    if "port" in arguments:
-        with socket.create_connection(("127.0.0.1", arguments["port"])) as connection:
-            connection.sendall(tempfile.gettempdir().encode())
-            connection.shutdown(socket.SHUT_WR)
-            connection.recv(1)
-    else:
-        time.sleep(arguments["seconds"])
+    with socket.create_connection(("127.0.0.1", arguments["port"])) as connection:
+        connection.sendall(tempfile.gettempdir().encode())
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(1)
     with open(file.name) as file:
         return file.read()
 
@@ -346,11 +342,6 @@ def finds_what_others_left(arguments, caller):
     return found
 
 
-@core_function("sees a victim")
-def sees_a_victim(arguments, caller):
-    return any(path != tempfile.gettempdir() for path in glob.glob("/tmp/kadun-call-*"))
-
-
 @core_function("reads scratch folders")
 def reads_scratch_folders(arguments, caller):
     folders = [path for path in glob.glob("/tmp/kadun-call-*") if path != tempfile.gettempdir()]
@@ -376,32 +367,6 @@ def outlives_its_call(arguments, caller):
         os._exit(0)
     time.sleep(0.1)
     return []
-
-
-@core_function("takes memory with its children")
-def takes_memory(arguments, caller):
-    taken = mmap.mmap(-1, 600 * 1024**2)
-    for start in range(0, len(taken), 4096):
-        taken[start] = 1
-    time.sleep(1000)
-
-
-@core_function("takes memory with children that hide theirs")
-def takes_hidden_memory(arguments, caller):
-    for _ in range(20):
-        if os.fork() == 0:
-            checked(libc.prctl(4, 0, 0, 0, 0))  # PR_SET_DUMPABLE
-            taken = bytearray(30 * 1024**2)
-            time.sleep(1000)
-    time.sleep(1000)
-
-
-@core_function("connects")
-def connects(arguments, caller):
-    def attempt(address):
-        socket.create_connection(tuple(address), timeout=2).close()
-
-    return reached(arguments["addresses"], attempt)
 
 
 @core_function("reads files")

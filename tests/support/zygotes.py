@@ -6,7 +6,7 @@ import subprocess
 import sys
 from functools import cache
 
-from app.functions.launcher import serve
+from app.functions.launcher import start_zygotes
 from tests.support.service import ROOT
 
 
@@ -26,4 +26,4 @@ def launcher() -> socket.socket:
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as requests_end:
         requests_end.send(b"r")
-        serve(requests_end, None)
+        start_zygotes(requests_end, None)

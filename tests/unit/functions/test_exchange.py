@@ -2,24 +2,24 @@
 
 import contextlib
 import json
+import os
 import re
 import socketserver
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
-from falcon import testing
 
+from app import unix_server
 from app.domain.calls import Caller as CallingClient
 from app.domain.calls import CallLimits
-from app.functions.api import create_app
+from app.functions.api import Api, BusyError
 from app.functions.client import MAX_ANSWER_BYTES, FunctionsBusyError, FunctionsClient, FunctionsUnavailableError
-from app.functions.concurrency import BusyError, ConcurrencyLimiter
 from app.functions.decorator import Caller
-from app.functions.supervisor import MAX_REQUEST_BYTES
+from app.functions.library import NotLoadedError
 from tests.support.tables import for_each
 
 CALLER = Caller("card", "client", datetime(2027, 1, 1, tzinfo=UTC))
@@ -103,39 +103,58 @@ def test_another_status_and_what_is_not_http_are_errors_and_a_busy_service_one_o
             client.list()
 
 
-def service(places: int = 2) -> testing.TestClient:
-    """The service without a library: no call gets as far as that."""
-    return testing.TestClient(create_app(None, CallLimits(places, 1, 2)))  # type: ignore[arg-type]
+class NoLibrary:
+    """A library that no call gets as far as."""
+
+    def listing(self, *_call: object) -> NoReturn:
+        raise NotLoadedError("not loaded")
+
+    reload = call = listing
+
+
+def api(places: int = 2) -> Api:
+    return Api(NoLibrary(), CallLimits(places, 1, 2))  # type: ignore[arg-type]
 
 
 @for_each(
-    "body, status",
+    "body",
     [
-        *[(body, 400) for body in ("", "[]", "{", b"\xff", "[" * 100_000)],
-        *[
-            (json.dumps({**CALL, **changes}), 400)
+        *(b"", b"[]", b"{", b"\xff", b"[" * 100_000),
+        *(
+            json.dumps({**CALL, **changes}).encode()
             for changes in (
                 {"more": 1},
                 {"arguments": []},
                 {"caller": {"card_id": "card", "client_id": "client"}},
                 {"caller": {**CALL["caller"], "expires_at": "2027-01-01T00:00:00"}},
             )
-        ],
-        ("x" * (MAX_REQUEST_BYTES + 1), 413),
+        ),
     ],
 )
-def test_an_invalid_call_is_refused(body: str | bytes, status: int) -> None:
-    assert service().simulate_post("/call", body=body).status_code == status
+def test_an_invalid_call_is_refused(body: bytes) -> None:
+    assert api().answer("POST /call", json.dumps(CALL).encode()) == (503, b'{"error":"not loaded"}')
+    assert api().answer("POST /call", body)[0] == 400
 
 
-def test_a_slot_is_free_again_after_a_failure_and_a_clear_one_is_given_first() -> None:
+def test_a_place_is_free_again_after_a_failure_and_no_caller_takes_another_ones() -> None:
     first, second, third = (CallingClient(name, f"192.0.2.{at}") for at, name in enumerate("abc"))
-    slots = ConcurrencyLimiter(CallLimits(2, 1, 2))
-    with pytest.raises(ValueError, match="it"), slots.slot(first):
+    place_of = api()._place_of  # noqa: SLF001  # no call of the API can be held up here
+    with pytest.raises(ValueError, match="it"), place_of(first):
         raise ValueError("it")
-    with slots.slot(first), slots.slot(second) as clear:
-        clear.is_clear = True
-        with pytest.raises(BusyError), slots.slot(third):
+    with place_of(first) as one, place_of(second) as other:
+        assert one != other
+        with pytest.raises(BusyError), place_of(third):
             pass
-    with slots.slot(third) as given:
-        assert given is clear
+    with place_of(third) as again:
+        assert again == one
+
+
+def test_a_request_is_answered_over_the_socket_unless_it_is_too_long(client: FunctionsClient, tmp_path: Path) -> None:
+    before = Path.cwd()
+    with unix_server.listen(tmp_path / "x.sock", api().answer, 1000) as serving:
+        os.chdir(before)
+        threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
+        for arguments, said in (({}, "not loaded"), ({"long": "x" * 1000}, "an answer of status 413")):
+            with pytest.raises(FunctionsUnavailableError, match=said):
+                client.call("name", arguments, CALLER)
+        serving.shutdown()

@@ -3,31 +3,27 @@
 import os
 import re
 import shutil
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from app.environment import SettingsError
-from app.functions import modules, scratch
+from app.functions import modules
 from app.functions.folder import digest, signature
-from app.functions.places import IDS
+from app.functions.modules import packages_dir
+from app.functions.places import IDS, create_scratch, remove
 from app.functions.processes import MAX_TASKS
 from app.functions.settings import FunctionSettings
 from tests.support.service import ROOT
 from tests.support.tables import for_each
 
-SOMEBODY = 1_000_000_007
-"""A user ID that nobody has."""
-
 
 @pytest.fixture
 def own() -> Iterator[Path]:
-    made = scratch.create()
+    made = create_scratch()
     yield made
-    scratch.remove(made)
+    remove(made)
     assert not made.exists()
 
 
@@ -42,9 +38,7 @@ def test_a_calls_folder_is_private_and_removed_with_its_contents_but_not_what_li
     (own / "locked" / "file").touch()
     (own / "locked").chmod(0)
     own.chmod(0o500)
-    scratch.sweep(SOMEBODY)
-    assert (own / "link").is_symlink(), "a sweep leaves what belongs to others"
-    scratch.remove(own)
+    remove(own)
     assert not own.exists()
     assert (tmp_path / "kept").exists()
     assert tmp_path.stat().st_mode & 0o777 == 0o750
@@ -58,20 +52,20 @@ def test_folders_nested_deeper_than_python_calls_functions_are_removed(own: Path
         os.close(at)
         at = deeper
     os.close(at)
-    scratch.remove(own)
+    remove(own)
     assert not own.exists()
 
 
-def test_an_import_that_hangs_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_hangs_and_blocks_signals_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modules, "IMPORT_SECONDS", 1)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    modules.make_importable(tmp_path)
-    (tmp_path / "kadun_hangs.py").write_text("import time\ntime.sleep(600)\n")
-    error = modules.error_of_importing("kadun_hangs", tmp_path, [])
-    assert error is not None
-    assert "time.sleep(600)" in error
-    assert "its import is not done after" in error
-    assert signal.alarm(0) == 0
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "kadun_hangs.py").write_text(
+        "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\ntime.sleep(600)\n"
+    )
+    error = modules.functions_or_error("kadun_hangs", tmp_path)
+    assert isinstance(error, str)
+    assert error.startswith("Timeout (0:00:01)!")
+    assert 'kadun_hangs.py", line 3' in error
 
 
 def fill(folder: Path) -> None:
@@ -123,6 +117,54 @@ def test_names_and_content_do_not_run_into_each_other(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).touch()
     assert digest(tmp_path / "a") != digest(tmp_path / "b")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "functions"
+    folder.mkdir()
+    (folder / "shop.py").write_text("PRICE = 1")
+    return folder
+
+
+def test_every_change_below_the_folder_changes_the_signature(folder: Path) -> None:
+    seen = [signature(folder)]
+
+    def is_seen() -> bool:
+        seen.append(signature(folder))
+        return seen[-1] != seen[-2] and seen[-1] == signature(folder)
+
+    (folder / "shop.py").write_text("PRICE = 2")
+    assert is_seen()
+    (folder / "shop.py").chmod(0o600)
+    assert is_seen()
+    (folder.parent / "exported.py").hardlink_to(folder / "shop.py")
+    assert not is_seen(), "export.sh makes hard links"
+    (folder / "package").mkdir()
+    (folder / "package" / "table.json").write_text("{}")
+    assert is_seen()
+    (folder / "package" / "table.json").write_text("[]")
+    assert is_seen()
+    (folder / "package" / "link").symlink_to("nowhere")
+    assert is_seen()
+    packages_dir(folder).mkdir(parents=True)
+    assert is_seen()
+    (folder / "shop.py").rename(folder / "store.py")
+    assert is_seen()
+
+
+def test_links_to_the_folder_caches_and_temporary_files_of_editors_do_not_change_the_signature(folder: Path) -> None:
+    (folder / "again").symlink_to(folder)
+    assert {entry[0] for entry in signature(folder)} == {str(folder / "shop.py"), str(packages_dir(folder))}
+    (folder / "and_again").symlink_to("again")
+    before = signature(folder)
+    assert len(before) == 2
+    for name in ("__pycache__", ".git"):
+        (folder / name).mkdir()
+        (folder / name / "file").write_text("x")
+    for name in (".shop.py.swp", "shop.py~", "#shop.py#"):
+        (folder / name).write_text("x")
+    assert signature(folder) == before
 
 
 LEAST = {"KADUN_FUNCTIONS_DIR": "/data/functions", "KADUN_FUNCTIONS_SOCKET": "/run/functions.sock"}

@@ -1,19 +1,16 @@
-"""A generation's zygote, and the supervisors of its calls."""
+"""A zygote with the vendor's modules, and the supervisors of its calls."""
 
-import threading
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from app.functions import framing
 from app.functions.call import MAX_DETAIL
-from app.functions.concurrency import Slot
 from app.functions.decorator import Caller
-from app.functions.generation import Generation, GenerationGoneError, load
-from app.functions.messages import CallRequest, Failed, Outcome, Returned, TimedOut
-from app.functions.monitor import Limits
+from app.functions.library import Generation, load, result_of
+from app.functions.messages import CallRequest, Failed, Limits, Outcome, Returned, TimedOut
 from tests.support.processes import processes_in
 from tests.support.service import wait_for
 from tests.support.tables import for_each
@@ -48,10 +45,6 @@ def silent(arguments, caller):
     time.sleep(0.2)
     os._exit(5)
 
-@core_function("kills its supervisor")
-def kills_its_supervisor(arguments, caller):
-    os.kill(os.getppid(), 9)
-
 @core_function("garbage")
 def garbage(arguments, caller):
     for descriptor in range(3, 20):
@@ -59,10 +52,11 @@ def garbage(arguments, caller):
             os.write(descriptor, bytes(arguments["bytes"]))
         except OSError:
             pass
-    time.sleep(600)
+    os._exit(0)
 """
 
-WITHOUT_OUTCOME = Failed("进程没有给出任何结果就结束了 / its process ended without an outcome")
+LIMITS = Limits(20, 64 * 1024**2, 1000)
+WITHOUT_OUTCOME = Failed("进程没有给出有效的结果就结束了 / its process ended without a valid outcome")
 
 
 @pytest.fixture
@@ -73,44 +67,35 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def generation(folder: Path) -> Iterator[Generation]:
-    loaded = load(folder, Limits(20, 64 * 1024**2, 1000), launcher())
+    loaded = load(folder, LIMITS, launcher())
     yield loaded
     loaded.close()
-    assert processes_in(folder) == []
+    wait_for(lambda: processes_in(folder) == [])
 
 
 def request(function: str, **arguments: object) -> bytes:
     return msgspec.json.encode(CallRequest(function, arguments, Caller("card", "client", None)))
 
 
-def call(generation: Generation, function: str, slot: Slot | None = None, **arguments: object) -> tuple[bytes, Outcome]:
-    result = generation.call(request(function, **arguments), 100_000, slot or Slot(0))
+def call(generation: Generation, function: str, **arguments: object) -> tuple[str, Outcome]:
+    result = result_of(generation.begin(request(function, **arguments), 0), LIMITS)
     return result.printed, msgspec.json.decode(result.outcome, type=Outcome)  # type: ignore[arg-type]
 
 
 def test_functions_are_described_and_calls_run_in_processes_of_their_own(generation: Generation) -> None:
-    assert list(generation.functions) == ["echo", "hang", "exit", "silent", "kills its supervisor", "garbage"]
+    assert list(generation.functions) == ["echo", "hang", "exit", "silent", "garbage"]
     assert generation.functions["echo"].doc == "Returns them."
     for _ in range(3):
-        assert call(generation, "echo", a=1) == (b"printed", Returned([{"a": 1}, True]))
-
-
-def test_a_slot_is_clear_unless_the_supervisor_was_killed(generation: Generation) -> None:
-    slot = Slot(0)
-    generation.call(request("exit"), 100_000, slot)
-    assert slot.is_clear
-    assert call(generation, "kills its supervisor", slot)[1] == WITHOUT_OUTCOME
-    assert not slot.is_clear
+        assert call(generation, "echo", a=1) == ("printed", Returned([{"a": 1}, True]))
 
 
 def test_a_process_that_ends_without_an_outcome_is_a_failure_with_what_it_printed(generation: Generation) -> None:
     ended = "last words\n\n进程退出，状态 4 / its process ended with exit status 4"
-    assert call(generation, "exit") == (b"", Failed(ended))
+    assert call(generation, "exit") == ("", Failed(ended))
     closed = Failed("进程退出，状态 5 / its process ended with exit status 5")
-    assert call(generation, "silent") == (b"", closed), "one that closed its pipe is waited for"
-    garbage = Failed("进程写出的不是结果 / its process wrote something that is not an outcome")
-    for content in (b"\0\0\0\3{}}", b"\xff" * 50_000, b"\0\0\0\0\0"):
-        assert call(generation, "garbage", bytes=list(content))[1] == garbage
+    assert call(generation, "silent") == ("", closed), "one that closed its pipe is waited for"
+    for content in (b"{}}", b"\xff" * 50_000, b"\n"):
+        assert call(generation, "garbage", bytes=list(content))[1] == WITHOUT_OUTCOME
 
 
 @for_each("kind", [Failed, TimedOut])
@@ -118,27 +103,69 @@ def test_what_a_call_writes_itself_for_the_journal_has_its_bounds(
     generation: Generation, kind: type[Failed] | type[TimedOut]
 ) -> None:
     forged = msgspec.json.encode(kind("x" * 30_000 + "\0end"))
-    outcome = call(generation, "garbage", bytes=list(framing.encode(forged)))[1]
+    outcome = call(generation, "garbage", bytes=list(forged))[1]
     assert isinstance(outcome, kind)
     assert (len(outcome.detail), outcome.detail[-8:]) == (MAX_DETAIL, "x\\x00end")
 
 
 def test_a_call_ends_when_the_service_closes_its_connection(generation: Generation, folder: Path) -> None:
-    with generation._begin(request("hang"), Slot(0)):  # noqa: SLF001  # no API hangs up
+    with generation.begin(request("hang"), 0):
         wait_for(lambda: len(processes_in(folder)) == 1 + 2)
     wait_for(lambda: len(processes_in(folder)) == 1)
     assert call(generation, "echo")[1] == Returned([{}, True])
 
 
-def test_closing_a_generation_ends_its_calls(folder: Path) -> None:
-    generation = load(folder, Limits(20, 64 * 1024**2, 1000), launcher())
-    outcomes: list[Outcome] = []
-    thread = threading.Thread(target=lambda: outcomes.append(call(generation, "hang")[1]))
-    thread.start()
-    wait_for(lambda: len(processes_in(folder)) == 1 + 2)
+def test_a_closed_generation_finishes_its_calls(generation: Generation, folder: Path) -> None:
+    connection = generation.begin(request("echo", a=1), 0)
     generation.close()
-    thread.join()
-    assert processes_in(folder) == []
-    assert outcomes == [WITHOUT_OUTCOME]
-    with pytest.raises(GenerationGoneError):
+    assert result_of(connection, LIMITS).printed == "printed"
+    wait_for(lambda: processes_in(folder) == [])
+    with pytest.raises(OSError, match="descriptor"):
         call(generation, "echo")
+
+
+GOOD = """
+from app.functions import core_function
+@core_function("good")
+def good(arguments, caller): return 1
+"""
+ODD = {
+    "a docstring that is not UTF-8": ("f.__doc__ = 'about \\ud800'", []),
+    "a docstring that is not a text": ("f.__doc__ = 5", []),
+    "a name that is not UTF-8": ("core_function('mm\\ud800')(f)", ["mmm"]),
+    "a schema that is not UTF-8": (
+        "import msgspec, typing as t\ncore_function('x', schema=t.Annotated[dict, msgspec.Meta(title='\\ud800')])(f)",
+        ["mmm"],
+    ),
+    "a module name that is not a text": ("f.__module__ = 5", ["mmm"]),
+}
+
+
+@for_each("odd, blamed", ODD.values())
+def test_a_function_whose_description_is_not_json_breaks_its_own_module_only(
+    folder: Path, odd: str, blamed: list[str]
+) -> None:
+    for name, more in (("aaa", ""), ("mmm", odd), ("zzz", "")):
+        text = GOOD.replace('"good"', f'"{name}"').replace("def good", "def f")
+        (folder / f"{name}.py").write_text(text + more)
+    (folder / "module.py").unlink(missing_ok=True)
+    loaded = load(folder, LIMITS, launcher())
+    try:
+        assert [broken.module for broken in loaded.broken] == blamed
+        assert list(loaded.functions) == [name for name in ("aaa", "mmm", "zzz") if name not in blamed]
+    finally:
+        loaded.close()
+
+
+def test_a_file_whose_name_is_not_utf_8_is_a_broken_module_and_others_work(folder: Path) -> None:
+    (folder / "module.py").write_text(GOOD)
+    (folder / os.fsdecode(b"m\xff.py")).write_text(GOOD)
+    (folder / os.fsdecode(b"p\xff")).mkdir()
+    (folder / os.fsdecode(b"p\xff") / "__init__.py").write_text("")
+    loaded = load(folder, LIMITS, launcher())
+    try:
+        assert [broken.module for broken in loaded.broken] == ["m\\udcff", "p\\udcff"]
+        assert all("cannot name a module" in broken.error for broken in loaded.broken)
+        assert list(loaded.functions) == ["good"]
+    finally:
+        loaded.close()
