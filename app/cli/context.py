@@ -76,7 +76,7 @@ class Session:
     @cached_property
     def operators(self) -> Operators:
         """The console's operators."""
-        return Operators(self.database, operator_name(), utc_now, SealingKey(self.settings.sealing_key))
+        return Operators(self.database, operator_name(), utc_now)
 
     @cached_property
     def shop_tokens(self) -> ShopTokens:

@@ -68,7 +68,7 @@ class TwoStepRemoval(_AccountForm):
         if not visitor.who.has_totp:
             raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
         check_own_password(self.console, request)
-        self.operators(request).disable_totp(visitor.who.name, session_token=visitor.session_token)
+        self.two_step(request).disable(visitor.who.name, session_token=visitor.session_token)
 
 
 class RecoveryCodes(Page):
@@ -85,7 +85,7 @@ class RecoveryCodes(Page):
         try:
             check_own_password(self.console, request)
             visitor = visitor_of(request)
-            codes = self.operators(request).renew_recovery_codes(visitor.who.name, visitor.session_token)
+            codes = self.two_step(request).renew_recovery_codes(visitor.who.name, visitor.session_token)
         except RefusedError as error:
             refuse(response, error)
             _show(self, request, response, {"recovery-codes": error.text})
@@ -112,8 +112,8 @@ class TwoStepPage(Page):
         secret = form.one("secret")
         try:
             check_own_password(self.console, request)
-            operators, name = self.operators(request), visitor.who.name
-            codes = operators.enable_totp(name, secret, form.one("code"), visitor.session_token)
+            two_step, name = self.two_step(request), visitor.who.name
+            codes = two_step.enable(name, secret, form.one("code"), visitor.session_token)
         except RefusedError as error:
             refuse(response, error)
             self._show(request, response, secret if is_secret(secret) else new_secret(), error.text)
@@ -138,7 +138,7 @@ class TwoStepPage(Page):
 def _show(page: Page, request: falcon.Request, response: falcon.Response, refusals: dict[str, Text]) -> None:
     visitor, done = visitor_of(request), query_of(request).exactly("done")
     others = page.console.sessions.others(visitor.who.id, visitor.session_token)
-    codes_left = page.operators(request).recovery_codes_left(visitor.who.id)
+    codes_left = page.two_step(request).recovery_codes_left(visitor.who.id)
     page.render(request, response, "account.html", others=others, refusals=refusals, done=done, codes_left=codes_left)
 
 

@@ -22,6 +22,7 @@ from app.http.problems import invalid_request, not_found
 from app.services.import_times import read_validity
 from app.services.operators import Account, OperatorNotFoundError, Operators
 from app.services.shop_tokens import ShopToken, TokenNotFoundError
+from app.services.two_step import TwoStep
 
 LIST = "/admin/operators"
 
@@ -123,7 +124,7 @@ def operator_forms(console: Console) -> Iterator[tuple[str, OperatorForm]]:
         operators.set_password(name, new_password(form))
 
     def disable_totp(operators: Operators, name: str, _form: Form) -> None:
-        operators.disable_totp(name, log_out=True)
+        TwoStep(operators, console.sealing_key).disable(name, log_out=True)
 
     def remove(operators: Operators, name: str, _form: Form) -> None:
         operators.remove(name)

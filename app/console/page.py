@@ -30,6 +30,7 @@ from app.services.paging import PAGE_ROWS, PageRequest
 from app.services.sessions import Sessions
 from app.services.shop_tokens import ShopTokens
 from app.services.system_status import SystemStatus
+from app.services.two_step import TwoStep
 from app.services.usage_lists import UsageLists
 from app.tokens.sealing_key import SealingKey
 
@@ -164,7 +165,11 @@ class Page:
 
     def operators(self, request: falcon.Request) -> Operators:
         """Return the service for operators' accounts, in the visitor's name."""
-        return Operators(self.console.database, visitor_of(request).actor, self.console.clock, self.console.sealing_key)
+        return Operators(self.console.database, visitor_of(request).actor, self.console.clock)
+
+    def two_step(self, request: falcon.Request) -> TwoStep:
+        """Return the service for two-step verification, in the visitor's name."""
+        return TwoStep(self.operators(request), self.console.sealing_key)
 
     def shop_tokens(self, request: falcon.Request) -> ShopTokens:
         """Return the service for shops' tokens, in the visitor's name."""

@@ -1,7 +1,6 @@
 """Checks of name, password and second factor, with throttling of failures."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 
 from app import metrics
 from app.clock import Clock
@@ -40,12 +39,6 @@ class LoginThrottledError(RefusedError):
             f"失败次数过多，请在 {retry_after} 秒后再试",
             f"too many failures: try again in {retry_after} seconds",
         )
-
-
-def journal_log_outs(ended: int, actor: str, now: datetime) -> None:
-    """Write into the journal, within the caller's transaction, that `actor` ended so many sessions, if any."""
-    if ended:
-        journal.append([journal.Entry(now, EventKind.LOGGED_OUT, actor=actor, details={"sessions": ended})])
 
 
 class Credentials:

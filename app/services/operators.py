@@ -1,25 +1,23 @@
-"""The console's operators: their accounts, roles, passwords and second factors."""
+"""The console's operators: their accounts, roles, passwords and ceilings."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from app.clock import Clock
 from app.domain.ceilings import OPERATOR_DEFAULTS, Ceilings, check_ceilings, described, with_defaults
 from app.domain.codes import EventKind
 from app.domain.operators import Role, check_name, check_password
 from app.domain.texts import RefusedError
-from app.services import two_step
 from app.services.bearer import digest
 from app.services.ceilings import ceilings_of, set_ceilings
-from app.services.credentials import journal_log_outs
 from app.services.formatting import escaped
 from app.services.passwords import PASSWORDS, Passwords
 from app.storage import cards, journal, models
 from app.storage import operators as rows
 from app.storage.database import Database
 from app.storage.idempotency import Owner
-from app.tokens.sealing_key import SealingKey
 
 Changes = dict[str, object]
 Account = models.Operator
@@ -61,7 +59,6 @@ class Operators:
     database: Database
     actor: str
     clock: Clock
-    key: SealingKey
     passwords: Passwords = PASSWORDS
 
     def list(self) -> Sequence[Account]:
@@ -108,28 +105,21 @@ class Operators:
         check_ceilings(wanted)
         password_hash = self._hash(password)
 
-        def write(name: str, now: datetime) -> Changes:
+        def write(now: datetime) -> None:
             operator_id = rows.add(name, role, password_hash, now)
             if operator_id is None:
                 raise NameTakenError(name)
             set_ceilings(Owner(operator_id), wanted)
-            return {"role": role.value, **described(wanted)}
+            self._journal(EventKind.OPERATOR_ADDED, name, {"role": role.value, **described(wanted)}, now)
 
-        self._act(EventKind.OPERATOR_ADDED, (name,), write)
+        self._write(write)
 
     def set_password(
         self, name: str, password: str, *, reset_totp: bool = False, session_token: str | None = None
     ) -> datetime:
-        """Change a password, end the operator's sessions; `reset_totp`: disable TOTP, too.
+        """Change a password and end the operator's sessions; return the time of the change.
 
-        Args:
-            name: Whose.
-            password: The new one.
-            reset_totp: Whether to disable TOTP.
-            session_token: The session in which operators change their own password; it must not have ended meanwhile.
-
-        Returns:
-            The time of the change.
+        `reset_totp` ends two-step verification, too. With a `session_token` operators change their own password.
 
         Raises:
             OperatorNotFoundError: there is no such operator.
@@ -139,14 +129,13 @@ class Operators:
         check_password(password, name)
         password_hash = self._hash(password)
 
-        def write(name: str, now: datetime) -> Changes:
-            operator = _locked(name, session_token)
+        def write(operator: Account, now: datetime) -> Changes:
             rows.change(operator.id, password_hash=password_hash, password_changed_at=now)
             rows.end_sessions(operator.id)
-            is_totp_disabled = reset_totp and two_step.disable(operator)
+            is_totp_disabled = reset_totp and rows.remove_second_factor(operator)
             return {"changed": "password", **({"totp": False} if is_totp_disabled else {})}
 
-        return self._act(EventKind.OPERATOR_CHANGED, (name,), write)
+        return self.change(name, write, session_token)
 
     def set_role(self, name: str, role: Role) -> None:
         """Change an operator's role, from their next request on.
@@ -156,17 +145,17 @@ class Operators:
             LastOwnerError: no owner would be left.
         """
 
-        def write(name: str, _now: datetime) -> Changes | None:
+        def write(now: datetime) -> None:
             owners = rows.lock_owners()
             operator = _locked(name)
             if operator.role == role.value:
-                return None
+                return
             if owners == [name]:
                 raise LastOwnerError
             rows.change(operator.id, role=role.value)
-            return {"role": role.value}
+            self._journal(EventKind.OPERATOR_CHANGED, name, {"role": role.value}, now)
 
-        self._act(EventKind.OPERATOR_CHANGED, (name,), write)
+        self._write(write)
 
     def set_ceilings(self, name: str, ceilings: Ceilings) -> None:
         """Change an operator's ceilings, for the next cards that they issue; one that is not given stays.
@@ -177,15 +166,14 @@ class Operators:
         """
         check_ceilings(ceilings)
 
-        def write(name: str, _now: datetime) -> Changes | None:
-            operator = _locked(name)
+        def write(operator: Account, _now: datetime) -> Changes | None:
             if not ceilings.given():
                 return None
             owner = Owner(operator.id)
             set_ceilings(owner, with_defaults(ceilings, ceilings_of(owner)))
             return described(ceilings)
 
-        self._act(EventKind.OPERATOR_CHANGED, (name,), write)
+        self.change(name, write)
 
     def remove(self, *names: str, force: bool = False) -> None:
         """Remove operators and their sessions, all or none.
@@ -195,120 +183,67 @@ class Operators:
             LastOwnerError: no owner would be left, and `force` is not set.
         """
 
-        def write(name: str, _now: datetime) -> Changes:
+        def lock() -> list[Account]:
             owners = rows.lock_owners()
-            operator = _locked(name)
-            if owners == [name] and not force:
+            if owners and not force and set(owners) <= set(names):
                 raise LastOwnerError
-            rows.remove(operator.id)
-            return {"role": operator.role}
+            return [_locked(name) for name in dict.fromkeys(names)]
 
+        def write(now: datetime) -> None:
+            for operator in lock():
+                rows.remove(operator.id)
+                self._journal(EventKind.OPERATOR_REMOVED, operator.name, {"role": operator.role}, now)
+
+        self._write(lambda _now: lock())
+        # Page by page: the foreign key would do it in one statement, which could take minutes and hold up activations.
         for name in names:
-            self.check_known(name)
-        owners = self.database.with_connection(rows.lock_owners)
-        if owners and not force and set(owners) <= set(names):
-            raise LastOwnerError
-        for name in names:
-            self._disown(name)
-        self._act(EventKind.OPERATOR_REMOVED, names, write)
-
-    def _disown(self, name: str) -> None:
-        """Make the cards that an operator issued nobody's, page by page.
-
-        The foreign key would do it in one statement, which could take minutes and hold up activations.
-        """
-        while self.database.with_connection(lambda: cards.disown(name)):
-            pass
-
-    def enable_totp(self, name: str, secret: str, code: str, session_token: str) -> tuple[str, ...]:
-        """Require codes at log-in from now on, after a first code has shown that the app has the secret.
-
-        All sessions end but the one of `session_token`: they began without a code.
-
-        Returns:
-            The recovery codes, for the only time.
-
-        Raises:
-            OperatorNotFoundError: there is no such operator.
-            RefusedError: the code is wrong, the secret not from `two_step.new_secret`, TOTP is enabled already, or the
-                session has ended.
-        """
-        codes: tuple[str, ...] = ()
-
-        def write(name: str, now: datetime) -> Changes:
-            nonlocal codes
-            operator = _locked(name, session_token)
-            codes = two_step.enable(operator, secret, code, now, self.key)
-            journal_log_outs(rows.end_sessions(operator.id, but=digest(session_token)), self.actor, now)
-            return {"totp": True}
-
-        self._act(EventKind.OPERATOR_CHANGED, (name,), write)
-        return codes
-
-    def recovery_codes_left(self, operator_id: int) -> int:
-        """Return how many recovery codes an operator has left."""
-        return self.database.with_connection(lambda: rows.count_recovery_codes(operator_id))
-
-    def renew_recovery_codes(self, name: str, session_token: str | None = None) -> tuple[str, ...]:
-        """Replace an operator's recovery codes by new ones; return them, for the only time.
-
-        Raises:
-            OperatorNotFoundError: there is no such operator.
-            RefusedError: the operator has no two-step verification, or the session has ended.
-        """
-        codes: tuple[str, ...] = ()
-
-        def write(name: str, _now: datetime) -> Changes:
-            nonlocal codes
-            operator = _locked(name, session_token)
-            if operator.totp_secret is None:
-                raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
-            codes = two_step.renew_recovery_codes(operator.id)
-            return {"recovery_codes": len(codes)}
-
-        self._act(EventKind.OPERATOR_CHANGED, (name,), write)
-        return codes
-
-    def disable_totp(self, name: str, *, log_out: bool = False, session_token: str | None = None) -> None:
-        """Require no codes any more; `log_out`: end the operator's sessions, too.
-
-        Raises:
-            OperatorNotFoundError: there is no such operator.
-            RefusedError: the session has ended.
-        """
-
-        def write(name: str, _now: datetime) -> Changes | None:
-            operator = _locked(name, session_token)
-            if log_out:
-                rows.end_sessions(operator.id)
-            return {"totp": False} if two_step.disable(operator) else None
-
-        self._act(EventKind.OPERATOR_CHANGED, (name,), write)
+            while self.database.with_connection(partial(cards.disown, name)):
+                pass
+        self._write(write)
 
     def _hash(self, password: str) -> str:
         with self.passwords.turn():
             return self.passwords.hash(password)
 
-    def _act(
-        self, kind: EventKind, names: tuple[str, ...], change: Callable[[str, datetime], Changes | None]
+    def change(
+        self,
+        name: str,
+        change: Callable[[Account, datetime], Changes | None],
+        session_token: str | None = None,
     ) -> datetime:
-        """Change each operator and journal the changes, in one transaction; None is no change. Return its time."""
+        """Change an operator and journal what `change` returns, in one transaction; None is no change. Return its time.
+
+        With a `session_token`, the change is that session's, which a change of the password may have ended.
+
+        Raises:
+            OperatorNotFoundError: there is no such operator.
+            LoggedOutError: the session has ended.
+        """
+
+        def write(now: datetime) -> None:
+            changes = change(_locked(name, session_token), now)
+            if changes is not None:
+                self._journal(EventKind.OPERATOR_CHANGED, name, changes, now)
+
+        return self._write(write)
+
+    def _write(self, work: Callable[[datetime], object]) -> datetime:
+        """Do something in one transaction; return its time."""
 
         def write() -> datetime:
             with self.database.atomic():
                 now = self.clock()
-                for name in dict.fromkeys(names):
-                    changes = change(name, now)
-                    if changes is not None:
-                        details = {"operator": name, **changes}
-                        journal.append([journal.Entry(at=now, kind=kind, actor=self.actor, details=details)])
+                work(now)
                 return now
 
         return self.database.with_connection(write, once=True)
 
+    def _journal(self, kind: EventKind, name: str, changes: Changes, now: datetime) -> None:
+        details = {"operator": name, **changes}
+        journal.append([journal.Entry(at=now, kind=kind, actor=self.actor, details=details)])
 
-def _locked(name: str, session_token: str | None = None) -> models.Operator:
-    """Lock an operator; with a token, the change is the session's, which a change of the password may have ended."""
+
+def _locked(name: str, session_token: str | None = None) -> Account:
     # PostgreSQL refuses a NUL; no name has unprintable characters.
     operator = rows.lock(name) if name.isprintable() else None
     if operator is None:
@@ -316,3 +251,9 @@ def _locked(name: str, session_token: str | None = None) -> models.Operator:
     if session_token and not rows.has_session(digest(session_token)):
         raise LoggedOutError
     return operator
+
+
+def journal_log_outs(ended: int, actor: str, now: datetime) -> None:
+    """Write into the journal, within the caller's transaction, that `actor` ended so many sessions, if any."""
+    if ended:
+        journal.append([journal.Entry(now, EventKind.LOGGED_OUT, actor=actor, details={"sessions": ended})])

@@ -8,8 +8,8 @@ from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import Role, console_actor
 from app.services.bearer import digest, new_token
-from app.services.credentials import Credentials, journal_log_outs
-from app.services.operators import LoggedOutError, OperatorNotFoundError
+from app.services.credentials import Credentials
+from app.services.operators import LoggedOutError, OperatorNotFoundError, journal_log_outs
 from app.services.passwords import PASSWORDS, Passwords
 from app.storage import journal, models
 from app.storage import operators as rows

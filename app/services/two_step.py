@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 import unicodedata
+from dataclasses import dataclass
 from datetime import datetime
 
 import pyotp
@@ -16,7 +17,8 @@ from app.domain.cards import CROCKFORD
 from app.domain.recovery_codes import RECOVERY_CODES, RECOVERY_LENGTH, read_recovery_code, written_recovery_code
 from app.domain.texts import RefusedError
 from app.services.bearer import digest
-from app.storage import models, operators
+from app.services.operators import Account, Operators, journal_log_outs
+from app.storage import operators as rows
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 
 _MAX_LENGTH = 16  # six digits as people type them; normalising a long text takes long
@@ -50,7 +52,7 @@ def step_of(secret: str, code: str, now: datetime) -> int | None:
         return None
 
 
-def step_for(operator: models.Operator, code: str, now: datetime, key: SealingKey) -> int | None:
+def step_for(operator: Account, code: str, now: datetime, key: SealingKey) -> int | None:
     """Return the time step of an operator's code, None if it is wrong or the operator's secret does not open."""
     try:
         return step_of(key.open("operator", operator.id, operator.totp_secret), code, now)
@@ -59,47 +61,92 @@ def step_for(operator: models.Operator, code: str, now: datetime, key: SealingKe
         return None
 
 
-def enable(operator: models.Operator, secret: str, code: str, now: datetime, key: SealingKey) -> tuple[str, ...]:
-    """Require codes of an operator from now on, within a transaction that holds the operator's row.
+@dataclass(frozen=True, slots=True)
+class TwoStep:
+    """Two-step verification of `operators`; `key` seals the secrets."""
 
-    `key` seals the secret.
+    operators: Operators
+    key: SealingKey
 
-    Returns:
-        The recovery codes, for the only time.
+    def enable(self, name: str, secret: str, code: str, session_token: str) -> tuple[str, ...]:
+        """Require codes at log-in from now on, after a first code has shown that the app has the secret.
 
-    Raises:
-        RefusedError: the code is wrong, the secret not one of `new_secret`, or codes are required already.
-    """
-    if operator.totp_secret is not None:
-        raise RefusedError("已启用两步验证", "two-step verification is enabled already")
-    step = step_of(secret, code, now) if is_secret(secret) else None
-    if step is None:
-        raise RefusedError(
-            "验证码不正确：请检查手机时间，并输入最新的验证码",
-            "wrong code: check the phone's clock, and enter the latest code",
-        )
-    operators.change(operator.id, totp_secret=key.seal("operator", operator.id, secret), totp_last_step=step)
-    return renew_recovery_codes(operator.id)
+        All sessions end but the one of `session_token`: they began without a code.
+
+        Returns:
+            The recovery codes, for the only time.
+
+        Raises:
+            OperatorNotFoundError: there is no such operator.
+            RefusedError: the code is wrong, the secret not from `new_secret`, codes are required already, or the
+                session has ended.
+        """
+        codes = _new_recovery_codes()
+
+        def write(operator: Account, now: datetime) -> dict[str, object]:
+            if operator.totp_secret is not None:
+                raise RefusedError("已启用两步验证", "two-step verification is enabled already")
+            step = step_of(secret, code, now) if is_secret(secret) else None
+            if step is None:
+                raise RefusedError(
+                    "验证码不正确：请检查手机时间，并输入最新的验证码",
+                    "wrong code: check the phone's clock, and enter the latest code",
+                )
+            sealed = self.key.seal("operator", operator.id, secret)
+            rows.change(operator.id, totp_secret=sealed, totp_last_step=step)
+            rows.replace_recovery_codes(operator.id, map(digest, codes))
+            ended = rows.end_sessions(operator.id, but=digest(session_token))
+            journal_log_outs(ended, self.operators.actor, now)
+            return {"totp": True}
+
+        self.operators.change(name, write, session_token)
+        return tuple(map(written_recovery_code, codes))
+
+    def disable(self, name: str, *, log_out: bool = False, session_token: str | None = None) -> None:
+        """Require no codes any more; `log_out`: end the operator's sessions, too.
+
+        Raises:
+            OperatorNotFoundError: there is no such operator.
+            RefusedError: the session has ended.
+        """
+
+        def write(operator: Account, _now: datetime) -> dict[str, object] | None:
+            if log_out:
+                rows.end_sessions(operator.id)
+            return {"totp": False} if rows.remove_second_factor(operator) else None
+
+        self.operators.change(name, write, session_token)
+
+    def renew_recovery_codes(self, name: str, session_token: str | None = None) -> tuple[str, ...]:
+        """Replace an operator's recovery codes by new ones; return them, for the only time.
+
+        Raises:
+            OperatorNotFoundError: there is no such operator.
+            RefusedError: the operator has no two-step verification, or the session has ended.
+        """
+        codes = _new_recovery_codes()
+
+        def write(operator: Account, _now: datetime) -> dict[str, object]:
+            if operator.totp_secret is None:
+                raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
+            rows.replace_recovery_codes(operator.id, map(digest, codes))
+            return {"recovery_codes": len(codes)}
+
+        self.operators.change(name, write, session_token)
+        return tuple(map(written_recovery_code, codes))
+
+    def recovery_codes_left(self, operator_id: int) -> int:
+        """Return how many recovery codes an operator has left."""
+        return self.operators.database.with_connection(lambda: rows.count_recovery_codes(operator_id))
 
 
-def disable(operator: models.Operator) -> bool:
-    """Require no codes any more, within such a transaction; return whether they were required."""
-    was_required = operator.totp_secret is not None
-    operators.change(operator.id, totp_secret=None, totp_last_step=None)
-    operators.replace_recovery_codes(operator.id, ())
-    return was_required
-
-
-def renew_recovery_codes(operator_id: int) -> tuple[str, ...]:
-    """Replace an operator's codes by new ones, within the caller's transaction; return them, for the only time."""
-    codes = ["".join(secrets.choice(CROCKFORD) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)]
-    operators.replace_recovery_codes(operator_id, map(digest, codes))
-    return tuple(map(written_recovery_code, codes))
+def _new_recovery_codes() -> list[str]:
+    return ["".join(secrets.choice(CROCKFORD) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)]
 
 
 def take_recovery_code(operator_id: int, typed: str) -> int | None:
     """Use a code up, within the caller's transaction; return how many are left, None if it is no unused code."""
     code = read_recovery_code(typed)
-    if code is None or not operators.take_recovery_code(operator_id, digest(code)):
+    if code is None or not rows.take_recovery_code(operator_id, digest(code)):
         return None
-    return operators.count_recovery_codes(operator_id)
+    return rows.count_recovery_codes(operator_id)

@@ -105,6 +105,13 @@ def take_step(operator_id: int, step: int) -> bool:
     return bool(taken)
 
 
+def remove_second_factor(operator: Operator) -> bool:
+    """Require no codes of an operator any more, in the caller's transaction; return whether they were required."""
+    change(operator.id, totp_secret=None, totp_last_step=None)
+    replace_recovery_codes(operator.id, ())
+    return operator.totp_secret is not None
+
+
 def replace_recovery_codes(operator_id: int, digests: Iterable[str]) -> None:
     """Replace an operator's recovery codes, in the caller's transaction."""
     RecoveryCode.delete().where(RecoveryCode.operator == operator_id).execute()

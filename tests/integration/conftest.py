@@ -227,7 +227,7 @@ def own_service(database: Database, database_url: str, tmp_path: Path) -> Iterat
 
 @pytest.fixture
 def operators(database: Database, clock: Clock) -> Operators:
-    return Operators(database, "tester", clock, SEALING, CheapPasswords())
+    return Operators(database, "tester", clock, CheapPasswords())
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from app.domain.texts import RefusedError
 from app.services import two_step
 from app.services.operators import LastOwnerError, OperatorNotFoundError, Operators
 from app.services.sessions import Sessions
+from app.services.two_step import TwoStep
 from app.storage import cards
 from app.storage import operators as operator_rows
 from app.storage.database import Database
@@ -43,8 +44,8 @@ def test_changes_of_operators_are_journalled_without_secrets(operators: Operator
     operators.set_password("小王", OTHER)
     operators.set_role("小王", Role.OWNER)
     secret = two_step.new_secret()
-    operators.enable_totp("小王", secret, pyotp.TOTP(secret).at(clock.now), "")
-    operators.disable_totp("小王")
+    TwoStep(operators, SEALING).enable("小王", secret, pyotp.TOTP(secret).at(clock.now), "")
+    TwoStep(operators, SEALING).disable("小王")
     operators.remove("小王")
     assert journalled() == [
         (
@@ -67,8 +68,8 @@ def test_changes_of_operators_are_journalled_without_secrets(operators: Operator
 
 def test_a_change_without_effect_succeeds_and_is_not_journalled(operators: Operators) -> None:
     operators.set_role("alice", Role.OWNER)
-    operators.disable_totp("alice")
-    operators.disable_totp("alice", log_out=True)
+    TwoStep(operators, SEALING).disable("alice")
+    TwoStep(operators, SEALING).disable("alice", log_out=True)
     assert len(journalled()) == 1
 
 
@@ -108,9 +109,9 @@ def test_an_unknown_operator_cannot_be_changed(operators: Operators, name: str) 
         lambda: operators.set_role(name, Role.SELLER),
         lambda: operators.remove(name),
         lambda: operators.remove("alice", name, force=True),
-        lambda: operators.enable_totp(name, two_step.new_secret(), "123456", ""),
-        lambda: operators.disable_totp(name),
-        lambda: operators.disable_totp(name, log_out=True),
+        lambda: TwoStep(operators, SEALING).enable(name, two_step.new_secret(), "123456", ""),
+        lambda: TwoStep(operators, SEALING).disable(name),
+        lambda: TwoStep(operators, SEALING).disable(name, log_out=True),
     ]
     for action in actions:
         with pytest.raises(OperatorNotFoundError):
@@ -203,13 +204,13 @@ def test_a_second_factor_begins_with_a_right_code_and_is_not_replaced_by_another
     short = "A" * 24
     for wrong in ((secret, "000000"), (secret, ""), (short, pyotp.TOTP(short).at(clock.now)), ("no base32!", right)):
         with pytest.raises(RefusedError):
-            operators.enable_totp("alice", *wrong, "")
+            TwoStep(operators, SEALING).enable("alice", *wrong, "")
     assert not operators.list()[0].has_totp
-    operators.enable_totp("alice", secret, right, "")
+    TwoStep(operators, SEALING).enable("alice", secret, right, "")
     assert operators.list()[0].has_totp
     second = two_step.new_secret()
     with pytest.raises(RefusedError):
-        operators.enable_totp("alice", second, pyotp.TOTP(second).at(clock.now), "")
+        TwoStep(operators, SEALING).enable("alice", second, pyotp.TOTP(second).at(clock.now), "")
     operator = Operator.get()
     assert SEALING.open("operator", operator.id, operator.totp_secret) == secret != second
 
@@ -219,9 +220,9 @@ def test_disabling_totp_for_a_lost_phone_ends_the_sessions(
 ) -> None:
     token = sessions.log_in("alice", PASSWORD, None, HOME)
     secret = two_step.new_secret()
-    operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(clock.now), token)
+    TwoStep(operators, SEALING).enable("alice", secret, pyotp.TOTP(secret).at(clock.now), token)
     assert sessions.identify(token)
-    operators.disable_totp("alice", log_out=True)
+    TwoStep(operators, SEALING).disable("alice", log_out=True)
     assert sessions.identify(token) is None
     sessions.log_in("alice", PASSWORD, None, HOME)
 

@@ -81,10 +81,10 @@ def test_enabling_totp_takes_its_code_and_ends_the_sessions_that_began_without_o
     here, there = log_ins.log_in(), log_ins.log_in()
     secret = two_step.new_secret()
     with pytest.raises(RefusedError):
-        log_ins.operators.enable_totp("alice", secret, "000000", here)
+        log_ins.two_step.enable("alice", secret, "000000", here)
     assert log_ins.sessions.identify(there)
     code = pyotp.TOTP(secret).at(log_ins.clock.now)
-    log_ins.operators.enable_totp("alice", secret, code, here)
+    log_ins.two_step.enable("alice", secret, code, here)
     assert [log_ins.sessions.identify(token) is not None for token in (here, there)] == [True, False]
     ended = (
         Event.select(Event.kind, Event.details).where(Event.at == log_ins.clock.now).order_by(Event.id.desc()).limit(2)
@@ -100,7 +100,7 @@ def test_enabling_totp_takes_its_code_and_ends_the_sessions_that_began_without_o
 @pytest.mark.parametrize("how", ["code of the app", "recovery code", "recovery code, confirming"])
 def test_a_code_used_by_several_at_once_is_accepted_once(log_ins: LogIns, database: Database, how: str) -> None:
     secret = two_step.new_secret()
-    codes = log_ins.operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
+    codes = log_ins.two_step.enable("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
     log_ins.clock.advance(timedelta(seconds=30))
     code = pyotp.TOTP(secret).at(log_ins.clock.now) if how == "code of the app" else codes[0]
     all_checked = threading.Barrier(4, timeout=60)
@@ -154,12 +154,12 @@ def test_wrong_codes_are_throttled_across_networks(log_ins: LogIns) -> None:
 def codes(log_ins: LogIns) -> tuple[str, ...]:
     """Of alice."""
     secret = two_step.new_secret()
-    return log_ins.operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
+    return log_ins.two_step.enable("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
 
 
 def left(log_ins: LogIns) -> int:
     (alice,) = log_ins.operators.list()
-    assert alice.recovery_codes == log_ins.operators.recovery_codes_left(alice.id)
+    assert alice.recovery_codes == log_ins.two_step.recovery_codes_left(alice.id)
     return alice.recovery_codes
 
 
@@ -186,7 +186,7 @@ def test_wrong_codes_are_throttled_as_those_of_the_app(log_ins: LogIns, codes: t
 
 
 def test_new_codes_replace_the_old_ones(log_ins: LogIns, codes: tuple[str, ...]) -> None:
-    new = log_ins.operators.renew_recovery_codes("alice")
+    new = log_ins.two_step.renew_recovery_codes("alice")
     assert not {*new} & {*codes}
     assert Event.select().order_by(Event.id.desc()).get().details == {"operator": "alice", "recovery_codes": 10}
     with pytest.raises(LoginRefusedError):
@@ -198,13 +198,13 @@ def test_new_codes_replace_the_old_ones(log_ins: LogIns, codes: tuple[str, ...])
 def test_they_go_with_two_step_verification(log_ins: LogIns, codes: tuple[str, ...]) -> None:
     log_ins.operators.add("bob", log_ins.alice.role, PASSWORD)
     with pytest.raises(RefusedError):
-        log_ins.operators.renew_recovery_codes("bob")
-    log_ins.operators.disable_totp("alice")
+        log_ins.two_step.renew_recovery_codes("bob")
+    log_ins.two_step.disable("alice")
     assert RecoveryCode.select().count() == 0
     with pytest.raises(RefusedError):
-        log_ins.operators.renew_recovery_codes("alice")
+        log_ins.two_step.renew_recovery_codes("alice")
     secret = two_step.new_secret()
-    log_ins.operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
+    log_ins.two_step.enable("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
     with pytest.raises(LoginRefusedError):
         log_ins.log_in(code=codes[0])
     log_ins.operators.set_password("alice", PASSWORD, reset_totp=True)

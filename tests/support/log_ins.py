@@ -6,10 +6,10 @@ import pyotp
 import pytest
 
 from app.domain.operators import Role
-from app.services import two_step
 from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.operators import Operators
 from app.services.sessions import Identity, Sessions
+from app.services.two_step import TwoStep, new_secret
 from app.storage.database import Database
 from app.storage.models import Operator
 from tests.conftest import Clock
@@ -26,7 +26,8 @@ class LogIns:
         self.clock = clock
         self.passwords = CheapPasswords()
         self.sessions = Sessions(database, clock, SEALING, self.passwords)
-        self.operators = Operators(database, "tester", clock, SEALING, self.passwords)
+        self.operators = Operators(database, "tester", clock, self.passwords)
+        self.two_step = TwoStep(self.operators, SEALING)
         self.operators.add("alice", Role.OWNER, PASSWORD)
         self.alice = Identity(Operator.get().id, "alice", Role.OWNER, has_totp=False, created_at=clock.now)
 
@@ -55,8 +56,8 @@ class LogIns:
             self.log_in(OTHER, **how)  # type: ignore[arg-type]
 
     def with_totp(self) -> pyotp.TOTP:
-        secret = two_step.new_secret()
+        secret = new_secret()
         app = pyotp.TOTP(secret)
-        self.operators.enable_totp("alice", secret, app.at(self.clock.now), "")
+        self.two_step.enable("alice", secret, app.at(self.clock.now), "")
         self.clock.advance(timedelta(seconds=30))
         return app
