@@ -6,15 +6,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from app.domain.operators import FORGOTTEN_AFTER
-from app.domain.webhooks import GIVEN_UP_AFTER
 from app.services import sessions
-from app.storage import daily_counts, idempotency, journal, login_failures, operators, webhooks
+from app.storage import daily_counts, idempotency, journal, login_failures, operators
 from app.storage.models import database
 
 REQUESTS_KEPT = timedelta(days=7)
-MESSAGES_KEPT = timedelta(days=7)
-MESSAGE_ROWS = 1_000
-"""Of each webhook's and topic's messages so many are kept at most."""
 
 
 def prune_journal(keep: timedelta, now: datetime, until: float = math.inf) -> int:
@@ -50,16 +46,6 @@ def prune_console(now: datetime, until: float = math.inf) -> int:
 
     total: int = database.with_connection(prune)
     return total + _in_batches(lambda: idempotency.prune(now - REQUESTS_KEPT), until)
-
-
-def prune_webhooks(now: datetime) -> int:
-    """Give up webhooks' messages that are too old, and delete old ones from the log; return how many."""
-
-    def prune() -> int:
-        return webhooks.give_up(now - GIVEN_UP_AFTER, now) + webhooks.prune(now - MESSAGES_KEPT, MESSAGE_ROWS)
-
-    total: int = database.with_connection(prune)
-    return total
 
 
 def _in_batches(prune: Callable[[], int], until: float) -> int:

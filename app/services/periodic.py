@@ -62,7 +62,7 @@ def tasks(database: Database, settings: Settings, clock: Clock) -> tuple[Task, .
         Task("figures", TICK_SECONDS, 30, Scope.ONCE, lambda _until: count()),
         Task("journal", 600, 20, Scope.ONCE, lambda until: prune_journal(clock(), until)),
         Task("console", 600, 20, Scope.ONCE, lambda until: housekeeping.prune_console(clock(), until)),
-        Task("webhooks", 600, 20, Scope.ONCE, lambda _until: housekeeping.prune_webhooks(clock())),
+        Task("webhooks", 600, 20, Scope.ONCE, lambda _until: webhook_outbox.prune(database, clock())),
         Task("expiring cards", 60, 20, Scope.ONCE, lambda _until: webhook_outbox.enqueue_expiring(database, clock())),
         Task("shared cards", 600, 60, Scope.ONCE, lambda _until: tell_of_shared(clock())),
     )

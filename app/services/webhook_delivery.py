@@ -7,11 +7,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from app.clock import Clock
@@ -32,13 +31,8 @@ LEASE = timedelta(minutes=2)
 """Longer than an attempt takes. If its process dies, another one tries the message after that."""
 GONE = 410
 logger = logging.getLogger(__name__)
-
-
-class Sender(Protocol):
-    """Sends a request: `app.webhooks.post` in this process, or the client of the process that can reach the outside."""
-
-    def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Sent:
-        """Send it."""
+Sender = Callable[[str, Mapping[str, str], bytes], Sent]
+"""Sends a request: `app.webhooks.post` in this process, or the client of the process that can reach the outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,28 +84,32 @@ class Delivery:
 
     def _note(self, message: WebhookOutbox, body: str, sent: Sent, now: datetime) -> None:
         webhook = message.webhook
-        outcome = {"body": body, "status": sent.status, "error": sent.error}
+        # Another process may have claimed the message again meanwhile.
+        same = (WebhookOutbox.id == message.id) & (WebhookOutbox.attempts == message.attempts)
+
+        def finish(**values: object) -> None:
+            WebhookOutbox.update(body=body, status=sent.status, error=sent.error, **values).where(same).execute()
+
+        def change(**values: object) -> None:
+            Webhook.update(**values).where(Webhook.id == webhook.id).execute()
+
         with self.database.atomic():
             if sent.is_delivered:
-                webhooks.finish(message, next_at=None, delivered_at=now, failed_at=None, **outcome)
-                webhooks.change(webhook.id, failures=0, next_request_at=now)
+                finish(next_at=None, delivered_at=now, failed_at=None)
+                change(failures=0, next_request_at=now)
             elif sent.status == GONE:
-                webhooks.finish(message, next_at=None, failed_at=now, **outcome)
-                _pause(webhook, now)
+                finish(next_at=None, failed_at=now)
+                change(paused_at=now)
+                details = {"webhook": webhook.name, "paused": True, "status": GONE}
+                journal.append([journal.Entry(now, EventKind.WEBHOOK_CHANGED, actor="service", details=details)])
             else:
                 next_at = next_attempt(message.attempts, now)
                 if next_at > message.created_at + GIVEN_UP_AFTER:
-                    webhooks.finish(message, next_at=None, failed_at=now, **outcome)
+                    finish(next_at=None, failed_at=now)
                 else:
-                    webhooks.finish(message, next_at=next_at, **outcome)
+                    finish(next_at=next_at)
                 failures = webhook.failures + 1
-                webhooks.change(webhook.id, failures=failures, next_request_at=next_request(failures, now))
-
-
-def _pause(webhook: Webhook, now: datetime) -> None:
-    webhooks.change(webhook.id, paused_at=now)
-    details = {"webhook": webhook.name, "paused": True, "status": GONE}
-    journal.append([journal.Entry(now, EventKind.WEBHOOK_CHANGED, actor="service", details=details)])
+                change(failures=failures, next_request_at=next_request(failures, now))
 
 
 def start(database: Database, settings: Settings, clock: Clock) -> None:

@@ -1,20 +1,24 @@
-"""The messages of webhooks: those that periodic tasks add to the outbox, and what a message says.
+"""The messages of webhooks: what periodic tasks add to the outbox and delete from it, and what a message says.
 
 Triggers on the journal add activations and mismatches.
 """
 
 import hashlib
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from app.domain.cards import masked
-from app.domain.webhooks import EXPIRING_WITHIN, MAX_WAITING, Topic
+from app.domain.webhooks import EXPIRING_WITHIN, GIVEN_UP_AFTER, MAX_WAITING, Topic
 from app.services import abuse_report
 from app.services.formatting import local
 from app.storage import webhooks
 from app.storage.database import Database
-from app.storage.models import Card, WebhookOutbox
+from app.storage.models import Card, Webhook, WebhookOutbox
+
+KEPT = timedelta(days=7)
+MAX_KEPT = 1_000
+"""Of each webhook's and topic's messages that are done so many are kept at most."""
 
 
 def enqueue_expiring(database: Database, now: datetime) -> None:
@@ -32,13 +36,25 @@ def enqueue_shared(database: Database, zone: ZoneInfo, now: datetime) -> None:
     Raises:
         UnavailableError: the database is away.
     """
-    if not any(Topic.SHARED in each.topics for each in database.with_connection(webhooks.by_name)):
+    wanted = Webhook.topics.contains(Topic.SHARED)
+    if not database.with_connection(Webhook.select().where(wanted).exists):
         return  # the report reads much
     shared = {
         card.card_id: json.dumps({"last_24_hours": card.lately._asdict(), "last_7_days": card.whole._asdict()})
         for card in abuse_report.shown_cards(database, now, zone)[:MAX_WAITING]
     }
     database.with_connection(lambda: webhooks.enqueue_shared(shared, now))
+
+
+def prune(database: Database, now: datetime) -> None:
+    """Give up messages that are too old, and delete old ones that are done.
+
+    Raises:
+        UnavailableError: the database is away.
+    """
+    is_old = WebhookOutbox.next_at.is_null(is_null=False) & (WebhookOutbox.created_at < now - GIVEN_UP_AFTER)
+    database.with_connection(WebhookOutbox.update(next_at=None, failed_at=now).where(is_old).execute)
+    database.with_connection(lambda: webhooks.prune(now - KEPT, MAX_KEPT))
 
 
 def body_of(message: WebhookOutbox, card: Card | None, zone: ZoneInfo) -> str:

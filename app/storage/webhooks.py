@@ -1,10 +1,7 @@
-"""Webhooks and their outbox, to which triggers on the journal add messages, too (migration 0005)."""
+"""The outbox of webhooks, to which triggers on the journal add messages, too (migration 0005)."""
 
 from datetime import datetime
 
-from peewee import fn
-
-from app.domain.webhooks import Topic
 from app.storage.models import Card, Webhook, WebhookOutbox, database
 
 # FOR UPDATE SKIP LOCKED: of several processes each claims another message. Until the lease ends, none claims it again.
@@ -18,16 +15,22 @@ WHERE id = (
 )
 RETURNING id
 """
-# The webhook's row, locked by the caller, keeps two processes from counting the same rows.
+# The lock on a webhook keeps two processes from counting the same messages. Somebody waits for a test.
 _DROP_EXCESS = """
-WITH dropped AS (
-    DELETE FROM webhook_outbox WHERE id IN (
-        SELECT id FROM webhook_outbox
-        WHERE webhook_id = %(webhook)s AND next_at IS NOT NULL AND topic <> 'webhook.test' ORDER BY id OFFSET %(most)s
+WITH locked AS (
+    SELECT id FROM webhook WHERE id IN (
+        SELECT webhook_id FROM webhook_outbox WHERE next_at IS NOT NULL GROUP BY webhook_id HAVING count(*) > %(most)s
     )
-    RETURNING id
+    FOR NO KEY UPDATE SKIP LOCKED
+), waiting AS (
+    SELECT message.id, row_number() OVER (PARTITION BY webhook_id ORDER BY message.id) AS place
+    FROM webhook_outbox AS message JOIN locked ON locked.id = webhook_id
+    WHERE next_at IS NOT NULL AND topic <> 'webhook.test'
+), dropped AS (
+    DELETE FROM webhook_outbox WHERE id IN (SELECT id FROM waiting WHERE place > %(most)s) RETURNING webhook_id
 )
-UPDATE webhook SET dropped = dropped + (SELECT count(*) FROM dropped) WHERE id = %(webhook)s
+UPDATE webhook SET dropped = dropped + (SELECT count(*) FROM dropped WHERE webhook_id = webhook.id)
+WHERE id IN (SELECT webhook_id FROM dropped)
 """
 # Each webhook has its own mark. Two processes take turns at it, and the second finds it moved.
 _ENQUEUE_EXPIRING = """
@@ -66,53 +69,21 @@ DELETE FROM webhook_outbox WHERE id IN (
     WHERE place > %(most)s OR created_at < %(before)s
 )
 """
-_is_waiting = WebhookOutbox.next_at.is_null(is_null=False)
 
 
-def lock_additions() -> None:
-    """Keep others from adding webhooks until the caller's transaction ends, even where there is none yet.
-
-    This mode excludes itself, but no changes of rows: deliveries go on.
-    """
-    database.execute_sql("LOCK TABLE webhook IN SHARE UPDATE EXCLUSIVE MODE")
-
-
-def add(**values: object) -> Webhook | None:
-    """Add a webhook, without a secret yet; return None if the name is taken."""
-    added = list(Webhook.insert(secret="", **values).on_conflict_ignore().returning(Webhook).execute())
-    return added[0] if added else None
+def claim(now: datetime, lease: datetime) -> tuple[WebhookOutbox, Card | None] | None:
+    """Claim the next message that is due; return it with its webhook, and its card; None if none is due."""
+    claimed = database.execute_sql(_CLAIM, {"now": now, "lease": lease}).fetchone()
+    if claimed is None:
+        return None
+    query = WebhookOutbox.select(WebhookOutbox, Webhook).join(Webhook).where(WebhookOutbox.id == claimed[0])
+    message = query.first()
+    return None if message is None else (message, Card.get_or_none(Card.id == message.card_id))
 
 
-def lock(name: str) -> Webhook | None:
-    """Lock a webhook in the caller's transaction; return None if there is none of that name.
-
-    The triggers on the journal do not wait for this lock.
-    """
-    found: Webhook | None = Webhook.select().where(Webhook.name == name).for_update("FOR NO KEY UPDATE").first()
-    return found
-
-
-def by_name() -> list[Webhook]:
-    """Return all webhooks by name, each with the number of its messages that are `waiting`."""
-    of_each = (WebhookOutbox.webhook == Webhook.id) & _is_waiting
-    waiting = WebhookOutbox.select(fn.COUNT(WebhookOutbox.id)).where(of_each)
-    return list(Webhook.select(Webhook, waiting.alias("waiting")).order_by(Webhook.name))
-
-
-def change(webhook_id: int, **values: object) -> None:
-    """Set columns of a webhook."""
-    Webhook.update(**values).where(Webhook.id == webhook_id).execute()
-
-
-def remove(webhook_id: int) -> None:
-    """Remove a webhook with its messages."""
-    Webhook.delete().where(Webhook.id == webhook_id).execute()
-
-
-def enqueue_test(webhook_id: int, now: datetime) -> str:
-    """Add a test message; return its ID."""
-    values = {"webhook": webhook_id, "topic": Topic.TEST, "created_at": now, "next_at": now}
-    return str(WebhookOutbox.insert(values).returning(WebhookOutbox.message_id).execute()[0].message_id)
+def drop_excess(most: int) -> None:
+    """Delete and count the messages of each webhook for which there is no place, the newest, but for tests."""
+    database.execute_sql(_DROP_EXCESS, {"most": most})
 
 
 def enqueue_expiring(until: datetime, now: datetime) -> None:
@@ -126,54 +97,6 @@ def enqueue_shared(data: dict[str, str], now: datetime) -> None:
         database.execute_sql(_ENQUEUE_SHARED, {"cards": [*data], "data": [*data.values()], "now": now})
 
 
-def drop_excess(most: int) -> None:
-    """Delete and count the messages of each webhook for which there is no place, the newest, but for tests."""
-    for webhook in by_name():
-        if webhook.waiting > most:
-            with database.atomic():
-                if lock(webhook.name) is not None:
-                    database.execute_sql(_DROP_EXCESS, {"webhook": webhook.id, "most": most})
-
-
-def claim(now: datetime, lease: datetime) -> tuple[WebhookOutbox, Card | None] | None:
-    """Claim the next message that is due; return it with its webhook, and its card; None if none is due."""
-    claimed = database.execute_sql(_CLAIM, {"now": now, "lease": lease}).fetchone()
-    if claimed is None:
-        return None
-    query = WebhookOutbox.select(WebhookOutbox, Webhook).join(Webhook).where(WebhookOutbox.id == claimed[0])
-    message = query.first()
-    return None if message is None else (message, Card.get_or_none(Card.id == message.card_id))
-
-
-def finish(message: WebhookOutbox, **values: object) -> None:
-    """Set what became of an attempt, unless the message was claimed again meanwhile."""
-    same = (WebhookOutbox.id == message.id) & (WebhookOutbox.attempts == message.attempts)
-    WebhookOutbox.update(**values).where(same).execute()
-
-
-def again(webhook_id: int, message_id: str, now: datetime) -> bool:
-    """Have a message sent again; return False if the webhook has none of this ID that is not waiting."""
-    done = WebhookOutbox.next_at.is_null() & (WebhookOutbox.message_id == message_id)
-    values = {"next_at": now, "created_at": now, "attempts": 0, "failed_at": None, "delivered_at": None}
-    return bool(WebhookOutbox.update(values).where(done & (WebhookOutbox.webhook == webhook_id)).execute())
-
-
-def page(webhook_id: int, below: int | None, limit: int) -> list[WebhookOutbox]:
-    """Return a webhook's messages with an ID below `below`, the newest first."""
-    where = WebhookOutbox.webhook == webhook_id
-    if below is not None:
-        where &= WebhookOutbox.id < below
-    return list(WebhookOutbox.select().where(where).order_by(WebhookOutbox.id.desc()).limit(limit))
-
-
-def give_up(before: datetime, now: datetime) -> int:
-    """Give up the messages that have waited since before `before`; return how many."""
-    old = _is_waiting & (WebhookOutbox.created_at < before)
-    count: int = WebhookOutbox.update(next_at=None, failed_at=now).where(old).execute()
-    return count
-
-
-def prune(before: datetime, most: int) -> int:
+def prune(before: datetime, most: int) -> None:
     """Delete messages that are done: those from before `before`, and all but the newest of a webhook and topic."""
-    count: int = database.execute_sql(_PRUNE, {"before": before, "most": most}).rowcount
-    return count
+    database.execute_sql(_PRUNE, {"before": before, "most": most})

@@ -1,19 +1,15 @@
 """What becomes of the messages of webhooks: delivered by one process, tried again, given up and deleted."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from app.domain.texts import RefusedError
 from app.domain.webhooks import Sent
-from app.services import webhook_delivery
-from app.services.housekeeping import MESSAGES_KEPT, prune_webhooks
+from app.services import webhook_delivery, webhook_outbox
 from app.services.webhook_delivery import LEASE, Delivery
-from app.storage.models import Event, Webhook
+from app.storage.models import Event
 from app.tokens.sealing_key import SealingKey
 from tests.integration.conftest import with_keys
 from tests.support.hooks import OK, ZONE, Hooks
@@ -100,10 +96,10 @@ def test_a_message_is_given_up_after_three_days(hooks: Hooks) -> None:
 def test_messages_that_found_no_turn_are_given_up_and_old_ones_deleted(hooks: Hooks) -> None:
     hooks.add_with_message()
     hooks.clock.advance(timedelta(days=3, seconds=1))
-    prune_webhooks(hooks.clock.now)
+    webhook_outbox.prune(hooks.database, hooks.clock.now)
     assert hooks.message().failed_at == hooks.clock.now
-    hooks.clock.advance(MESSAGES_KEPT)
-    prune_webhooks(hooks.clock.now)
+    hooks.clock.advance(webhook_outbox.KEPT)
+    webhook_outbox.prune(hooks.database, hooks.clock.now)
     assert not hooks.messages()
 
 
@@ -115,16 +111,6 @@ def test_an_address_that_is_gone_is_paused(hooks: Hooks) -> None:
     assert hooks.message().failed_at == hooks.clock.now
     entry = Event.select().order_by(Event.id.desc()).get()
     assert (entry.kind, entry.actor, entry.details["paused"]) == ("webhook_changed", "service", True)
-
-
-def test_what_waits_for_a_paused_webhook_goes_on_later(hooks: Hooks) -> None:
-    hooks.add_with_message()
-    hooks.owned.set_paused("shop", paused=True)
-    assert hooks.deliver() == 0
-    with pytest.raises(RefusedError):
-        hooks.owned.test("shop")
-    hooks.owned.set_paused("shop", paused=False)
-    assert hooks.deliver() == 1
 
 
 def test_a_secret_that_does_not_open_is_said(hooks: Hooks) -> None:
@@ -154,23 +140,15 @@ def test_an_unexpected_failure_does_not_end_the_thread(
     assert caplog.text.count("delivering webhooks failed") == 2
 
 
-Telling = tuple[Service, int, dict[str, str], list[Any]]
-"""The service, the receiver's port and secret, and the messages that it accepted."""
-
-
-@contextmanager
-def telling(folder: Path, database_url: str, **settings: str) -> Iterator[Telling]:
-    secrets: dict[str, str] = {}
-    with (
-        receiving(folder, secrets) as (port, certificate, messages),
-        Service(with_keys(folder), database_url, SSL_CERT_FILE=str(certificate), **settings) as service,
-    ):
-        yield service, port, secrets, messages
-
-
 @pytest.mark.usefixtures("database")
 def test_an_activation_is_told_by_the_running_service(database_url: str, tmp_path: Path) -> None:
-    with telling(tmp_path, database_url, KADUN_WEBHOOK_PRIVATE="true") as (service, port, secrets, messages):
+    secrets: dict[str, str] = {}
+    with (
+        receiving(tmp_path, secrets) as (port, certificate, messages),
+        Service(
+            with_keys(tmp_path), database_url, SSL_CERT_FILE=str(certificate), KADUN_WEBHOOK_PRIVATE="true"
+        ) as service,
+    ):
         url = f"https://localhost:{port}/hook"
         secrets["secret"] = service.cardctl("webhook", "add", "shop", url, "--topic", "card.activated").stdout.strip()
         (card_id,) = service.issue()
@@ -186,36 +164,21 @@ def test_an_activation_is_told_by_the_running_service(database_url: str, tmp_pat
         assert wait_for(lambda: messages[1:])[0]["type"] == "webhook.test"
         wait_for(lambda: service.cardctl_json("webhook", "log", "shop")[0]["delivered_at"])
         service.cardctl("webhook", "again", "shop", message_id)
-        (listed,) = service.cardctl_json("webhook", "list")
-        assert (listed["name"], listed["topics"], listed["dropped"]) == ("shop", ["card.activated"], 0)
         assert card_id not in Path(service.folder / "service.log").read_text()
 
 
 @pytest.mark.usefixtures("database")
-def test_a_private_address_is_not_called(database_url: str, tmp_path: Path) -> None:
-    with telling(tmp_path, database_url) as (service, port, secrets, messages):
-        url = f"https://localhost:{port}/"
-        secrets["secret"] = service.cardctl("webhook", "add", "shop", url, "--topic", "card.activated").stdout.strip()
-        service.cardctl("webhook", "test", "shop")
-        (logged,) = wait_for(lambda: [each for each in service.cardctl_json("webhook", "log", "shop") if each["error"]])
-        assert logged["error"].endswith("which is not a public address")
-        assert not messages
-
-
-@pytest.mark.usefixtures("database")
 def test_the_commands_change_a_webhook(offline: Service) -> None:
-    assert offline.cardctl_json("webhook", "list") == []
     add = ("webhook", "add", "shop", "https://shop.example/hook", "--topic", "card.mismatch")
     secret = offline.cardctl(*add).stdout.strip()
     assert secret.startswith("whsec_")
     assert "there is a webhook shop already" in offline.refusal(*add)
-    assert "must begin with https://" in offline.refusal(*add[:3], "http://shop.example", *add[4:])
     offline.cardctl("webhook", "pause", "shop")
-    assert offline.cardctl_json("webhook", "list")[0]["paused_at"]
-    assert "resume it first" in offline.refusal("webhook", "test", "shop")
+    (listed,) = offline.cardctl_json("webhook", "list")
+    assert (listed["name"], listed["topics"], listed["dropped"]) == ("shop", ["card.mismatch"], 0)
+    assert listed["paused_at"]
     offline.cardctl("webhook", "resume", "shop")
+    assert offline.cardctl_json("webhook", "list")[0]["paused_at"] is None
     assert offline.cardctl("webhook", "secret", "shop").stdout.strip() != secret
-    assert "no such message" in offline.refusal("webhook", "again", "shop", "msg_none")
     offline.cardctl("webhook", "remove", "shop")
-    assert "there is no webhook shop" in offline.refusal("webhook", "log", "shop")
-    assert Webhook.select().count() == 0
+    assert offline.cardctl_json("webhook", "list") == []

@@ -10,10 +10,9 @@ import psycopg2
 import pytest
 
 from app.domain.codes import Code, EventKind
+from app.domain.texts import RefusedError
 from app.domain.webhooks import MAX_WAITING
 from app.services import webhook_outbox
-from app.services.housekeeping import prune_webhooks
-from app.storage import webhooks as rows
 from app.storage.models import Card, Webhook, WebhookOutbox
 from tests.support.changes import Environment, change
 from tests.support.hooks import URL, ZONE, Hooks
@@ -79,14 +78,17 @@ def test_each_webhook_is_told_of_its_topics_from_now_on(hooks: Hooks) -> None:
     assert references == {"card.activated": None, "card.mismatch": "ABCDEFGH"}, "which leads to its page"
 
 
-def test_a_paused_webhook_is_told_nothing(hooks: Hooks) -> None:
+def test_a_paused_webhook_is_told_nothing_and_what_waits_goes_on_later(hooks: Hooks) -> None:
     hooks.add("card.activated", "card.expiring")
+    hooks.journal(hooks.card())
     hooks.owned.set_paused("shop", paused=True)
     hooks.journal(hooks.card(expires_in=timedelta(days=3, hours=1)))
     hooks.clock.advance(timedelta(hours=2))
     assert (hooks.tell(), hooks.deliver()) == (0, 0)
+    with pytest.raises(RefusedError):
+        hooks.owned.test("shop")
     hooks.owned.set_paused("shop", paused=False)
-    assert (hooks.tell(), hooks.deliver()) == (0, 0), "not later either"
+    assert (hooks.tell(), hooks.deliver()) == (0, 1), "what was before"
 
 
 def _triggers(hooks: Hooks, *entry: object) -> dict[str, int]:
@@ -129,8 +131,7 @@ def test_an_entry_neither_waits_for_a_change_of_a_webhook_nor_fails_by_its_remov
         connection.close()
 
     with hooks.database.atomic():
-        assert rows.lock("shop")
-        rows.change(Webhook.get().id, failures=1)
+        hooks.owned.renew_secret("shop")
         write()
     assert WebhookOutbox.select().count() == 1
     removing = _write(database_url, "DELETE FROM webhook")
@@ -191,10 +192,10 @@ def test_a_card_that_looks_shared_is_told_once_in_a_week(hooks: Hooks) -> None:
     assert body["data"]["last_24_hours"]["machines"] == body["data"]["last_7_days"]["machines"] == 11
     assert hooks.tell() == 0
     hooks.clock.advance(timedelta(days=6))
-    prune_webhooks(hooks.clock.now)
+    webhook_outbox.prune(hooks.database, hooks.clock.now)
     assert hooks.tell() == 0
     hooks.clock.advance(timedelta(days=2))
-    prune_webhooks(hooks.clock.now)
+    webhook_outbox.prune(hooks.database, hooks.clock.now)
     for before, after in pairwise(machines):
         change(card_id, before, after, hooks.clock.now)
     assert hooks.tell() == 1

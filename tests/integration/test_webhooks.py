@@ -1,17 +1,17 @@
 """What an operator does with webhooks: adds, tests, pauses and removes them, sends messages again, replaces secrets."""
 
 import contextlib
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg2
 import pytest
 
 from app.domain.texts import RefusedError
 from app.domain.webhooks import MAX_WEBHOOKS
 from app.services.webhooks import WebhookNotFoundError
-from app.storage import webhooks as rows
 from app.storage.models import Event, Webhook
 from tests.support.hooks import URL, Hooks
+from tests.support.service import wait_for
 from tests.support.webhooks import example
 
 
@@ -46,15 +46,9 @@ def test_changes_are_journalled_and_limited(hooks: Hooks) -> None:
         hooks.add()
 
 
-def _add_at_once(hooks: Hooks, monkeypatch: pytest.MonkeyPatch, *names: str) -> list[str]:
-    """Have webhooks added at once, as far as they do not wait for one another; return the refusals."""
-    together, by_name = threading.Barrier(len(names)), rows.by_name
-
-    def read() -> list[Webhook]:
-        found = by_name()
-        with contextlib.suppress(threading.BrokenBarrierError):
-            together.wait(1)
-        return found
+def _add_at_once(hooks: Hooks, url: str, *names: str) -> list[str]:
+    """Have webhooks added at once, which wait for one another; return the refusals."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
     def add(name: str) -> str | None:
         try:
@@ -63,16 +57,19 @@ def _add_at_once(hooks: Hooks, monkeypatch: pytest.MonkeyPatch, *names: str) -> 
             return error.text.en
         return None
 
-    with monkeypatch.context() as patched, ThreadPoolExecutor(len(names)) as pool:
-        patched.setattr(rows, "by_name", read)
-        return [refusal for refusal in pool.map(add, names) if refusal]
+    with contextlib.closing(psycopg2.connect(url)) as other, ThreadPoolExecutor(len(names)) as pool:
+        other.cursor().execute("LOCK TABLE webhook IN SHARE UPDATE EXCLUSIVE MODE")
+        refusals = pool.map(add, names)
+        wait_for(lambda: hooks.database.execute_sql(waits).fetchone()[0] == len(names))
+        other.commit()
+        return [refusal for refusal in refusals if refusal]
 
 
-def test_webhooks_added_at_once_are_all_added_up_to_the_limit(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _add_at_once(hooks, monkeypatch, "a", "b") == [], "the first of all"
+def test_webhooks_added_at_once_are_all_added_up_to_the_limit(hooks: Hooks, database_url: str) -> None:
+    assert _add_at_once(hooks, database_url, "a", "b") == [], "the first of all"
     for number in range(MAX_WEBHOOKS - 3):
         hooks.add(name=f"hook {number}")
-    assert _add_at_once(hooks, monkeypatch, "c", "d") == [f"there can be at most {MAX_WEBHOOKS} webhooks"]
+    assert _add_at_once(hooks, database_url, "c", "d") == [f"there can be at most {MAX_WEBHOOKS} webhooks"]
     assert Webhook.select().count() == MAX_WEBHOOKS
 
 
