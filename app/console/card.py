@@ -57,7 +57,6 @@ class CardPage(Page):
             request,
             response,
             "card.html",
-            card_id=card_id,
             key=key,
             card=card,
             client=client,
