@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from kadun.errors import DownloadFailed, ServerUnreachable, UntrustedAnswer
-from kadun.partial_file import STRONG_ETAG, Offer, PartialFile, sha256_of
+from kadun.partial_file import Offer, PartialFile, sha256_of
 from kadun.responses import Response, error_for
 
 if TYPE_CHECKING:
@@ -97,16 +97,13 @@ class Downloader:
             damaged = True  # possibly by an earlier try, after a power failure: once more, from the start
 
     def _continued(self, offer: Offer, partial: PartialFile) -> bool:
-        headers = {}
-        if partial.size:
-            headers["Range"] = f"bytes={partial.size}-"
-            if partial.etag:
-                headers["If-Range"] = partial.etag  # a newer version is sent in full
+        # A link is for one version of the file: that the rest is of the same version needs no ETag.
+        headers = {"Range": f"bytes={partial.size}-"} if partial.size else {}
         with self._transport.stream(offer.url, headers) as answer:
             if answer.status in _LINK_REFUSED:
                 return False
             if answer.status == _NO_SUCH_RANGE:
-                partial.restart(None)
+                partial.restart()
                 raise ServerUnreachable("HTTP 416", passing=True)
             self._check_head(answer, offer, partial)
             for piece in answer.pieces():
@@ -133,8 +130,7 @@ class Downloader:
             if not span or [int(part) for part in span.groups()] != [start, offer.size - 1, offer.size]:
                 raise UntrustedAnswer("the answer does not contain the requested bytes")
             return
-        etag = answer.headers.get("ETag", "")
-        partial.restart(etag if STRONG_ETAG.fullmatch(etag) else None)  # RFC 9110, 13.1.5: not with a weak ETag
+        partial.restart()
 
 
 def _is_there(offer: Offer, place: Path) -> bool:

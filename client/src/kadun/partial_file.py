@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 import sys
 from contextlib import contextmanager, suppress
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-STRONG_ETAG = re.compile(r'"[!#-~]{0,200}"')
 _BLOCK_BYTES = 1024 * 1024
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -41,6 +39,9 @@ class PartialFile:
     """`NAME.part` beside the target, and `NAME.part.json` with its version. A context manager.
 
     Failures of the file system become `DownloadFailed`, and the target is unchanged.
+
+    Attributes:
+        size: the number of bytes received.
     """
 
     def __init__(self, target: Path, offer: Offer) -> None:
@@ -48,18 +49,7 @@ class PartialFile:
         self._path = target.with_name(f"{target.name}.part")
         self._metadata = target.with_name(f"{target.name}.part.json")
         self._offer = offer
-        self._size = 0
-        self._etag: str | None = None
-
-    @property
-    def size(self) -> int:
-        """The number of bytes received."""
-        return self._size
-
-    @property
-    def etag(self) -> str | None:
-        """The strong ETag of these bytes, if there is one."""
-        return self._etag
+        self.size = 0
 
     def __enter__(self) -> PartialFile:
         """Open the part that an earlier try left, if it is of the same version of the file."""
@@ -67,7 +57,7 @@ class PartialFile:
             self._file = self._opened()
         if not self._recalled():
             try:
-                self.restart(None)
+                self.restart()
             except DownloadFailed:
                 self._file.close()
                 raise
@@ -77,33 +67,33 @@ class PartialFile:
         """Close the file and keep it for the next try, unless it is empty."""
         if self._file.closed:  # discarded or installed: the path may now belong to another program
             return
-        if not self._size:
+        if not self.size:
             self.discard()
         self._file.close()
 
-    def restart(self, etag: str | None) -> None:
-        """Start over, with bytes of this ETag."""
+    def restart(self) -> None:
+        """Start over."""
         with self._saving():
             self._file.truncate(0)
-            self._metadata.write_text(json.dumps({"sha256": self._offer.sha256, "etag": etag}), encoding="ascii")
-            self._size, self._etag = 0, etag
+            self._metadata.write_text(json.dumps({"sha256": self._offer.sha256}), encoding="ascii")
+            self.size = 0
             if shutil.disk_usage(self._path.parent).free < self._offer.size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def append(self, piece: bytes) -> None:
         """Append the next bytes."""
         with self._saving():
-            self._file.seek(self._size)
+            self._file.seek(self.size)
             self._file.write(piece)
             self._file.flush()
-            self._size += len(piece)
+            self.size += len(piece)
 
     def install(self) -> bool:
         """Replace the target by the complete file; if it is damaged, start over and return False."""
         with self._saving():
-            right = self._size == self._offer.size and sha256_of(self._file) == self._offer.sha256
+            right = self.size == self._offer.size and sha256_of(self._file) == self._offer.sha256
             if not right:
-                self.restart(None)
+                self.restart()
                 return False
             os.fsync(self._file.fileno())
             if sys.platform == "win32":
@@ -115,7 +105,7 @@ class PartialFile:
 
     def discard(self) -> None:
         """Remove both files, if the system permits it."""
-        self._size = 0
+        self.size = 0
         if sys.platform == "win32":
             self._file.close()
         _remove(self._path)  # elsewhere before it is closed, after which another program may use it
@@ -142,12 +132,11 @@ class PartialFile:
 
     def _recalled(self) -> bool:
         try:
-            note = json.loads(self._metadata.read_text(encoding="ascii"))
+            note = json.loads(self._metadata.read_text(encoding="ascii"))  # anybody may have written it
             size = os.fstat(self._file.fileno()).st_size
             if note["sha256"] != self._offer.sha256 or size > self._offer.size:
                 return False
-            etag = note["etag"]  # anybody may have written it, and it is sent in a header
-            self._size, self._etag = size, etag if isinstance(etag, str) and STRONG_ETAG.fullmatch(etag) else None
+            self.size = size
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return False
         return True
