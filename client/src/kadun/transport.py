@@ -16,7 +16,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, Callable, Protocol, Union, cast, final
+from typing import TYPE_CHECKING, Any, Callable, Protocol, Union, final
 from urllib.parse import urlsplit
 
 import requests
@@ -228,7 +228,7 @@ class Connections:
         self._lock = threading.Lock()
         self._handles: list[socket.socket] = []
 
-    def keep(self, connection: socket.socket) -> None:
+    def keep(self, connection: socket.socket) -> socket.socket:
         """Register a socket by a duplicate: TLS detaches the original, and returns it only after the handshake."""
         with self._lock:
             self.opened = True
@@ -236,6 +236,7 @@ class Connections:
                 connection.close()
             self.check()
             self._handles.append(connection.dup())
+            return connection
 
     def check(self) -> None:
         """Raise TimeoutError if the request was given up."""
@@ -262,30 +263,21 @@ class _Adapter(HTTPAdapter):
         self._trusted = trusted
         super().__init__()
 
-    def get_connection_with_tls_context(
-        self,
-        request: requests.PreparedRequest,
-        *arguments: Any,  # noqa: ANN401 - passed on unchanged
-        **settings: Any,  # noqa: ANN401
-    ) -> urllib3.connectionpool.ConnectionPool:
-        pool: Any = super().get_connection_with_tls_context(request, *arguments, **settings)
+    def get_connection_with_tls_context(self, *arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - passed on
+        pool: Any = super().get_connection_with_tls_context(*arguments, **settings)
         if self._trusted is not None and pool.scheme == "https":
             pool.conn_kw["ssl_context"] = certificates.context(self._trusted)
-        pool.ConnectionCls = _watched(pool.ConnectionCls, self._connections)
-        return cast("urllib3.connectionpool.ConnectionPool", pool)
+        kind, connections = pool.ConnectionCls, self._connections
 
+        def connected(self: Any) -> socket.socket:  # noqa: ANN401 - of one of urllib3's four classes
+            return connections.keep(kind._new_conn(self))  # noqa: SLF001 - urllib3's SOCKS connections override it, too
 
-def _watched(kind: Any, connections: Connections) -> Any:  # noqa: ANN401 - one of urllib3's four classes
-    def connected(self: Any) -> socket.socket:  # noqa: ANN401
-        opened: socket.socket = kind._new_conn(self)  # noqa: SLF001 - urllib3's SOCKS connections override it, too
-        connections.keep(opened)
-        return opened
+        def tunnelled(self: Any) -> None:  # noqa: ANN401
+            kind._tunnel(self)  # noqa: SLF001 - http.client's, through a proxy
+            connections.check()  # http.client takes a closed socket for the end of the proxy's headers
 
-    def tunnelled(self: Any) -> None:  # noqa: ANN401
-        kind._tunnel(self)  # noqa: SLF001 - http.client's, through a proxy
-        connections.check()  # http.client takes a closed socket for the end of the proxy's headers
-
-    return type("WatchedConnection", (kind,), {"_new_conn": connected, "_tunnel": tunnelled})
+        pool.ConnectionCls = type("WatchedConnection", (kind,), {"_new_conn": connected, "_tunnel": tunnelled})
+        return pool
 
 
 @cache  # once for each host
