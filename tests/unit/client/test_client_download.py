@@ -1,19 +1,25 @@
-"""Downloads: complete, put in place at once, and resumed after interruptions."""
+"""Downloads: complete and put in place at once, resumed after interruptions, or ended without the file."""
 
 from __future__ import annotations
 
 import json
+import pickle
 import queue
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kadun import ServerUnreachable
+from kadun import CardRejected, Client, DownloadFailed, ServerUnreachable, UntrustedAnswer
+from kadun.partial_file import Offer, PartialFile
 from kadun.transport import HttpTransport
 
+from tests.support.client.customer_machine import full_disk
+from tests.support.client.fake_server import reject, setting
 from tests.support.client.file_server import CONTENT, NAME, SIZE, FileServer, left_in, refuse, sha256
+from tests.support.client.local_http import Handler, LocalServer, serving
 from tests.support.client.timing import LONG_SECONDS, SOON_SECONDS, STALLED, StalledQueue, wait_until
 from tests.support.tables import for_each
 
@@ -21,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.client.file_server import Fetch
-    from tests.support.client.local_http import Handler, LocalServer
     from tests.support.client.offline import MakeClient
+
 
 WHOLE, RESUMED = None, "bytes=100000-"
 
@@ -213,3 +219,216 @@ def test_a_slow_callback_loses_nothing_of_what_waits_for_it_and_may_leave(
     assert waits.is_set()
     assert fetch(on_progress=dawdle) == CONTENT * 20
     assert len(files.gets) == 2
+
+
+def test_a_server_that_refuses_a_new_link_is_given_up(fetch: Fetch, files: FileServer, target: Path) -> None:
+    files.script = [refuse] * 9
+    with pytest.raises(DownloadFailed) as caught:
+        fetch()
+    assert (caught.value.reason, len(files.gets)) == ("refused", 2)
+    assert left_in(target.parent) == []
+
+
+def test_a_rejected_card_gets_no_file_and_no_further_link(fetch: Fetch, files: FileServer, target: Path) -> None:
+    def freeze(handler: Handler, body: bytes) -> None:
+        files.fake.tweak = reject("CARD_FROZEN")
+        refuse(handler, body)
+
+    files.script = [freeze]
+    with pytest.raises(CardRejected, match="冻结"):
+        fetch()
+    with pytest.raises(CardRejected, match="冻结"):
+        fetch()
+    assert (len(files.gets), left_in(target.parent)) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("language", "message"),
+    [
+        ("zh", "服务器上没有文件 model?.bin，请更新程序或联系卖家（参考号 REF45678）"),
+        (
+            "en",
+            "The server has no file model?.bin. Please update the program or contact the seller (reference REF45678)",
+        ),
+    ],
+)
+def test_a_file_that_is_not_offered_is_missing(
+    language: str, message: str, make_client: MakeClient, local: LocalServer, target: Path
+) -> None:
+    with pytest.raises(DownloadFailed) as caught:
+        make_client(transport=HttpTransport(local.url), language=language).download("model\x1b.bin", target)
+    assert (caught.value.reason, caught.value.message) == ("missing", message)
+
+
+ELSEWHERE = ["http://other/x", "//other/x", "/\\other/x", "\\\\other/x", "@other/x", ":80@other/x", ".other/x"]
+NO_PATH = ["v1/files/x", "", "/x#y", "/x y", "/x\r\nX: y", "/文件", "/" + "x" * 5000, 7, None]
+
+
+@for_each(
+    ("changes", "problem"),
+    [
+        *(({"size": size}, "claim files") for size in (-1, True, 1.5, "7", None)),
+        *(({"sha256": digest}, "claim files") for digest in ("0" * 63, "G" * 64, None)),
+        ({"name": "other.txt"}, "claim files"),  # named twice then
+        *(({"url": url}, "not a path on the same server") for url in (*ELSEWHERE, *NO_PATH)),
+    ],
+)
+def test_a_malformed_list_is_untrusted_and_no_address_on_another_server_is_followed(
+    changes: dict[str, Any], problem: str, downloader: Client, files: FileServer, target: Path
+) -> None:
+    files.changes = changes
+    with pytest.raises(UntrustedAnswer, match=problem):
+        downloader.download(changes.get("name", NAME), target)
+    assert (files.gets, left_in(target.parent)) == ([], [])
+
+
+@for_each("tweak", [lambda claims: claims.pop("files"), *(setting(files=listed) for listed in (None, {}, "[]"))])
+def test_a_verdict_without_a_list_is_untrusted(tweak: Any, fetch: Fetch, files: FileServer) -> None:
+    files.fake.tweak = tweak
+    with pytest.raises(UntrustedAnswer, match="claim files"):
+        fetch()
+
+
+def test_a_redirect_is_not_followed(fetch: Fetch, files: FileServer, target: Path) -> None:
+    with serving(lambda handler, _body: handler.send(200, CONTENT)) as other:
+        files.script = [lambda handler, _body: handler.send(302, b"", Location=f"{other.url}/x")]
+        with pytest.raises(UntrustedAnswer, match="302"):
+            fetch()
+    assert (other.seen, left_in(target.parent)) == ([], [])
+
+
+def test_a_file_with_wrong_content_is_not_installed(fetch: Fetch, files: FileServer, target: Path) -> None:
+    target.write_bytes(b"old")
+    files.changes = {"sha256": sha256(b"something else")}
+    with pytest.raises(DownloadFailed) as caught:
+        fetch()
+    assert (caught.value.reason, caught.value.reference) == ("damaged", "REF45678")
+    assert caught.value.message == f"文件 {NAME} 下载后校验不符，已丢弃，请重试（参考号 REF45678）"
+    assert (target.read_bytes(), left_in(target.parent)) == (b"old", [NAME])
+    assert len(files.gets) == 1
+
+
+def endless(handler: Handler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(b"x" * 65_536)
+
+
+@pytest.mark.parametrize(
+    "respond",
+    [
+        lambda handler: handler.send(200, b"<html>sign in</html>", Content_Type="text/html"),
+        endless,
+        lambda handler: handler.send(206, CONTENT[100_000:], Content_Range=f"bytes 100001-{SIZE}/{SIZE + 1}"),
+        lambda handler: handler.send(206, CONTENT[100_000:]),
+    ],
+    ids=["a sign-in page", "without an end", "another range", "no range"],
+)
+def test_wrong_bytes_do_not_discard_the_received_ones(
+    respond: Callable[[Handler], None], fetch: Fetch, files: FileServer
+) -> None:
+    files.script = [files.cut_after(100_000), lambda handler, _body: respond(handler)]
+    with pytest.raises(UntrustedAnswer):
+        fetch()
+    assert fetch() == CONTENT
+    assert files.ranges == [None, "bytes=100000-", "bytes=100000-"]
+
+
+def test_a_server_that_always_starts_over_is_given_up(fetch: Fetch, files: FileServer) -> None:
+    def start_over(handler: Handler, _body: bytes) -> None:
+        files.ranges_served = False
+        files.serve(handler, sent=100_000 + 100_000 * (len(files.gets) % 2))
+
+    files.script = [start_over] * 99
+    with pytest.raises((UntrustedAnswer, ServerUnreachable)):
+        fetch()
+    assert len(files.gets) < 12
+
+
+def test_two_programs_do_not_write_into_one_part(fetch: Fetch) -> None:
+    refusals: list[DownloadFailed] = []
+
+    def meanwhile(*_now: int) -> None:
+        if not refusals:
+            with pytest.raises(DownloadFailed) as caught:
+                fetch()
+            refusals.append(caught.value)
+
+    assert fetch(on_progress=meanwhile) == CONTENT
+    assert [refusal.reason for refusal in refusals] == ["under_way"]
+
+
+def test_programs_started_together_all_get_the_file(make_client: MakeClient, local: LocalServer, target: Path) -> None:
+    def download(_number: int) -> str:
+        try:
+            make_client(transport=HttpTransport(local.url)).download(NAME, target)
+        except DownloadFailed as failure:
+            return failure.reason
+        return "done"
+
+    with ThreadPoolExecutor(6) as programs:
+        for _round in range(5):
+            target.unlink(missing_ok=True)
+            outcomes = set(programs.map(download, range(6)))
+            assert "done" in outcomes
+            assert outcomes <= {"done", "under_way"}
+            assert (target.read_bytes(), left_in(target.parent)) == (CONTENT, [NAME])
+
+
+def test_a_full_disk_is_reported_before_anything_is_downloaded(fetch: Fetch, files: FileServer, target: Path) -> None:
+    target.write_bytes(b"old")
+    files.changes = {"size": 2**60}
+    with pytest.raises(DownloadFailed, match="磁盘空间不足") as caught:
+        fetch()
+    assert caught.value.reason == "disk_full"
+    assert (files.gets, target.read_bytes(), left_in(target.parent)) == ([], b"old", [NAME])
+
+
+def part_of(target: Path, content: bytes = CONTENT, size: int | None = None) -> PartialFile:
+    return PartialFile(target, Offer(NAME, len(content) if size is None else size, sha256(content), "/", "REF45678"))
+
+
+def test_a_part_discarded_for_a_full_disk_may_then_belong_to_another_program(target: Path) -> None:
+    Path(f"{target}.part").write_bytes(b"some")
+    Path(f"{target}.part.json").write_text(json.dumps({"sha256": sha256(CONTENT)}), encoding="ascii")
+    with part_of(target, size=2**60) as ours:
+        with pytest.raises(DownloadFailed, match="磁盘空间不足"):
+            ours.restart()
+        assert left_in(target.parent) == []
+        theirs = part_of(target).__enter__()  # another program finds the lock free, and some room
+        theirs.append(b"their bytes")
+    assert left_in(target.parent) == [f"{NAME}.part", f"{NAME}.part.json"]
+    theirs.__exit__()
+
+
+def test_installing_an_empty_file_keeps_the_part_of_another_program(target: Path) -> None:
+    with part_of(target, b"") as ours:
+        assert ours.install()
+        theirs = part_of(target).__enter__()
+        theirs.append(b"their bytes")
+    assert left_in(target.parent) == [NAME, f"{NAME}.part", f"{NAME}.part.json"]
+    theirs.__exit__()
+
+
+def test_a_failed_write_leaves_the_target_unchanged(fetch: Fetch, files: FileServer, target: Path) -> None:
+    target.write_bytes(b"old")
+    with full_disk(SIZE // 4), pytest.raises(DownloadFailed) as caught:
+        fetch()
+    assert (caught.value.reason, caught.value.detail) == ("not_saved", "OSError: File too large")
+    assert (len(files.gets), target.read_bytes()) == (1, b"old")
+
+
+def test_a_missing_folder_or_a_folder_is_a_clear_error(downloader: Client, files: FileServer, target: Path) -> None:
+    with pytest.raises(ValueError, match="folder"):
+        downloader.download(NAME, target.parent)
+    assert files.fake.requests == []
+    with pytest.raises(DownloadFailed, match="No such file") as caught:
+        downloader.download(NAME, target / "missing" / "model.bin")
+    assert (caught.value.reason, files.gets) == ("not_saved", [])
+
+
+def test_a_download_error_can_be_pickled() -> None:
+    error = DownloadFailed("disk_full", NAME, "REF45678", "why")
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert vars(copy) == vars(error)
+    assert str(copy) == f"磁盘空间不足，无法保存文件 {NAME}，请清理磁盘后重试（参考号 REF45678） [why]"

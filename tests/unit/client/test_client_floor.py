@@ -1,21 +1,28 @@
-"""The floor: a client that has seen a later signing key believes neither an earlier one nor what that one endorses."""
+"""The floor, and the learned keys in the file: no earlier key is believed, and no thief can fill the file."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 from kadun import CardRejected
-from kadun.keys import Floor
+from kadun.keys import Floor, floor_in
+from kadun.learned import lineage
 from kadun.store import State
 
 from tests.support.client.customer_machine import full_disk
-from tests.support.client.fake_server import ISSUER, NOW, SigningKey, pinned, reject
+from tests.support.client.fake_server import HARDWARE, ISSUER, NOW, REPORT, SigningKey, pinned, reject
 from tests.support.client.offline import at
 from tests.support.client.rotations import MINUTE, OTHER_CARD, REPLACED, UNKNOWN, Rotations
+from tests.support.tables import for_each
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    Flood = Callable[[SigningKey, list[SigningKey]], list[str]]
 
 
 def test_a_key_stolen_after_rotations_that_the_program_saw_is_not_believed(rotations: Rotations) -> None:
@@ -241,3 +248,195 @@ def test_the_overlap_is_counted_down() -> None:
     assert floor.at(1899.0) == Floor("kid", 1.0, 1899.0)
     assert floor.at(1899.0).at(1900.0) == floor.at(1900.0) == floor.at(999.0) == Floor("kid", 0.0, 0.0)
     assert floor.at(1900.0).at(1000.0) == Floor("kid", -1.0, 1000.0).at(1000.0) == Floor("kid", 0.0, 0.0)
+
+
+def test_the_first_pinned_key_needs_no_file(rotations: Rotations) -> None:
+    rotations.run().open()
+    assert not rotations.folder.exists()
+
+
+def test_keys_are_learned_once_whatever_the_server_says_of_the_card(rotations: Rotations) -> None:
+    paths = rotations.server.paths
+    for asleep_through in (2, 3, 40):
+        rotations.rotate(asleep_through)
+        paths.clear()
+        for _ in range(2):
+            rotations.run().open()
+            rotations.run().report(REPORT)
+        assert paths.count("/.well-known/jwks.json") == 1
+    rotations.server.tweak = reject("CARD_FROZEN")
+    for _ in range(2):
+        with pytest.raises(CardRejected):
+            rotations.run().open()
+    assert paths.count("/.well-known/jwks.json") == 1
+
+
+def test_stored_endorsements_are_kept_and_learned_anew_if_spoilt(rotations: Rotations) -> None:
+    rotations.rotate(3)
+    rotations.run().open()
+    kept = rotations.stored
+    assert set(kept.endorsements) == {*rotations.server.endorsements}
+    rotations.publish(rotations.keys[0])  # in the minutes of a rotation
+    rotations.run().open()
+    assert rotations.stored == kept
+    rotations.publish(rotations.keys[-2])
+    spoilt = kept.endorsements[1][:-4] + "AAAA"
+    rotations.stored = replace(kept, endorsements=(kept.endorsements[0], spoilt))
+    assert rotations.accepts()
+    assert set(rotations.stored.endorsements) - {spoilt} == set(kept.endorsements)
+
+
+def test_a_key_written_into_the_file_is_not_trusted(rotations: Rotations) -> None:
+    mine, claimed = SigningKey(), {"typ": "key+jwt", "kid": rotations.keys[0].kid}
+    rotations.server.key = mine
+    for forged in (
+        mine.endorse(mine.jwk),
+        mine.token({"aud": "kadun-client", "jwk": mine.jwk}, header=claimed),
+        "no token",
+    ):
+        rotations.stored = State((forged,), floor=Floor.seen(mine.kid, NOW))
+        rotations.refuses(UNKNOWN)
+
+
+def test_what_is_no_endorsement_in_the_file_is_dropped(rotations: Rotations) -> None:
+    rotations.rotate(2)
+    rotations.run().open()
+    kept, key = rotations.stored, rotations.keys[2]
+    odd = ("no token", key.endorse("no key"), key.endorse({"kid": 1}), "a.b.c")
+    rotations.stored = replace(kept, endorsements=(*odd, *kept.endorsements))
+    assert rotations.accepts()
+    assert rotations.stored.endorsements == kept.endorsements
+
+
+def test_a_stored_verdict_of_the_first_release_finds_its_keys_in_its_own_file(rotations: Rotations) -> None:
+    rotations.rotate(2)
+    rotations.server.tweak = at(NOW)
+    rotations.run().open()
+    assert rotations.starts_offline()
+    cached = rotations.cached
+    rotations.keys_file.erase()
+    for endorsements, starts in ((tuple(rotations.server.endorsements), True), (("no token",), False)):
+        rotations.store.save(State(endorsements, cached), HARDWARE)
+        assert rotations.starts_offline() is starts
+
+
+@for_each(
+    ("members", "expected"),
+    [
+        *((odd, None) for odd in (None, {}, [], ["kid", 1.0], [1, 1.0, 1.0])),
+        (["kid", 1, 2], Floor("kid", 1.0, 2.0)),
+        (["kid", True, 2], Floor("kid", 1.0, 2.0)),
+        (["kid", 901, 2], Floor("kid", 900.0, 2.0)),  # it cannot lengthen the 15 minutes
+        *((["kid", *odd], Floor("kid", 0.0, 0.0)) for odd in (("1", 2), (1, None), (1, float("inf")), (10**400, 2))),
+    ],
+)
+def test_a_floor_in_a_file_has_15_minutes_at_most(members: object, expected: Floor | None) -> None:
+    assert floor_in(members) == expected
+
+
+def padded(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
+    """Another endorsement of the genuine successor, with a claim that fills the answer."""
+    return [thief.endorse(keys[1].jwk, iss=ISSUER, jti=SigningKey().kid, junk="A" * 740_000)]
+
+
+def repeated(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
+    return [thief.endorse(keys[1].jwk, iss=ISSUER, jti=SigningKey().kid) for _ in range(50)]
+
+
+def aside(thief: SigningKey, _keys: list[SigningKey]) -> list[str]:
+    return [thief.endorse(SigningKey().jwk, iss=ISSUER) for _ in range(50)]
+
+
+def through_their_own_keys(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
+    """Keys that lead from the stolen key to each genuine one."""
+    own = [SigningKey() for _ in range(20)]
+    leading = [thief.endorse(key.jwk, iss=ISSUER) for key in own]
+    return leading + [key.endorse(genuine.jwk, iss=ISSUER) for key in own for genuine in keys[1:]]
+
+
+def a_long_way_round(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
+    own = [thief, *(SigningKey() for _ in range(50)), keys[2]]
+    return [before.endorse(after.jwk, iss=ISSUER) for before, after in pairwise(own)]
+
+
+FLOODS = [padded, repeated, aside, through_their_own_keys, a_long_way_round]
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_thiefs_flood_neither_fills_the_file_nor_removes_the_floor(flood: Flood, rotations: Rotations) -> None:
+    rotations.rotate(3)
+    rotations.run().open()
+    genuine = rotations.stored.endorsements
+    rotations.now += 20 * MINUTE
+    stolen = rotations.keys[0]
+    for thiefs_key in (*(SigningKey() for _ in range(6)), stolen):
+        client = rotations.run()
+        rotations.server.key = thiefs_key
+        rotations.server.endorsements = flood(stolen, rotations.keys)
+        rotations.refuses(REPLACED if thiefs_key is stolen else UNKNOWN, client)
+        assert rotations.stored.endorsements == genuine
+        rotations.publish(rotations.keys[-2])
+        client.open()  # the same program, with the flood in memory, stores what it has learned
+        assert rotations.stored.endorsements == genuine
+    rotations.rotate(2)
+    client.open()
+    assert set(rotations.stored.endorsements) == {*rotations.server.endorsements}
+    assert sum(path.stat().st_size for path in rotations.files) < 10_000
+    rotations.now += 20 * MINUTE
+    rotations.forge(stolen)
+    rotations.refuses(REPLACED)
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_beside_a_genuine_verdict_stores_one_path(flood: Flood, rotations: Rotations) -> None:
+    rotations.rotate(2)
+    rotations.server.endorsements = flood(rotations.keys[0], rotations.keys) + rotations.server.endorsements
+    assert rotations.accepts()
+    assert rotations.stored_floor.kid == rotations.keys[2].kid
+    assert len(rotations.stored.endorsements) <= 4
+
+
+def test_a_file_that_an_earlier_release_let_a_thief_fill_keeps_its_floor(rotations: Rotations) -> None:
+    rotations.rotate(3)
+    rotations.run().open()
+    before, keys = rotations.stored, rotations.keys
+    rotations.now += 20 * MINUTE
+    filled = (*padded(keys[0], keys), *before.endorsements, *repeated(keys[0], keys))
+    rotations.stored = replace(before, endorsements=filled)
+    rotations.forge(keys[0])
+    rotations.refuses(REPLACED)
+    rotations.publish(keys[-2])
+    assert rotations.accepts()
+    assert len(rotations.stored.endorsements) == len(before.endorsements)
+
+
+def steps(*texts: str) -> dict[tuple[str, str], str]:
+    return {(text[0], text[1]): text for text in texts}
+
+
+@for_each(
+    ("stored", "learned", "sources", "kept"),
+    [
+        ([], ["AB", "BC", "AD"], "CA", ["AB", "BC"]),  # D is aside
+        ([], ["AB", "BC", "CD", "DE"], "CA", ["AB", "BC", "CD", "DE"]),  # and on from it
+        (["AB", "BC"], ["AC", "AT", "TC"], "CA", ["AB", "BC"]),  # what is stored stays
+        (["AB"], ["BC", "AT", "TC"], "BA", ["AB", "BC"]),  # the floor rises from B
+        (["XA", "AB"], ["BC"], "B", ["XA", "AB", "BC"]),  # X is pinned in an earlier release
+        (["AB", "XY"], [], "B", []),  # of another chain
+        ([], ["AT", "TC", "AB", "BC"], "CA", ["AT", "TC"]),  # one path, if it is the thief's
+        (["AB", "BA"], ["BC"], "BA", ["AB", "BC"]),  # a circle
+    ],
+)
+def test_the_lineage_of_a_key_is_one_path_from_each_source(
+    stored: list[str], learned: list[str], sources: str, kept: list[str]
+) -> None:
+    assert list(lineage(steps(*stored), steps(*learned), sources, "C").values()) == kept
+
+
+def test_the_lineage_of_a_key_is_bounded() -> None:
+    stored = {(f"old {number}", "C"): "" for number in range(2000)}
+    later = {("C", f"new {number}"): "" for number in range(2000)}
+    far = {(f"far {number}", f"far {number + 1}"): "" for number in range(1000)} | {("far 1000", "C"): ""}
+    assert len(lineage(stored, later, ["C"], "C")) == 1016
+    assert lineage({}, far, ["far 0"], "C") == {}
+    assert len(lineage({}, far, ["far 1"], "C")) == 1000
