@@ -17,10 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kadun import HardwareUnknown, hardware
-from kadun.hardware import linux, macos
+from kadun.hardware import unix
 from kadun.hardware.placeholders import without_placeholders
-from kadun.hardware.smbios import identifiers_in
-from kadun.hardware.windows import disk_serial_in
+from kadun.hardware.windows import disk_serial_in, identifiers_in
 
 from tests.support.client import machines
 from tests.support.client.machines import (
@@ -77,7 +76,7 @@ Parallels-2D 5F 1B C9 A3 4E 47 8F B1 22 70 D8 93 6A E4 0C|8412-7305-9916-4420-15
 def on_mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Strings:
     """The string of a recorded Mac: a program in place of ioreg, for us and for py-machineid."""
     program = tmp_path / "ioreg"
-    monkeypatch.setattr(macos, "IOREG", str(program))
+    monkeypatch.setattr(unix, "IOREG", str(program))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
 
     def string_of(platform_uuid: str, serial: str | None, script: str = "") -> str:
@@ -123,8 +122,8 @@ def on_linux(monkeypatch: pytest.MonkeyPatch) -> Iterator[Strings]:
     """The string of a recorded Linux machine."""
     folder = Path(tempfile.mkdtemp())  # not tmp_path, into which nobody but the user sees
     folder.chmod(0o755)
-    monkeypatch.setattr(linux, "BOARD_SERIAL", folder / "serial-number")
-    monkeypatch.setattr(linux, "MACHINE_ID", folder / "machine-id")
+    monkeypatch.setattr(unix, "BOARD_SERIAL", folder / "serial-number")
+    monkeypatch.setattr(unix, "MACHINE_ID", folder / "machine-id")
 
     def string_of(
         machine_id: str | None, board_serial: str | None = None, mode: int = 0o444, *, dbus: str | None = None
@@ -133,13 +132,13 @@ def on_linux(monkeypatch: pytest.MonkeyPatch) -> Iterator[Strings]:
         monkeypatch.setattr(
             machineid, "__read__", {"/etc/machine-id": machine_id, "/var/lib/dbus/machine-id": dbus}.get
         )
-        linux.MACHINE_ID.unlink(missing_ok=True)
+        unix.MACHINE_ID.unlink(missing_ok=True)
         if machine_id is not None:
-            linux.MACHINE_ID.write_text(f"{machine_id}\n", encoding="utf-8")
-        linux.BOARD_SERIAL.unlink(missing_ok=True)
+            unix.MACHINE_ID.write_text(f"{machine_id}\n", encoding="utf-8")
+        unix.BOARD_SERIAL.unlink(missing_ok=True)
         if board_serial is not None:
-            linux.BOARD_SERIAL.write_text(f"{board_serial}\0", encoding="ascii")
-            linux.BOARD_SERIAL.chmod(mode)
+            unix.BOARD_SERIAL.write_text(f"{board_serial}\0", encoding="ascii")
+            unix.BOARD_SERIAL.chmod(mode)
         return hardware.machine_string()
 
     yield string_of
@@ -165,7 +164,7 @@ def test_a_linux_where_an_identifier_cannot_be_read_gets_no_string_rather_than_a
     name: str, on_linux: Strings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_linux(MACHINE_ID, dbus=MACHINE_ID)
-    monkeypatch.setattr(linux, name, linux.BOARD_SERIAL.parent)  # a folder: not even root reads it
+    monkeypatch.setattr(unix, name, unix.BOARD_SERIAL.parent)  # a folder: not even root reads it
     with pytest.raises(HardwareUnknown, match="IsADirectoryError"):
         hardware.machine_string()
 

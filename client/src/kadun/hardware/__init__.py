@@ -72,9 +72,7 @@ def digest(identifiers: Mapping[str, str], program: str | None = None) -> str:
 
 def _identifiers() -> dict[str, str]:
     if sys.platform == "win32":
-        from kadun.hardware import windows as system  # noqa: PLC0415
-    elif sys.platform == "darwin":
-        from kadun.hardware import macos as system  # noqa: PLC0415
+        from kadun.hardware import windows as system  # noqa: PLC0415 - each on its own systems only
     else:
-        from kadun.hardware import linux as system  # noqa: PLC0415
+        from kadun.hardware import unix as system  # noqa: PLC0415
     return system.identifiers()
