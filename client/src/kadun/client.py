@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Callable, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from kadun import messages, sealing, selfservice
 from kadun.asking import Asker
@@ -22,6 +23,8 @@ from kadun.store import PLATFORM_FOLDER, StateStore
 from kadun.transport import HttpTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kadun.downloads import Progress
     from kadun.keys import PublicKeys
     from kadun.offline import Clock
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
     from kadun.store import StateDir
     from kadun.transport import Transport
     from kadun.verdict import Verdict
-
-_Result = TypeVar("_Result")
 
 
 class Client:
@@ -123,14 +124,12 @@ class Client:
             RequestRefused: the server refuses the request as malformed.
             HardwareUnknown: no `hardware` was given, and the system has no identifier.
         """
-        return self._localized(self._open)
-
-    def _open(self) -> Verdict:
-        try:
-            return self._asker.ask(OPEN, self._machine(), sealing.KeyPair())
-        except (ServerUnreachable, UntrustedAnswer) as failure:
-            self._asker.learned.load(self._machine())
-            return self._state.offline_verdict(failure, self._asker.card_id, self._machine())
+        with self._localized():
+            try:
+                return self._asker.ask(OPEN, self._machine(), sealing.KeyPair())
+            except (ServerUnreachable, UntrustedAnswer) as failure:
+                self._asker.learned.load(self._machine())
+                return self._state.offline_verdict(failure, self._asker.card_id, self._machine())
 
     def report(self, function: str) -> Verdict:
         """Ask whether another function of the program may run. Its verdict grants no key.
@@ -144,13 +143,14 @@ class Client:
         """
         if function == OPEN:
             raise ValueError(f"use open() for {OPEN}")
-        return self._localized(lambda: self._asker.ask(function, self._machine()))
+        with self._localized():
+            return self._asker.ask(function, self._machine())
 
     def _beat(self, function: str, stopped: threading.Event) -> Verdict:
         """Do as `report`, but send nothing more once the event is set: neither retries nor the first request."""
         asker = self._asker.until(stopped)
-        with self._beating:
-            return self._localized(lambda: asker.ask(function, self._machine()))
+        with self._beating, self._localized():
+            return asker.ask(function, self._machine())
 
     def download(self, name: str, target: str | os.PathLike[str], *, on_progress: Progress | None = None) -> Path:
         """Download a file of the vendor, unless the target is identical already.
@@ -173,7 +173,8 @@ class Client:
             self._asker.transport,
             self._asker.retry_policy,
         )
-        return self._localized(lambda: downloader.fetch(name, target, on_progress))
+        with self._localized():
+            return downloader.fetch(name, target, on_progress)
 
     def execute(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
         """Call a function of the vendor on the server, and return its result.
@@ -194,11 +195,9 @@ class Client:
         if function == OPEN:
             raise ValueError(f"use open() for {OPEN}")
         checked = checked_arguments(arguments)
-        return self._localized(lambda: self._execute(function, checked))
-
-    def _execute(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
-        verdict = self._asker.ask(function, self._machine(), path="/v1/execute", arguments=arguments)
-        return verdict.claims.value("result")
+        with self._localized():
+            verdict = self._asker.ask(function, self._machine(), path="/v1/execute", arguments=checked)
+            return verdict.claims.value("result")
 
     def unseal(self, source: str | os.PathLike[str] | BinaryIO) -> bytes:
         """Decrypt core data in memory, with the key of the last `open`.
@@ -210,14 +209,12 @@ class Client:
             UnsealFailed: the program was not opened, the key is wrong, or the data is damaged.
             OSError: the file cannot be read.
         """
-        return self._localized(lambda: self._unseal(source))
-
-    def _unseal(self, source: str | os.PathLike[str] | BinaryIO) -> bytes:
-        data_key = self._state.data_key
-        if data_key is None:
-            raise UnsealFailed("call open() first; it must be accepted")
-        sealed = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
-        return sealing.unseal(sealed, data_key)
+        with self._localized():
+            data_key = self._state.data_key
+            if data_key is None:
+                raise UnsealFailed("call open() first; it must be accepted")
+            sealed = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
+            return sealing.unseal(sealed, data_key)
 
     def renew(self, with_card: str) -> CardStatus:
         """Use up an unused card to add its validity to this one (续费), where the server's terms allow it.
@@ -232,7 +229,8 @@ class Client:
             SelfServiceRefused: the server refuses; `code` and `reason` say why. The other card stays as it was.
             ServerUnreachable, UntrustedAnswer, RequestRefused: as in `open`.
         """
-        return self._localized(lambda: selfservice.ask(self._asker, "renew", with_card_id=with_card.strip()))
+        with self._localized():
+            return selfservice.ask(self._asker, "renew", with_card_id=with_card.strip())
 
     def unbind(self) -> CardStatus:
         """Release the card from the machine that it is bound to (解绑), where the server's terms allow it.
@@ -246,28 +244,26 @@ class Client:
             SelfServiceRefused: the server refuses; `next_unbind_at` says when the card may be unbound, if known.
             ServerUnreachable, UntrustedAnswer, RequestRefused, HardwareUnknown: as in `open`.
         """
-        return self._localized(self._unbind)
-
-    def _unbind(self) -> CardStatus:
-        hardware = self._machine()
-        waited = self._beating.acquire(timeout=self._timeout_seconds)
-        try:
-            status = selfservice.ask(self._asker, "unbind")
-        finally:
-            if waited:
-                self._beating.release()
-        self._state.forget_offline_start(hardware)
-        return status
+        with self._localized():
+            hardware = self._machine()
+            waited = self._beating.acquire(timeout=self._timeout_seconds)
+            try:
+                status = selfservice.ask(self._asker, "unbind")
+            finally:
+                if waited:
+                    self._beating.release()
+            self._state.forget_offline_start(hardware)
+            return status
 
     def _machine(self) -> str:
         if self._hardware is None:
             self._hardware = machine_string(self._program)
         return self._hardware
 
-    def _localized(self, work: Callable[[], _Result]) -> _Result:
-        """Translate the messages of errors into this client's language."""
+    @contextmanager
+    def _localized(self) -> Iterator[None]:
         try:
-            return work()
+            yield
         except KadunError as error:
             error.speak(self._language)
             raise

@@ -31,17 +31,11 @@ TURNS_AT_MOST = 24
 
 
 class Times(NamedTuple):
-    """The stored times, in seconds since 1970 by the server's clock.
+    """The stored times, in seconds since 1970 by the server's clock."""
 
-    Attributes:
-        spent: the time as which the last start counts; offline starts end when it reaches their end.
-        reached: the latest time that the clock itself has shown.
-        ahead: the difference between the server's clock and this machine's.
-    """
-
-    spent: float
-    reached: float
-    ahead: float
+    spent: float  # as which the last start counts; offline starts end when it reaches their end
+    reached: float  # the latest time that the clock itself has shown
+    ahead: float  # the difference between the server's clock and this machine's
 
     def started(self, clock: float, allowed_seconds: float) -> Times:
         """Return the times after an offline start at this time of the clock, of those allowed for so long in total."""

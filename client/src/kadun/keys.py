@@ -30,17 +30,11 @@ _ENDORSEMENT = "key+jwt"
 
 
 class Floor(NamedTuple):
-    """The latest key seen.
-
-    Attributes:
-        kid: the key.
-        left: for how many seconds earlier keys still count.
-        clock: what this machine's clock showed then, in seconds since 1970; 0 once nothing is left.
-    """
+    """The latest key seen."""
 
     kid: str
-    left: float
-    clock: float
+    left: float  # for how many seconds earlier keys still count
+    clock: float  # what this machine's clock showed then, in seconds since 1970; 0 once nothing is left
 
     @classmethod
     def seen(cls, kid: str, clock: float) -> Floor:
@@ -66,13 +60,7 @@ def floor_in(members: object) -> Floor | None:
 
 
 class TrustedKeys:
-    """Public keys by `kid`. Methods may be called from several threads.
-
-    Attributes:
-        issuer: the issuer (`iss`) that they belong to.
-        pinned: the IDs of the pinned keys, in their order.
-        floor: the latest key that signed a verdict; None before the first.
-    """
+    """Public keys by `kid`. Methods may be called from several threads."""
 
     def __init__(self, pinned: PublicKeys) -> None:
         """Load the output of `cardctl key export`, `{"iss": …, "keys": […]}`, as a dict or as JSON text.
@@ -90,8 +78,8 @@ class TrustedKeys:
             self._keys = dict(_load(key) for key in keys)
         except UntrustedAnswer as refusal:
             raise ValueError(f"public_keys: {refusal.detail}") from None
-        self.pinned = list(self._keys)
-        self.floor: Floor | None = None
+        self.pinned = list(self._keys)  # their IDs, in the order of the chain
+        self.floor: Floor | None = None  # before the first verdict
         self._endorsements: dict[Step, str] = {}
         self._lock = threading.Lock()  # a new key is seen only together with those that it leads to
 

@@ -39,9 +39,6 @@ class PartialFile:
     """`NAME.part` beside the target, and `NAME.part.json` with its version. A context manager.
 
     Failures of the file system become `DownloadFailed`, and the target is unchanged.
-
-    Attributes:
-        size: the number of bytes received.
     """
 
     def __init__(self, target: Path, offer: Offer) -> None:
@@ -49,7 +46,7 @@ class PartialFile:
         self._path = target.with_name(f"{target.name}.part")
         self._metadata = target.with_name(f"{target.name}.part.json")
         self._offer = offer
-        self.size = 0
+        self.size = 0  # bytes received
 
     def __enter__(self) -> PartialFile:
         """Open the part that an earlier try left, if it is of the same version of the file."""

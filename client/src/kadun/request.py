@@ -23,12 +23,7 @@ def _fresh_nonce() -> str:
 
 @dataclass(frozen=True)
 class VerificationRequest:
-    """What is sent to the server, and what its answer must refer to.
-
-    Attributes:
-        body_sha256: the hex digest of the body as it was sent. None if it was not kept: in a stored request of an
-            earlier release, whose answer is not compared with it.
-    """
+    """What is sent to the server, and what its answer must refer to."""
 
     card_id: str
     hardware: str
@@ -36,7 +31,7 @@ class VerificationRequest:
     client_public_key: str | None = None
     nonce: str = field(default_factory=_fresh_nonce)
     arguments: dict[str, Any] | None = field(default=None, repr=False)
-    body_sha256: str | None = None
+    body_sha256: str | None = None  # None for a stored verdict of a release that did not keep it: then not compared
     version: str | None = None
 
     @property

@@ -53,62 +53,39 @@ StateDir = Union[str, "os.PathLike[str]", _Platform, None]
 
 @dataclass(frozen=True)
 class CachedVerdict:
-    """The last accepted verdict, with the private key for its sealed key.
-
-    Attributes:
-        token: the verdict as the server signed it.
-        card_id: the card as it was spelled in the request; the token contains that spelling.
-        nonce: the nonce of that request.
-        key_pair: the private key that the token's key is sealed to.
-        times: see `kadun.clocks`.
-        body_sha256: the hex digest of that request's body; None in a file of a release that did not keep it.
-    """
+    """The last accepted verdict, as the server signed it, and what its verification needs."""
 
     token: str
-    card_id: str
+    card_id: str  # as it was spelled in the request; the token contains that spelling
     nonce: str
-    key_pair: Secret
+    key_pair: Secret  # the private key that the token's key is sealed to
     times: Times
-    body_sha256: str | None = None
+    body_sha256: str | None = None  # of the request; None in a file of a release that did not keep it
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """The last signed rejection: its time by the server's clock, in seconds since 1970, and its reference."""
+    """The last signed rejection."""
 
-    at: float
+    at: float  # by the server's clock, in seconds since 1970
     reference: str
 
 
 @dataclass(frozen=True)
 class State:
-    """Of a card: an accepted verdict if it allows offline starts, or the last rejection. Of the server: its keys.
+    """Of a card: an accepted verdict if it allows offline starts, or the last rejection. Of the server: its keys."""
 
-    Attributes:
-        endorsements: of learned keys; release 1.0 stored them for each card.
-        cached: the last accepted verdict.
-        rejection: the last rejection.
-        floor: the latest signing key seen.
-    """
-
-    endorsements: tuple[str, ...] = ()
+    endorsements: tuple[str, ...] = ()  # of learned keys; release 1.0 stored them for each card
     cached: CachedVerdict | None = None
     rejection: Rejection | None = None
-    floor: Floor | None = None
+    floor: Floor | None = None  # the latest signing key seen
 
 
 class StateStore:
     """Reads and writes the file. Without a folder, nothing is stored and only `save` fails."""
 
     def __init__(self, folder: StateDir, program: str, issuer: str, card_id: str | None = None) -> None:
-        """Determine the path; nothing is read or created yet.
-
-        Args:
-            folder: a folder, `PLATFORM_FOLDER`, or None to store nothing.
-            program: the name of the program; programs with different names share nothing.
-            issuer: the issuer (`iss`).
-            card_id: the card, in any spelling; None for what all cards share.
-        """
+        """Determine the path; nothing is read or created yet. Without a card (in any spelling) all cards share it."""
         of_card = [] if card_id is None else [normalized_card_id(card_id)]
         # JSON, so that different lists give different text; ASCII, so that any string is possible.
         self._context = json.dumps([program, issuer, *of_card]).encode("ascii")

@@ -132,15 +132,10 @@ class HttpTransport:
 
 @final
 class Stream:
-    """A response that is being received. A context manager; the request is sent on entering.
-
-    Attributes:
-        status: the HTTP status.
-        headers: the headers, with case-insensitive names.
-    """
+    """A response that is being received. A context manager; the request is sent on entering."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str]  # with case-insensitive names
 
     def __init__(
         self,
