@@ -46,22 +46,23 @@ class Delivery:
     send: Sender
 
     def turn(self) -> None:
-        """Deliver all that is due, and drop what finds no place.
+        """Deliver all that is due.
 
         Raises:
             UnavailableError: the database is away.
         """
-        self.database.with_connection(lambda: webhooks.drop_excess(MAX_WAITING))
         while self.deliver():
             pass
 
     def deliver(self) -> bool:
-        """Deliver the next message that is due; return False if there is none.
+        """Drop what finds no place, and deliver the next message that is due; return False if there is none.
 
         Raises:
             UnavailableError: the database is away.
         """
         now = self.clock()
+        # Before each message: under load there may always be one that is due.
+        self.database.with_connection(lambda: webhooks.drop_excess(MAX_WAITING))
         claimed = self.database.with_connection(lambda: webhooks.claim(now, now + LEASE))
         if claimed is None:
             return False

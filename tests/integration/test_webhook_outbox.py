@@ -11,12 +11,14 @@ import pytest
 
 from app.domain.codes import Code, EventKind
 from app.domain.texts import RefusedError
-from app.domain.webhooks import MAX_WAITING
+from app.domain.webhooks import MAX_WAITING, Sent
 from app.services import webhook_outbox
+from app.services.webhook_delivery import Delivery
 from app.storage.models import Card, Webhook, WebhookOutbox
 from tests.support.changes import Environment, change
-from tests.support.hooks import URL, ZONE, Hooks
+from tests.support.hooks import OK, URL, ZONE, Hooks
 from tests.support.query_plans import statements
+from tests.support.sealing import SEALING
 from tests.support.service import wait_for
 from tests.support.webhooks import example
 
@@ -148,12 +150,17 @@ def test_what_finds_no_place_is_counted(hooks: Hooks) -> None:
     hooks.add()
     webhook, now = Webhook.get(), hooks.clock.now
     Webhook.update(next_request_at=now + timedelta(hours=1)).execute()
-    common = {"webhook": webhook.id, "topic": "card.activated", "created_at": now, "next_at": now}
-    WebhookOutbox.insert_many([common] * MAX_WAITING).execute()
-    hooks.journal(hooks.card())
-    hooks.owned.test("shop")
-    hooks.deliver()
-    hooks.deliver()
+    hooks.add(name="busy")
+    hooks.owned.test("busy")
+
+    def send(*_: object) -> Sent:
+        """While one is sent, others come."""
+        common = {"webhook": webhook.id, "topic": "card.activated", "created_at": now, "next_at": now}
+        WebhookOutbox.insert_many([common] * (MAX_WAITING + 1)).execute()
+        hooks.owned.test("shop")
+        return OK
+
+    Delivery(hooks.database, ZONE, hooks.clock, SEALING, send).turn()
     found = hooks.owned.find("shop")
     assert (found.waiting, found.dropped) == (MAX_WAITING + 1, 1)
     assert hooks.messages()[0].topic == "webhook.test", "somebody waits for it"
