@@ -18,9 +18,9 @@ from kadun.keys import LONGEST_ENDORSEMENT
 from kadun.tokens import key_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from kadun.keys import Step, TrustedKeys
+    from kadun.keys import Floor, Step, TrustedKeys
     from kadun.offline import Clock
     from kadun.store import State, StateStore
 
@@ -40,35 +40,26 @@ class LearnedKeys:
     def load(self, hardware: str) -> None:
         """Take up what is stored; call this before a token is verified. Nothing learned since is stored."""
         with self._lock:
-            stored = self._store.load(hardware)
-            self._take_up(stored)
-            self._save(stored, hardware, self._counted_down)
+            self._store.update(hardware, self._counted_down)
 
     def saw(self, token: str, hardware: str) -> None:
         """Raise the floor to the key of this genuine verdict, if it is a later one; store the keys that lead to it."""
         with self._lock:
             self._keys.saw(key_id(token), self._clock())
-            self._save(self._store.load(hardware), hardware, self._after)
+            self._store.update(hardware, self._after)
 
-    def _take_up(self, stored: State) -> None:
+    def _take_up(self, stored: State) -> Floor | None:
         with suppress(UntrustedAnswer):  # keys before an invalid endorsement stay
             self._keys.add_endorsed(stored.endorsements)
         self._keys.take_up(stored.floor, self._clock())
-
-    def _save(self, before: State, hardware: str, change: Callable[[State], State]) -> None:
-        if change(before) == before:
-            return
-        with self._store.locked(), suppress(OSError):  # a folder that cannot be written prevents no online start
-            before = self._store.load(hardware)
-            self._take_up(before)  # another process may have written it
-            self._store.save(change(before), hardware)
+        return self._keys.floor
 
     def _counted_down(self, before: State) -> State:
-        floor = self._keys.floor
+        floor = self._take_up(before)
         return replace(before, floor=floor) if floor and before.floor and floor.kid == before.floor.kid else before
 
     def _after(self, before: State) -> State:
-        floor = self._keys.floor
+        floor = self._take_up(before)
         if floor is None or (floor.kid == self._keys.pinned[0] and not before.floor):
             return before  # at the first pinned key the floor excludes none: all others come after it
         former = before.floor.kid if before.floor else floor.kid

@@ -88,7 +88,7 @@ class ClientState:
                 kept = CachedVerdict(
                     token, request.card_id, request.nonce, key_pair.secret(), times, request.body_sha256
                 )
-            self._write(request.hardware, lambda before: self._after(before, verdict, kept, begun))
+            self._store.update(request.hardware, lambda before: self._after(before, verdict, kept, begun))
             return verdict
 
     def _after(self, before: State, verdict: Verdict, kept: CachedVerdict | None, begun: Baseline) -> State:
@@ -107,23 +107,10 @@ class ClientState:
             return replace(after, cached=replace(after.cached, times=synchronized(said_at, self._clock())))
         return after
 
-    def _write(self, hardware: str, change: Callable[[State], State]) -> None:
-        before = self._store.load(hardware)
-        if change(before) == before:
-            return
-        with self._store.locked():
-            before = self._store.load(hardware)
-            after = change(before)
-            try:
-                self._store.save(after, hardware)
-            except OSError:
-                if before.cached and not after.cached:  # no file is better than one that accepts
-                    self._store.erase()
-
     def forget_offline_start(self, hardware: str) -> None:
         """Remove the stored verdict, so that the next start needs the server."""
         with self._lock:
-            self._write(hardware, lambda before: replace(before, cached=None))
+            self._store.update(hardware, lambda before: replace(before, cached=None))
 
     def offline_verdict(self, failure: KadunError, card_id: str, hardware: str) -> Verdict:
         """Return the stored verdict, verified as if it had just arrived.

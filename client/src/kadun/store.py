@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Callable, Union
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -119,6 +119,20 @@ class StateStore:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with files.replaced(self._path) as file:
             file.write(blob)
+
+    def update(self, hardware: str, change: Callable[[State], State]) -> None:
+        """Replace the file by its changed state, under the lock. A folder that cannot be written is not an error."""
+        before = self.load(hardware)
+        if change(before) == before:
+            return
+        with self.locked():
+            before = self.load(hardware)  # another process may have written it
+            after = change(before)
+            try:
+                self.save(after, hardware)
+            except OSError:
+                if before.cached and not after.cached:  # no file is better than one that accepts
+                    self.erase()
 
     def erase(self) -> None:
         """Remove the file, or at least its contents; ignore failures."""
