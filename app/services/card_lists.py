@@ -131,7 +131,7 @@ class CardLists:
         now = self.clock()
         wanted, is_complete, missing = card_lists.resolve_search(asked, now)
 
-        def fetch(after: Cursor | None, backwards: bool, limit: int) -> tuple[list[Line], None]:  # noqa: FBT001  # a Fetch
+        def fetch(after: Cursor | None, *, limit: int, backwards: bool = False) -> tuple[list[Line], None]:
             rows = card_lists.page(wanted, now, after, limit=limit, backwards=backwards)
             return [_line(row, now) for row in rows], None
 

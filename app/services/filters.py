@@ -11,8 +11,8 @@ from app.domain.cards import card_id_of, parse_card_id
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.policy import MAX_HARDWARE
 from app.domain.texts import MAX_TEXT, RefusedError, Text
+from app.services.journal_lists import JournalFilter
 from app.storage.card_lists import CardFilter, Sort
-from app.storage.journal_lists import JournalFilter
 
 CARD_FIELDS = ("q", "status", "batch", "no_batch", "note", "expires", "expires_from", "expires_before", "sort")
 

@@ -13,14 +13,15 @@ from app.domain.cards import ID_RANDOM_BYTES, format_validity, id_from_random
 from app.domain.codes import EventKind
 from app.domain.operators import console_actor
 from app.domain.texts import RefusedError, check_text
+from app.services import journal_lists
 from app.services.ceilings import Limits
+from app.services.journal_lists import JournalFilter
 from app.services.sessions import Identity
 from app.storage import cards as card_rows
-from app.storage import journal, journal_lists
+from app.storage import journal
 from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.idempotency import Owner
-from app.storage.journal_lists import JournalFilter
 from app.storage.models import Event
 
 MAX_COUNT = 1_000_000

@@ -6,13 +6,27 @@ all above `_floor` and leaves out those seen before. The floor rises on one cond
 transaction that still writes, has reached the number that was next when the IDs up to there had all been handed out.
 """
 
-from app.storage import journal_lists
+from typing import NamedTuple
+
+from app.services.journal_lists import JournalFilter, matches, page
 from app.storage.database import Database
-from app.storage.journal_lists import Horizon, JournalFilter
 from app.storage.models import Event
 
 IN_FLIGHT = 10_000
 """The number of IDs before the newest whose transactions may still be running when the following begins."""
+_HORIZON = """
+SELECT pg_snapshot_xmin(now)::text::bigint, pg_snapshot_xmax(now)::text::bigint,
+    (SELECT COALESCE(max(id), 0) FROM event)
+FROM pg_current_snapshot() AS now
+"""
+
+
+class _Horizon(NamedTuple):
+    """One moment: the oldest transaction that still writes, the one that will come next, the newest entry seen."""
+
+    oldest_running: int
+    next_transaction: int
+    newest_id: int
 
 
 class Follower:
@@ -34,10 +48,10 @@ class Follower:
         """
 
         def read() -> list[Event]:
-            self._newest = journal_lists.horizon(self._database).newest_id
+            self._newest = self._horizon().newest_id
             self._floor = self._next_floor = max(0, self._newest - IN_FLIGHT)
-            self._seen = set(journal_lists.ids_after(self._wanted, self._floor))
-            found = journal_lists.page(self._wanted, limit=limit).rows[::-1]
+            self._seen = self._above_floor()
+            found = page(self._wanted, limit=limit).rows[::-1]
             self._seen.update(event.id for event in found)
             return found
 
@@ -50,11 +64,11 @@ class Follower:
             UnavailableError: look again later; nothing is lost.
         """
 
-        def read() -> tuple[Horizon, list[Event]]:
+        def read() -> tuple[_Horizon, list[Event]]:
             # The horizon first: the entries of all transactions that had ended by then are visible.
-            now = journal_lists.horizon(self._database)
-            new = set(journal_lists.ids_after(self._wanted, self._floor)) - self._seen
-            return now, journal_lists.entries(new) if new else []
+            now = self._horizon()
+            new = self._above_floor() - self._seen
+            return now, list(Event.select().where(Event.id.in_(new)).order_by(Event.id)) if new else []
 
         now, found = self._database.with_connection(read)
         self._seen.update(event.id for event in found)
@@ -64,3 +78,12 @@ class Follower:
             self._seen = {event_id for event_id in self._seen if event_id > self._floor}
         self._newest = now.newest_id
         return found
+
+    def _horizon(self) -> _Horizon:
+        return _Horizon(*self._database.execute_sql(_HORIZON).fetchone())
+
+    def _above_floor(self) -> set[int]:
+        where = matches(self._wanted) & (Event.id > self._floor)
+        if self._wanted.since is not None:
+            where &= Event.at >= self._wanted.since
+        return {event_id for (event_id,) in Event.select(Event.id).where(where).tuples()}

@@ -9,8 +9,8 @@ from app.storage.paging import Cursor
 
 PAGE_ROWS = 50
 Row = TypeVar("Row")
-Fetch = Callable[[Cursor | None, bool, int], tuple[list[Row], Cursor | None]]
-"""Takes a cursor (None: the beginning), whether to read backwards, and a limit.
+Fetch = Callable[..., tuple[list[Row], Cursor | None]]
+"""Takes a cursor (None: the beginning), and by name a `limit` and whether to read `backwards`.
 
 Returns the rows in the list's order, and where the reading stopped if it did before it had looked at the whole list.
 """
@@ -38,31 +38,24 @@ class Slice(Generic[Row]):
     stopped_at: datetime | None = None
 
 
-def read_slice(
-    request: PageRequest,
-    fetch: Fetch[Row],
-    place: Callable[[Row], Cursor],
-) -> Slice[Row]:
+def read_slice(request: PageRequest, fetch: Fetch[Row], place: Callable[[Row], Cursor]) -> Slice[Row]:
     """Return the page that is asked for; an unreadable place, or one with nothing after it, asks for the first page.
 
-    Args:
-        request: From the link.
-        fetch: Reads rows. One row more than the page has shows that the list goes on.
-        place: Returns a row's place in the list.
+    `place` returns a row's place in the list. One row more than the page has shows that the list goes on.
     """
     size, before = request.size, Cursor.parse(request.before)
     if before is not None:
-        rows, _ = fetch(before, True, size + 1)  # noqa: FBT003  # the type says what it is
+        rows, _ = fetch(before, limit=size + 1, backwards=True)
         if len(rows) > size:
             rows = rows[1:]
             return Slice(rows, str(place(rows[0])), str(place(rows[-1])))
     # Back at the beginning the first page is shown whole, not only the rows that go before.
     after = Cursor.parse(request.after) if before is None else None
-    rows, stopped = fetch(after, False, size + 1)  # noqa: FBT003  # as above
+    rows, stopped = fetch(after, limit=size + 1)
     if after is not None and not rows and stopped is None:
         # The rows of the last page may have left the list by an action on all of them.
         after = None
-        rows, stopped = fetch(None, False, size + 1)  # noqa: FBT003  # as above
+        rows, stopped = fetch(None, limit=size + 1)
     shown = rows[:size]
     following = place(shown[-1]) if len(rows) > size else stopped
     return Slice(

@@ -11,9 +11,10 @@ from app.clock import utc_now
 from app.domain.ceilings import Ceilings
 from app.domain.codes import EventKind
 from app.domain.operators import Role
+from app.services import journal_lists
 from app.services.card_edits import CardEdits
 from app.services.ceilings import set_ceilings
-from app.storage import journal, journal_lists, models
+from app.storage import journal, models
 from app.storage.database import Database
 from app.storage.idempotency import Owner
 from app.storage.models import Card, Event, File, FileBatch, Operator

@@ -9,14 +9,14 @@ import pytest
 
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.policy import VerificationRequest
-from app.services import housekeeping
+from app.services import housekeeping, journal_lists
 from app.services.issuing import Issuing
+from app.services.journal_lists import JournalFilter
 from app.services.licence import LicenceService, Verdict
 from app.services.verification import Verification
-from app.storage import daily_counts, journal, journal_lists
+from app.storage import daily_counts, journal
 from app.storage.database import Database
 from app.storage.journal import Entry
-from app.storage.journal_lists import JournalFilter
 from app.storage.models import Card, DailyCount, Event
 from tests.conftest import Clock
 from tests.support.asking import ask, claims

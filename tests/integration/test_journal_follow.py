@@ -20,10 +20,10 @@ from app.domain.codes import EventKind
 from app.domain.errors import DatabaseUnavailableError
 from app.services import journal_follow
 from app.services.journal_follow import Follower
+from app.services.journal_lists import JournalFilter
 from app.storage import journal
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
-from app.storage.journal_lists import JournalFilter
 from tests.support.service import ROOT, Service, wait_for
 from tests.support.tables import for_each
 from trial.postgres import EmbeddedPostgres

@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.domain.codes import Code, EventKind
-from app.services.journal_lists import JournalLists
+from app.services import journal_lists
+from app.services.journal_lists import JournalFilter, JournalLists
 from app.services.usage_lists import DEFAULT_DAYS, UsageFilter, UsageLists, UsagePlace, usage_page
-from app.storage import journal, journal_lists
+from app.storage import journal
 from app.storage.database import Database, connect_to
-from app.storage.journal_lists import JournalFilter
 from app.storage.models import Event, Usage
 from app.storage.paging import Cursor
 from tests.support import sample_year

@@ -9,8 +9,8 @@ from app.domain.codes import CardStatus, Code
 from app.domain.pasted import bare_reference, ids_in, keys_in, listed_keys, reference_in
 from app.domain.texts import RefusedError
 from app.services.filters import parse_card_filter, parse_journal_filter
+from app.services.journal_lists import JournalFilter
 from app.storage.card_lists import CardFilter, Sort
-from app.storage.journal_lists import JournalFilter
 from tests.support.tables import for_each
 
 ZONE, NOW = ZoneInfo("Asia/Shanghai"), datetime(2026, 3, 1, tzinfo=UTC)
