@@ -175,7 +175,7 @@ write_archive() {
 }
 
 # app_version: the version of the code in this checkout.
-app_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$ROOT/pyproject.toml" 2>/dev/null | head -n 1; }
+app_version() { sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$ROOT/client/src/kadun/version.py"; }
 
 # take_archive FILE [RECIPIENT]: an archive of the database, checked, signed, and encrypted if there is a recipient; whole or
 # not at all. FILE has no .age at its end. Sets TAKEN, the file's name, and TAKEN_SHA256. After a failure the caller removes what is unfinished

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.tokens import keyring, sealing
+from app.version import read_version
 from scripts.lib import archive
 from tests.support.archives import rewritten, signed_by, strangers_ring, unsigned
 from tests.support.joining import FUNCTION, IDENTITY, SCHEMA, SECRETS, Machines
@@ -156,7 +157,7 @@ def test_a_machine_that_does_not_reach_the_same_database_or_differs_stays_as_it_
         file.unlink() if before is None else file.write_bytes(before)
     refuses(machines, bundle, "first is one of them: give this machine another name", "--host", "first")
     (machines.second / "app/storage/migrations/0022_more.py").touch()
-    refuses(machines, bundle, "Both machines need the same version of the program: there it is 1.0.0")
+    refuses(machines, bundle, f"Both machines need the same version of the program: there it is {read_version()}")
 
 
 @pytest.mark.nightly

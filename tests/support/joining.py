@@ -52,7 +52,6 @@ def _checkout(folder: Path) -> Path:
     (checkout / "https_certificates").mkdir()
     (checkout / "app/storage/migrations").mkdir(parents=True)
     (checkout / f"app/storage/migrations/{SCHEMA}.sql").touch()
-    (checkout / "pyproject.toml").write_text('version = "1.0.0"\n')
     return checkout
 
 

@@ -24,6 +24,9 @@ def checkout_in(folder: Path) -> Path:
     """Return a checkout with the scripts and without a service."""
     for name in ("scripts", "postgres"):
         shutil.copytree(ROOT / name, folder / name)
+    version = "client/src/kadun/version.py"
+    (folder / version).parent.mkdir(parents=True)
+    shutil.copy(ROOT / version, folder / version)
     (folder / "data/keys").mkdir(parents=True)
     (folder / ".env").touch()
     return folder

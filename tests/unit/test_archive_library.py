@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.version import read_version
 from tests.support.archives import packed
 from tests.support.script_libraries import bash, checkout_in, fresh_checkout
 from tests.support.tables import for_each
@@ -88,6 +89,13 @@ def test_an_earlier_backup_under_a_later_ones_name_is_refused(checkout: Path) ->
         done = bash(checkout, f'TRUST=(); require_backup "{file}"; read_archive "{file}"; fact created')
         assert (done.stdout == "2026-11-25T03:17:02Z") == is_taken, done.stderr
         assert ("It was made at 2026-11-25T03:17:02Z: an earlier backup" in done.stderr) != is_taken
+
+
+def test_an_archive_says_which_version_made_it(checkout: Path) -> None:
+    (checkout / "shared").mkdir()
+    read = 'MANIFEST=$(archive check <"$TAR"); fact version'
+    done = bash(checkout, f'{TAKING} take_archive "$TAR" ""; {read}')
+    assert (done.stdout, done.returncode) == (read_version(), 0), done.stderr
 
 
 @for_each("pipe", ["kadun-before-upgrade-1.tar.partial", "kadun-before-upgrade-1.tar.sha256.partial"])
