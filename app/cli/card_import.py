@@ -9,7 +9,7 @@ import click
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.cli.durations import LENGTHS, PERMANENT, Duration
-from app.cli.files import InputPath, open_input
+from app.cli.files import open_input
 from app.clock import utc_now
 from app.domain.imported_cards import Chosen
 from app.domain.texts import RefusedError
@@ -21,7 +21,7 @@ _SHOWN_BATCHES = 20
 
 
 @click.command("import")
-@click.argument("path", metavar="FILE", type=InputPath())
+@click.argument("path", metavar="FILE")
 @click.option("--dry-run", is_flag=True, help="只检查，不导入 / Check it and import nothing.")
 @click.option(
     "--validity",

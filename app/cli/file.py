@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from app.cli import output
 from app.cli.context import Session, format_option, operator_name, pass_session
-from app.cli.files import InputPath, open_input
+from app.cli.files import open_input
 from app.clock import utc_now
 from app.services.file_moves import FileMoves, Place
 from app.services.file_store import FileStore, StoredFile
@@ -36,7 +36,7 @@ def _store(session: Session) -> FileStore:
 
 
 @file.command()
-@click.argument("path", type=InputPath())
+@click.argument("path")
 @click.option("--name", help="客户端所用的文件名 / The name for clients; default: that of PATH.")
 @click.option(
     "--batch", "batches", multiple=True, help="仅限该批次的卡密，可多次 / For cards of this batch only; repeatable."

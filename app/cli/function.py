@@ -11,14 +11,11 @@ import msgspec
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
-from app.cli.files import InputPath, open_input
-from app.domain.errors import SchemaMismatchError, UnavailableError
-from app.domain.hosts import different_functions
+from app.cli.files import open_input
 from app.functions.client import FunctionsBusyError, FunctionsClient
 from app.functions.decorator import Caller
 from app.functions.messages import Failed, Invalid, Listing, NotFound, Returned, TimedOut
 from app.services import requirements
-from app.services.connection import DatabaseRefusedError
 from app.services.formatting import escaped, takes
 from app.settings import SettingsError
 
@@ -49,18 +46,7 @@ def list_functions(session: Session, output_format: str) -> None:
         listing = _client(session).list()
     except FunctionsBusyError as error:
         raise click.ClickException(f"{error} ({_folder()})") from error
-    _warn_of_other_hosts(session)
     _show(listing, output_format)
-
-
-def _warn_of_other_hosts(session: Session) -> None:
-    """Warn where the machines that serve the database have different functions."""
-    try:
-        listed = session.hosts.listed()
-    except (UnavailableError, SchemaMismatchError, DatabaseRefusedError):  # doctor tells
-        return
-    for text in different_functions(listed):
-        output.say(f"注意 / warning: {text}")
 
 
 @function.command()
@@ -100,12 +86,7 @@ def _show(listing: Listing, output_format: str) -> None:
 @function.command()
 @click.argument("name")
 @click.option("--arguments", metavar="JSON", help="参数 / The arguments, a JSON object.")
-@click.option(
-    "--arguments-file",
-    type=InputPath(),
-    metavar="FILE",
-    help="参数文件 / A file with the arguments; - is standard input.",
-)
+@click.option("--arguments-file", metavar="FILE", help="参数文件 / A file with the arguments; - is standard input.")
 @click.option("--card", "card_id", help="以哪张卡密的名义 / The card to call it as; the rules are not applied.")
 @pass_session
 def run(session: Session, name: str, arguments: str | None, arguments_file: str | None, card_id: str | None) -> None:

@@ -74,7 +74,7 @@ def create(session: Session) -> None:
 
 @key.command()
 @click.option("--only-newer", is_flag=True, hidden=True)  # how scripts keep the present keys when a backup is restored
-@click.argument("source", metavar="FILE", type=files.InputPath())
+@click.argument("source", metavar="FILE")
 @pass_session
 def restore(session: Session, source: str, *, only_newer: bool) -> None:
     """放回签名密钥的副本，现有的较新则保留 / Put back a copy of keyring.json, unless the present keys are newer."""

@@ -14,7 +14,7 @@ from app.version import read_version
 # Each is in the module of its name, imported when it is used: containers run `healthcheck` all day.
 COMMANDS = (
     *("card", "terms", "block", "events", "stats", "report", "file", "function", "key", "seal", "admin", "token"),
-    *("webhook", "hosts", "migrate", "drain", "healthcheck", "doctor", "completion"),
+    *("webhook", "hosts", "migrate", "drain", "healthcheck", "doctor"),
 )
 
 

@@ -6,6 +6,7 @@ input at once, as the real one does.
 
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,14 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import click
 import pyrage
 import pytest
 
+from app.cli.card import card
+from app.cli.file import file
+from app.cli.function import function
+from app.cli.seal import seal
 from tests.support.service import ROOT
 
 DOCKER = """\
@@ -29,13 +35,9 @@ printf '%s\\0' "${{@:2}}" >"{folder}/arguments"
 input=/dev/null
 if [[ $2 == -T ]]; then input="{folder}/input"; cat >"$input"; fi
 [[ ! -e "{folder}/idle" ]] || exit 0
-environment=()
-while [[ $1 != python ]]; do
-    if [[ $1 == --env ]]; then environment+=("$2"); fi
-    shift
-done
+while [[ $1 != python ]]; do shift; done
 shift
-cd / && exec env -i "${{environment[@]}}" PYTHONPATH="{root}" DATABASE_URL=postgresql://nowhere \\
+cd / && exec env -i PYTHONPATH="{root}" DATABASE_URL=postgresql://nowhere \\
     KADUN_KEYS_DIR=/nonexistent KADUN_FILES_DIR=/nonexistent KADUN_FUNCTIONS_SOCKET=/nonexistent \\
     KERNAL_DATA_KEY="$(<"{folder}/key")" {python} -P "$@" <"$input"
 """
@@ -192,11 +194,28 @@ def test_a_refused_seal_leaves_all_as_it_was(checkout: Checkout) -> None:
     assert refused("core", "-o", "core.age") == 1
 
 
+# A command line, and what the app gets: `-` where the file was.
 SENT = [
-    ["file", "add", "--batch", "pro", "--name=x.dat", "汇率 2026.dat"],
-    ["file", "add", "--batch", "pro", "--", "-v.dat"],  # a name like an option
-    ["card", "import", "汇率 2026.dat", "--dry-run", "--format", "json"],
-    ["function", "run", "--arguments-file=汇率 2026.dat", "汇率换算"],
+    (
+        ["file", "add", "--batch", "pro", "--name=x.dat", "汇率 2026.dat"],
+        ["file", "add", "--name", "汇率 2026.dat", "--size", "4000", "--batch", "pro", "--name=x.dat", "-"],
+    ),
+    (
+        ["file", "add", "--batch", "pro", "--", "-v.dat"],  # a name like an option
+        ["file", "add", "--name", "-v.dat", "--size", "1", "--batch", "pro", "--", "-"],
+    ),
+    (
+        ["card", "import", "汇率 2026.dat", "--dry-run", "--format", "json"],
+        ["card", "import", "--size", "4000", "-", "--dry-run", "--format", "json"],
+    ),
+    (
+        ["function", "run", "--arguments-file=汇率 2026.dat", "pro"],
+        ["function", "run", "--arguments-file=-", "pro"],
+    ),
+    (
+        ["function", "run", "pro", "--arguments-file", "汇率 2026.dat"],
+        ["function", "run", "pro", "--arguments-file", "-"],
+    ),
 ]
 PIPED = [
     ["file", "add", "--size=4", "-", "--name", "core.age"],
@@ -205,25 +224,31 @@ PIPED = [
 ]
 
 
-def test_the_callers_file_becomes_standard_input_with_its_size(checkout: Checkout) -> None:
+def test_the_callers_file_becomes_standard_input_with_its_name_and_size(checkout: Checkout) -> None:
     contents = {"汇率 2026.dat": b"\0\r\n\xff" * 1000, "-v.dat": b"x", "pro": b"another", "x.dat": b"another"}
     for name, content in contents.items():
         (checkout.callers / name).write_bytes(content)
-    for wrong in (["--size", "1", "x.dat"], ["x.dat", "--", "b"]):  # the app explains
-        refusal = checkout.cardctl("file", "add", *wrong)
-        assert (refusal.returncode, "Usage" in refusal.stderr) == (2, True)
-        assert checkout.passed_on[-len(wrong) :] == wrong
-    for words in SENT:
+    refusal = checkout.cardctl("file", "add", "x.dat", "--", "b")  # the app explains
+    assert (refusal.returncode, "Usage" in refusal.stderr) == (2, True)
+    checkout.idle()
+    for words, passed_on in SENT:
         checkout.cardctl(*words)
+        assert checkout.passed_on == ["-T", "app", "python", "-m", "app", *passed_on]
         expected = contents["-v.dat" if "-v.dat" in words else "汇率 2026.dat"]
-        size = f"KADUN_CALLER_INPUT_SIZE={len(expected)}"
-        assert checkout.passed_on == ["-T", "--env", size, "app", "python", "-m", "app", *words]
         assert (checkout.folder / "input").read_bytes() == expected
     for path in ("missing", "."):  # no files
         before = len(checkout.calls)
         refusal = checkout.cardctl("file", "add", path)
         assert (refusal.returncode, refusal.stderr.count("\n")) == (1, 1)
         assert not [call for call in checkout.calls[before:] if "-m app file" in call]
+
+
+def test_the_wrapper_knows_each_option_that_has_a_value() -> None:
+    text = (ROOT / "scripts/cardctl").read_text()
+    known = set(re.search(r"^WITH_VALUE='(.*)'$", text, re.MULTILINE)[1].split())  # type: ignore[index]  # it is there
+    commands = (seal, file.commands["add"], card.commands["import"], function.commands["run"])
+    options = [one for command in commands for one in command.params if isinstance(one, click.Option)]
+    assert known == {name for option in options if not option.is_flag for name in option.opts}
 
 
 def test_standard_input_is_passed_on_and_a_password_by_it(checkout: Checkout) -> None:
