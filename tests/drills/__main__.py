@@ -13,7 +13,7 @@ FAILURES = OF_THE_DATABASE | OF_THE_APP
 
 def main() -> int:
     """Run a drill; return 1 where something was lost."""
-    parser = argparse.ArgumentParser(prog="scripts/drill.sh")
+    parser = argparse.ArgumentParser(prog="python -m tests.drills")
     parser.add_argument("name", choices=FAILURES)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--nodes", type=int, default=3, choices=(2, 3))
