@@ -34,10 +34,28 @@ check_mail() {
     [[ $1 =~ ^[A-Za-z0-9@._+-]+$ ]] || usage_error "邮件地址无效 not a mail address: $1"
 }
 
-# table: prints the whole file, as cardctl doctor expects it, too.
+# table: prints the whole file. cron does not know the shell's PATH and variables.
 table() {
-    library cron_table.py "$ROOT" "$(command -v docker)" \
-        "$backup_at" "$verify_at" "$verify_on" "$mail" "$identity"
+    local path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin docker day=$verify_on option=''
+    docker=$(command -v docker) docker=${docker%/*}
+    if [[ :$path: != *":$docker:"* ]]; then path+=:$docker; fi
+    printf '%s\n' "# Kadun 卡盾: scripts/install-cron.sh" "# $ROOT" SHELL=/bin/sh "PATH=$path"
+    if [[ -n $mail ]]; then printf 'MAILTO=%s\n' "$mail"; fi
+    job "$backup_at" '*' "$(quoted "$ROOT/scripts/backup.sh") --quiet"
+    if [[ $day == never ]]; then return; fi
+    if [[ $day == daily ]]; then day='*'; fi
+    if [[ -n $identity ]]; then option=" --identity $(quoted "$identity")"; fi
+    job "$verify_at" "$day" "$(quoted "$ROOT/scripts/verify-backup.sh") --quiet$option"
+}
+
+# job HH:MM DAY COMMAND
+job() { printf '%d %d * * %s root %s\n' "$((10#${1#*:}))" "$((10#${1%:*}))" "$2" "$3"; }
+
+# quoted PATH: as a word for sh, in which cron makes no line break of a %.
+quoted() {
+    local quote="'\\''" word
+    word=${1//"'"/$quote}
+    printf "'%s'" "${word//"%"/\\%}"
 }
 
 install_table() {

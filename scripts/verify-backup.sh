@@ -3,7 +3,7 @@
 # Proves that a backup can be restored: restores it into a temporary database and compares its schema, row counts and rows
 # with what the database held when it was dumped. The service is not touched.
 #
-#   scripts/verify-backup.sh [--quiet] [--once] [--identity FILE] [--fingerprint KEY] [--accept-unsigned] [FILE]
+#   scripts/verify-backup.sh [--quiet] [--identity FILE] [--fingerprint KEY] [--accept-unsigned] [FILE]
 #
 #   FILE              备份文件，默认最新一份 a backup; by default the newest in the backup folder
 #   --identity FILE   age 私钥文件，默认 secrets/backup_identity the identity that opens an encrypted backup, by default
@@ -14,8 +14,6 @@
 #   --accept-unsigned 接受无签名的备份（旧版本制作的、.dump）：内容由谁制作，无从确认 accepts a backup without a
 #                     signature, as older versions made, and a .dump: nothing shows who made it
 #   --quiet           成功时不输出 prints nothing on success
-#   --once            供 cron 用：多台机器共用数据库时，其他机器 12 小时内已验证则不再验证 for cron: does nothing where another
-#                     machine that shares the database has verified a backup within 12 hours
 #
 # 退出码 Exit status: 0 可用 good; 1 不可用或无法验证 damaged, or it could not be tried; 2 用法 usage.
 set -euo pipefail
@@ -25,8 +23,6 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$ROOT/scripts/lib/archive.sh"
 # shellcheck source=scripts/lib/backups.sh
 source "$ROOT/scripts/lib/backups.sh"
-# shellcheck source=scripts/lib/jobs.sh
-source "$ROOT/scripts/lib/jobs.sh"
 
 DONE='' SCRATCH=''
 
@@ -70,14 +66,15 @@ require_tables() {
     found=$(owner_sql "$SCRATCH" "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace") \
         || die "无法读取 cannot read $SCRATCH"
     missing=$(sed -n 's/^table \([a-z_]*\).*/\1/p' "$ROOT/app/storage/catalog.txt" | grep -vxFf <(printf '%s\n' "$found")) || true
-    [[ -z $missing ]] || die "$FILE 缺少数据表，备份时数据库已被改动：scripts/cardctl doctor。It lacks tables, since the database had been changed when it was made: see scripts/cardctl doctor: ${missing//$'\n'/ }"
+    [[ -z $missing ]] || die "$FILE 缺少数据表，备份时数据库已被改动。It lacks tables, since the database had been changed when it was made: ${missing//$'\n'/ }"
 }
 
 verify_content() {
-    local schema
-    drop_databases "$VERIFIED"
+    local schema mine
+    mine=$VERIFIED$(printf %s "$ROOT $(host_here)" | sha256sum | head -c 12)_ # another machine may share the database server
+    drop_databases "$mine"
     require_database_space "$(database_bytes "$FILE")"
-    SCRATCH=$VERIFIED$(date --utc +%Y%m%dt%H%M%Sz)
+    SCRATCH=$mine$(date --utc +%Y%m%dt%H%M%Sz)
     restore_dump "$SCRATCH" open_dump "$FILE"
     schema=$(schema_of "$SCRATCH") || die "无法读取 cannot read $SCRATCH"
     require_known_schema "$schema"
@@ -87,17 +84,14 @@ verify_content() {
 
 # conclude TEXT [WORD]: reports success. Of our backups it leaves a note for doctor; a bare dump proves nothing to it.
 conclude() {
-    if is_ours; then
-        note last-verified "${FILE##*/}${2:+ $2}"
-        note_job verify
-    fi
+    if is_ours; then note last-verified "${FILE##*/}${2:+ $2}"; fi
     log_run verify ok: "${FILE##*/}, $1"
     notify verify ok "${FILE##*/}, $1" "${FILE##*/}"
     [[ -n ${OPTION[quiet]:-} ]] || say "备份可用 good: $FILE ($1)"
     DONE=yes
 }
 
-parse_options "$TRUST_OPTIONS quiet once identity=" "$@"
+parse_options "$TRUST_OPTIONS quiet identity=" "$@"
 take_trust
 at_most 1
 [[ -z ${OPTION[identity]:-} ]] || IDENTITY=$(absolute "${OPTION[identity]}")
@@ -106,10 +100,6 @@ trap finish EXIT
 require_stack
 find_folder
 lock_stack 900 # a backup may be under way
-if [[ -n ${OPTION[once]:-} ]]; then # before it looks for a backup, which the other machine may have
-    require_running database
-    begin_job verify
-fi
 find_file
 require_backup "$FILE" checksum
 require_checksum
@@ -118,7 +108,6 @@ if [[ $FILE == *.age && -z $IDENTITY ]]; then
     exit
 fi
 require_running database
-[[ -n ${OPTION[once]:-} ]] || begin_job verify
 read_archive "$FILE"
 verify_content
 if [[ -n $MANIFEST ]]; then

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # `cardctl doctor` where the service runs in containers: hostfacts.py gathers the host's facts, and the app's image checks
-# them. Sourced after common.sh, stack.sh and provision-firewall.sh.
+# them. Sourced after stack.sh, never run.
 
 # doctor [--format text|json]: in the app's container. Where that does not run, in another one beside the database; where
 # that cannot start either, in one that checks the host alone; without an image, one line says so.
 doctor() {
-    local facts others report='' image status=0 format=text
+    local facts report='' image status=0 format=text
     case "$*" in
         '' | --format[\ =]text) ;;
         --format[\ =]json) format=json ;;
@@ -13,26 +13,18 @@ doctor() {
         *) usage_error "未知参数 unknown arguments: $* (--format text|json)" ;;
     esac
     need python3 python3
-    PATH+=:/usr/local/bin:/usr/sbin:/sbin # for ufw and sshd: the PATH of cron and of an ordinary user lacks them
+    PATH+=:/usr/local/bin # where docker may be; the PATH of cron lacks it
     docker info >/dev/null 2>&1 || only_result "$format" "Docker 没有响应：请检查其是否运行、您是否有权限" \
         "Docker does not answer: is it running, and may you use it?"
-    facts=$(host_facts)
+    facts=$(library hostfacts.py "$ROOT" </dev/null)
     if runs app; then
         report=$(compose exec -T app python -m app doctor --host-facts - --format "$format" <<<"$facts") || status=$?
         ((status <= 1)) || report='' # the engine's message: the container ended meanwhile
     fi
     image=$(setting KADUN_APP_IMAGE)
-    others=$(python3 -I -c 'import json, sys; print(*json.load(sys.stdin)["other_projects"])' <<<"$facts")
-    if [[ -z $report && -n $others ]] && ! docker image inspect "${image:-?}" >/dev/null 2>&1; then
-        only_result "$format" "此目录的容器属于项目 $others，先不要启动任何容器。请把 .env 中的 COMPOSE_PROJECT_NAME 改为该项目；没有 .env 时执行 scripts/init.sh --project 项目名" \
-            "The containers of this folder belong to project $others: start nothing. Set COMPOSE_PROJECT_NAME in .env to that project; without .env run scripts/init.sh --project PROJECT"
-    fi
-    [[ -n $report || -n $image ]] || only_result "$format" \
-        ".env 缺失或不完整（没有 KADUN_APP_IMAGE）：先执行 scripts/init.sh" \
-        ".env is missing or incomplete (no KADUN_APP_IMAGE): run scripts/init.sh"
-    if [[ -z $report ]] && ! docker image inspect "$image" >/dev/null 2>&1; then
-        only_result "$format" "没有镜像 $image：请执行 docker compose up -d --wait" \
-            "There is no image $image: docker compose up -d --wait builds it"
+    if [[ -z $report ]] && ! docker image inspect "${image:-?}" >/dev/null 2>&1; then
+        only_result "$format" "没有镜像 $image：先执行 scripts/init.sh，再执行 docker compose up -d --wait" \
+            "There is no image $image: run scripts/init.sh, then docker compose up -d --wait, which builds it"
     fi
     if [[ -z $report ]] && runs database; then
         status=0
@@ -52,15 +44,10 @@ doctor_help() {
     cat <<'END'
 用法 usage: cardctl doctor [--format text|json]
 
-全面检查：证书、时钟、磁盘、备份、端口、权限、代理、数据库、密钥。每项一行：OK 正常，WARN 需留意或无法检查，FAIL 有错误。
+全面检查：证书、时钟、磁盘、备份、权限、代理、数据库、密钥。每项一行：OK 正常，WARN 需留意或无法检查，FAIL 有错误。
 Checks the whole installation, a line each: OK, WARN (look at it, or it could not be checked) or FAIL (wrong).
 退出码 exit status: 0 没有 FAIL no FAIL, 1 有 FAIL at least one, 2 用法错误 usage
 END
-}
-
-# host_facts: all of them, as JSON.
-host_facts() {
-    library hostfacts.py "$ROOT" "$({ configured_ssh_ports && session_ssh_ports; } 2>/dev/null | paste -sd ' ')" </dev/null
 }
 
 # runs SERVICE: whether its container runs.

@@ -31,7 +31,6 @@ PLACE_SETTINGS = frozenset(
     (
         *("KADUN_PYTHON_IMAGE", "KADUN_POSTGRES_IMAGE", "KADUN_NGINX_IMAGE", "PIP_INDEX_URL", "KADUN_BACKUP_DIR"),
         *("KADUN_DB_MEMORY", "KADUN_DB_SHARED_BUFFERS", "KADUN_FUNCTIONS_MEMORY"),
-        "KADUN_DOCTOR_PORTS",
     )
 )
 """Where things come from and go to: taken over only into a .env that was just made."""

@@ -55,7 +55,7 @@ def test_a_backup_of_a_database_without_a_table_is_not_good(backups: Backups) ->
     refused = backups.script("verify-backup.sh", file, check=False)
     assert refused.returncode == 1
     assert refused.stderr.rstrip().endswith(
-        "It lacks tables, since the database had been changed when it was made: see scripts/cardctl doctor: client"
+        "It lacks tables, since the database had been changed when it was made: client"
     )
     backups.script("verify-backup.sh", backups.take())
 

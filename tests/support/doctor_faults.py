@@ -107,15 +107,14 @@ def older_schema(stack: Stack) -> Iterator[None]:
 
 
 @contextmanager
-def cut_backup(stack: Stack) -> Iterator[None]:
-    """Cut the last backup off."""
+def lost_backup(stack: Stack) -> Iterator[None]:
+    """Take the last backup away."""
     file = stack.folder / "data/backups" / (stack.folder / "data/backups/last-good").read_text().split()[1]
-    whole = file.read_bytes()
-    file.write_bytes(whole[:-512])
+    aside = file.rename(file.with_name("aside"))
     try:
         yield
     finally:
-        file.write_bytes(whole)
+        aside.rename(file)
 
 
 @contextmanager

@@ -2,24 +2,20 @@
 
 from datetime import datetime, timedelta
 
-from app.domain.hosts import default_name
 from app.services.doctor.facts import Facts
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
 
 MAX_BACKUP_AGE = timedelta(hours=26)  # a day, and time for a slow one
 MAX_VERIFICATION_AGE = timedelta(days=8)  # a week, and a day for a slow one
-MAX_AGES = {"backup": MAX_BACKUP_AGE, "verify": MAX_VERIFICATION_AGE}
-"""By the names of the jobs in table `host_job`."""
 CLOCK_TOLERANCE = timedelta(minutes=5)
-_WRITABLE_BY_OTHERS = 0o022
 
 
 def backup(facts: Facts) -> CheckResult:
-    """Check that the last good backup of any host is not older than 26 hours, and that a file of this host exists."""
+    """Check that the last good backup is not older than 26 hours, and that its file exists."""
     host = facts.host
     if host.last_good is None:
         is_new = host.installed is not None and host.now.timestamp() - host.installed < MAX_BACKUP_AGE.total_seconds()
-        return _by_another_host(facts, "backup") or (warn if is_new else fail)(
+        return (warn if is_new else fail)(
             "还没有备份：运行 scripts/backup.sh，并用 scripts/install-cron.sh 每天执行",
             "No backup yet: run scripts/backup.sh, and scripts/install-cron.sh to run it every day",
         )
@@ -34,48 +30,26 @@ def backup(facts: Facts) -> CheckResult:
             f"The last backup is in the future ({made.isoformat()}): a clock is wrong",
         )
     if age > MAX_BACKUP_AGE:
-        return _by_another_host(facts, "backup") or fail(
+        return fail(
             f"上次成功的备份在 {hours} 小时前：请查看 data/backups/backup.log，并运行 scripts/backup.sh",
             f"The last good backup is {hours} h old: see data/backups/backup.log, and run scripts/backup.sh",
         )
-    if not host.backup_bytes:
+    if not host.has_backup:
         return fail(f"备份文件不见了：{name}", f"The file of the last backup is missing: {name}. Run scripts/backup.sh")
     return ok(f"{hours} 小时前：{name}", f"{hours} h old: {name}")
-
-
-def backup_checksum(facts: Facts) -> CheckResult:
-    """Check that the last good backup matches its checksum and its manifest; over 1 GiB only verify-backup.sh does."""
-    host = facts.host
-    if host.last_good is None and (elsewhere := _by_another_host(facts, "backup")):
-        return elsewhere
-    if host.last_good is None or not host.backup_bytes:
-        raise NotCheckedError("没有备份文件", "there is no file of a backup")
-    if host.backup_checksum is None:
-        raise NotCheckedError("无法读取备份", "the backup cannot be read")
-    if host.backup_checksum == "large":
-        raise NotCheckedError(
-            "备份超过 1 GiB，由 scripts/verify-backup.sh 核对",
-            "the backup is over 1 GiB: scripts/verify-backup.sh compares it",
-        )
-    if host.backup_checksum != "ok":
-        return fail(
-            f"上次的备份不完整，请运行 scripts/backup.sh：{host.backup_checksum}",
-            f"The last backup is damaged, run scripts/backup.sh: {host.backup_checksum}",
-        )
-    return ok("与校验和一致", "It matches its checksum")
 
 
 def backup_proof(facts: Facts) -> CheckResult:
     """Check that a backup was restored and compared within 8 days."""
     host = facts.host
     if host.last_verified is None:
-        return _by_another_host(facts, "verify") or warn(
+        return warn(
             "还没有验证过备份：运行 scripts/verify-backup.sh",
             "No backup was ever verified: run scripts/verify-backup.sh",
         )
     verified, name = _parse(host.last_verified)
     if verified is None or not -CLOCK_TOLERANCE < host.now - verified < MAX_VERIFICATION_AGE:
-        return _by_another_host(facts, "verify") or warn(
+        return warn(
             f"八天内没有成功的验证（{host.last_verified}）："
             "请查看 data/backups/backup.log，并运行 scripts/verify-backup.sh",
             f"No backup was verified within 8 days (last: {host.last_verified}): see data/backups/backup.log, "
@@ -93,10 +67,10 @@ def backup_proof(facts: Facts) -> CheckResult:
 def backup_away(facts: Facts) -> CheckResult:
     """Check that the hooks' last copy elsewhere is at most 26 hours older than the last backup."""
     host = facts.host
-    if not host.backup_hooks:
+    if not host.has_hooks:
         return ok("未设置异地备份程序 data/backup-hooks.d", "No hooks in data/backup-hooks.d copy backups elsewhere")
     if host.last_good is None:
-        return _by_another_host(facts, "backup") or warn("还没有备份", "There is no backup yet")
+        return warn("还没有备份", "There is no backup yet")
     carried, name = _parse(host.last_away or "")
     made, _ = _parse(host.last_good)
     if carried is None or (made is not None and made - carried > MAX_BACKUP_AGE):
@@ -110,7 +84,7 @@ def backup_away(facts: Facts) -> CheckResult:
 
 
 def backup_identity(facts: Facts) -> CheckResult:
-    """Check that backups are encrypted, the identity decrypts them, and a copy of it elsewhere was confirmed."""
+    """Check that backups are encrypted, and that a copy of the identity elsewhere was confirmed."""
     host = facts.host
     match host.setting("KADUN_BACKUP_RECIPIENT"), host.backup_identity:
         case "none", _:
@@ -123,12 +97,6 @@ def backup_identity(facts: Facts) -> CheckResult:
                 "缺少 secrets/backup_identity，无法备份：请放回您的副本；若已丢失，运行 scripts/init.sh 新建",
                 "secrets/backup_identity is missing, and no backup can be made: put your copy back; if it is lost, run "
                 "scripts/init.sh, which makes a new one",
-            )
-        case "", "other":
-            return fail(
-                "secrets/backup_identity 打不开上次的备份：请放回原来的私钥；若已丢失，执行 scripts/backup.sh 重新备份",
-                "secrets/backup_identity does not decrypt the last backup: put the former identity back, or, if it is "
-                "lost, make a new backup with scripts/backup.sh",
             )
         case "", "not copied":
             return warn(
@@ -149,58 +117,20 @@ def backup_identity(facts: Facts) -> CheckResult:
 
 
 def cron_jobs(facts: Facts) -> CheckResult:
-    """Check that the cron file is what install-cron.sh writes, and that cron obeys it."""
-    host = facts.host
+    """Check that cron calls this checkout's backup.sh."""
     install = "scripts/install-cron.sh"
-    if host.cron_table is None and host.cron_mode is not None:
-        raise NotCheckedError("无法读取定时文件（请用 root 运行）", "the cron file cannot be read (try as root)")
-    if host.cron_table is None:
-        return warn(f"没有定时备份：运行 {install}", f"No cron jobs back this stack up: run {install}")
-    mode, _, owner = (host.cron_mode or "644 0").partition(" ")
-    if owner != "0" or int(mode, 8) & _WRITABLE_BY_OTHERS:
-        return fail(
-            f"cron 不理会权限或属主不对的文件（{mode}，uid {owner}）：重新运行 {install}",
-            f"cron ignores a file with this mode or owner ({mode}, uid {owner}): run {install} again",
-        )
-    if host.cron_expected is None:
-        return fail(f"定时文件中没有备份：重新运行 {install}", f"The cron file has no backup job: run {install} again")
-    if host.cron_table != host.cron_expected:
-        return fail(
-            f"定时文件被改动，或属于别的目录：重新运行 {install}",
-            f"The cron file was altered, or is another folder's: run {install} again",
-        )
-    return ok("定时备份已安装", "The cron jobs are installed")
-
-
-def cron_daemon(facts: Facts) -> CheckResult:
-    """Check that cron runs, where it is to make backups."""
-    host = facts.host
-    if host.cron_runs:
-        return ok("cron 在运行", "cron runs")
-    if host.cron_table is None:
-        return ok("没有定时任务，无需 cron", "There are no jobs for cron")
-    if host.cron_runs is None:
-        raise NotCheckedError("看不到其他用户的进程（请用 root 运行）", "processes are hidden (try as root)")
-    return fail(
-        "cron 未运行，不会有备份：systemctl enable --now cron",
-        "cron does not run, and makes no backups: systemctl enable --now cron",
-    )
-
-
-def _by_another_host(facts: Facts, job: str) -> CheckResult | None:
-    """Return that another host that shares the database has done a job lately, None if it has not."""
-    service = facts.service_if_any
-    if service is None or isinstance(service.database, str) or (done := service.database.jobs.get(job)) is None:
-        return None
-    age = facts.host.now - done.done_at
-    is_own = done.host == default_name(facts.host.setting("KADUN_HOST"))
-    if is_own or not -CLOCK_TOLERANCE <= age <= MAX_AGES[job]:
-        return None
-    hours = max(int(age.total_seconds() // 3600), 0)
-    return ok(
-        f"{hours} 小时前由主机 {done.host} 完成，请在那里运行 doctor",
-        f"Host {done.host} did it {hours} h ago: its doctor checks it",
-    )
+    match facts.host.cron:
+        case "installed":
+            return ok("定时备份已安装", "The cron jobs are installed")
+        case "missing":
+            return warn(f"没有定时备份：运行 {install}", f"No cron jobs back this stack up: run {install}")
+        case "other":
+            return fail(
+                f"定时文件中没有此目录的备份：重新运行 {install}",
+                f"The cron file does not call this folder's backup.sh: run {install} again",
+            )
+        case _:
+            raise NotCheckedError("无法读取定时文件（请用 root 运行）", "the cron file cannot be read (try as root)")
 
 
 def _parse(line: str) -> tuple[datetime | None, str]:

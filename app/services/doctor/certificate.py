@@ -5,8 +5,6 @@ import re
 from datetime import timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from app.services.doctor.facts import Facts, HostFacts
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
@@ -17,13 +15,13 @@ _TRUSTED, _SELF_SIGNED, _PRIVATE_CA, _NO_ISSUER = "0", "18", "19", ("2", "20", "
 
 
 def certificate(facts: Facts) -> CheckResult:
-    """Check that a certificate is served, and how long it is valid; recommend ECDSA where its key is RSA."""
+    """Check that a certificate is served, and how long it is valid."""
     host = facts.host
     chain = _served(host)
     if not chain:
         return fail(
-            "HTTPS 端口没有给出证书：见 certificate-file 一项与 docker compose logs nginx",
-            "The HTTPS port serves no certificate: see certificate-file and docker compose logs nginx",
+            "HTTPS 端口没有给出证书：见 docker compose logs nginx",
+            "The HTTPS port serves no certificate: see docker compose logs nginx",
         )
     leaf = chain[0]
     end = leaf.not_valid_after_utc
@@ -38,12 +36,6 @@ def certificate(facts: Facts) -> CheckResult:
     if left < timedelta(days=WARN_DAYS):
         result = fail if left < timedelta(days=FAIL_DAYS) else warn
         return result(f"{zh}：{renewal_zh}", f"{en}: {renewal_en}")
-    if isinstance(leaf.public_key(), RSAPublicKey):
-        return ok(
-            f"{zh}。提示：密钥为 RSA，改用 ECDSA P-256 的证书，每次新连接的签名所用处理器时间约为十分之一",
-            f"{en}. Hint: its key is RSA. With an ECDSA P-256 certificate, the signature of each new connection "
-            "takes about a tenth of the processor time",
-        )
     return ok(zh, en)
 
 
@@ -106,33 +98,6 @@ def certificate_chain(facts: Facts) -> CheckResult:
     return fail(f"OpenSSL 不接受（{code}）", f"OpenSSL refuses it (verify error {code})")
 
 
-def certificate_file(facts: Facts) -> CheckResult:
-    """Check the pair in https_certificates/, and that its certificate is the one that is served."""
-    host = facts.host
-    on_disk = _parse(host.certificate)
-    if not on_disk:
-        return fail(
-            "https_certificates/fullchain.pem 缺失或无法解读：nginx 下次启动会失败",
-            "https_certificates/fullchain.pem is missing or unreadable: nginx will not start again",
-        )
-    key = on_disk[0].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    if host.certificate_key is not None and host.certificate_key.strip() != key.strip():
-        return fail(
-            "privkey.pem 与证书不匹配：nginx 重启后无法提供 HTTPS。"
-            "请放回匹配的一对，再执行 docker compose restart nginx",
-            "privkey.pem does not match the certificate: after a restart nginx serves no HTTPS. "
-            "Put a matching pair back, then run docker compose restart nginx",
-        )
-    if on_disk != _chain(host):
-        return fail(
-            "正在使用的证书不是 https_certificates/ 中的那张：执行 docker compose exec nginx nginx -s reload",
-            "nginx does not serve the certificate in https_certificates/: docker compose exec nginx nginx -s reload",
-        )
-    if host.certificate_key is None:
-        raise NotCheckedError("无法读取 privkey.pem（请用 root 运行）", "privkey.pem cannot be read (try as root)")
-    return ok("与 https_certificates/ 中的一致", "The same as in https_certificates/, with the matching key")
-
-
 def _chain(host: HostFacts) -> list[x509.Certificate]:
     chain = _served(host)
     if not chain:
@@ -141,19 +106,10 @@ def _chain(host: HostFacts) -> list[x509.Certificate]:
 
 
 def _served(host: HostFacts) -> list[x509.Certificate]:
-    """Return the certificates that nginx serves, the leaf first.
-
-    Raises:
-        NotCheckedError: nginx does not run.
-    """
-    chain = _parse(host.tls_handshake)
-    if not chain and not host.runs("nginx"):
-        raise NotCheckedError("nginx 未运行", "nginx does not run")
-    return chain
-
-
-def _parse(pem: str | None) -> list[x509.Certificate]:
+    """Return the certificates that nginx serves, the leaf first."""
     try:
-        return x509.load_pem_x509_certificates(pem.encode()) if pem else []
+        return x509.load_pem_x509_certificates((host.tls_handshake or "").encode())
     except ValueError:
-        return []
+        if host.serves("nginx"):
+            return []
+        raise NotCheckedError("nginx 未正常运行", "nginx does not run, or is not healthy") from None

@@ -7,7 +7,7 @@ reported as "not checked" where it raises `NotCheckedError`.
 
 from collections.abc import Callable
 
-from app.services.doctor import accounts, backups, certificate, database, dotenv, host, hosts, network, service
+from app.services.doctor import backups, certificate, database, dotenv, host, network, service
 from app.services.doctor.facts import Facts, NotGatheredError
 from app.services.doctor.results import CheckResult, NotCheckedError, warn
 
@@ -15,53 +15,33 @@ Check = Callable[[Facts], CheckResult]
 
 CHECKS: tuple[Check, ...] = (
     host.containers,
-    host.restarts,
-    host.images,
     host.env_applied,
-    host.mounts,
+    dotenv.env_names,
+    service.settings,
     certificate.certificate,
     certificate.certificate_names,
     certificate.certificate_chain,
-    certificate.certificate_file,
-    host.disk_data,
-    host.disk_database,
-    host.disk_backups,
+    network.proxy,
+    host.disk,
+    host.permissions,
     backups.backup,
-    backups.backup_checksum,
     backups.backup_proof,
     backups.backup_away,
     backups.backup_identity,
     backups.cron_jobs,
-    backups.cron_daemon,
-    network.ports,
-    network.firewall,
-    network.connection_limits,
-    host.permissions,
-    dotenv.env,
-    dotenv.env_names,
-    dotenv.env_values,
-    service.settings,
     database.database,
     database.schema,
-    database.catalog,
-    database.roles,
-    database.rights,
     database.durability,
+    database.hosts,
     service.keys,
     service.data_key,
     service.data_key_in_use,
     service.bucket,
     service.files,
-    service.file_digests,
     service.functions,
     service.clock,
-    hosts.hosts,
-    host.program,
     service.console,
-    accounts.ceilings,
-    accounts.tokens,
-    accounts.sealing_key,
-    network.proxy,
+    service.sealing_key,
 )
 
 

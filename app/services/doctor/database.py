@@ -1,9 +1,8 @@
-"""Checks of the database: it answers, its schema is what the migrations make, its roles have the rights they need."""
+"""Checks of the database: its schema is this program's, it keeps what it acknowledged, the machines on it agree."""
 
-from app.services.doctor.facts import Facts
+from app.domain.hosts import faults
+from app.services.doctor.facts import Facts, NotGatheredError
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, listing, ok, warn
-
-_REFUSED = ("permission denied for database", "is not permitted to log in")
 
 
 def database(facts: Facts) -> CheckResult:
@@ -18,79 +17,22 @@ def database(facts: Facts) -> CheckResult:
         )
     if not isinstance(found, str):
         return ok("数据库有响应", "The database answers")
-    if any(reason in found for reason in _REFUSED):
-        return fail(
-            f"数据库拒绝服务的角色连接（{found}）：执行 scripts/cardctl migrate；角色本身由 postgres/roles.sql 设置",
-            f"The database refuses the service's role ({found}): run scripts/cardctl migrate; "
-            "postgres/roles.sql sets the role itself",
-        )
     return fail(f"数据库不可用：{found}", f"The database is unavailable: {found}")
 
 
 def schema(facts: Facts) -> CheckResult:
-    """Check that the schema is this program's."""
+    """Check that the schema is this program's, or a newer one."""
     found, expected = facts.database.schema_found or "empty", facts.service.schema_expected
     if found == expected:
         return ok(f"结构为最新：{found}", f"Current: {found}")
-    if facts.database.schema_found is None and facts.database.missing_rights:
-        raise NotCheckedError("服务的角色无权读取", "the service's role may not read it")
-    if facts.database.schema_found is not None and found > expected:
-        return warn(
-            f"数据库已升级到 {found}，本机程序为 {expected}：请尽快升级本机",
-            f"The database is upgraded to {found}, this program is of {expected}: upgrade this machine soon",
+    if facts.database.schema_found is None or found < expected:
+        return fail(
+            f"{found}，应为 {expected}：执行 scripts/cardctl migrate",
+            f"{found} instead of {expected}: run scripts/cardctl migrate",
         )
-    return fail(
-        f"{found}，应为 {expected}：执行 scripts/cardctl migrate",
-        f"{found} instead of {expected}: run scripts/cardctl migrate",
-    )
-
-
-def catalog(facts: Facts) -> CheckResult:
-    """Check that tables, columns, indexes, constraints and triggers are those that the migrations make."""
-    found = facts.database.catalog
-    if found is None:
-        raise NotCheckedError("数据库结构不符", "the database has another schema")
-    zh, en = [], []
-    for names, text_zh, text_en in (
-        (found.missing, "缺少", "missing"),
-        (found.changed, "被改动", "changed"),
-        (found.foreign, "多出", "not made by a migration"),
-    ):
-        if names:
-            zh.append(f"{text_zh} {listing(names)}")
-            en.append(f"{text_en}: {listing(names)}")
-    if not en:
-        return ok("与迁移所建的一致", "As the migrations make it")
-    return (fail if found.is_harmful else warn)(
-        f"{'；'.join(zh)}。有人手工改过数据库：请改回，或用 scripts/restore.sh 恢复备份",
-        f"{'; '.join(en)}. Somebody changed the database by hand: undo that, or restore a backup (scripts/restore.sh)",
-    )
-
-
-def roles(facts: Facts) -> CheckResult:
-    """Check that the database roles can do no more than they need; the trial has one role that can do anything."""
-    listed = "; ".join(f"{role}: {', '.join(problems)}" for role, problems in facts.database.roles.items() if problems)
-    if not listed:
-        return ok("数据库角色权限最小", "Each database role has only the rights that it needs")
-    if not facts.service.behind_proxy:
-        return warn(f"权限过大（仅试用时可以）：{listed}", f"Too many rights, acceptable in a trial only: {listed}")
-    return fail(
-        f"权限过大：{listed}。scripts/cardctl migrate 会重设表权限；角色属性用 ALTER ROLE … NOSUPERUSER 等收回",
-        f"Too many rights: {listed}. scripts/cardctl migrate resets the tables' rights; "
-        "remove attributes with ALTER ROLE … NOSUPERUSER and the like",
-    )
-
-
-def rights(facts: Facts) -> CheckResult:
-    """Check that no database role lacks a right that the service, the backup or a migration needs."""
-    missing = facts.database.missing_rights
-    if not missing:
-        return ok("数据库角色不缺权限", "Each database role has the rights that it needs")
-    listed = "; ".join(f"{role}: {listing(names)}" for role, names in missing.items())
-    return fail(
-        f"缺少权限：{listed}。scripts/cardctl migrate 会补上（CREATEDB 用 ALTER ROLE，归属用 ALTER TABLE … OWNER）",
-        f"Missing rights: {listed}. scripts/cardctl migrate grants them again "
-        "(CREATEDB: ALTER ROLE, ownership: ALTER TABLE … OWNER)",
+    return warn(
+        f"数据库已升级到 {found}，本机程序为 {expected}：请尽快升级本机",
+        f"The database is upgraded to {found}; this program is for {expected}: upgrade this machine soon",
     )
 
 
@@ -118,3 +60,17 @@ def durability(facts: Facts) -> CheckResult:
         )
     is_known = not any(isinstance(behind, str) for behind in standbys.values())
     return (ok if is_known else warn)(f"同步复制。{'；'.join(zh)}", f"Replication is synchronous. {'; '.join(en)}")
+
+
+def hosts(facts: Facts) -> CheckResult:
+    """Check that the machines on this database have the same signing keys, functions, version and time."""
+    found = facts.database.hosts
+    if found is None:
+        raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
+    if not found:
+        raise NotGatheredError  # the service has never run
+    if problems := faults(found):
+        zh, en = "；".join(text.zh for text in problems), "; ".join(text.en for text in problems)
+        return warn(f"{zh}。见 cardctl hosts", f"{en}. See cardctl hosts")
+    names = listing([host.name for host in found])
+    return ok(f"{len(found)} 台主机，相互一致：{names}", f"Hosts that agree: {names}")

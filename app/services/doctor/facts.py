@@ -3,33 +3,26 @@
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
-from app.domain.hosts import HostJob, HostReport
+from app.domain.hosts import HostReport
 from app.domain.texts import Text
 from app.services.doctor.results import NotCheckedError
-from app.storage.catalog import CatalogDifference
-
-TOKEN_EXPIRES_SOON = timedelta(days=30)
 
 
 class Container(msgspec.Struct, forbid_unknown_fields=True):
     """A container of this project, from `docker inspect`."""
 
     service: str
-    oneoff: str
     state: str
     health: str | None
     exit_code: int
     out_of_memory: bool
-    started: str
     restarts: int
-    image: str
-    image_name: str
     config_hash: str | None
 
 
@@ -57,72 +50,59 @@ class ProxyProbe(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Disk(msgspec.Struct, forbid_unknown_fields=True):
-    """The file system of a folder, in numbers of blocks and inodes, from `stat --file-system`."""
+    """The file system of a folder: bytes and inodes in all, and those that are free."""
 
     folder: str
-    block_bytes: int | None = None
-    blocks: int = 0
-    blocks_free: int = 0
-    inodes: int = 0
-    inodes_free: int = 0
+    size: int
+    free: int
+    inodes: int
+    inodes_free: int
 
 
 class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
     """What the host told; None is what it could not see.
 
-    `settings` are those in .env, by name, those that hold a secret without their value; `unreadable_lines` are the
-    numbers of its lines that are no settings. `config_hashes` are Compose's digests of what it would run now, by
-    service. `other_projects` are the other Compose projects with containers of this checkout, `other_stacks` the ports
-    of other projects, `8080/tcp` for example, with the project of each. `program` holds the SHA-256 of each file of
-    app/, `inodes` the inode numbers of what the app mounts.
-
-    `tls_handshake` holds the certificates that nginx serves (PEM) and OpenSSL's "Verify return code"; `certificate` and
-    `certificate_key` are the files, the latter as its public key. `last_good`, `last_verified` and `last_away` are
-    lines that the backup scripts wrote, `backup_bytes` is the size of the last good one, `backup_checksum` "ok",
-    "large" where it was not read, else the error. `backup_identity` is "copied", "not copied", "missing" or, where it
-    does not decrypt the last good backup, "other".
-    `installed` is when .env was written, in Unix time. `cron_table` is the cron file, `cron_mode` its mode and owner,
-    `cron_expected` what install-cron.sh would write with the options that the file shows. `connection_limits` is the
-    table of nftables that provision.sh makes, "missing" without it.
+    Attributes:
+        now: The host's time.
+        settings: Those in .env by name; only those that a check reads have their value.
+        unreadable_lines: The numbers of the lines of .env that are no settings.
+        moved_to: When and where to the service was moved.
+        installed: When .env was written, in Unix time.
+        containers: Those of this project, without those that `docker compose run` made.
+        config_hashes: Compose's digests of what it would run now, by service.
+        tls_handshake: The certificates that nginx serves (PEM), and OpenSSL's "Verify return code".
+        trust_store: Whether this machine has ca-certificates.
+        proxy: The requests that the host sent through nginx.
+        disks: A folder on each disk that holds data or backups.
+        modes: The permission bits of what only its owner should read, by path.
+        last_good: A line that backup.sh wrote: the time and the name of the last backup.
+        last_verified: The same of verify-backup.sh.
+        last_away: The same of the last backup that all hooks copied elsewhere.
+        has_backup: Whether the file of the last backup is there.
+        has_hooks: Whether there are hooks that copy backups elsewhere.
+        backup_identity: `copied`, `not copied` or `missing`.
+        cron: Whether the cron file calls this checkout's backup.sh; `missing` without a cron file.
     """
 
     now: datetime
     settings: dict[str, str | None]
     unreadable_lines: list[int]
+    moved_to: str | None
+    installed: int | None
     containers: list[Container]
-    images: dict[str, str | None]
     config_hashes: dict[str, str]
-    other_projects: list[str]
-    other_stacks: dict[str, str]
-    program: dict[str, str]
     tls_handshake: str | None
-    certificate: str | None
-    certificate_key: str | None
     trust_store: bool
     proxy: list[ProxyProbe]
-    disks: dict[str, Disk]
+    disks: list[Disk]
+    modes: dict[str, int]
     last_good: str | None
     last_verified: str | None
     last_away: str | None
-    backup_bytes: int | None
-    backup_checksum: str | None
-    backup_hooks: int
+    has_backup: bool
+    has_hooks: bool
     backup_identity: str | None
-    installed: int | None
-    cron_table: str | None
-    cron_expected: str | None
-    cron_mode: str | None
-    cron_runs: bool | None
-    sockets: str | None
-    ssh_ports: str | None
-    bridges: list[str]
-    ufw: str | None
-    ipv6_unfiltered: bool
-    connection_limits: str | None
-    permissions: str | None
-    inodes: dict[str, int]
-    secrets_in_env: str | None
-    moved_to: str | None
+    cron: str | None
 
     def setting(self, name: str) -> str:
         """Return what .env says, an empty text where it says nothing."""
@@ -130,56 +110,46 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
 
     def container(self, service: str) -> Container | None:
         """Return a service's container."""
-        return next((c for c in self.containers if c.service == service and c.oneoff != "True"), None)
+        return next((c for c in self.containers if c.service == service), None)
 
-    def runs(self, service: str) -> bool:
-        """Tell whether a service's container runs, healthy or not."""
+    def serves(self, service: str) -> bool:
+        """Tell whether a service's container runs and is healthy."""
         container = self.container(service)
-        return container is not None and container.state == "running"
+        return container is not None and (container.state, container.health) == ("running", "healthy")
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """What the database told.
+    """What the database told; None is what it did not: its schema is another one, or a right is missing.
 
-    `roles` are the database's roles with what they may do and should not, in the words of PostgreSQL; `missing_rights`
-    says what they need and may not do. `schema_found` is None in an empty database, or where the role may not look;
-    `catalog` unless the schema is this program's. `recorded` is the address in the journal by a verdict's reference.
-    `files` counts the licensed files;
-    `lost_files` are the names of those whose bytes are missing, None where the bucket cannot be asked; `altered_files`
-    of those with other bytes among the `compared_files`, which is None where no bytes were read. `operators` says of
-    each by name whether a log-in needs a one-time code; `without_ceilings` are the actors that lack one,
-    `expiring_tokens` the shops' tokens that expire soon, or have expired, each with the day. `sealed` says of
-    each sealed secret whether it opens, None of one that is not sealed. `fsync` is PostgreSQL's setting,
-    `synchronous` its `synchronous_standby_names`; `standbys` says of each other host of the URL how many bytes it is
-    behind, or why that is not known. `unproven_host` is the database's host if somebody between could pose as it.
-    `hosts` are the machines that have reported themselves, `sessions` their names with the addresses of their sessions,
-    and `jobs` says which of them made the last backup and verified one. `last_rotation` is when the signing keys were
-    rotated last and the key that became current. None and empty where this program does not know the schema or may not
-    read it.
+    Attributes:
+        schema_found: The last migration; None in an empty database, or where the role may not look.
+        clock_offset_seconds: How far the database's clock is ahead of ours.
+        unproven_host: The database's host, if somebody between could pose as it.
+        fsync: PostgreSQL's setting.
+        synchronous: PostgreSQL's `synchronous_standby_names`.
+        standbys: Of each other host of the URL how many bytes it is behind, or why that is not known.
+        recorded: The addresses in the journal by the references of the host's probes.
+        files: How many licensed files there are.
+        lost_files: Those whose bytes are missing; None where the bucket cannot be asked.
+        operators: Of each by name whether a log-in needs a one-time code.
+        sealed: Of each sealed secret whether it opens; None of one that is not sealed.
+        hosts: The machines that have reported themselves.
+        last_rotation: When the signing keys were rotated last, and the key that became current.
     """
 
     schema_found: str | None
     clock_offset_seconds: float
-    roles: Mapping[str, Sequence[str]]
-    missing_rights: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    catalog: CatalogDifference | None = None
-    recorded: dict[str, str | None] = field(default_factory=dict)
-    files: int | None = None
-    lost_files: tuple[str, ...] | None = ()
-    altered_files: tuple[str, ...] = ()
-    compared_files: int | None = None
-    operators: dict[str, bool] | None = None
-    without_ceilings: tuple[str, ...] | None = None
-    expiring_tokens: tuple[str, ...] | None = None
-    sealed: Mapping[str, bool | None] | None = None
+    unproven_host: str | None = None
     fsync: bool = True
     synchronous: str = ""
     standbys: Mapping[str, int | str] = field(default_factory=dict)
-    unproven_host: str | None = None
+    recorded: Mapping[str, str | None] = field(default_factory=dict)
+    files: int | None = None
+    lost_files: tuple[str, ...] | None = ()
+    operators: Mapping[str, bool] | None = None
+    sealed: Mapping[str, bool | None] | None = None
     hosts: tuple[HostReport, ...] | None = None
-    sessions: tuple[tuple[str, str], ...] = ()
-    jobs: Mapping[str, HostJob] = field(default_factory=dict)
     last_rotation: tuple[datetime, str | None] | None = None
 
 
@@ -187,14 +157,23 @@ class DatabaseFacts:
 class ServiceFacts:
     """What is seen where the service runs; a text in place of a fact is the error that kept us from it.
 
-    `key_ids` are the signing keys, the current and the next one last. `key_modes` are the permission bits of the key
-    folder and the key ring by path, where they exist. `data_key` says of each line of KERNAL_DATA_KEY whether it is an
-    age identity; `data_key_in_use` whether any of them is one that was marked before, None where none was. `functions`
-    counts the loaded ones, None where their service does not answer; `broken` are the modules that could not be loaded.
-    `unwritable_folder` is the folder of licensed files where it exists and the service cannot write to it; `bucket`
-    tells whether one is set and works. `program` is the SHA-256 of each of the program's files, `inodes` are the
-    inode numbers of what is mounted, by their paths in the checkout. `keys_moved_to` is the other store to which the
-    signing keys were moved while the setting still chooses this one, `newest_key_at` the time of the newest one here.
+    Attributes:
+        settings_error: What is wrong with the settings.
+        behind_proxy: The setting.
+        schema_expected: The program's last migration.
+        database: What the database told.
+        key_ids: The signing keys; the current one is the last but one, the next one the last.
+        key_modes: The permission bits of the key folder and the key ring by path.
+        keys_moved_to: The other store to which the signing keys were moved while the setting still names this one.
+        newest_key_at: When the newest key was made.
+        data_key: Of each line of KERNAL_DATA_KEY whether it is an age identity.
+        data_key_length: How many characters KERNAL_DATA_KEY has.
+        data_key_in_use: Whether a line is a key that was marked before; None where none was marked.
+        clock_synchronised: What the kernel says; None where it does not tell.
+        unwritable_folder: The folder of licensed files, where it exists and the service cannot write to it.
+        bucket: Whether one is set and works, or what is wrong with it.
+        functions: How many were loaded; None where their service does not answer.
+        broken: The modules of functions that could not be loaded.
     """
 
     settings_error: str | None
@@ -202,19 +181,17 @@ class ServiceFacts:
     schema_expected: str
     database: DatabaseFacts | str
     key_ids: tuple[str, ...] | str
+    key_modes: Mapping[str, int]
+    keys_moved_to: str | None
+    newest_key_at: datetime | None
     data_key: tuple[bool, ...]
     data_key_length: int
     data_key_in_use: bool | str | None
-    key_modes: Mapping[str, int]
     clock_synchronised: bool | None
     unwritable_folder: str | None = None
     bucket: Text | bool = False
     functions: int | None = 0
     broken: tuple[str, ...] = ()
-    program: dict[str, str] = field(default_factory=dict)
-    inodes: dict[str, int] = field(default_factory=dict)
-    keys_moved_to: str | None = None
-    newest_key_at: datetime | None = None
 
 
 class NotGatheredError(Exception):

@@ -1,4 +1,4 @@
-"""Checks of what is seen where the service runs: settings, keys, files, functions, clock, console."""
+"""Checks of what is seen where the service runs: settings, keys, files, functions, clock, operators."""
 
 from app.domain.texts import Text
 from app.services.doctor.facts import DatabaseFacts, Facts, NotGatheredError
@@ -48,7 +48,7 @@ def data_key(facts: Facts) -> CheckResult:
         raise NotCheckedError("设置有误", "a setting is invalid")
     if all(identities):
         count = len(identities)
-        return ok(f"age 密钥 {count} 个", f"{count} age identity" + "s" * (count > 1))
+        return ok(f"age 密钥 {count} 个", f"Age identities: {count}")
     if any(identities):
         return warn("其中有几行不是 age 密钥", "Some lines of KERNAL_DATA_KEY are not age identities")
     if length < MIN_KEY_LENGTH:
@@ -110,26 +110,6 @@ def bucket(facts: Facts) -> CheckResult:
     return ok("存储桶可写、可读、可列出、可删除", "The bucket can be written, read, listed and cleaned")
 
 
-def file_digests(facts: Facts) -> CheckResult:
-    """Check that the bytes of licensed files have the digests under which they were added.
-
-    At most 512 MiB are read, of a bucket 64 MiB: all files where they fit into that, else a random choice of them each
-    time. The console reads none, and leaves the check out.
-    """
-    database = facts.database
-    altered, compared, count = listing(database.altered_files), database.compared_files, database.files
-    if count is None:
-        raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
-    if compared is None:
-        raise NotGatheredError
-    if altered:
-        return fail(
-            f"内容被改动：{altered}。请从备份放回 data/files，或重新添加（cardctl file add）",
-            f"The content was altered: {altered}. Restore data/files, or add the files again (cardctl file add)",
-        )
-    return ok(f"已核对 {count} 个文件中的 {compared} 个", f"Compared {compared} of {count} files: as they were added")
-
-
 def functions(facts: Facts) -> CheckResult:
     """Check that the functions service answers, and that it could load every module."""
     count, broken = facts.service.functions, listing(facts.service.broken)
@@ -181,3 +161,24 @@ def console(facts: Facts) -> CheckResult:
             "enable one-time codes in the console, or set KADUN_ADMIN_ALLOW in .env",
         )
     return ok(f"{len(operators)} 个管理员，均启用动态验证码", f"{len(operators)} operators, all with one-time codes")
+
+
+def sealing_key(facts: Facts) -> CheckResult:
+    """Check that the secrets of operators and webhooks are sealed, and open with this installation's key."""
+    found = facts.database.sealed
+    if found is None:
+        raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
+    if lost := [name for name, opens in found.items() if opens is False]:
+        return fail(
+            f"KADUN_SEALING_KEY 打不开：{listing(lost)}。请放回原来的 secrets/sealing_key 并重启；"
+            "若已丢失，见 docs/operations.zh-CN.md",
+            f"KADUN_SEALING_KEY does not open the secrets of {listing(lost)}: "
+            "put the former secrets/sealing_key back and restart; if it is lost, see docs/operations.md",
+        )
+    if clear := [name for name, opens in found.items() if opens is None]:
+        return warn(
+            f"密钥未加密：{listing(clear)}。设置 KADUN_SEALING_KEY 并重启（容器中由 scripts/init.sh 生成）",
+            f"Secrets are not sealed: {listing(clear)}. "
+            "Set KADUN_SEALING_KEY and restart (in containers, scripts/init.sh makes it)",
+        )
+    return ok("两步验证和 Webhook 的密钥均已加密", "The secrets of two-step verification and webhooks are sealed")

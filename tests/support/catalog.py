@@ -1,17 +1,10 @@
-"""The catalog as the migrations make it: `catalog.txt`, a line for each object, and what a database has instead.
+"""The objects of a database, as `app/storage/catalog.txt` lists those that the migrations make.
 
-Any role may read the system catalogs, so that the service's own role can compare them. Definitions are printed by
-PostgreSQL; versions 17 and 18 print these ones alike, others were not tried. NOT NULL is part of a column's line, since
-only version 18 lists it as a constraint.
+Definitions are printed by PostgreSQL; versions 17 and 18 print these ones alike, others were not tried. NOT NULL is
+part of a column's line, since only version 18 lists it as a constraint.
 """
 
-from pathlib import Path
-from typing import NamedTuple
-
 from app.storage.database import Database
-
-FILE = Path(__file__).with_name("catalog.txt")
-"""tests/integration/test_catalog.py compares it with what the migrations make."""
 
 # Objects that belong to an extension, which a database's administrator may add, are not ours.
 _CATALOG = """
@@ -49,46 +42,7 @@ FROM pg_proc p WHERE pronamespace = 'public'::regnamespace AND NOT EXISTS (
     SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
 """
 
-_STRICT = ("column ", "constraint ", "trigger ")
-"""Foreign objects of these kinds can make the service's writes fail."""
-
-
-class CatalogDifference(NamedTuple):
-    """Objects by kind and name, `index card_batch` for example."""
-
-    missing: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    foreign: tuple[str, ...] = ()
-
-    @property
-    def is_harmful(self) -> bool:
-        """Whether it can make the service's statements fail."""
-        return bool(self.missing or self.changed) or any(name.startswith(_STRICT) for name in self.foreign)
-
-
-def tables() -> list[str]:
-    """Return the names of the tables that the migrations make."""
-    return [name.removeprefix("table ") for name in _by_name(_expected()) if name.startswith("table ")]
-
 
 def lines(database: Database) -> list[str]:
-    """Return a line for each object of schema public, sorted; the current role needs no rights."""
+    """Return a line for each object of schema public, sorted."""
     return sorted(" ".join(line.split()) for (line,) in database.execute_sql(_CATALOG.replace("%", "%%")).fetchall())
-
-
-def difference(database: Database) -> CatalogDifference:
-    """Return how the database differs from what the migrations make; its schema must be this program's."""
-    expected, found = _by_name(_expected()), _by_name(lines(database))
-    return CatalogDifference(
-        missing=tuple(name for name in expected if name not in found),
-        changed=tuple(name for name, line in expected.items() if found.get(name, line) != line),
-        foreign=tuple(name for name in found if name not in expected),
-    )
-
-
-def _expected() -> list[str]:
-    return FILE.read_text("utf-8").splitlines()
-
-
-def _by_name(catalog: list[str]) -> dict[str, str]:
-    return {" ".join(line.split(" ", 2)[:2]): line for line in catalog}
