@@ -59,9 +59,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
         SchemaMismatchError: the database has another schema.
         KeyRingError: there are no usable signing keys.
     """
-    database = connect_to(
-        Database(settings.database_url, prepared=PREPARED, on_connect=schema.check_version, host=settings.host)
-    )
+    database = connect_to(Database(settings.database_url, prepared=PREPARED, on_connect=schema.check_version))
     keys = SigningKeys(database, settings)
     startup.prepare(database, keys, utc_now)
     startup.mark_data_key(settings.keys_dir, settings.kernal_data_key)

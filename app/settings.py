@@ -20,7 +20,7 @@ from app.domain.cards import ValidityError, parse_duration
 from app.domain.hosts import checked_name, default_name
 from app.environment import LOG_LEVELS, SettingsError, boolean, choice, integer, required
 
-__all__ = ["Settings", "SettingsError", "bind_from", "database_url_from", "host_from"]
+__all__ = ["Settings", "SettingsError", "bind_from", "database_url_from"]
 
 MAX_PORT = 65_535
 _BUCKET_SETTINGS = (
@@ -76,7 +76,7 @@ class Settings:
         keys, keys_identity = _key_store(env)
         return cls(
             database_url=database_url_from(env),
-            host=host_from(env),
+            host=_host(env),
             kernal_data_key=_secret(env, "KERNAL_DATA_KEY"),
             sealing_key=_sealing_key(env),
             keys_dir=Path(required(env, "KADUN_KEYS_DIR")),
@@ -124,12 +124,7 @@ def database_url_from(env: Mapping[str, str]) -> str:
     return url
 
 
-def host_from(env: Mapping[str, str]) -> str:
-    """Return this machine's name among those that serve the database; the migration step needs no other setting.
-
-    Raises:
-        SettingsError: it is malformed.
-    """
+def _host(env: Mapping[str, str]) -> str:
     name = env.get("KADUN_HOST", "")
     return _valid("KADUN_HOST", name, checked_name) if name else default_name(socket.gethostname())
 

@@ -3,12 +3,10 @@
 # Backs up the database while it serves: dumps it, reads the dump back whole, packs it with checksums. Old backups are
 # removed by day, week and month.
 #
-#   scripts/backup.sh [--quiet] [--once]
+#   scripts/backup.sh [--quiet]
 #   scripts/backup.sh --copied SHA256
 #
 #   --quiet            成功时不输出 prints nothing on success, so that cron mails failures only
-#   --once             供 cron 用：多台机器共用数据库时，其他机器 12 小时内已备份则不再备份 for cron: makes no backup where another
-#                      machine that shares the database has made one within 12 hours
 #   --copied SHA256    不备份，只确认 secrets/backup_identity 在别的机器上已有副本，SHA256 为副本的校验和 makes no backup, but
 #                      confirms that a copy of secrets/backup_identity is on another machine: the copy's SHA-256
 #
@@ -38,8 +36,6 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$ROOT/scripts/lib/archive.sh"
 # shellcheck source=scripts/lib/backups.sh
 source "$ROOT/scripts/lib/backups.sh"
-# shellcheck source=scripts/lib/jobs.sh
-source "$ROOT/scripts/lib/jobs.sh"
 
 DONE='' CLAIMED='' NAME='' OUTPUT='' HOOK='' COPY=''
 daily=0 weekly=0 monthly=0 limit=0
@@ -127,7 +123,7 @@ run_hook() {
     return "$status"
 }
 
-parse_options "quiet once copied=" "$@"
+parse_options "quiet copied=" "$@"
 at_most 0
 umask 077
 if [[ -n ${OPTION[copied]:-} ]]; then
@@ -148,15 +144,12 @@ read_number monthly KADUN_BACKUP_KEEP_MONTHLY 12 0 9999
 read_number limit KADUN_BACKUP_HOOK_SECONDS 3600 1 999999
 find_recipient
 require_running database
-begin_job backup
 require_room
-DUMP_FROM=standby
 take_backup
 retention prune "$BACKUP_FOLDER" "$daily" "$weekly" "$monthly" "$NAME"
 OUTPUT=$(mktemp)
 run_hooks
 size=$(megabytes "$(stat --format=%s -- "$BACKUP_FOLDER/$NAME")")
-note_job backup
 log_run backup ok: "$NAME, $size, $((SECONDS - started)) s"
 notify backup ok "$NAME, $size, $((SECONDS - started)) s" "$NAME"
 [[ -n ${OPTION[quiet]:-} ]] || say "已备份 backed up: $BACKUP_FOLDER/$NAME ($size)"

@@ -23,7 +23,7 @@ from trial.postgres import PROGRAM_ENVIRONMENT, EmbeddedPostgres
 _FOLDERS = ("keys", "files", "functions")  # in the trial's folder as in the stack's data/
 _DUMP = (
     *("pg_dump", "--data-only", "--no-owner", "--no-privileges"),
-    *("--exclude-table=schema_*", "--exclude-table=host", "--exclude-table=host_job"),
+    *("--exclude-table=schema_*", "--exclude-table=host"),
 )
 _CONTENTS = ("psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1")
 _CONTENTS_SQL = CHECKOUT / "scripts" / "lib" / "contents.sql"

@@ -41,7 +41,7 @@ class Session:
     @cached_property
     def database(self) -> Database:
         """The database, its schema checked, without a limit on a statement's time."""
-        return connect(self.settings.database_url, self.settings.host)
+        return connect(self.settings.database_url)
 
     @cached_property
     def card_actions(self) -> CardActions:

@@ -4,13 +4,19 @@ import click
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
-from app.domain.hosts import SHOWN, HostReport
+from app.domain.hosts import HostReport, differences, faults
 from app.services.formatting import escaped, local
 
-_HEADINGS = (
-    *("主机 host", "版本 version", "数据库结构 schema", "签名密钥 kid", "核心功能 functions"),
-    *("时钟偏差 clock (ms)", "最近报告 last seen", "状态 state"),
-)
+_COLUMNS = {
+    "name": "主机 host",
+    "version": "版本 version",
+    "schema": "数据库结构 schema",
+    "kid": "签名密钥 kid",
+    "functions_sha256": "核心功能 functions",
+    "clock_offset_ms": "时钟偏差 clock (ms)",
+}
+_DIFFERENT = " ≠"
+_SHOWN = 12  # so many characters of an ID or a digest tell it from others
 
 
 @click.command()
@@ -18,7 +24,7 @@ _HEADINGS = (
 @format_option("table", "json")
 @pass_session
 def hosts(session: Session, forget: str | None, output_format: str) -> None:
-    """列出使用此数据库的主机 / List the machines that serve this database, as each reports itself."""
+    """列出使用此数据库的主机 / List the machines that serve this database; ≠ marks what differs."""
     if forget is not None:
         if not session.hosts.forget(forget):
             raise click.ClickException(f"没有主机 {forget} / There is no host {forget}")
@@ -31,22 +37,16 @@ def hosts(session: Session, forget: str | None, output_format: str) -> None:
     if not listed:
         output.say("还没有主机报告 / No host has reported yet")
         return
-    output.print_table(_HEADINGS, (_row(host, session) for host in listed))
-    for text in session.hosts.faults(listed):
+    different = differences(listed)
+    headings = [title + _DIFFERENT * (name in different) for name, title in _COLUMNS.items()]
+    output.print_table([*headings, "最近报告 last seen", "状态 state"], (_row(host, session) for host in listed))
+    for text in faults(listed):
         output.say(escaped(f"注意 / warning: {text}"))
 
 
 def _record(host: HostReport, session: Session) -> dict[str, object]:
-    return {
-        "name": host.name,
-        "version": host.version,
-        "schema": host.schema,
-        "kid": host.kid,
-        "functions_sha256": host.functions_sha256,
-        "clock_offset_ms": host.clock_offset_ms,
-        "seen_at": local(host.seen_at, session.zone),
-        "present": host.is_present,
-    }
+    shown = {name: getattr(host, name) for name in _COLUMNS}
+    return {**shown, "seen_at": local(host.seen_at, session.zone), "present": host.is_present}
 
 
 def _row(host: HostReport, session: Session) -> tuple[object, ...]:
@@ -54,8 +54,8 @@ def _row(host: HostReport, session: Session) -> tuple[object, ...]:
         host.name,
         host.version,
         host.schema,
-        (host.kid or "?")[:SHOWN],
-        (host.functions_sha256 or "?")[:SHOWN],
+        (host.kid or "?")[:_SHOWN],
+        (host.functions_sha256 or "?")[:_SHOWN],
         host.clock_offset_ms,
         local(host.seen_at, session.zone),
         "在线 present" if host.is_present else "离线 away",

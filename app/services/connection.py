@@ -13,11 +13,11 @@ DatabaseRefusedError = peewee.PeeweeException
 """The database did not accept a statement."""
 
 
-def connect(url: str, host: str) -> Database:
-    """Connect this process, on `host`, to a database whose schema is checked; statements have no time limit."""
-    return connect_to(Database(url, on_connect=schema.check_version, bulk=True, host=host))
+def connect(url: str) -> Database:
+    """Connect this process to a database whose schema is checked; statements have no time limit."""
+    return connect_to(Database(url, on_connect=schema.check_version, bulk=True))
 
 
-def migrate(url: str, host: str, say: Callable[[str], None]) -> None:
-    """Bring the schema of a database up to date, from this host; `say` is called with each step."""
-    schema.migrate(connect_to(Database(url, bulk=True, host=host)), say)
+def migrate(url: str, say: Callable[[str], None]) -> None:
+    """Bring the schema of a database up to date; `say` is called with each step."""
+    schema.migrate(connect_to(Database(url, bulk=True)), say)

@@ -1,11 +1,8 @@
 """The machines that serve one database: each reports itself, and all can be listed."""
 
-from collections.abc import Sequence
-
 from app.clock import utc_now
 from app.domain.errors import UnavailableError
-from app.domain.hosts import HostReport, faults
-from app.domain.texts import Text
+from app.domain.hosts import HostReport
 from app.functions.client import FunctionsClient
 from app.services.signing_keys import SigningKeys
 from app.settings import Settings
@@ -28,14 +25,6 @@ class Hosts:
             DatabaseUnavailableError: the database is away.
         """
         return self._database.with_connection(host_reports.listed)
-
-    def faults(self, listed: Sequence[HostReport]) -> list[Text]:
-        """Return in words where they differ, and which have one name.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
-        return faults(listed, self._database.with_connection(lambda: host_reports.sessions(self._database)))
 
     def forget(self, name: str) -> bool:
         """Forget a host; return whether there was one. One that serves reports itself again.

@@ -13,7 +13,6 @@ import psycopg2
 
 from app import hub
 from app.domain.errors import ConflictError, DatabaseUnavailableError
-from app.domain.hosts import application_name
 from app.storage import models
 from app.storage.hosts import Host, Hosts
 
@@ -45,7 +44,6 @@ class Database(peewee.PostgresqlDatabase):
         prepared: Statements to prepare on each new connection, by name; parameters are written `$1`.
         on_connect: Called with each new connection; refuses the database by raising.
         bulk: True for long operator commands, whose statements have no time limit.
-        host: The name of this machine, by which sessions in the database are told apart.
     """
 
     def __init__(
@@ -55,7 +53,6 @@ class Database(peewee.PostgresqlDatabase):
         prepared: Mapping[str, str] | None = None,
         on_connect: Callable[[Any], None] | None = None,
         bulk: bool = False,
-        host: str | None = None,
     ) -> None:
         self._prepared = dict(prepared or {})
         self._on_connect = on_connect
@@ -73,7 +70,7 @@ class Database(peewee.PostgresqlDatabase):
             keepalives_interval=3,
             keepalives_count=3,
             tcp_user_timeout=8_000,
-            application_name=application_name(host),
+            application_name="kadun",
         )
         # Under Peewee's own lock one thread would connect after the other; what it guards is each thread's own here.
         self._lock = contextlib.nullcontext()

@@ -7,7 +7,6 @@ _SEPARATE_ROLES = "SELECT FROM pg_roles WHERE rolname IN ('kadun_app', 'kadun_ba
 WITHHELD = {
     "event": ("UPDATE",),
     "api_token": ("DELETE",),
-    "host_job": ("INSERT", "UPDATE", "DELETE"),
     "schema_migration": ("INSERT", "UPDATE", "DELETE"),
 }
 """What the service's role may not do with a table; it reads and writes rows of all others.

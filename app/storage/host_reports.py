@@ -5,18 +5,10 @@ from datetime import timedelta
 
 from peewee import fn
 
-from app.domain.hosts import HostJob, HostReport, application_name
-from app.storage import models
-from app.storage.database import Database
-from app.storage.hosts import CONTAINER
+from app.domain.hosts import HostReport
 from app.storage.models import Host
 
 FORGOTTEN_AFTER = timedelta(days=1)
-_PREFIX = application_name("")
-_SESSIONS = """
-    SELECT DISTINCT substr(application_name, length(%s) + 1), host(client_addr) FROM pg_stat_activity
-    WHERE starts_with(application_name, %s) AND datname = current_database() AND client_addr IS NOT NULL
-"""
 _NOW = fn.clock_timestamp()
 
 
@@ -50,21 +42,6 @@ def listed() -> list[HostReport]:
     ]
 
 
-def sessions(database: Database) -> list[tuple[str, str]]:
-    """Return of the hosts' sessions the host's name and the client's address.
-
-    There are none where the database is in its container: each container has an address of its own there.
-    """
-    if database.connection().info.host == CONTAINER:
-        return []
-    return list(database.execute_sql(_SESSIONS, (_PREFIX, _PREFIX)).fetchall())
-
-
 def forget(name: str) -> bool:
     """Delete a host's report; return whether there was one."""
     return bool(Host.delete().where(Host.name == name).execute())
-
-
-def jobs() -> dict[str, HostJob]:
-    """Return who did each job of the scripts last: `backup` and `verify`."""
-    return {row.name: HostJob(row.host, row.done_at) for row in models.HostJob.select()}

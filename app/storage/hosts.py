@@ -8,9 +8,7 @@ from psycopg2.extensions import parse_dsn
 
 _PORT = 5432
 _ANSWERED = -1.0
-CONTAINER = "database"
-"""The database's container, whose network reaches no further than this machine."""
-_HERE = ("localhost", CONTAINER)
+_HERE = ("localhost", "database")  # the database's container, whose network reaches no further than this machine
 
 
 class Host(NamedTuple):

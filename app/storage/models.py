@@ -310,14 +310,6 @@ class Host(_Table):
     seen_at = DateTimeTZField(index=False)
 
 
-class HostJob(_Table):
-    """Which host made the last backup (`backup`) and verified one (`verify`); scripts/lib/jobs.sh writes it."""
-
-    name = TextField(primary_key=True)
-    host = TextField()
-    done_at = DateTimeTZField(index=False)
-
-
 class SealedKeyRing(_Table):
     """A ring of signing keys, encrypted; the one that was not replaced is in use.
 

@@ -131,7 +131,6 @@ def dynamic_settings(cluster: Cluster) -> dict[str, object]:
             "use_pg_rewind": True,
             "use_slots": True,
             "parameters": {
-                "hot_standby_feedback": "on",
                 "max_connections": 200,
                 "max_slot_wal_keep_size": "8GB",
                 "max_wal_size": "2GB",

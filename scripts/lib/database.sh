@@ -59,13 +59,11 @@ drop_databases() {
     done
 }
 
-DUMP_FROM='' # standby: where there is one
-
 # make_dump FOLDER: dumps database kadun into FOLDER/database.dump, with what it holds in FOLDER/contents.
 make_dump() {
     local file=$1/database.dump said sum
     if ! said=$({ in_database bash -c "$(<"$ROOT/scripts/lib/dump-snapshot.sh")" snapshot \
-        "$(<"$ROOT/scripts/lib/contents.sql")" "$DUMP_FROM" </dev/null >"$file"; } 2>&1); then
+        "$(<"$ROOT/scripts/lib/contents.sql")" </dev/null >"$file"; } 2>&1); then
         rm -f -- "$file"
         die "备份失败，未留下任何文件。The dump failed and nothing was kept: $(error_line "$(grep -v '^kadun: ' <<<"$said")")"
     fi

@@ -1,28 +1,10 @@
 # shellcheck shell=bash
-# Dumps the database. lib/database.sh passes this script to bash in service `database`: dump-snapshot.sh CONTENTS_SQL [standby]
-# standby: on a standby, where there is one, once it has everything that was committed at the start.
+# Dumps the database. lib/database.sh passes this script to bash in service `database`: dump-snapshot.sh CONTENTS_SQL
 # stdout: a dump in pg_dump's custom format. stderr: errors and, in lines that begin with `kadun: `, the SHA-256 of the dump
 # and the output of contents.sql, both from one snapshot, whatever is committed meanwhile.
 set -euo pipefail
 
-# answer OPTION… SQL
-answer() { as-role backup "${@:1:$#-1}" psql --no-psqlrc --quiet --tuples-only --no-align --command "${!#}" </dev/null; }
-
-# standby_follows: within a minute it has what the primary has now.
-standby_follows() {
-    local end
-    end=$(answer 'SELECT pg_current_wal_lsn()') || return 1
-    for _ in {1..60}; do
-        if [[ $(answer --standby "SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= '$end'") == t ]]; then return; fi
-        sleep 1
-    done
-    return 1
-}
-
-place=()
-if [[ ${2:-} == standby ]] && standby_follows; then place=(--standby); fi
-
-coproc SESSION { as-role backup "${place[@]}" psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1; }
+coproc SESSION { as-role backup psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1; }
 session=$SESSION_PID questions=${SESSION[1]}
 exec {answers}<&"${SESSION[0]}" # bash closes its own as soon as the session has ended, and the last answers would be lost
 
@@ -36,7 +18,7 @@ IFS= read -r -t 60 snapshot <&"$answers" || { wait "$session"; exit 1; }
 [[ $snapshot != empty ]] || { echo "the database is empty: it has no schema yet" >&2; exit 1; }
 
 # -B: Kadun has no large objects. The app's role can make one that the backup's may not read, and pg_dump would end there.
-as-role backup "${place[@]}" pg_dump --format=custom -B --snapshot="$snapshot" --lock-wait-timeout=60s \
+as-role backup pg_dump --format=custom -B --snapshot="$snapshot" --lock-wait-timeout=60s \
     | { tee >(sha256sum | sed 's/^/kadun: sha256 /; s/ *-$//' >&2) && wait $!; }
 
 ask "SELECT 'taken ' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"');" \

@@ -12,23 +12,20 @@ host_here() {
     printf '%s' "$name"
 }
 
-# other_hosts: the names of others that have sessions in the database LIVE, one a line; but none that has not reported itself
-# for a minute: a dead machine's sessions stay for hours. Fails where the database does not answer.
+# other_hosts: the names of the others that have reported themselves in the database LIVE in the last minute, one a line. Fails
+# where the database does not answer.
 other_hosts() {
-    local here sessions away=''
+    local here found
     here=$(host_here) || exit 1
-    sessions=$(owner_sql "$LIVE" "SELECT DISTINCT substr(application_name, 7) FROM pg_stat_activity
-        WHERE datname = '$LIVE' AND application_name ~ '^kadun@[A-Za-z0-9._-]+\$'
-            AND application_name NOT IN ('kadun@$here', 'kadun@unnamed') ORDER BY 1") || return 1
-    [[ -n $sessions ]] || return 0
-    # A database of an older version lacks the table.
-    away=$(owner_sql "$LIVE" "SELECT name FROM host WHERE NOT $PRESENT" 2>/dev/null) || away=''
-    grep -vxF -f <(printf '%s\n' "${away:-/}") <<<"$sessions" || true
+    found=$(owner_sql "$LIVE" "SELECT to_regclass('public.host') IS NOT NULL") || return 1
+    [[ $found == t ]] || return 0 # a database of an older version
+    # `unnamed` may be this machine, before it had a name.
+    owner_sql "$LIVE" "SELECT name FROM host WHERE name NOT IN ('$here', 'unnamed') AND $PRESENT ORDER BY name"
 }
 
 # require_alone [ADVICE]: no other machine serves the database LIVE, which would go on writing to it.
 require_alone() {
-    local names advice=${1:-请先在那里执行 docker compose stop app nginx，完成后再启动。Stop them first, there: docker compose stop app nginx; start them again afterwards}
+    local names advice=${1:-请先在那里执行 docker compose stop app nginx，一分钟后再试，完成后再启动。Stop them first, there: docker compose stop app nginx; try again a minute later, and start them again afterwards}
     names=$(other_hosts) || die "数据库没有响应，未作改动。The database does not answer; nothing was changed"
     [[ -z $names ]] \
         || die "其他主机正在使用同一数据库，未作改动。Other machines serve the same database, and nothing was changed: ${names//$'\n'/, }. $advice"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import uuid4
@@ -159,11 +158,7 @@ def test_doctor_names_what_differs_on_the_second_machine(machines: Machines) -> 
     wait_for(compared, 120)  # each reports itself every ten seconds
     printed = machines.first.script("cardctl", "doctor", "--format", "json", check=False).stdout
     found = {one["check"]: (one["status"], one["message_en"]) for one in json.loads(printed)}
-    here, (status, said) = os.uname().nodename, found["hosts"]
-    assert status == "WARN"
-    assert "core functions differ (second: " in said
-    assert "an older program version (second 0.9.0 " in said
-    assert re.search(rf"clocks are [45]\.\d s apart \({here}, second\)", said)
+    assert found["hosts"] == ("WARN", "different version; different core functions; different time. See cardctl hosts")
     assert found["durability"][0] == "WARN"
     assert "There is no synchronous standby" in found["durability"][1]
     assert found["permissions"][0] == "OK", "the signing keys are in no folder"

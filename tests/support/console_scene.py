@@ -24,7 +24,7 @@ from tests.support.console import PASSWORD, Fields, add_operator, add_outcome
 NEW_PASSWORD = "a rather long new password"
 REFERENCE = "ABCDEFGH"
 STATIC = "/admin/static/{name}"
-OF_THE_SERVICE = {"figures", "host", "host_job", "webhook", "webhook_outbox"}
+OF_THE_SERVICE = {"figures", "host", "webhook", "webhook_outbox"}
 FILES = ("/admin/static/",)
 """The routes whose answer to a GET is no page."""
 

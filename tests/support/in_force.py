@@ -11,7 +11,7 @@ _NOW = "SELECT clock_timestamp()"
 # The thread that reads them has a connection of its own, and the terms are the last that it reads.
 _BEFORE = """
 SELECT EXISTS (SELECT FROM pg_stat_activity
-WHERE datname = current_database() AND application_name LIKE 'kadun@%%' AND query LIKE '%%FROM "terms"%%'
+WHERE datname = current_database() AND application_name = 'kadun' AND query LIKE '%%FROM "terms"%%'
 AND query_start < %s)
 """
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.hosts import HostReport, application_name, checked_name, default_name, faults, of_one_name
+from app.domain.hosts import HostReport, checked_name, default_name, differences, faults
 from app.storage.hosts import Host, Hosts, is_proven
 from tests.support.tables import for_each
 
@@ -18,16 +18,10 @@ def host(name: str, **changes: Any) -> HostReport:
     return HostReport(name, **facts | {"clock_offset_ms": 0, "seen_at": SEEN, "unseen_seconds": 9.0} | changes)
 
 
-def found(*hosts: HostReport) -> list[str]:
-    return [text.en for text in faults(hosts)]
-
-
 @for_each("name", ["", "-a", "a.", "a b", "卡盾", "x" * 58, "a\n", "a@b", "a'b"])
 def test_names_of_hosts(name: str) -> None:
     for right in ("a", "web-1.example.com", "A_b", "x" * 57):
         assert checked_name(right) == right
-        assert len(application_name(right)) <= 63  # where PostgreSQL cuts it
-    assert (application_name(None), application_name("a")) == ("kadun", "kadun@a")
     with pytest.raises(ValueError, match="1 to 57 of A-Z"):
         checked_name(name)
 
@@ -49,54 +43,27 @@ def test_one_host_and_like_hosts_are_right(hosts: list[HostReport]) -> None:
 
 
 @for_each(
-    ("changes", "words"),
+    ("changes", "column", "words"),
     [
-        ({"kid": OTHER_KID}, f"signing keys differ (a, c: {KID[:12]}; b: {OTHER_KID[:12]})"),
-        ({"functions_sha256": "d" * 64}, f"core functions differ (a, c: {'c' * 12}; b: {'d' * 12})"),
-        ({"version": "1.9.3"}, "an older program version (b 1.9.3 0021_hosts)"),
-        ({"schema": "0020_other"}, "an older program version (b 1.10.0 0020_other)"),
-        ({"version": "1.11.0"}, "an older program version (a 1.10.0 0021_hosts, c 1.10.0 0021_hosts)"),
-        ({"clock_offset_ms": -2_001}, "clocks are 2.0 s apart (b, c)"),
-        (
-            {"unseen_seconds": 61.0},
-            "away: b (2026-11-28 09:00 UTC) (if it was taken away: cardctl hosts --forget NAME)",
-        ),
+        ({"kid": OTHER_KID}, "kid", "different signing keys"),
+        ({"functions_sha256": "d" * 64}, "functions_sha256", "different core functions"),
+        ({"version": "1.9.3"}, "version", "different version"),
+        ({"schema": "0020_other"}, "schema", "different schema"),
+        ({"clock_offset_ms": -2_001}, "clock_offset_ms", "different time"),
+        ({"unseen_seconds": 61.0}, None, "away: b (if taken away: cardctl hosts --forget NAME)"),
     ],
 )
-def test_a_host_that_differs_is_named(changes: dict[str, Any], words: str) -> None:
-    assert found(host("a"), host("b", **changes), host("c")) == [words]
+def test_what_differs_is_named(changes: dict[str, Any], column: str | None, words: str) -> None:
+    hosts = [host("a"), host("b", **changes), host("c")]
+    assert differences(hosts) == {column} - {None}
+    assert [text.en for text in faults(hosts)] == [words]
 
 
 def test_what_a_host_does_not_know_and_one_that_is_away_are_no_difference() -> None:
     for unknown in ({"kid": None}, {"functions_sha256": None}):
-        assert found(host("a"), host("b", **unknown)) == []
+        assert differences([host("a"), host("b", **unknown)]) == set()
     gone = host("b", unseen_seconds=3_600.0, kid=OTHER_KID, version="1.0", clock_offset_ms=90_000)
-    assert [words.split(":")[0] for words in found(host("a"), gone)] == ["away"]
-    (text,) = faults([host("a"), host("b", kid=OTHER_KID)])
-    assert OTHER_KID[:12] in text.zh
-
-
-@for_each(
-    ("sessions", "expected"),
-    [
-        ([], {}),
-        ([("web-1", "10.0.0.4"), ("web-2", "10.0.0.5")], {}),
-        ([("web-1", "10.0.0.4"), ("web-1", "10.0.0.4")], {}),
-        ([("web-1", "10.0.0.4"), ("web-1", "fd00::4")], {}),
-        ([("web-1", "fd00::4"), ("web-1", "fd00::5")], {}),
-        ([("web-1", "fd00::4"), ("web-1", "fd00:0:0:1::4")], {"web-1": ["fd00:0:0:1::4", "fd00::4"]}),
-        ([("web-1", "10.0.0.5"), ("web-2", "10.0.0.6"), ("web-1", "10.0.0.4")], {"web-1": ["10.0.0.4", "10.0.0.5"]}),
-    ],
-)
-def test_machines_of_one_name_are_told_by_their_addresses(
-    sessions: list[tuple[str, str]], expected: dict[str, list[str]]
-) -> None:
-    assert of_one_name(sessions) == expected
-    said = [text.en for text in faults([host("web-1")], sessions)]
-    assert said == [
-        f"several hosts have one name ({name}: {', '.join(addresses)}): give each its own KADUN_HOST in .env"
-        for name, addresses in expected.items()
-    ]
+    assert differences([host("a"), gone]) == set()
 
 
 A, B, C = Host("a", 5432), Host("b", 5433), Host("c", 5434)

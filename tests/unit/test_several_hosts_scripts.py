@@ -15,8 +15,8 @@ HARMLESS = ("compose version", "info", "compose ps", "compose up --detach databa
 ENGINE = """#!/bin/bash
 printf '%s\\n' "${*//$'\\n'/ }" >>"$CALLS"
 case "$*" in
-    *pg_stat_activity*) printf '%s\\n' $SESSIONS ;;
-    *'FROM host'*) printf '%s\\n' $AWAY ;;
+    *to_regclass*) echo t ;;
+    *'FROM host'*) printf '%s\\n' $OTHERS ;;
     'compose ps --services'*) printf '%s\\n' database app nginx ;;
     *pg_isready*) ;;
 esac
@@ -46,14 +46,13 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def run(checkout: Path, command: str, sessions: str = "", away: str = "") -> tuple[int, str, list[str]]:
+def run(checkout: Path, command: str, others: str = "") -> tuple[int, str, list[str]]:
     """Run a script; return its exit status, what it said, and what it asked of the engine beyond looking."""
     calls = checkout.parent / "calls"
     environment = os.environ | {
         "PATH": f"{checkout.parent / 'bin'}:{os.environ['PATH']}",
         "CALLS": str(calls),
-        "SESSIONS": sessions,
-        "AWAY": away,
+        "OTHERS": others,
     }
     backup = checkout.parent / "kadun.dump"
     backup.write_bytes(b"PGDMP")
@@ -63,28 +62,29 @@ def run(checkout: Path, command: str, sessions: str = "", away: str = "") -> tup
         env=environment, capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     made = [call for call in calls.read_text().splitlines() if not call.startswith(HARMLESS)]
-    return done.returncode, done.stderr, [call for call in made if "pg_stat_activity" not in call]
+    return (
+        done.returncode,
+        done.stderr,
+        [call for call in made if "public.host" not in call and "FROM host" not in call],
+    )
 
 
 @pytest.mark.parametrize("script", COMMANDS)
 def test_a_script_refuses_while_another_machine_serves_the_database_and_changes_nothing(
     checkout: Path, script: str
 ) -> None:
-    status, said, asked = run(checkout, COMMANDS[script], sessions="web-2 web-3", away="web-3")
+    status, said, asked = run(checkout, COMMANDS[script], others="web-2")
     assert status == 1
     assert "Other machines serve the same database, and nothing was changed: web-2. " in said
     assert ("upgrade.sh --rolling" if script == "upgrade.sh" else "docker compose stop app nginx") in said
-    assert [call for call in asked if "pg_isready" not in call and "FROM host" not in call] == []
+    assert [call for call in asked if "pg_isready" not in call] == []
     assert not (checkout / "data/keys/moved-to").exists()
-    for sessions in ("", "web-3"):  # machines that are dead or absent stop no script
-        (checkout.parent / "calls").unlink()
-        _, said, asked = run(checkout, COMMANDS[script], sessions=sessions, away="web-3")
-        assert any("FROM host" in call for call in asked) is bool(sessions)
-        assert "Other machines" not in said  # it fails later, since nothing here is real
+    _, said, _ = run(checkout, COMMANDS[script])
+    assert "Other machines" not in said  # it fails later, since nothing here is real
 
 
 def test_a_rolling_upgrade_is_for_several_machines(checkout: Path) -> None:
-    _, said, asked = run(checkout, "upgrade.sh --no-pull --rolling", sessions="web-2")
+    _, said, asked = run(checkout, "upgrade.sh --no-pull --rolling", others="web-2")
     assert said == "upgrade.sh: 数据库没有响应 the database does not answer\n"
     assert "pg_database_size" in asked[-1], "the question that this engine does not answer"
 
@@ -114,72 +114,16 @@ def test_the_scripts_and_the_service_have_one_rule_for_names_and_no_other_goes_i
     assert (bash(checkout, f"is_host_name {shlex.quote(name)}").returncode == 0) is is_name
     (checkout / ".env").write_text(f'KADUN_HOST="{name}"\n')
     refusal = bool(name) and not is_name  # without a name it asks with the default
-    jobs = 'source "$ROOT/scripts/lib/jobs.sh"; OPTION[once]=yes\n'
-    for call in ("require_alone", f"{jobs}begin_job backup", f"{jobs}note_job backup")[: 3 if refusal else 1]:
-        (checkout / "asked").unlink(missing_ok=True)
-        done = bash(checkout, f"answer() {{ :; }}\n{call}")
-        found = (done.returncode, "KADUN_HOST" in done.stderr, (checkout / "asked").exists())
-        assert found == (refusal, refusal, not refusal), (call, done.stderr)
+    (checkout / "asked").unlink(missing_ok=True)
+    done = bash(checkout, "answer() { :; }\nrequire_alone")
+    found = (done.returncode, "KADUN_HOST" in done.stderr, (checkout / "asked").exists())
+    assert found == (refusal, refusal, not refusal), done.stderr
 
 
 def test_a_machine_is_present_as_long_as_the_service_says_and_whether_it_serves_is_never_guessed(
     checkout: Path,
 ) -> None:
     assert f"interval '{PRESENT_SECONDS} seconds'" in bash(checkout, 'echo "$PRESENT"').stdout
-    for answer in ("return 1", "[[ $2 != *pg_stat_activity* ]] || return 1"):
+    for answer in ("return 1", "[[ $2 != *'FROM host'* ]] || return 1; echo t"):
         done = bash(checkout, f"answer() {{ {answer}; }}\nrequire_alone")
         assert (done.returncode, "does not answer; nothing was changed" in done.stderr) == (1, True)
-
-
-# A session of the database that holds the lock of a job, or not, until its standard input ends.
-SESSION = """
-source "$ROOT/scripts/lib/jobs.sh"
-in_database() {{ printf '%s\\n' "$*" >>"$ROOT/session"; read -r sql; printf '%s\\n' "$sql" >>"$ROOT/session"
-    echo {answer}; cat >/dev/null; echo over >>"$ROOT/session"; }}
-answer() {{ case $2 in *'FROM host_job'*) {other} ;; esac; }}
-{option}begin_job {job}
-echo begun
-note_job {job}
-"""
-OTHER = "echo 'web-2 2026-11-28T03:17:09Z'"
-CRON = "OPTION[once]=yes OPTION[quiet]=yes\n"
-WARNING = "'WARNING:  collation version mismatch'; echo t"
-
-
-def _text(file: Path) -> str:
-    return file.read_text() if file.exists() else ""
-
-
-@for_each(
-    "job, option, answer, other, status, said",
-    [
-        ("backup", CRON, "t", ":", 0, ""),
-        ("backup", CRON, "f", ":", None, "is at it"),
-        ("backup", CRON, "t", OTHER, None, "web-2 2026-11-28T03:17:09Z"),
-        ("backup", "", "t", OTHER, 0, ""),  # a backup by hand is always made
-        ("backup", "", "f", OTHER, 0, ""),
-        ("verify", "", "f", ":", 1, "try again when it is done"),  # it would drop the other's temporary database
-        ("backup", "", WARNING, ":", 0, ""),
-        ("backup", CRON, "psql: error; exit 2", ":", 1, "The database does not answer: psql: error"),
-    ],
-)
-def test_backups_and_verifications_are_made_one_at_a_time_and_from_cron_once_for_all_machines(
-    checkout: Path, job: str, option: str, answer: str, other: str, status: int | None, said: str
-) -> None:
-    (checkout / ".env").write_text("KADUN_HOST=web-1\n")
-    files = [checkout / name for name in ("data/backup.log", "asked", "session")]
-    for file in files:
-        file.unlink(missing_ok=True)
-    (checkout / "data/backups").mkdir(exist_ok=True)
-    done = bash(checkout, SESSION.format(answer=answer, other=other, option=option, job=job))
-    log, asked, session = map(_text, files)
-    assert (done.returncode, done.stdout) == (status or 0, "begun\n" if status == 0 else ""), done.stderr
-    assert session.startswith("as-role backup psql ")
-    assert "SELECT pg_try_advisory_lock(27489, " in session
-    if status == 0:
-        assert f"(name, host, done_at) VALUES ('{job}', 'web-1', now())" in asked
-        assert ("host <> 'web-1' AND done_at > now() - interval '12 hours'" in asked) is bool(option)
-    elif status:
-        assert (said in done.stderr, log) == (True, "")
-    else:
-        assert (f" {job} skipped: " in log, said in log, "INSERT" in asked, done.stderr) == (True, True, False, "")

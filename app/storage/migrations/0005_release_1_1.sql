@@ -173,8 +173,7 @@ CREATE TABLE key_ring (
     replaced_at timestamptz
 );
 CREATE UNIQUE INDEX key_ring_in_use ON key_ring ((true)) WHERE replaced_at IS NULL;
--- The machines that serve this database: each reports itself every few seconds. `host_job` says which of them made the last
--- backup and the last verification; scripts/lib/jobs.sh writes it.
+-- The machines that serve this database: each reports itself every few seconds.
 CREATE TABLE host (
     name text PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 57),
     version text NOT NULL,
@@ -183,9 +182,4 @@ CREATE TABLE host (
     functions_sha256 text,
     clock_offset_ms integer NOT NULL,
     seen_at timestamptz NOT NULL
-);
-CREATE TABLE host_job (
-    name text PRIMARY KEY,
-    host text NOT NULL,
-    done_at timestamptz NOT NULL
 );
