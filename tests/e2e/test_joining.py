@@ -144,7 +144,7 @@ def test_a_machine_that_does_not_reach_the_same_database_or_differs_stays_as_it_
     bundle = machines.bundle()
     for fact, answer, complaint in (
         ("away", "", "does not reach the database at 10.0.0.5,10.0.0.6: let its firewall and its pg_hba.conf admit"),
-        ("schema", "0099_later", "The database's schema is 0099_later, this program's 0021_hosts"),
+        ("schema", "0099_later", f"The database's schema is 0099_later, this program's {SCHEMA}"),
         ("schema", "", "The database's schema is empty"),
         ("sealed", "", "no signing keys that open with the bundle's secrets/keys_identity"),
         ("sealed", sealing.seal_text(b"{}", str(IDENTITY)), "no signing keys that open with the bundle's"),
@@ -156,7 +156,7 @@ def test_a_machine_that_does_not_reach_the_same_database_or_differs_stays_as_it_
         refuses(machines, bundle, complaint)
         file.unlink() if before is None else file.write_bytes(before)
     refuses(machines, bundle, "first is one of them: give this machine another name", "--host", "first")
-    (machines.second / "app/storage/migrations/0022_more.py").touch()
+    (machines.second / "app/storage/migrations/0006_more.sql").touch()
     refuses(machines, bundle, f"Both machines need the same version of the program: there it is {read_version()}")
 
 

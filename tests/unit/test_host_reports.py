@@ -14,7 +14,7 @@ KID, OTHER_KID = "A" * 43, "B" * 43
 
 
 def host(name: str, **changes: Any) -> HostReport:
-    facts = {"version": "1.10.0", "schema": "0021_hosts", "kid": KID, "functions_sha256": "c" * 64}
+    facts = {"version": "1.10.0", "schema": "0005_release_1_1", "kid": KID, "functions_sha256": "c" * 64}
     return HostReport(name, **facts | {"clock_offset_ms": 0, "seen_at": SEEN, "unseen_seconds": 9.0} | changes)
 
 
