@@ -182,6 +182,7 @@ def disown(operator: str) -> int:
     """Make up to `PAGE_ROWS` of the cards that an operator issued nobody's; return how many these were."""
     operator_id = Operator.select(Operator.id).where(Operator.name == operator)
     page = Card.select(Card.id).where(Card.operator_id == operator_id).limit(PAGE_ROWS)
+    page = page.for_update("FOR NO KEY UPDATE SKIP LOCKED")  # others lock cards in another order
     count: int = Card.update(operator_id=None).where(Card.id.in_(page)).execute()
     return count
 
