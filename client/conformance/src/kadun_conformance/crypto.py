@@ -104,24 +104,13 @@ def seal(  # noqa: PLR0913 - one for each thing that can be wrong
     public_key: str,
     randomness: Randomness,
     *,
-    header: Mapping[str, Any] | None = None,
-    epk: Mapping[str, Any] | None = None,
-    raw_header: Callable[[bytes], bytes] = lambda raw: raw,
-    low_order: bool = False,
-    tag_bytes: int = 16,
+    header: Mapping[str, Any] | None = None,  # changed members of the protected header
+    epk: Mapping[str, Any] | None = None,  # changed members of the ephemeral public key
+    raw_header: Callable[[bytes], bytes] = lambda raw: raw,  # changes its bytes before they are protected
+    low_order: bool = False,  # use an all-zero ephemeral key, whose shared secret anybody knows
+    tag_bytes: int = 16,  # how many are sent
 ) -> str:
-    """Make a compact JWE as PROTOCOL section 3 defines it; with changes, one that still decrypts where possible.
-
-    Args:
-        plaintext: what is sealed.
-        public_key: raw X25519, base64url.
-        randomness: the source of the ephemeral key and the nonce.
-        header: changed members of the protected header.
-        epk: changed members of the ephemeral public key.
-        raw_header: changes the bytes of the header before they are protected.
-        low_order: use an all-zero ephemeral key, whose shared secret anybody knows.
-        tag_bytes: how many bytes of the tag are sent.
-    """
+    """Make a compact JWE as PROTOCOL section 3 defines it; with changes, one that still decrypts where possible."""
     ephemeral = randomness(32)
     own, shared = x25519_public_key(ephemeral), shared_secret(ephemeral, public_key)
     if low_order:

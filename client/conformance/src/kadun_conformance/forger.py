@@ -27,17 +27,7 @@ _JSON = "application/json"
 
 
 class Vendor:
-    """What stays the same for all cases of one run: signing keys, one card, sealed core data.
-
-    Attributes:
-        chain: signing keys, oldest first; each but the first is endorsed by the one before it.
-        current: the pinned key that signs.
-        newest: the key three rotations after the last pinned one.
-        stranger: a key that no trusted key endorses.
-        identity: the age identity that opens the core data: KERNAL_DATA_KEY.
-        core: the core data in clear.
-        recorded: tokens of genuine openings, for replays.
-    """
+    """What stays the same for all cases of one run: signing keys, one card, sealed core data."""
 
     def __init__(
         self,
@@ -50,14 +40,15 @@ class Vendor:
         self.randomness = randomness
         self.now = int(time.time()) if now is None else now
         self.issuer = issuer
+        # Signing keys, oldest first; each but the first is endorsed by the one before it.
         self.chain = [SigningKey(randomness(32)) for _ in range(_CHAIN_LENGTH)]
-        self.current, self.newest = self.chain[0], self.chain[-1]
-        self.stranger = SigningKey(randomness(32))
+        self.current, self.newest = self.chain[0], self.chain[-1]  # `current` signs
+        self.stranger = SigningKey(randomness(32))  # no trusted key endorses it
         self.card = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
         self.hardware = "conformance-machine-1"
-        self.identity = identity or str(pyrage.x25519.Identity.generate())
+        self.identity = identity or str(pyrage.x25519.Identity.generate())  # KERNAL_DATA_KEY
         self.core = b"kadun_conformance core data " + randomness(16).hex().encode()
-        self.recorded: list[str] = []
+        self.recorded: list[str] = []  # tokens of genuine openings, for replays
 
     @property
     def pinned(self) -> dict[str, Any]:
@@ -101,19 +92,12 @@ def verdict(token: object, status: int = 200, code: str = "OK") -> Reply:
 
 @dataclass(frozen=True)
 class Forger:
-    """Makes tokens, responses and key sets that answer one request: genuine by default, changed on demand.
-
-    Attributes:
-        request: the request as the client sent it.
-        earlier: the first request of the same start, once there is a second.
-        body: the body of the request, byte for byte. Without it the claims have no `request_sha256`, as those of
-            servers of release 1.0.
-    """
+    """Makes tokens, responses and key sets that answer one request: genuine by default, changed on demand."""
 
     vendor: Vendor
     request: Mapping[str, Any] = field(default_factory=dict)
-    earlier: Mapping[str, Any] | None = None
-    body: bytes = b""
+    earlier: Mapping[str, Any] | None = None  # the first request of the same start, once there is a second
+    body: bytes = b""  # of the request; without it there is no `request_sha256`, as with servers of release 1.0
 
     def claims(self, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
         """Return what the genuine server claims when it accepts the card, with changes."""

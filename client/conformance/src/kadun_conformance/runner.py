@@ -35,20 +35,14 @@ HABITS = (
 
 @dataclass(frozen=True)
 class Result:
-    """What a client made of a case.
-
-    Attributes:
-        outcome: `accepted` as genuine, `refused`, `hung` or `crashed`.
-        status: the client's exit status; None if it had to be killed.
-        note: the reason, where it is known.
-    """
+    """What a client made of a case."""
 
     name: str
     group: str
     about: str
     genuine: bool
-    outcome: str
-    status: int | None = None
+    outcome: str  # `accepted` as genuine, `refused`, `hung` or `crashed`
+    status: int | None = None  # the client's; None if it had to be killed
     note: str = ""
 
     @property
@@ -58,15 +52,7 @@ class Result:
 
 
 class Runner:
-    """Runs cases against one command, which is started anew for each.
-
-    Args:
-        vendor: signs the answers.
-        command: the client.
-        folder: for the files that the client needs.
-        try_seconds: what the client may take for one try.
-        run_seconds: after how long it is killed.
-    """
+    """Runs cases against one command, which is started anew for each, and killed after `run_seconds`."""
 
     def __init__(
         self, vendor: Vendor, command: Sequence[str], folder: Path, try_seconds: float, run_seconds: float

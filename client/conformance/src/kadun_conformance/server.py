@@ -32,13 +32,7 @@ _OPTIONAL = {"ip": ".{0,64}", "version": r"(?!.{33})[0-9]+(\.[0-9]+)*"}
 
 
 class CaseServer(ThreadingHTTPServer):
-    """One case, on a port of its own.
-
-    Attributes:
-        requests: the well-formed requests to `/v1/verify`, in order; `body` is that of the last.
-        problems: what was wrong with the other requests.
-        closing: set at the end, for responses that wait.
-    """
+    """One case, on a port of its own."""
 
     daemon_threads = True
     block_on_close = False
@@ -47,10 +41,10 @@ class CaseServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.vendor = vendor
         self.case = case
-        self.requests: list[dict[str, Any]] = []
-        self.body = b""
-        self.problems: list[str] = []
-        self.closing = threading.Event()
+        self.requests: list[dict[str, Any]] = []  # the well-formed ones to `/v1/verify`, in order
+        self.body = b""  # of the last
+        self.problems: list[str] = []  # of the other requests
+        self.closing = threading.Event()  # set at the end, for responses that wait
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def reply_to(self, method: str, path: str, body: bytes) -> Reply:

@@ -19,31 +19,23 @@ REJECTED = "rejected"
 class Case:
     """One thing that the server sends, and what a client must make of it.
 
-    Attributes:
-        name: short and stable.
-        group: a heading for people, Chinese and English.
-        check: which check must refuse it; empty for genuine responses.
-        expected: `opened`; `rejected` by a signed verdict; `untrusted`; `unreachable` (docs/client-authors.md,
-            section 8). In the Python SDK: a verdict, CardRejected, UntrustedAnswer, ServerUnreachable.
-        options: `live`: not part of the test vectors, because it is too large, needs several requests or exists in
-            HTTP only. `body`: its vector has the request's body, and a token that is bound to it. `may_reject`: it
-            contradicts itself or contains a genuine rejection, so that a client may treat it as a rejection, though
-            never as an acceptance.
-        zh: what is sent, in Chinese.
-        en: what is sent, in English.
-        answer: the response to `POST /v1/verify`.
-        key_set: the response to `GET /.well-known/jwks.json`, if the token's key is not pinned.
+    `expected` is `opened`; `rejected` by a signed verdict; `untrusted`; `unreachable` (docs/client-authors.md, section
+    8). In the Python SDK: a verdict, CardRejected, UntrustedAnswer, ServerUnreachable.
+
+    `options` are `live`: not part of the test vectors, because it is too large, needs several requests or exists in
+    HTTP only. `body`: its vector has the request's body, and a token that is bound to it. `may_reject`: it contradicts
+    itself or contains a genuine rejection, so that a client may treat it as a rejection, though never as an acceptance.
     """
 
     name: str
-    group: str
-    check: str
+    group: str  # a heading for people
+    check: str  # which check must refuse it; empty for genuine responses
     expected: str
     options: str
-    zh: str
+    zh: str  # what is sent, in Chinese and English
     en: str
-    answer: Answer
-    key_set: Answer | None = None
+    answer: Answer  # to `POST /v1/verify`
+    key_set: Answer | None = None  # if the token's key is not pinned
 
     @property
     def about(self) -> str:
