@@ -10,7 +10,7 @@ from app.cli import output
 from app.cli.context import Command, Session, format_option, pass_session
 from app.cli.durations import NEVER, Duration, ceiling_options, ceilings_of, in_words
 from app.clock import utc_now
-from app.domain.ceilings import TOKEN_DEFAULTS, format_longest, with_defaults
+from app.domain.ceilings import TOKEN_DEFAULTS, format_longest
 from app.domain.operators import Scope
 from app.domain.token_limits import DEFAULT_LIFE, TokenLimits, default_limits, read_networks
 from app.services.formatting import local
@@ -59,17 +59,15 @@ def _limit_options(command: Command) -> Command:
 
 def _changed(limits: TokenLimits, options: dict[str, Any]) -> TokenLimits:
     """Return limits with what the options say."""
-    changed = limits._replace(
-        ceilings=with_defaults(ceilings_of(options["cards_per_day"], options["longest_validity"]), limits.ceilings)
-    )
+    given = ceilings_of(options["cards_per_day"], options["longest_validity"]).given()
     if options["own_cards"] is not None:
-        changed = changed._replace(own_cards_only=options["own_cards"])
+        given["own_cards_only"] = options["own_cards"]
     if options["expires"] is not None:
         lasting = options["expires"]
-        changed = changed._replace(expires_at=utc_now() + lasting if isinstance(lasting, timedelta) else None)
+        given["expires_at"] = utc_now() + lasting if isinstance(lasting, timedelta) else None
     if options["networks"]:
-        changed = changed._replace(networks=() if options["networks"] == (ANY,) else read_networks(options["networks"]))
-    return changed
+        given["networks"] = None if options["networks"] == (ANY,) else read_networks(options["networks"])
+    return limits._replace(**given)
 
 
 @token.command(

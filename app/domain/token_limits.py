@@ -13,25 +13,28 @@ MAX_NETWORKS = 32
 
 
 class TokenLimits(NamedTuple):
-    """The limits of one token.
+    """The limits of one token, as its ceilings and its row have them.
 
-    `own_cards_only` keeps it to the cards that it issued. None as `expires_at` is never. `networks` are those that it
-    may be used from, as `read_networks` returns them; none are named for any.
+    `own_cards_only` keeps it to the cards that it issued. None as `expires_at` is never, and as `networks` (as
+    `read_networks` returns them) everywhere.
     """
 
-    ceilings: Ceilings = Ceilings()
+    cards_per_day: int | None = None
+    longest_validity: timedelta | None = None
     own_cards_only: bool = False
     expires_at: datetime | None = None
-    networks: tuple[str, ...] = ()
+    networks: list[str] | None = None
+
+    @property
+    def ceilings(self) -> Ceilings:
+        """The ceilings among them."""
+        return Ceilings(self.cards_per_day, self.longest_validity)
 
     def described(self) -> dict[str, Any]:
-        """Return the limits as the journal shows them."""
-        shown = {
-            "own_cards_only": self.own_cards_only,
-            "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
-            "networks": list(self.networks) or None,
-        }
-        return described(self.ceilings) | {name: value for name, value in shown.items() if value is not None}
+        """Return the limits that are set, as the journal shows them."""
+        expires_at = None if self.expires_at is None else self.expires_at.isoformat()
+        shown = self._asdict() | described(self.ceilings) | {"expires_at": expires_at}
+        return {name: value for name, value in shown.items() if value is not None}
 
 
 class TokenExpiredError(RefusedError):
@@ -51,7 +54,7 @@ class TokenElsewhereError(RefusedError):
 
 def default_limits(now: datetime) -> TokenLimits:
     """Return the limits of a new token."""
-    return TokenLimits(TOKEN_DEFAULTS, own_cards_only=True, expires_at=now + DEFAULT_LIFE)
+    return TokenLimits(**TOKEN_DEFAULTS.given(), own_cards_only=True, expires_at=now + DEFAULT_LIFE)
 
 
 def check_limits(limits: TokenLimits, now: datetime) -> None:
@@ -84,7 +87,7 @@ def check_use(expires_at: datetime | None, networks: Iterable[str] | None, addre
         raise TokenElsewhereError(address)
 
 
-def read_networks(texts: Iterable[str]) -> tuple[str, ...]:
+def read_networks(texts: Iterable[str]) -> list[str]:
     """Read networks as people type them, each once: `203.0.113.7`, `203.0.113.0/24`, `2001:db8::/48`.
 
     Raises:
@@ -101,4 +104,4 @@ def read_networks(texts: Iterable[str]) -> tuple[str, ...]:
             ) from error
     if len(networks) > MAX_NETWORKS:
         raise RefusedError(f"网段最多 {MAX_NETWORKS} 个", f"at most {MAX_NETWORKS} networks")
-    return tuple(dict.fromkeys(networks))
+    return list(dict.fromkeys(networks))

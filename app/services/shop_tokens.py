@@ -14,7 +14,7 @@ from app.domain.operators import Scope, check_name
 from app.domain.texts import RefusedError
 from app.domain.token_limits import TokenLimits, check_limits, default_limits
 from app.services.bearer import digest, new_token
-from app.services.ceilings import as_ceilings, set_ceilings
+from app.services.ceilings import set_ceilings
 from app.services.formatting import escaped
 from app.storage import journal
 from app.storage.database import Database
@@ -57,7 +57,7 @@ class ShopTokens:
         """
         for row in self.list():
             if row.name == name and row.revoked_at is None:
-                return TokenLimits(as_ceilings(row), row.own_cards_only, row.expires_at, tuple(row.networks or ()))
+                return TokenLimits(*(getattr(row, limit) for limit in TokenLimits._fields))
         raise TokenNotFoundError(name)
 
     def add(self, name: str, scopes: Collection[Scope], limits: TokenLimits | None = None) -> str:
@@ -154,11 +154,7 @@ class ShopTokens:
 
 
 def _columns(limits: TokenLimits) -> dict[str, object]:
-    return {
-        "own_cards_only": limits.own_cards_only,
-        "expires_at": limits.expires_at,
-        "networks": list(limits.networks) or None,
-    }
+    return {name: getattr(limits, name) for name in ("own_cards_only", "expires_at", "networks")}
 
 
 def _is_valid(name: str) -> Any:  # noqa: ANN401  # a peewee expression

@@ -34,7 +34,7 @@ def owner(request: pytest.FixtureRequest, operators: Operators, tokens: ShopToke
         operators.add("sam", Role.SELLER, PASSWORD, ceilings._replace(changes_per_day=10))
         return Owner(operator_id=Operator.get().id)
     tokens.add("taobao", list(Scope))
-    tokens.set_limits("taobao", tokens.limits("taobao")._replace(ceilings=ceilings))
+    tokens.set_limits("taobao", tokens.limits("taobao")._replace(**ceilings.given()))
     return Owner(token_id=ApiToken.get().id)
 
 

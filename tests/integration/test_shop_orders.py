@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.clock import utc_now
-from app.domain.ceilings import MAX_CHANGES_PER_DAY, Ceilings
+from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.operators import Scope
 from app.domain.token_limits import TokenLimits, default_limits
 from app.storage.database import Database
@@ -129,7 +129,7 @@ def test_a_connection_that_breaks_at_the_commit_sells_once(wire: Wire, database:
     assert sold_once()
 
 
-SMALL = TokenLimits(Ceilings(5, timedelta(days=30)))
+SMALL = TokenLimits(5, timedelta(days=30))
 ENGLISH = {"Accept-Language": "en"}
 
 
@@ -226,7 +226,7 @@ def test_a_token_is_refused_from_elsewhere(proxied: Service, database: Database)
         ("2001:db8::5:1", 201),
         ("2001:db8:0:1::1", 403),
     ]:
-        limits = TokenLimits(networks=("203.0.113.0/24", "2001:db8::/64"))
+        limits = TokenLimits(networks=["203.0.113.0/24", "2001:db8::/64"])
         answer = Shop(proxied, database, address=address, limits=limits).post(CARDS, {"validity": "1d"}, **ENGLISH)
         assert answer.status == status
         if status == 403:
