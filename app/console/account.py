@@ -20,7 +20,6 @@ class AccountPage(Page):
     access = {"GET": Access.OPERATOR}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the account."""
         _show(self, request, response, {})
 
 
@@ -81,7 +80,6 @@ class RecoveryCodes(Page):
         see_other(response, ACCOUNT)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Replace the recovery codes, and show the new ones."""
         try:
             check_own_password(self.console, request)
             visitor = visitor_of(request)

@@ -39,7 +39,6 @@ class BlocksPage(_BlockPage):
     access = {"GET": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show a page of the blocks, the newest first."""
         query = query_of(request)
         page = self.blocks(request).page(query.number("below"))
         keys = self.console.cards.keys(visitor_of(request).who, page.cards.values())
@@ -61,7 +60,6 @@ class AddBlockPage(_BlockPage):
     typed = _FIELDS
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the form, filled in from the query."""
         query = query_of(request)
         typed = {name: query.exactly(name) for name in _FIELDS}
         self._show(request, response, typed, _Asks(), brought_back(request))
@@ -94,11 +92,7 @@ class AddBlockPage(_BlockPage):
         return {"location": url(LIST, done="added")}
 
     def _target(self, request: falcon.Request, typed: dict[str, str]) -> Target:
-        """Return what is to be blocked.
-
-        Raises:
-            RefusedError: not exactly one field of hardware, network and reference is filled in, or it is malformed.
-        """
+        """Return what is to be blocked."""
         blocks = self.blocks(request)
         ways = {"hardware": blocks.machine, "network": blocks.network, "reference": blocks.machine_of}
         given = [name for name in ways if typed[name]]
@@ -145,7 +139,6 @@ class RemoveBlockPage(_BlockPage):
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the block."""
         self._show(request, response, query_of(request))
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:

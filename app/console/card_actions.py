@@ -33,7 +33,6 @@ class ConfirmPage(Page):
         see_other(response, _LIST)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show what an action would do to the selected cards."""
         self.confirm(request, response)
 
     def confirm(self, request: falcon.Request, response: falcon.Response, refused: RefusedError | None = None) -> None:
@@ -109,7 +108,6 @@ class DonePage(Page):
     access = {"GET": Access.OPERATOR}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the outcome that was kept."""
         self.check_may_change(request)
         query = query_of(request)
         outcome = self.kept_outcome(request, query.one("form"))
@@ -125,11 +123,7 @@ class DonePage(Page):
 
 
 def _read_form(form: Form, *names: str) -> tuple[Action, list[str]]:
-    """Return the action, and the cards in the fields of these names.
-
-    Raises:
-        Problem: 400, the action is unknown, or the selection invalid.
-    """
+    """Return the action, and the cards in the fields of these names."""
     action = form.one("action")
     if action not in set(Action):
         raise invalid_request(Text("没有这种操作", "There is no such action."), "action")

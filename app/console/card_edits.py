@@ -29,7 +29,6 @@ class EditPage(Page):
         see_other(response, safe_next(query_of(request).one("back") or _LIST))
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the form."""
         self.show(request, response)
 
     def show(self, request: falcon.Request, response: falcon.Response, refused: RefusedError | None = None) -> None:
@@ -90,11 +89,7 @@ class EditApplyPage(EditPage):
 
 
 def _ids(form: Form) -> list[str]:
-    """Return the selected cards.
-
-    Raises:
-        Problem: 400, the selection is invalid.
-    """
+    """Return the selected cards."""
     try:
         return selected_ids(form, "id")
     except RefusedError as error:

@@ -24,11 +24,7 @@ OTHER = "other"
 
 
 def selected_ids(form: Form, *names: str) -> list[str]:
-    """Return the IDs of the cards in the fields of these names, each once.
-
-    Raises:
-        RefusedError: the selection is empty or too large.
-    """
+    """Return the IDs of the cards in the fields of these names, each once."""
     ids = list(dict.fromkeys(card_id_of(text) for name in names for text in form.all(name) if text.strip()))
     if not ids:
         raise RefusedError("没有选中任何卡密，请返回勾选", "no card is selected: go back and tick some")
@@ -38,11 +34,7 @@ def selected_ids(form: Form, *names: str) -> list[str]:
 
 
 def read_duration(form: Form, name: str, default: str) -> timedelta | None:
-    """Return the preset in the field `name`, or the duration typed in `name`_other; None is permanent.
-
-    Raises:
-        RefusedError: it is not a duration, or another one is typed beside a preset.
-    """
+    """Return the preset in the field `name`, or the duration typed in `name`_other; None is permanent."""
     choice, typed = form.one(name) or default, form.one(f"{name}_other")
     if choice == OTHER and not typed:
         raise RefusedError("请填写时长，例如 45d、12h 或 3天", "enter a duration, such as 45d or 12h")

@@ -21,7 +21,6 @@ class CardsPage(Page):
     access = {"GET": Access.OPERATOR}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show a page of the cards that match the filter."""
         query, console = query_of(request), self.console
         typed = {name: query.one(name) for name in CARD_FIELDS}
         if answer := self._answer(typed["q"]):

@@ -19,7 +19,6 @@ class FiguresPage(Page):
     template: ClassVar[str]
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the latest figures."""
         snapshot = self.console.figures.current()
         is_counting = snapshot is None or self.console.figures.is_old(snapshot.at)
         values = {} if snapshot is None else self.values(request, snapshot)

@@ -26,11 +26,7 @@ class FormPage(Page):
 
     @abstractmethod
     def change(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Do what the form asks for.
-
-        Raises:
-            RefusedError: it cannot be done.
-        """
+        """Do what the form asks for."""
 
     @abstractmethod
     def show(self, request: falcon.Request, response: falcon.Response, refusals: dict[str, Text]) -> None:
@@ -52,11 +48,7 @@ class FormPage(Page):
 
 
 def new_password(form: Form) -> str:
-    """Return the new password of a form.
-
-    Raises:
-        RefusedError: it was typed differently the second time.
-    """
+    """Return the new password of a form."""
     password = form.exactly("new_password")
     if password != form.exactly("new_password_again"):
         raise RefusedError("两次输入的新密码不一致", "the new password was typed differently the second time")
@@ -64,11 +56,7 @@ def new_password(form: Form) -> str:
 
 
 def check_own_password(console: Console, request: falcon.Request) -> None:
-    """Check the visitor's own password in a form, and the code of their second factor if they have one.
-
-    Raises:
-        RefusedError: one is wrong, or there were too many wrong ones before.
-    """
+    """Check the visitor's own password in a form, and the code of their second factor if they have one."""
     identity, form = visitor_of(request).who, form_of(request)
     address = client_address(request, behind_proxy=console.behind_proxy)
     try:
@@ -92,11 +80,7 @@ def is_first(page: Page, request: falcon.Request) -> bool:
 
 
 def is_confirmed(page: Page, request: falcon.Request) -> bool:
-    """Check the visitor's own password, unless this form has taken effect already; return False where it is missing.
-
-    Raises:
-        RefusedError: as `check_own_password`.
-    """
+    """Check the visitor's own password, unless this form has taken effect already; return False where it is missing."""
     if not is_first(page, request):
         return True
     if not form_of(request).exactly(OWN_PASSWORD):

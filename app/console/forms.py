@@ -30,11 +30,7 @@ class Form:
     files: dict[str, bytes] = field(default_factory=dict)
 
     def one(self, name: str) -> str:
-        """Return a field's only value without surrounding white space, "" if it is missing.
-
-        Raises:
-            Problem: 400, the field has several values.
-        """
+        """Return a field's only value without surrounding white space, "" if it is missing."""
         values = self.fields.get(name, [])
         if len(values) > 1:
             raise invalid_request(Text(f"{name} 出现多次", f"{name} has several values"), name)
@@ -45,11 +41,7 @@ class Form:
         return self.fields.get(name, [""])[0]
 
     def number(self, name: str) -> int | None:
-        """Return a field's only value as a whole number of at most 18 digits, None if it is anything else.
-
-        Raises:
-            Problem: 400, the field has several values.
-        """
+        """Return a field's only value as a whole number of at most 18 digits, None if it is anything else."""
         text = self.one(name)
         return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
@@ -65,20 +57,12 @@ class Form:
 
 
 def query_of(request: falcon.Request) -> Form:
-    """Return the query string's fields.
-
-    Raises:
-        Problem: 400, it is not UTF-8 or has a NUL.
-    """
+    """Return the query string's fields."""
     return Form(_fields(request.query_string.encode("utf-8", "surrogatepass")))
 
 
 def read_form(request: falcon.Request, limit_bytes: int, *, takes_files: bool = False) -> Form:
-    """Read the form in a request's body: URL-encoded, and multipart only where a page takes files.
-
-    Raises:
-        Problem: 400 not text, 413 too large, or 415 not a form.
-    """
+    """Read the form in a request's body: URL-encoded, and multipart only where a page takes files."""
     if (request.content_length or 0) > limit_bytes:
         raise body_too_large(limit_bytes)
     content_type = request.content_type or ""

@@ -42,7 +42,6 @@ class ImportPage(Page):
     _reading = threading.Lock()
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the form."""
         request.context.form = Form()
         self._show(request, response)
 
@@ -83,11 +82,7 @@ class ImportPage(Page):
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Hold the process's only permit to read a file.
-
-        Raises:
-            Problem: 503, another file is being read.
-        """
+        """Hold the process's only permit to read a file."""
         if not self._reading.acquire(blocking=False):
             raise unavailable()
         try:

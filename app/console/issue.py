@@ -32,11 +32,9 @@ class IssuePage(Page):
     typed = _FIELDS
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the form, filled in as the query says."""
         self._show(request, response, query_of(request), brought_back(request))
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Issue cards."""
         form, is_large = form_of(request), self._is_large(form_of(request))
         issuing = Issuing(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))
 
@@ -116,7 +114,6 @@ class IssuedPage(ExportPage):
         self.console.streams.send(response, pieces, output_format=output, name=name)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Send the cards as a file, once the visitor has shown who they are."""
         query, form = query_of(request), form_of(request)
         issued, output = self._find(request, query.one("at") or form.one("at")), form.one("format")
         if output not in _FORMATS:

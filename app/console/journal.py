@@ -24,7 +24,6 @@ class JournalPage(Page):
     access = {"GET": Access.OPERATOR}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show a page of the entries that match the filter, newest first."""
         query, zone, who = query_of(request), self.console.zone, visitor_of(request).who
         typed = {name: query.exactly(name) for name in JOURNAL_FIELDS}
         refusal, found = None, Slice[Any]([])
@@ -58,7 +57,6 @@ class JournalExport(ExportPage):
     back = "/admin/journal"
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Send all entries that match the filter, as CSV or JSON."""
         query, console = query_of(request), self.console
         typed = {name: query.exactly(name) for name in JOURNAL_FIELDS if query.exactly(name)}
         output_format = "json" if form_of(request).one("format") == "json" else "csv"

@@ -29,7 +29,6 @@ class LoginPage(Page):
         self._show(request, response, "", onward)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Log in."""
         form = form_of(request)
         # The page repeats a refused name: no more of it than shows that it is too long.
         name, onward = form.one("name")[: MAX_NAME + 1], safe_next(form.one("next"))
@@ -59,7 +58,6 @@ class LogoutPage(Page):
     without_totp = True
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """End this session."""
         self.console.sessions.end(visitor_of(request).who, visitor_of(request).session_token)
         self.console.session_cookie.unset(response)
         see_other(response, LOGIN)
@@ -71,7 +69,6 @@ class HomeRedirect(Page):
     access = {"GET": Access.PUBLIC}
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Redirect to the console."""
         see_other(response, HOME)
 
 
@@ -85,7 +82,6 @@ class SessionCheck:
         self._console = console
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer 204 or 401, without a body."""
         token = self._console.session_cookie.token(request)
         has_session = bool(token) and self._console.sessions.identify(token) is not None
         response.status = falcon.HTTP_204 if has_session else falcon.HTTP_401
@@ -102,7 +98,6 @@ class StaticPage(Page):
         self._files = files
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Send a file."""
         file = self._files.get(name)
         if file is None:
             raise falcon.HTTPNotFound

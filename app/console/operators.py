@@ -34,13 +34,11 @@ class OperatorsPage(Page):
     typed = ("name", "role")
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show operators and tokens, and the form, filled in from the query."""
         query = query_of(request)
         typed = {"name": query.one("name"), "role": query.one("role") or Role.SELLER}
         self._show(request, response, typed=typed, refusal=brought_back(request))
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Add an operator."""
         form = form_of(request)
         name, role = form.one("name"), _role(form.one("role"))
         try:
@@ -77,7 +75,6 @@ class OperatorPage(Page):
     access = {"GET": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the operator."""
         _show_operator(self, request, response, _account(self, request, query_of(request).exactly("name")), {})
 
 
@@ -142,7 +139,6 @@ class TokenPage(Page):
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the token, and what revoking it means."""
         self._show(request, response, self._token(request, query_of(request).exactly("name")), None)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -195,11 +191,7 @@ def _show_operator(
 
 
 def _ceilings(form: Form) -> Ceilings:
-    """Return the ceilings that a form names; an empty field is one that stays.
-
-    Raises:
-        RefusedError: one of them is in the wrong form.
-    """
+    """Return the ceilings that a form names; an empty field is one that stays."""
     longest = form.one("longest_validity")
     return Ceilings(
         _number(form.one("cards_per_day")),
@@ -215,11 +207,7 @@ def _number(text: str) -> int | None:
 
 
 def _role(typed: str) -> Role:
-    """Return the role that a form names.
-
-    Raises:
-        Problem: 400, there is no such role.
-    """
+    """Return the role that a form names."""
     try:
         return Role(typed)
     except ValueError as error:

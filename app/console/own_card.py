@@ -70,7 +70,6 @@ class OwnCardPage:
         }
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the form."""
         self._answer(request, response, request.get_param("lang") or "", "", lambda _customer: {})
 
     on_head = on_get

@@ -114,10 +114,6 @@ class Page:
             request: The request.
             response: Its answer.
             act: Does it and returns the outcome, which is kept (`kept_outcome`).
-
-        Raises:
-            Problem: 400, the form has no number (`form_number_field` in templates).
-            RefusedError: it was refused, and nothing was done.
         """
         form = form_of(request)
         if not form.one(FORM_NUMBER_FIELD):
@@ -154,11 +150,7 @@ class Page:
         return [action for action in possible if action in allowed]
 
     def check_may_change(self, request: falcon.Request, action: Action | None = None) -> None:
-        """Refuse a seller who may change no cards, or any action but `SELLERS_ACTIONS`; None is a move.
-
-        Raises:
-            Problem: 403.
-        """
+        """Refuse a seller who may change no cards, or any action but `SELLERS_ACTIONS`; None is a move."""
         is_theirs = action is None or action in SELLERS_ACTIONS
         if not self.may_change(request) or not (visitor_of(request).is_owner or is_theirs):
             raise forbidden(Text("您没有改动卡密的权限。", "You may not change cards."))

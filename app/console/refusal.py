@@ -65,7 +65,6 @@ class MovePage(Page):
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show both machines."""
         self.check_may_change(request)
         query = query_of(request)
         self._confirm(request, response, query.one("id"), query.one("reference"))

@@ -38,9 +38,5 @@ class StaticFiles:
         return self._files.get(name)
 
     def url(self, name: str) -> str:
-        """Return where pages find a file.
-
-        Raises:
-            KeyError: there is no such file.
-        """
+        """Return where pages find a file."""
         return f"/admin/static/{name}?v={self._files[name].digest}"

@@ -38,10 +38,6 @@ class Streams:
             pieces: May query the database as it goes; the first ones are read before anything is sent.
             output_format: One of `CONTENT_TYPES`.
             name: The name of the file.
-
-        Raises:
-            Problem: 503, too many are in progress.
-            DatabaseUnavailableError: the database is away.
         """
         if not self._places.acquire(blocking=False):
             raise unavailable()

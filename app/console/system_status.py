@@ -17,7 +17,6 @@ class FilesPage(Page):
     access = {"GET": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the licensed files."""
         self.render(request, response, "files.html", files=self.console.system_status.files())
 
 
@@ -53,7 +52,6 @@ class KeysPage(Page):
     access = {"GET": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the keys, and what clients pin."""
         status = self.console.system_status
         pinned = json.dumps(status.pinned(), ensure_ascii=False, indent=2).splitlines()
         self.render(request, response, "keys.html", keys=status.keys(), pinned=pinned)
@@ -65,7 +63,6 @@ class HealthPage(Page):
     access = {"GET": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the results of the checks, failures first."""
         health = self.console.system_status.health()
         order = [Status.FAIL, Status.WARN, Status.OK]
         results = sorted(health.results.items(), key=lambda item: order.index(item[1].status))

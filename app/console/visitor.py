@@ -33,11 +33,7 @@ class Visitor:
 
     @property
     def who(self) -> Identity:
-        """The operator who is logged in.
-
-        Raises:
-            ValueError: nobody is logged in; only a page with public access can meet this.
-        """
+        """The operator who is logged in."""
         if self.identity is None:
             raise ValueError("nobody is logged in")
         return self.identity
@@ -49,11 +45,7 @@ class Visitor:
 
     @property
     def actor(self) -> str:
-        """The operator's name in the journal.
-
-        Raises:
-            ValueError: as for `who`.
-        """
+        """The operator's name in the journal."""
         return console_actor(self.who.name)
 
     @property

@@ -62,11 +62,9 @@ class WebhooksPage(_WebhookPage):
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the webhooks."""
         self._show(request, response, {"name": "", "url": ""}, [])
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Add a webhook."""
         form = form_of(request)
         name, address, topics = form.one("name"), form.one("url"), form.all("topic")
         try:
@@ -106,7 +104,6 @@ class WebhookPage(_WebhookPage):
     access = {"GET": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the webhook."""
         query = query_of(request)
         webhook = self.named(request, query.exactly("name"))
         self.show_one(request, response, webhook, {}, below=query.number("below"), done=query.exactly("done"))
