@@ -10,18 +10,15 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from app.environment import By, names
 from trial.errors import TrialError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 _HIGHEST_PORT = 65_535
 _DEFAULT_PORT = "8000"
-_PLAIN = ("PATH", "LANG", "LC_ALL", "TZ", "KADUN_LOG_LEVEL")  # no secret in them, nor the way to one
-# The trial's own variables, which the service does not know, and those that name another database or key.
-_NOT_PASSED_ON = (
-    *("KADUN_DATA_DIR", "KADUN_PORT", "KADUN_PYTHON"),
-    *("DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_SEALING_KEY"),
-)
+_PLAIN = {"PATH", "LANG", "LC_ALL", "TZ"}  # no secret in them, nor the way to one
+_OWN = {"KADUN_DATA_DIR", "KADUN_PORT", "KADUN_PYTHON"}  # which the service does not know
 
 
 class Trial:
@@ -68,9 +65,8 @@ class Trial:
 
     def service_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the service and of its command line: the caller's, made this trial's."""
-        mine = {name: value for name, value in environ.items() if name not in _NOT_PASSED_ON}
         paths = (str(CHECKOUT), str(CHECKOUT / "client" / "src"))
-        return mine | {
+        mine = {
             "DATABASE_URL_FILE": str(self.database_url_file),
             "KERNAL_DATA_KEY_FILE": str(self.kernal_data_key_file),
             "KADUN_SEALING_KEY_FILE": str(self.sealing_key_file),
@@ -82,11 +78,13 @@ class Trial:
             "KADUN_BEHIND_PROXY": "false",
             "PYTHONPATH": os.pathsep.join(paths),
         }
+        replaced = _OWN | {name.removesuffix("_FILE") for name in mine}
+        return {name: value for name, value in environ.items() if name not in replaced} | mine
 
     def functions_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the functions service: what the vendor's code needs, and no secret."""
-        mine = {name: value for name, value in environ.items() if name in _PLAIN or name.startswith("KADUN_FUNCTION_")}
-        return mine | {
+        passed_on = _PLAIN | names(By.FUNCTIONS)
+        return {name: value for name, value in environ.items() if name in passed_on} | {
             "KADUN_FUNCTIONS_DIR": str(self.functions),
             "KADUN_FUNCTIONS_SOCKET": str(self.functions_socket),
             "PYTHONPATH": str(CHECKOUT),

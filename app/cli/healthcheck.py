@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from app.settings import bind_from
+from app.environment import value
 from app.unix_http import UnixConnection
 
 TIMEOUT_SECONDS = 5.0
@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = 5.0
 )
 def healthcheck(*, live: bool) -> None:
     """服务是否就绪 / Ask the service whether it is ready; exit 1 when it is not."""
-    bind = bind_from(os.environ)
+    bind = value(os.environ, "KADUN_BIND")
     connection = (
         UnixConnection(Path(bind.removeprefix("unix:")), TIMEOUT_SECONDS)
         if bind.startswith("unix:")

@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from app.domain.addresses import SITE_SHARE, site_of_network
 
+MAX_PLACES = 64
+"""How many calls may run at once at most, whatever is set."""
+
 
 class CallLimits(NamedTuple):
     """How many calls may run at once: of all callers, of one card, and of one address.

@@ -18,7 +18,7 @@ from app.domain.calls import Caller, CallLimits, may_begin
 from app.domain.texts import Text
 from app.functions.call import tail
 from app.functions.library import Library, NotLoadedError
-from app.functions.messages import CallRequest, CallResult, Limits, NotFound
+from app.functions.messages import CallRequest, CallResult, NotFound
 from app.functions.settings import FunctionSettings
 
 MAX_REQUEST_BYTES = 512 * 1024
@@ -76,7 +76,6 @@ class Api:
 
     @contextmanager
     def _place_of(self, caller: Caller) -> Iterator[int]:
-        """Give a caller the number of a place, for as long as the context lasts."""
         with self._lock:
             if not may_begin(caller, self._taken.values(), self._limits):
                 raise BusyError(Text("名额已满，请稍后重试", "all slots are taken: try again later"))
@@ -92,8 +91,7 @@ class Api:
 def serve(settings: FunctionSettings, launcher: socket.socket) -> None:
     """Serve until SIGTERM, then finish the calls under way; SIGINT and SIGQUIT end the process at once."""
     logging.config.dictConfig(logs.configuration(settings.log_level))
-    limits = Limits(settings.seconds, settings.memory_mb * 1024 * 1024, settings.result_kb * 1024)
-    library = Library(settings.folder, limits, launcher)
+    library = Library(settings.folder, settings.limits, launcher)
     threading.Thread(target=library.keep_current, name="functions", daemon=True).start()
     with unix_server.listen(settings.socket, Api(library, settings.calls).answer, MAX_REQUEST_BYTES) as serving:
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=serving.shutdown).start())

@@ -1,20 +1,19 @@
 """The process that sends the requests of webhooks: `python -m app.webhooks`. It has a network, and no secret."""
 
-import contextlib
 import os
-import socketserver
 import sys
 from functools import partial
-from http.server import BaseHTTPRequestHandler
-from pathlib import Path
-from typing import Any
+from http import HTTPStatus
+from socketserver import ThreadingUnixStreamServer
 
 import msgspec
 
-from app.environment import SettingsError, boolean, required
+from app import unix_server
+from app.environment import SettingsError, missing, value
 from app.webhooks.post import post
 
 MAX_REQUEST_BYTES = 64 * 1024
+_SOCKET = "KADUN_WEBHOOKS_SOCKET"
 
 
 class _Request(msgspec.Struct):
@@ -23,50 +22,13 @@ class _Request(msgspec.Struct):
     body: str
 
 
-class _Handler(BaseHTTPRequestHandler):
-    timeout = 10.0
-
-    def __init__(self, *arguments: Any, allow_private: bool) -> None:  # noqa: ANN401  # socketserver's
-        self._allow_private = allow_private
-        super().__init__(*arguments)
-
-    def do_POST(self) -> None:  # http.server's
-        """Send what the request says, and answer with what became of it."""
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > MAX_REQUEST_BYTES:
-            self.send_error(400, f"at most {MAX_REQUEST_BYTES} bytes")
-            return
-        try:
-            asked = msgspec.json.decode(self.rfile.read(int(length)), type=_Request)
-        except msgspec.MsgspecError as error:
-            self.send_error(400, str(error))
-            return
-        sent = post(asked.url, asked.headers, asked.body.encode(), allow_private=self._allow_private)
-        content = msgspec.json.encode(sent)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_arguments: object) -> None:
-        """Log nothing: URLs may be secrets, and the service keeps what became of each request."""
-
-
-def server() -> socketserver.ThreadingUnixStreamServer:
-    """Return the server, listening on the socket of the settings.
-
-    Raises:
-        SettingsError: a setting is wrong or missing.
-    """
-    socket_path = Path(required(os.environ, "KADUN_WEBHOOKS_SOCKET"))
-    handler = partial(_Handler, allow_private=boolean(os.environ, "KADUN_WEBHOOK_PRIVATE"))
-    with contextlib.suppress(FileNotFoundError):
-        socket_path.unlink()
-    before = os.umask(0o007)  # for the app's group only
-    try:
-        made = socketserver.ThreadingUnixStreamServer(str(socket_path), handler)
-    finally:
-        os.umask(before)
+def server() -> ThreadingUnixStreamServer:
+    """Return the server, listening on the socket of the settings."""
+    path = value(os.environ, _SOCKET)
+    if path is None:
+        raise missing(_SOCKET)
+    answer = partial(_answer, value(os.environ, "KADUN_WEBHOOK_PRIVATE"))
+    made = unix_server.listen(path, answer, MAX_REQUEST_BYTES)
     made.daemon_threads = True
     return made
 
@@ -78,6 +40,15 @@ def main() -> None:
             serving.serve_forever()
     except SettingsError as error:
         sys.exit(f"kadun: {error}")
+
+
+def _answer(allow_private: bool, _request: str, body: bytes) -> tuple[HTTPStatus, bytes]:  # noqa: FBT001  # partial's
+    try:
+        asked = msgspec.json.decode(body, type=_Request)
+    except msgspec.MsgspecError as error:
+        return HTTPStatus.BAD_REQUEST, msgspec.json.encode({"error": str(error)})
+    sent = post(asked.url, asked.headers, asked.body.encode(), allow_private=allow_private)
+    return HTTPStatus.OK, msgspec.json.encode(sent)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from kadun import messages
 from app.cli.main import cardctl
 from app.domain.codes import Code, EventKind
 from app.domain.self_service import RenewReason
+from app.environment import TABLE, By, names
 from app.http.problems import ProblemCode
 from app.services.doctor.checks import CHECKS
 from app.storage import models
@@ -28,8 +29,6 @@ READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, AUTHORS, SHOPS = (
     )
 )
 OTHER_PAIRS = [(f"docs/{name}.md", f"docs/{name}.zh-CN.md") for name in ("self-service", "several-machines")]
-READ_IN = "".join(document(name) for name in ("app/settings.py", "app/functions/settings.py"))
-SETTINGS = set(re.findall(r'"(KADUN_[A-Z_]+|DATABASE_URL|KERNAL_DATA_KEY)"', READ_IN))
 ROUTES = re.findall(r'add_route\(\s*"([^"]+)"', document("app/factory.py"))
 FOLDERS = "app|client|scripts|tests|trial|docs|examples|nginx|postgres"
 MADE_BY_READERS = {"app/cli/today.py", "app/console/templates/version.html"}  # of the worked examples
@@ -58,22 +57,43 @@ def test_every_script_that_is_named_exists_and_runs(name: str) -> None:
     assert [script for script in scripts if not (ROOT / script).stat().st_mode & 0o100] == []
 
 
+@for_each("reference, required", zip(REFERENCES, ("required", "必填"), strict=True))
+def test_the_reference_has_the_settings_of_the_table_with_their_defaults(reference: str, required: str) -> None:
+    service, functions, containers = document(reference).split("\n## ")[1:4]
+    for section, by, more in (
+        (service.partition("\n### ")[0], By.SERVICE, {"PROMETHEUS_MULTIPROC_DIR"}),
+        (functions, By.FUNCTIONS, set()),
+    ):
+        rows = {
+            name: (files != "", default)
+            for name, files, default in re.findall(r"^\| `([A-Z_]+)`(.*?) \| (.*?) \|", section, re.MULTILINE)
+        }
+        assert rows.keys() == names(by) | more
+        for setting in (TABLE[name] for name in names(by)):
+            is_secret, default = rows[setting.name]
+            assert (setting.name, is_secret) == (setting.name, setting.is_secret)
+            said = default.strip("`") if default.startswith("`") else None if default == required else ""
+            assert (setting.name, said) == (setting.name, setting.default)
+    named = set(re.findall(r"`([A-Z_]{4,})`", containers))
+    short = re.findall(r"`…(_[A-Z]+)`", containers)
+    assert names(By.DOTENV) - names(By.FUNCTIONS) <= named | {f"KADUN_FILES_BUCKET{end}" for end in short}
+    assert set(re.findall(r"^\| `([A-Z_]+)`", containers, re.MULTILINE)) <= names(By.DOTENV) | {"COMPOSE_FILE"}
+
+
 @for_each("reference", REFERENCES)
-def test_the_reference_has_every_setting_command_table_check_and_kind_of_the_journal(reference: str) -> None:
-    assert {"DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_KEYS_DIR", "KADUN_FUNCTIONS_DIR"} <= SETTINGS
+def test_the_reference_has_every_command_table_check_and_kind_of_the_journal(reference: str) -> None:
     text = document(reference)
-    assert sorted(name for name in SETTINGS if not re.search(rf"^\| `{name}`", text, re.MULTILINE)) == []
     files = (*ROOT.glob("docker-compose*.yml"), *ROOT.glob("deploy/*.yml"))
     composed = "".join(path.read_text("utf-8") for path in files)
-    names = {
+    known = {
         *re.findall(r"(?<=\$\{)[A-Z_]+|(?<=    )KADUN_[A-Z_]+(?=:$)", composed, re.MULTILINE),
-        *("DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE", "KADUN_SEALING_KEY_FILE", "PROMETHEUS_MULTIPROC_DIR"),
+        "PROMETHEUS_MULTIPROC_DIR",
         *commands(cardctl),
         *("schema_migration", *(model._meta.table_name for model in models._Table.__subclasses__())),  # noqa: SLF001
         *(check.__name__.replace("_", "-") for check in CHECKS),
         *EventKind,
     }
-    assert sorted(name for name in names if f"`{name}`" not in text) == []
+    assert sorted(name for name in known if f"`{name}`" not in text) == []
 
 
 def test_the_protocol_has_every_route_code_and_reason() -> None:

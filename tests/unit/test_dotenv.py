@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from app.services.doctor.dotenv import COMPOSE, SETTINGS
+from app.environment import By, names
+from app.services.doctor.dotenv import COMPOSE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -13,8 +14,8 @@ def test_the_settings_are_those_of_the_template_and_of_compose() -> None:
     files = (*ROOT.glob("docker-compose*.yml"), *ROOT.glob("deploy/*.yml"))
     composed = "".join(path.read_text("utf-8") for path in files)
     passed_on = re.findall(r"(?<=\$\{)[A-Z_]+|(?<=    )KADUN_[A-Z_]+(?=:$)", composed, re.MULTILINE)
-    assert {*template, *passed_on} == SETTINGS
-    assert not SETTINGS & COMPOSE
+    assert {*template, *passed_on} == names(By.DOTENV)
+    assert not names(By.DOTENV) & COMPOSE
 
 
 def test_the_settings_that_the_scripts_read_are_among_them() -> None:
@@ -22,4 +23,4 @@ def test_the_settings_that_the_scripts_read_are_among_them() -> None:
     calls = r"\b(?:setting|folder_setting|read_number \w+) ((?:KADUN|COMPOSE)_[A-Z_]+)"
     read = {name for path in scripts for name in re.findall(calls, path.read_text("utf-8"))}
     assert len(read) > 10
-    assert read <= SETTINGS | COMPOSE
+    assert read <= names(By.DOTENV) | COMPOSE

@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from app import environment
 from app.domain.hosts import default_name
-from app.settings import Settings, SettingsError, bind_from, database_url_from
+from app.settings import Settings, SettingsError, database_url_from
 from tests.support.tables import for_each
 
 NEEDED = {
@@ -73,7 +74,7 @@ def test_five_settings_are_required() -> None:
     ],
 )  # fmt: skip
 def test_a_malformed_key_is_refused_and_not_printed(name: str, right: str, values: list[str]) -> None:
-    assert [refusal(**{name: value}) for value in values] == [f"{name} must be {right}"] * len(values)
+    assert [refusal(**{name: value}) for value in values] == [f"{name}: it must be {right}"] * len(values)
 
 
 def test_keys_in_the_database_need_an_identity_which_is_not_printed() -> None:
@@ -185,7 +186,7 @@ def test_several_keys_stay_several_lines_and_a_wrong_database_url_is_not_quoted(
 
 def test_a_migration_needs_the_databases_url_and_a_health_check_nothing() -> None:
     assert database_url_from({"DATABASE_URL": "postgres://localhost/kadun"}) == "postgres://localhost/kadun"
-    assert bind_from({}) == "127.0.0.1:8000"
+    assert environment.value({}, "KADUN_BIND") == "127.0.0.1:8000"
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

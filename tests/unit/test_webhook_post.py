@@ -174,6 +174,7 @@ def through(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     path = tmp_path / "webhooks.sock"
     monkeypatch.setenv("KADUN_WEBHOOKS_SOCKET", str(path))
     monkeypatch.setenv("KADUN_WEBHOOK_PRIVATE", "true")
+    monkeypatch.chdir(tmp_path)  # the server goes there; this puts it back
     with process.server() as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield WebhooksClient(path)
