@@ -30,3 +30,20 @@ class UnixConnection(http.client.HTTPConnection):
             self.sock.connect(f"/proc/self/fd/{folder}/{self._path.name}")
         finally:
             os.close(folder)
+
+
+def ask(path: Path, request: str, body: bytes | None, *, seconds: float, max_bytes: int) -> tuple[int, bytes]:
+    """Send a request such as `GET /functions`, and return the status and the first bytes of the answer.
+
+    Raises:
+        OSError: nobody listens, or no answer came in time.
+        http.client.HTTPException: the answer is not HTTP.
+    """
+    method, _, target = request.partition(" ")
+    connection = UnixConnection(path, seconds)
+    try:
+        connection.request(method, target, body)
+        answer = connection.getresponse()
+        return answer.status, answer.read(max_bytes)
+    finally:
+        connection.close()

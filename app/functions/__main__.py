@@ -9,8 +9,6 @@ from app.environment import SettingsError
 from app.functions import api, launcher, processes
 from app.functions.settings import FunctionSettings
 
-SHARED = "functions are not isolated from one another: KADUN_FUNCTION_FIRST_UID is not set, which takes root"
-
 
 def main() -> NoReturn:
     """Check the settings, take user IDs for calls where they are set, and run the service."""
@@ -24,7 +22,8 @@ def main() -> NoReturn:
         sys.exit("kadun: KADUN_FUNCTION_FIRST_UID is set: only root can give functions user IDs of their own")
     serve = partial(api.serve, settings)
     if settings.first_uid is None:
-        sys.stderr.write(f"kadun: {SHARED}\n")
+        why = "KADUN_FUNCTION_FIRST_UID is not set, which takes root"
+        sys.stderr.write(f"kadun: functions are not isolated from one another: {why}\n")
         launcher.run(lambda: None, serve, None)
     processes.forbid_new_privileges()
     processes.keep((processes.SETUID, processes.SETGID, processes.KILL))

@@ -31,11 +31,7 @@ def run_function(
 ) -> bytes:
     """Run a function, and return the outcome as JSON; never raise.
 
-    Args:
-        function: The function.
-        request: The arguments and the caller.
-        max_result_bytes: The limit of the result, as JSON in UTF-8.
-        before_failing: Called before an exception is formatted.
+    The limit is that of the result, as JSON in UTF-8. `before_failing` is called before an exception is formatted.
     """
     arguments: Any = request.arguments
     caller = request.caller
@@ -120,7 +116,7 @@ def _describe(error: BaseException) -> str:
 
 
 def _check_structure(result: object) -> None:
-    """Refuse keys that json would convert to text, and nesting that readers may refuse."""
+    # Keys that json would convert to text, and nesting that readers may refuse.
     level = [result]
     for _ in range(MAX_DEPTH):
         below: list[object] = []

@@ -11,7 +11,7 @@ from app.domain.errors import UnavailableError
 from app.domain.texts import Text
 from app.functions.decorator import Caller
 from app.functions.messages import CallResult, Listing
-from app.unix_http import UnixConnection
+from app.unix_http import ask
 
 RELOAD_SECONDS = 45
 MARGIN_SECONDS = 10
@@ -36,10 +36,7 @@ class FunctionsClient:
 
     Its methods raise `FunctionsBusyError` where no place is free for the caller or nothing is loaded, and
     `FunctionsUnavailableError` where the service is away, takes too long or gives an invalid answer.
-
-    Args:
-        socket_path: The service's socket; any length.
-        seconds: How long a function may run: the service's KADUN_FUNCTION_SECONDS.
+    A function may run for so many seconds, the service's KADUN_FUNCTION_SECONDS.
     """
 
     def __init__(self, socket_path: Path, seconds: int) -> None:
@@ -49,42 +46,31 @@ class FunctionsClient:
     def call(self, function: str, arguments: dict[str, Any], caller: Caller, address: str | None = None) -> CallResult:
         """Call a function, and return the outcome and what was printed.
 
-        Args:
-            function: Its name.
-            arguments: Its arguments.
-            caller: Who calls it.
-            address: What counts as the client's address (`network_of`); None for an operator, who has no limit.
+        `address` is what counts as the client's address (`network_of`); None for an operator, who has no limit.
         """
         request: dict[str, Any] = {"function": function, "arguments": arguments, "caller": msgspec.to_builtins(caller)}
         if address is not None:
             request["address"] = address
         body = json.dumps(request, ensure_ascii=False, allow_nan=False).encode()
-        return self._request("POST", "/call", CallResult, self._seconds + MARGIN_SECONDS, body)
+        return self._ask("POST /call", CallResult, self._seconds + MARGIN_SECONDS, body)
 
     def list(self) -> Listing:
         """Return the functions that are loaded, and the modules that are broken."""
-        return self._request("GET", "/functions", Listing, MARGIN_SECONDS)
+        return self._ask("GET /functions", Listing, MARGIN_SECONDS)
 
     def reload(self) -> Listing:
         """Load all modules again, and return the new listing; calls in progress finish on the old modules."""
-        return self._request("POST", "/reload", Listing, RELOAD_SECONDS)
+        return self._ask("POST /reload", Listing, RELOAD_SECONDS)
 
-    def _request(
-        self, method: str, path: str, answer_type: type[Answer], seconds: float, body: bytes | None = None
-    ) -> Answer:
-        connection = UnixConnection(self._socket_path, seconds)
+    def _ask(self, request: str, answer_type: type[Answer], seconds: float, body: bytes | None = None) -> Answer:
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-            answer = connection.getresponse()
-            content = answer.read(MAX_ANSWER_BYTES + 1)
+            status, content = ask(self._socket_path, request, body, seconds=seconds, max_bytes=MAX_ANSWER_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
             raise FunctionsUnavailableError(f"no answer: {error!r}") from error
-        finally:
-            connection.close()
-        if answer.status == http.client.SERVICE_UNAVAILABLE:
+        if status == http.client.SERVICE_UNAVAILABLE:
             raise FunctionsBusyError(_reason(content))
-        if answer.status != http.client.OK or len(content) > MAX_ANSWER_BYTES:
-            raise FunctionsUnavailableError(f"an answer of status {answer.status} and {len(content)} bytes")
+        if status != http.client.OK or len(content) > MAX_ANSWER_BYTES:
+            raise FunctionsUnavailableError(f"an answer of status {status} and {len(content)} bytes")
         try:
             return msgspec.json.decode(content, type=answer_type)
         except _INVALID as error:

@@ -30,7 +30,6 @@ def digest(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Yield the paths of all files below a folder that modules may be made of."""
     for where, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name != "__pycache__" and not _is_temporary(name))
         for name in files:

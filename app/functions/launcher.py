@@ -34,10 +34,8 @@ _MAX_START_BYTES = 64 * 1024
 def run(become: Callable[[], None], serve: Callable[[socket.socket], None], identity: Identity | None) -> NoReturn:
     """Start the process that serves requests, again when it is killed, and exit with its status.
 
-    Args:
-        become: Gives that process its user and takes its capabilities.
-        serve: Serves requests; it is given the socket on which to ask for zygotes.
-        identity: Whom the zygotes run as, None for this process's user.
+    `become` gives that process its user and takes its capabilities; `serve` is given the socket on which to ask for
+    zygotes. They run as `identity`, or as this process's user.
     """
     launcher = os.getpid()
     status, is_ending = -1, False
@@ -69,9 +67,7 @@ def run(become: Callable[[], None], serve: Callable[[socket.socket], None], iden
 def start_zygotes(requests: socket.socket, identity: Identity | None) -> None:
     """Start a zygote for each request, until nobody is left who could ask; the zygotes end with this process.
 
-    Args:
-        requests: The socket on which requests come: a `Start` as JSON, and the zygote's end of a socket.
-        identity: Whom the zygotes run as, None for this process's user.
+    A request is a `Start` as JSON, and the zygote's end of a socket.
     """
     zygotes: list[subprocess.Popen[bytes]] = []
 

@@ -45,12 +45,7 @@ class RawResult(NamedTuple):
 
 
 class Generation:
-    """Loaded modules, and the connection to the zygote that has imported them.
-
-    Attributes:
-        functions: The functions that can be called, by name.
-        broken: The modules that could not be loaded.
-    """
+    """Loaded modules, and the connection to the zygote that has imported them."""
 
     def __init__(self, zygote: socket.socket, contents: Contents) -> None:
         self.functions = {function.name: function for function in contents.functions}
@@ -131,12 +126,7 @@ def result_of(connection: socket.socket, limits: Limits) -> RawResult:
 class Library:
     """Serves calls from the current generation and loads the next one beside it, so that no call is dropped.
 
-    Its methods raise NotLoadedError where nothing is loaded.
-
-    Args:
-        folder: The folder of the vendor's modules.
-        limits: The limits of a call.
-        launcher: Starts zygotes: the socket of `app.functions.launcher`.
+    Its methods raise NotLoadedError where nothing is loaded. `launcher` is the socket on which to ask for zygotes.
     """
 
     def __init__(self, folder: Path, limits: Limits, launcher: socket.socket) -> None:

@@ -6,8 +6,6 @@ import msgspec
 
 from app.functions.decorator import Caller
 
-_ENVELOPE_BYTES = 8 * 4096  # of an outcome beside its result: the detail, however it is escaped
-
 
 class Returned(msgspec.Struct, frozen=True, tag="ok", tag_field="outcome"):
     """The function returned `result`, a JSON value."""
@@ -100,11 +98,6 @@ class Limits(msgspec.Struct, frozen=True):
     seconds: int
     memory_bytes: int
     result_bytes: int
-
-    @property
-    def outcome_bytes(self) -> int:
-        """The limit of an outcome, as JSON."""
-        return self.result_bytes + _ENVELOPE_BYTES
 
 
 class Start(msgspec.Struct, frozen=True):

@@ -70,10 +70,7 @@ def import_all(folder: Path) -> Contents:
 
 
 def names_in(folder: Path) -> list[str]:
-    r"""Return the names of the modules in a folder: files `*.py` and packages that do not begin with `_` or `.`.
-
-    Bytes that are not UTF-8 are written `\udcff`, which is not a valid name of a module.
-    """
+    """Return the names of the modules in a folder: files `*.py` and packages that do not begin with `_` or `.`."""
     found = set()
     for entry in folder.iterdir():
         if entry.name.startswith(("_", ".")):

@@ -6,20 +6,19 @@ import os
 import signal
 import stat
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from app.domain.calls import MAX_PLACES
 from app.functions import processes
 from app.functions.processes import libc
 
-MAX_PLACES = 64
 IDS = 1 + 2 * MAX_PLACES
 """How many user IDs the functions service needs."""
-# Not `tempfile.gettempdir()`, which a module may have changed.
-_ROOT = Path("/tmp")  # noqa: S108
-_SHARED = (str(_ROOT), "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock")  # noqa: S108
+ROOT = "/tmp"  # noqa: S108
+"""The folder of temporary folders. Not `tempfile.gettempdir()`, which a module may have changed."""
+_SHARED = (ROOT, "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock")  # noqa: S108
 """Folders in which every user may write."""
 _IPC_RMID = 0  # shmctl(2), msgctl(2), semctl(2)
 _IPC: dict[str, Callable[[int], object]] = {
@@ -84,11 +83,6 @@ class Place(NamedTuple):
                     remove_key(key)
 
 
-def create_scratch() -> Path:
-    """Create a temporary folder for a call; raise OSError if the disk is full."""
-    return Path(tempfile.mkdtemp(prefix="kadun-call-", dir=_ROOT))
-
-
 def remove(folder: Path) -> None:
     """Remove a folder and its contents, when every process that could write there has ended."""
     with contextlib.suppress(OSError):
@@ -115,12 +109,11 @@ def _sweep(folder: str, user: int) -> None:
 
 
 def _ipc_keys(kind: str, user: int) -> list[int]:
-    """Return the IDs of a user's System V shared memory, message queues or semaphores; see proc(5)."""
     try:
         with open(f"/proc/sysvipc/{kind}", encoding="utf-8") as table:  # noqa: PTH123  # before and after every call
             header, *lines = table
     except OSError:  # a kernel without them
         return []
-    names = header.split()
+    names = header.split()  # proc(5)
     rows = [dict(zip(names, line.split(), strict=False)) for line in lines]
     return [int(row[names[1]]) for row in rows if str(user) in (row["uid"], row["cuid"])]

@@ -29,14 +29,6 @@ _NICENESS = 19
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _Header(ctypes.Structure):
-    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
-
-
-class _Word(ctypes.Structure):
-    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
-
-
 def forbid_new_privileges() -> None:
     """Let no program that this process or a child executes gain privileges, neither by set-user-ID nor as root."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
@@ -59,8 +51,9 @@ def become(user: int, group: int, *, kept: Iterable[int]) -> None:
 def keep(numbers: Iterable[int]) -> None:
     """Give up all capabilities but these."""
     mask = sum(1 << number for number in numbers)
-    words = (_Word * 2)(_Word(mask, mask, 0), _Word(0, 0, 0))
-    if libc.capset(ctypes.byref(_Header(_CAPABILITY_VERSION, 0)), ctypes.byref(words)) != 0:
+    version_and_process = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    sets = (ctypes.c_uint32 * 6)(mask, mask)  # effective, permitted, inheritable; the same of numbers from 32 on
+    if libc.capset(version_and_process, sets) != 0:
         raise OSError(ctypes.get_errno(), "capset")
 
 
@@ -126,10 +119,7 @@ def how_it_ended(status: int) -> Text:
     """Describe an exit code of `os.waitstatus_to_exitcode`."""
     if status >= 0:
         return Text(f"进程退出，状态 {status}", f"its process ended with exit status {status}")
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
+    name = next((number.name for number in signal.Signals if number == -status), f"signal {-status}")
     return Text(f"进程被 {name} 终止", f"its process was ended by {name}")
 
 

@@ -24,9 +24,10 @@ from app.functions import processes
 from app.functions.call import failed, run_function, tail
 from app.functions.decorator import CoreFunction
 from app.functions.messages import CallRequest, Limits, TimedOut
-from app.functions.places import Place, create_scratch, remove
+from app.functions.places import ROOT, Place, remove
 
 _MAX_OUTPUT_BYTES = 16 * 1024
+_ENVELOPE_BYTES = 8 * 4096  # of an outcome beside its result: the detail, however it is escaped
 _CHUNK_BYTES = 64 * 1024
 
 
@@ -56,12 +57,8 @@ def supervise(call: Call) -> NoReturn:
 
 def _run(call: Call) -> bytes:
     _clear(call.place)  # of what a supervisor that was killed has left
-    try:
-        with contextlib.nullcontext() if call.place is None else call.place.owned():
-            folder = create_scratch()
-    except OSError as error:
-        zh, en = "无法创建临时目录", "its temporary folder cannot be created"
-        return _answer("", Text(f"{zh}：{error.strerror}", f"{en}: {error.strerror}"))
+    with contextlib.nullcontext() if call.place is None else call.place.owned():
+        folder = Path(tempfile.mkdtemp(prefix="kadun-call-", dir=ROOT))
     try:
         monitor = _start(call, folder)
         ending = monitor.ending()
@@ -69,10 +66,7 @@ def _run(call: Call) -> bytes:
         _clear(call.place)
         if call.place is None:
             remove(folder)
-    return _answer(monitor.printed(), ending)
-
-
-def _answer(printed: str, ending: bytes | Text | None) -> bytes:
+    printed = monitor.printed()
     if isinstance(ending, bytes):
         return msgspec.json.encode(printed) + b"\n" + ending
     failure = TimedOut(tail(printed)) if ending is None else failed(f"{printed}\n{ending}".lstrip())
@@ -134,11 +128,8 @@ def _be_call(call: Call, result: int, output: int) -> NoReturn:
 
 
 class _Monitor:
-    """Watches one call until it has an outcome."""
-
     def __init__(self, call: Call, child: int, result: int, output: int) -> None:
-        self._service = call.service.fileno()
-        self._limits = call.limits
+        self._call = call
         self._child = child
         self._end = os.pidfd_open(child)
         self._result = result
@@ -146,7 +137,7 @@ class _Monitor:
         self._message = bytearray()
         self._tail = b""
         self._poll = select.poll()
-        for descriptor in (self._service, self._end, result, output):
+        for descriptor in (call.service.fileno(), self._end, result, output):
             self._poll.register(descriptor, select.POLLIN)
         for pipe in (result, output):
             os.set_blocking(pipe, False)
@@ -156,17 +147,18 @@ class _Monitor:
 
         The service checks the outcome: the supervisor parses nothing.
         """
-        deadline = time.monotonic() + self._limits.seconds
+        deadline = time.monotonic() + self._call.limits.seconds
+        most = self._call.limits.result_bytes + _ENVELOPE_BYTES
         while (left := deadline - time.monotonic()) > 0:
             ready = {descriptor for descriptor, _ in self._poll.poll(left * 1000)}
-            if self._service in ready:
+            if self._call.service.fileno() in ready:
                 return Text("服务不再等待结果", "the service no longer waits for the result")
             if self._output in ready:
                 self._read_output()
             if self._result in ready or self._end in ready:
-                while len(self._message) <= self._limits.outcome_bytes and (chunk := self._read(self._result)):
+                while len(self._message) <= most and (chunk := self._read(self._result)):
                     self._message += chunk
-            if len(self._message) > self._limits.outcome_bytes:
+            if len(self._message) > most:
                 return bytes(self._message)
             if self._end in ready:
                 status = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])

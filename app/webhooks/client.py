@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from app.domain.webhooks import REQUEST_SECONDS, Sent
-from app.unix_http import UnixConnection
+from app.unix_http import ask
 
 _SECONDS = REQUEST_SECONDS + 40  # a name may take long to resolve
 _MAX_BYTES = 64 * 1024
@@ -22,12 +22,9 @@ class WebhooksClient:
     def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Sent:
         """Send a POST request, as `app.webhooks.post.post` does."""
         asked = msgspec.json.encode({"url": url, "headers": headers, "body": body.decode()})
-        connection = UnixConnection(self._socket_path, _SECONDS)
         try:
-            connection.request("POST", "/send", asked)
+            _, answer = ask(self._socket_path, "POST /send", asked, seconds=_SECONDS, max_bytes=_MAX_BYTES)
             # Not believed without a look: the process deals with the outside.
-            return msgspec.json.decode(connection.getresponse().read(_MAX_BYTES), type=Sent)
+            return msgspec.json.decode(answer, type=Sent)
         except (OSError, http.client.HTTPException, ValueError, msgspec.MsgspecError) as error:
             return Sent(None, f"the process that sends webhooks does not answer: {error!r}")
-        finally:
-            connection.close()
