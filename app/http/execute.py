@@ -21,7 +21,6 @@ class ExecuteResource:
     parser: RequestParser
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with the verdict; an accepted request runs its function first."""
         asked, arguments = self.parser.execute_request(request)
         try:
             verdict = self.execution.execute(asked, arguments)

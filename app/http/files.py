@@ -39,7 +39,6 @@ class OfferResource:
     parser: RequestParser
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with the verdict; an accepted one lists the files."""
         respond(request, response, self.transfer.offer(self.parser.verify_request(request, may_be_old=True)))
 
 
@@ -57,7 +56,6 @@ class DownloadResource:
         self._slots = threading.BoundedSemaphore(MAX_DOWNLOADS)
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Answer with the bytes, or have nginx send them."""
         link, card_id = self._authorise(request, name)
         if self._parser.behind_proxy:
             self._have_nginx_send(request, response, link, card_id)

@@ -23,11 +23,7 @@ Body = TypeVar("Body", bound=msgspec.Struct)
 
 
 def read_body(request: falcon.Request) -> bytes:
-    """Return the request's body.
-
-    Raises:
-        Problem: 415 when it is not declared as JSON, 413 when it is over 64 KiB.
-    """
+    """Return the request's body; refuse one that is not declared as JSON, or is over 64 KiB."""
     content_type = request.content_type or ""
     if len(content_type) > _MAX_CONTENT_TYPE or not _is_json(content_type):
         raise unsupported_media_type()
@@ -52,11 +48,7 @@ def _is_json(content_type: str) -> bool:
 
 
 def parse(body: bytes, kind: type[Body], requirements: Mapping[str, Text]) -> Body:
-    """Read a body of this kind (RFC 8259, UTF-8); `requirements` says what each field must be.
-
-    Raises:
-        Problem: 400, naming the field and what it must be.
-    """
+    """Read a body of this kind (RFC 8259, UTF-8); `requirements` says what each field must be."""
     try:
         request = msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -28,11 +28,7 @@ class RequestLog:
         self._behind_proxy = behind_proxy
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
-        """Record the ID and the start.
-
-        Raises:
-            UnavailableError: the request is to be refused.
-        """
+        """Record the ID and the start."""
         given = request.get_header("X-REQUEST-ID") if self._behind_proxy else None
         request.context.request_id = given if given and _ID.fullmatch(given) else os.urandom(16).hex()
         request.context.started = time.perf_counter()

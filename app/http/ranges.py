@@ -26,10 +26,7 @@ def wanted_part(request: falcon.Request, size: int, etag: str) -> Part | None:
     """Return the range of `size` bytes to send, None for all of them.
 
     All bytes are always a valid answer: they are sent for an unclear range, for several ranges, and for a range of
-    another version (`If-Range`).
-
-    Raises:
-        ValueError: no byte of the part exists.
+    another version (`If-Range`). Raise ValueError where no byte of the part exists.
     """
     match = _RANGE.fullmatch((request.get_header("RANGE") or "").strip())
     if match is None or request.method != "GET" or request.get_header("IF-RANGE", default=etag).strip() != etag:

@@ -24,11 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def client_address(request: falcon.Request, *, behind_proxy: bool) -> str:
-    """Return the client's address: the one that the proxy names, or the peer's where there is no proxy.
-
-    Raises:
-        Problem: 503 when the proxy names none or an invalid one, which is a fault of the installation.
-    """
+    """Return the client's address: the one that the proxy names, or the peer's where there is no proxy."""
     # Repeated headers arrive joined by commas, which no address contains.
     seen = request.get_header(ADDRESS_HEADER) if behind_proxy else request.remote_addr
     try:
@@ -46,11 +42,7 @@ def client_address(request: falcon.Request, *, behind_proxy: bool) -> str:
 
 
 def _parsed(body: bytes) -> schemas.ExecuteRequest:
-    """Parse a body; a large one, which takes milliseconds, in a native thread, one at a time.
-
-    Raises:
-        Problem: 400, or 503 where too many wait to be parsed.
-    """
+    """Parse a body; a large one, which takes milliseconds, in a native thread, one at a time."""
     if len(body) <= _QUICK_BYTES:
         return schemas.parse(body, schemas.ExecuteRequest)
     with _PARSING.taken() as is_taken:
@@ -72,11 +64,7 @@ class RequestParser:
     require_sealed: bool
 
     def verify_request(self, request: falcon.Request, *, may_be_old: bool = False) -> VerificationRequest:
-        """Read the body of `POST /v1/verify`, or of `POST /v1/files`, which old programs may send, too.
-
-        Raises:
-            Problem: 400, 413 or 415 for a body in the wrong form, 503 where the proxy names no address.
-        """
+        """Read the body of `POST /v1/verify`, or of `POST /v1/files`, which old programs may send, too."""
         body = json_body.read_body(request)
         asked = schemas.parse(body, schemas.VerifyRequest)
         return self._checked(request, asked, body, needs_version=asked.function == OPEN_PROGRAM and not may_be_old)
@@ -86,9 +74,6 @@ class RequestParser:
 
         Parsed, arguments may take fifty times as much memory as in the body, so that strangers' are not kept
         while the rules are asked.
-
-        Raises:
-            Problem: as for `verify_request`.
         """
         body = json_body.read_body(request)
         return self._checked(request, _parsed(body), body, needs_version=True), lambda: _parsed(body).arguments

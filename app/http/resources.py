@@ -20,7 +20,6 @@ class VerifyResource:
     parser: RequestParser
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with the verdict."""
         verdict = self.verification.verify(self.parser.verify_request(request))
         metrics.verify_seconds.observe(time.perf_counter() - request.context.started)
         respond(request, response, verdict)
@@ -37,7 +36,6 @@ class JsonResource:
     cache_control: str | None = None
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with the document."""
         response.data = self.read()
         response.content_type = "application/json"
         if self.cache_control is not None:
@@ -50,7 +48,6 @@ class MetricsResource:
     """`GET /metrics`: only for requests that did not come through the proxy."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer in Prometheus' text format."""
         if request.get_header(ADDRESS_HEADER) is not None:
             raise falcon.HTTPNotFound
         response.content_type = "text/plain; version=0.0.4; charset=utf-8"

@@ -112,9 +112,5 @@ REQUIREMENTS: dict[str, Text] = {
 
 
 def parse(body: bytes, kind: type[json_body.Body]) -> json_body.Body:
-    """Read a body of one of these kinds.
-
-    Raises:
-        Problem: 400, naming the field and what it must be.
-    """
+    """Read a body of one of these kinds."""
     return json_body.parse(body, kind, REQUIREMENTS)

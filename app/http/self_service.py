@@ -46,7 +46,6 @@ class SelfServiceResource:
     act: Callable[[Customer, Any], Standing]
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with how the card stands afterwards."""
         try:
             customer = enter(request, self.service, behind_proxy=self.behind_proxy)
             standing = self.act(customer, schemas.parse(json_body.read_body(request), self.kind))
@@ -70,11 +69,7 @@ class OffMeansNotFound:
         _resource: Any,  # noqa: ANN401  # Falcon's signature
         _params: dict[str, Any],
     ) -> None:
-        """Refuse the request before its method is looked at.
-
-        Raises:
-            falcon.HTTPNotFound: self-service is off.
-        """
+        """Refuse the request before its method is looked at, while self-service is off."""
         if request.path.startswith(PATHS) and not self._service.is_on():
             raise falcon.HTTPNotFound
 
@@ -92,13 +87,7 @@ def resources(service: SelfService, *, behind_proxy: bool) -> dict[str, SelfServ
 
 
 def enter(request: falcon.Request, service: SelfService, *, behind_proxy: bool) -> Customer:
-    """Return the customer who sent a request.
-
-    Raises:
-        falcon.HTTPNotFound: self-service is off.
-        Problem: 503 without the client's address.
-        ClientBlockedError: the address is blocked.
-    """
+    """Return the customer who sent a request; refuse one while self-service is off, or of a blocked address."""
     address = client_address(request, behind_proxy=behind_proxy)
     try:
         return service.enter(address)

@@ -54,12 +54,7 @@ class ShopAccess:
     behind_proxy: bool
 
     def admit(self, request: falcon.Request, scope: Scope) -> ShopToken:
-        """Return the shop that sent the request.
-
-        Raises:
-            Problem: 401 without a valid token, 403 when it lacks the scope or is used from another network than its
-                own, 429 after too many unknown tokens.
-        """
+        """Return the shop that sent the request, or refuse it: for its token, the scope or the network."""
         given = _BEARER.fullmatch(request.get_header("AUTHORIZATION") or "")
         if given is None:
             raise unauthorized(_NO_TOKEN, "Bearer")
@@ -102,14 +97,12 @@ class CardsResource:
     access: ShopAccess
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Issue cards."""
         shop = self.access.admit(request, Scope.CARDS_ISSUE)
         body, validity = shop_schemas.parse_issue_request(json_body.read_body(request))
         order = _order(request, shop, body, HTTPStatus.CREATED)
         _place(response, lambda: self.shop.issue(shop, order, int(body.count or 1), validity, body.batch, body.note))
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with the state of a card."""
         shop = self.access.admit(request, Scope.CARDS_READ)
         wanted = shop_schemas.parse_card_query(request)
         try:
@@ -131,7 +124,6 @@ class ChangeResource:
     action: Action
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Change the cards, all or none."""
         extends = self.action is Action.EXTEND
         shop = self.access.admit(request, Scope.CARDS_EXTEND if extends else Scope.CARDS_FREEZE)
         body, by = shop_schemas.parse_change_request(json_body.read_body(request), extends=extends)

@@ -82,11 +82,7 @@ REQUIREMENTS: dict[str, Text] = {
 
 
 def parse_issue_request(body: bytes) -> tuple[IssueRequest, timedelta | None]:
-    """Read an order of new cards, and their validity.
-
-    Raises:
-        Problem: 400, naming the field and what it must be.
-    """
+    """Read an order of new cards, and their validity."""
     asked = json_body.parse(body, IssueRequest, REQUIREMENTS)
     for field, text in (("batch", asked.batch), ("note", asked.note)):
         try:
@@ -100,11 +96,7 @@ def parse_issue_request(body: bytes) -> tuple[IssueRequest, timedelta | None]:
 
 
 def parse_change_request(body: bytes, *, extends: bool) -> tuple[CardsRequest | ExtendRequest, timedelta | None]:
-    """Read the IDs of the cards to change, and the duration to add to cards to extend.
-
-    Raises:
-        Problem: 400, naming the field and what it must be.
-    """
+    """Read the IDs of the cards to change, and the duration to add to cards to extend."""
     if not extends:
         return json_body.parse(body, CardsRequest, REQUIREMENTS), None
     asked = json_body.parse(body, ExtendRequest, REQUIREMENTS)
@@ -115,11 +107,7 @@ def parse_change_request(body: bytes, *, extends: bool) -> tuple[CardsRequest | 
 
 
 def parse_card_query(request: falcon.Request) -> str:
-    """Return the card ID in the query string.
-
-    Raises:
-        Problem: 400 for no ID, several, or another parameter.
-    """
+    """Return the card ID in the query string."""
     unknown = next((name for name in request.params if name != "id"), None)
     if unknown is not None:
         shown = ascii(unknown[:64])[1:-1]
@@ -135,11 +123,7 @@ def parse_card_query(request: falcon.Request) -> str:
 
 
 def idempotency_key(request: falcon.Request) -> str:
-    """Return the order's idempotency key.
-
-    Raises:
-        Problem: 400 for a missing or invalid key.
-    """
+    """Return the order's idempotency key."""
     given = request.get_header(KEY_HEADER) or ""
     if not re.fullmatch(KEY_PATTERN, given):
         raise json_body.wrong_value(KEY_HEADER, REQUIREMENTS[KEY_HEADER])

@@ -23,11 +23,7 @@ _SCRYPT = "scrypt"
 
 
 def accept(folder: Path, kernal_data_key: str) -> None:
-    """Mark this key as the one in use, in place of all former marks.
-
-    Raises:
-        KeyRingError: the folder cannot be written.
-    """
+    """Mark this key as the one in use, in place of all former marks."""
     key_folder.write_file(folder / FILE, msgspec.json.encode([_mark(line) for line in _lines(kernal_data_key)]))
 
 
@@ -35,9 +31,6 @@ def keep(folder: Path, kernal_data_key: str) -> bool:
     """Return whether any line of the key has a mark, or none had; mark exactly its lines then.
 
     An age identity may so be replaced by way of both: a new line above the old one, and later without the old one.
-
-    Raises:
-        KeyRingError: the marks are damaged, or the folder cannot be written.
     """
     marks, lines = _marks(folder), _lines(kernal_data_key)
     if marks is None:
@@ -50,11 +43,7 @@ def keep(folder: Path, kernal_data_key: str) -> bool:
 
 
 def is_in_use(folder: Path, kernal_data_key: str) -> bool | None:
-    """Return whether any line of the key has a mark; None if no key is marked yet.
-
-    Raises:
-        KeyRingError: the marks are damaged.
-    """
+    """Return whether any line of the key has a mark; None if no key is marked yet."""
     marks = _marks(folder)
     return None if marks is None else any(_fits(line, mark) for line in _lines(kernal_data_key) for mark in marks)
 

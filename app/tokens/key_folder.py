@@ -33,11 +33,7 @@ class KeyFolder(KeyStore):
         return self.file.exists()
 
     def load(self) -> KeyRing:
-        """Read the key ring.
-
-        Raises:
-            KeyRingError: it is missing, unreadable or damaged.
-        """
+        """Read the key ring."""
         content = self._content()
         try:
             return decoded(content)
@@ -46,11 +42,7 @@ class KeyFolder(KeyStore):
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Keep all others from changing the ring within the block.
-
-        Raises:
-            KeyRingError: the folder cannot be written.
-        """
+        """Keep all others from changing the ring within the block."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -65,19 +57,11 @@ class KeyFolder(KeyStore):
             os.close(lock)
 
     def write(self, ring: KeyRing) -> None:
-        """Replace the ring durably.
-
-        Raises:
-            KeyRingError: the folder cannot be written.
-        """
+        """Replace the ring durably."""
         write_file(self.file, encoded(ring))
 
     def put_aside(self, now: datetime) -> None:
-        """Keep what there is as `keyring.replaced-TIME.json`.
-
-        Raises:
-            KeyRingError: the folder cannot be written.
-        """
+        """Keep what there is as `keyring.replaced-TIME.json`."""
         kept = f"{FILE.removesuffix('.json')}.replaced-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.json"
         write_file(self.folder / kept, self._content())
 
@@ -92,11 +76,7 @@ class KeyFolder(KeyStore):
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Replace a file of the key folder, mode 0600, whole and durably.
-
-    Raises:
-        KeyRingError: the folder cannot be written.
-    """
+    """Replace a file of the key folder, mode 0600, whole and durably."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -15,15 +15,14 @@ class KeyRingError(Exception):
 
 
 class KeyStore(ABC):
-    """Keeps one key ring, which is replaced as a whole: a folder (`KeyFolder`) or a database (`KeyDatabase`)."""
+    """Keeps one key ring, which is replaced as a whole: a folder (`KeyFolder`) or a database (`KeyDatabase`).
+
+    Methods raise KeyRingError where the ring is missing or damaged, or cannot be written; then nothing was changed.
+    """
 
     @abstractmethod
     def version(self) -> Hashable:
-        """Return what is another once the ring has changed.
-
-        Raises:
-            KeyRingError: there is no ring, or it cannot be read.
-        """
+        """Return what is another once the ring has changed."""
 
     @abstractmethod
     def exists(self) -> bool:
@@ -31,35 +30,19 @@ class KeyStore(ABC):
 
     @abstractmethod
     def load(self) -> KeyRing:
-        """Read the key ring.
-
-        Raises:
-            KeyRingError: it is missing, unreadable or damaged.
-        """
+        """Read the key ring."""
 
     @abstractmethod
     def changing(self) -> AbstractContextManager[None]:
-        """Keep all others from changing the ring within the block.
-
-        Raises:
-            KeyRingError: it cannot be changed.
-        """
+        """Keep all others from changing the ring within the block."""
 
     @abstractmethod
     def write(self, ring: KeyRing) -> None:
-        """Replace the ring durably, inside a `changing` block.
-
-        Raises:
-            KeyRingError: it cannot be written.
-        """
+        """Replace the ring durably, inside a `changing` block."""
 
     @abstractmethod
     def put_aside(self, now: datetime) -> None:
-        """Keep what there is, intact or not, before it is replaced; inside a `changing` block.
-
-        Raises:
-            KeyRingError: it cannot be written.
-        """
+        """Keep what there is, intact or not, before it is replaced; inside a `changing` block."""
 
     def create(self, now: datetime, issuer: str) -> KeyRing:
         """Create a key ring with a current and a next key, or return the existing one.
@@ -67,9 +50,6 @@ class KeyStore(ABC):
         Args:
             now: The time, aware.
             issuer: The server's name (`iss`), which endorsements carry.
-
-        Raises:
-            KeyRingError: it cannot be written, or the existing ring cannot be read.
         """
         with self.changing():
             if self.exists():
@@ -88,10 +68,6 @@ class KeyStore(ABC):
             now: The time, aware.
             issuer: The server's name (`iss`), which endorsements carry.
             force: Rotate although the last rotation was less than `RETIRED_FOR` ago.
-
-        Raises:
-            KeyRingError: there is no readable key ring, it cannot be written, or the last rotation was less than
-                `RETIRED_FOR` ago.
         """
         with self.changing():
             ring = self.load()
@@ -118,10 +94,6 @@ class KeyStore(ABC):
             copy: The key ring.
             now: The time, aware.
             only_newer: Keep a present ring that the copy does not continue, too.
-
-        Raises:
-            KeyRingError: it cannot be written, or with `only_newer` the present ring cannot be read. Nothing was
-                changed.
         """
         with self.changing():
             if self.exists():
@@ -148,22 +120,14 @@ def encoded(ring: KeyRing) -> bytes:
 
 
 def decoded(content: bytes) -> KeyRing:
-    """Return the ring of what `encoded` returned.
-
-    Raises:
-        Exception: it is damaged.
-    """
+    """Return the ring of what `encoded` returned; raise an exception if it is damaged."""
     ring = msgspec.json.decode(content, type=KeyRing)
     ring.check()
     return ring
 
 
 def decoded_copy(content: bytes) -> KeyRing:
-    """Return the ring of a copied `keyring.json`.
-
-    Raises:
-        KeyRingError: it is damaged.
-    """
+    """Return the ring of a copied `keyring.json`; raise KeyRingError if it is damaged."""
     try:
         return decoded(content)
     except Exception as error:

@@ -109,11 +109,7 @@ class KeyRing(msgspec.Struct, frozen=True):
         )
 
     def check(self) -> None:
-        """Check everything that signing and publishing rely on, so that a running service takes up no damaged ring.
-
-        Raises:
-            Exception: the ring is damaged.
-        """
+        """Check all that signing and publishing rely on: a running service takes up no ring for which this raises."""
         options = Options(verify_iat=False)  # a clock that was set back is no damage
         for (signer, endorsed), endorsement in zip(pairwise(self.keys), self.endorsements, strict=True):
             public = jwt.PyJWK(signer.public).key

@@ -51,11 +51,7 @@ class Links:
         return self._signer.sign_link({"iss": self._issuer, "aud": LINK_AUDIENCE, **times, **msgspec.to_builtins(link)})
 
     def read(self, token: str, now: datetime) -> Link:
-        """Return the link that a token is.
-
-        Raises:
-            LinkRefusedError: another key signed it, it is of another type, or it has expired.
-        """
+        """Return the link that a token is; raise LinkRefusedError for another key or type, or after its time."""
         try:
             claims = self._verified(token, now)
             link, expires_at = msgspec.convert(claims, Link), msgspec.convert(claims["exp"], int)

@@ -28,9 +28,6 @@ def check_public_key(text: str) -> None:
     """Refuse a text that is not a raw X25519 public key in base64url.
 
     A point of low order makes every shared secret the same, known to anyone (RFC 7748, section 6.1).
-
-    Raises:
-        PublicKeyError: not 32 bytes in canonical base64url, or of low order.
     """
     try:
         raw = base64.urlsafe_b64decode(text + "=")
@@ -51,11 +48,7 @@ def seal_to(public_key: str, plaintext: str) -> str:
 
 
 def age_recipient(kernal_data_key: str) -> pyrage.x25519.Recipient:
-    """Return the recipient that files are sealed to: that of the first identity in KERNAL_DATA_KEY.
-
-    Raises:
-        NoRecipientError: the first line is not an age identity.
-    """
+    """Return the recipient that files are sealed to: that of the first identity in KERNAL_DATA_KEY."""
     first = kernal_data_key.strip().splitlines()[0].strip()
     try:
         return pyrage.x25519.Identity.from_str(first).to_public()
@@ -78,11 +71,7 @@ def seal_text(content: bytes, identity: str) -> str:
 
 
 def unseal_text(sealed: str, identity: str) -> bytes:
-    """Return the content of what `seal_text` returned.
-
-    Raises:
-        NotSealedToError: it is sealed to another identity, or damaged.
-    """
+    """Return the content of what `seal_text` returned; raise NotSealedToError if the identity does not open it."""
     try:
         return bytes(pyrage.decrypt(sealed.encode(), [pyrage.x25519.Identity.from_str(identity)]))
     except (pyrage.IdentityError, pyrage.DecryptError) as error:

@@ -37,11 +37,7 @@ class SealingKey:
         return _FORM + base64.urlsafe_b64encode(sealed).decode()
 
     def open(self, table: str, row: int, sealed: str) -> str:
-        """Return the secret of what the database has.
-
-        Raises:
-            SealingKeyError: it does not open.
-        """
+        """Return the secret of what the database has; raise SealingKeyError if it does not open."""
         if not sealed.startswith(_FORM):
             return sealed  # in clear, from before there was a key
         if self._cipher is None:

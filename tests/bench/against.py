@@ -24,11 +24,7 @@ ensure_venv requirements.txt >&2
 
 @contextmanager
 def older(commit: str) -> Iterator[Code]:
-    """A checkout of `commit` in a folder of its own, gone afterwards.
-
-    Raises:
-        BenchError: there is no such commit.
-    """
+    """A checkout of `commit` in a folder of its own, gone afterwards."""
     git = ["git", "-c", "safe.directory=*", "-C", str(CHECKOUT)]
     with tempfile.TemporaryDirectory(prefix="kadun-against-") as scratch:
         folder = Path(scratch, "checkout")

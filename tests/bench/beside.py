@@ -49,11 +49,7 @@ _OTHER = http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.TOO_MANY_REQUESTS
 
 
 def measure(plan: Plan, stopping: Stopping) -> list[str]:
-    """Measure, and return the lines of the report.
-
-    Raises:
-        BenchError: a figure cannot be had.
-    """
+    """Measure, and return the lines of the report."""
     (cards,) = plan.cards
     with host(stopping, cards) as here:
         print(report.machine(here.binaries), flush=True)

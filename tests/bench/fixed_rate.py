@@ -30,9 +30,6 @@ def p99(port: int, computers: Sequence[load.Computer], *, rate: float, seconds: 
     """Return within how many milliseconds 99% are answered, of `rate` requests a second.
 
     Each has its due time. Where all connections wait for answers then, its time counts from when it was due.
-
-    Raises:
-        BenchError: one is not accepted.
     """
     bodies = [json.dumps(load.question(computer)) for computer in computers]
     text = json.dumps({"port": port, "bodies": bodies, "rate": rate, "seconds": seconds})

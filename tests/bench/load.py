@@ -66,9 +66,6 @@ def wrk(url: str, questions: Questions | None, *, connections: int, seconds: int
         connections: Kept open, each with one request under way.
         seconds: How long.
         openssl: The path of OpenSSL's configuration, for TLS.
-
-    Raises:
-        BenchError: any request failed: such a figure would not mean what it says.
     """
     threads = 2 if openssl else 1  # without TLS it needs little, and the cores are for the service
     script = "summary.lua" if questions is None else "verify.lua"
@@ -92,11 +89,7 @@ def wrk(url: str, questions: Questions | None, *, connections: int, seconds: int
 
 
 def run(command: Sequence[str], environ: Mapping[str, str], *, seconds: float, text: str = "") -> str:
-    """Return what a program printed; `text` is its standard input.
-
-    Raises:
-        BenchError: it failed, or had not ended after `seconds`.
-    """
+    """Return what a program printed; `text` is its standard input."""
     try:
         done = subprocess.run(
             command, env=environ, input=text, capture_output=True, text=True, check=False, timeout=seconds
@@ -121,11 +114,7 @@ def connect(port: int, source: str = LOOPBACK) -> http.client.HTTPConnection:
 
 
 def exchange(port: int, path: str, document: Mapping[str, object]) -> tuple[int, dict[str, Any]]:
-    """Return the status of the answer to a POST, and its JSON.
-
-    Raises:
-        BenchError: there is no such answer.
-    """
+    """Return the status of the answer to a POST, and its JSON."""
     with contextlib.closing(connect(port)) as connection:
         try:
             connection.request("POST", path, json.dumps(document), {"Content-Type": "application/json"})

@@ -91,22 +91,14 @@ class Gunicorn:
 
     @property
     def pid(self) -> int:
-        """The number of its master process.
-
-        Raises:
-            BenchError: it has ended.
-        """
+        """The number of its master process."""
         if self._child.pid is None:
             raise BenchError(f"a service has ended: {tail(self._log.read_text(errors='replace'), lines=1)}")
         return self._child.pid
 
     @contextmanager
     def running(self, path: str = "/readyz") -> Iterator["Gunicorn"]:
-        """Wait until `path` is answered with success, at once where it is empty; it ends with the block.
-
-        Raises:
-            BenchError: it ended, or does not get ready in time.
-        """
+        """Wait until `path` is answered with success, at once where it is empty; it ends with the block."""
         try:
             deadline = time.monotonic() + _READY_SECONDS
             while path and self.pid and not self._answers(path):
@@ -165,11 +157,7 @@ class Host:
 
 
 def command(code: Code, environ: Mapping[str, str], *arguments: str, text: str = "") -> None:
-    """Run a command of the operator's; `text` is its standard input.
-
-    Raises:
-        BenchError: it failed.
-    """
+    """Run a command of the operator's; `text` is its standard input."""
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(code.folder)} | dict(environ)
     words = [code.python, "-P", "-m", "app", *arguments]
     done = subprocess.run(words, cwd=code.folder, env=environ, input=text, capture_output=True, text=True, check=False)
@@ -179,11 +167,7 @@ def command(code: Code, environ: Mapping[str, str], *arguments: str, text: str =
 
 @contextmanager
 def host(stopping: Stopping, cards: int) -> Iterator[Host]:
-    """A machine's worth, with room for so many cards; all gone afterwards.
-
-    Raises:
-        BenchError: there is not enough room.
-    """
+    """A machine's worth, with room for so many cards; all gone afterwards."""
     if shutil.disk_usage(_FOLDER).free < (wanted := disk_bytes(cards) + _SPARE_BYTES):
         raise BenchError(f"{_FOLDER} has less than {wanted / 2**30:.0f} GiB free: ask for fewer cards")
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

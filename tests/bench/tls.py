@@ -49,11 +49,7 @@ _RESUMES_NOTHING = "ssl_session_cache off;\nssl_session_tickets off;"
 
 
 def measure(plan: Plan, stopping: Stopping) -> list[str]:
-    """Measure, and return the lines of the report.
-
-    Raises:
-        BenchError: a figure cannot be had.
-    """
+    """Measure, and return the lines of the report."""
     with host(stopping, plan.cards[0]) as here:
         print(f"{report.machine(here.binaries)}\nnginx {nginx_conf.version()}", flush=True)
         table, app, openssl = here.table("cards", plan.cards[0]), here.folder / "app.sock", here.folder / "openssl.cnf"

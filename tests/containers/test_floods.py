@@ -75,11 +75,7 @@ class Server(Gateway):
         subprocess.run([*self.prefix, "nft", "--file", "-"], input=rules, text=True, check=True)
 
     def open(self, source: str) -> socket.socket:
-        """Return a connection from this address.
-
-        Raises:
-            ConnectionRefusedError: the firewall refused it.
-        """
+        """Return a connection from this address."""
         to = self.namespace.ipv6 if ":" in source else self.namespace.ipv4
         return socket.create_connection((to, self.https_port), timeout=10, source_address=(source, 0))
 

@@ -50,11 +50,7 @@ def is_wording(mutant: Mutant) -> bool:
 
 
 def read_equivalent(path: Path) -> dict[Mutant, str]:
-    """Return the reasons why mutants are accepted, by mutant.
-
-    Raises:
-        ValueError: an entry has no reason, or a mutant is listed twice.
-    """
+    """Return the reasons why mutants are accepted, by mutant."""
     entries = [
         (Mutant(entry["function"], change.strip()), entry["reason"])
         for entry in tomllib.loads(path.read_text("utf-8"))["equivalent"]

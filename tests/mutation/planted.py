@@ -36,22 +36,14 @@ class Defect(NamedTuple):
     tests: list[str]
 
     def planted_in(self, text: str) -> str:
-        """Return the file's text with the defect.
-
-        Raises:
-            ValueError: the old text does not occur in it exactly once.
-        """
+        """Return the file's text with the defect."""
         if text.count(self.old) != 1:
             raise ValueError(f"{self.name}: the old text occurs {text.count(self.old)} times in {self.file}")
         return text.replace(self.old, self.new)
 
 
 def read_defects(names: list[str]) -> list[Defect]:
-    """Return the listed defects, or those of these names.
-
-    Raises:
-        ValueError: a name is unknown.
-    """
+    """Return the listed defects, or those of these names."""
     defects = {entry["name"]: Defect(**entry) for entry in tomllib.loads(LIST.read_text("utf-8"))["planted"]}
     if unknown := set(names) - set(defects):
         raise ValueError(f"not listed: {', '.join(sorted(unknown))}")
@@ -77,9 +69,6 @@ def is_found(defect: Defect, tree: Path) -> bool:
     """Plant a defect, run its tests, and take it back; return whether one of them fails.
 
     It is committed, since some tests clone the repository.
-
-    Raises:
-        RuntimeError: the tests did not run.
     """
     file = tree / defect.file
     file.write_text(defect.planted_in(file.read_text("utf-8")), "utf-8")

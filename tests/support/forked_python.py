@@ -56,11 +56,7 @@ class ForkedProcess:
         return None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return the exit status once the program has ended.
-
-        Raises:
-            subprocess.TimeoutExpired: It still runs after so many seconds.
-        """
+        """Return the exit status once the program has ended."""
         if self.returncode is None:
             self._connection.settimeout(timeout)
             try:
