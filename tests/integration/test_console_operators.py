@@ -12,7 +12,7 @@ from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import Ceiling, Event, LoginFailure, Operator
 from tests.integration.conftest import with_keys
-from tests.support.console import PASSWORD, Browser, add_operator, until_throttled
+from tests.support.console import PASSWORD, Browser, add_operator
 from tests.support.service import Service, wait_for
 
 NEW = "a rather long new password"
@@ -157,13 +157,6 @@ def test_nobody_changes_their_own_account_there(owner: Browser) -> None:
         assert page.status == 400, action
         assert "your own account is not changed here" in page.words, action
         assert role_of("olga") == "owner", action
-
-
-def test_guessing_the_own_password_is_throttled(owner: Browser) -> None:
-    fields = {"name": "sam", "role": "owner", "own_password": "guess"}
-    answers = until_throttled(lambda: owner.post("/admin/operator/role", fields))
-    assert {answer.status for answer in answers[:-1]} == {400}
-    assert len(answers) > 5
 
 
 def test_two_simultaneous_revocations_of_a_token_both_succeed(
