@@ -40,10 +40,10 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, first_uid: int) -> Iterat
 class Victim:
     """A customer's call that is under way."""
 
-    def __init__(self, service: FunctionsService) -> None:
+    def __init__(self, service: FunctionsService, *, has_child: bool = False) -> None:
         self._rendezvous = Rendezvous()
         self._outcomes: list[Outcome] = []
-        arguments = {"secret": intruders.SECRET, "port": self._rendezvous.port}
+        arguments = {"secret": intruders.SECRET, "port": self._rendezvous.port, "has_child": has_child}
         caller = Caller("v" * 32, "v" * 32, None)
         self._thread = threading.Thread(
             target=lambda: self._outcomes.append(service.client.call("victim", arguments, caller, "192.0.2.1").outcome)
@@ -92,19 +92,20 @@ def test_a_function_that_takes_too_much_memory_ends_alone(
     assert victim.outcome() == Returned(intruders.SECRET)
 
 
-def test_a_call_whose_supervisor_dies_is_ended_and_its_place_is_cleared(tmp_path: Path) -> None:
+def test_a_call_whose_supervisor_dies_is_ended_and_its_place_is_cleared_before_the_next_one(tmp_path: Path) -> None:
     first = free_user_ids()
     ids = range(first, first + IDS)
     with FunctionsService(tmp_path, KADUN_FUNCTION_FIRST_UID=str(first)) as service:
         service.with_module("intruders", Path(intruders.__file__).read_text())
         service.client.reload()
-        with contextlib.closing(Victim(service)) as victim:
-            (supervisor,) = [process for process in users_of(ids) if children_of(process)]
+        with contextlib.closing(Victim(service, has_child=True)) as victim:
+            (supervisor,) = [of for of in users_of(ids) if any(children_of(child) for child in children_of(of))]
             os.kill(supervisor, signal.SIGKILL)
             assert isinstance(victim.outcome(), Failed)
-        wait_for(lambda: users_of(ids) == [])
+        wait_for(lambda: len(users_of(ids)) == 1)  # the child
         assert victim.folder.exists()
-        assert service.call("leaves files") == Returned([])
+        assert service.call("reads files", paths=[str(victim.folder)]) == Returned([])
+        wait_for(lambda: users_of(ids) == [])
         assert not victim.folder.exists()
 
 

@@ -78,6 +78,9 @@ def victim(arguments, caller):
     secret = arguments["secret"]
     with open(os.path.join(tempfile.mkdtemp(), "secret"), "w") as file:
         file.write(secret)
+    if arguments["has_child"] and os.fork() == 0:
+        os.setsid()
+        time.sleep(1000)
     with socket.create_connection(("127.0.0.1", arguments["port"])) as connection:
         connection.sendall(tempfile.gettempdir().encode())
         connection.shutdown(socket.SHUT_WR)
