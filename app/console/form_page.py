@@ -13,8 +13,6 @@ from app.http.request_parser import client_address
 from app.services.credentials import LoginRefusedError, LoginThrottledError, WantsCodeError
 from app.services.passwords import LoginBusyError
 
-_BUSY_RETRY_AFTER = "2"
-
 
 class FormPage(Page):
     """The address of one form on a page that has several."""
@@ -92,9 +90,6 @@ def is_confirmed(page: Page, request: falcon.Request) -> bool:
 def refuse(response: falcon.Response, error: RefusedError, status: str = falcon.HTTP_400) -> None:
     """Set the status and headers of a refused form; the caller renders the page that gives the reason."""
     response.status = status
-    if isinstance(error, LoginThrottledError):
+    if isinstance(error, LoginThrottledError | LoginBusyError):
         response.status = falcon.HTTP_429
         response.set_header("Retry-After", str(error.retry_after))
-    elif isinstance(error, LoginBusyError):
-        response.status = falcon.HTTP_503
-        response.set_header("Retry-After", _BUSY_RETRY_AFTER)

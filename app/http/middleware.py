@@ -9,7 +9,6 @@ from typing import Any
 
 import falcon
 
-from app.domain.errors import UnavailableError
 from app.http.threads import REFUSED
 
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
@@ -33,8 +32,8 @@ class RequestLog:
         request.context.request_id = given if given and _ID.fullmatch(given) else os.urandom(16).hex()
         request.context.started = time.perf_counter()
         request.context.outcome = {}
-        if request.env.get(REFUSED):
-            raise UnavailableError("too many such requests are under way")
+        if REFUSED in request.env:
+            raise request.env[REFUSED]
 
     def process_response(
         self,

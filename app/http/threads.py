@@ -6,6 +6,9 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from app import hub
+from app.domain.errors import UnavailableError
+from app.http.problems import sentence, too_many_requests
+from app.services.passwords import LoginBusyError
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -17,7 +20,7 @@ _AT_ONCE = 2
 _LOG_INS, _WAITING_LOG_INS = 2, 10
 _UNDER_WAY, _ALL_UNDER_WAY = 8, 16
 REFUSED = "kadun.refused"
-"""In the environ of a request to be answered with 503: too many are under way or waiting, or it has waited too long."""
+"""In the environ, the error to answer a request with: too many are under way or waiting, or it has waited too long."""
 OPERATOR = "kadun.operator"
 """In the environ of an answered request: whose session it came with."""
 _SESSIONS = 10_000
@@ -58,8 +61,10 @@ class Threads:
             return self._application(environ, start_response)
         environ["wsgi.input"] = _Body(environ["wsgi.input"])
         in_thread = partial(hub.in_thread, partial(self._application, environ, start_response))
-        refuse = partial(self._application, environ | {REFUSED: True}, start_response)
-        if self._is_log_in(environ):
+
+        is_log_in = self._is_log_in(environ)
+        refuse = partial(self._application, environ | {REFUSED: _refusal(is_log_in)}, start_response)
+        if is_log_in:
             with self._log_ins.taken() as is_taken:
                 return in_thread() if is_taken else refuse()
         for sender_of, queue in self._queues:
@@ -126,6 +131,13 @@ class _Counted:
                 self._body.close()
         finally:
             self._over()
+
+
+def _refusal(is_log_in: bool) -> Exception:  # noqa: FBT001  # the only argument
+    if is_log_in:
+        busy = LoginBusyError()
+        return too_many_requests(busy.retry_after, sentence(busy))
+    return UnavailableError("too many such requests are under way")
 
 
 class _Body:

@@ -23,7 +23,9 @@ Result = TypeVar("Result")
 
 
 class LoginBusyError(RefusedError):
-    """Other passwords are being hashed; try again in a second."""
+    """Other passwords are being hashed; try again in `retry_after` seconds."""
+
+    retry_after = 2
 
     def __init__(self) -> None:
         super().__init__("登录请求过多，请稍后再试", "too many people are logging in: try again in a moment")

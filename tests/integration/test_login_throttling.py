@@ -225,3 +225,16 @@ def test_an_owner_gets_in_through_a_flood_of_wrong_log_ins_from_many_addresses(o
             is_over.set()
         assert [attack.result(60) for attack in attacks] == [None] * len(attacks)
     assert set(answers) == {403}
+
+
+def test_of_a_burst_of_log_ins_ten_wait_and_the_rest_are_asked_to_come_again(one_worker: Service) -> None:
+    add_operator("olga")
+
+    def attempt(number: int) -> int:
+        browser = Browser(one_worker, address=f"2001:db8:{number:x}::1")
+        return browser.post("/admin/login", {"name": "olga", "password": "wrong"}, csrf="").status
+
+    with ThreadPoolExecutor(30) as pool:
+        statuses = list(pool.map(attempt, range(30)))
+    assert set(statuses) == {403, 429}
+    assert statuses.count(403) >= 12

@@ -10,6 +10,7 @@ import gevent.socket
 import pytest
 
 from app import hub
+from app.http.problems import Problem
 from app.http.threads import REFUSED, Threads
 from tests.support.hub_thread import HubThread
 from tests.support.tables import for_each
@@ -261,8 +262,9 @@ def test_of_log_ins_too_many_are_refused_and_run_in_no_thread(hub_thread: HubThr
     release, in_threads = threading.Event(), []
 
     def application(environ: dict[str, object], _start_response: object) -> list[bytes]:
-        if environ.get(REFUSED):
-            return [b"refused"]
+        error = environ.get(REFUSED)
+        if isinstance(error, Problem):
+            return [error.status.encode()]
         in_threads.append(here())
         release.wait(60)
         return [b"logged in"]
@@ -270,7 +272,7 @@ def test_of_log_ins_too_many_are_refused_and_run_in_no_thread(hub_thread: HubThr
     threads = Threads(application, lambda _environ: True, lambda _environ: None)
     ask = partial(threads, {"PATH_INFO": "/admin/login", "wsgi.input": Body()}, print)
     asking = [hub_thread.begin(ask) for _ in range(2 + 10)]
-    assert [hub_thread.call(ask) for _ in range(3)] == [[b"refused"]] * 3
+    assert [hub_thread.call(ask) for _ in range(3)] == [[b"429 Too Many Requests"]] * 3
     assert len(in_threads) <= 2
     release.set()
     assert [each.result(60) for each in asking] == [[b"logged in"]] * len(asking)
