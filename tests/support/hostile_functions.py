@@ -60,36 +60,14 @@ def leave(arguments, caller):
     os._exit(7)
 
 
-@core_function("exit well")
-def leave_well(arguments, caller):
-    os._exit(0)
-
-
 @core_function("segfault")
 def segfault(arguments, caller):
     ctypes.string_at(0)
 
 
-@core_function("killed")
-def killed(arguments, caller):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 @core_function("2 GiB")
 def two_gib(arguments, caller):
     return len(bytearray(2 * 1024**3))
-
-
-@core_function("memory, bit by bit")
-def bit_by_bit(arguments, caller):
-    kept = []
-    while True:
-        kept.append("x" * 10_000 + str(len(kept)))
-
-
-@core_function("20 MiB result")
-def less_large(arguments, caller):
-    return "x" * 20 * 1024**2
 
 
 @core_function("result beyond memory")
@@ -159,13 +137,6 @@ def many_processes(arguments, caller):
     time.sleep(1000)
 
 
-@core_function("supervisor killed")
-def supervisor_killed(arguments, caller):
-    stay()
-    os.kill(os.getppid(), signal.SIGKILL)
-    time.sleep(1000)
-
-
 tempfile.gettempdir()  # as modules do that are imported: it remembers its answer
 
 ENDINGS = {
@@ -195,14 +166,6 @@ def large_file(arguments, caller):
         os.unlink(file.name)
         for _ in range(100):
             file.write(b"x" * 1024**2)
-
-
-@core_function("very deep")
-def very_deep(arguments, caller):
-    made = []
-    for _ in range(100_000):
-        made = {"a": made}
-    return made
 
 
 @core_function("prints much")
