@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.cli import output
+from app.cli.failures import explanation
+from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError, SchemaMismatchError
+from app.domain.texts import Text
 from app.services.formatting import escaped, local, seconds
 from tests.support.service import ROOT
 from tests.support.tables import for_each
@@ -102,3 +105,22 @@ def test_each_line_of_the_log_is_one_json_object_from_its_level_on() -> None:
     assert all(line["logger"] == "app.test" and line["at"].endswith("+00:00") for line in lines)
     assert (lines[1]["request_id"], lines[1]["count"]) == ("R1", 3)
     assert "ValueError: broken\nin two" in lines[2]["exc_info"]
+
+
+@for_each(
+    "error, explained",
+    [
+        (KeyboardInterrupt(), "Cancelled: nothing was changed"),
+        (SchemaMismatchError("run migrate"), "run migrate"),
+        (DatabaseUnavailableError("refused"), "The database is unavailable: refused"),
+        (
+            BucketUnavailableError(Text("没有权限", "denied")),
+            "存储桶不可用 / The bucket is unavailable: 没有权限 denied",
+        ),
+        (ConflictError("40P01"), "nothing was changed, try again"),
+        (FileNotFoundError(2, "No such file", "a"), "a: No such file"),
+        (ValueError("odd"), "An internal error: ValueError: odd"),
+    ],
+)
+def test_an_error_is_explained(error: BaseException, explained: str) -> None:
+    assert explained in explanation(error)
