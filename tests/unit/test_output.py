@@ -115,7 +115,7 @@ def test_each_line_of_the_log_is_one_json_object_from_its_level_on() -> None:
         (DatabaseUnavailableError("refused"), "The database is unavailable: refused"),
         (
             BucketUnavailableError(Text("没有权限", "denied")),
-            "存储桶不可用 / The bucket is unavailable: 没有权限 denied",
+            "The bucket is unavailable: 没有权限 / denied",
         ),
         (ConflictError("40P01"), "nothing was changed, try again"),
         (FileNotFoundError(2, "No such file", "a"), "a: No such file"),
