@@ -326,6 +326,7 @@ def test_a_stored_verdict_of_the_first_release_finds_its_keys_in_its_own_file(ro
         *((odd, None) for odd in (None, {}, [], ["kid", 1.0], [1, 1.0, 1.0])),
         (["kid", 1, 2], Floor("kid", 1.0, 2.0)),
         (["kid", True, 2], Floor("kid", 1.0, 2.0)),
+        (["kid", 1, 1e12], Floor("kid", 1.0, 1e12)),
         (["kid", 901, 2], Floor("kid", 900.0, 2.0)),  # it cannot lengthen the 15 minutes
         *((["kid", *odd], Floor("kid", 0.0, 0.0)) for odd in (("1", 2), (1, None), (1, float("inf")), (10**400, 2))),
     ],
