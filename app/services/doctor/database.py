@@ -1,8 +1,8 @@
 """Checks of the database: its schema is this program's, it keeps what it acknowledged, the machines on it agree."""
 
 from app.domain.hosts import faults
-from app.services.doctor.facts import Facts, NotGatheredError
-from app.services.doctor.results import CheckResult, NotCheckedError, fail, listing, ok, warn
+from app.services.doctor.facts import Facts, NotGatheredError, readable
+from app.services.doctor.results import CheckResult, fail, listing, ok, warn
 
 
 def database(facts: Facts) -> CheckResult:
@@ -64,9 +64,7 @@ def durability(facts: Facts) -> CheckResult:
 
 def hosts(facts: Facts) -> CheckResult:
     """Check that the machines on this database have the same signing keys, functions, version and time."""
-    found = facts.database.hosts
-    if found is None:
-        raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
+    found = readable(facts.database.hosts)
     if not found:
         raise NotGatheredError  # the service has never run
     if problems := faults(found):

@@ -6,12 +6,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 
 from app.domain.hosts import HostReport
 from app.domain.texts import Text
 from app.services.doctor.results import NotCheckedError
+
+Fact = TypeVar("Fact")
 
 
 class Container(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,49 +63,28 @@ class Disk(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
-    """What the host told; None is what it could not see.
-
-    Attributes:
-        now: The host's time.
-        settings: Those in .env by name; only those that a check reads have their value.
-        unreadable_lines: The numbers of the lines of .env that are no settings.
-        moved_to: When and where to the service was moved.
-        installed: When .env was written, in Unix time.
-        containers: Those of this project, without those that `docker compose run` made.
-        config_hashes: Compose's digests of what it would run now, by service.
-        tls_handshake: The certificates that nginx serves (PEM), and OpenSSL's "Verify return code".
-        trust_store: Whether this machine has ca-certificates.
-        proxy: The requests that the host sent through nginx.
-        disks: A folder on each disk that holds data or backups.
-        modes: The permission bits of what only its owner should read, by path.
-        last_good: A line that backup.sh wrote: the time and the name of the last backup.
-        last_verified: The same of verify-backup.sh.
-        last_away: The same of the last backup that all hooks copied elsewhere.
-        has_backup: Whether the file of the last backup is there.
-        has_hooks: Whether there are hooks that copy backups elsewhere.
-        backup_identity: `copied`, `not copied` or `missing`.
-        cron: Whether the cron file calls this checkout's backup.sh; `missing` without a cron file.
-    """
+    """What the host told; None is what it could not see."""
 
     now: datetime
-    settings: dict[str, str | None]
-    unreadable_lines: list[int]
-    moved_to: str | None
-    installed: int | None
-    containers: list[Container]
-    config_hashes: dict[str, str]
-    tls_handshake: str | None
-    trust_store: bool
+    settings: dict[str, str | None]  # those in .env by name; only those that a check reads have their value
+    unreadable_lines: list[int]  # the numbers of the lines of .env that are no settings
+    moved_to: str | None  # when and where to the service was moved
+    installed: int | None  # when .env was written, in Unix time
+    containers: list[Container]  # those of this project, without those that `docker compose run` made
+    config_hashes: dict[str, str]  # Compose's digests of what it would run now, by service
+    tls_handshake: str | None  # the certificates that nginx serves (PEM), and OpenSSL's "Verify return code"
+    trust_store: bool  # whether this machine has ca-certificates
     proxy: list[ProxyProbe]
-    disks: list[Disk]
-    modes: dict[str, int]
+    disks: list[Disk]  # each disk that holds data or backups
+    modes: dict[str, int]  # the permission bits of what only its owner should read, by path
+    # Lines that backup.sh and verify-backup.sh wrote: a time and the name of a backup.
     last_good: str | None
     last_verified: str | None
-    last_away: str | None
-    has_backup: bool
-    has_hooks: bool
-    backup_identity: str | None
-    cron: str | None
+    last_away: str | None  # copied elsewhere by every hook
+    has_backup: bool  # whether the file of the last good backup is there
+    has_hooks: bool  # whether there are hooks that copy backups elsewhere
+    backup_identity: str | None  # `copied`, `not copied` or `missing`
+    cron: str | None  # whether the cron file calls this checkout's backup.sh: `installed`, `other` or `missing`
 
     def setting(self, name: str) -> str:
         """Return what .env says, an empty text where it says nothing."""
@@ -120,78 +102,43 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """What the database told; None is what it did not: its schema is another one, or a right is missing.
+    """What the database told; None is what it did not: its schema is another one, or a right is missing."""
 
-    Attributes:
-        schema_found: The last migration; None in an empty database, or where the role may not look.
-        clock_offset_seconds: How far the database's clock is ahead of ours.
-        unproven_host: The database's host, if somebody between could pose as it.
-        fsync: PostgreSQL's setting.
-        synchronous: PostgreSQL's `synchronous_standby_names`.
-        standbys: Of each other host of the URL how many bytes it is behind, or why that is not known.
-        recorded: The addresses in the journal by the references of the host's probes.
-        files: How many licensed files there are.
-        lost_files: Those whose bytes are missing; None where the bucket cannot be asked.
-        operators: Of each by name whether a log-in needs a one-time code.
-        sealed: Of each sealed secret whether it opens; None of one that is not sealed.
-        hosts: The machines that have reported themselves.
-        last_rotation: When the signing keys were rotated last, and the key that became current.
-    """
-
-    schema_found: str | None
-    clock_offset_seconds: float
-    unproven_host: str | None = None
+    schema_found: str | None  # the last migration; None in an empty database, too
+    clock_offset_seconds: float  # how far the database's clock is ahead of ours
+    unproven_host: str | None = None  # the database's host, if somebody between could pose as it
     fsync: bool = True
-    synchronous: str = ""
-    standbys: Mapping[str, int | str] = field(default_factory=dict)
-    recorded: Mapping[str, str | None] = field(default_factory=dict)
+    synchronous: str = ""  # PostgreSQL's `synchronous_standby_names`
+    standbys: Mapping[str, int | str] = field(default_factory=dict)  # bytes behind of each other host, or an error
+    recorded: Mapping[str, str | None] = field(default_factory=dict)  # addresses by the references of the probes
     files: int | None = None
-    lost_files: tuple[str, ...] | None = ()
-    operators: Mapping[str, bool] | None = None
-    sealed: Mapping[str, bool | None] | None = None
+    lost_files: tuple[str, ...] | None = ()  # those whose bytes are missing; None where the bucket cannot be asked
+    operators: Mapping[str, bool] | None = None  # by name, whether a log-in needs a one-time code
+    sealed: Mapping[str, bool | None] | None = None  # by name, whether a secret opens; None: it is not sealed
     hosts: tuple[HostReport, ...] | None = None
-    last_rotation: tuple[datetime, str | None] | None = None
+    last_rotation: tuple[datetime, str | None] | None = None  # of the signing keys, and which one became current
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceFacts:
-    """What is seen where the service runs; a text in place of a fact is the error that kept us from it.
-
-    Attributes:
-        settings_error: What is wrong with the settings.
-        behind_proxy: The setting.
-        schema_expected: The program's last migration.
-        database: What the database told.
-        key_ids: The signing keys; the current one is the last but one, the next one the last.
-        key_modes: The permission bits of the key folder and the key ring by path.
-        keys_moved_to: The other store to which the signing keys were moved while the setting still names this one.
-        newest_key_at: When the newest key was made.
-        data_key: Of each line of KERNAL_DATA_KEY whether it is an age identity.
-        data_key_length: How many characters KERNAL_DATA_KEY has.
-        data_key_in_use: Whether a line is a key that was marked before; None where none was marked.
-        clock_synchronised: What the kernel says; None where it does not tell.
-        unwritable_folder: The folder of licensed files, where it exists and the service cannot write to it.
-        bucket: Whether one is set and works, or what is wrong with it.
-        functions: How many were loaded; None where their service does not answer.
-        broken: The modules of functions that could not be loaded.
-    """
+    """What is seen where the service runs; a text in place of a fact is the error that kept us from it."""
 
     settings_error: str | None
     behind_proxy: bool
     schema_expected: str
     database: DatabaseFacts | str
-    key_ids: tuple[str, ...] | str
-    key_modes: Mapping[str, int]
-    keys_moved_to: str | None
+    key_ids: tuple[str, ...] | str  # of the signing keys: the last but one is the current, the last the next
+    key_modes: Mapping[str, int]  # the permission bits of the key folder and the key ring, by path
+    keys_moved_to: str | None  # the other store, to which the keys were moved while the setting names this one
     newest_key_at: datetime | None
-    data_key: tuple[bool, ...]
+    data_key: tuple[bool, ...]  # of each line of KERNAL_DATA_KEY whether it is an age identity
     data_key_length: int
-    data_key_in_use: bool | str | None
-    clock_synchronised: bool | None
-    unwritable_folder: str | None = None
-    bucket: Text | bool = False
-    functions: int | None = 0
-    broken: tuple[str, ...] = ()
+    data_key_in_use: bool | str | None  # whether a line is a key that was marked before; None: none was
+    clock_synchronised: bool | None  # None: the kernel does not tell
+    unwritable_folder: str | None = None  # the folder of licensed files, where the service cannot write to it
+    bucket: Text | bool = False  # whether one is set and works, or what is wrong with it
+    functions: int | None = 0  # None: their service does not answer
+    broken: tuple[str, ...] = ()  # the modules of functions that could not be loaded
 
 
 class NotGatheredError(Exception):
@@ -226,3 +173,10 @@ class Facts:
         if isinstance(found, str):
             raise NotCheckedError("数据库不可用", "the database is unavailable")
         return found
+
+
+def readable(fact: Fact | None) -> Fact:
+    """Return what the database told of something; raises NotCheckedError where it could not be read."""
+    if fact is None:
+        raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
+    return fact

@@ -1,7 +1,7 @@
 """Checks of what is seen where the service runs: settings, keys, files, functions, clock, operators."""
 
 from app.domain.texts import Text
-from app.services.doctor.facts import DatabaseFacts, Facts, NotGatheredError
+from app.services.doctor.facts import DatabaseFacts, Facts, NotGatheredError, readable
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, listing, ok, warn
 
 CLOCK_FAIL_SECONDS, CLOCK_WARN_SECONDS = 30.0, 3.0
@@ -86,9 +86,7 @@ def files(facts: Facts) -> CheckResult:
             f"服务无法写入 {folder}：请执行 scripts/init.sh，或改回其所有者",
             f"The service cannot write to {folder}: run scripts/init.sh, or restore its owner",
         )
-    count, missing = facts.database.files, facts.database.lost_files
-    if count is None:
-        raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
+    count, missing = readable(facts.database.files), facts.database.lost_files
     if missing is None:
         raise NotCheckedError("存储桶不可用", "the bucket is unavailable")
     if missing:
@@ -145,9 +143,7 @@ def clock(facts: Facts) -> CheckResult:
 def console(facts: Facts) -> CheckResult:
     """Check that the console is off, open to certain addresses only, or that each operator uses one-time codes."""
     admin_allow = facts.host.setting("KADUN_ADMIN_ALLOW")
-    operators = facts.database.operators
-    if operators is None:
-        raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
+    operators = readable(facts.database.operators)
     if not operators:
         return ok("未启用：还没有管理员", "Off: there are no operators")
     if admin_allow:
@@ -165,9 +161,7 @@ def console(facts: Facts) -> CheckResult:
 
 def sealing_key(facts: Facts) -> CheckResult:
     """Check that the secrets of operators and webhooks are sealed, and open with this installation's key."""
-    found = facts.database.sealed
-    if found is None:
-        raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
+    found = readable(facts.database.sealed)
     if lost := [name for name, opens in found.items() if opens is False]:
         return fail(
             f"KADUN_SEALING_KEY 打不开：{listing(lost)}。请放回原来的 secrets/sealing_key 并重启；"
