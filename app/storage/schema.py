@@ -88,6 +88,7 @@ def migrate(database: Database, report: Callable[[str], None]) -> None:
             if found > expected_version():
                 report(f"schema is {found}, newer than this program's, which runs on it")
                 return
+            database.execute_sql(_HISTORY)  # refused to any role but the owner, also where nothing is left to do
             for migration in _migrations():
                 if migration.stem > found:
                     _apply(database, migration)
@@ -107,5 +108,5 @@ def _migrations() -> list[Path]:
 def _apply(database: Database, migration: Path) -> None:
     with database.atomic():
         # Without parameters, so that a percent sign is one.
-        database.connection().cursor().execute(_HISTORY + migration.read_text("utf-8"))
+        database.connection().cursor().execute(migration.read_text("utf-8"))
         database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES (%s, now())", (migration.stem,))
