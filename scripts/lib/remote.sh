@@ -67,6 +67,7 @@ check_remote() {
         if [[ -e $1/scripts/import.sh ]]; then
             cd -- "$1/app/storage/migrations" || exit 1
             schema=$(printf '%s\n' [0-9]*.sql | sort | tail -n 1)
+            [[ -e $schema ]] || schema=0000 # release 1.0 wrote them in Python
             [[ ! ${schema%.sql} < $3 ]] || fail "$1 中的代码较旧：请先更新。The code in $1 is older than here (schema ${schema%.sql}, here $3): update it first"
             echo code
         elif [[ -d $1 && -n $(ls -A -- "$1") ]]; then
