@@ -40,7 +40,6 @@ _INITDB_OPTIONS = (
 )
 _WAIT_SECONDS = 60
 _POLL_SECONDS = 0.05
-_SHARED_MEMORY_TABLE = Path("/proc/sysvipc/shm")
 # What the log says when another start may succeed: processes of a killed postmaster are about to end.
 _STILL_ENDING = ('lock file "postmaster.pid" already exists', "pre-existing shared memory block")
 
@@ -153,29 +152,12 @@ class EmbeddedPostgres:
         return True
 
     def _launch(self) -> Child:
-        self._remove_stale_pid_file()
         settings = self._settings | {"port": str(self._port)}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command = [str(program(self._binaries, "postgres")), "-D", str(self._data), *options]
         self._postmaster = Child(command, PROGRAM_ENVIRONMENT, self._log, signal.SIGINT, **run_as())
         self._postmaster.start()
         return self._postmaster
-
-    def _remove_stale_pid_file(self) -> None:
-        """Remove the file of a postmaster whose number another program has by now, as after a power failure.
-
-        PostgreSQL would not start. While there is the shared memory that the file names, it is left to PostgreSQL.
-        """
-        file = pid_file(self._cluster)
-        try:
-            lines = file.read_text().splitlines()
-            command = Path(f"/proc/{lines[0].strip()}/cmdline").read_text(errors="replace")
-            segment = lines[6].split()[1]
-        except (OSError, IndexError):
-            return
-        in_use = {line.split()[1] for line in _SHARED_MEMORY_TABLE.read_text().splitlines()}
-        if str(self._data) not in command and segment not in in_use:
-            file.unlink(missing_ok=True)
 
     def _create(self) -> None:
         """Create the cluster, under another name first, so that one that exists is whole."""

@@ -23,7 +23,7 @@ from tests.support.rendezvous import Rendezvous
 from tests.support.service import ROOT, wait_for
 from tests.support.trial_runner import START_SECONDS, TrialRun, processes_of
 from tests.support.wheels import write_wheel
-from trial.postgres import NOBODY, EmbeddedPostgres, pid_file
+from trial.postgres import NOBODY, EmbeddedPostgres
 
 pytestmark = pytest.mark.long
 
@@ -66,18 +66,6 @@ def demo_card(output: str) -> str:
     return re.findall(r"--hardware demo-([0-9A-Z]{32}) ", output)[0]
 
 
-@contextmanager
-def another_process_with_its_number(file: Path, left: list[str]) -> Iterator[None]:
-    """Leave PostgreSQL's file of its process ID as a dead one's, whose number another process has by now."""
-    uid = NOBODY if os.getuid() == 0 else os.getuid()  # of another account's process PostgreSQL would think less
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, user=uid) as other:
-        file.write_text("\n".join([str(other.pid), *left[1:]]) + "\n")
-        os.chown(file, uid, -1)
-        yield
-        other.communicate()
-    assert other.returncode == 0
-
-
 def test_a_first_start_shows_the_main_job_and_after_a_kill_a_second_finds_its_data(folder: Path) -> None:
     with TrialRun(folder) as first:
         assert "100 USD = 712.00 CNY" in first.output
@@ -93,8 +81,6 @@ def test_a_first_start_shows_the_main_job_and_after_a_kill_a_second_finds_its_da
         assert command == f"KADUN_DATA_DIR={first.data_dir} scripts/cardctl admin add boss"
         wait_for(lambda: "汇率换算" in first.cardctl("function", "list").stdout)
         (first.data_dir / "functions" / "exchange_rates.py").unlink()
-        postmaster = pid_file(first.data_dir / "cluster")
-        left = postmaster.read_text().splitlines()
         first.kill()
         wait_for(lambda: processes_of(folder) == [])
     assert "Traceback" not in first.output
@@ -102,10 +88,7 @@ def test_a_first_start_shows_the_main_job_and_after_a_kill_a_second_finds_its_da
     for name in ("files", "functions", "logs"):  # the machine may have other users
         assert (first.data_dir / name).stat().st_mode & 0o777 == 0o700
 
-    with (
-        another_process_with_its_number(postmaster, left),
-        TrialRun(folder, port=first.port) as second,
-    ):
+    with TrialRun(folder, port=first.port) as second:
         assert demo_card(second.output) == card
         assert "100 USD = 712.00 CNY" in second.output
         assert "卡密已激活" not in second.output
