@@ -70,6 +70,7 @@ ALTER TABLE card
     ADD CONSTRAINT card_spent CHECK (
         renewed_card_id IS NULL OR (NOT is_activated AND frozen_at IS NULL AND renewed_card_id <> id)
     );
+DROP INDEX card_unused, card_batch; -- made anew below, after the rows are changed
 -- An issue and its cards bear the same time. Names of operators are used again: an entry that is older than the operator
 -- counts for nobody. Shops' names are theirs for ever.
 UPDATE card SET operator_id = operator.id
@@ -82,10 +83,8 @@ CREATE INDEX card_token ON card (token_id) WHERE token_id IS NOT NULL;
 CREATE UNIQUE INDEX card_imported_key ON card (imported_key COLLATE "C") WHERE imported_key IS NOT NULL;
 CREATE INDEX card_renewed ON card (renewed_card_id) WHERE renewed_card_id IS NOT NULL;
 CREATE INDEX card_spent ON card (created_at, id) INCLUDE (note) WHERE renewed_card_id IS NOT NULL;
-DROP INDEX card_unused;
 CREATE INDEX card_unused ON card (created_at, id) INCLUDE (note)
     WHERE frozen_at IS NULL AND NOT is_activated AND renewed_card_id IS NULL;
-DROP INDEX card_batch;
 CREATE INDEX card_batch ON card (COALESCE(batch, ''), created_at, id)
     INCLUDE (batch, is_activated, frozen_at, renewed_card_id, note);
 
