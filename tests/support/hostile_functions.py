@@ -70,6 +70,13 @@ def two_gib(arguments, caller):
     return len(bytearray(2 * 1024**3))
 
 
+@core_function("memory, bit by bit")
+def bit_by_bit(arguments, caller):
+    kept = []
+    while True:
+        kept.append("x" * 10_000 + str(len(kept)))
+
+
 @core_function("result beyond memory")
 def beyond(arguments, caller):
     return ["x" * 1024**2] * 500
