@@ -85,7 +85,8 @@ class Backups:
             holder.stdin.flush()
             wait_for(lambda: self._sessions("mode = 'AccessExclusiveLock' AND granted"))
             backup = self.start("backup.sh")
-            is_waiting = "mode = 'AccessShareLock' AND NOT granted"
+            waiting = "SELECT pid FROM pg_stat_activity WHERE usename = 'kadun_backup'"  # the service waits, too
+            is_waiting = f"NOT granted AND pid IN ({waiting})"
             wait_for(lambda: self._sessions(is_waiting) or backup.poll() is not None, seconds=120)
             yield backup
         finally:
