@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
@@ -15,9 +17,8 @@ from kadun.errors import (
     UpdateRequired,
 )
 from kadun.messages import rejection
-from kadun.request import VerificationRequest
+from kadun.request import VerificationRequest, json_body
 from kadun.responses import key_set_from, token_from
-from kadun.retries import at_most_once
 from kadun.tokens import key_id
 from kadun.verdict import UPDATE_REQUIRED, is_function_failure, verify_verdict
 
@@ -37,6 +38,7 @@ _FUNCTION_ERRORS = {
     "FUNCTION_FAILED": FunctionFailed,
     "FUNCTION_TIMEOUT": FunctionTimeout,
 }
+_NONCE_BYTES = 24
 _Result = TypeVar("_Result")
 
 
@@ -69,18 +71,24 @@ class Asker:
     ) -> Verdict:
         """Return an accepted verdict; the errors are those of `Client.open` and `Client.execute`."""
         begun = self.state.baseline(hardware)
-        public_key = key_pair.public_key if key_pair else None
 
         def attempt() -> tuple[VerificationRequest, str]:
             # A new nonce for each try: a late answer to an earlier try must not count for this one.
-            request = VerificationRequest(
-                self.card_id, hardware, function, public_key, arguments=arguments, version=self.version
-            )
-            body = request.body()
-            answer = self.transport.exchange(path, body, self.language)
-            return request.sent_as(body), token_from(answer)
+            nonce = secrets.token_urlsafe(_NONCE_BYTES)
+            fields = {
+                "card_id": self.card_id,
+                "hardware": hardware,
+                "function": function,
+                "nonce": nonce,
+                "version": self.version,
+                "client_public_key": key_pair.public_key if key_pair else None,
+                "arguments": arguments,
+            }
+            body = json_body(fields)
+            token = token_from(self.transport.exchange(path, body, self.language))
+            return VerificationRequest(self.card_id, hardware, function, nonce, hashlib.sha256(body).hexdigest()), token
 
-        request, token = self.with_retries(attempt if arguments is None else at_most_once(attempt))
+        request, token = self.with_retries(attempt, at_most_once=arguments is not None)
         self.learned.load(hardware)
         if key_id(token) not in self.keys:
             self.keys.learn(self.with_retries(self._fetch_key_set))
@@ -92,8 +100,11 @@ class Asker:
             raise _rejection_error(verdict, self.language)
         return verdict
 
-    def with_retries(self, attempt: Callable[[], _Result]) -> _Result:
-        """Return the result of the first attempt that has one, within the retry policy."""
+    def with_retries(self, attempt: Callable[[], _Result], *, at_most_once: bool = False) -> _Result:
+        """Return the result of the first attempt that has one, within the retry policy.
+
+        What is to be sent at most once is retried only if no connection was established.
+        """
         tries_made = 0
         while True:
             if self.stopped is not None and self.stopped.is_set():
@@ -102,6 +113,8 @@ class Asker:
             try:
                 return attempt()
             except ServerUnreachable as failure:
+                if at_most_once and failure.sent:
+                    failure.passing = False
                 self.retry_policy.wait_after(failure, tries_made)
 
     def _fetch_key_set(self) -> bytes:

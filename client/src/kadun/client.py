@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from kadun import messages, sealing, selfservice
 from kadun.asking import Asker
-from kadun.downloads import DOWNLOAD, Downloader
+from kadun.downloads import Downloader
 from kadun.errors import KadunError, ServerUnreachable, UnsealFailed, UntrustedAnswer
 from kadun.hardware import machine_string
 from kadun.keys import TrustedKeys
@@ -168,13 +168,8 @@ class Client:
             ValueError: the target is a folder.
             CardRejected: as in `open`; the other errors of `open`, too.
         """
-        downloader = Downloader(
-            lambda: self._asker.ask(DOWNLOAD, self._machine(), path="/v1/files"),
-            self._asker.transport,
-            self._asker.retry_policy,
-        )
         with self._localized():
-            return downloader.fetch(name, target, on_progress)
+            return Downloader(self._asker, self._machine, on_progress).fetch(name, target)
 
     def execute(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
         """Call a function of the vendor on the server, and return its result.

@@ -12,11 +12,11 @@ from kadun.partial_file import Offer, PartialFile, sha256_of
 from kadun.responses import Response, error_for
 
 if TYPE_CHECKING:
-    from kadun.retries import RetryPolicy
-    from kadun.transport import Stream, Transport
+    from kadun.asking import Asker
+    from kadun.transport import Stream
     from kadun.verdict import Verdict
 
-DOWNLOAD = "文件下载"  # the function in the server's records
+_FUNCTION = "文件下载"  # the function in the server's records
 Progress = Callable[[int, int], object]
 
 # A path on the same server: one slash at the start, not two, and no character that some parser treats as a slash.
@@ -52,22 +52,20 @@ def offered(verdict: Verdict, name: str) -> Offer:
 class Downloader:
     """Downloads a file to a target, with retries and resumption."""
 
-    def __init__(self, ask: Callable[[], Verdict], transport: Transport, retry_policy: RetryPolicy) -> None:
-        self._ask = ask
-        self._transport = transport
-        self._retry_policy = retry_policy
-        self._on_progress: Progress = lambda _done, _total: None
+    def __init__(self, asker: Asker, machine: Callable[[], str], on_progress: Progress | None) -> None:
+        self._asker = asker
+        self._machine = machine
+        self._on_progress = on_progress or (lambda _done, _total: None)
         self._received = 0
 
-    def fetch(self, name: str, target: str | os.PathLike[str], on_progress: Progress | None) -> Path:
+    def fetch(self, name: str, target: str | os.PathLike[str]) -> Path:
         """Download the file, unless the target is identical already; see `Client.download`."""
         place = Path(os.path.realpath(target))  # keeps a symbolic link
         if place.is_dir():
             raise ValueError(f"target {target} is a folder; name a file in it")
-        self._on_progress = on_progress or self._on_progress
         useless_links = 0
         while useless_links < _USELESS_LINKS:  # an expired link is replaced, but a new one must work
-            offer = offered(self._ask(), name)
+            offer = offered(self._asker.ask(_FUNCTION, self._machine(), path="/v1/files"), name)
             if _is_there(offer, place):
                 self._on_progress(offer.size, offer.size)
                 return place
@@ -88,7 +86,7 @@ class Downloader:
                     return False
             except ServerUnreachable as failure:
                 tries_made = 1 if partial.size - before >= _PROGRESS_BYTES else tries_made + 1
-                self._retry_policy.wait_after(failure, tries_made)
+                self._asker.retry_policy.wait_after(failure, tries_made)
                 continue
             if partial.install():
                 return True
@@ -99,7 +97,7 @@ class Downloader:
     def _continued(self, offer: Offer, partial: PartialFile) -> bool:
         # A link is for one version of the file: that the rest is of the same version needs no ETag.
         headers = {"Range": f"bytes={partial.size}-"} if partial.size else {}
-        with self._transport.stream(offer.url, headers) as answer:
+        with self._asker.transport.stream(offer.url, headers) as answer:
             if answer.status in _LINK_REFUSED:
                 return False
             if answer.status == _NO_SUCH_RANGE:

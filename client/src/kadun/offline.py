@@ -153,9 +153,7 @@ class ClientState:
         key_pair = KeyPair.from_secret(kept.key_pair)
         if key_pair is None or normalized_card_id(kept.card_id) != normalized_card_id(card_id):
             return None
-        request = VerificationRequest(
-            kept.card_id, hardware, OPEN, key_pair.public_key, kept.nonce, body_sha256=kept.body_sha256
-        )
+        request = VerificationRequest(kept.card_id, hardware, OPEN, kept.nonce, kept.body_sha256)
         try:
             return verify_verdict(kept.token, request, self._keys, key_pair)
         except (UntrustedAnswer, RequestRefused):

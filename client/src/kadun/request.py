@@ -1,71 +1,43 @@
-"""A request to the server, created anew for each try."""
+"""Requests: what is sent to the server, and what its answer must refer to."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 from kadun.errors import RequestRefused
 
 OPEN = "打开程序"  # the only function that grants the key
-_NONCE_BYTES = 24
 _VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _LONGEST_VERSION = 32
 
 
-def _fresh_nonce() -> str:
-    return secrets.token_urlsafe(_NONCE_BYTES)
-
-
 @dataclass(frozen=True)
 class VerificationRequest:
-    """What is sent to the server, and what its answer must refer to."""
+    """What the answer to a request must refer to."""
 
     card_id: str
     hardware: str
     function: str
-    client_public_key: str | None = None
-    nonce: str = field(default_factory=_fresh_nonce)
-    arguments: dict[str, Any] | None = field(default=None, repr=False)
-    body_sha256: str | None = None  # None for a stored verdict of a release that did not keep it: then not compared
-    version: str | None = None
+    nonce: str
+    body_sha256: str | None  # None for a stored verdict of a release that did not keep it: then not compared
 
     @property
     def hardware_sha256(self) -> str:
         """The hex digest that the answer must contain."""
         return hashlib.sha256(utf8("hardware", self.hardware)).hexdigest()
 
-    def body(self) -> bytes:
-        """Return the body of the request."""
-        fields: dict[str, Any] = {
-            "card_id": self.card_id,
-            "hardware": self.hardware,
-            "function": self.function,
-            "nonce": self.nonce,
-        }
-        if self.version is not None:
-            fields["version"] = self.version
-        if self.client_public_key is not None:
-            fields["client_public_key"] = self.client_public_key
-        if self.arguments is not None:
-            fields["arguments"] = self.arguments
-        return json_body(fields)
-
-    def sent_as(self, body: bytes) -> VerificationRequest:
-        """Return the request with the digest of its body. The arguments may change afterwards, so it is not remade."""
-        return replace(self, body_sha256=hashlib.sha256(body).hexdigest())
-
 
 def json_body(fields: dict[str, Any]) -> bytes:
-    """Return the body of a request with these fields: strings, and arguments of `checked_arguments`."""
-    for name, value in fields.items():
+    """Return the body of a request with these fields, without those that are None: strings, and checked arguments."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    for name, value in given.items():
         if not isinstance(value, dict):
             utf8(name, value)
-    return json.dumps(fields, allow_nan=False).encode("ascii")
+    return json.dumps(given, allow_nan=False).encode("ascii")
 
 
 def checked_version(version: str | None) -> str | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Callable, TypeVar
+from typing import TYPE_CHECKING, Callable
 
-from kadun.errors import ServerUnreachable
+if TYPE_CHECKING:
+    from kadun.errors import ServerUnreachable
 
-_Result = TypeVar("_Result")
 _random = secrets.SystemRandom()
 
 
@@ -37,16 +37,3 @@ class RetryPolicy:
         pause = self.first_pause_seconds * 2 ** (tries_made - 1)
         # Jitter, so that customers who lost the connection together do not come back together.
         self.sleep(asked_for + _random.uniform(pause / 2, pause))
-
-
-def at_most_once(attempt: Callable[[], _Result]) -> Callable[[], _Result]:
-    """Wrap an attempt so that it is retried only if no connection was established."""
-
-    def guarded() -> _Result:
-        try:
-            return attempt()
-        except ServerUnreachable as failure:
-            failure.passing = failure.passing and not failure.sent
-            raise
-
-    return guarded

@@ -14,7 +14,6 @@ from kadun.errors import KadunError, UntrustedAnswer, printable
 from kadun.messages import TEXTS, text
 from kadun.request import json_body
 from kadun.responses import detail_of, error_for, is_problem, object_or_none
-from kadun.retries import at_most_once
 
 if TYPE_CHECKING:
     from kadun.asking import Asker
@@ -86,7 +85,7 @@ def ask(asker: Asker, action: str, **fields: str) -> CardStatus:
     """Ask to `renew` or `unbind`, at most once: it may have been carried out even if the answer is lost."""
     body = json_body({"card_id": asker.card_id, **fields})
     return asker.with_retries(
-        at_most_once(lambda: status_from(asker.transport.exchange(f"/v1/self/{action}", body, asker.language)))
+        lambda: status_from(asker.transport.exchange(f"/v1/self/{action}", body, asker.language)), at_most_once=True
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import string
 from typing import TYPE_CHECKING
 
@@ -41,8 +40,8 @@ class Genuine:
 
     def __init__(self, key: SigningKey, tweak: Tweak) -> None:
         self.key_pair = KeyPair()
-        self.request = VerificationRequest(CARD, HARDWARE, OPEN, self.key_pair.public_key)
-        claims = claims_for(json.loads(self.request.body()), IDENTITY)
+        self.request = VerificationRequest(CARD, HARDWARE, OPEN, "A" * 32, None)
+        claims = claims_for({**vars(self.request), "client_public_key": self.key_pair.public_key}, IDENTITY)
         tweak(claims)
         self.token = key.token(claims)
         self.keys = TrustedKeys(pinned(key))
