@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -134,19 +135,10 @@ class TrustedKeys:
             pins = self.pinned[self.pinned.index(kid) + 1 :]
             pins = [pin for pin in pins if kid not in self._endorsed_from([pin])]
             after |= {*pins} | self._endorsed_from(pins)
-        return after - {kid}
+        return after
 
     def _endorsed_from(self, kids: Iterable[str]) -> set[str]:
-        following: dict[str, list[str]] = {}
-        for endorser, endorsed in self._endorsements:
-            following.setdefault(endorser, []).append(endorsed)
-        found: set[str] = set()
-        waiting = list(kids)
-        while waiting:
-            new = set(following.get(waiting.pop(), ())) - found
-            found |= new
-            waiting.extend(new)
-        return found
+        return {*towards(kids, ((endorsed, endorser) for endorser, endorsed in self._endorsements))}
 
     def learn(self, key_set: bytes) -> None:
         """Add the keys of `/.well-known/jwks.json` that a chain of endorsements connects to a trusted key.
@@ -198,6 +190,23 @@ class TrustedKeys:
         if "iss" in claims and claims.value("iss") != self.issuer:
             return None
         return claims.mapping("jwk")
+
+
+def towards(kids: Iterable[str], steps: Iterable[Step]) -> dict[str, str]:
+    """Return each key that leads to one of these, the nearest first, with the next key on its shortest path."""
+    endorsers: dict[str, list[str]] = {}
+    for endorser, endorsed in steps:
+        endorsers.setdefault(endorsed, []).append(endorser)
+    targets = set(kids)
+    following: dict[str, str] = {}
+    waiting = deque(targets)
+    while waiting:
+        kid = waiting.popleft()
+        for endorser in endorsers.get(kid, ()):
+            if endorser not in targets and endorser not in following:
+                following[endorser] = kid
+                waiting.append(endorser)
+    return following
 
 
 def _document(pinned: PublicKeys) -> Mapping[str, Any]:

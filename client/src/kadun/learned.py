@@ -7,14 +7,13 @@ So a release with new keys is not bound by the floor of another chain.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kadun.decoding import decode_base64url, parse_json_object
 from kadun.errors import UntrustedAnswer
-from kadun.keys import LONGEST_ENDORSEMENT
+from kadun.keys import LONGEST_ENDORSEMENT, towards
 from kadun.tokens import key_id
 
 if TYPE_CHECKING:
@@ -86,33 +85,16 @@ def lineage(
     kept: set[Step] = set()
     for source in sources:
         there = {kid}.union(*kept)
-        on_from = _towards(there, stored)
-        on_from.update(_towards(there.union(on_from), known))
+        on_from = towards(there, stored)
+        on_from.update(towards(there.union(on_from), known))
         path = _path(source, on_from)
         if len(kept) + len(path) <= _MOST_ENDORSEMENTS:
             kept.update(path)
-    before = list(_towards({kid}.union(*kept), stored).items())
+    before = list(towards({kid}.union(*kept), stored).items())
     kept.update(before[: _MOST_ENDORSEMENTS - len(kept)])
-    after = _towards({kid}, ((endorsed, endorser) for endorser, endorsed in known))
+    after = towards({kid}, ((endorsed, endorser) for endorser, endorsed in known))
     kept.update((endorser, endorsed) for endorsed, endorser in list(after.items())[:_MOST_LATER_KEYS])
     return {step: endorsement for step, endorsement in known.items() if step in kept}
-
-
-def _towards(kids: Iterable[str], steps: Iterable[Step]) -> dict[str, str]:
-    # Each key that leads to one of these, the nearest first, with the next key on its shortest path.
-    endorsers: dict[str, list[str]] = {}
-    for endorser, endorsed in steps:
-        endorsers.setdefault(endorsed, []).append(endorser)
-    targets = set(kids)
-    following: dict[str, str] = {}
-    waiting = deque(targets)
-    while waiting:
-        kid = waiting.popleft()
-        for endorser in endorsers.get(kid, ()):
-            if endorser not in targets and endorser not in following:
-                following[endorser] = kid
-                waiting.append(endorser)
-    return following
 
 
 def _path(kid: str, following: Mapping[str, str]) -> list[Step]:
