@@ -34,7 +34,7 @@ _MAX_RECEIVED = 4  # times the file's size
 def offered(verdict: Verdict, name: str) -> Offer:
     """Return the file with this name from the files that a verdict offers."""
     found = [
-        entry for entry in verdict.claims.sequence("files") if isinstance(entry, dict) and entry.get("name") == name
+        entry for entry in verdict.claims.of("files", list) if isinstance(entry, dict) and entry.get("name") == name
     ]
     if not found:
         raise DownloadFailed("missing", name, verdict.reference)

@@ -189,7 +189,7 @@ class TrustedKeys:
         claims.require("aud", AUDIENCE)
         if "iss" in claims and claims.value("iss") != self.issuer:
             return None
-        return claims.mapping("jwk")
+        return claims.of("jwk", dict)
 
 
 def towards(kids: Iterable[str], steps: Iterable[Step]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jwt
 
@@ -12,11 +12,13 @@ from kadun.decoding import decode_base64url, parse_json_object
 from kadun.errors import UntrustedAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 AUDIENCE = "kadun-client"
+_KINDS: dict[type[Any], str] = {str: "a string", bool: "a boolean", dict: "an object", list: "an array"}
+_Value = TypeVar("_Value")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _JWS = jwt.PyJWS(algorithms=["EdDSA"])
 
@@ -32,19 +34,18 @@ class Claims:
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
-    def text(self, name: str) -> str:
-        """Return a claim that must be a non-empty string."""
+    def of(self, name: str, kind: type[_Value]) -> _Value:
+        """Return a claim that must have this JSON type. A boolean is `true` or `false`, not 1 or a string."""
         value = self._values.get(name)
-        if not isinstance(value, str) or not value:
-            raise UntrustedAnswer(f"claim {name} is missing or not a string")
+        if not isinstance(value, kind):
+            raise UntrustedAnswer(f"claim {name} is missing or not {_KINDS[kind]}")
         return value
 
-    def boolean(self, name: str) -> bool:
-        """Return a claim that must be `true` or `false`, not 1 or a string."""
-        value = self._values.get(name)
-        if not isinstance(value, bool):
-            raise UntrustedAnswer(f"claim {name} is missing or not a boolean")
-        return value
+    def text(self, name: str) -> str:
+        """Return a claim that must be a non-empty string."""
+        if not self._values.get(name):
+            raise UntrustedAnswer(f"claim {name} is missing or not {_KINDS[str]}")
+        return self.of(name, str)
 
     def seconds(self, name: str) -> float:
         """Return a claim that must be a NumericDate (RFC 7519, section 2), in seconds since 1970."""
@@ -62,20 +63,6 @@ class Claims:
         if name in self._values and self._values[name] is None:
             return None
         return self.time(name)
-
-    def mapping(self, name: str) -> Mapping[str, Any]:
-        """Return a claim that must be a JSON object."""
-        value = self._values.get(name)
-        if not isinstance(value, dict):
-            raise UntrustedAnswer(f"claim {name} is missing or not an object")
-        return value
-
-    def sequence(self, name: str) -> Sequence[Any]:
-        """Return a claim that must be a JSON array."""
-        value = self._values.get(name)
-        if not isinstance(value, list):
-            raise UntrustedAnswer(f"claim {name} is missing or not an array")
-        return value
 
     def value(self, name: str) -> Any:  # noqa: ANN401 - any JSON value
         """Return a claim that may be any JSON value, including null, but must be present."""

@@ -102,10 +102,10 @@ def verify_verdict(token: str, request: VerificationRequest, keys: TrustedKeys, 
     code, jti = claims.text("code"), claims.text("jti")
     if not _CODE.fullmatch(code) or not _JTI.fullmatch(jti):
         raise UntrustedAnswer("claim code or jti is malformed")
-    accepted = claims.boolean("accepted")
+    accepted = claims.of("accepted", bool)
     if accepted is not (code == "OK"):
         raise UntrustedAnswer("claim accepted contradicts code")
-    activated = claims.boolean("activated")
+    activated = claims.of("activated", bool)
     if activated and not accepted and not is_function_failure(code):
         raise UntrustedAnswer("claim activated contradicts code")
     dated = accepted or code == "CARD_EXPIRED"

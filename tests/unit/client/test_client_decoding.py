@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,10 +61,10 @@ VALUES = [None, "", "x", True, False, 0, 1.5, {}, {"a": 1}, [], [1]]
     "read, good, problem",
     [
         (Claims.text, ["x"], "missing or not a string"),
-        (Claims.boolean, [True, False], "missing or not a boolean"),
+        (partial(Claims.of, kind=bool), [True, False], "missing or not a boolean"),
         (Claims.seconds, [0, 1.5], "missing or not a time"),
-        (Claims.mapping, [{}, {"a": 1}], "missing or not an object"),
-        (Claims.sequence, [[], [1]], "missing or not an array"),
+        (partial(Claims.of, kind=dict), [{}, {"a": 1}], "missing or not an object"),
+        (partial(Claims.of, kind=list), [[], [1]], "missing or not an array"),
         (Claims.value, VALUES, "missing"),
     ],
 )
