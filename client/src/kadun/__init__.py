@@ -20,7 +20,7 @@ from kadun.errors import (
     UpdateRequired,
 )
 from kadun.heartbeat import Heartbeat
-from kadun.secret import Secret
+from kadun.sealing import Secret
 from kadun.selfservice import CardStatus, SelfServiceRefused
 from kadun.store import PLATFORM_FOLDER
 from kadun.verdict import Verdict

@@ -16,18 +16,17 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from kadun.cards import normalized_card_id
 from kadun.clocks import synchronized
 from kadun.errors import RequestRefused, UntrustedAnswer
 from kadun.request import OPEN, VerificationRequest
 from kadun.sealing import KeyPair
-from kadun.store import CachedVerdict, Rejection, State
+from kadun.store import CachedVerdict, Rejection, State, normalized_card_id
 from kadun.verdict import verify_verdict
 
 if TYPE_CHECKING:
     from kadun.errors import KadunError
     from kadun.keys import TrustedKeys
-    from kadun.secret import Secret
+    from kadun.sealing import Secret
     from kadun.store import StateStore
     from kadun.verdict import Verdict
 
@@ -53,12 +52,7 @@ class ClientState:
         self._clock = clock
         self._lock = threading.Lock()  # for the file, the key and the last rejection, which change together
         self._last_no: Verdict | None = None
-        self._data_key: Secret | None = None
-
-    @property
-    def data_key(self) -> Secret | None:
-        """The key of the last opening, online or offline, unless a later rejection revoked it."""
-        return self._data_key
+        self.data_key: Secret | None = None  # of the last opening, online or offline, unless a rejection revoked it
 
     def baseline(self, hardware: str) -> Baseline:
         """Return the rejections known now; call this before a request is sent, whose answer is later than these."""
@@ -77,11 +71,11 @@ class ClientState:
             if verdict.revokes_access:
                 self._last_no = verdict
                 if verdict.revokes_key:
-                    self._data_key = None
+                    self.data_key = None
             elif later_no and verdict.issued_at <= later_no.issued_at:
                 return later_no if key_pair else verdict
             elif key_pair and verdict.accepted:
-                self._last_no, self._data_key = None, verdict.data_key
+                self._last_no, self.data_key = None, verdict.data_key
             kept = None
             if key_pair:
                 times = synchronized(_seconds(verdict), self._clock())
@@ -122,7 +116,7 @@ class ClientState:
                 raise failure
             with self._store.locked():
                 verdict = self._offline_verdict(failure, card_id, hardware)
-            self._data_key = verdict.data_key
+            self.data_key = verdict.data_key
             return verdict
 
     def _offline_verdict(self, failure: KadunError, card_id: str, hardware: str) -> Verdict:

@@ -1,8 +1,9 @@
-"""Decrypts the sealed KERNAL_DATA_KEY (JWE), and core data (age files) with it."""
+"""Decrypts the sealed KERNAL_DATA_KEY (JWE), and core data (age files) with it; keeps it from being shown."""
 
 from __future__ import annotations
 
 import json
+from typing import NoReturn
 
 import pyrage
 from joserfc.errors import JoseError
@@ -11,10 +12,28 @@ from joserfc.jwk import OKPKey
 
 from kadun.decoding import decode_base64url, parse_json_object
 from kadun.errors import UnsealFailed, UntrustedAnswer
-from kadun.secret import Secret
 
 _ALGORITHMS = ["ECDH-ES", "A256GCM"]
 _IDENTITY = "AGE-SECRET-KEY-1"
+
+
+class Secret:
+    """Keeps a string out of `repr`, `str`, `vars`, pickles, and tracebacks that print local variables."""
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def reveal(self) -> str:
+        """Return the secret. Do not store it, print it or keep it longer than needed."""
+        return self.__value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret cannot be copied or pickled")
 
 
 class KeyPair:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 import secrets
+import unicodedata
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
@@ -23,12 +25,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kadun import files
-from kadun.cards import normalized_card_id
 from kadun.clocks import Times, times_in
 from kadun.decoding import parse_json_object
 from kadun.errors import UntrustedAnswer
 from kadun.keys import Floor, floor_in
-from kadun.secret import Secret
+from kadun.sealing import Secret
 
 if TYPE_CHECKING:
     import os
@@ -38,6 +39,9 @@ _MAGIC = b"kadun state 2\n"
 _NONCE_BYTES = 12
 _LARGEST_FILE_BYTES = 4 * 1024 * 1024
 _TEXTS = ("token", "card_id", "nonce", "envelope")  # of a stored verdict
+_CARD_ID = re.compile("[0-9A-HJKMNP-TV-Z]{32}")
+# ASCII only: Unicode case mapping must not change a card ID.
+_READ_AS = str.maketrans("abcdefghijklmnopqrstuvwxyzILO", "ABCDEFGH1JK1MN0PQRSTUVWXYZ110")
 
 
 class _Platform(Enum):
@@ -131,13 +135,8 @@ class StateStore:
             try:
                 self.save(after, hardware)
             except OSError:
-                if before.cached and not after.cached:  # no file is better than one that accepts
-                    self.erase()
-
-    def erase(self) -> None:
-        """Remove the file, or at least its contents; ignore failures."""
-        if self._path is not None:
-            files.remove_or_empty(self._path)
+                if self._path and before.cached and not after.cached:  # no file is better than one that accepts
+                    files.remove_or_empty(self._path)
 
     def locked(self) -> AbstractContextManager[None]:
         """Exclude other processes from reading the file to writing it. There is one lock for the folder."""
@@ -156,6 +155,16 @@ class StateStore:
         # RFC 5869, from program, server, card and machine.
         derive = HKDF(algorithm=SHA256(), length=32, salt=_MAGIC, info=self._context)
         return AESGCM(derive.derive(hardware.encode("utf-8", "surrogatepass")))
+
+
+def normalized_card_id(card_id: str) -> str:
+    """Return the common form of all spellings: no white space or dashes, upper case, I and L as 1, O as 0.
+
+    Another text may be the key of a card that was imported from another system; only white space around it is ignored.
+    """
+    kept = "".join(c for c in card_id if not (c.isspace() or unicodedata.category(c) == "Pd"))
+    read = kept.translate(_READ_AS)
+    return read if _CARD_ID.fullmatch(read) else card_id.strip()
 
 
 def _platform_folder() -> Path | None:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from kadun.keys import TrustedKeys
     from kadun.request import VerificationRequest
-    from kadun.sealing import KeyPair
-    from kadun.secret import Secret
+    from kadun.sealing import KeyPair, Secret
 
 UPDATE_REQUIRED = "UPDATE_REQUIRED"
 _TYP = "verdict+jwt"

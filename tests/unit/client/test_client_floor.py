@@ -314,7 +314,7 @@ def test_a_stored_verdict_of_the_first_release_finds_its_keys_in_its_own_file(ro
     rotations.run().open()
     assert rotations.starts_offline()
     cached = rotations.cached
-    rotations.keys_file.erase()
+    rotations.keys_file.save(State(), HARDWARE)
     for endorsements, starts in ((tuple(rotations.server.endorsements), True), (("no token",), False)):
         rotations.store.save(State(endorsements, cached), HARDWARE)
         assert rotations.starts_offline() is starts

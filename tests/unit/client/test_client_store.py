@@ -17,12 +17,11 @@ import kadun
 import pytest
 from kadun import PLATFORM_FOLDER, CardRejected, Heartbeat, Secret, UnsealFailed
 from kadun import files as kadun_files
-from kadun.cards import normalized_card_id
 from kadun.clocks import Times
 from kadun.keys import Floor
 from kadun.partial_file import Offer, PartialFile
 from kadun.sealing import KeyPair
-from kadun.store import CachedVerdict, Rejection, State, StateStore
+from kadun.store import CachedVerdict, Rejection, State, StateStore, normalized_card_id
 
 from app.domain.cards import parse_card_id
 from tests.support.client.customer_machine import Machine, full_disk
