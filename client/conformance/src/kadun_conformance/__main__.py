@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,10 +100,8 @@ def _serve(runner: Runner, case: Case, port: int) -> int:
         _print(f"{case.name}: {case.about}")
         for name, value in runner.settings(server.url, "").items():
             _print(f"KADUN_{name.upper()}={value}")
-        try:
+        with suppress(KeyboardInterrupt):
             threading.Event().wait()
-        except KeyboardInterrupt:
-            return 0
     return 0
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Mapping
 
-    from kadun_conformance.crypto import Json, Randomness, Sign
+    from kadun_conformance.crypto import Json, Randomness
 
 OPEN = "打开程序"
 LIFETIME_SECONDS = 300
@@ -90,6 +90,13 @@ def verdict(token: object, status: int = 200, code: str = "OK") -> Reply:
     return Reply(status, json.dumps({"code": code, "message": "验证通过。", "token": token}).encode())
 
 
+def problem(status: int, code: str, detail: str = "", retry_after: str | None = None) -> Reply:
+    """Make an unsigned refusal (RFC 9457)."""
+    document = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail}
+    headers = {"Content-Type": "application/problem+json", "Retry-After": retry_after}
+    return Reply(status, json.dumps(document).encode(), {name: value for name, value in headers.items() if value})
+
+
 @dataclass(frozen=True)
 class Forger:
     """Makes tokens, responses and key sets that answer one request: genuine by default, changed on demand."""
@@ -136,17 +143,9 @@ class Forger:
         secret = self.vendor.identity.encode() if plaintext is None else plaintext
         return seal(secret, recipient, self.vendor.randomness, **changes)
 
-    def token(
-        self,
-        claims: Json | None = None,
-        *,
-        key: SigningKey | None = None,
-        header: Json | None = None,
-        sign: Sign | None = None,
-    ) -> str:
-        """Sign claims, by default the genuine ones, with a key, by default the current one; see `SigningKey.token`."""
-        key = key or self.vendor.current
-        return key.token(self.claims() if claims is None else claims, header=header, sign=sign)
+    def token(self, claims: Json | None = None, key: SigningKey | None = None, **changes: Any) -> str:  # noqa: ANN401 - see SigningKey.token
+        """Sign claims, by default the genuine ones, with a key, by default the current one; changed on demand."""
+        return (key or self.vendor.current).token(self.claims() if claims is None else claims, **changes)
 
     def token_in_current_name(self, claims: Json | None = None, key: SigningKey | None = None) -> str:
         """Sign with another key, by default the stranger's, under the current key's `kid`."""

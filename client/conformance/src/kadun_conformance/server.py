@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from kadun_conformance.forger import Connection, Forger, Reply
+from kadun_conformance.forger import Connection, Forger, problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kadun_conformance.cases import Case
-    from kadun_conformance.forger import Vendor
+    from kadun_conformance.forger import Reply, Vendor
 
 _LARGEST_REQUEST = 64 * 1024
 # The fields of a request, PROTOCOL section 3. The genuine server also takes one without client_public_key.
@@ -50,10 +50,10 @@ class CaseServer(ThreadingHTTPServer):
     def reply_to(self, method: str, path: str, body: bytes) -> Reply:
         """Return the case's response."""
         if path == "/v1/verify" and method == "POST":  # a redirected one may come back as a GET, without a body
-            problem, request = _parse(body)
-            if problem:
-                self.problems.append(problem)
-                return _problem(400, "INVALID_REQUEST", problem)
+            wrong, request = _parse(body)
+            if wrong:
+                self.problems.append(wrong)
+                return problem(400, "INVALID_REQUEST", wrong)
             self.requests.append(request)
             self.body = body
         earlier = self.requests[0] if len(self.requests) > 1 else None
@@ -64,7 +64,7 @@ class CaseServer(ThreadingHTTPServer):
             return self.case.answer(forger)
         if path == "/elsewhere/v1/verify" and self.requests:
             return forger.accept()
-        return _problem(404, "NOT_FOUND")
+        return problem(404, "NOT_FOUND")
 
     def handle_error(self, *_args: object) -> None:
         """Ignore clients that close the connection."""
@@ -111,11 +111,6 @@ def serving(vendor: Vendor, case: Case, port: int = 0) -> Iterator[CaseServer]:
             server.closing.set()
             server.shutdown()
             thread.join()
-
-
-def _problem(status: int, code: str, detail: str = "") -> Reply:
-    problem = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail}
-    return Reply(status, json.dumps(problem).encode(), {"Content-Type": "application/problem+json"})
 
 
 def _parse(body: bytes) -> tuple[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kadun_conformance.cases import claims, http, keys, tokens
+from kadun_conformance.cases import http, keys, verdicts
 
 if TYPE_CHECKING:
     from kadun_conformance.forger import Answer
@@ -49,7 +49,7 @@ class Case:
 
 
 def _load() -> list[Case]:
-    answers = {**claims.ANSWERS, **tokens.ANSWERS, **keys.ANSWERS, **http.ANSWERS}
+    answers = {**verdicts.ANSWERS, **keys.ANSWERS, **http.ANSWERS}
     key_sets = {**keys.KEY_SETS, **http.KEY_SETS}
     with Path(__file__).with_name("cases.csv").open(encoding="utf-8", newline="") as table:
         rows = list(csv.DictReader(table))

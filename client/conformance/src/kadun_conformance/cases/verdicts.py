@@ -1,21 +1,25 @@
-"""Tokens with a genuine signature: genuine ones, and those that answer another request or contradict themselves."""
+"""Verdicts: genuine ones, contradictory ones, those for another request, and forged tokens."""
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from typing import TYPE_CHECKING, Any, Callable
 
 import pyrage
 
-from kadun_conformance.crypto import ABSENT, x25519_public_key
-from kadun_conformance.forger import LIFETIME_SECONDS, Forger, Reply, verdict
+from kadun_conformance.crypto import ABSENT, SigningKey, json_bytes, unb64, x25519_public_key
+from kadun_conformance.forger import LIFETIME_SECONDS, Forger, Reply, problem, verdict
 
 if TYPE_CHECKING:
     from kadun_conformance.forger import Answer
 
 _OTHER = hashlib.sha256(b"other").hexdigest()
 _UPDATE = {"latest_version": "1.10", "update_url": "https://example.com/下载?v=1.10"}
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+Forge = Callable[[Forger], Any]
+Spoil = Callable[[bytes], bytes]
 
 
 def _at(seconds: int) -> Answer:
@@ -41,19 +45,8 @@ def _replayed(forger: Forger) -> Reply:
 def _second_try(forger: Forger) -> Reply:
     """Fail the first try, and answer the second with what would have been right for the first."""
     if forger.earlier is None:
-        busy = b'{"type":"about:blank","title":"Busy","status":503,"code":"UNAVAILABLE"}'
-        return Reply(503, busy, {"Content-Type": "application/problem+json", "Retry-After": "0"})
+        return problem(503, "UNAVAILABLE", retry_after="0")
     return Forger(forger.vendor, forger.earlier).accept()
-
-
-def _append(members: bytes, **changes: Any) -> Answer:  # noqa: ANN401 - any JSON
-    """Append members to the payload, so that a name occurs twice."""
-
-    def answer(forger: Forger) -> Reply:
-        payload = json.dumps(forger.claims(**changes)).encode()
-        return verdict(forger.token(payload[:-1] + b"," + members + b"}"))
-
-    return answer
 
 
 def _rejection_with_key(forger: Forger) -> Reply:
@@ -74,7 +67,64 @@ def _part(number: int, spell: Callable[[str], str]) -> Answer:
     return answer
 
 
-ANSWERS: dict[str, Answer] = {
+def _header(**changes: Any) -> Forge:  # noqa: ANN401 - any JSON
+    return lambda f: f.token(header=changes)
+
+
+def _unsigned(alg: str) -> Forge:
+    return lambda f: f.token(header={"alg": alg}, sign=lambda _signed: b"")
+
+
+def _hs256(secret: Callable[[SigningKey], bytes]) -> Forge:
+    """Sign with the public key as an HMAC secret: the classic confusion of algorithms."""
+    return lambda f: f.token(
+        header={"alg": "HS256"}, sign=lambda signed: hmac.digest(secret(f.vendor.current), signed, "sha256")
+    )
+
+
+def _with_own_key(**more: Any) -> Forge:  # noqa: ANN401 - any JSON
+    """Sign with the stranger's key under the pinned `kid`, and refer to the stranger's key in the header."""
+
+    def forge(forger: Forger) -> str:
+        stranger = forger.vendor.stranger
+        return forger.token(key=stranger, header={"kid": forger.vendor.current.kid, "jwk": stranger.jwk, **more})
+
+    return forge
+
+
+def _spliced(forger: Forger) -> str:
+    """Combine an accepting payload with the signature of a rejection."""
+    rejection, acceptance = forger.token(forger.rejection("CARD_FROZEN")), forger.token()
+    return ".".join(acceptance.split(".")[:2] + rejection.split(".")[2:])
+
+
+def _plain(forger: Forger) -> bytes:
+    return json_bytes({"alg": "EdDSA", "typ": "verdict+jwt", "kid": forger.vendor.current.kid})
+
+
+def _raw_header(spoil: Spoil) -> Forge:
+    return lambda f: f.token(header=spoil(_plain(f)))
+
+
+def _payload(spoil: Spoil, **changes: Any) -> Forge:  # noqa: ANN401 - any JSON
+    return lambda f: f.token(spoil(json.dumps(f.claims(**changes)).encode()))
+
+
+def _signature(spell: Callable[[str], str]) -> Forge:
+    def forge(forger: Forger) -> str:
+        signed, signature = forger.token().rsplit(".", 1)
+        return f"{signed}.{spell(signature)}"
+
+    return forge
+
+
+def _twin(text: str) -> str:
+    """Replace the last character by one that differs in the unused bits only."""
+    twins = (text[:-1] + last for last in _ALPHABET if text[-1] != last and unb64(text[:-1] + last) == unb64(text))
+    return next(twins)
+
+
+_CLAIMS: dict[str, Answer] = {
     "honest": _recorded,
     "honest-permanent": lambda f: f.accept(card_expires_at=None),
     "honest-1970": _at(86_400),
@@ -117,8 +167,6 @@ ANSWERS: dict[str, Answer] = {
     "code-case": lambda f: f.accept(code="ok"),
     "replayed": _replayed,
     "replayed-first-try": _second_try,
-    "twice-no-then-yes": _append(b'"code":"OK","accepted":true', accepted=False, code="CARD_FROZEN"),
-    "twice-escaped": _append(b'"\\u0063ode":"OK"'),
     "no-with-key": _rejection_with_key,
     "no-said-as-yes": lambda f: verdict(f.token(f.rejection("CARD_EXPIRED"))),
     "no-nonce-other": lambda f: f.reject("CARD_FROZEN", nonce="A" * 32),
@@ -141,3 +189,53 @@ ANSWERS: dict[str, Answer] = {
     "sealed-changed": _part(3, lambda t: ("B" if t[0] == "A" else "A") + t[1:]),
     "sealed-not-utf8": _sealed(plaintext=b"\xff\xfe\x00"),
 }
+_TOKENS: dict[str, Forge] = {
+    "wrong-key": lambda f: f.token_in_current_name(),
+    "wrong-pinned-key": lambda f: f.token_in_current_name(key=f.vendor.chain[1]),
+    "unsigned": _unsigned("EdDSA"),
+    "malleated": lambda f: f.token(sign=f.vendor.current.malleated),
+    "spliced": _spliced,
+    "jwk-in-header": _with_own_key(),
+    "jku-in-header": _with_own_key(jwk=ABSENT, jku="/.well-known/jwks.json"),
+    "alg-none": _unsigned("none"),
+    "alg-none-mixed": _unsigned("nOnE"),
+    "hs256-raw": _hs256(lambda key: key.raw),
+    "hs256-pem": _hs256(lambda key: key.pem),
+    "jwk-without-kid": _with_own_key(kid=ABSENT),
+    "typ-file": _header(typ="file+jwt"),
+    "typ-key": _header(typ="key+jwt"),
+    "typ-absent": _header(typ=ABSENT),
+    "alg-absent": _header(alg=ABSENT),
+    "alg-es256": _header(alg="ES256"),
+    "kid-absent": _header(kid=ABSENT),
+    "kid-proto": _header(kid="__proto__"),
+    "crit": _header(crit=["exp"], exp=1),
+    "b64-alone": _header(b64=False),
+    "twice-alg": _raw_header(lambda raw: b'{"alg":"none",' + raw[1:]),
+    "header-bom": _raw_header(lambda raw: b"\xef\xbb\xbf" + raw),
+    "header-trailing": _raw_header(lambda raw: raw + b"{}"),
+    "two-parts": lambda f: f.token().rsplit(".", 1)[0],
+    "four-parts": _signature(lambda s: s + ".AAAA"),
+    "trailing-newline": _signature(lambda s: s + "\n"),
+    "padded": _signature(lambda s: s + "=="),
+    "spare-bits": _signature(_twin),
+    "inner-newline": _signature(lambda s: s[:40] + "\n" + s[40:]),
+    "foreign-letter": _signature(lambda s: s[:40] + "!" + s[40:]),
+    "token-object": lambda f: dict(zip(("protected", "payload", "signature"), f.token().split("."))),
+    "wrapped": lambda f: f.token(f.token().encode(), header=_plain(f), sign=f.vendor.stranger.sign),
+    "payload-trailing": _payload(lambda raw: raw + b"x"),
+    "payload-latin": _payload(lambda raw: raw[:-1] + b',"x":"\xff"}'),
+    "payload-nan": _payload(lambda raw: raw[:-1] + b',"x":NaN}'),
+    "payload-deep": _payload(lambda raw: raw[:-1] + b',"x":' + b"[" * 100_000 + b"}"),
+    "twice-no-then-yes": _payload(
+        lambda raw: raw[:-1] + b',"code":"OK","accepted":true}', accepted=False, code="CARD_FROZEN"
+    ),
+    "twice-escaped": _payload(lambda raw: raw[:-1] + b',"\\u0063ode":"OK"}'),
+}
+
+
+def _sent(forge: Forge) -> Answer:
+    return lambda f: verdict(forge(f))
+
+
+ANSWERS = {**_CLAIMS, **{name: _sent(forge) for name, forge in _TOKENS.items()}}
