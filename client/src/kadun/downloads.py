@@ -121,7 +121,8 @@ class Downloader:
         if answer.status not in (_WHOLE, _PART):
             raise error_for(Response(answer.status, b"", answer.headers.get("Retry-After")), {})
         start = 0 if answer.status == _WHOLE else partial.size
-        if _length(answer) != offer.size - start:  # a sign-in page, for example
+        length = answer.headers.get("Content-Length", "")
+        if not _LENGTH.fullmatch(length) or int(length) != offer.size - start:  # a sign-in page, for example
             raise UntrustedAnswer("the answer does not have the length of the file")
         if answer.status == _PART:
             span = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
@@ -137,8 +138,3 @@ def _is_there(offer: Offer, place: Path) -> bool:
             return os.fstat(file.fileno()).st_size == offer.size and sha256_of(file) == offer.sha256
     except OSError:  # missing or unreadable: download it
         return False
-
-
-def _length(answer: Stream) -> int | None:
-    length = answer.headers.get("Content-Length", "")
-    return int(length) if _LENGTH.fullmatch(length) else None

@@ -47,7 +47,11 @@ def machine_string(program: str | None = None) -> str:
 
     def work() -> None:
         try:
-            outcome.put(_identifiers())
+            if sys.platform == "win32":
+                from kadun.hardware import windows as system  # noqa: PLC0415 - each on its own systems only
+            else:
+                from kadun.hardware import unix as system  # noqa: PLC0415
+            outcome.put(system.identifiers())
         except Exception as failure:  # noqa: BLE001 - a customer must not see its traceback
             outcome.put(failure)
 
@@ -68,11 +72,3 @@ def digest(identifiers: Mapping[str, str], program: str | None = None) -> str:
         raise HardwareUnknown("this machine has no identifier; pass your own hardware=…")
     mixed = json.dumps({"program": program or "", "identifiers": dict(identifiers)}, sort_keys=True)
     return f"kadun2:{hashlib.sha256(mixed.encode('ascii')).hexdigest()}"
-
-
-def _identifiers() -> dict[str, str]:
-    if sys.platform == "win32":
-        from kadun.hardware import windows as system  # noqa: PLC0415 - each on its own systems only
-    else:
-        from kadun.hardware import unix as system  # noqa: PLC0415
-    return system.identifiers()
