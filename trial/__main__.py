@@ -1,30 +1,28 @@
 """python -m trial: PostgreSQL, the service and a demonstration, then serving until Ctrl-C."""
 
 import contextlib
+import errno
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 
 import pyrage
 
 from trial import binaries, demo
-from trial.child import Child
-from trial.environment import CHECKOUT, Trial, write_secret
-from trial.errors import TrialError, tail
-from trial.folder import hold, is_held, require_port
+from trial.child import Child, interrupt_on_signals
+from trial.environment import CHECKOUT, LOOPBACK, Trial, write_secret
+from trial.messages import TrialError, fail, say, step, tail
 from trial.postgres import EmbeddedPostgres
-from trial.speech import say, step
-from trial.stopping import Stopping, StopRequested
 
 _READY_SECONDS = 60
+_LEFTOVER_SECONDS = 3
 _POLL_SECONDS = 0.1
 _WATCH_SECONDS = 0.5
-_LOG_BYTES = 10_000_000
 _PYTHON = (sys.executable, "-P", "-m")
 Running = dict[tuple[str, str], Child | EmbeddedPostgres]
 """What runs, by its name in Chinese and English."""
@@ -35,42 +33,53 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # where Chinese cannot be shown
-    stopping = Stopping()
+    interrupt_on_signals()
     ready = False
     try:
-        trial = Trial.from_environ(os.environ, uid=os.geteuid())
-        if not is_held(trial):
-            require_port(trial.port)
-        with hold(trial), contextlib.ExitStack() as stack:
-            running = _start(trial, stack, stopping)
+        trial = Trial.from_environ(os.environ)
+        if not trial.is_held():
+            _require_port(trial.port)
+        with trial.hold(), contextlib.ExitStack() as stack:
+            running = _start(trial, stack)
             ready = True
             say(f"ready: {trial.url}")
             while True:
                 _require_running(running)
                 time.sleep(_WATCH_SECONDS)
     except TrialError as error:
-        if error.detail:
-            print(error.detail, file=sys.stderr)
-        print(f"kadun: {error}", file=sys.stderr)
-        return 1
-    except StopRequested:
+        return fail("kadun", error)
+    except KeyboardInterrupt:
         step("已停止。", "Stopped.")
         return 0 if ready else 130
 
 
-def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> Running:
+def _require_port(port: int) -> None:
+    """Make sure that the port is free, which a trial that was killed leaves in a moment."""
+    deadline = time.monotonic() + _LEFTOVER_SECONDS
+    while True:
+        try:
+            socket.create_server((LOOPBACK, port)).close()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise TrialError(
+                    f"无法使用端口 {port}：请关闭占用它的程序，或用 KADUN_PORT 换一个。",
+                    f"Cannot listen on port {port} ({os.strerror(error.errno or 0)}): "
+                    "stop what listens there, or set KADUN_PORT to another.",
+                ) from error
+        else:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _start(trial: Trial, stack: contextlib.ExitStack) -> Running:
     """Start everything; `stack` stops it again, however this ends."""
-    for log in trial.logs.glob("*.log"):
-        if log.stat().st_size > _LOG_BYTES:
-            log.replace(log.with_suffix(".log.1"))
     if not binaries.is_installed(trial.binaries):
         step("正在安装 PostgreSQL（仅首次）…", "Installing PostgreSQL (the first time only) …")
         binaries.install_binaries(trial.binaries)
     step("正在启动 PostgreSQL 与服务 …", "Starting PostgreSQL and the service …")
     postgres = EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log")
     stack.callback(postgres.stop)
-    with stopping.deferred():
-        postgres.start()
+    postgres.start()
     write_secret(trial.database_url_file, postgres.url())
     if not trial.kernal_data_key_file.exists():
         write_secret(trial.kernal_data_key_file, f"{pyrage.x25519.Identity.generate()}\n")
@@ -84,17 +93,21 @@ def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> Run
     log = trial.logs / "functions.log"
     functions = Child((*_PYTHON, "app.functions"), of_functions, log, signal.SIGQUIT, cwd=CHECKOUT)
     trial.functions_socket.unlink(missing_ok=True)  # that of a killed trial
+    for child in (service, functions):  # the functions end first: a call under way would hold up the service
+        stack.callback(child.stop)
+        child.start()
     running: Running = {
         ("PostgreSQL ", "PostgreSQL"): postgres,
         ("服务", "The service"): service,
         ("核心功能服务", "The functions service"): functions,
     }
-    for child in (service, functions):  # the functions end first: a call under way would hold up the service
-        stack.callback(child.stop)
-        with stopping.deferred():
-            child.start()
-    _wait(running, lambda: _answers(f"{trial.url}/readyz"))
-    _wait(running, trial.functions_socket.exists)  # before it has loaded the vendor's modules
+    deadline = time.monotonic() + _READY_SECONDS
+    # The socket is there before the functions service has loaded the vendor's modules.
+    while not (trial.functions_socket.exists() and _answers(f"{trial.url}/readyz")):
+        _require_running(running)
+        if time.monotonic() > deadline:
+            raise service.failure("服务未能就绪", "The service does not get ready")
+        time.sleep(_POLL_SECONDS)
     demo.show(trial, environ)
     say(
         f"数据目录  all state: {trial.data_dir}",
@@ -116,16 +129,6 @@ def _require_running(running: Running) -> None:
     for (chinese, english), program in running.items():
         if program.pid is None:
             raise program.failure(f"{chinese}已退出", f"{english} has ended")
-
-
-def _wait(running: Running, is_ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while not is_ready():
-        _require_running(running)
-        if time.monotonic() > deadline:
-            *_, service, _ = running.values()
-            raise service.failure("服务未能就绪", "The service does not get ready")
-        time.sleep(_POLL_SECONDS)
 
 
 def _answers(url: str) -> bool:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from trial.environment import CHECKOUT
-from trial.errors import TrialError, tail
+from trial.messages import TrialError, tail
 
 REQUIREMENTS = CHECKOUT / "requirements-postgresql.txt"
 

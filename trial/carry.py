@@ -16,8 +16,7 @@ from psycopg2.extensions import parse_dsn
 from trial import binaries
 from trial.__main__ import migrate
 from trial.environment import CHECKOUT, Trial, write_secret
-from trial.errors import TrialError, tail
-from trial.folder import hold
+from trial.messages import TrialError, fail, tail
 from trial.postgres import PROGRAM_ENVIRONMENT, EmbeddedPostgres
 
 _FOLDERS = ("keys", "files", "functions")  # in the trial's folder as in the stack's data/
@@ -32,13 +31,10 @@ _CONTENTS_SQL = CHECKOUT / "scripts" / "lib" / "contents.sql"
 def main() -> int:
     """Fill the folder that the argument names, and print the trial's; return the exit status."""
     try:
-        trial = Trial.from_environ(os.environ, uid=os.geteuid())
+        trial = Trial.from_environ(os.environ)
         _carry(trial, Path(sys.argv[1]))
     except TrialError as error:
-        if error.detail:
-            print(error.detail, file=sys.stderr)
-        print(f"import.sh: {error}", file=sys.stderr)
-        return 1
+        return fail("import.sh", error)
     print(trial.data_dir)
     return 0
 
@@ -50,9 +46,8 @@ def _carry(trial: Trial, target: Path) -> None:
             f"There is no trial in {trial.data_dir}: name its folder after --trial.",
         )
     trial.logs.mkdir(mode=0o700, exist_ok=True)
-    with hold(trial):
-        if not binaries.is_installed(trial.binaries):
-            binaries.install_binaries(trial.binaries)
+    with trial.hold():
+        binaries.install_binaries(trial.binaries)
         with EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log") as postgres:
             write_secret(trial.database_url_file, postgres.url())
             trial.make_sealing_key()

@@ -1,4 +1,4 @@
-"""A program that the trial starts. Standard library only."""
+"""The programs that the trial starts, and the signals that end it. Standard library only."""
 
 import contextlib
 import os
@@ -7,9 +7,10 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from trial.errors import TrialError, tail
+from trial.messages import TrialError, tail
 
 _STOP_SECONDS = 20
 
@@ -84,3 +85,18 @@ class Child:
         logged = self._log.read_bytes()[self._log_start :]
         detail = tail(logged.decode("utf-8", errors="replace"))
         return TrialError(f"{chinese}，日志：{self._log}。", f"{english}; its log: {self._log}.", detail=detail)
+
+
+def interrupt_on_signals() -> None:
+    """Make the first SIGINT, SIGTERM or SIGHUP a KeyboardInterrupt; later ones do not disturb the ending."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup means it
+        numbers.append(signal.SIGHUP)
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, interrupt)

@@ -5,9 +5,8 @@ import shlex
 import subprocess
 import sys
 
-from trial.environment import CHECKOUT, Trial, write_secret
-from trial.errors import TrialError, tail
-from trial.speech import say, step
+from trial.environment import CHECKOUT, LOOPBACK, Trial, write_secret
+from trial.messages import TrialError, say, step, tail
 
 _HELLO, _CORE = "examples/hello/hello.py", "examples/hello/core.json"
 _AGE_IDENTITY = "AGE-SECRET-KEY-1"
@@ -22,7 +21,7 @@ def show(trial: Trial, environ: dict[str, str]) -> None:
     Raises:
         TrialError: A step failed.
     """
-    environ = environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "PYTHONIOENCODING": "utf-8"}
+    environ = environ | {"NO_PROXY": LOOPBACK, "no_proxy": LOOPBACK, "PYTHONIOENCODING": "utf-8"}
     if not trial.kernal_data_key_file.read_text(encoding="utf-8").startswith(_AGE_IDENTITY):
         step("跳过演示：核心数据密钥不是 age 密钥。", "No demo: KERNAL_DATA_KEY is no age identity.")
         return

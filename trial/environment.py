@@ -1,24 +1,29 @@
-"""Where the trial service keeps its state, and the settings that it hands to the service.
+"""The trial's folder, which one trial holds for itself, and the settings that it hands to the service.
 
 Standard library only: scripts/cardctl uses it on every call.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
 import shlex
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from app.environment import By, names
-from trial.errors import TrialError
+from trial.messages import TrialError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+LOOPBACK = "127.0.0.1"
 
 _HIGHEST_PORT = 65_535
 _DEFAULT_PORT = "8000"
 _PLAIN = {"PATH", "LANG", "LC_ALL", "TZ"}  # no secret in them, nor the way to one
 _OWN = {"KADUN_DATA_DIR", "KADUN_PORT", "KADUN_PYTHON"}  # which the service does not know
+_SAMPLE_FUNCTION = CHECKOUT / "examples" / "functions" / "exchange_rates.py"
 
 
 class Trial:
@@ -27,7 +32,7 @@ class Trial:
     def __init__(self, data_dir: Path, port: int) -> None:
         self.data_dir = data_dir
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{LOOPBACK}:{port}"
         self.binaries = data_dir / "postgresql"
         self.cluster = data_dir / "cluster"
         self.database_url_file = data_dir / "database_url"  # written at each start, since the database's port moves
@@ -40,23 +45,82 @@ class Trial:
         self.demo = data_dir / "demo"
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str], *, uid: int, checkout: Path = CHECKOUT) -> "Trial":
+    def from_environ(cls, environ: Mapping[str, str]) -> "Trial":
         """Read KADUN_DATA_DIR and KADUN_PORT; an empty variable counts as unset.
 
         Raises:
             TrialError: KADUN_PORT is no port.
         """
-        named = environ.get("KADUN_DATA_DIR", "")
-        folder = Path(named) if named else default_data_dir(uid=uid, checkout=checkout)
-        return cls(Path(os.path.realpath(folder)), _port(environ.get("KADUN_PORT", "") or _DEFAULT_PORT))
+        port = environ.get("KADUN_PORT", "") or _DEFAULT_PORT
+        if not (port.isascii() and port.isdigit() and 1 <= int(port) <= _HIGHEST_PORT):
+            raise TrialError(
+                f"KADUN_PORT 不是端口号：{port!r}，应为 1 到 65535。",
+                f"KADUN_PORT is no port: {port!r}; set a number from 1 to 65535.",
+            )
+        return cls(Path(os.path.realpath(environ.get("KADUN_DATA_DIR", "") or default_data_dir())), int(port))
 
     def command(self, *arguments: str) -> str:
         """Return a command of scripts/cardctl for this trial, to paste into another terminal in the checkout."""
-        is_default = self.data_dir == Path(os.path.realpath(default_data_dir(uid=os.geteuid(), checkout=CHECKOUT)))
+        is_default = self.data_dir == Path(os.path.realpath(default_data_dir()))
         # scripts/cardctl then works on the containers.
         is_set_up = (CHECKOUT / ".env").exists() or (CHECKOUT / "secrets").exists()
         folder = [] if is_default and not is_set_up else [f"KADUN_DATA_DIR={shlex.quote(str(self.data_dir))}"]
         return " ".join([*folder, "scripts/cardctl", *arguments])
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the folder for this process alone, creating it where it is missing.
+
+        Raises:
+            TrialError: The folder cannot be used, or a trial runs on it.
+        """
+        try:
+            self._make_folders()
+            descriptor = os.open(self.data_dir, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise TrialError(
+                f"无法使用数据目录 {self.data_dir}：请用 KADUN_DATA_DIR 指定一个可写的目录。",
+                f"Cannot use the data folder {self.data_dir} ({error.strerror}): "
+                "set KADUN_DATA_DIR to one that you can write.",
+            ) from error
+        try:
+            # Of the folder itself: there is no file to create, and the lock ends with this process.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise TrialError(
+                f"试用服务已在 {self.data_dir} 上运行：请先停止它，或用 KADUN_DATA_DIR 和 KADUN_PORT 另开一个。",
+                f"A trial service already runs on {self.data_dir}: stop it first, "
+                "or start another with KADUN_DATA_DIR and KADUN_PORT.",
+            ) from error
+        finally:
+            os.close(descriptor)
+
+    def is_held(self) -> bool:
+        """Tell whether a trial service holds the folder."""
+        try:
+            descriptor = os.open(self.data_dir, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _make_folders(self) -> None:
+        is_new = not self.functions.exists()
+        for folder in reversed([self.data_dir, *self.data_dir.parents]):
+            if not folder.exists():
+                folder.mkdir(exist_ok=True)
+                # PostgreSQL's account passes through, whatever root's umask says.
+                folder.chmod(0o711 if folder == self.data_dir else 0o755)
+        for folder in (self.logs, self.files, self.functions, self.demo):
+            folder.mkdir(mode=0o700, exist_ok=True)  # the machine may have other users
+        if is_new:  # once: a vendor may remove it
+            shutil.copyfile(_SAMPLE_FUNCTION, self.functions / _SAMPLE_FUNCTION.name)
 
     def make_sealing_key(self) -> None:
         """Make the key that seals secrets where it is missing: versions before it had none."""
@@ -65,7 +129,6 @@ class Trial:
 
     def service_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the service and of its command line: the caller's, made this trial's."""
-        paths = (str(CHECKOUT), str(CHECKOUT / "client" / "src"))
         mine = {
             "DATABASE_URL_FILE": str(self.database_url_file),
             "KERNAL_DATA_KEY_FILE": str(self.kernal_data_key_file),
@@ -74,9 +137,9 @@ class Trial:
             "KADUN_FILES_DIR": str(self.files),
             "KADUN_FUNCTIONS_DIR": str(self.functions),
             "KADUN_FUNCTIONS_SOCKET": str(self.functions_socket),
-            "KADUN_BIND": f"127.0.0.1:{self.port}",
+            "KADUN_BIND": f"{LOOPBACK}:{self.port}",
             "KADUN_BEHIND_PROXY": "false",
-            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONPATH": os.pathsep.join((str(CHECKOUT), str(CHECKOUT / "client" / "src"))),
         }
         replaced = _OWN | {name.removesuffix("_FILE") for name in mine}
         return {name: value for name, value in environ.items() if name not in replaced} | mine
@@ -91,16 +154,16 @@ class Trial:
         }
 
 
-def default_data_dir(*, uid: int, checkout: Path = CHECKOUT) -> Path:
+def default_data_dir() -> Path:
     """Return the folder of all state where KADUN_DATA_DIR names none.
 
     Root's lies under /var/lib: PostgreSQL refuses to run as root, and the account that it then runs under
     cannot reach a checkout in root's own home.
     """
-    if uid != 0:
-        return checkout / ".trial"
-    digest = hashlib.sha256(str(checkout).encode()).hexdigest()
-    return Path("/var/lib/kadun-trial") / f"{checkout.name}-{digest[:8]}"
+    if os.geteuid() != 0:
+        return CHECKOUT / ".trial"
+    digest = hashlib.sha256(str(CHECKOUT).encode()).hexdigest()
+    return Path("/var/lib/kadun-trial") / f"{CHECKOUT.name}-{digest[:8]}"
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -112,12 +175,3 @@ def write_secret(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     making.replace(path)
-
-
-def _port(text: str) -> int:
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= _HIGHEST_PORT:
-        return int(text)
-    raise TrialError(
-        f"KADUN_PORT 不是端口号：{text!r}，应为 1 到 65535。",
-        f"KADUN_PORT is no port: {text!r}; set a number from 1 to 65535.",
-    )

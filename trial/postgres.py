@@ -5,21 +5,21 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 import psycopg2
-from psycopg2 import sql
+from psycopg2 import extensions, sql
 
 from trial.binaries import install_binaries, program
 from trial.child import Child
-from trial.environment import write_secret
-from trial.errors import TrialError, tail
-from trial.ports import LOOPBACK, free_port
+from trial.environment import LOOPBACK, write_secret
+from trial.messages import TrialError, tail
 
 __all__ = ["EmbeddedPostgres", "install_binaries"]
 
@@ -39,14 +39,17 @@ _INITDB_OPTIONS = (
     "--no-instructions",
 )
 _WAIT_SECONDS = 60
+_CONNECT_SECONDS = 10
 _POLL_SECONDS = 0.05
 # What the log says when another start may succeed: processes of a killed postmaster are about to end.
 _STILL_ENDING = ('lock file "postmaster.pid" already exists', "pre-existing shared memory block")
 
 
-def pid_file(cluster: Path) -> Path:
-    """Return the file in which the postmaster writes its number."""
-    return cluster / "data" / "postmaster.pid"
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
 
 
 def run_as() -> dict[str, Any]:
@@ -77,7 +80,7 @@ class EmbeddedPostgres:
         self._settings = {"listen_addresses": LOOPBACK, "unix_socket_directories": "", **(settings or {})}
         self._log = log or self._cluster / "postgresql.log"
         self._port = 0
-        self._postmaster: Child | None = None
+        self._postmaster = self._child()
 
     def __enter__(self) -> Self:
         self.start()
@@ -89,7 +92,7 @@ class EmbeddedPostgres:
     @property
     def pid(self) -> int | None:
         """The number of the postmaster while it runs, otherwise None."""
-        return self._postmaster.pid if self._postmaster else None
+        return self._postmaster.pid
 
     def url(self, database: str = DATABASE) -> str:
         """Return the address of `database` for a client of the started cluster."""
@@ -107,57 +110,59 @@ class EmbeddedPostgres:
         if not self._cluster.exists():
             self._create()
         self._port = self._port or free_port()
+        self._postmaster = self._child()
         deadline = time.monotonic() + _WAIT_SECONDS
-        postmaster = self._launch()
+        self._postmaster.start()
         while not self._answers():
             if time.monotonic() > deadline:
                 raise self.failure("PostgreSQL 未能就绪", "PostgreSQL does not get ready")
-            if postmaster.pid is None:
+            if self.pid is None:
                 failure = self.failure("PostgreSQL 启动失败", "PostgreSQL did not start")
                 if not any(line in failure.detail for line in _STILL_ENDING):
                     raise failure
-                postmaster = self._launch()
+                self._postmaster.start()
             time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
         """Stop the cluster and end its clients' connections; nothing happens when it does not run."""
-        if self._postmaster is not None:
-            self._postmaster.stop()
+        self._postmaster.stop()
 
     def failure(self, chinese: str, english: str) -> TrialError:
         """Return an error that shows the end of its log."""
-        return (self._postmaster or Child((), {}, self._log, signal.SIGINT)).failure(chinese, english)
+        return self._postmaster.failure(chinese, english)
 
     def create_database(self, name: str) -> None:
         """Create the database `name` unless it exists."""
-        with contextlib.closing(psycopg2.connect(self.url("postgres"))) as connection:
+        with self._cursor() as cursor:
+            cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
+            if not cursor.rowcount:
+                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+    @contextlib.contextmanager
+    def _cursor(self) -> Iterator[extensions.cursor]:
+        address = self.url("postgres")
+        with contextlib.closing(psycopg2.connect(address, connect_timeout=_CONNECT_SECONDS)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
-                cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
-                if not cursor.rowcount:
-                    cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+                yield cursor
 
     def _answers(self) -> bool:
-        """Tell whether it is ready, by its own word: another program may answer on the port."""
+        """Tell whether it is ready: it, and not another server on its port."""
         try:
-            number, *_, status = pid_file(self._cluster).read_text().splitlines()
-        except (OSError, ValueError):
-            return False
-        if number != str(self.pid) or status.strip() != "ready":
-            return False
-        try:
+            with self._cursor() as cursor:
+                cursor.execute("SHOW data_directory")
+                if cursor.fetchone() != (str(self._data),):
+                    return False
             self.create_database(DATABASE)
-        except psycopg2.OperationalError:  # killed a moment ago
+        except psycopg2.OperationalError:
             return False
         return True
 
-    def _launch(self) -> Child:
+    def _child(self) -> Child:
         settings = self._settings | {"port": str(self._port)}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command = [str(program(self._binaries, "postgres")), "-D", str(self._data), *options]
-        self._postmaster = Child(command, PROGRAM_ENVIRONMENT, self._log, signal.SIGINT, **run_as())
-        self._postmaster.start()
-        return self._postmaster
+        return Child(command, PROGRAM_ENVIRONMENT, self._log, signal.SIGINT, **run_as())
 
     def _create(self) -> None:
         """Create the cluster, under another name first, so that one that exists is whole."""

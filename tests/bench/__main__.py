@@ -13,8 +13,8 @@ from tests.bench.against import older
 from tests.bench.process_usage import OtherPrograms, pss_mib
 from tests.bench.service import THIS, host
 from tests.bench.subject import Plan, Subject, rounds
-from trial.errors import TrialError
-from trial.stopping import Stopping, StopRequested
+from trial.child import interrupt_on_signals
+from trial.messages import TrialError
 
 _MAX_TABLES = 4
 _MAX_CARDS = 10_000_000
@@ -30,28 +30,28 @@ def main() -> int:
     if missing := [tool for tool in _tools(given) if shutil.which(tool) is None]:
         print(f"bench: {missing[0]} is missing: install it first (apt-get install {missing[0]})", file=sys.stderr)
         return 1
-    stopping = Stopping()
+    interrupt_on_signals()
     try:
         if given.beside:
-            lines = beside.measure(plan._replace(cards=(20_000 if quick else 100_000,)), stopping)
+            lines = beside.measure(plan._replace(cards=(20_000 if quick else 100_000,)))
         elif given.tls:
-            lines = tls.measure(plan._replace(cards=(1_000,)), stopping)
+            lines = tls.measure(plan._replace(cards=(1_000,)))
         else:
-            lines = _measure(plan, given.against, stopping)
+            lines = _measure(plan, given.against)
     except (BenchError, TrialError, psycopg2.Error, OSError) as error:
         print(f"bench: {str(error).strip().splitlines()[0]}", file=sys.stderr)
         return 1
-    except StopRequested:
+    except KeyboardInterrupt:
         print("bench: stopped", file=sys.stderr)
         return 130
     print("\n".join(lines))
     return 0
 
 
-def _measure(plan: Plan, commit: str | None, stopping: Stopping) -> list[str]:
+def _measure(plan: Plan, commit: str | None) -> list[str]:
     with ExitStack() as stack:
         codes = [THIS] if commit is None else [stack.enter_context(older(commit)), THIS]
-        here = stack.enter_context(host(stopping, (sum(plan.cards) + plan.activations) * len(codes)))
+        here = stack.enter_context(host((sum(plan.cards) + plan.activations) * len(codes)))
         print(report.machine(here.binaries), flush=True)
         subjects = [Subject(code, number, here, plan) for number, code in enumerate(codes)]
         for subject in subjects:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench import BenchError
 from tests.bench.service import Code
 from trial.environment import CHECKOUT
-from trial.errors import tail
+from trial.messages import tail
 
 _VENV = """
 set -euo pipefail

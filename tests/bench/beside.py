@@ -19,8 +19,7 @@ from tests.bench import BenchError, fixed_rate, load, report
 from tests.bench.process_usage import OtherPrograms
 from tests.bench.service import CONNECTIONS, THIS, Gunicorn, Host, command, host
 from tests.bench.subject import COMPUTERS, NEW_CONNECTIONS, Plan
-from trial.ports import LOOPBACK
-from trial.stopping import Stopping
+from trial.environment import LOOPBACK
 
 _UNDER_WAY_SECONDS = 3
 _LOG_INS_A_SECOND = 10
@@ -48,10 +47,10 @@ _EXPORT = "/admin/cards/export"
 _OTHER = http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.TOO_MANY_REQUESTS
 
 
-def measure(plan: Plan, stopping: Stopping) -> list[str]:
+def measure(plan: Plan) -> list[str]:
     """Measure, and return the lines of the report."""
     (cards,) = plan.cards
-    with host(stopping, cards) as here:
+    with host(cards) as here:
         print(report.machine(here.binaries), flush=True)
         table = here.table("cards", cards)
         settings = here.environ(table) | {"KADUN_FUNCTION_SECONDS": str(_FUNCTION_SECONDS)}

@@ -13,7 +13,7 @@ import psycopg2
 from app.domain.policy import OPEN_PROGRAM
 from tests.bench.load import HARDWARE, Computer
 from tests.support.sample_year import CARD_ID
-from trial.ports import LOOPBACK
+from trial.environment import LOOPBACK
 
 FIRST_CARD_ID = "10000000000000001000000000000000"
 

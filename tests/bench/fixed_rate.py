@@ -16,8 +16,7 @@ from itertools import count, takewhile
 from typing import Any
 
 from tests.bench import BenchError, load
-from trial.environment import CHECKOUT
-from trial.ports import LOOPBACK
+from trial.environment import CHECKOUT, LOOPBACK
 
 _CONNECTIONS = 40
 _SETTLE_SECONDS = 0.5

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from app.domain.policy import OPEN_PROGRAM
 from tests.bench import BenchError
-from trial.errors import tail
-from trial.ports import LOOPBACK
+from trial.environment import LOOPBACK
+from trial.messages import tail
 
 HARDWARE = "cpu=GenuineIntel-06-9E-0A;board=PF1Z2Y3X4W5V;disk=S3Z8NB0K123456;bench="
 """What goes before a card's number in its hardware string."""

@@ -28,11 +28,9 @@ from tests.bench.cards import CardTable, disk_bytes, noon_zone
 from tests.bench.load import connect
 from trial.binaries import install_binaries
 from trial.child import Child
-from trial.environment import CHECKOUT, Trial, write_secret
-from trial.errors import tail
-from trial.ports import LOOPBACK, free_port
-from trial.postgres import EmbeddedPostgres
-from trial.stopping import Stopping
+from trial.environment import CHECKOUT, LOOPBACK, Trial, write_secret
+from trial.messages import tail
+from trial.postgres import EmbeddedPostgres, free_port
 
 WORKERS = 2
 THREADS = 8
@@ -166,25 +164,23 @@ def command(code: Code, environ: Mapping[str, str], *arguments: str, text: str =
 
 
 @contextmanager
-def host(stopping: Stopping, cards: int) -> Iterator[Host]:
+def host(cards: int) -> Iterator[Host]:
     """A machine's worth, with room for so many cards; all gone afterwards."""
     if shutil.disk_usage(_FOLDER).free < (wanted := disk_bytes(cards) + _SPARE_BYTES):
         raise BenchError(f"{_FOLDER} has less than {wanted / 2**30:.0f} GiB free: ask for fewer cards")
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # 1,000 connections are as many files
-    binaries = Trial.from_environ(os.environ, uid=os.geteuid()).binaries
+    binaries = Trial.from_environ(os.environ).binaries
     install_binaries(binaries)
     with ExitStack() as stack:
-        with stopping.deferred():
-            folder = Path(tempfile.mkdtemp(prefix="kadun-bench-", dir=_FOLDER))
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            folder.chmod(0o711)  # PostgreSQL's account gets through it
+        folder = Path(tempfile.mkdtemp(prefix="kadun-bench-", dir=_FOLDER))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.chmod(0o711)  # PostgreSQL's account gets through it
         write_secret(folder / "kernal_data_key", str(pyrage.x25519.Identity.generate()))
         KeyFolder(folder / "keys").create(datetime.now(UTC), "kadun")
         compose = (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
         settings = dict(re.findall(r'-c, "?(\w+)=(?:\$\{\w+:-)?(\w+)', compose)) | {"max_connections": "300"}
         postgres = EmbeddedPostgres(binaries, folder / "cluster", settings=settings)
         stack.callback(postgres.stop)
-        with stopping.deferred():
-            postgres.start()
+        postgres.start()
         yield Host(folder, binaries, postgres, noon_zone(datetime.now(UTC)))

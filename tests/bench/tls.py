@@ -14,9 +14,9 @@ from tests.bench.service import CONNECTIONS, Gunicorn, host
 from tests.bench.subject import NEW_CONNECTIONS, Plan
 from tests.support import nginx_conf
 from trial.child import Child
-from trial.errors import tail
-from trial.ports import LOOPBACK, free_port
-from trial.stopping import Stopping
+from trial.environment import LOOPBACK
+from trial.messages import tail
+from trial.postgres import free_port
 
 _CONNECTIONS = 32  # nginx lets one address have 50 requests under way
 _READY_SECONDS, _POLL_SECONDS = 20, 0.1
@@ -48,9 +48,9 @@ _RESUMES = "ssl_session_cache shared:kadun_tls:4m;"
 _RESUMES_NOTHING = "ssl_session_cache off;\nssl_session_tickets off;"
 
 
-def measure(plan: Plan, stopping: Stopping) -> list[str]:
+def measure(plan: Plan) -> list[str]:
     """Measure, and return the lines of the report."""
-    with host(stopping, plan.cards[0]) as here:
+    with host(plan.cards[0]) as here:
         print(f"{report.machine(here.binaries)}\nnginx {nginx_conf.version()}", flush=True)
         table, app, openssl = here.table("cards", plan.cards[0]), here.folder / "app.sock", here.folder / "openssl.cnf"
         openssl.write_text(_OPENSSL)

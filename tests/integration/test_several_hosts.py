@@ -16,7 +16,7 @@ from app.storage import inspection
 from app.storage.database import Database
 from tests.support.service import wait_for
 from tests.support.silent_host import SilentHost
-from trial.postgres import EmbeddedPostgres, pid_file
+from trial.postgres import EmbeddedPostgres
 
 THREADS = 8
 STARTING = b"SFATAL\0C57P03\0Mthe database system is starting up\0\0"
@@ -55,13 +55,6 @@ class Standby(EmbeddedPostgres):
         primary.start()
         url = primary.url()
         return cls(binaries, copied, settings={"primary_conninfo": f"{url}?application_name={name}"})
-
-    def _answers(self) -> bool:
-        try:
-            *_, status = pid_file(self._cluster).read_text().splitlines()
-        except (OSError, ValueError):
-            return False
-        return status.strip() in {"ready", "standby"}
 
 
 def _copy_with_owner(source: str, target: str) -> None:
