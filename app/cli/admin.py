@@ -11,7 +11,7 @@ from app.cli.durations import ceiling_options, ceilings_of, in_words
 from app.domain.ceilings import MAX_CHANGES_PER_DAY, OPERATOR_DEFAULTS, Ceilings, format_longest
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
-from app.services.formatting import local
+from app.services.operators import Operators
 
 
 @click.group()
@@ -37,8 +37,9 @@ def add(
     session: Session, name: str, role: str, cards_per_day: int | None, longest_validity: timedelta | str | None
 ) -> None:
     """添加管理员 / Add an operator; the password is typed on the terminal or is a line of standard input."""
-    session.operators.check_free(name)
-    session.operators.add(name, Role(role), _password(), ceilings_of(cards_per_day, longest_validity))
+    operators = session.acting(Operators)
+    operators.check_free(name)
+    operators.add(name, Role(role), _password(), ceilings_of(cards_per_day, longest_validity))
     output.say(f"已添加 {name}（{role}） / Added {name} ({role})")
 
 
@@ -48,8 +49,9 @@ def add(
 @pass_session
 def password(session: Session, name: str, *, reset_totp: bool) -> None:
     """更改密码，所有登录随之失效 / Change a password; the operator is logged out everywhere."""
-    session.operators.check_known(name)
-    session.operators.set_password(name, _password(), reset_totp=reset_totp)
+    operators = session.acting(Operators)
+    operators.check_known(name)
+    operators.set_password(name, _password(), reset_totp=reset_totp)
     output.say(f"已更改 {name} 的密码 / Changed the password of {name}")
 
 
@@ -73,7 +75,7 @@ def ceilings(
     wanted = ceilings_of(cards_per_day, longest_validity)._replace(changes_per_day=changes_per_day)
     if wanted == Ceilings():
         raise click.UsageError("请给出 / Give --cards-per-day, --longest-validity, --changes-per-day")
-    session.operators.set_ceilings(name, wanted)
+    session.acting(Operators).set_ceilings(name, wanted)
     output.say(f"已更改 {name} 的上限 / Changed the ceilings of {name}")
 
 
@@ -82,22 +84,16 @@ def ceilings(
 @pass_session
 def list_operators(session: Session, output_format: str) -> None:
     """列出管理员 / List the operators."""
-    rows = [
-        {
-            "name": account.name,
-            "role": account.role,
+    listed = output.records(
+        session.acting(Operators).list(),
+        _COLUMNS,
+        session.zone,
+        lambda account: {
             "totp": account.has_totp,
-            "recovery_codes": account.recovery_codes,
-            "created_at": local(account.created_at, session.zone),
-            "password_changed_at": local(account.password_changed_at, session.zone),
-            "last_seen_at": local(account.last_seen_at, session.zone),
-            "cards_per_day": account.cards_per_day,
             "longest_validity": format_longest(account.longest_validity),
-            "changes_per_day": account.changes_per_day,
-        }
-        for account in session.operators.list()
-    ]
-    output.print_records(rows, _HEADINGS, output_format, "没有管理员，后台未启用 / No operators: the console is off")
+        },
+    )
+    output.print_records(listed, _COLUMNS, output_format, "没有管理员，后台未启用 / No operators: the console is off")
 
 
 @admin.command()
@@ -106,15 +102,22 @@ def list_operators(session: Session, output_format: str) -> None:
 @pass_session
 def remove(session: Session, names: tuple[str, ...], *, force: bool) -> None:
     """移除管理员 / Remove operators, all or none."""
-    session.operators.remove(*names, force=force)
+    session.acting(Operators).remove(*names, force=force)
     output.say(f"已移除 {'、'.join(names)} / Removed {', '.join(names)}")
 
 
-_HEADINGS = (
-    *("名称 name", "角色 role", "两步验证 TOTP", "恢复码 recovery codes", "添加 added", "密码更改 password"),
-    *("当前会话最近操作 session last used", "每天发卡上限 cards a day", "最长有效期 longest validity"),
-    "每天可解绑、换绑 changes a day",
-)
+_COLUMNS = {
+    "name": "名称 name",
+    "role": "角色 role",
+    "totp": "两步验证 TOTP",
+    "recovery_codes": "恢复码 recovery codes",
+    "created_at": "添加 added",
+    "password_changed_at": "密码更改 password",
+    "last_seen_at": "当前会话最近操作 session last used",
+    "cards_per_day": "每天发卡上限 cards a day",
+    "longest_validity": "最长有效期 longest validity",
+    "changes_per_day": "每天可解绑、换绑 changes a day",
+}
 
 
 def _password() -> str:

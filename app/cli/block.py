@@ -4,7 +4,7 @@ import click
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
-from app.services.formatting import local
+from app.services.blocks import Blocks
 
 
 @click.group()
@@ -28,7 +28,7 @@ def add(  # noqa: PLR0913  # one option for each way to say what
     reason: str,
 ) -> None:
     """添加 / Block a machine or a network."""
-    blocks = session.blocks
+    blocks = session.acting(Blocks)
     ways = [
         (hardware, blocks.machine),
         (address, blocks.network),
@@ -47,24 +47,19 @@ def add(  # noqa: PLR0913  # one option for each way to say what
 @pass_session
 def list_blocks(session: Session, output_format: str) -> None:
     """列出 / List the blocks, the newest first."""
-    hits = session.blocks.hits()
-    rows = [
-        {
-            "id": each.id,
-            "hardware_sha256": each.hardware_sha256,
-            "network": each.network,
-            "reason": each.reason,
-            "actor": each.actor,
-            "created_at": local(each.created_at, session.zone),
-            "hits": hits.get(each.id, 0),
-        }
-        for each in session.blocks.list()
-    ]
-    headings = (
-        *("编号 ID", "设备 machine (SHA-256)", "网段 network", "原因 reason"),
-        *("操作人 by", "添加 added", "7 天命中 hits in 7 days"),
-    )
-    output.print_records(rows, headings, output_format, "黑名单为空 / Nothing is blocked")
+    blocks = session.acting(Blocks)
+    hits = blocks.hits()
+    columns = {
+        "id": "编号 ID",
+        "hardware_sha256": "设备 machine (SHA-256)",
+        "network": "网段 network",
+        "reason": "原因 reason",
+        "actor": "操作人 by",
+        "created_at": "添加 added",
+        "hits": "7 天命中 hits in 7 days",
+    }
+    listed = output.records(blocks.list(), columns, session.zone, lambda each: {"hits": hits.get(each.id, 0)})
+    output.print_records(listed, columns, output_format, "黑名单为空 / Nothing is blocked")
 
 
 @block.command()
@@ -72,5 +67,5 @@ def list_blocks(session: Session, output_format: str) -> None:
 @pass_session
 def remove(session: Session, block_id: int) -> None:
     """移出 / Remove a block."""
-    session.blocks.remove(block_id)
+    session.acting(Blocks).remove(block_id)
     output.say(f"已移出 / Removed: {block_id}")

@@ -11,14 +11,17 @@ import click
 
 from app.cli import output
 from app.cli.card_import import import_cards
-from app.cli.context import Command, Session, format_option, pass_session
+from app.cli.context import Session, format_option, pass_session, together
 from app.cli.durations import LENGTHS, PERMANENT, Duration
 from app.clock import utc_now
 from app.domain.card_actions import TIMED, Action
 from app.domain.cards import format_validity
 from app.domain.codes import CardStatus
 from app.domain.pasted import bare_reference, reference_in
+from app.services.card_actions import CardActions
+from app.services.card_edits import CardEdits
 from app.services.card_lists import COUNTED_DAYS
+from app.services.card_moves import CardMoves
 from app.services.exports import (
     CARD_COLUMNS,
     ISSUED_COLUMNS,
@@ -29,6 +32,8 @@ from app.services.exports import (
     issued_documents,
 )
 from app.services.filters import parse_card_filter, parse_journal_filter
+from app.services.issuing import Issuing
+from app.services.journal_lists import JournalLists
 
 
 @click.group()
@@ -57,26 +62,21 @@ def issue(  # noqa: PLR0913  # one argument an option
     """发卡 / Issue cards, all or none."""
     lasting = validity if isinstance(validity, timedelta) else None
     with output.progress("发卡 / Issuing", count) as advance:
-        issued = session.issuing.issue(count, lasting, batch, note, advance).cards
-    rows = issued_documents(issued)
-    _print(rows, ISSUED_COLUMNS, output_format)
+        issued = session.acting(Issuing).issue(count, lasting, batch, note, advance).cards
+    _print(issued_documents(issued), ISSUED_COLUMNS, output_format)
 
 
-def _filtered(command: Command) -> Command:
-    """Add the options that say which cards."""
-    for option in (
-        click.option(
-            "--search", help="卡密、硬件、地址（可只输开头）、参考号或备注 / ID, hardware, address, reference, note."
-        ),
-        click.option("--batch", help="批次 / Only this batch."),
-        click.option("--status", type=click.Choice([s.value for s in CardStatus]), help="状态 / Only in this state."),
-    ):
-        command = option(command)
-    return command
+_filter_options = together(
+    click.option("--status", type=click.Choice([s.value for s in CardStatus]), help="状态 / Only in this state."),
+    click.option("--batch", help="批次 / Only this batch."),
+    click.option(
+        "--search", help="卡密、硬件、地址（可只输开头）、参考号或备注 / ID, hardware, address, reference, note."
+    ),
+)
 
 
 @card.command("list")
-@_filtered
+@_filter_options
 @format_option("table", "json", "csv", "txt")
 @pass_session
 def list_cards(session: Session, status: str | None, batch: str | None, search: str | None, output_format: str) -> None:
@@ -86,13 +86,14 @@ def list_cards(session: Session, status: str | None, batch: str | None, search: 
     _print(card_documents(session.cards.every(wanted), session.zone), CARD_COLUMNS, output_format)
     if missing := session.cards.missing(wanted):
         output.say(f"没有这些卡密 / No such cards: {', '.join(missing)}")
-    reference = reference_in(search or "") or bare_reference(search or "")
-    if reference and session.journal.newest(parse_journal_filter({"reference": reference}, session.zone), 1):
-        output.say(f"拒绝的原因 / Why it was refused: cardctl events --reference {reference}")
+    if reference := reference_in(search or "") or bare_reference(search or ""):
+        entries = parse_journal_filter({"reference": reference}, session.zone)
+        if JournalLists(session.database).newest(entries, 1):
+            output.say(f"拒绝的原因 / Why it was refused: cardctl events --reference {reference}")
 
 
 @card.command("export")
-@_filtered
+@_filter_options
 @format_option("csv", "json", "txt")
 @click.pass_context
 def export_cards(context: click.Context, /, **options: str | None) -> None:
@@ -127,7 +128,7 @@ def show(session: Session, card_id: str, output_format: str) -> None:
 @pass_session
 def move(session: Session, card_id: str, reference: str) -> None:
     """换绑 / Bind a card to the machine that was rejected under a reference."""
-    moved = session.card_moves.apply(card_id, reference)
+    moved = session.acting(CardMoves).apply(card_id, reference)
     if not moved.is_changed:
         output.say("未改动：卡密已绑定这台设备 / Nothing changed: the card is bound to this machine")
         return
@@ -148,7 +149,7 @@ def edit(session: Session, /, card_ids: tuple[str, ...], **texts: str | None) ->
     changes = {name: text or None for name, text in texts.items() if text is not None}
     if not changes:
         raise click.UsageError("请给出 / Give --batch, --note")
-    result = session.card_edits.apply(card_ids, changes)
+    result = session.acting(CardEdits).apply(card_ids, changes)
     output.say(f"已修改 {len(result.changed)} 张 / Changed: {len(result.changed)}")
 
 
@@ -203,7 +204,7 @@ def _add_command(action: Action) -> None:
     text, done_zh, done_en = _ACTIONS[action]
 
     def run(session: Session, card_ids: tuple[str, ...], by: timedelta | None = None) -> None:
-        result = session.card_actions.apply(action, card_ids, by)
+        result = session.acting(CardActions).apply(action, card_ids, by)
         output.say(f"{done_zh} {len(result.changed)} 张 / {done_en} {len(result.changed)}")
         for card_id in result.revived_unbound:
             output.say(

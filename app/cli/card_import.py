@@ -16,6 +16,7 @@ from app.domain.texts import RefusedError
 from app.services import imports
 from app.services.formatting import escaped
 from app.services.imports import Reading
+from app.services.issuing import Issuing
 
 _SHOWN_BATCHES = 20
 
@@ -55,19 +56,16 @@ def import_cards(  # noqa: PLR0913  # one argument an option
         )
     chosen = None if validity is None else Chosen(validity if isinstance(validity, timedelta) else None)
     reading = imports.read(content, session.database, utc_now(), session.zone, chosen)
-    if not reading.faults and not dry_run:
-        _import(session, reading)
-    _print(reading, output_format, imported=not reading.faults and not dry_run)
-    if reading.faults:
+    is_good = not reading.faults
+    if is_good and not dry_run:
+        if not reading.cards:
+            raise RefusedError("文件中没有卡密", "the file contains no cards")
+        with output.progress("导入 / Importing", len(reading.cards)) as advance:
+            session.acting(Issuing).import_cards(reading.cards, advance)
+    _print(reading, output_format, imported=is_good and not dry_run)
+    if not is_good:
         wrong = reading.fault_count
         raise RefusedError(f"{wrong} 处有误，未导入任何卡密", f"{wrong} errors, nothing was imported")
-
-
-def _import(session: Session, reading: Reading) -> None:
-    if not reading.cards:
-        raise RefusedError("文件中没有卡密", "the file contains no cards")
-    with output.progress("导入 / Importing", len(reading.cards)) as advance:
-        session.issuing.import_cards(reading.cards, advance)
 
 
 def _print(reading: Reading, output_format: str, *, imported: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from app.cli.context import Command
+from app.cli.context import together
 from app.domain.ceilings import MAX_CARDS_PER_DAY, Ceilings, format_longest, longest_of
 from app.domain.texts import RefusedError
 from app.services.import_times import read_validity
@@ -36,22 +36,17 @@ class Duration(click.ParamType[Any]):
         return duration or PERMANENT
 
 
-def ceiling_options(command: Command) -> Command:
-    """Add the options that set ceilings; `ceilings_of` reads them."""
-    for option in (
-        click.option(
-            "--longest-validity",
-            type=Duration(PERMANENT),
-            help="卡密有效期上限 / No card may last longer: 30d, year …, or permanent for no limit.",
-        ),
-        click.option(
-            "--cards-per-day",
-            type=click.IntRange(1, MAX_CARDS_PER_DAY),
-            help="每天发卡上限 / At most so many a day.",
-        ),
-    ):
-        command = option(command)
-    return command
+ceiling_options = together(
+    click.option(
+        "--cards-per-day", type=click.IntRange(1, MAX_CARDS_PER_DAY), help="每天发卡上限 / At most so many a day."
+    ),
+    click.option(
+        "--longest-validity",
+        type=Duration(PERMANENT),
+        help="卡密有效期上限 / No card may last longer: 30d, year …, or permanent for no limit.",
+    ),
+)
+"""Set ceilings; `ceilings_of` reads them."""
 
 
 def in_words(ceilings: Ceilings) -> str:

@@ -21,7 +21,7 @@ from app.services.exports import Row, journal_documents
 from app.services.filters import KINDS, parse_journal_filter
 from app.services.formatting import escaped, json_text
 from app.services.journal_follow import Follower
-from app.services.journal_lists import NO_SUCH_REFERENCE, rejection_first
+from app.services.journal_lists import NO_SUCH_REFERENCE, JournalLists, rejection_first
 from app.services.refusals import REASONS
 
 TABLE_ROWS = 200
@@ -65,10 +65,11 @@ def events(  # noqa: PLR0913  # one argument an option
             first = FOLLOWED_ROWS if since is None else None
             _follow(session, follower, first, output_format, until_input_ends=until_input_ends)
         return
+    journal = JournalLists(session.database)
     if output_format == "json":
-        output.print_json_list(journal_documents(session.journal.every(wanted), session.zone))
+        output.print_json_list(journal_documents(journal.every(wanted), session.zone))
         return
-    found = session.journal.newest(wanted, TABLE_ROWS + 1)
+    found = journal.newest(wanted, TABLE_ROWS + 1)
     rows = list(journal_documents(found if reference is None else rejection_first(found), session.zone))
     output.print_table(_HEADINGS, (list(_cells(row)) for row in rows[:TABLE_ROWS]))
     if reference is not None:

@@ -2,12 +2,10 @@
 
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 
 from app.cli import output
 from app.cli.context import Session, format_option, operator_name, pass_session
@@ -63,19 +61,13 @@ def add(  # noqa: PLR0913  # one argument an option
     if batches and all_cards:
         raise click.UsageError("--batch 与 --all-cards 只能选一个 / --batch or --all-cards, not both")
     name = _typed(Path(path).name if name is None else name)
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with (
         open_input(path, size) as (source, known_size),
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+        output.progress("添加 / Adding", known_size, *columns) as advance,
     ):
-        task = progress.add_task("添加 / Adding", total=known_size)
         stored = _store(session).add(
-            name,
-            source,
-            size=known_size,
-            batches=batches or (() if all_cards else None),
-            progress=lambda more: progress.update(task, advance=more),
+            name, source, size=known_size, batches=batches or (() if all_cards else None), progress=advance
         )
     _print([stored], output_format, session)
 
@@ -136,21 +128,11 @@ def _typed(name: str) -> str:
 
 def _print(stored: list[StoredFile], output_format: str, session: Session) -> None:
     if output_format == "json":
-        output.print_json_list(_document(one, session) for one in stored)
+        names = ("name", "size", "sha256", "added_at", "batches", "missing")
+        output.print_json_list(output.records(stored, names, session.zone))
         return
     headings = ("文件 name", "大小 size", "SHA-256", "添加 added", "批次 batches", "状态 state")
     output.print_table(headings, (_cells(one, session) for one in stored))
-
-
-def _document(stored: StoredFile, session: Session) -> dict[str, Any]:
-    return {
-        "name": stored.name,
-        "size": stored.size,
-        "sha256": stored.sha256,
-        "added_at": local(stored.added_at, session.zone),
-        "batches": list(stored.batches),
-        "missing": stored.missing,
-    }
 
 
 def _cells(stored: StoredFile, session: Session) -> list[str | None]:

@@ -5,7 +5,8 @@ import click
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.domain.hosts import HostReport, differences, faults
-from app.services.formatting import escaped, local
+from app.services.formatting import local
+from app.services.hosts import Hosts
 
 _COLUMNS = {
     "name": "主机 host",
@@ -25,14 +26,17 @@ _SHOWN = 12  # so many characters of an ID or a digest tell it from others
 @pass_session
 def hosts(session: Session, forget: str | None, output_format: str) -> None:
     """列出使用此数据库的主机 / List the machines that serve this database; ≠ marks what differs."""
+    reports = Hosts(session.database)
     if forget is not None:
-        if not session.hosts.forget(forget):
+        if not reports.forget(forget):
             raise click.ClickException(f"没有主机 {forget} / There is no host {forget}")
         output.say(f"已删除 / Forgotten: {forget}")
         return
-    listed = session.hosts.listed()
+    listed = reports.listed()
     if output_format == "json":
-        output.print_json_list(_record(host, session) for host in listed)
+        names = (*_COLUMNS, "seen_at", "present")
+        present = output.records(listed, names, session.zone, lambda host: {"present": host.is_present})
+        output.print_json_list(present)
         return
     if not listed:
         output.say("还没有主机报告 / No host has reported yet")
@@ -41,12 +45,7 @@ def hosts(session: Session, forget: str | None, output_format: str) -> None:
     headings = [title + _DIFFERENT * (name in different) for name, title in _COLUMNS.items()]
     output.print_table([*headings, "最近报告 last seen", "状态 state"], (_row(host, session) for host in listed))
     for text in faults(listed):
-        output.say(escaped(f"注意 / warning: {text}"))
-
-
-def _record(host: HostReport, session: Session) -> dict[str, object]:
-    shown = {name: getattr(host, name) for name in _COLUMNS}
-    return {**shown, "seen_at": local(host.seen_at, session.zone), "present": host.is_present}
+        output.say(f"注意 / warning: {text}")
 
 
 def _row(host: HostReport, session: Session) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ import click
 from app.cli import files, output
 from app.cli.context import Session, operator_name, pass_session
 from app.clock import utc_now
+from app.services.signing_keys import SigningKeys
 from app.settings import DATABASE, FOLDER
 from app.tokens import canary, sealing
 from app.tokens.keyring import KeyRingError, decoded_copy
@@ -20,11 +21,15 @@ def key() -> None:
     """签名密钥 / The signing keys."""
 
 
+def _keys(session: Session) -> SigningKeys:
+    return SigningKeys(session.database, session.settings)
+
+
 @key.command("list")
 @pass_session
 def list_keys(session: Session) -> None:
     """列出密钥 / List the keys, oldest first."""
-    ring = session.signing_keys.store.load()
+    ring = _keys(session).store.load()
     states = {KeyState.CURRENT: "当前 current", KeyState.NEXT: "下一个 next", KeyState.RETIRED: "已停用 retired"}
     rows = (
         (k.kid, states[ring.state(k)], k.created_at.isoformat(), k.retired_at.isoformat() if k.retired_at else None)
@@ -40,7 +45,7 @@ def list_keys(session: Session) -> None:
 @pass_session
 def rotate(session: Session, *, force: bool) -> None:
     """轮换 / Make the next key the current one; the running service uses it within seconds."""
-    ring = session.signing_keys.rotate(operator_name(), utc_now, force=force)
+    ring = _keys(session).rotate(operator_name(), utc_now, force=force)
     output.say(f"当前密钥 / The current key is now {ring.current.kid}")
 
 
@@ -49,7 +54,7 @@ def rotate(session: Session, *, force: bool) -> None:
 @pass_session
 def store(session: Session, place: str) -> None:
     """移到文件夹或数据库 / Move the keys into the folder, or into the database for several machines."""
-    ring, is_copied = session.signing_keys.move(place, operator_name(), utc_now)
+    ring, is_copied = _keys(session).move(place, operator_name(), utc_now)
     if not is_copied:
         output.say(f"{_STORES[place]}: 其中的密钥较新，已保留 / the keys there are newer, and stay")
     output.say(f"{_STORES[place]}: {ring.current.kid}")
@@ -65,7 +70,7 @@ def store(session: Session, place: str) -> None:
 @pass_session
 def create(session: Session) -> None:
     """新建密钥（仅在丢失时） / Make signing keys where there are none."""
-    keys = session.signing_keys
+    keys = _keys(session)
     if keys.store.exists():
         place = _STORES[session.settings.keys]
         raise KeyRingError(f"已有密钥，未更改 / there are keys already, nothing was changed: {place}")
@@ -80,7 +85,7 @@ def restore(session: Session, source: str, *, only_newer: bool) -> None:
     """放回签名密钥的副本，现有的较新则保留 / Put back a copy of keyring.json, unless the present keys are newer."""
     with files.open_input(source) as (file, _):
         copy = decoded_copy(file.read())
-    keys = session.signing_keys.store
+    keys = _keys(session).store
     restored = keys.restore(copy, utc_now(), only_newer=only_newer)
     kid = keys.load().current.kid
     if restored:
@@ -101,7 +106,7 @@ def accept(session: Session) -> None:
 @pass_session
 def export(session: Session) -> None:
     """导出公钥 / Print the public keys for clients to pin, as {"iss", "keys"}."""
-    ring = session.signing_keys.store.load()
+    ring = _keys(session).store.load()
     output.print_json({"iss": session.settings.issuer, "keys": ring.pinned})
 
 

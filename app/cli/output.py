@@ -3,18 +3,21 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, tzinfo
 from itertools import chain, islice
 from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text as RichText
 
 from app.services.exports import json_pieces
-from app.services.formatting import escaped, json_text
+from app.services.formatting import escaped, json_text, local
 
+Columns = Mapping[str, str]
+"""The columns of a table: the name of each in a row, and its heading."""
 RICH_ROWS = 2_000
 """Longer tables are written as plain columns, row by row: laying them out would take minutes."""
 
@@ -30,10 +33,10 @@ def print_json_list(items: Iterable[object]) -> None:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int | None, *columns: ProgressColumn) -> Iterator[Callable[[int], None]]:
     """Show a progress bar on a terminal; yields the function that adds to it."""
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done: bar.update(task, advance=done)
 
@@ -60,12 +63,25 @@ def _literally(cell: object) -> str:
     return "" if cell is None else escaped(str(cell))
 
 
-def print_records(records: Sequence[Mapping[str, Any]], headings: Sequence[str], output_format: str, none: str) -> None:
-    """Print records as JSON, or as a table of their values; `none` is printed instead of an empty table."""
+def records(
+    rows: Iterable[Any], names: Iterable[str], zone: tzinfo, more: Callable[[Any], dict[str, Any]] = lambda _row: {}
+) -> list[dict[str, Any]]:
+    """Return the named values of rows: those of `more`, otherwise attributes; times in the vendor's zone."""
+
+    def record(row: object) -> dict[str, Any]:
+        own = more(row)
+        values = {name: own[name] if name in own else getattr(row, name) for name in names}
+        return {n: local(value, zone) if isinstance(value, datetime) else value for n, value in values.items()}
+
+    return [record(row) for row in rows]
+
+
+def print_records(records: Sequence[Mapping[str, Any]], columns: Columns, output_format: str, none: str) -> None:
+    """Print records as JSON, or as a table; `none` is printed instead of an empty table."""
     if output_format == "json":
         print_json_list(records)
     elif records:
-        print_table(headings, ([_cell(value) for value in record.values()] for record in records))
+        print_table([*columns.values()], ([_cell(record[name]) for name in columns] for record in records))
     else:
         say(none)
 
@@ -78,10 +94,10 @@ def _cell(value: object) -> object:
     return value
 
 
-def print_section(title: str, headings: Sequence[str], rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Print a title, and a table of the named values of each row."""
+def print_section(title: str, columns: Columns, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print a title, and a table of rows."""
     sys.stdout.write(f"{title}\n")
-    print_table(headings, ([row[name] for name in names] for row in rows))
+    print_table([*columns.values()], ([row[name] for name in columns] for row in rows))
 
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from app.clock import utc_now
 from app.services.abuse_report import LATELY, LIMITS, MAX_ROWS, collect
 from app.services.formatting import local
 
-_CARD, _REJECTIONS, _FIRST, _LAST = "卡密 card", "被拒 rejections", "首次 first", "最近 last"
+_CARD, _FIRST, _LAST = {"card_id": "卡密 card"}, {"first_at": "首次 first"}, {"last_at": "最近 last"}
 _SPREAD = {
     "machines": "设备 machines",
     "networks": "网段 networks",
@@ -51,47 +51,37 @@ def _print_tables(found: dict[str, Any]) -> None:
     output.print_section(
         f"已通过但疑似共享的卡密 {accepted['count']} 张（全部｜24 小时）/ "
         f"Accepted, but possibly shared (whole period | 24 h){shown}",
-        (_CARD, *_SPREAD.values(), _LAST),
+        _CARD | _SPREAD | _LAST,
         _accepted(accepted["first"]),
-        ["card_id", *_SPREAD, "last_at"],
     )
-    for name, title, heading, names in _REJECTED:
-        output.print_section(
-            title,
-            (heading, *(_COUNTS[each] for each in names[1:]), _REJECTIONS, _FIRST, _LAST),
-            found[name],
-            [*names, "rejections", "first_at", "last_at"],
-        )
+    for name, title, columns in _REJECTED:
+        output.print_section(title, columns | {"rejections": "被拒 rejections"} | _FIRST | _LAST, found[name])
     output.print_section(
         "客户自助解绑最多的卡密 / Cards that their customers unbound most often",
-        (_CARD, "解绑 unbindings", _FIRST, _LAST),
+        _CARD | {"unbindings": "解绑 unbindings"} | _FIRST | _LAST,
         found["unbindings"],
-        ["card_id", "unbindings", "first_at", "last_at"],
     )
 
 
-_COUNTS = {"cards": "卡密 cards", "machines": "设备 machines", "networks": "地址 addresses"}
+_CARDS, _MACHINES, _NETWORKS = {"cards": "卡密 cards"}, {"machines": "设备 machines"}, {"networks": "地址 addresses"}
 _REJECTED = (
     (
         "cards",
         "被拒：一张卡密，多台其他设备 / Rejected: one card from other machines",
-        _CARD,
-        ("card_id", "machines", "networks"),
+        _CARD | _MACHINES | _NETWORKS,
     ),
     (
         "machines",
         "被拒：一台设备，多张卡密 / Rejected: one machine with many cards",
-        "设备 machine",
-        ("hardware", "cards", "networks"),
+        {"hardware": "设备 machine"} | _CARDS | _NETWORKS,
     ),
     (
         "networks",
         "被拒：一个地址，多张卡密 / Rejected: one address with many cards",
-        "地址 address",
-        ("network", "cards", "machines"),
+        {"network": "地址 address"} | _CARDS | _MACHINES,
     ),
 )
-"""Of each group of rejections: name, title, the heading of what they share, and the columns of that and of counts."""
+"""Of each group of rejections: name, title, and the columns of what they share and of counts."""
 
 
 def _accepted(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -36,41 +36,39 @@ def stats(session: Session, output_format: str) -> None:
 
 def _print_tables(figures: dict[str, Any], zone: str) -> None:
     batches, expiring, days = figures["batches"], figures["expiring"], len(figures["days"])
-    output.print_section("卡密 / Cards", ("总数 total", *_STATUSES.values()), [figures["cards"]], ["total", *_STATUSES])
+    output.print_section("卡密 / Cards", {"total": "总数 total"} | _STATUSES, [figures["cards"]])
     output.print_section(
         f"批次，最大 {len(batches['largest'])}/{batches['count']} / Largest batches",
-        ("批次 batch", "卡密 cards", *_STATUSES.values()),
+        {"batch": "批次 batch", "cards": "卡密 cards"} | _STATUSES,
         ({**row, "batch": row["batch"] or "—"} for row in batches["largest"]),
-        ["batch", "cards", *_STATUSES],
     )
     output.print_section(
         f"每日 / By day ({zone})",
-        ("日期 day", "激活 activations", "通过的请求 accepted requests"),
+        {"day": "日期 day", "activations": "激活 activations", "requests": "通过的请求 accepted requests"},
         figures["days"],
-        ["day", "activations", "requests"],
     )
     minutes = ONLINE_WITHIN // timedelta(minutes=1)
     output.print_section(
         f"客户 / Customers ({zone})",
-        (f"在线，{minutes} 分钟内 seen in {minutes} minutes", "今天 today", "昨天 yesterday"),
+        {
+            "online": f"在线，{minutes} 分钟内 seen in {minutes} minutes",
+            "today": "今天 today",
+            "yesterday": "昨天 yesterday",
+        },
         [figures["customers"]],
-        ["online", "today", "yesterday"],
     )
     output.print_section(
         "日志中的拒绝 / Rejections in the journal",
-        ("代码 code", "24 h", "7 d"),
+        {"code": "代码 code", "last_24_hours": "24 h", "last_7_days": "7 d"},
         figures["rejections"],
-        ["code", "last_24_hours", "last_7_days"],
     )
     output.print_section(
         f"{EXPIRING_WITHIN.days} 天内到期 {expiring['count']} 张 / Expiring within {EXPIRING_WITHIN.days} days",
-        ("卡密 ID", "到期 expires", "批次 batch", "备注 note"),
+        {"id": "卡密 ID", "expires_at": "到期 expires", "batch": "批次 batch", "note": "备注 note"},
         expiring["first"],
-        ["id", "expires_at", "batch", "note"],
     )
     output.print_section(
         f"功能，{days} 天内最常用 / Functions used most in {days} days",
-        ("功能 function", "请求 requests"),
+        {"function": "功能 function", "requests": "请求 requests"},
         figures["functions"],
-        ["function", "requests"],
     )

@@ -6,6 +6,7 @@ from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.domain.terms import Terms, write_term
 from app.domain.texts import RefusedError
+from app.services.terms import VendorTerms
 
 
 @click.group()
@@ -18,7 +19,7 @@ def terms() -> None:
 @pass_session
 def show(session: Session, output_format: str) -> None:
     """显示 / Show the terms in force."""
-    _print(session.terms.get(), output_format)
+    _print(session.acting(VendorTerms).get(), output_format)
 
 
 @terms.command("set")
@@ -33,7 +34,7 @@ def set_terms(session: Session, changes: tuple[str, ...], output_format: str) ->
         if not equals:
             raise RefusedError(f"“{change}”须写成 NAME=VALUE", f"“{change}” must be written NAME=VALUE")
         given.append((name, text))
-    _print(session.terms.change(given), output_format)
+    _print(session.acting(VendorTerms).change(given), output_format)
 
 
 def _print(terms: Terms, output_format: str) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from app.cli import output
-from app.cli.context import Command, Session, format_option, pass_session
+from app.cli.context import Session, format_option, pass_session, together
 from app.cli.durations import NEVER, Duration, ceiling_options, ceilings_of, in_words
 from app.clock import utc_now
 from app.domain.ceilings import TOKEN_DEFAULTS, format_longest
 from app.domain.operators import Scope
 from app.domain.token_limits import DEFAULT_LIFE, TokenLimits, default_limits, read_networks
-from app.services.formatting import local
+from app.services.shop_tokens import ShopTokens
 
 ANY = "any"
 
@@ -36,25 +36,23 @@ def token() -> None:
     """发卡平台的令牌 / Tokens of shops, for the API at /v1/shop/."""
 
 
-def _limit_options(command: Command) -> Command:
-    """Add the options that set a token's limits; `_changed` reads them."""
-    for option in (
-        click.option(
-            "--network",
-            "networks",
-            multiple=True,
-            help=f"允许的地址或网段，可多次；{ANY} 为不限 / Works from there only, may be given several times; "
-            f"{ANY}: from everywhere.",
-        ),
-        click.option(
-            "--expires", type=Duration(NEVER), help=f"有效期，从现在起；{NEVER} 为永久 / From now; {NEVER} for no end."
-        ),
-        click.option(
-            "--own-cards/--all-cards", default=None, help="仅限自己发的卡密，或全部 / Its own cards only, or all cards."
-        ),
-    ):
-        command = option(command)
-    return ceiling_options(command)
+_limit_options = together(
+    ceiling_options,
+    click.option(
+        "--own-cards/--all-cards", default=None, help="仅限自己发的卡密，或全部 / Its own cards only, or all cards."
+    ),
+    click.option(
+        "--expires", type=Duration(NEVER), help=f"有效期，从现在起；{NEVER} 为永久 / From now; {NEVER} for no end."
+    ),
+    click.option(
+        "--network",
+        "networks",
+        multiple=True,
+        help=f"允许的地址或网段，可多次；{ANY} 为不限 / Works from there only, may be given several times; "
+        f"{ANY}: from everywhere.",
+    ),
+)
+"""Set a token's limits; `_changed` reads them."""
 
 
 def _changed(limits: TokenLimits, options: dict[str, Any]) -> TokenLimits:
@@ -85,7 +83,8 @@ def _changed(limits: TokenLimits, options: dict[str, Any]) -> TokenLimits:
 @pass_session
 def add(session: Session, /, name: str, scopes: list[Scope], **options: Any) -> None:  # noqa: ANN401  # of `_limit_options`
     """新建令牌，仅显示一次 / Make a token and print it, only once."""
-    sys.stdout.write(session.shop_tokens.add(name, scopes, _changed(default_limits(utc_now()), options)) + "\n")
+    token_text = session.acting(ShopTokens).add(name, scopes, _changed(default_limits(utc_now()), options))
+    sys.stdout.write(f"{token_text}\n")
     output.say("请立即保存，令牌不会再次显示 / Save it now: it is not shown again")
 
 
@@ -97,7 +96,8 @@ def limits(session: Session, /, name: str, **options: Any) -> None:  # noqa: ANN
     """更改令牌的限制 / Change a token's limits, from its next request on; what is not given stays."""
     if not any(value not in {None, ()} for value in options.values()):
         raise click.UsageError("没有要更改的 / Nothing to change: see --help")
-    session.shop_tokens.set_limits(name, _changed(session.shop_tokens.limits(name), options))
+    tokens = session.acting(ShopTokens)
+    tokens.set_limits(name, _changed(tokens.limits(name), options))
     output.say(f"已更改 {name} 的限制 / Changed the limits of {name}")
 
 
@@ -106,22 +106,17 @@ def limits(session: Session, /, name: str, **options: Any) -> None:  # noqa: ANN
 @pass_session
 def list_tokens(session: Session, output_format: str) -> None:
     """列出令牌 / List the tokens by name; the tokens themselves are not stored."""
-    rows = [
-        {
-            "name": shop.name,
+    listed = output.records(
+        session.acting(ShopTokens).list(),
+        _COLUMNS,
+        session.zone,
+        lambda shop: {
             "scopes": [scope.value for scope in Scope if scope in shop.scopes],
-            "created_at": local(shop.created_at, session.zone),
-            "last_used_at": local(shop.last_used_at, session.zone),
-            "revoked_at": local(shop.revoked_at, session.zone),
-            "cards_per_day": shop.cards_per_day,
             "longest_validity": format_longest(shop.longest_validity),
-            "own_cards_only": shop.own_cards_only,
-            "expires_at": local(shop.expires_at, session.zone),
             "networks": shop.networks or [],
-        }
-        for shop in session.shop_tokens.list()
-    ]
-    output.print_records(rows, _HEADINGS, output_format, "没有令牌 / No tokens")
+        },
+    )
+    output.print_records(listed, _COLUMNS, output_format, "没有令牌 / No tokens")
 
 
 @token.command()
@@ -129,11 +124,19 @@ def list_tokens(session: Session, output_format: str) -> None:
 @pass_session
 def revoke(session: Session, name: str) -> None:
     """吊销令牌 / Revoke a token at once."""
-    session.shop_tokens.revoke(name)
+    session.acting(ShopTokens).revoke(name)
     output.say(f"已吊销 {name} / Revoked {name}")
 
 
-_HEADINGS = (
-    *("名称 name", "权限 scopes", "新建 made", "最近使用 last used", "吊销 revoked", "每天发卡上限 cards a day"),
-    *("最长有效期 longest validity", "仅限自己的卡密 own cards only", "到期 expires", "网段 networks"),
-)
+_COLUMNS = {
+    "name": "名称 name",
+    "scopes": "权限 scopes",
+    "created_at": "新建 made",
+    "last_used_at": "最近使用 last used",
+    "revoked_at": "吊销 revoked",
+    "cards_per_day": "每天发卡上限 cards a day",
+    "longest_validity": "最长有效期 longest validity",
+    "own_cards_only": "仅限自己的卡密 own cards only",
+    "expires_at": "到期 expires",
+    "networks": "网段 networks",
+}

@@ -1,21 +1,24 @@
 """`cardctl webhook …`."""
 
 import sys
-from collections.abc import Iterable
-from datetime import datetime
-from typing import Any
 
 import click
 
 from app.cli import output
-from app.cli.context import Session, format_option, pass_session
+from app.cli.context import Session, format_option, operator_name, pass_session
+from app.clock import utc_now
 from app.domain.webhooks import TOPICS
-from app.services.formatting import local
+from app.services.webhooks import Webhooks
+from app.tokens.sealing_key import SealingKey
 
 
 @click.group()
 def webhook() -> None:
     """事件通知的接收地址 / Addresses that are told of events, by signed HTTPS requests."""
+
+
+def _webhooks(session: Session) -> Webhooks:
+    return Webhooks(session.database, operator_name(), utc_now, SealingKey(session.settings.sealing_key))
 
 
 @webhook.command()
@@ -32,7 +35,7 @@ def webhook() -> None:
 @pass_session
 def add(session: Session, name: str, url: str, topics: tuple[str, ...]) -> None:
     """添加，签名密钥仅显示一次 / Add a webhook, and print its secret, only once."""
-    sys.stdout.write(session.webhooks.add(name, url, topics) + "\n")
+    sys.stdout.write(_webhooks(session).add(name, url, topics) + "\n")
     output.say("请立即保存，密钥不会再次显示 / Save it now: it is not shown again")
 
 
@@ -51,7 +54,8 @@ def list_webhooks(session: Session, output_format: str) -> None:
         "waiting": "等待 waiting",
         "dropped": "丢弃 dropped",
     }
-    _print(session, session.webhooks.list(), columns, output_format, "没有 Webhook / No webhooks")
+    listed = output.records(_webhooks(session).list(), columns, session.zone)
+    output.print_records(listed, columns, output_format, "没有 Webhook / No webhooks")
 
 
 @webhook.command()
@@ -61,7 +65,7 @@ def list_webhooks(session: Session, output_format: str) -> None:
 def log(session: Session, name: str, output_format: str) -> None:
     """最近的消息 / List the latest messages, the newest first."""
     columns = {
-        "message_id": "编号 ID",
+        "id": "编号 ID",
         "topic": "类型 topic",
         "created_at": "产生 created",
         "attempts": "次数 attempts",
@@ -72,8 +76,10 @@ def log(session: Session, name: str, output_format: str) -> None:
         "status": "状态码 status",
         "error": "错误 error",
     }
-    messages = session.webhooks.messages(session.webhooks.find(name))
-    _print(session, messages, columns, output_format, "没有消息 / No messages")
+    webhooks = _webhooks(session)
+    messages = webhooks.messages(webhooks.find(name))
+    listed = output.records(messages, columns, session.zone, lambda message: {"id": message.message_id})
+    output.print_records(listed, columns, output_format, "没有消息 / No messages")
 
 
 @webhook.command()
@@ -81,7 +87,7 @@ def log(session: Session, name: str, output_format: str) -> None:
 @pass_session
 def pause(session: Session, name: str) -> None:
     """暂停 / Pause a webhook: nothing is sent, and nothing new is noted for it."""
-    session.webhooks.set_paused(name, paused=True)
+    _webhooks(session).set_paused(name, paused=True)
     output.say(f"已暂停 {name} / Paused {name}")
 
 
@@ -90,7 +96,7 @@ def pause(session: Session, name: str) -> None:
 @pass_session
 def resume(session: Session, name: str) -> None:
     """恢复 / Resume a webhook."""
-    session.webhooks.set_paused(name, paused=False)
+    _webhooks(session).set_paused(name, paused=False)
     output.say(f"已恢复 {name} / Resumed {name}")
 
 
@@ -99,7 +105,7 @@ def resume(session: Session, name: str) -> None:
 @pass_session
 def secret(session: Session, name: str) -> None:
     """更换签名密钥，旧的立即失效 / Replace the secret at once, and print the new one, only once."""
-    sys.stdout.write(session.webhooks.renew_secret(name) + "\n")
+    sys.stdout.write(_webhooks(session).renew_secret(name) + "\n")
     output.say("请立即保存，密钥不会再次显示 / Save it now: it is not shown again")
 
 
@@ -108,7 +114,7 @@ def secret(session: Session, name: str) -> None:
 @pass_session
 def test(session: Session, name: str) -> None:
     """发送测试消息 / Have a test message sent, and print its ID."""
-    sys.stdout.write(session.webhooks.test(name) + "\n")
+    sys.stdout.write(_webhooks(session).test(name) + "\n")
     output.say("几秒内发送，结果见 / Sent within seconds; see: cardctl webhook log")
 
 
@@ -118,7 +124,7 @@ def test(session: Session, name: str) -> None:
 @pass_session
 def again(session: Session, name: str, message_id: str) -> None:
     """重新发送一条消息 / Have a message sent again, under the same ID."""
-    session.webhooks.send_again(name, message_id)
+    _webhooks(session).send_again(name, message_id)
     output.say("几秒内发送，结果见 / Sent within seconds; see: cardctl webhook log")
 
 
@@ -127,13 +133,5 @@ def again(session: Session, name: str, message_id: str) -> None:
 @pass_session
 def remove(session: Session, name: str) -> None:
     """删除，连同其消息 / Remove a webhook and its messages."""
-    session.webhooks.remove(name)
+    _webhooks(session).remove(name)
     output.say(f"已删除 {name} / Removed {name}")
-
-
-def _print(session: Session, rows: Iterable[Any], columns: dict[str, str], output_format: str, none: str) -> None:
-    def shown(value: object) -> object:
-        return local(value, session.zone) if isinstance(value, datetime) else value
-
-    records = [{name.removeprefix("message_"): shown(getattr(row, name)) for name in columns} for row in rows]
-    output.print_records(records, [*columns.values()], output_format, none)
