@@ -16,12 +16,12 @@ from app.console.static_files import StaticFiles
 from app.console.streaming import Streams
 from app.domain.card_actions import Action
 from app.functions.client import FunctionsClient
-from app.http import openapi, problems, self_service
-from app.http.execute import ExecuteResource
+from app.http import problems, self_service
 from app.http.files import DownloadResource, OfferResource
 from app.http.middleware import RequestLog
+from app.http.openapi.document import DOCUMENT
 from app.http.request_parser import RequestParser
-from app.http.resources import JsonResource, MetricsResource, VerifyResource
+from app.http.resources import ExecuteResource, JsonResource, MetricsResource, VerifyResource
 from app.http.shop import CardsResource, ChangeResource, ShopAccess
 from app.services import draining, startup
 from app.services.card_lists import CardLists
@@ -101,7 +101,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
 
 
 def _add_documents(app: falcon.App[Any, Any], database: Database, signer: Signer, keys_dir: Path) -> None:
-    document = msgspec.json.encode(openapi.DOCUMENT)
+    document = msgspec.json.encode(DOCUMENT)
 
     def key_set() -> bytes:
         return json.dumps(signer.key_set(utc_now())).encode()

@@ -16,7 +16,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
-from app.http import unparsed
+from app.http.problems import answer_to_unreadable
 
 SEND_SECONDS = 30
 """How long the sending of an answer waits for a client that reads nothing; nginx gives up before (`send_timeout`)."""
@@ -122,7 +122,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
             return
         self.log.info("not a request: %.200s", exc)
         with contextlib.suppress(OSError):
-            client.sendall(unparsed.answer())
+            client.sendall(answer_to_unreadable())
 
     def timeout_ctx(self) -> "_Waiting":
         """Return the time in which a connection waits for a request; at the end, none waits for another."""

@@ -79,9 +79,9 @@ def _read_again(body: bytes, kind: type[Body], requirements: Mapping[str, Text])
         raise invalid_request(Text("请求体必须是一个 JSON 对象。", "The body must be a JSON object."))
     for name in document:
         if name not in kind.__struct_fields__:
-            shown, known = _shown(name), ", ".join(kind.__struct_fields__)
+            named, known = shown(name), ", ".join(kind.__struct_fields__)
             raise invalid_request(
-                Text(f"未知字段 {shown}；可用字段：{known}。", f"Unknown field {shown}; the fields are {known}."), shown
+                Text(f"未知字段 {named}；可用字段：{known}。", f"Unknown field {named}; the fields are {known}."), named
             )
     for field in msgspec.structs.fields(kind):
         is_given = field.name in document
@@ -103,7 +103,7 @@ def wrong_value(field: str, requirement: Text) -> Problem:
     return invalid_request(Text(f"{field} {requirement.zh}。", f"{field} {requirement.en}."), field)
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """Return a field's name for an error message: escaped and cut, because a stranger sent it."""
     return ascii(name[:64])[1:-1]
 

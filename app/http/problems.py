@@ -1,8 +1,9 @@
 """Answers that are not verdicts: application/problem+json (RFC 9457), one constructor for each kind."""
 
 import logging
+import os
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import falcon
 import msgspec
@@ -26,46 +27,31 @@ logger = logging.getLogger(__name__)
 class ProblemCode(StrEnum):
     """The `code` of a problem."""
 
-    INVALID_REQUEST = "INVALID_REQUEST"
-    LINK_REFUSED = "LINK_REFUSED"
-    UNAUTHORIZED = "UNAUTHORIZED"
-    FORBIDDEN = "FORBIDDEN"
-    CEILING_EXCEEDED = "CEILING_EXCEEDED"
-    NOT_FOUND = "NOT_FOUND"
-    CARD_NOT_FOUND = "CARD_NOT_FOUND"
-    CLIENT_BLOCKED = "CLIENT_BLOCKED"
-    UNBIND_NOT_ALLOWED = "UNBIND_NOT_ALLOWED"
-    RENEW_NOT_ALLOWED = "RENEW_NOT_ALLOWED"
-    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
-    BODY_TOO_LARGE = "BODY_TOO_LARGE"
-    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
-    CONFLICT = "CONFLICT"
-    IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
-    TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
-    UNAVAILABLE = "UNAVAILABLE"
-    INTERNAL_ERROR = "INTERNAL_ERROR"
+    status: str
 
+    INVALID_REQUEST = "INVALID_REQUEST", falcon.HTTP_400
+    LINK_REFUSED = "LINK_REFUSED", falcon.HTTP_403
+    UNAUTHORIZED = "UNAUTHORIZED", falcon.HTTP_401
+    FORBIDDEN = "FORBIDDEN", falcon.HTTP_403
+    CEILING_EXCEEDED = "CEILING_EXCEEDED", falcon.HTTP_403
+    NOT_FOUND = "NOT_FOUND", falcon.HTTP_404
+    CARD_NOT_FOUND = "CARD_NOT_FOUND", falcon.HTTP_404
+    CLIENT_BLOCKED = "CLIENT_BLOCKED", falcon.HTTP_403
+    UNBIND_NOT_ALLOWED = "UNBIND_NOT_ALLOWED", falcon.HTTP_403
+    RENEW_NOT_ALLOWED = "RENEW_NOT_ALLOWED", falcon.HTTP_403
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED", falcon.HTTP_405
+    BODY_TOO_LARGE = "BODY_TOO_LARGE", falcon.HTTP_413
+    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE", falcon.HTTP_415
+    CONFLICT = "CONFLICT", falcon.HTTP_409
+    IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT", falcon.HTTP_422
+    TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS", falcon.HTTP_429
+    UNAVAILABLE = "UNAVAILABLE", falcon.HTTP_503
+    INTERNAL_ERROR = "INTERNAL_ERROR", falcon.HTTP_500
 
-STATUS = {
-    ProblemCode.INVALID_REQUEST: falcon.HTTP_400,
-    ProblemCode.LINK_REFUSED: falcon.HTTP_403,
-    ProblemCode.UNAUTHORIZED: falcon.HTTP_401,
-    ProblemCode.FORBIDDEN: falcon.HTTP_403,
-    ProblemCode.CEILING_EXCEEDED: falcon.HTTP_403,
-    ProblemCode.NOT_FOUND: falcon.HTTP_404,
-    ProblemCode.CARD_NOT_FOUND: falcon.HTTP_404,
-    ProblemCode.CLIENT_BLOCKED: falcon.HTTP_403,
-    ProblemCode.UNBIND_NOT_ALLOWED: falcon.HTTP_403,
-    ProblemCode.RENEW_NOT_ALLOWED: falcon.HTTP_403,
-    ProblemCode.METHOD_NOT_ALLOWED: falcon.HTTP_405,
-    ProblemCode.BODY_TOO_LARGE: falcon.HTTP_413,
-    ProblemCode.UNSUPPORTED_MEDIA_TYPE: falcon.HTTP_415,
-    ProblemCode.CONFLICT: falcon.HTTP_409,
-    ProblemCode.IDEMPOTENCY_CONFLICT: falcon.HTTP_422,
-    ProblemCode.TOO_MANY_REQUESTS: falcon.HTTP_429,
-    ProblemCode.UNAVAILABLE: falcon.HTTP_503,
-    ProblemCode.INTERNAL_ERROR: falcon.HTTP_500,
-}
+    def __new__(cls, code: str, status: str) -> Self:
+        member = str.__new__(cls, code)
+        member._value_, member.status = code, status
+        return member
 
 
 class ProblemBody(msgspec.Struct):
@@ -79,13 +65,9 @@ class ProblemBody(msgspec.Struct):
     request_id: str
     field: Annotated[str | UnsetType, Meta(description="The part of the request that is wrong, if it is one.")] = UNSET
     reason: Annotated[RenewReason | UnsetType, Meta(description="Why a card is not renewed.")] = UNSET
-    next_unbind_at: (
-        Annotated[
-            str | None,
-            Meta(description="Of UNBIND_NOT_ALLOWED: null where waiting is of no use."),
-        ]
-        | UnsetType
-    ) = UNSET
+    next_unbind_at: Annotated[
+        str | UnsetType | None, Meta(description="Of UNBIND_NOT_ALLOWED: null where waiting is of no use.")
+    ] = UNSET
 
 
 class Problem(Exception):  # noqa: N818  # RFC 9457's word
@@ -111,7 +93,7 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's word
         more: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(detail.en)
-        self.status = status or STATUS[code]
+        self.status = status or code.status
         self.code = code
         self.detail = detail
         self.field = field
@@ -161,11 +143,6 @@ def forbidden(detail: Text, headers: dict[str, str] | None = None) -> Problem:
     return Problem(ProblemCode.FORBIDDEN, detail, headers=headers)
 
 
-def ceiling_exceeded(detail: Text, field: str) -> Problem:
-    """A ceiling of the shop's token does not allow the order."""
-    return Problem(ProblemCode.CEILING_EXCEEDED, detail, field=field)
-
-
 def not_found(detail: Text) -> Problem:
     """The resource does not exist."""
     return Problem(ProblemCode.NOT_FOUND, detail)
@@ -184,15 +161,6 @@ def client_blocked() -> Problem:
 def conflict(detail: Text, field: str | None = None) -> Problem:
     """The present state of a resource does not allow the change."""
     return Problem(ProblemCode.CONFLICT, detail, field=field)
-
-
-def idempotency_conflict(field: str) -> Problem:
-    """The idempotency key was used for another request."""
-    detail = Text(
-        f"这个 {field} 已用于另一个请求；新的请求请换一个新的。",
-        f"This {field} was used for another request: a new request takes a new one.",
-    )
-    return Problem(ProblemCode.IDEMPOTENCY_CONFLICT, detail, field=field)
 
 
 _TOO_MANY_FAILURES = Text("失败次数过多，请稍后再试。", "Too many failures: please try again later.")
@@ -258,6 +226,24 @@ def body_of(problem: Problem, detail: str, request_id: str) -> bytes:
         **problem.more,
     )
     return msgspec.json.encode(body)
+
+
+def answer_to_unreadable() -> bytes:
+    """Return the whole HTTP response to what cannot be read as a request: no application sees that."""
+    problem = malformed()
+    metrics.problems.labels(problem.code).inc()
+    request_id = os.urandom(16).hex()
+    body = body_of(problem, str(problem.detail), request_id)  # in both languages
+    head = (
+        f"HTTP/1.1 {problem.status}",
+        f"Content-Type: {MEDIA_TYPE}",
+        f"Content-Length: {len(body)}",
+        f"X-Request-ID: {request_id}",
+        "Cache-Control: no-store",
+        "Connection: close",
+        "\r\n",
+    )
+    return "\r\n".join(head).encode() + body
 
 
 def install(app: falcon.App[Any, Any]) -> None:

@@ -110,4 +110,4 @@ class RequestParser:
         try:
             check_public_key(asked.client_public_key)
         except PublicKeyError as error:
-            raise json_body.wrong_value("client_public_key", schemas.PUBLIC_KEY_REQUIREMENT) from error
+            raise schemas.wrong_value("client_public_key") from error

@@ -5,24 +5,26 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from http import HTTPStatus
 
 import falcon
 import msgspec
 
 from app.domain.card_actions import Action
+from app.domain.cards import ValidityError, parse_duration, parse_validity
 from app.domain.ceilings import CeilingExceededError
 from app.domain.operators import Scope
-from app.domain.texts import RefusedError, Text
+from app.domain.texts import RefusedError, Text, check_text
 from app.domain.token_limits import TokenElsewhereError, TokenExpiredError, check_use
-from app.http import json_body, shop_schemas
+from app.http import json_body, schemas
 from app.http.problems import (
     Problem,
+    ProblemCode,
     card_not_found,
-    ceiling_exceeded,
     conflict,
     forbidden,
-    idempotency_conflict,
+    invalid_request,
     sentence,
     too_many_requests,
     unauthorized,
@@ -38,6 +40,10 @@ _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _NO_TOKEN = Text(
     "请求头 Authorization 必须是 Bearer 加令牌（scripts/cardctl token add）。",
     "The Authorization header must be Bearer and a token (scripts/cardctl token add).",
+)
+_KEY_REUSED = Text(
+    f"这个 {schemas.KEY_HEADER} 已用于另一个请求；新的请求请换一个新的。",
+    f"This {schemas.KEY_HEADER} was used for another request: a new request takes a new one.",
 )
 _UNKNOWN_TOKEN = Text("令牌无效或已吊销。", "The token is unknown or was revoked.")
 
@@ -98,13 +104,13 @@ class CardsResource:
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         shop = self.access.admit(request, Scope.CARDS_ISSUE)
-        body, validity = shop_schemas.parse_issue_request(json_body.read_body(request))
+        body, validity = _parse_issue_request(json_body.read_body(request))
         order = _order(request, shop, body, HTTPStatus.CREATED)
         _place(response, lambda: self.shop.issue(shop, order, int(body.count or 1), validity, body.batch, body.note))
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         shop = self.access.admit(request, Scope.CARDS_READ)
-        wanted = shop_schemas.parse_card_query(request)
+        wanted = _parse_card_query(request)
         try:
             document = self.shop.look_up(shop, wanted)
         except CardNotFoundError as error:
@@ -126,15 +132,22 @@ class ChangeResource:
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         extends = self.action is Action.EXTEND
         shop = self.access.admit(request, Scope.CARDS_EXTEND if extends else Scope.CARDS_FREEZE)
-        body, by = shop_schemas.parse_change_request(json_body.read_body(request), extends=extends)
+        kind = schemas.ExtendRequest if extends else schemas.CardsRequest
+        body = schemas.parse(json_body.read_body(request), kind)
+        try:
+            by = parse_duration(body.by) if isinstance(body, schemas.ExtendRequest) else None
+        except ValidityError as error:
+            raise schemas.wrong_value("by") from error
         order = _order(request, shop, body, HTTPStatus.OK)
         _place(response, lambda: self.shop.change(shop, order, self.action, body.ids, by))
 
 
 def _order(request: falcon.Request, shop: ShopToken, body: msgspec.Struct, status: HTTPStatus) -> Request:
+    key = request.get_header(schemas.KEY_HEADER) or ""
+    if not re.fullmatch(schemas.KEY_PATTERN, key):
+        raise schemas.wrong_value(schemas.KEY_HEADER)
     asked = request.path.encode() + b"\n" + msgspec.json.encode(body)
-    key, digest = shop_schemas.idempotency_key(request), hashlib.sha256(asked).hexdigest()
-    return Request(Owner(token_id=shop.id), key, digest, status)
+    return Request(Owner(token_id=shop.id), key, hashlib.sha256(asked).hexdigest(), status)
 
 
 def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
@@ -144,11 +157,11 @@ def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
     except CardNotFoundError as error:
         raise card_not_found(sentence(error), "ids") from error
     except CeilingExceededError as error:
-        raise ceiling_exceeded(sentence(error), error.field) from error
+        raise Problem(ProblemCode.CEILING_EXCEEDED, sentence(error), field=error.field) from error
     except RefusedError as error:
         raise conflict(sentence(error), "ids") from error
     except KeyReusedError as error:
-        raise idempotency_conflict(shop_schemas.KEY_HEADER) from error
+        raise Problem(ProblemCode.IDEMPOTENCY_CONFLICT, _KEY_REUSED, field=schemas.KEY_HEADER) from error
     _describe(response)
     response.status = answer.status
     if answer.is_replayed:
@@ -159,3 +172,32 @@ def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
 def _describe(response: falcon.Response) -> None:
     response.content_type = "application/json"
     response.set_header("Cache-Control", "no-store")
+
+
+def _parse_issue_request(body: bytes) -> tuple[schemas.IssueRequest, timedelta | None]:
+    """Read an order of new cards, and their validity."""
+    asked = schemas.parse(body, schemas.IssueRequest)
+    for field, text in (("batch", asked.batch), ("note", asked.note)):
+        try:
+            check_text(field, text)
+        except RefusedError as error:
+            raise schemas.wrong_value(field) from error
+    try:
+        return asked, parse_validity(asked.validity)
+    except ValidityError as error:
+        raise schemas.wrong_value("validity") from error
+
+
+def _parse_card_query(request: falcon.Request) -> str:
+    """Return the card ID in the query string."""
+    unknown = next((name for name in request.params if name != "id"), None)
+    if unknown is not None:
+        shown = json_body.shown(unknown)
+        raise invalid_request(
+            Text(f"未知参数 {shown}；可用参数：id。", f"Unknown parameter {shown}; the parameter is id."), shown
+        )
+    try:
+        wanted: tuple[str, ...] = msgspec.convert(request.get_param_as_list("id") or [], tuple[schemas.TypedCardId])
+    except msgspec.ValidationError as error:
+        raise schemas.wrong_value("id") from error
+    return wanted[0]

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import jsonschema_rs
 import msgspec
 
-from app.http import openapi
+from app.http.openapi.document import DOCUMENT
 
-OPENAPI: dict[str, Any] = json.loads(msgspec.json.encode(openapi.DOCUMENT))  # enumerations as plain text
+OPENAPI: dict[str, Any] = json.loads(msgspec.json.encode(DOCUMENT))  # enumerations as plain text
 _PATHS = [
     (re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template))), operations)
     for template, operations in OPENAPI["paths"].items()

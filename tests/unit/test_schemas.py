@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.http.problems import Problem, ProblemCode
-from app.http.schemas import REQUIREMENTS, ExecuteRequest, RenewalRequest, VerifyRequest, parse
+from app.http.schemas import (
+    KEY_HEADER,
+    REQUIREMENTS,
+    ExecuteRequest,
+    ExtendRequest,
+    IssueRequest,
+    RenewalRequest,
+    VerifyRequest,
+    parse,
+)
 from tests.support.tables import for_each
 
 GOOD: dict[str, Any] = {
@@ -195,6 +204,9 @@ def test_any_fields_are_a_request_or_a_problem(fields: dict[str, Any]) -> None:
 
 
 def test_every_field_says_what_it_must_be() -> None:
-    assert set(REQUIREMENTS) == {*ExecuteRequest.__struct_fields__, *RenewalRequest.__struct_fields__}
+    bodies = (ExecuteRequest, RenewalRequest, IssueRequest, ExtendRequest)
+    fields = {field for body in bodies for field in body.__struct_fields__}
+    assert set(REQUIREMENTS) == fields | {"id", KEY_HEADER}, "also of a parameter, and of a header"
     assert set(VerifyRequest.__struct_fields__) == set(GOOD) == set(WITHIN) == set(BEYOND)
-    assert all(text.zh.startswith("必须") and text.en.startswith("must") for text in REQUIREMENTS.values())
+    said = [REQUIREMENTS[field] for field in fields]
+    assert all(text.zh.startswith("必须") and text.en.startswith("must") for text in said)

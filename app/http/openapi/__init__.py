@@ -1,5 +1,1 @@
 """The OpenAPI 3.1 document of the public API: clients, shops, and the state of the service."""
-
-from app.http.openapi.document import DOCUMENT
-
-__all__ = ["DOCUMENT"]

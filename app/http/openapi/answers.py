@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from app.domain.codes import CardStatus
-from app.http.shop_schemas import MAX_COUNT
+from app.http.schemas import MAX_COUNT
 
 CardId = Annotated[
     str,

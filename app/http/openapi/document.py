@@ -4,12 +4,11 @@ from typing import Any
 
 import msgspec
 
+from app.http import schemas
 from app.http.openapi import answers
 from app.http.openapi.paths import PATHS
 from app.http.openapi.responses import problem_components
 from app.http.problems import ProblemBody
-from app.http.schemas import ExecuteRequest, OwnCardRequest, RenewalRequest, VerifyRequest
-from app.http.shop_schemas import CardsRequest, ExtendRequest, IssueRequest
 from app.http.verdicts import VerdictBody
 
 _DESCRIPTION = (
@@ -19,8 +18,9 @@ _DESCRIPTION = (
     "nginx's own problems, 429 among them, have not. Readers ignore members that they do not know."
 )
 _KINDS = (
-    *(VerifyRequest, ExecuteRequest, IssueRequest, CardsRequest, ExtendRequest, VerdictBody, ProblemBody),
-    *(OwnCardRequest, RenewalRequest, answers.OwnCard),
+    *(schemas.VerifyRequest, schemas.ExecuteRequest),
+    *(schemas.IssueRequest, schemas.CardsRequest, schemas.ExtendRequest, VerdictBody, ProblemBody),
+    *(schemas.OwnCardRequest, schemas.RenewalRequest, answers.OwnCard),
     *(answers.KeySet, answers.IssuedCards, answers.ShopCard, answers.ChangedCards),
     *(answers.Health, answers.Readiness, answers.OpenApi),
 )

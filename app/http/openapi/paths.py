@@ -10,8 +10,18 @@ from app.domain.operators import Scope
 from app.http.openapi import answers
 from app.http.openapi.responses import Part, json_content, ok, problem, problems, response, verdicts
 from app.http.problems import ProblemCode
-from app.http.schemas import ExecuteRequest, OwnCardRequest, RenewalRequest, TypedCardId, VerifyRequest
-from app.http.shop_schemas import KEY_HEADER, KEY_PATTERN, CardsRequest, ExtendRequest, IssueRequest
+from app.http.schemas import (
+    KEY_HEADER,
+    KEY_PATTERN,
+    CardsRequest,
+    ExecuteRequest,
+    ExtendRequest,
+    IssueRequest,
+    OwnCardRequest,
+    RenewalRequest,
+    TypedCardId,
+    VerifyRequest,
+)
 
 EXAMPLE_ID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _EXAMPLE = {"card_id": EXAMPLE_ID, "hardware": "disk-S4EVNX0M", "nonce": "aGVsbG8taGVsbG8taGVsbG8"}
@@ -35,13 +45,8 @@ _BYTES: Part = {"application/octet-stream": {}}
 
 
 def _operation(name: str, tag: str, summary: str, responses: Part, **more: Any) -> Part:  # noqa: ANN401  # of OpenAPI
-    return {
-        "tags": [tag],
-        "operationId": name,
-        "summary": summary,
-        "responses": dict(sorted(responses.items())),
-        **more,
-    }
+    found = dict(sorted(responses.items()))
+    return {"tags": [tag], "operationId": name, "summary": summary, "responses": found, **more}
 
 
 def _body(kind: type[msgspec.Struct], example: Part) -> Part:
@@ -60,16 +65,21 @@ def _licence(name: str, summary: str, description: str, body: Part, *codes: Code
 def _order(  # noqa: PLR0913  # the parts of an operation
     name: str, summary: str, description: str, scope: Scope, body: Part, success: Part, *codes: ProblemCode
 ) -> Part:
-    return _operation(
+    operation = _operation(
         name,
         "shop",
         summary,
-        success | problems(*_POSTING, *_SHOP, ProblemCode.IDEMPOTENCY_CONFLICT, *codes),
+        success | problems(*_POSTING, *_SHOP, ProblemCode.IDEMPOTENCY_CONFLICT, ProblemCode.CEILING_EXCEEDED, *codes),
         description=f"{description} Scope `{scope}`.",
         security=[{"shop": []}],
         parameters=[_parameter(KEY_HEADER, "header", _KEY, example=f"{name}-20261111-0042")],
         requestBody=body,
     )
+    return {"post": operation}
+
+
+def _document(name: str, tag: str, summary: str, kind: type[msgspec.Struct], *codes: ProblemCode) -> Part:
+    return {"get": _operation(name, tag, summary, ok(kind) | problems(*codes, *_ANY))}
 
 
 _DOWNLOAD = _operation(
@@ -80,11 +90,9 @@ _DOWNLOAD = _operation(
         "200": response("All bytes.", _BYTES, **_ETAG),
         "206": response("The bytes asked for.", _BYTES, **_ETAG, **{"Content-Range": {"schema": {"type": "string"}}}),
         "304": response("The client has these bytes already.", **_ETAG),
-        "416": problem(ProblemCode.INVALID_REQUEST, "The file has no such bytes."),
-        **problems(
-            *(ProblemCode.LINK_REFUSED, ProblemCode.CLIENT_BLOCKED, ProblemCode.NOT_FOUND, ProblemCode.UNAVAILABLE),
-            *_ANY,
-        ),
+        "416": problem("The file has no such bytes.", ProblemCode.INVALID_REQUEST),
+        **problems(ProblemCode.LINK_REFUSED, ProblemCode.CLIENT_BLOCKED, ProblemCode.NOT_FOUND),
+        **problems(ProblemCode.UNAVAILABLE, *_ANY),
     },
     parameters=[
         _parameter("name", "path", {"type": "string", "minLength": 1}, example="core.dat.age"),
@@ -175,72 +183,55 @@ PATHS: Part = {
         _body(RenewalRequest, {"card_id": EXAMPLE_ID, "with_card_id": EXAMPLE_ID[::-1]}),
         ProblemCode.RENEW_NOT_ALLOWED,
     ),
-    "/.well-known/jwks.json": {
-        "get": _operation(
-            "keySet", "clients", "公钥 / The public keys, and their endorsements", ok(answers.KeySet) | problems(*_ANY)
-        )
-    },
+    "/.well-known/jwks.json": _document(
+        "keySet", "clients", "公钥 / The public keys, and their endorsements", answers.KeySet
+    ),
     "/v1/shop/cards": {
         "get": _LOOK_UP,
-        "post": _order(
+        **_order(
             "issueCards",
             "签发卡密 / Issue cards",
             "All in one transaction.",
             Scope.CARDS_ISSUE,
             _body(IssueRequest, {"validity": "month", "count": 1, "batch": "双十一", "note": "order 20261111-0042"}),
             ok(answers.IssuedCards, HTTPStatus.CREATED, **_REPLAYED),
-            ProblemCode.CEILING_EXCEEDED,
         ),
     },
-    "/v1/shop/cards/freeze": {
-        "post": _order(
-            "freezeCards",
-            "冻结卡密 / Freeze cards",
-            "They are refused until unfrozen; their time goes on. All or none.",
-            Scope.CARDS_FREEZE,
-            _CARDS,
-            _CHANGED,
-            ProblemCode.CARD_NOT_FOUND,
-            ProblemCode.CEILING_EXCEEDED,
-        )
-    },
-    "/v1/shop/cards/unfreeze": {
-        "post": _order(
-            "unfreezeCards",
-            "解冻卡密 / Unfreeze cards",
-            "All or none.",
-            Scope.CARDS_FREEZE,
-            _CARDS,
-            _CHANGED,
-            ProblemCode.CARD_NOT_FOUND,
-            ProblemCode.CEILING_EXCEEDED,
-        )
-    },
-    "/v1/shop/cards/extend": {
-        "post": _order(
-            "extendCards",
-            "延期卡密 / Add time to cards",
-            "To the later of now and the expiry of an activated card, to the validity of an unused one. All or none.",
-            Scope.CARDS_EXTEND,
-            _body(ExtendRequest, {"ids": [EXAMPLE_ID], "by": "30d"}),
-            _CHANGED,
-            ProblemCode.CARD_NOT_FOUND,
-            ProblemCode.CONFLICT,
-            ProblemCode.CEILING_EXCEEDED,
-        )
-    },
-    "/v1/openapi.json": {
-        "get": _operation("openApi", "service", "接口文档 / This document", ok(answers.OpenApi) | problems(*_ANY))
-    },
-    "/healthz": {
-        "get": _operation("health", "service", "存活 / The process answers", ok(answers.Health) | problems(*_ANY))
-    },
-    "/readyz": {
-        "get": _operation(
-            "readiness",
-            "service",
-            "就绪 / The database answers, and its schema is this program's",
-            ok(answers.Readiness) | problems(ProblemCode.UNAVAILABLE, *_ANY),
-        )
-    },
+    "/v1/shop/cards/freeze": _order(
+        "freezeCards",
+        "冻结卡密 / Freeze cards",
+        "They are refused until unfrozen; their time goes on. All or none.",
+        Scope.CARDS_FREEZE,
+        _CARDS,
+        _CHANGED,
+        ProblemCode.CARD_NOT_FOUND,
+    ),
+    "/v1/shop/cards/unfreeze": _order(
+        "unfreezeCards",
+        "解冻卡密 / Unfreeze cards",
+        "All or none.",
+        Scope.CARDS_FREEZE,
+        _CARDS,
+        _CHANGED,
+        ProblemCode.CARD_NOT_FOUND,
+    ),
+    "/v1/shop/cards/extend": _order(
+        "extendCards",
+        "延期卡密 / Add time to cards",
+        "To the later of now and the expiry of an activated card, to the validity of an unused one. All or none.",
+        Scope.CARDS_EXTEND,
+        _body(ExtendRequest, {"ids": [EXAMPLE_ID], "by": "30d"}),
+        _CHANGED,
+        ProblemCode.CARD_NOT_FOUND,
+        ProblemCode.CONFLICT,
+    ),
+    "/v1/openapi.json": _document("openApi", "service", "接口文档 / This document", answers.OpenApi),
+    "/healthz": _document("health", "service", "存活 / The process answers", answers.Health),
+    "/readyz": _document(
+        "readiness",
+        "service",
+        "就绪 / The database answers, and its schema is this program's",
+        answers.Readiness,
+        ProblemCode.UNAVAILABLE,
+    ),
 }
