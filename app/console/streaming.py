@@ -23,14 +23,7 @@ class Streams:
     def __init__(self) -> None:
         self._places = threading.BoundedSemaphore(MAX_EXPORTS)
 
-    def send(
-        self,
-        response: falcon.Response,
-        pieces: Iterator[str],
-        *,
-        output_format: str,
-        name: str,
-    ) -> None:
+    def send(self, response: falcon.Response, pieces: Iterator[str], *, output_format: str, name: str) -> None:
         """Answer with the pieces of a file as a download.
 
         Args:
@@ -41,44 +34,27 @@ class Streams:
         """
         if not self._places.acquire(blocking=False):
             raise unavailable()
-        stream = _Stream(chain([_BOM], pieces) if output_format == "csv" else pieces, self._places)
-        try:
-            stream.read_ahead()  # a failure here can still be answered properly
-        except BaseException:
-            stream.close()
-            raise
+        stream = self._encoded(chain([_BOM], pieces) if output_format == "csv" else pieces)
+        next(stream)  # a failure here can still be answered properly
         response.content_type = CONTENT_TYPES[output_format]
         response.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{quote(name)}")
         response.stream = stream
 
+    def _encoded(self, pieces: Iterator[str]) -> Iterator[bytes]:
+        """Yield nothing when the first pieces are read, and then the file; gunicorn closes it however the sending ends.
 
-class _Stream:
-    """An iterable of bytes for WSGI; gunicorn calls `close` however the sending ends.
+        An exception midway reaches gunicorn, which breaks the connection: half a list must not look complete.
+        """
 
-    An exception midway reaches gunicorn, which breaks the connection: half a list must not look complete.
-    """
+        def read_ahead() -> bytes:
+            return "".join(islice(pieces, _PIECES)).encode()
 
-    def __init__(self, pieces: Iterator[str], places: threading.BoundedSemaphore) -> None:
-        self._pieces = pieces
-        self._places: threading.BoundedSemaphore | None = places
-        self._ahead: bytes | None = None
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._ahead is None:
-            with hub.unhurried():
-                hub.in_thread(self.read_ahead)
-        found, self._ahead = self._ahead, None
-        if not found:
-            raise StopIteration
-        return found
-
-    def read_ahead(self) -> None:
-        self._ahead = "".join(islice(self._pieces, _PIECES)).encode()
-
-    def close(self) -> None:
-        if self._places is not None:
+        try:
+            ahead = read_ahead()
+            yield b""
+            while ahead:
+                yield ahead
+                with hub.unhurried():
+                    ahead = hub.in_thread(read_ahead)
+        finally:
             self._places.release()
-            self._places = None
