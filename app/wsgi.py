@@ -3,8 +3,8 @@
 import sys
 from functools import partial
 
-from app.console.cookies import sender_of, session_cookie
 from app.console.log_in import is_log_in
+from app.console.visitor import sender_of, session_cookie
 from app.domain.errors import SchemaMismatchError
 from app.factory import create_app
 from app.http.self_service import customers_of

@@ -4,9 +4,8 @@ from typing import Any
 
 import falcon
 
-from app.console.card_fields import selected_ids
 from app.console.form_page import is_confirmed, refuse
-from app.console.forms import Form, query_of
+from app.console.forms import Form, query_of, selected_ids
 from app.console.guard import safe_next
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url

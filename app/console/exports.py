@@ -5,9 +5,8 @@ from typing import Any, ClassVar
 
 import falcon
 
-from app.console.card_fields import selected_ids
 from app.console.form_page import check_own_password, refuse
-from app.console.forms import OWN_PASSWORD, query_of
+from app.console.forms import OWN_PASSWORD, query_of, selected_ids
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.streaming import CONTENT_TYPES
 from app.domain.texts import RefusedError, Text

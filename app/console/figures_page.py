@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import falcon
 
-from app.console.overview_charts import STATES, charts, recent
+from app.console.charts import STATES, charts, recent
 from app.console.page import Access, Page, visitor_of
 from app.domain.sharing import DAY, WEEK
 from app.services import abuse_report

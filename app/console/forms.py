@@ -1,15 +1,18 @@
-"""Query strings, forms and uploaded files: bounded, and text that PostgreSQL can store."""
+"""Query strings, forms and uploaded files: bounded, and text that PostgreSQL can store; and the fields about cards."""
 
 import hashlib
 import json
 from dataclasses import dataclass, field
+from datetime import timedelta
 from urllib.parse import parse_qsl
 
 import falcon
 from falcon.media.multipart import MultipartFormHandler
 
-from app.domain.texts import Text
+from app.domain.cards import card_id_of, parse_duration, trade_name
+from app.domain.texts import RefusedError, Text
 from app.http.problems import body_too_large, invalid_request, unsupported_media_type
+from app.services.import_times import read_validity
 
 MAX_FIELDS = 5_000
 PROOFS = OWN_PASSWORD, OWN_CODE = "own_password", "own_code"
@@ -20,6 +23,20 @@ _PART_HEADERS_BYTES = 1024
 """A file's name of 255 characters fits. Falcon's parser takes quadratic time for what somebody made to be slow."""
 _MAX_CONTENT_TYPE = 200
 """In characters; browsers' are half as long. It goes through the same parser."""
+MAX_SELECTED = 500
+"""The largest page of a list."""
+DURATION_PRESETS = {
+    "1d": Text("1 天", "1 day"),
+    "7d": Text("7 天", "7 days"),
+    "30d": Text("30 天", "30 days"),
+    "90d": Text("90 天", "90 days"),
+    "365d": Text("365 天", "365 days"),
+}
+VALIDITY_PRESETS = {
+    value: Text(f"{trade_name(parse_duration(value))}（{length.zh}）", length.en)
+    for value, length in DURATION_PRESETS.items()
+}
+OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,30 @@ def read_form(request: falcon.Request, limit_bytes: int, *, takes_files: bool = 
     if len(body) > limit_bytes:
         raise body_too_large(limit_bytes)
     return Form(_fields(body))
+
+
+def selected_ids(form: Form, *names: str) -> list[str]:
+    """Return the IDs of the cards in the fields of these names, each once."""
+    ids = list(dict.fromkeys(card_id_of(text) for name in names for text in form.all(name) if text.strip()))
+    if not ids:
+        raise RefusedError("没有选中任何卡密，请返回勾选", "no card is selected: go back and tick some")
+    if len(ids) > MAX_SELECTED:
+        raise RefusedError(f"一次最多 {MAX_SELECTED} 张", f"at most {MAX_SELECTED} at a time")
+    return ids
+
+
+def read_duration(form: Form, name: str, default: str) -> timedelta | None:
+    """Return the preset in the field `name`, or the duration typed in `name`_other; None is permanent."""
+    choice, typed = form.one(name) or default, form.one(f"{name}_other")
+    if choice == OTHER and not typed:
+        raise RefusedError("请填写时长，例如 45d、12h 或 3天", "enter a duration, such as 45d or 12h")
+    validity = read_validity(typed if choice == OTHER else choice)
+    if typed and read_validity(typed) != validity:
+        raise RefusedError(
+            f"选择的时长与填写的“{typed}”不一致：请选“其他”，或清空填写的内容",
+            f"“{typed}” is typed, but a preset is selected: select “Other”, or clear the field",
+        )
+    return validity
 
 
 def _fields(encoded: bytes) -> dict[str, list[str]]:

@@ -7,11 +7,10 @@ from urllib.parse import urlencode, urlsplit
 
 import falcon
 
-from app.console.cookies import COOKIE_PATH, LOGIN
 from app.console.forms import Form, read_form
 from app.console.page import OUT_OF_DATE, TYPED_BY, Access, Console, Page, lead_to
 from app.console.rendering import CSRF_FIELD, url
-from app.console.visitor import Language, Theme, Visitor
+from app.console.visitor import COOKIE_PATH, LOGIN, Language, Theme, Visitor
 from app.domain.texts import Text
 from app.http.problems import forbidden
 from app.http.threads import OPERATOR
@@ -75,7 +74,8 @@ class Guard:
         needed = resource.access[method]
         detour = self._detour(request, resource, visitor) if needed > Access.PUBLIC else None
         if detour is not None:
-            _lead_to(request, response, detour)
+            response.complete = True
+            lead_to(request, response, detour)
             return
         if needed is Access.OWNER and not visitor.is_owner:
             raise forbidden(Text("此操作仅限所有者（owner）。", "Only an owner may do this."))
@@ -84,8 +84,8 @@ class Guard:
             request.context.form = read_form(request, resource.body_bytes, takes_files=resource.takes_files)
             # The log-in page may be older than the session: another tab began it, or the browser withheld the cookie
             # (SameSite) when a link in a mail led there. On public pages only the origin counts.
-            if needed > Access.PUBLIC:
-                _check_csrf(request.context.form, visitor)
+            if needed > Access.PUBLIC and not _is_genuine(request.context.form, visitor):
+                raise forbidden(OUT_OF_DATE)
         if identity is not None:
             request.context.outcome["operator"] = identity.name
 
@@ -156,16 +156,6 @@ def _keep_language(request: falcon.Request, response: falcon.Response) -> None:
         response.set_cookie(
             LANGUAGE_COOKIE, wanted, path=COOKIE_PATH, max_age=_YEAR_SECONDS, secure=True, same_site="Strict"
         )
-
-
-def _lead_to(request: falcon.Request, response: falcon.Response, target: str) -> None:
-    response.complete = True
-    lead_to(request, response, target)
-
-
-def _check_csrf(form: Form, visitor: Visitor) -> None:
-    if not _is_genuine(form, visitor):
-        raise forbidden(OUT_OF_DATE)
 
 
 def _is_genuine(form: Form, visitor: Visitor) -> bool:

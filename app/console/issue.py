@@ -4,10 +4,9 @@ from datetime import timedelta
 
 import falcon
 
-from app.console.card_fields import VALIDITY_PRESETS, read_duration
 from app.console.exports import ExportPage
 from app.console.form_page import is_confirmed, refuse
-from app.console.forms import Form, query_of
+from app.console.forms import VALIDITY_PRESETS, Form, query_of, read_duration
 from app.console.page import Access, Page, brought_back, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.texts import RefusedError, Text

@@ -4,12 +4,12 @@ from typing import Any
 
 import falcon
 
-from app.console.cookies import LOGIN
 from app.console.form_page import refuse
 from app.console.forms import query_of
 from app.console.guard import HOME, safe_next
 from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
 from app.console.static_files import StaticFiles
+from app.console.visitor import LOGIN
 from app.domain.operators import MAX_NAME
 from app.domain.texts import RefusedError, Text
 from app.http.request_parser import client_address

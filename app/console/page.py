@@ -11,11 +11,10 @@ from zoneinfo import ZoneInfo
 
 import falcon
 
-from app.console.cookies import SessionCookie, session_cookie
 from app.console.forms import Form, query_of
 from app.console.rendering import FORM_NUMBER_FIELD, Renderer
 from app.console.streaming import Streams
-from app.console.visitor import Visitor
+from app.console.visitor import SessionCookie, Visitor, session_cookie
 from app.domain.card_actions import SELLERS_ACTIONS, Action
 from app.domain.texts import Text
 from app.http.problems import forbidden, invalid_request

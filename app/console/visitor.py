@@ -1,14 +1,19 @@
-"""The visitor of a page: their session, language and theme."""
+"""The visitor of a page: their session and its cookie, their language and theme."""
 
 import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+import falcon
 
 from app.domain.operators import Role, console_actor
 from app.domain.texts import Text
 from app.services.sessions import Identity
 
+COOKIE_PATH = "/admin"
+LOGIN = "/admin/login"
 Language = Literal["zh", "en"]
 Theme = Literal["light", "dark", "auto"]
 
@@ -52,3 +57,42 @@ class Visitor:
     def csrf(self) -> str:
         """The token that forms must send back: derived from the session's token, which other sites cannot read."""
         return hmac.new(self.session_token.encode(), b"kadun csrf", hashlib.sha256).hexdigest()
+
+
+class SessionCookie(NamedTuple):
+    """The name and path of the cookie that holds a session's token."""
+
+    name: str
+    path: str
+
+    def token(self, request: falcon.Request) -> str:
+        """Return the token of the visitor's session, "" if there is none."""
+        return (request.get_cookie_values(self.name) or [""])[0]
+
+    def set(self, response: falcon.Response, token: str, expires: datetime | None = None) -> None:
+        """Give the browser a session's token."""
+        response.set_cookie(
+            self.name, token, expires=expires, path=self.path, secure=True, http_only=True, same_site="Strict"
+        )
+
+    def unset(self, response: falcon.Response) -> None:
+        """Make the browser forget it; Falcon's own `unset_cookie` lacks `Secure`, which the prefix needs."""
+        self.set(response, "", datetime.fromtimestamp(0, UTC))
+
+
+def session_cookie(*, behind_proxy: bool) -> SessionCookie:
+    """Return the session's cookie: behind the proxy, hence HTTPS, one that no other host or plain HTTP can set.
+
+    Browsers take a name with `__Host-` only from HTTPS, with `Secure` and path `/`, without a domain (RFC 6265bis).
+    """
+    return SessionCookie("__Host-kadun_session", "/") if behind_proxy else SessionCookie("kadun_session", COOKIE_PATH)
+
+
+def sender_of(cookie: SessionCookie, environ: dict[str, Any]) -> str | None:
+    """Return what a request of an operator, or of a shop, proves to be with; None of all others."""
+    path = environ["PATH_INFO"]
+    if path.startswith("/v1/shop/"):
+        return environ.get("HTTP_AUTHORIZATION", "").rpartition(" ")[2] or None  # however its scheme is written
+    if path.startswith(COOKIE_PATH) and not path.startswith(("/admin/static/", LOGIN)):  # a log-in proves nothing yet
+        return cookie.token(falcon.Request(environ)) or None
+    return None

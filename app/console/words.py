@@ -234,9 +234,6 @@ _TERM_VALUES: dict[str, dict[Any, Text]] = {
         RenewTerm.OFF: Text("不允许", "off"),
         RenewTerm.BATCH: Text("仅限同一批次", "batch"),
         RenewTerm.ANY: Text("任何未使用的卡密", "any"),
-        # Of journal entries from before migration 0025.
-        False: Text("不允许", "off"),
-        True: Text("任何未使用的卡密", "any"),
     },
 }
 """By term: its values that are words of ours, as JSON and as forms have them. Other values are numbers or texts."""

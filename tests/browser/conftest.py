@@ -39,7 +39,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from app.clock import utc_now
-from app.console.cookies import SessionCookie, session_cookie
+from app.console.visitor import SessionCookie, session_cookie
 from app.domain.operators import Role
 from app.services.issuing import Issuing
 from tests.support.browser.contexts import Contexts

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.console.overview_charts import charts
+from app.console.charts import charts
 from app.domain.codes import Code, EventKind
 from app.storage import journal, schema
 from app.storage.database import Database

@@ -23,7 +23,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from urllib3 import encode_multipart_formdata
 
-from app.console.cookies import session_cookie
+from app.console.visitor import session_cookie
 from app.domain.operators import Role
 from app.services.bearer import digest
 from app.storage import operators

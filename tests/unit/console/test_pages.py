@@ -11,8 +11,8 @@ from falcon.testing import create_environ
 
 from app.console import rendering, words
 from app.console.card import _chart
-from app.console.cookies import sender_of, session_cookie
 from app.console.static_files import StaticFiles
+from app.console.visitor import sender_of, session_cookie
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.terms import BindingTerm, RenewTerm, Terms, TermsContradictionError, read_terms
