@@ -65,7 +65,8 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     startup.mark_data_key(settings.keys_dir, settings.kernal_data_key)
     sealing_key = SealingKey(settings.sealing_key)
     startup.seal_secrets(database, sealing_key)
-    signer = startup.signer(database, keys)
+    signer = Signer(keys.store)
+    database.close()  # the workers are forked after this
     rules = VendorRules(database)
     licences = LicenceService(database, Touches(database), rules, signer, settings.issuer, settings.timezone, utc_now)
     verification = Verification(licences, settings.kernal_data_key, settings.offline_grace)

@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
+from peewee import Field
+
 from app.services.polled import Polled
-from app.storage import key_ring
 from app.storage.database import Database
 from app.storage.models import SealedKeyRing
 from app.tokens import sealing
 from app.tokens.keyring import KeyRingError, KeyStore, decoded, encoded
 from app.tokens.keys import KeyRing
+
+_IN_USE = SealedKeyRing.replaced_at.is_null()
 
 
 class KeyDatabase(KeyStore):
@@ -24,7 +27,7 @@ class KeyDatabase(KeyStore):
     def __init__(self, database: Database, identity: str | None) -> None:
         self._database = database
         self._identity = identity
-        self._kids = Polled(database, self._kids_now)
+        self._kids = Polled(database, lambda: tuple(self._row(SealedKeyRing.kids).kids))
 
     def version(self) -> tuple[str, ...]:
         """Return the IDs of the keys, as they were less than a second ago.
@@ -41,7 +44,12 @@ class KeyDatabase(KeyStore):
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        return self._database.with_connection(lambda: key_ring.in_use(self._database)) is not None
+        return self._database.with_connection(self.in_use) is not None
+
+    def in_use(self, *columns: Field) -> SealedKeyRing | None:
+        """Return the row of the ring that is in use, or only these columns of it; None if there is none."""
+        row: SealedKeyRing | None = SealedKeyRing.select(*columns).where(_IN_USE).first()
+        return row
 
     def load(self) -> KeyRing:
         """Read the key ring.
@@ -50,16 +58,14 @@ class KeyDatabase(KeyStore):
             KeyRingError: it is missing or damaged, or this machine's identity is another.
             DatabaseUnavailableError: the database is away.
         """
-        row = self._database.with_connection(self._row)
+        row, identity = self._database.with_connection(self._row), self._own_identity()
         try:
-            return decoded(sealing.unseal_text(row.sealed, self._own_identity()))
+            return decoded(sealing.unseal_text(row.sealed, identity))
         except sealing.NotSealedToError as error:
             raise KeyRingError(
                 "数据库中的签名密钥无法用 KADUN_KEYS_IDENTITY 打开：请放回 secrets/keys_identity / the signing keys in "
                 "the database do not open with KADUN_KEYS_IDENTITY: put your copy of secrets/keys_identity back"
             ) from error
-        except KeyRingError:
-            raise
         except Exception as error:
             raise KeyRingError(
                 "the signing keys in the database are damaged: put a copy back with `scripts/cardctl key restore`"
@@ -74,17 +80,24 @@ class KeyDatabase(KeyStore):
         """
         self._database.with_connection(lambda: None)
         with self._database.atomic():
-            key_ring.lock(self._database)
+            # The table, because there may be no row yet; all others may still read it.
+            self._database.execute_sql("LOCK TABLE key_ring IN SHARE ROW EXCLUSIVE MODE")
             yield
 
     def write(self, ring: KeyRing) -> None:
         """Replace the ring."""
         sealed = sealing.seal_text(encoded(ring), self._own_identity())
-        key_ring.write(self._database, [key.kid for key in ring.keys], sealed)
+        kids = [key.kid for key in ring.keys]
+        if not SealedKeyRing.update(kids=kids, sealed=sealed, moved_at=None).where(_IN_USE).execute():
+            SealedKeyRing.insert(kids=kids, sealed=sealed).execute()
 
     def put_aside(self, now: datetime) -> None:
         """Keep what there is in a row of its own."""
-        key_ring.put_aside(self._database, now)
+        SealedKeyRing.update(replaced_at=now).where(_IN_USE).execute()
+
+    def note_move(self, moved_at: datetime | None) -> None:
+        """Note since when the ring is in use in a folder; None for not at all."""
+        SealedKeyRing.update(moved_at=moved_at).where(_IN_USE).execute()
 
     def _own_identity(self) -> str:
         if self._identity is None:
@@ -94,18 +107,8 @@ class KeyDatabase(KeyStore):
             )
         return self._identity
 
-    def _row(self) -> SealedKeyRing:
-        row = key_ring.in_use(self._database)
+    def _row(self, *columns: Field) -> SealedKeyRing:
+        row = self.in_use(*columns)
         if row is None:
-            raise _missing()
+            raise KeyRingError("there are no signing keys in the database")
         return row
-
-    def _kids_now(self) -> tuple[str, ...]:
-        kids = key_ring.kids(self._database)
-        if kids is None:
-            raise _missing()
-        return tuple(kids)
-
-
-def _missing() -> KeyRingError:
-    return KeyRingError("there are no signing keys in the database")

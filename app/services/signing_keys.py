@@ -1,16 +1,15 @@
 """Where the signing keys are, moving them, and rotating them."""
 
 import logging
-from contextlib import AbstractContextManager
 
 from app.clock import Clock
 from app.domain.codes import EventKind
 from app.services.key_database import KeyDatabase
 from app.settings import DATABASE, FOLDER, Settings
-from app.storage import journal, key_ring
+from app.storage import journal
 from app.storage.database import Database
 from app.tokens.key_folder import KeyFolder
-from app.tokens.keyring import KeyRingError, KeyStore
+from app.tokens.keyring import KeyRingError
 from app.tokens.keys import KeyRing
 
 logger = logging.getLogger(__name__)
@@ -21,6 +20,8 @@ class SigningKeys:
 
     A move copies them into the other store and notes in the database that they are there now. Until each service has
     the setting and is restarted it goes on with its copy, which the note keeps from being rotated.
+
+    `store` is the one in use; `needs_database` tells that nothing can be signed before the database was reached.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -28,20 +29,10 @@ class SigningKeys:
         self._issuer = settings.issuer
         self._chosen = settings.keys
         self.folder = settings.keys_dir
-        self._stores: dict[str, KeyStore] = {
-            FOLDER: KeyFolder(settings.keys_dir),
-            DATABASE: KeyDatabase(database, settings.keys_identity),
-        }
-
-    @property
-    def store(self) -> KeyStore:
-        """The store that is in use."""
-        return self._stores[self._chosen]
-
-    @property
-    def needs_database(self) -> bool:
-        """Whether nothing can be signed before the database was reached."""
-        return self._chosen == DATABASE
+        self._in_folder = KeyFolder(settings.keys_dir)
+        self._in_database = KeyDatabase(database, settings.keys_identity)
+        self.needs_database = settings.keys == DATABASE
+        self.store = self._in_database if self.needs_database else self._in_folder
 
     def create(self, clock: Clock) -> KeyRing:
         """Make signing keys, or return those that there are.
@@ -67,7 +58,7 @@ class SigningKeys:
         """
 
         def run() -> KeyRing:
-            with self._lock_moves():
+            with self._in_database.changing():  # nobody else rotates or moves the keys, wherever they are
                 self._require_here()
                 # Journalled first: a folder cannot take its keys back where that fails.
                 kid = {"kid": self.store.load().keys[-1].kid}
@@ -91,22 +82,19 @@ class SigningKeys:
             KeyRingError: the other store has no readable keys, or the target cannot be written.
             DatabaseUnavailableError: the database is away.
         """
-        source = self._stores[FOLDER if target == DATABASE else DATABASE]
+        here, there = self._in_folder, self._in_database
+        source, copy = (here, there) if target == DATABASE else (there, here)
 
         def run() -> tuple[KeyRing, bool]:
-            with self._lock_moves():
-                is_copied = self._stores[target].restore(source.load(), clock())
-                ring = self._stores[target].load()
-                key_ring.note_move(self._database, None if target == DATABASE else clock())
+            with self._in_database.changing():
+                is_copied = copy.restore(source.load(), clock())
+                ring = copy.load()
+                self._in_database.note_move(None if target == DATABASE else clock())
                 details = {"store": target, "kid": ring.current.kid}
                 journal.append([journal.Entry(at=clock(), kind=EventKind.KEYS_MOVED, actor=actor, details=details)])
             return ring, is_copied
 
         return self._database.with_connection(run, once=True)
-
-    def _lock_moves(self) -> AbstractContextManager[None]:
-        """Begin a transaction in which nobody else rotates or moves the keys, wherever they are."""
-        return self._stores[DATABASE].changing()
 
     def check_place(self) -> None:
         """Refuse keys that were moved to the other store and have changed since; warn of a move that is not finished.
@@ -118,10 +106,10 @@ class SigningKeys:
         elsewhere = self._database.with_connection(self._moved_to)
         if elsewhere is None:
             return
-        here = self._stores[FOLDER]
-        if not here.exists() or [key.kid for key in here.load().keys] != elsewhere[1]:
-            raise self._moved(elsewhere[0])
-        logger.warning("the signing keys were moved: change the setting", extra={"keys": elsewhere[0]})
+        place, kids = elsewhere
+        if not self._in_folder.exists() or [key.kid for key in self._in_folder.load().keys] != kids:
+            raise _moved(place)
+        logger.warning("the signing keys were moved: change the setting", extra={"keys": place})
 
     def moved_to(self) -> str | None:
         """Return the store to which the keys were moved while KADUN_KEYS chooses the other, else None.
@@ -133,7 +121,7 @@ class SigningKeys:
         return elsewhere and elsewhere[0]
 
     def _moved_to(self) -> tuple[str, list[str]] | None:
-        row = key_ring.in_use(self._database)
+        row = self._in_database.in_use()
         if row is None:
             return None
         place = DATABASE if row.moved_at is None else FOLDER
@@ -142,10 +130,11 @@ class SigningKeys:
     def _require_here(self) -> None:
         place = self.moved_to()
         if place is not None:
-            raise self._moved(place)
+            raise _moved(place)
 
-    def _moved(self, place: str) -> KeyRingError:
-        return KeyRingError(
-            f"签名密钥已移走：请在 .env 中设置 KADUN_KEYS={place}，再 docker compose up -d / the signing keys were "
-            f"moved: set KADUN_KEYS={place} in .env and run docker compose up -d"
-        )
+
+def _moved(place: str) -> KeyRingError:
+    return KeyRingError(
+        f"签名密钥已移走：请在 .env 中设置 KADUN_KEYS={place}，再 docker compose up -d / the signing keys were "
+        f"moved: set KADUN_KEYS={place} in .env and run docker compose up -d"
+    )

@@ -15,7 +15,6 @@ from app.storage.models import Card
 from app.tokens import canary
 from app.tokens.keyring import KeyRingError
 from app.tokens.sealing_key import SealingKey, SealingKeyError
-from app.tokens.signer import Signer
 
 logger = logging.getLogger(__name__)
 
@@ -92,18 +91,6 @@ def prepare(database: Database, keys: SigningKeys, clock: Clock) -> None:
                 f"the first start makes the signing keys and needs the database, which is away: {error}"
             ) from error
         logger.warning("starting without the database", extra={"reason": str(error)})
-    finally:
-        database.close()
-
-
-def signer(database: Database, keys: SigningKeys) -> Signer:
-    """Return what signs with the keys. No connection stays open.
-
-    Raises:
-        KeyRingError: there is no usable key ring.
-    """
-    try:
-        return Signer(keys.store)
     finally:
         database.close()
 
