@@ -1,9 +1,8 @@
 """Marks of KERNAL_DATA_KEY in the folder of the signing keys, by which `cardctl doctor` recognises a wrong key.
 
-`data-key.json` is a list of texts, one for each line of KERNAL_DATA_KEY: for an age identity a known text that is
-sealed to it (armored age), for any other line a salted scrypt digest. A key without an age identity, such as a PEM
-block, has one mark in all, because other keys have lines in common with it. No mark reveals the key. The file lies
-beside the signing keys, so that it moves with them, and a restored database does not matter.
+`data-key.json` is a list of salted scrypt digests, one for each line of KERNAL_DATA_KEY. A key without an age
+identity, such as a PEM block, has one mark in all, because other keys have lines in common with it. No mark reveals the
+key. The file lies beside the signing keys, so that it moves with them, and a restored database does not matter.
 """
 
 import hashlib
@@ -12,19 +11,18 @@ import secrets
 from pathlib import Path
 
 import msgspec
-import pyrage
 
-from app.tokens import key_folder
+from app.tokens import key_folder, sealing
 from app.tokens.keyring import KeyRingError
 
 FILE = "data-key.json"
-_CANARY = b"kadun: this opens with the KERNAL_DATA_KEY of this installation"
-_SCRYPT = "scrypt"
+_SCRYPT = "scrypt:"
 
 
 def accept(folder: Path, kernal_data_key: str) -> None:
     """Mark this key as the one in use, in place of all former marks."""
-    key_folder.write_file(folder / FILE, msgspec.json.encode([_mark(line) for line in _lines(kernal_data_key)]))
+    marks = [_mark(line, salt=secrets.token_hex(16)) for line in _lines(kernal_data_key)]
+    key_folder.write_file(folder / FILE, msgspec.json.encode(marks))
 
 
 def keep(folder: Path, kernal_data_key: str) -> bool:
@@ -51,14 +49,7 @@ def is_in_use(folder: Path, kernal_data_key: str) -> bool | None:
 def _lines(kernal_data_key: str) -> list[str]:
     """Return what is marked: each line, or the whole key where no line is an age identity."""
     lines = [line.strip() for line in kernal_data_key.splitlines() if line.strip()]
-    return lines if any(map(_recipient, lines)) else ["\n".join(lines)]
-
-
-def _recipient(line: str) -> pyrage.x25519.Recipient | None:
-    try:
-        return pyrage.x25519.Identity.from_str(line).to_public()
-    except pyrage.IdentityError:
-        return None
+    return lines if any(map(sealing.is_identity, lines)) else ["\n".join(lines)]
 
 
 def _marks(folder: Path) -> list[str] | None:
@@ -73,26 +64,11 @@ def _marks(folder: Path) -> list[str] | None:
         ) from error
 
 
-def _mark(line: str) -> str:
-    recipient = _recipient(line)
-    if recipient is None:
-        salt = secrets.token_hex(16)
-        return f"{_SCRYPT}:{salt}:{_digest(line, salt)}"
-    return str(pyrage.encrypt(_CANARY, [recipient], armored=True), "ascii")
+def _mark(line: str, salt: str) -> str:
+    digest = hashlib.scrypt(line.encode(), salt=salt.encode(), n=1 << 14, r=8, p=1)  # 16 MiB, a twentieth of a second
+    return f"{_SCRYPT}{salt}:{digest.hex()}"
 
 
 def _fits(line: str, mark: str) -> bool:
-    kind, _, rest = mark.partition(":")
-    if kind == _SCRYPT:
-        salt, _, digest = rest.partition(":")
-        return hmac.compare_digest(_digest(line, salt), digest)
-    try:
-        return bool(pyrage.decrypt(mark.encode(), [pyrage.x25519.Identity.from_str(line)]) == _CANARY)
-    except (pyrage.IdentityError, pyrage.DecryptError):
-        return False
-
-
-def _digest(line: str, salt: str) -> str:
-    return hashlib.scrypt(
-        line.encode(), salt=salt.encode(), n=1 << 14, r=8, p=1
-    ).hex()  # 16 MiB, a twentieth of a second
+    salt = mark.removeprefix(_SCRYPT).partition(":")[0]
+    return hmac.compare_digest(_mark(line, salt).encode(), mark.encode())

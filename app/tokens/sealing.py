@@ -59,6 +59,15 @@ def age_recipient(kernal_data_key: str) -> pyrage.x25519.Recipient:
         ) from error
 
 
+def is_identity(line: str) -> bool:
+    """Tell whether a line of KERNAL_DATA_KEY is an age identity."""
+    try:
+        age_recipient(line)
+    except NoRecipientError:
+        return False
+    return True
+
+
 def seal_file(source: BinaryIO, target: BinaryIO, recipient: pyrage.x25519.Recipient) -> None:
     """Write `source` to `target` as an age file, block by block."""
     pyrage.encrypt_io(source, target, [recipient])

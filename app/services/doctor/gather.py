@@ -83,7 +83,7 @@ def _gather(
         key_modes=_modes(keys_dir, KeyFolder(keys_dir).file),
         keys_moved_to=_keys_moved_to(keys),
         newest_key_at=None if isinstance(ring, str) else ring.keys[-1].created_at,
-        data_key=tuple(_is_identity(line) for line in data_key.splitlines() if line.strip()),
+        data_key=tuple(sealing.is_identity(line) for line in data_key.splitlines() if line.strip()),
         data_key_length=len(data_key),
         data_key_in_use=_data_key_in_use(keys_dir, data_key),
         clock_synchronised=_clock_synchronised(),
@@ -131,14 +131,6 @@ def _data_key_in_use(folder: Path, data_key: str) -> bool | str | None:
         return canary.is_in_use(folder, data_key)
     except KeyRingError as error:
         return str(error)
-
-
-def _is_identity(line: str) -> bool:
-    try:
-        sealing.age_recipient(line)
-    except sealing.NoRecipientError:
-        return False
-    return True
 
 
 def _modes(*paths: Path) -> dict[str, int]:
