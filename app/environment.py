@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from app.domain.buckets import check_region, checked_endpoint
+from app.domain.buckets import checked_endpoint, checked_region
 from app.domain.calls import MAX_PLACES
 from app.domain.cards import parse_duration
 from app.domain.hosts import checked_name
@@ -144,11 +144,6 @@ def _days(text: str) -> timedelta:
     return timedelta(days=_number(1, 36_500)(text))
 
 
-def _region(text: str) -> str:
-    check_region(text)
-    return text
-
-
 def _certificates(path: str) -> str | None:
     try:
         text = Path(path).read_text("ascii")
@@ -198,7 +193,7 @@ TABLE = {
         Setting("KADUN_FILES_DIR", Path, None, _S),
         Setting("KADUN_FILES_BUCKET", str, "", _S | _E),
         Setting("KADUN_FILES_BUCKET_ENDPOINT", checked_endpoint, "", _S | _E),
-        Setting("KADUN_FILES_BUCKET_REGION", _region, "", _S | _E),
+        Setting("KADUN_FILES_BUCKET_REGION", checked_region, "", _S | _E),
         Setting("KADUN_FILES_BUCKET_STYLE", _one_of("virtual", "path"), "virtual", _S | _E),
         Setting("KADUN_FILES_BUCKET_KEY_ID", str, "", _S, is_secret=True),
         Setting("KADUN_FILES_BUCKET_SECRET", str, "", _S, is_secret=True),

@@ -57,11 +57,12 @@ def checked_endpoint(endpoint: str) -> str:
     return plain
 
 
-def check_region(region: str) -> None:
-    """Refuse what is not a region's name.
+def checked_region(region: str) -> str:
+    """Return a region's name as it is given.
 
     Raises:
         ValueError: says what it must be.
     """
     if not _REGION.fullmatch(region):
         raise ValueError("it must be a region's name, such as cn-hangzhou or us-east-1")
+    return region

@@ -63,20 +63,20 @@ class DownloadResource:
             self._send(request, response, link, card_id)
 
     def _have_nginx_send(self, request: falcon.Request, response: falcon.Response, link: Link, card_id: str) -> None:
-        location = _found(self._transfer.locate, link)
+        signed_path = _found(self._transfer.locate, link)
         known = ranges.is_known(request, _etag(link))
-        part = _wanted_part(request, link) if location.in_bucket and not known else None
+        part = _wanted_part(request, link) if signed_path and not known else None
         self._journal(request, link, card_id, known=known)
         _describe(response, link)
         if known:
             response.status = falcon.HTTP_304
-        elif not location.in_bucket:
-            response.set_header("X-Accel-Redirect", ACCEL_PREFIX + location.address)
+        elif signed_path is None:
+            response.set_header("X-Accel-Redirect", ACCEL_PREFIX + link.sha256)
         elif request.method != "GET":
             _describe_part(response, link, part)  # the signature is for GET alone
         else:
             response.set_header("Accept-Ranges", "bytes")
-            response.set_header("X-Accel-Redirect", BUCKET_PREFIX + location.address)
+            response.set_header("X-Accel-Redirect", BUCKET_PREFIX + signed_path)
             if part is not None:
                 response.set_header(RANGE_HEADER, f"bytes={part.start}-{part.start + part.length - 1}")
 
@@ -86,7 +86,9 @@ class DownloadResource:
             known = ranges.is_known(request, _etag(link))
             part = None if known else _wanted_part(request, link)
             if request.method == "GET" and not known:
-                self._take_slot(held)
+                if not self._slots.acquire(blocking=False):
+                    raise unavailable()
+                held.callback(self._slots.release)
             self._journal(request, link, card_id, known=known)
             _describe(response, link)
             if known:
@@ -100,13 +102,12 @@ class DownloadResource:
     on_head = on_get
 
     def _authorise(self, request: falcon.Request, name: str) -> tuple[Link, str]:
+        tokens = request.get_param_as_list("token") or []
+        address = client_address(request, behind_proxy=self._parser.behind_proxy)
         try:
-            self._transfer.refuse_blocked(client_address(request, behind_proxy=self._parser.behind_proxy))
+            return self._transfer.authorise(tokens[0] if len(tokens) == 1 else "", name, address)
         except ClientBlockedError as error:
             raise client_blocked() from error
-        tokens = request.get_param_as_list("token") or []
-        try:
-            return self._transfer.authorise(tokens[0] if len(tokens) == 1 else "", name)
         except LinkRefusedError as error:
             request.context.outcome = {"reason": str(error)}
             detail = Text(
@@ -119,11 +120,6 @@ class DownloadResource:
         if request.method == "GET" and not known:
             address = client_address(request, behind_proxy=self._parser.behind_proxy)
             self._transfer.journal_download(link, card_id, address)
-
-    def _take_slot(self, held: ExitStack) -> None:
-        if not self._slots.acquire(blocking=False):
-            raise unavailable()
-        held.callback(self._slots.release)
 
 
 class _Pieces:

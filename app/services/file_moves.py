@@ -4,15 +4,16 @@ With a bucket set, the service reads a file from the folder if it is there, else
 bytes, reads the copy back, compares its digest, and only then removes the original: it can be interrupted and repeated.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 from app.domain.texts import RefusedError, Text
 from app.settings import Settings
 from app.storage import files
-from app.storage.blobs import Blob, Blobs, bucket_objects, digest_of
+from app.storage.blobs import Blob, Blobs, bucket_objects
 from app.storage.database import Database
 
 if TYPE_CHECKING:
@@ -78,14 +79,14 @@ class FileMoves:
         if not self.folder.holds(blob):
             self._require_in_bucket(blob)
         elif not self._is_intact_in_bucket(blob):
-            if not self.folder.is_intact(blob):
+            if not _is_intact(blob, self.folder.open(blob)):
                 raise _altered()
             self.bucket.put(blob.sha256, self.folder.path(blob))
             if not self._is_intact_in_bucket(blob):
                 raise RefusedError("存储桶中的内容与上传的不同", "the bucket has other bytes than were uploaded")
 
     def _to_folder(self, blob: Blob) -> None:
-        if self.folder.holds(blob) and self.folder.is_intact(blob):
+        if self.folder.holds(blob) and _is_intact(blob, self.folder.open(blob)):
             return
         self._require_in_bucket(blob)
         with self.bucket.open(*blob) as source, self.folder.receiving(source, blob.size) as received:
@@ -95,8 +96,7 @@ class FileMoves:
 
     def _is_intact_in_bucket(self, blob: Blob) -> bool:
         try:
-            with self.bucket.open(*blob) as file:
-                return digest_of(file) == blob.sha256
+            return _is_intact(blob, self.bucket.open(*blob))
         except FileNotFoundError:
             return False
 
@@ -126,6 +126,12 @@ class FileMoves:
                     self.bucket.remove(blob.sha256)
 
         self.database.with_connection(remove)
+
+
+def _is_intact(blob: Blob, content: BinaryIO) -> bool:
+    with content:
+        digest = hashlib.file_digest(content, "sha256")  # type: ignore[arg-type]  # only the type lacks `readinto`
+    return digest.hexdigest() == blob.sha256
 
 
 def _altered() -> RefusedError:

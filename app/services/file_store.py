@@ -16,7 +16,9 @@ from app.domain.texts import RefusedError, Text, check_text
 from app.settings import Settings
 from app.storage import files, journal
 from app.storage.blobs import Blob, Blobs, Received
+from app.storage.cards import has_batch
 from app.storage.database import Database
+from app.storage.models import File
 
 MAX_FILES = 250
 """Clients read at most 1 MiB of a verdict, which lists so many files with the longest names."""
@@ -96,7 +98,8 @@ class FileStore:
             try:
                 stored, replaced = self.database.with_connection(lambda: self._put(name, received, batches), once=True)
             except BaseException:
-                self._discard(received.blob.sha256)
+                with suppress(Exception):
+                    self._clear([received.blob.sha256])
                 raise
         if replaced is not None:
             self._forget([replaced])
@@ -113,23 +116,29 @@ class FileStore:
         def write() -> list[str]:
             with self.database.atomic():
                 files.lock(self.database)
-                rows = [(name, files.find(name)) for name in names]
-                for name, row in rows:
-                    if row is None:
+                found = {row.name: Blob(row.sha256, row.size) for row in File.select().where(File.name.in_(names))}
+                for name in names:
+                    if name not in found:
                         raise RefusedError(f"文件 {name} 不存在", f"there is no file {name}")
-                found = [row for _, row in rows if row is not None]
-                files.delete(names)
-                journal.append(
-                    [self._entry(EventKind.FILE_REMOVED, row.name, Blob(row.sha256, row.size)) for row in found]
-                )
-                return [row.sha256 for row in found]
+                File.delete().where(File.name.in_(names)).execute()
+                journal.append([self._entry(EventKind.FILE_REMOVED, name, found[name]) for name in names])
+                return [found[name].sha256 for name in names]
 
         self._forget(self.database.with_connection(write, once=True))
 
     def listed(self) -> list[StoredFile]:
         """Return all files, by name."""
         rows = self.database.with_connection(files.listed)
-        missing = self._missing({Blob(row.sha256, row.size) for row, _ in rows})
+        missing = None
+        try:
+            missing = self.blobs.missing({Blob(row.sha256, row.size) for row, _ in rows})
+        except BucketUnavailableError as error:
+            self.warn(
+                Text(
+                    f"无法确认内容是否都在：{error.text.zh}",
+                    f"the content may be missing or not: {error.text.en}",
+                )
+            )
         return [
             StoredFile(
                 name=row.name,
@@ -142,34 +151,22 @@ class FileStore:
             for row, batches in rows
         ]
 
-    def _missing(self, blobs: set[Blob]) -> set[Blob] | None:
-        try:
-            return self.blobs.missing(blobs)
-        except BucketUnavailableError as error:
-            self.warn(
-                Text(
-                    f"无法确认内容是否都在：{error.text.zh}",
-                    f"the content may be missing or not: {error.text.en}",
-                )
-            )
-            return None
-
     def _put(self, name: str, received: Received, batches: tuple[str, ...] | None) -> tuple[StoredFile, str | None]:
         """Write a version's row, bytes and journal entry; return it, and the SHA-256 of the bytes that it replaces."""
         blob = received.blob
         with self.database.atomic():
             files.lock(self.database)
             _check_count(name)
-            before, now = files.find(name), self.clock()
+            before, now = File.get_or_none(File.name == name), self.clock()
             # Before the commit, so that no row is without its bytes; under the lock, or another command that
             # removes the same bytes might not see the row yet.
             self.blobs.install(received)
             for_batches = files.put(name, blob, now, batches)
             more = {"batches": for_batches, "replaced": None if before is None else before.sha256}
             journal.append([self._entry(EventKind.FILE_ADDED, name, blob, **more)])
-            for batch in files.batches_without_cards(for_batches):
-                self.warn(Text(f"还没有卡密属于批次 {batch}", f"no card has the batch {batch} (yet)"))
             for batch in for_batches:
+                if not has_batch(batch):
+                    self.warn(Text(f"还没有卡密属于批次 {batch}", f"no card has the batch {batch} (yet)"))
                 if count := files.cards_of_sellers(batch):
                     self.warn(
                         Text(
@@ -198,11 +195,6 @@ class FileStore:
                 )
             )
 
-    def _discard(self, sha256: str) -> None:
-        """Remove received bytes whose file was not added, where that is possible."""
-        with suppress(Exception):
-            self._clear([sha256])
-
     def _clear(self, digests: list[str]) -> None:
         def clear() -> None:
             with self.database.atomic():
@@ -219,5 +211,5 @@ class FileStore:
 
 
 def _check_count(name: str) -> None:
-    if files.find(name) is None and files.count() >= MAX_FILES:
+    if File.get_or_none(File.name == name) is None and File.select().count() >= MAX_FILES:
         raise RefusedError(f"最多 {MAX_FILES} 个文件，请先移除一些", f"at most {MAX_FILES} files: remove some first")

@@ -15,10 +15,11 @@ from app.domain.errors import DatabaseUnavailableError
 from app.domain.policy import VerificationRequest
 from app.services.evaluation import Evaluation
 from app.services.licence import LicenceService, Verdict
-from app.storage import files, models
-from app.storage.blobs import Blob, Blobs, Location
+from app.storage import bindings, files, journal
+from app.storage.blobs import Blob, Blobs
+from app.storage.cards import as_domain
 from app.storage.database import Database
-from app.storage.journal import Entry
+from app.storage.models import Card, Client
 from app.tokens.links import Link, LinkRefusedError, Links
 
 ROUTE = "/v1/files/"
@@ -50,41 +51,41 @@ class FileTransfer:
         return hub.in_thread(partial(self._offer, evaluation))
 
     def _offer(self, evaluation: Evaluation) -> Verdict:
-        request = evaluation.request
-        rows = self.database.with_connection(lambda: files.for_card(request.card_id))
-        offered = [self._claim(evaluation, row) for row in rows if self.blobs.may_hold(Blob(row.sha256, row.size))]
+        if evaluation.client_id is None:
+            raise ValueError("an accepted card has a client")
+        offered: list[dict[str, Any]] = []
+        for row in self.database.with_connection(lambda: files.for_card(evaluation.request.card_id)):
+            if self.blobs.may_hold(Blob(row.sha256, row.size)):
+                link = Link(row.name, row.size, row.sha256, evaluation.client_id, evaluation.reference)
+                url = f"{ROUTE}{quote(row.name)}?token={self.links.sign(link, evaluation.at)}"
+                offered.append({"name": row.name, "size": row.size, "sha256": row.sha256, "url": url})
         return self.licences.sign(evaluation, claims={"files": offered})
 
-    def refuse_blocked(self, address: str) -> None:
-        """Refuse a download to a blocked address.
-
-        Raises:
-            app.services.in_force.ClientBlockedError: the address is blocked.
-        """
-        with suppress(DatabaseUnavailableError):  # then `authorise` lets nothing through either
-            self.licences.rules.get().refuse_blocked(address)
-
-    def authorise(self, token: str, name: str) -> tuple[Link, str]:
+    def authorise(self, token: str, name: str, address: str) -> tuple[Link, str]:
         """Return the link that a token is, and the ID of the card that its client has now.
 
         Raises:
+            app.services.in_force.ClientBlockedError: the address is blocked.
             LinkRefusedError: the token does not open the file of this name, its client was unbound, or the client's
                 card is frozen or expired.
             DatabaseUnavailableError: the database is away.
         """
+        with suppress(DatabaseUnavailableError):  # then the card cannot be read either
+            self.licences.rules.get().refuse_blocked(address)
         now = self.clock()
         link = self.links.read(token, now)
         if link.name != name:
             raise LinkRefusedError("the link is for another file")
-        card = self.database.with_connection(lambda: files.card_of(link.client_id))
-        if card is None:
+        row = self.database.with_connection(Card.select().join(Client).where(Client.id == link.client_id).first)
+        if row is None:
             raise LinkRefusedError("the link's client does not exist any more")
+        card = as_domain(row)
         if (status := card.status(now)) is not CardStatus.ACTIVE:
             raise LinkRefusedError(f"the card of the link's client is {status}")
         return link, card.id
 
-    def locate(self, link: Link) -> Location:
-        """Return where nginx finds the bytes.
+    def locate(self, link: Link) -> str | None:
+        """Return the signed path by which nginx reads the bytes from the bucket, None if they are in the folder.
 
         Raises:
             OSError: they are gone.
@@ -107,7 +108,7 @@ class FileTransfer:
             DatabaseUnavailableError: the database is away.
         """
         now = self.clock()
-        entry = Entry(
+        entry = journal.Entry(
             at=now,
             kind=EventKind.FILE_DOWNLOADED,
             card_id=card_id,
@@ -116,11 +117,14 @@ class FileTransfer:
             details={"name": link.name, "sha256": link.sha256, "size": link.size},
         )
         midnight = datetime.combine(now.astimezone(self.timezone), time(), self.timezone)
-        self.database.with_connection(lambda: files.journal_download(self.database, entry, midnight))
+        journalled = files.journalled_downloads(entry, midnight)
 
-    def _claim(self, evaluation: Evaluation, row: models.File) -> dict[str, Any]:
-        if evaluation.client_id is None:
-            raise ValueError("an accepted card has a client")
-        link = Link(row.name, row.size, row.sha256, evaluation.client_id, evaluation.reference)
-        url = f"{ROUTE}{quote(row.name)}?token={self.links.sign(link, evaluation.at)}"
-        return {"name": row.name, "size": row.size, "sha256": row.sha256, "url": url}
+        def write() -> None:
+            if journalled.exists():
+                return
+            with self.database.atomic():
+                bindings.lock_cards([card_id])  # so that of two requests at once one writes
+                if not journalled.exists():
+                    journal.append([entry])
+
+        self.database.with_connection(write)

@@ -41,13 +41,6 @@ class Received(NamedTuple):
     partial: Path
 
 
-class Location(NamedTuple):
-    """Where nginx finds bytes: in the folder under a name, or in the bucket under a signed path."""
-
-    in_bucket: bool
-    address: str
-
-
 class Blobs:
     """The folder, and the bucket where one is set.
 
@@ -82,25 +75,18 @@ class Blobs:
         sizes = self.bucket.sizes()
         return {blob for blob in absent if sizes.get(blob.sha256) != blob.size}
 
-    def locate(self, blob: Blob) -> Location:
-        """Return where nginx finds the bytes. Whether the bucket has them, nginx finds out.
+    def locate(self, blob: Blob) -> str | None:
+        """Return the signed path by which nginx reads bytes from the bucket, None if they are in the folder.
+
+        Whether the bucket has them, nginx finds out.
 
         Raises:
             OSError: they are missing or cannot be read.
         """
         if self.bucket is not None and not self.holds(blob):
-            return Location(in_bucket=True, address=self.bucket.sign(blob.sha256))
+            return self.bucket.sign(blob.sha256)
         self.open(blob).close()
-        return Location(in_bucket=False, address=blob.sha256)
-
-    def is_intact(self, blob: Blob) -> bool:
-        """Read the bytes whole and compare their digest.
-
-        Raises:
-            OSError: they are missing or cannot be read.
-        """
-        with self.open(blob) as file:
-            return digest_of(file) == blob.sha256
+        return None
 
     def open(self, blob: Blob) -> BinaryIO:
         """Open the bytes; an open file of the folder stays complete whatever happens to its name.
@@ -206,14 +192,6 @@ class Blobs:
                 f"{self._folder} 所在磁盘空间不足，未添加",
                 f"the disk of {self._folder} has no room: nothing was added",
             )
-
-
-def digest_of(file: BinaryIO) -> str:
-    """Return the SHA-256 of what can still be read, in lower-case hex."""
-    digest = hashlib.sha256()
-    while block := file.read(BLOCK_BYTES):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def bucket_objects(bucket: Bucket) -> "BucketObjects":

@@ -1,4 +1,4 @@
-"""The rows of licensed files, and the journal entries of their downloads."""
+"""Statements of licensed files, and of the journal entries of their downloads."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -6,15 +6,13 @@ from typing import Any
 
 from peewee import SQL, fn, prefetch
 
-from app.domain import cards
 from app.domain.codes import EventKind
 from app.domain.operators import CONSOLE_ACTOR, SHOP_ACTOR, Role
-from app.storage import bindings, journal
 from app.storage.blobs import Blob
-from app.storage.cards import as_domain, has_batch, of_batch
+from app.storage.cards import of_batch
 from app.storage.database import Database
 from app.storage.journal import Entry, code_or_kind
-from app.storage.models import Card, Client, Event, File, FileBatch, Operator
+from app.storage.models import Card, Event, File, FileBatch, Operator
 
 _LOCK = 0x6B6164756E66  # "kadunf"
 
@@ -22,17 +20,6 @@ _LOCK = 0x6B6164756E66  # "kadunf"
 def lock(database: Database) -> None:
     """Exclude other changes of files, rows and bytes, for the rest of the transaction."""
     database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-
-
-def find(name: str) -> File | None:
-    """Return the file of this name, or None."""
-    row: File | None = File.get_or_none(File.name == name)
-    return row
-
-
-def count() -> int:
-    """Return how many files there are."""
-    return int(File.select().count())
 
 
 def listed() -> list[tuple[File, list[str]]]:
@@ -63,11 +50,6 @@ def put(name: str, blob: Blob, now: datetime, batches: Iterable[str] | None) -> 
     return [of.batch for of in FileBatch.select().where(FileBatch.file == name).order_by(FileBatch.batch)]
 
 
-def delete(names: list[str]) -> None:
-    """Delete files' rows."""
-    File.delete().where(File.name.in_(names)).execute()
-
-
 def is_wanted(sha256: str) -> bool:
     """Tell whether a file has these bytes."""
     return bool(File.select().where(File.sha256 == sha256).exists())
@@ -86,33 +68,6 @@ def cards_of_sellers(batch: str) -> int:
     issue = Event.select(SQL("1")).where((code_or_kind == EventKind.ISSUED.value) & (Event.at == Card.created_at))
     issue = issue.where(fn.starts_with(Event.actor, SHOP_ACTOR) | is_seller)
     return int(Card.select().where((of_batch == batch) & fn.EXISTS(issue)).count())
-
-
-def batches_without_cards(batches: Iterable[str]) -> list[str]:
-    """Return the batches that no card has."""
-    return [batch for batch in batches if not has_batch(batch)]
-
-
-def card_of(client_id: str) -> cards.Card | None:
-    """Return a client's card, None when the client does not exist."""
-    row = Card.select().join(Client).where(Client.id == client_id).first()
-    return None if row is None else as_domain(row)
-
-
-def journal_download(database: Database, entry: Entry, since: datetime) -> None:
-    """Write a download into the journal, unless the same download is in it since a time.
-
-    Args:
-        database: Begins the transaction.
-        entry: Of kind `FILE_DOWNLOADED`, with its card; `details` has `name` and `sha256`.
-        since: The beginning of the day.
-    """
-    if entry.card_id is None or journalled_downloads(entry, since).exists():
-        return
-    with database.atomic():
-        bindings.lock_cards([entry.card_id])  # so that of two requests at once one writes
-        if not journalled_downloads(entry, since).exists():
-            journal.append([entry])
 
 
 def journalled_downloads(entry: Entry, since: datetime) -> Any:  # noqa: ANN401  # a peewee query

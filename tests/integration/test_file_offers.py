@@ -36,6 +36,7 @@ from tests.support.downloads import CONTENT, DOWNLOAD, NAME, ask, fetch, is_prob
 from tests.support.service import Service, question
 
 SDK_READS_BYTES = 1024 * 1024
+ADDRESS = "198.51.100.1"
 
 
 def test_a_card_is_offered_the_file_and_its_link_brings_the_bytes(service: Service, card_with_file: str) -> None:
@@ -139,7 +140,7 @@ def transfer(licences: LicenceService, signing: Links, blobs: Blobs, database: D
 @pytest.fixture
 def new_link(transfer: FileTransfer, card_id: str) -> Callable[[], Link]:
     def link() -> Link:
-        transfer.offer(VerificationRequest.from_fields(card_id, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
+        transfer.offer(VerificationRequest.from_fields(card_id, "h1", DOWNLOAD, "n" * 22, ADDRESS))
         return Link("a", 1, sha256(b"x"), Client.get().id, "R" * 8)
 
     return link
@@ -181,13 +182,13 @@ def test_a_download_is_journalled_once_for_each_of_the_vendors_days(
     transfer: FileTransfer, new_link: Callable[[], Link], clock: Clock, card_id: str
 ) -> None:
     link = new_link()  # at 20:00 in Shanghai
-    transfer.journal_download(link, card_id, "198.51.100.1")
+    transfer.journal_download(link, card_id, ADDRESS)
     clock.advance(timedelta(hours=3, minutes=59))
     transfer.journal_download(link, card_id, "198.51.100.2")
     assert downloads() == 1
     clock.advance(timedelta(minutes=2))
-    transfer.journal_download(link, card_id, "198.51.100.1")
-    transfer.journal_download(link, card_id, "198.51.100.1")
+    transfer.journal_download(link, card_id, ADDRESS)
+    transfer.journal_download(link, card_id, ADDRESS)
     assert downloads() == 2
 
 
@@ -203,19 +204,19 @@ def test_a_clients_links_stay_good_under_its_new_card(
     link = new_link()
     card_actions.apply(Action.FREEZE, [card_id])
     renewed = issuing.issue(1, None).cards[0].id
-    transfer.offer(VerificationRequest.from_fields(renewed, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
-    assert transfer.authorise(signing.sign(link, clock.now), "a") == (link, renewed)
+    transfer.offer(VerificationRequest.from_fields(renewed, "h1", DOWNLOAD, "n" * 22, ADDRESS))
+    assert transfer.authorise(signing.sign(link, clock.now), "a", ADDRESS) == (link, renewed)
 
 
 def test_a_link_ends_with_its_cards_validity(
     transfer: FileTransfer, issuing: Issuing, signing: Links, clock: Clock
 ) -> None:
     card_id = issuing.issue(1, timedelta(minutes=5)).cards[0].id
-    transfer.offer(VerificationRequest.from_fields(card_id, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
+    transfer.offer(VerificationRequest.from_fields(card_id, "h1", DOWNLOAD, "n" * 22, ADDRESS))
     link = Link("a", 1, sha256(b"x"), Client.get().id, "R" * 8)
     token = signing.sign(link, clock.now)
     clock.advance(timedelta(seconds=299))
-    assert transfer.authorise(token, "a") == (link, card_id)
+    assert transfer.authorise(token, "a", ADDRESS) == (link, card_id)
     clock.advance(timedelta(seconds=1))
     with pytest.raises(LinkRefusedError, match="expired"):
-        transfer.authorise(token, "a")
+        transfer.authorise(token, "a", ADDRESS)
