@@ -19,7 +19,7 @@ def terms() -> None:
 @pass_session
 def show(session: Session, output_format: str) -> None:
     """显示 / Show the terms in force."""
-    _print(session.acting(VendorTerms).get(), output_format)
+    _print(session.acting(VendorTerms).read()[1], output_format)
 
 
 @terms.command("set")

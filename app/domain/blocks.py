@@ -2,40 +2,30 @@
 
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
-from typing import NamedTuple
 
 from app.domain.addresses import read_any_network
 from app.domain.texts import RefusedError
-
-_BITS = {4: 32, 6: 128}
-
-
-class Block(NamedTuple):
-    """A block of a machine, by the hex SHA-256 of its hardware string, or else of a network in CIDR notation."""
-
-    id: int
-    hardware_sha256: str | None
-    network: str | None
 
 
 class BlockList:
     """The blocks in force, to be looked up in memory: a dictionary for machines, one for each length of a prefix.
 
     Args:
-        blocks: All of them; no two block the same.
+        blocks: The ID of each with a machine, by the hex SHA-256 of its hardware string, or else a network in CIDR
+            notation; no two block the same.
     """
 
-    def __init__(self, blocks: Iterable[Block] = ()) -> None:
+    def __init__(self, blocks: Iterable[tuple[int, str | None, str | None]] = ()) -> None:
         self._machines: dict[str, int] = {}
         self._networks: dict[tuple[int, int], dict[int, int]] = {}
-        for block in blocks:
-            if block.hardware_sha256 is not None:
-                self._machines[block.hardware_sha256] = block.id
-            if block.network is not None:
-                network = ip_network(block.network)
-                shift = _BITS[network.version] - network.prefixlen
+        for block_id, hardware_sha256, cidr in blocks:
+            if hardware_sha256 is not None:
+                self._machines[hardware_sha256] = block_id
+            if cidr is not None:
+                network = ip_network(cidr)
+                shift = network.max_prefixlen - network.prefixlen
                 of_length = self._networks.setdefault((network.version, shift), {})
-                of_length[int(network.network_address) >> shift] = block.id
+                of_length[int(network.network_address) >> shift] = block_id
 
     def find(self, hardware_sha256: str, address: str) -> int | None:
         """Return the ID of a block of this machine, or else of this canonical address, None where there is none."""

@@ -5,24 +5,28 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-import peewee
+from peewee import IntegrityError
 from psycopg2.errors import UniqueViolation
 
 from app.clock import Clock
 from app.domain.blocks import read_block_network
 from app.domain.cards import parse_card_id_beginning
-from app.domain.codes import EventKind
+from app.domain.codes import Code, EventKind
 from app.domain.policy import MAX_HARDWARE
 from app.domain.texts import RefusedError, check_text
 from app.services.ceilings import Limits
-from app.storage import blocks, journal
+from app.storage import journal
 from app.storage.database import Database
-from app.storage.models import Block
+from app.storage.models import Block, Client
 
 MAX_BLOCKS = 10_000
 """Each process holds them all in memory."""
 PAGE_ROWS = 50
 HITS_PERIOD = timedelta(days=7)
+_HITS = """
+SELECT (details ->> 'block')::bigint, count(*) FROM event
+WHERE COALESCE(code, kind) = %(code)s AND at >= %(since)s GROUP BY 1
+"""
 
 
 class BlockPage(NamedTuple):
@@ -68,22 +72,25 @@ class Blocks:
 
     def list(self) -> list[Block]:
         """Return all blocks, the newest first."""
-        return self.database.with_connection(blocks.listed)
+        return self.database.with_connection(lambda: list(Block.select().order_by(Block.id.desc())))
 
     def page(self, below: int | None = None) -> BlockPage:
         """Return up to `PAGE_ROWS` blocks, the newest first: those with lower IDs than `below`, if that is given."""
 
         def read() -> BlockPage:
-            rows = blocks.listed(PAGE_ROWS + 1, below)
-            machines = [block.hardware_sha256 for block in rows if block.hardware_sha256 is not None]
+            query = Block.select().order_by(Block.id.desc()).limit(PAGE_ROWS + 1)
+            rows = list(query if below is None else query.where(Block.id < below))
             older = rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None
-            return BlockPage(rows[:PAGE_ROWS], blocks.number(), older, self.hits(), blocks.cards_of(machines))
+            machines = [block.hardware_sha256 for block in rows if block.hardware_sha256 is not None]
+            bound = Client.select(Client.hardware_sha256, Client.card).where(Client.hardware_sha256.in_(machines))
+            return BlockPage(rows[:PAGE_ROWS], Block.select().count(), older, self.hits(), dict(bound.tuples()))
 
         return self.database.with_connection(read)
 
     def hits(self) -> dict[int, int]:
         """Return how many of the journal's entries of `HITS_PERIOD` name each block, by ID; 0 is left out."""
-        return self.database.with_connection(lambda: blocks.hits(self.clock() - HITS_PERIOD))
+        values = {"code": Code.CLIENT_BLOCKED, "since": self.clock() - HITS_PERIOD}
+        return self.database.with_connection(lambda: dict(self.database.execute_sql(_HITS, values).fetchall()))
 
     def find(self, block_id: int) -> Block:
         """Return a block.
@@ -91,7 +98,7 @@ class Blocks:
         Raises:
             BlockNotFoundError: there is none of this ID.
         """
-        found = self.database.with_connection(lambda: blocks.find(block_id))
+        found: Block | None = self.database.with_connection(lambda: Block.get_or_none(Block.id == block_id))
         if found is None:
             raise BlockNotFoundError(block_id)
         return found
@@ -145,21 +152,22 @@ class Blocks:
 
         def write() -> int:
             with self.database.atomic():
-                if blocks.number() >= MAX_BLOCKS:
+                if Block.select().count() >= MAX_BLOCKS:
                     raise RefusedError(f"黑名单最多 {MAX_BLOCKS:,} 项", f"there can be at most {MAX_BLOCKS:,} blocks")
                 self._take_change(now)
-                what = {"hardware_sha256": target.hardware_sha256, "network": target.network}
-                block_id = blocks.insert({**what, "reason": reason, "actor": self.actor, "created_at": now})
-                details = _details(block_id, target.hardware_sha256, target.network, reason)
-                entry = journal.Entry(
-                    now, EventKind.BLOCK_ADDED, reference=target.reference, actor=self.actor, details=details
+                block = Block.create(
+                    hardware_sha256=target.hardware_sha256,
+                    network=target.network,
+                    reason=reason,
+                    actor=self.actor,
+                    created_at=now,
                 )
-                journal.append([entry])
-                return block_id
+                self._journal(EventKind.BLOCK_ADDED, block, now, target.reference)
+                return int(block.id)
 
         try:
             return self.database.with_connection(write, once=True)
-        except peewee.IntegrityError as error:
+        except IntegrityError as error:
             if not isinstance(getattr(error, "orig", None), UniqueViolation):
                 raise
             raise RefusedError("黑名单中已有此项", "this is blocked already") from error
@@ -175,12 +183,11 @@ class Blocks:
 
         def write() -> None:
             with self.database.atomic():
-                found = blocks.find(block_id)
-                if found is None or not blocks.delete(block_id):
+                block = self.find(block_id)
+                if not block.delete_instance():  # somebody else was first
                     raise BlockNotFoundError(block_id)
                 self._take_change(now)
-                details = _details(block_id, found.hardware_sha256, found.network, found.reason)
-                journal.append([journal.Entry(now, EventKind.BLOCK_REMOVED, actor=self.actor, details=details)])
+                self._journal(EventKind.BLOCK_REMOVED, block, now)
 
         self.database.with_connection(write, once=True)
 
@@ -188,8 +195,7 @@ class Blocks:
         if self.limits is not None:
             self.limits.take_changes(1, now)
 
-
-def _details(block_id: int, hardware_sha256: str | None, network: str | None, reason: str) -> dict[str, object]:
-    what = {"hardware_sha256": hardware_sha256} if network is None else {"network": network}
-    details: dict[str, object] = {"block": block_id, **what, "reason": reason}
-    return details
+    def _journal(self, kind: EventKind, block: Block, now: datetime, reference: str | None = None) -> None:
+        what = {"network": block.network} if block.network else {"hardware_sha256": block.hardware_sha256}
+        details = {"block": block.id, **what, "reason": block.reason}
+        journal.append([journal.Entry(now, kind, reference=reference, actor=self.actor, details=details)])

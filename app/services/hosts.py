@@ -1,4 +1,9 @@
-"""The machines that serve one database: each reports itself, and all can be listed."""
+"""The machines that serve one database: each reports itself (table `host`), and all can be listed."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from peewee import fn
 
 from app.clock import utc_now
 from app.domain.errors import UnavailableError
@@ -6,17 +11,21 @@ from app.domain.hosts import HostReport
 from app.functions.client import FunctionsClient
 from app.services.signing_keys import SigningKeys
 from app.settings import Settings
-from app.storage import host_reports, inspection, schema
+from app.storage import inspection, schema
 from app.storage.database import Database
+from app.storage.models import Host
 from app.tokens.keyring import KeyRingError
 from app.version import read_version
 
+_FORGOTTEN_AFTER = timedelta(days=1)
+_NOW = fn.clock_timestamp()  # the database's time, which all machines share
 
+
+@dataclass(frozen=True, slots=True)
 class Hosts:
     """The hosts that have reported themselves."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    database: Database
 
     def listed(self) -> list[HostReport]:
         """Return them, by name.
@@ -24,7 +33,9 @@ class Hosts:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        return self._database.with_connection(host_reports.listed)
+        unseen = fn.date_part("epoch", _NOW - Host.seen_at)
+        rows = Host.select(Host, unseen.alias("unseen_seconds")).order_by(Host.name).dicts()
+        return self.database.with_connection(lambda: [HostReport(**row) for row in rows])
 
     def forget(self, name: str) -> bool:
         """Forget a host; return whether there was one. One that serves reports itself again.
@@ -32,7 +43,7 @@ class Hosts:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        return self._database.with_connection(lambda: host_reports.forget(name))
+        return self.database.with_connection(lambda: bool(Host.delete().where(Host.name == name).execute()))
 
 
 class Reporter:
@@ -45,23 +56,25 @@ class Reporter:
         self._keys = SigningKeys(database, settings).store
 
     def report(self) -> None:
-        """Report this host once.
+        """Report this host in place of its last report, and forget hosts that have been away for a day.
 
         Raises:
             DatabaseUnavailableError: the database is away.
         """
         facts = {
-            "version": read_version(),
-            "schema": schema.expected_version(),
-            "kid": self._kid(),
-            "functions_sha256": self._functions_sha256(),
+            Host.version: read_version(),
+            Host.schema: schema.expected_version(),
+            Host.kid: self._kid(),
+            Host.functions_sha256: self._functions_sha256(),
         }
 
         def write() -> None:
             before = utc_now()
             theirs = inspection.clock(self._database)
             ahead = before + (utc_now() - before) / 2 - theirs
-            host_reports.write(self._host, facts | {"clock_offset_ms": round(ahead.total_seconds() * 1000)})
+            row = facts | {Host.clock_offset_ms: round(ahead.total_seconds() * 1000), Host.seen_at: _NOW}
+            Host.insert({Host.name: self._host, **row}).on_conflict(conflict_target=[Host.name], update=row).execute()
+            Host.delete().where(Host.seen_at < _NOW - _FORGOTTEN_AFTER).execute()
 
         self._database.with_connection(write)
 

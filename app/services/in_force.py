@@ -2,12 +2,15 @@
 
 from typing import NamedTuple
 
+from peewee import fn
+
 from app.domain.blocks import BlockList
 from app.domain.terms import Terms
 from app.domain.texts import RefusedError
+from app.services import terms
 from app.services.polled import Polled
-from app.storage import blocks, terms
 from app.storage.database import Database
+from app.storage.models import Block
 
 
 class ClientBlockedError(RefusedError):
@@ -34,34 +37,21 @@ class InForce(NamedTuple):
             raise ClientBlockedError
 
 
-class VendorRules:
+class VendorRules(Polled[InForce]):
     """What is in force, read again twice a second."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__(database, self._terms_and_blocks)
         self._blocks: tuple[tuple[int, int], BlockList] = ((0, 0), BlockList())
-        self._polled = Polled(database, self._read)
 
-    def get(self) -> InForce:
-        """Return what is in force.
-
-        Raises:
-            DatabaseUnavailableError: the database was away since this process began.
-        """
-        return self._polled.get()
-
-    def renew(self) -> None:
-        """Read now what is in force, after this process has changed it.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
-        self._polled.renew()
-
-    def _read(self) -> InForce:
+    def _terms_and_blocks(self) -> InForce:
         """Read the terms, and the blocks where they have changed."""
-        mark, listed = self._blocks
-        if (now := blocks.mark()) != mark:
-            listed = BlockList(blocks.in_force())
-            self._blocks = now, listed
+        # What differs whenever blocks were added or removed. Not the highest ID: a block may become visible after one
+        # with a higher ID.
+        mark = Block.select(fn.COUNT(Block.id), fn.COALESCE(fn.SUM(Block.id), 0)).tuples().first()
+        known, listed = self._blocks
+        if mark != known:
+            listed = BlockList(Block.select(Block.id, Block.hardware_sha256, Block.network).tuples())
+            self._blocks = mark, listed
         revision, found = terms.read()
         return InForce(found, revision, listed)

@@ -1,13 +1,15 @@
-"""The vendor's terms: shown and changed, each change with its journal entry."""
+"""The vendor's terms: read, shown and changed, each change with its journal entry."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+
+from peewee import SQL
 
 from app.clock import Clock
 from app.domain.codes import EventKind
-from app.domain.terms import Terms, read_terms
+from app.domain.terms import BindingTerm, RenewTerm, Terms, read_terms
 from app.domain.texts import RefusedError
-from app.storage import journal, terms
+from app.storage import journal, models
 from app.storage.database import Database
 
 
@@ -20,6 +22,19 @@ class TermsChangedError(RefusedError):
         )
 
 
+def read() -> tuple[int, Terms]:
+    """Return how often the terms were changed, and the terms; 0 and the defaults where nobody has changed any.
+
+    Asks on an open connection.
+    """
+    row = models.VendorTerms.select().dicts().first()
+    if row is None:
+        return 0, Terms()
+    choices = {"binding": BindingTerm(row["binding"]), "self_renew": RenewTerm(row["self_renew"])}
+    values = {each.name: row[each.name] for each in fields(Terms)}
+    return row["revision"], Terms(**values | choices)
+
+
 @dataclass(frozen=True, slots=True)
 class VendorTerms:
     """The vendor's terms in one database; `actor` is the name in the journal of the person who changes them."""
@@ -28,13 +43,9 @@ class VendorTerms:
     actor: str
     clock: Clock
 
-    def get(self) -> Terms:
-        """Return the terms as they are now."""
-        return self.read()[1]
-
     def read(self) -> tuple[int, Terms]:
         """Return how often the terms were changed, and the terms as they are now."""
-        return self.database.with_connection(terms.read)
+        return self.database.with_connection(read)
 
     def change(self, given: Iterable[tuple[str, str]], seen: int | None = None) -> Terms:
         """Change terms by name, as a person wrote them, an empty text being the default; return all terms.
@@ -51,13 +62,16 @@ class VendorTerms:
 
         def write() -> Terms:
             with self.database.atomic():
-                terms.lock()
-                revision, before = terms.read()
+                # Not the row: before the first change there is none.
+                self.database.execute_sql("LOCK TABLE terms IN SHARE ROW EXCLUSIVE MODE")
+                revision, before = read()
                 if seen not in {None, revision}:
                     raise TermsChangedError
                 after = read_terms(before, wanted)
                 if after != before:
-                    terms.write(revision + 1, after)
+                    row = {"revision": revision + 1, **asdict(after)}
+                    insert = models.VendorTerms.insert(id=True, **row)
+                    insert.on_conflict(conflict_target=[SQL("id")], update=row).execute()
                     journal.append([self._entry(revision + 1, before, after)])
                 return after
 

@@ -6,9 +6,9 @@ from app.clock import utc_now
 from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.codes import EventKind
 from app.domain.terms import BindingTerm, RenewTerm, Terms
+from app.services import terms
 from app.services.terms import VendorTerms
 from app.services.webhooks import Webhooks
-from app.storage import terms
 from app.storage.database import Database
 from app.storage.models import Ceiling, Event, Webhook
 from tests.support.console import OWN, Browser, Seen

@@ -7,25 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peewee import fn
 
 from app.services.hosts import Hosts, Reporter
 from app.settings import Settings
-from app.storage import host_reports, schema
+from app.storage import schema
 from app.storage.database import Database
 from app.storage.models import Host
 from app.tokens.key_folder import KeyFolder
 from app.version import read_version
 from tests.integration.conftest import with_keys
 from tests.support.functions_service import FunctionsService
-from tests.support.reported_hosts import REPORT
 from tests.support.script_libraries import PRELUDE, SOURCES, checkout_in
 from tests.support.service import Service, wait_for
+
+REPORT = {"version": "1.0", "schema": "0005_now", "kid": "K", "functions_sha256": "f" * 64, "clock_offset_ms": 0}
 
 
 @pytest.fixture
 def database_url(apart_url: str) -> str:
     """A database in which no other test's service reports itself."""
     return apart_url
+
+
+def add(name: str, **changes: Any) -> None:
+    """A host that reports itself now."""
+    Host.insert(name=name, seen_at=fn.clock_timestamp(), **REPORT | changes).execute()
 
 
 def report(database: Database, service: Service, name: str) -> None:
@@ -72,7 +79,7 @@ def test_a_running_service_reports_itself(database_url: str, database: Database,
 
 def test_hosts_are_forgotten_after_a_day_or_by_command(keyed: Service, database: Database) -> None:
     for name in ("web-1", "web-2", "web-3"):
-        host_reports.write(name, REPORT)
+        add(name)
     age("web-2", "25 hours")
     age("web-3", "23 hours")
     report(database, keyed, "web-1")
@@ -84,9 +91,9 @@ def test_hosts_are_forgotten_after_a_day_or_by_command(keyed: Service, database:
 
 
 def test_the_list_marks_what_differs_and_doctor_names_it(keyed: Service) -> None:
-    host_reports.write("web-1", REPORT)
+    add("web-1")
     assert (checked(keyed)["status"], checked(keyed)["message_en"]) == ("OK", "Hosts that agree: web-1")
-    host_reports.write("web-2", REPORT | {"kid": "other", "clock_offset_ms": 2_500})
+    add("web-2", kid="other", clock_offset_ms=2_500)
     found = checked(keyed)
     said = "different signing keys; different time. See cardctl hosts"
     assert (found["status"], found["message_en"]) == ("WARN", said)
@@ -112,7 +119,7 @@ def test_scripts_find_machines_that_have_reported_themselves_of_late(
     tmp_path: Path, database: Database, database_url: str, postgres_binaries: Path
 ) -> None:
     for name in ("web-1", "web-2", "web-3", "unnamed"):
-        host_reports.write(name, REPORT)
+        add(name)
     age("web-3", "61 seconds")
     assert others(tmp_path / "1", database_url, postgres_binaries) == ["web-2"]
     database.execute_sql("ALTER TABLE host RENAME TO hidden")

@@ -23,12 +23,12 @@ from tests.support.service import Response, Service, question
 
 
 def test_terms_are_changed_whole_and_each_change_is_journalled(terms: VendorTerms) -> None:
-    assert terms.get() == Terms()
+    assert terms.read()[1] == Terms()
     changed = terms.change([("binding", "both"), ("changes_per_day", "2"), ("self_unbind_cost", "1d")])
-    assert changed == terms.get() == Terms(BindingTerm.BOTH, 2, self_unbind_cost=timedelta(days=1))
+    assert changed == terms.read()[1] == Terms(BindingTerm.BOTH, 2, self_unbind_cost=timedelta(days=1))
     with pytest.raises(RefusedError, match="contact"):
         terms.change([("changes_per_day", "9"), ("contact", "x" * 201)])
-    assert terms.get() == changed
+    assert terms.read()[1] == changed
     assert terms.change([("binding", "both")]) == changed
     assert terms.change([("binding", ""), ("notice", "你好")]).notice == "你好"
     entries = list(Event.select().where(Event.kind == EventKind.TERMS_CHANGED).order_by(Event.id))
@@ -55,7 +55,7 @@ def test_changes_at_the_same_time_lose_none(terms: VendorTerms, database: Databa
     given = {"contact": "QQ", "notice": "hello", "changes_per_day": "3", "self_renew": "any"}
     with ThreadPoolExecutor(len(given)) as pool:
         list(pool.map(change, given, given.values()))
-    assert terms.get() == Terms(contact="QQ", notice="hello", changes_per_day=3, self_renew=RenewTerm.ANY)
+    assert terms.read()[1] == Terms(contact="QQ", notice="hello", changes_per_day=3, self_renew=RenewTerm.ANY)
     assert Event.select().where(Event.kind == EventKind.TERMS_CHANGED).count() == len(given)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from app.domain.operators import Role
 from app.domain.terms import Terms
 from app.services.bearer import digest
 from app.services.filters import CARD_FIELDS, JOURNAL_FIELDS
-from app.storage import journal, terms
+from app.storage import journal, models
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import ApiToken, Block, Card, Client, File, FileBatch, Usage, Webhook, WebhookOutbox
@@ -75,7 +75,8 @@ def furnish(texts: Sequence[str], operator: str = "olga") -> Scene:
         _webhook(number, text, now)
         block = {"hardware_sha256": digest(text), "reason": text[:200], "actor": f"console:{operator}"}
         block_ids.append(Block.insert(created_at=now, **block).execute())
-    terms.write(1, Terms(notice=texts[0][:500], contact=texts[0][:200]))
+    terms = Terms(notice=texts[0][:500], contact=texts[0][:200])
+    models.VendorTerms.insert(revision=1, **asdict(terms)).execute()
     imported = {"action": "import", "at": now.isoformat(), "count": 1, "batches": list(texts)}
     done = add_outcome(operator, **imported)
     scene.queries = _queries(scene.cards[0], texts[0], now, done)

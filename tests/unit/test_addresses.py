@@ -18,7 +18,7 @@ from app.domain.addresses import (
     same_address,
     site_of,
 )
-from app.domain.blocks import Block, BlockList, has_several_addresses, read_block_network
+from app.domain.blocks import BlockList, has_several_addresses, read_block_network
 from app.domain.texts import RefusedError
 from tests.support.tables import for_each
 
@@ -178,12 +178,12 @@ def test_all_addresses_and_what_is_no_network_are_refused(typed: str) -> None:
 
 
 def test_a_machine_is_found_before_its_address() -> None:
-    blocks = BlockList([Block(1, None, "203.0.113.0/24"), Block(2, MACHINE, None)])
+    blocks = BlockList([(1, None, "203.0.113.0/24"), (2, MACHINE, None)])
     assert blocks.find(MACHINE, "203.0.113.7") == 2
     assert blocks.find(OTHER, "203.0.113.7") == 1
     assert blocks.find(OTHER, "203.0.114.7") is None
     assert BlockList().find(MACHINE, "203.0.113.7") is None
-    blocks = BlockList([Block(1, None, "0.0.0.0/1"), Block(2, None, "8000::/1")])
+    blocks = BlockList([(1, None, "0.0.0.0/1"), (2, None, "8000::/1")])
     asked = ("1.2.3.4", "::1", "200.0.0.1", "ffff::1")  # a network of one family has no address of the other
     assert [blocks.find_address(address) for address in asked] == [1, None, None, 2]
 
@@ -199,7 +199,7 @@ def networks(draw: st.DrawFn) -> str:
 
 @given(st.lists(networks(), unique=True, max_size=8), st.data())
 def test_an_address_is_found_exactly_where_one_network_has_it(blocked: list[str], data: st.DataObject) -> None:
-    blocks = BlockList([Block(number, None, network) for number, network in enumerate(blocked)])
+    blocks = BlockList([(number, None, network) for number, network in enumerate(blocked)])
     ends = [ip_network(network)[place] for network in blocked for place in (0, -1)]
     address = data.draw(st.one_of(any_address, st.sampled_from(ends)) if ends else any_address)
     having = {number for number, network in enumerate(blocked) if ip_address(address) in ip_network(network)}

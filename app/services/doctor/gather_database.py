@@ -10,7 +10,8 @@ import psycopg2
 from app.clock import utc_now
 from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError
 from app.services.doctor.facts import DatabaseFacts
-from app.storage import files, host_reports, inspection, schema, sealed_secrets
+from app.services.hosts import Hosts
+from app.storage import files, inspection, schema, sealed_secrets
 from app.storage.blobs import Blob, Blobs
 from app.storage.database import Database
 from app.tokens.sealing_key import SealingKey
@@ -60,7 +61,7 @@ def _query(database: Database, references: Sequence[str], blobs: Blobs, key: Sea
         lost_files=lost,
         operators=_readable(database, inspection.operators),
         sealed=_readable(database, lambda: _sealed(key)),
-        hosts=_readable(database, lambda: tuple(host_reports.listed())),
+        hosts=_readable(database, lambda: tuple(Hosts(database).listed())),
         last_rotation=_readable(database, inspection.last_rotation),
     )
 
