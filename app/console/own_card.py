@@ -12,15 +12,15 @@ from markupsafe import Markup
 
 from app import metrics
 from app.console.forms import Form, read_form
-from app.console.guard import stranger
+from app.console.guard import headers, stranger
 from app.console.page import Console
 from app.domain.cards import MAX_KEY_LENGTH, masked, parse_card_id, plain
-from app.domain.texts import RefusedError
+from app.domain.texts import Text
 from app.http import problems
 from app.http.languages import prefers_english
-from app.http.self_service import enter, problem_of
-from app.services.self_service import ChangedMeanwhileError, SelfService
-from app.services.standing import Customer
+from app.http.request_parser import client_address
+from app.http.self_service import problem_of
+from app.services.self_service import Customer, SelfService
 
 _FORM_BYTES = 4096
 _STYLE = (
@@ -38,18 +38,13 @@ _STYLE = (
     "@media(prefers-color-scheme:dark){body{color:#dee2e6;background:#212529}a{color:#6ea8fe}"
     "dt,.note{color:#adb5bd}input{background:#2b3035;color:#dee2e6}.refused{color:#ea868f}.done{color:#75b798}}"
 )
-_HEADERS = {
+_HEADERS = headers() | {
     "Content-Security-Policy": (
         "default-src 'none'; "
         f"style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'; "
         "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
 }
 View = dict[str, Any]
 """The template's variables that depend on what the customer did."""
@@ -61,13 +56,6 @@ class OwnCardPage:
     def __init__(self, console: Console, service: SelfService) -> None:
         self._console = console
         self._service = service
-        self._steps: dict[str, Callable[[Customer, str, Form], View]] = {
-            "look": self._look,
-            "unbind": self._ask_to_unbind,
-            "unbind_now": self._unbind,
-            "renew": self._ask_to_renew,
-            "renew_now": self._renew,
-        }
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         self._answer(request, response, request.get_param("lang") or "", "", lambda _customer: {})
@@ -86,8 +74,7 @@ class OwnCardPage:
         def show(customer: Customer) -> View:
             if failure is not None:
                 raise failure
-            _check(typed)
-            return self._steps.get(wanted, self._look)(customer, typed, form)
+            return self._view(customer, _checked(typed), wanted, form)
 
         self._answer(request, response, language, typed, show)
 
@@ -105,13 +92,11 @@ class OwnCardPage:
         request.context.visitor = replace(stranger(request), language="en" if is_english else "zh")
         view: View = {"standing": None, "step": "", "refusal": None, "contact": None}
         try:
-            customer = enter(request, self._service, behind_proxy=self._console.behind_proxy)
-            view["contact"] = customer.terms.contact
+            customer = self._service.enter(client_address(request, behind_proxy=self._console.behind_proxy))
+            view["contact"] = customer.in_force.terms.contact
             view |= show(customer)
-        except falcon.HTTPNotFound:
-            raise
         except Exception as error:  # noqa: BLE001  # unexpected ones too: logged, and answered with a page
-            problem = self._problem(request, error)
+            problem = problem_of(request, error, self._service)
             metrics.problems.labels(problem.code).inc()
             response.status = problem.status
             response.set_headers(problem.headers)
@@ -128,44 +113,28 @@ class OwnCardPage:
             **view,
         )
 
-    def _problem(self, request: falcon.Request, error: Exception) -> problems.Problem:
-        if isinstance(error, ChangedMeanwhileError):
-            return problems.conflict(problems.sentence(error))
-        if isinstance(error, _MistypedError):
-            return problems.invalid_request(problems.sentence(error))
-        if isinstance(error, RefusedError):
-            return problem_of(error, self._service)
-        return problems.from_error(request, error)
-
     def _offset(self, moment: datetime) -> str:
         """Return the offset of the vendor's time zone at a moment, for people."""
         return f"UTC{moment.astimezone(self._console.zone).isoformat()[-6:]}"
 
-    def _look(self, customer: Customer, typed: str, _form: Form) -> View:
-        return {"standing": self._service.status(customer, typed), "step": "look"}
-
-    def _ask_to_unbind(self, customer: Customer, typed: str, _form: Form) -> View:
-        standing = self._service.status(customer, typed)
-        step = "unbind" if standing.is_bound else "look"
-        return {"standing": standing, "step": step, "outcome": standing.unbinding()}
-
-    def _unbind(self, customer: Customer, typed: str, form: Form) -> View:
-        return {"standing": self._service.unbind(customer, typed, form.one("mark")), "step": "unbound"}
-
-    def _ask_to_renew(self, customer: Customer, typed: str, form: Form) -> View:
-        second = _second(form)
-        outcome = self._service.renewal(customer, typed, second)
-        return {"outcome": outcome, "step": "renew", "second": second, "second_shown": _shown(second)}
-
-    def _renew(self, customer: Customer, typed: str, form: Form) -> View:
-        return {"standing": self._service.renew(customer, typed, _second(form)), "step": "renewed"}
-
-
-class _MistypedError(RefusedError):
-    """The text cannot be a card's key: it is empty or too long."""
-
-    def __init__(self) -> None:
-        super().__init__("请输入卡密（最多 64 个字符）", "enter the card's key, at most 64 characters")
+    def _view(self, customer: Customer, typed: str, wanted: str, form: Form) -> View:
+        """Do the step that is wanted."""
+        match wanted:
+            case "unbind":
+                standing = self._service.status(customer, typed)
+                step = "unbind" if standing.is_bound else "look"
+                return {"standing": standing, "step": step, "outcome": standing.unbinding()}
+            case "unbind_now":
+                return {"standing": self._service.unbind(customer, typed, form.one("mark")), "step": "unbound"}
+            case "renew":
+                second = _checked(form.one("with_card_id"))
+                outcome = self._service.renewal(customer, typed, second)
+                return {"outcome": outcome, "step": "renew", "second": second, "second_shown": _shown(second)}
+            case "renew_now":
+                second = _checked(form.one("with_card_id"))
+                return {"standing": self._service.renew(customer, typed, second), "step": "renewed"}
+            case _:
+                return {"standing": self._service.status(customer, typed), "step": "look"}
 
 
 def _shown(typed: str) -> str:
@@ -173,12 +142,9 @@ def _shown(typed: str) -> str:
     return masked(parse_card_id(typed) or plain(typed))
 
 
-def _second(form: Form) -> str:
-    second = form.one("with_card_id")
-    _check(second)
-    return second
-
-
-def _check(typed: str) -> None:
+def _checked(typed: str) -> str:
     if not plain(typed) or len(typed) > MAX_KEY_LENGTH:
-        raise _MistypedError
+        raise problems.invalid_request(
+            Text("请输入卡密（最多 64 个字符）。", "Enter the card's key, at most 64 characters.")
+        )
+    return typed

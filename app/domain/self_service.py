@@ -1,7 +1,7 @@
 """What customers may do with their own cards (protocol, section 3, "Self-service"). The only home of these rules."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+import hashlib
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -16,7 +16,6 @@ CUSTOMER = "customer"
 """The actor of customers' own changes in the journal."""
 WINDOW = timedelta(days=30)
 """The period in which unbindings are counted."""
-_SECOND = timedelta(seconds=1)
 
 
 class RenewReason(StrEnum):
@@ -64,102 +63,107 @@ class Allowance(NamedTuple):
     next_unbind_at: datetime | None = None
 
 
-def allowance(card: Card, terms: Terms, unbound_at: Iterable[datetime], now: datetime) -> Allowance:
-    """Return how often a customer may unbind a card.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a customer's card stands at the time `at`, by the vendor's terms.
 
-    Args:
-        card: The card.
-        terms: The vendor's.
-        unbound_at: When the customer unbound it; those of the last 30 days count.
-        now: The time, aware.
+    `unbound_at` are the customer's own unbindings; those of the last 30 days count.
     """
-    limit = terms.self_unbind_per_30_days
-    if not limit or card.status(now) in _OWN_CARD:
-        return Allowance(0)
-    recent = sorted((at for at in unbound_at if at > now - WINDOW), reverse=True)
-    if len(recent) < limit:
-        return Allowance(limit - len(recent))
-    # Of more unbindings than the present limit, as many must have passed as are too many.
-    return Allowance(0, _whole_second(recent[limit - 1] + WINDOW))
 
+    card: Card
+    at: datetime
+    is_bound: bool
+    unbound_at: tuple[datetime, ...]
+    terms: Terms
 
-def cost_of(card: Card, terms: Terms) -> timedelta | None:
-    """Return what an unbinding takes off a card's expiry at most; None for nothing."""
-    return None if card.expires_at is None else terms.self_unbind_cost
+    @property
+    def status(self) -> CardStatus:
+        """The card's status."""
+        return self.card.status(self.at)
 
+    @property
+    def allowed(self) -> Allowance:
+        """How often the customer may unbind the card."""
+        limit = self.terms.self_unbind_per_30_days
+        if not limit or self.status in _OWN_CARD:
+            return Allowance(0)
+        recent = sorted((at for at in self.unbound_at if at > self.at - WINDOW), reverse=True)
+        if len(recent) < limit:
+            return Allowance(limit - len(recent))
+        # Of more unbindings than the present limit, as many must have passed as are too many.
+        free_at = recent[limit - 1] + WINDOW
+        whole = free_at.replace(microsecond=0)
+        return Allowance(0, whole if whole == free_at else whole + timedelta(seconds=1))
 
-def unbind(card: Card, terms: Terms, unbound_at: Iterable[datetime], now: datetime, *, is_bound: bool) -> Outcome:
-    """Unbind a card for its customer, who pays the cost. An unbound card stays as it is.
+    @property
+    def cost(self) -> timedelta | None:
+        """What an unbinding takes off the card's expiry at most, None for nothing."""
+        return None if self.card.expires_at is None else self.terms.self_unbind_cost
 
-    Args:
-        card: The card as it is.
-        terms: The vendor's.
-        unbound_at: As for `allowance`.
-        now: The time, aware.
-        is_bound: Whether a client is bound to the card.
+    @property
+    def mark(self) -> str:
+        """A text that is another one when an unbinding would leave or cost something else."""
+        said = (self.card.expires_at, self.is_bound, self.allowed, self.terms.self_unbind_cost)
+        return hashlib.sha256(repr(said).encode()).hexdigest()
 
-    Raises:
-        UnbindNotAllowedError: the terms or the card's state do not allow it.
-    """
-    outcome = apply(Action.UNBIND, card, now, is_bound=is_bound)
-    if not is_bound:
-        return outcome
-    allowed = allowance(card, terms, unbound_at, now)
-    if not allowed.unbinds_left:
-        raise UnbindNotAllowedError(allowed.next_unbind_at)
-    cost = cost_of(card, terms)
-    if cost is None:
-        return outcome
-    return replace(outcome, after=apply(Action.SHORTEN, card, now, is_bound=is_bound, by=cost).after)
+    @property
+    def may_renew(self) -> bool:
+        """Whether some unused card can renew it."""
+        return self._renewal_refused() is None
 
+    def unbinding(self) -> Outcome:
+        """Return what an unbinding does now: the customer pays the cost. An unbound card stays as it is.
 
-def renew(card: Card, second: Card | None, terms: Terms, now: datetime, *, is_bound: bool) -> Outcome:
-    """Add a second card's validity to a customer's card; the second card is then spent.
+        Raises:
+            UnbindNotAllowedError: the terms or the card's state do not allow it.
+        """
+        outcome = apply(Action.UNBIND, self.card, self.at, is_bound=self.is_bound)
+        if not self.is_bound:
+            return outcome
+        allowed = self.allowed
+        if not allowed.unbinds_left:
+            raise UnbindNotAllowedError(allowed.next_unbind_at)
+        if self.cost is None:
+            return outcome
+        shortened = apply(Action.SHORTEN, self.card, self.at, is_bound=self.is_bound, by=self.cost)
+        return replace(outcome, after=shortened.after)
 
-    Args:
-        card: The card as it is.
-        second: The second card, None where there is no such card.
-        terms: The vendor's.
-        now: The time, aware.
-        is_bound: Whether a client is bound to the card.
+    def renewal(self, second: Card | None) -> Outcome:
+        """Return what a second card's validity does to the card; the second card is then spent.
 
-    Raises:
-        RenewNotAllowedError: says why not.
-    """
-    if second is None:
-        raise RenewNotAllowedError(renewal_refused(card, terms, now) or RenewReason.SECOND_CARD_NOT_FOUND)
-    refused = renewal_refused(card, terms, now) or _second_card_refused(card, second, terms, now)
-    if refused is not None:
-        raise RenewNotAllowedError(refused)
-    try:
-        return apply(Action.EXTEND, card, now, is_bound=is_bound, by=second.validity)
-    except ValidityError as error:
-        raise RenewNotAllowedError(RenewReason.TOO_LONG) from error
+        Args:
+            second: The second card, None where there is no such card.
 
+        Raises:
+            RenewNotAllowedError: says why not.
+        """
+        refused = self._renewal_refused()
+        if second is None:
+            raise RenewNotAllowedError(refused or RenewReason.SECOND_CARD_NOT_FOUND)
+        refused = refused or self._second_card_refused(second)
+        if refused is not None:
+            raise RenewNotAllowedError(refused)
+        try:
+            return apply(Action.EXTEND, self.card, self.at, is_bound=self.is_bound, by=second.validity)
+        except ValidityError as error:
+            raise RenewNotAllowedError(RenewReason.TOO_LONG) from error
 
-def renewal_refused(card: Card, terms: Terms, now: datetime) -> RenewReason | None:
-    """Return why a customer may not renew a card with any other; None where they may."""
-    if terms.self_renew is RenewTerm.OFF:
-        return RenewReason.NOT_ALLOWED
-    if card.validity is None:
-        return _OWN_CARD.get(card.status(now), RenewReason.CARD_PERMANENT)
-    return _OWN_CARD.get(card.status(now))
+    def _renewal_refused(self) -> RenewReason | None:
+        """Return why the customer may not renew the card with any other; None where they may."""
+        if self.terms.self_renew is RenewTerm.OFF:
+            return RenewReason.NOT_ALLOWED
+        if self.card.validity is None:
+            return _OWN_CARD.get(self.status, RenewReason.CARD_PERMANENT)
+        return _OWN_CARD.get(self.status)
 
-
-def _second_card_refused(card: Card, second: Card, terms: Terms, now: datetime) -> RenewReason | None:
-    if second.id == card.id:
-        return RenewReason.SAME_CARD
-    if second.status(now) is CardStatus.SPENT:
-        return RenewReason.SECOND_CARD_SPENT
-    if second.status(now) is not CardStatus.UNUSED:
-        return RenewReason.SECOND_CARD_NOT_UNUSED
-    if second.validity is None:
-        return RenewReason.SECOND_CARD_PERMANENT
-    is_other = terms.self_renew is RenewTerm.BATCH and second.batch != card.batch
-    return RenewReason.SECOND_CARD_OTHER_BATCH if is_other else None
-
-
-def _whole_second(moment: datetime) -> datetime:
-    """Return a moment, or the next whole second after it."""
-    whole = moment.replace(microsecond=0)
-    return whole if whole == moment else whole + _SECOND
+    def _second_card_refused(self, second: Card) -> RenewReason | None:
+        if second.id == self.card.id:
+            return RenewReason.SAME_CARD
+        if second.status(self.at) is CardStatus.SPENT:
+            return RenewReason.SECOND_CARD_SPENT
+        if second.status(self.at) is not CardStatus.UNUSED:
+            return RenewReason.SECOND_CARD_NOT_UNUSED
+        if second.validity is None:
+            return RenewReason.SECOND_CARD_PERMANENT
+        is_other = self.terms.self_renew is RenewTerm.BATCH and second.batch != self.card.batch
+        return RenewReason.SECOND_CARD_OTHER_BATCH if is_other else None

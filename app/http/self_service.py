@@ -10,7 +10,7 @@ import falcon
 
 from app.customer_messages import MESSAGES, RENEWALS, unbinding
 from app.domain.codes import Code
-from app.domain.self_service import RenewNotAllowedError, RenewReason, UnbindNotAllowedError
+from app.domain.self_service import RenewNotAllowedError, RenewReason, Standing, UnbindNotAllowedError
 from app.domain.texts import RefusedError
 from app.http import json_body, schemas
 from app.http.problems import (
@@ -19,16 +19,15 @@ from app.http.problems import (
     as_sentence,
     card_not_found,
     client_blocked,
+    conflict,
+    from_error,
     sentence,
-    too_many_requests,
 )
 from app.http.request_parser import client_address
 from app.services.card_actions import CardNotFoundError
 from app.services.formatting import local
-from app.services.guesses import TooFastError
 from app.services.in_force import ClientBlockedError
-from app.services.self_service import SelfService, SelfServiceOffError
-from app.services.standing import Customer, Standing
+from app.services.self_service import ChangedMeanwhileError, Customer, SelfService
 
 PATHS = ("/card", "/v1/self/")
 
@@ -47,20 +46,28 @@ class SelfServiceResource:
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         try:
-            customer = enter(request, self.service, behind_proxy=self.behind_proxy)
+            customer = self.service.enter(client_address(request, behind_proxy=self.behind_proxy))
             standing = self.act(customer, schemas.parse(json_body.read_body(request), self.kind))
         except RefusedError as error:
-            raise problem_of(error, self.service) from error
+            raise problem_of(request, error, self.service) from error
+        zone, allowed = self.service.timezone, standing.allowed
+        document = {
+            "status": standing.status,
+            "expires_at": local(standing.card.expires_at, zone),
+            "bound": standing.is_bound,
+            "unbinds_left": allowed.unbinds_left,
+            "next_unbind_at": local(allowed.next_unbind_at, zone),
+        }
         response.content_type = "application/json"
         response.set_header("Cache-Control", "no-store")
-        response.data = json.dumps(standing.document(self.service.timezone)).encode()
+        response.data = json.dumps(document).encode()
 
 
+@dataclass(frozen=True, slots=True)
 class OffMeansNotFound:
     """Middleware: where self-service is off its routes do not exist, whatever the method."""
 
-    def __init__(self, service: SelfService) -> None:
-        self._service = service
+    service: SelfService
 
     def process_resource(
         self,
@@ -70,7 +77,7 @@ class OffMeansNotFound:
         _params: dict[str, Any],
     ) -> None:
         """Refuse the request before its method is looked at, while self-service is off."""
-        if request.path.startswith(PATHS) and not self._service.is_on():
+        if request.path.startswith(PATHS) and not self.service.is_on():
             raise falcon.HTTPNotFound
 
 
@@ -86,24 +93,15 @@ def resources(service: SelfService, *, behind_proxy: bool) -> dict[str, SelfServ
     }
 
 
-def enter(request: falcon.Request, service: SelfService, *, behind_proxy: bool) -> Customer:
-    """Return the customer who sent a request; refuse one while self-service is off, or of a blocked address."""
-    address = client_address(request, behind_proxy=behind_proxy)
-    try:
-        return service.enter(address)
-    except SelfServiceOffError as error:
-        raise falcon.HTTPNotFound from error
-
-
-def problem_of(error: RefusedError, service: SelfService) -> Problem:
-    """Return the problem that a refusal is."""
+def problem_of(request: falcon.Request, error: Exception, service: SelfService) -> Problem:
+    """Return the problem to answer a customer's request with."""
     match error:
         case ClientBlockedError():
             return client_blocked()
         case CardNotFoundError():
             return card_not_found(as_sentence(MESSAGES[Code.CARD_NOT_FOUND]), "card_id")
-        case TooFastError():
-            return too_many_requests(error.retry_after, sentence(error))
+        case ChangedMeanwhileError():
+            return conflict(sentence(error))
         case UnbindNotAllowedError():
             at = None if error.next_unbind_at is None else error.next_unbind_at.astimezone(service.timezone)
             more = {"next_unbind_at": local(at, service.timezone)}
@@ -117,7 +115,7 @@ def problem_of(error: RefusedError, service: SelfService) -> Problem:
                 more={"reason": error.reason},
             )
         case _:
-            raise error
+            return from_error(request, error)
 
 
 def customers_of(environ: dict[str, Any]) -> str | None:

@@ -10,14 +10,13 @@ import pytest
 from app.domain.card_actions import Action
 from app.domain.cards import card_id_of
 from app.domain.codes import Code, EventKind
-from app.domain.self_service import RenewNotAllowedError, UnbindNotAllowedError
+from app.domain.self_service import Allowance, RenewNotAllowedError, Standing, UnbindNotAllowedError
 from app.domain.terms import RenewTerm, Terms
 from app.services.card_actions import CardActions, CardNotFoundError
 from app.services.guesses import TooFastError
 from app.services.in_force import InForce, VendorRules
 from app.services.issuing import Issuing
-from app.services.self_service import ChangedMeanwhileError, SelfService
-from app.services.standing import Customer, Standing
+from app.services.self_service import ChangedMeanwhileError, Customer, SelfService
 from app.services.verification import Verification
 from app.storage import bindings, journal
 from app.storage.database import Database
@@ -61,16 +60,14 @@ def everything() -> list[Any]:
     return [list(model.select().order_by(model.id).dicts()) for model in (Card, Client, Event)]
 
 
-def test_a_customer_sees_how_a_card_stands_and_never_what_it_is_bound_to(
-    self_service: SelfService, verification: Verification, card_id: str
-) -> None:
-    zone = ZoneInfo("Asia/Shanghai")
-    unused = self_service.status(CUSTOMER, f" {card_id.lower()} ").document(zone)
-    nothing = {"expires_at": None, "next_unbind_at": None}
-    assert unused == {"status": "unused", "bound": False, "unbinds_left": 2, **nothing}
+def test_a_customer_sees_how_a_card_stands(self_service: SelfService, verification: Verification, card_id: str) -> None:
+    unused = self_service.status(CUSTOMER, f" {card_id.lower()} ")
+    assert (unused.status, unused.card.expires_at, unused.is_bound) == ("unused", None, False)
+    assert unused.allowed == Allowance(2)
     ask(verification, card_id)
-    active = self_service.status(CUSTOMER, card_id).document(zone)
-    assert active == unused | {"status": "active", "bound": True, "expires_at": "2026-03-31T20:00:00+08:00"}
+    active = self_service.status(CUSTOMER, card_id)
+    assert (active.status, active.card.expires_at) == ("active", START.replace(microsecond=0) + 30 * DAY)
+    assert (active.is_bound, active.allowed) == (True, Allowance(2))
 
 
 def test_who_tries_ids_of_guessed_keys_finds_no_imported_card(

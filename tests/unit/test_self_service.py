@@ -16,11 +16,8 @@ from app.domain.self_service import (
     Allowance,
     RenewNotAllowedError,
     RenewReason,
+    Standing,
     UnbindNotAllowedError,
-    allowance,
-    cost_of,
-    renew,
-    unbind,
 )
 from app.domain.terms import RenewTerm, Terms
 from tests.support.tables import for_each
@@ -47,8 +44,13 @@ def other(card: Card) -> Card:
     return card._replace(id=OTHER.id)
 
 
+def standing(card: Card, terms: Terms = TWICE, *before: datetime, is_bound: bool = True) -> Standing:
+    """Return how a card stands now whose customer unbound it before, at those times."""
+    return Standing(card, NOW, is_bound, before, terms)
+
+
 def unbound(card: Card, terms: Terms = TWICE, *before: datetime) -> Card:
-    outcome = unbind(card, terms, before, NOW, is_bound=True)
+    outcome = standing(card, terms, *before).unbinding()
     assert (outcome.was_bound, outcome.is_bound) == (True, False)
     assert outcome.after is not None
     return outcome.after
@@ -57,34 +59,34 @@ def unbound(card: Card, terms: Terms = TWICE, *before: datetime) -> Card:
 @for_each("card", [UNUSED, ACTIVE, EXPIRED, PERMANENT])
 def test_the_unbindings_left_are_those_of_the_terms_less_those_of_30_days(card: Card) -> None:
     before = [NOW - 3 * DAY, NOW - WINDOW, NOW - 100 * DAY]
-    assert allowance(card, TWICE, before, NOW) == Allowance(1)
-    assert allowance(card, TWICE, [], NOW) == Allowance(2)
-    assert allowance(card, Terms(), [], NOW) == Allowance(0)
+    assert standing(card, TWICE, *before).allowed == Allowance(1)
+    assert standing(card).allowed == Allowance(2)
+    assert standing(card, Terms()).allowed == Allowance(0)
 
 
 def test_the_next_unbinding_waits_until_one_leaves_the_30_days_at_a_whole_second() -> None:
     first, second = NOW - 20 * DAY, NOW - DAY
-    used_up = allowance(ACTIVE, TWICE, [first, second], NOW)
-    assert used_up == Allowance(0, WHOLE_NOW + timedelta(seconds=1) + 10 * DAY)
-    assert allowance(ACTIVE, TWICE, [first, second], first + WINDOW - TICK).unbinds_left == 0
-    assert allowance(ACTIVE, TWICE, [first, second], first + WINDOW).unbinds_left == 1
-    assert allowance(ACTIVE, TWICE, [WHOLE_NOW, WHOLE_NOW], NOW) == Allowance(0, WHOLE_NOW + WINDOW)
+    used_up = standing(ACTIVE, TWICE, first, second)
+    assert used_up.allowed == Allowance(0, WHOLE_NOW + timedelta(seconds=1) + 10 * DAY)
+    assert replace(used_up, at=first + WINDOW - TICK).allowed.unbinds_left == 0
+    assert replace(used_up, at=first + WINDOW).allowed.unbinds_left == 1
+    assert standing(ACTIVE, TWICE, WHOLE_NOW, WHOLE_NOW).allowed == Allowance(0, WHOLE_NOW + WINDOW)
     # Of more than the present limit, all beyond it must have passed.
     before = [WHOLE_NOW - days * DAY for days in (1, 2, 3, 4)]
-    assert allowance(ACTIVE, TWICE, before, NOW) == Allowance(0, WHOLE_NOW - 2 * DAY + WINDOW)
+    assert standing(ACTIVE, TWICE, *before).allowed == Allowance(0, WHOLE_NOW - 2 * DAY + WINDOW)
 
 
 @for_each("card", [FROZEN, SPENT])
 def test_a_frozen_or_spent_card_has_no_unbindings(card: Card) -> None:
-    assert allowance(card, TWICE, [], NOW) == Allowance(0)
+    assert standing(card).allowed == Allowance(0)
     with pytest.raises(UnbindNotAllowedError) as refused:
-        unbind(card, TWICE, [], NOW, is_bound=True)
+        standing(card).unbinding()
     assert refused.value.next_unbind_at is None
 
 
 @for_each("card", [UNUSED, ACTIVE, EXPIRED, FROZEN, PERMANENT, SPENT])
 def test_unbinding_an_unbound_card_succeeds_and_costs_nothing(card: Card) -> None:
-    outcome = unbind(card, Terms(), [NOW, NOW], NOW, is_bound=False)
+    outcome = standing(card, Terms(), NOW, NOW, is_bound=False).unbinding()
     assert outcome == Outcome(NOW, card, card, was_bound=False, is_bound=False)
 
 
@@ -95,7 +97,7 @@ def test_an_unbinding_costs_what_the_terms_say_and_never_more_than_is_left() -> 
     assert unbound(EXPIRED) == EXPIRED
     assert unbound(ACTIVE, replace(TWICE, self_unbind_cost=None)) == ACTIVE
     assert unbound(PERMANENT) == PERMANENT
-    assert (cost_of(PERMANENT, TWICE), cost_of(UNUSED, TWICE), cost_of(ACTIVE, TWICE)) == (None, None, DAY)
+    assert [standing(card).cost for card in (PERMANENT, UNUSED, ACTIVE)] == [None, None, DAY]
 
 
 def test_beyond_the_limit_it_is_refused_and_says_from_when_on() -> None:
@@ -137,7 +139,7 @@ def test_beyond_the_limit_it_is_refused_and_says_from_when_on() -> None:
 )
 def test_every_refused_renewal_says_why(card: Card, second: Card | None, terms: Terms, reason: str) -> None:
     with pytest.raises(RenewNotAllowedError) as refused:
-        renew(card, second, terms, NOW, is_bound=True)
+        standing(card, terms).renewal(second)
     assert refused.value.reason == reason
     assert reason in str(refused.value)
 
@@ -153,7 +155,7 @@ def test_customers_read_every_reason_and_from_when_on_they_may_unbind() -> None:
 @for_each("card", [ACTIVE, EXPIRED, UNUSED])
 @for_each("is_bound", [True, False])
 def test_a_renewal_adds_the_second_cards_validity_as_operators_extend(card: Card, *, is_bound: bool) -> None:
-    outcome = renew(card, OTHER._replace(validity=7 * DAY), TWICE, NOW, is_bound=is_bound)
+    outcome = standing(card, is_bound=is_bound).renewal(OTHER._replace(validity=7 * DAY))
     assert outcome == apply(Action.EXTEND, card, NOW, is_bound=is_bound, by=7 * DAY)
     assert outcome.revives_unbound is (card is EXPIRED and not is_bound)
 
@@ -165,7 +167,7 @@ def test_a_renewal_adds_the_second_cards_validity_as_operators_extend(card: Card
 def test_a_card_of_the_same_batch_renews_and_of_any_batch_where_the_terms_say_so(
     terms: Terms, batch: str | None, second_batch: str | None
 ) -> None:
-    outcome = renew(ACTIVE._replace(batch=batch), OTHER._replace(batch=second_batch), terms, NOW, is_bound=True)
+    outcome = standing(ACTIVE._replace(batch=batch), terms).renewal(OTHER._replace(batch=second_batch))
     assert outcome.after == ACTIVE._replace(batch=batch, expires_at=WHOLE_NOW + 59 * DAY)
 
 
@@ -195,17 +197,18 @@ _TERMS = st.builds(
 def test_an_unbinding_leaves_a_card_that_lasts_no_longer_and_ends_no_earlier_than_now(
     card: Card, terms: Terms, before: list[datetime], *, is_bound: bool
 ) -> None:
-    allowed = allowance(card, terms, before, NOW)
+    found = standing(card, terms, *before, is_bound=is_bound)
+    allowed = found.allowed
     assert 0 <= allowed.unbinds_left <= terms.self_unbind_per_30_days
     assert allowed.next_unbind_at is None or (allowed.unbinds_left == 0 and allowed.next_unbind_at > NOW)
     if allowed.next_unbind_at is not None:
-        assert allowance(card, terms, before, allowed.next_unbind_at).unbinds_left
+        assert replace(found, at=allowed.next_unbind_at).allowed.unbinds_left
     if is_bound and not allowed.unbinds_left:
         with pytest.raises(UnbindNotAllowedError) as refused:
-            unbind(card, terms, before, NOW, is_bound=is_bound)
+            found.unbinding()
         assert refused.value.next_unbind_at == allowed.next_unbind_at
         return
-    after = unbind(card, terms, before, NOW, is_bound=is_bound).after
+    after = found.unbinding().after
     assert after is not None
     assert after._replace(expires_at=card.expires_at) == card
     if card.expires_at is None or after.expires_at is None or not is_bound:
@@ -220,7 +223,7 @@ def test_a_renewal_happens_with_an_unused_card_alone_and_adds_all_of_it(
     card: Card, second: Card, terms: Terms, *, is_bound: bool
 ) -> None:
     try:
-        outcome = renew(card, second, terms, NOW, is_bound=is_bound)
+        outcome = standing(card, terms, is_bound=is_bound).renewal(second)
     except RenewNotAllowedError:
         return
     assert terms.self_renew is RenewTerm.ANY or (terms.self_renew is RenewTerm.BATCH and card.batch == second.batch)
