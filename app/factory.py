@@ -95,7 +95,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     app.add_route("/metrics", MetricsResource())
     _add_documents(app, database, signer, settings.keys_dir)
     _add_self_service(app, own_cards, behind_proxy=settings.behind_proxy)
-    system_status = SystemStatus(database, settings, functions, signer, utc_now)
+    system_status = SystemStatus(database, settings, functions, signer, utc_now, started_at=utc_now())
     console = _add_console(app, settings, database, sealing_key, system_status, own_cards)
     app.add_route("/card", OwnCardPage(console, own_cards))
     return app

@@ -119,7 +119,7 @@ class TwoStepPage(Page):
         self.render(request, response, "recovery_codes.html", codes=codes, is_first=True)
 
     def _show(self, request: falcon.Request, response: falcon.Response, secret: str, refusal: Text | None) -> None:
-        issuer = self.console.system_status.issuer
+        issuer = self.console.system_status.settings.issuer
         uri = pyotp.TOTP(secret).provisioning_uri(name=visitor_of(request).who.name, issuer_name=issuer)
         self.render(
             request,

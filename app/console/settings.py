@@ -1,6 +1,6 @@
 """The vendor's terms, which owners see and change."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 
 import falcon
 
@@ -30,16 +30,6 @@ _NAMES = tuple(each.name for each in fields(Terms))
 _SWITCHES = tuple(each.name for each in fields(Terms) if isinstance(each.default, bool))
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """The form: the text of each field, the revision of the terms that was shown with it, and its faults by field."""
-
-    typed: dict[str, str]
-    revision: int | None
-    faults: dict[str, Text] = field(default_factory=dict)
-    refusal: Text | None = None
-
-
 class SettingsPage(Page):
     """`/admin/settings`: a form with every term."""
 
@@ -48,7 +38,7 @@ class SettingsPage(Page):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the terms in force. No query fills in the form: anybody can send an owner a link."""
         revision, terms = self._terms(request).read()
-        self._show(request, response, _Shown(_texts(terms), revision))
+        self._show(request, response, _texts(terms), revision, {})
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Change the terms; after a refusal, show the form again with what was typed."""
@@ -56,35 +46,39 @@ class SettingsPage(Page):
         typed, seen = _typed(form), form.number("revision")
         if faults := _faults(typed):
             response.status = falcon.HTTP_400
-            self._show(request, response, _Shown(typed, seen, faults))
+            self._show(request, response, typed, seen, faults)
             return
+        terms = self._terms(request)
         try:
-            self._change(request, typed, seen)
+            if terms.read()[0] != seen:  # before the password: a code works once
+                raise TermsChangedError
+            check_own_password(self.console, request)
+            terms.change(_given(typed), seen)
         except RefusedError as error:
             refuse(response, error)
-            self._show(request, response, _Shown(typed, seen, refusal=error.text))
+            self._show(request, response, typed, seen, {"": error.text})
         else:
             see_other(response, url(PATH, done="saved"))
 
-    def _change(self, request: falcon.Request, typed: dict[str, str], seen: int | None) -> None:
-        terms = self._terms(request)
-        if terms.read()[0] != seen:  # before the password: a code works once
-            raise TermsChangedError
-        check_own_password(self.console, request)
-        terms.change(_given(typed), seen)
-
-    def _show(self, request: falcon.Request, response: falcon.Response, shown: _Shown) -> None:
+    def _show(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        typed: dict[str, str],
+        seen: int | None,
+        faults: dict[str, Text],
+    ) -> None:
+        """Show the form with a text for each field; `faults` are by field, that of the form as a whole is by ""."""
         revision, terms = self._terms(request).read()
-        is_stale = shown.revision != revision
         self.render(
             request,
             response,
             "settings.html",
-            typed=shown.typed,
+            typed=typed,
             now_in_force=_texts(terms),
             revision=revision,
-            faults=shown.faults,
-            refusal=TermsChangedError().text if is_stale else shown.refusal,
+            faults=faults,
+            refusal=faults.get("") if seen == revision else TermsChangedError().text,
             bindings=list(BindingTerm),
             renewals=list(RenewTerm),
             most_changes=MAX_CHANGES_PER_DAY,

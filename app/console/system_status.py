@@ -7,7 +7,6 @@ import falcon
 from app.console.page import Access, Page
 from app.domain.texts import Text
 from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
-from app.functions.messages import Listing
 from app.services.doctor import Status
 
 
@@ -27,23 +26,21 @@ class FunctionsPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the core functions, or why they cannot be listed."""
-        listing, trouble = self._ask()
-        self.render(request, response, "functions.html", listing=listing, trouble=trouble)
-
-    def _ask(self) -> tuple[Listing | None, Text | None]:
+        listing = trouble = None
         try:
-            return self.console.system_status.functions(), None
+            listing = self.console.system_status.functions.list()
         except FunctionsBusyError as error:
-            return None, Text(
+            trouble = Text(
                 f"核心功能的服务暂时忙：{error}",
                 f"The service that runs core functions is busy at the moment: {error}",
             )
         except FunctionsUnavailableError:
-            return None, Text(
+            trouble = Text(
                 "核心功能的服务没有响应：客户端调用核心功能时会收到“暂不可用”，验证和文件不受影响。",
                 "The service that runs core functions does not answer: clients get “unavailable” for them; "
                 "verification and files are not affected.",
             )
+        self.render(request, response, "functions.html", listing=listing, trouble=trouble)
 
 
 class KeysPage(Page):
