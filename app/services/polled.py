@@ -94,10 +94,8 @@ def _poll(value: Polled[Any]) -> None:
 
 
 def _keep_renewing() -> None:
-    seconds = _SECONDS
     while True:
-        time.sleep(seconds)
-        seconds = _SECONDS if _renew_all() else _AWAY_SECONDS
+        time.sleep(_SECONDS if _renew_all() else _AWAY_SECONDS)
 
 
 def _renew_all() -> bool:
