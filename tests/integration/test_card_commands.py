@@ -18,7 +18,7 @@ from app.services.verification import Verification
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from tests.support.asking import ask
-from tests.support.service import ROOT, Service, question, wait_for_lock
+from tests.support.service import ROOT, Service, question, wait_for
 
 CONTROL = "\x1b[31mred\x1b[0m\u202eevil[bold]"
 
@@ -52,8 +52,11 @@ def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Databas
     output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with database.atomic():
         database.execute_sql("LOCK TABLE card IN SHARE MODE")
+        others = [pid for (pid,) in database.execute_sql("SELECT pid FROM pg_stat_activity").fetchall()]
         process = subprocess.Popen(command, cwd=ROOT, env=offline.environment, **output)
-        wait_for_lock(database)
+        # Its own session: until that waits, Python may end by the signal in its own way.
+        waiting = "SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+        wait_for(lambda: database.execute_sql(f"{waiting} AND pid <> ALL(%s)", (others,)).fetchone() is not None)
         process.send_signal(2)
     _, said = process.communicate(timeout=90)
     assert (process.returncode, len(said.strip().splitlines())) == (1, 1)

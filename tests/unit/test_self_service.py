@@ -237,3 +237,21 @@ def test_a_renewal_happens_with_an_unused_card_alone_and_adds_all_of_it(
     else:
         assert outcome.after.expires_at == max(card.expires_at, WHOLE_NOW) + second.validity
     assert outcome.is_bound is is_bound
+
+
+def test_the_mark_is_another_one_when_an_unbinding_would_leave_or_cost_something_else() -> None:
+    mark = standing(ACTIVE).mark
+    assert mark == replace(standing(ACTIVE), at=NOW + TICK).mark
+    free = replace(TWICE, self_unbind_cost=None)
+    others = (
+        standing(PERMANENT),
+        standing(ACTIVE, is_bound=False),
+        standing(ACTIVE, TWICE, NOW),
+        standing(ACTIVE, free),
+    )
+    assert mark not in {other.mark for other in others}
+
+
+@for_each("card, terms, may", [(ACTIVE, TWICE, True), (FROZEN, TWICE, False), (ACTIVE, Terms(), False)])
+def test_a_card_may_be_renewed_where_some_unused_card_can(card: Card, terms: Terms, *, may: bool) -> None:
+    assert standing(card, terms).may_renew is may
