@@ -2,10 +2,14 @@
 
 An entry gets its ID when it is written, and becomes visible when its transaction commits. So an entry with a lower ID
 may appear after one with a higher ID, and asking for "all above the last" would lose it. Each look therefore asks for
-all above `_floor` and leaves out those seen before. The floor rises on one condition: `pg_snapshot_xmin`, the oldest
-transaction that still writes, has reached the number that was next when the IDs up to there had all been handed out.
+all above `_floor` and leaves out those seen before.
+
+The floor rises to a marked ID in two steps. First the mark rests: an ID is drawn a moment before its transaction gets a
+number. Then all transactions with numbers from before the end of the rest must end (`pg_snapshot_xmin`).
 """
 
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from app.services.journal_lists import JournalFilter, matches, page
@@ -14,6 +18,8 @@ from app.storage.models import Event
 
 IN_FLIGHT = 10_000
 """The number of IDs before the newest whose transactions may still be running when the following begins."""
+REST_SECONDS = 5.0
+"""Within so many seconds after its ID was drawn, a transaction has a number; mostly it takes microseconds."""
 _HORIZON = """
 SELECT pg_snapshot_xmin(now)::text::bigint, pg_snapshot_xmax(now)::text::bigint,
     (SELECT COALESCE(max(id), 0) FROM event)
@@ -32,13 +38,17 @@ class _Horizon(NamedTuple):
 class Follower:
     """Reads the wanted entries as the journal grows; the database may be away between two looks."""
 
-    def __init__(self, database: Database, wanted: JournalFilter) -> None:
+    def __init__(
+        self, database: Database, wanted: JournalFilter, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._database = database
         self._wanted = wanted
+        self._monotonic = monotonic
         self._seen: set[int] = set()
-        self._floor = self._next_floor = self._newest = 0
-        self._settled_by = 0
-        """The number of the transaction that `pg_snapshot_xmin` has to reach for the floor to rise to the next."""
+        self._floor = self._mark = 0
+        self._marked_at = 0.0
+        self._settled_by: int | None = None
+        """The transaction that `pg_snapshot_xmin` has to reach for the floor to rise to the mark, None in the rest."""
 
     def begin(self, limit: int | None) -> list[Event]:
         """Return the newest `limit` entries, oldest first; None for all.
@@ -48,8 +58,8 @@ class Follower:
         """
 
         def read() -> list[Event]:
-            self._newest = self._horizon().newest_id
-            self._floor = self._next_floor = max(0, self._newest - IN_FLIGHT)
+            self._mark, self._marked_at = self._horizon().newest_id, self._monotonic()
+            self._floor = max(0, self._mark - IN_FLIGHT)
             self._seen = self._above_floor()
             found = page(self._wanted, limit=limit).rows[::-1]
             self._seen.update(event.id for event in found)
@@ -72,12 +82,16 @@ class Follower:
 
         now, found = self._database.with_connection(read)
         self._seen.update(event.id for event in found)
-        if now.oldest_running >= self._settled_by:
-            # The IDs up to the last look's newest were handed out before it, to transactions that have numbers by now.
-            self._floor, self._next_floor, self._settled_by = self._next_floor, self._newest, now.next_transaction
-            self._seen = {event_id for event_id in self._seen if event_id > self._floor}
-        self._newest = now.newest_id
+        self._raise_floor(now)
         return found
+
+    def _raise_floor(self, now: _Horizon) -> None:
+        if self._settled_by is None and self._monotonic() - self._marked_at >= REST_SECONDS:
+            self._settled_by = now.next_transaction
+        if self._settled_by is not None and now.oldest_running >= self._settled_by:
+            self._floor = self._mark
+            self._seen = {event_id for event_id in self._seen if event_id > self._floor}
+            self._mark, self._marked_at, self._settled_by = now.newest_id, self._monotonic(), None
 
     def _horizon(self) -> _Horizon:
         return _Horizon(*self._database.execute_sql(_HORIZON).fetchone())

@@ -19,7 +19,7 @@ import pytest
 from app.domain.codes import EventKind
 from app.domain.errors import DatabaseUnavailableError
 from app.services import journal_follow
-from app.services.journal_follow import Follower
+from app.services.journal_follow import REST_SECONDS, Follower
 from app.services.journal_lists import JournalFilter
 from app.storage import journal
 from app.storage.database import Database, connect_to
@@ -53,6 +53,15 @@ def write(connection: Any, name: str) -> None:
 
 def append(*names: str) -> None:
     journal.append([Entry(at=datetime.now(UTC), kind=EventKind.FROZEN, actor=name) for name in names])
+
+
+class FakeMonotonic:
+    """Stands still until `now` is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def names(events: list[Any]) -> list[str]:
@@ -127,8 +136,31 @@ def test_an_import_that_takes_long_misses_nothing_and_each_entry_is_shown_once(
     assert sorted(found) == sorted(everything)
 
 
+def test_an_entry_is_shown_whose_transaction_got_its_number_long_after_the_id(
+    database: Database, writer: Callable[[], Any]
+) -> None:
+    append("before")  # the sequence itself gives its transaction a number now and then, at its first use for one
+    stalled = writer()
+    follower = Follower(database, JournalFilter(), FakeMonotonic())
+    follower.begin(10)
+    with stalled.cursor() as cursor:
+        cursor.execute("SELECT nextval(pg_get_serial_sequence('event', 'id'))")
+        (event_id,) = cursor.fetchone()
+        for n in range(5):
+            append(str(n))
+            assert names(follower.look()) == [str(n)]
+        late = "INSERT INTO event (id, at, kind, actor) OVERRIDING SYSTEM VALUE VALUES (%s, now(), 'frozen', 'late')"
+        cursor.execute(late, (event_id,))
+        for _ in range(5):
+            assert follower.look() == []
+    stalled.commit()
+    assert names(follower.look()) == ["late"]
+    assert follower.look() == []
+
+
 def test_a_rolled_back_entry_does_not_block_the_floor(database: Database, writer: Callable[[], Any]) -> None:
-    follower = Follower(database, JournalFilter())
+    time = FakeMonotonic()
+    follower = Follower(database, JournalFilter(), time)
     follower.begin(10)
     failing = writer()
     write(failing, "never")
@@ -136,6 +168,7 @@ def test_a_rolled_back_entry_does_not_block_the_floor(database: Database, writer
     follower.look()
     failing.rollback()
     for n in range(5):
+        time.now += REST_SECONDS
         append(str(n))
         assert names(follower.look()) == [str(n)]
     assert len(follower._seen) < 5  # noqa: SLF001  # memory is what this is about
