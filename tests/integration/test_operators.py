@@ -196,37 +196,6 @@ def test_a_long_import_blocks_no_log_in_but_the_removal_of_its_operator(
     assert [account.name for account in operators.list()] == ["bob"]
 
 
-def test_a_second_factor_begins_with_a_right_code_and_is_not_replaced_by_another(
-    operators: Operators, clock: Clock
-) -> None:
-    secret = two_step.new_secret()
-    right = pyotp.TOTP(secret).at(clock.now)
-    short = "A" * 24
-    for wrong in ((secret, "000000"), (secret, ""), (short, pyotp.TOTP(short).at(clock.now)), ("no base32!", right)):
-        with pytest.raises(RefusedError):
-            TwoStep(operators, SEALING).enable("alice", *wrong, "")
-    assert not operators.list()[0].has_totp
-    TwoStep(operators, SEALING).enable("alice", secret, right, "")
-    assert operators.list()[0].has_totp
-    second = two_step.new_secret()
-    with pytest.raises(RefusedError):
-        TwoStep(operators, SEALING).enable("alice", second, pyotp.TOTP(second).at(clock.now), "")
-    operator = Operator.get()
-    assert SEALING.open("operator", operator.id, operator.totp_secret) == secret != second
-
-
-def test_disabling_totp_for_a_lost_phone_ends_the_sessions(
-    operators: Operators, sessions: Sessions, clock: Clock
-) -> None:
-    token = sessions.log_in("alice", PASSWORD, None, HOME)
-    secret = two_step.new_secret()
-    TwoStep(operators, SEALING).enable("alice", secret, pyotp.TOTP(secret).at(clock.now), token)
-    assert sessions.identify(token)
-    TwoStep(operators, SEALING).disable("alice", log_out=True)
-    assert sessions.identify(token) is None
-    sessions.log_in("alice", PASSWORD, None, HOME)
-
-
 def test_the_database_knows_every_role(operators: Operators) -> None:
     for role in Role:
         operators.add(role.value, role, PASSWORD)

@@ -26,7 +26,7 @@ from tests.support.passwords import PASSWORD, CheapPasswords
 from tests.support.sealing import SEALING
 
 
-def test_a_code_is_asked_for_only_once_the_password_is_right(log_ins: LogIns) -> None:
+def test_a_code_is_asked_for_only_once_the_password_is_right_and_to_a_limit(log_ins: LogIns) -> None:
     app = log_ins.with_totp()
     log_ins.attempt_wrongly()
     for code in (None, ""):
@@ -36,10 +36,6 @@ def test_a_code_is_asked_for_only_once_the_password_is_right(log_ins: LogIns) ->
     assert [details for *_, details in refused.tuples()] == [{"wrong": "password"}, *[{"wrong": "no code"}] * 2]
     assert {(actor, ip) for actor, ip, _ in refused.tuples()} == {("console:alice", HOME)}
     assert log_ins.log_in(code=app.at(log_ins.clock.now))
-
-
-def test_attempts_without_a_code_are_throttled(log_ins: LogIns) -> None:
-    log_ins.with_totp()
     for _ in range(FREE_FAILURES):
         with pytest.raises(WantsCodeError):
             log_ins.log_in()
@@ -77,32 +73,38 @@ def test_no_code_is_taken_twice_nor_an_older_one_after_it(log_ins: LogIns) -> No
             log_ins.log_in(code=used)
 
 
-def test_enabling_totp_takes_its_code_and_ends_the_sessions_that_began_without_one(log_ins: LogIns) -> None:
+def test_enabling_totp_takes_its_first_code_and_ends_the_sessions_that_began_without_one(log_ins: LogIns) -> None:
     here, there = log_ins.log_in(), log_ins.log_in()
-    secret = two_step.new_secret()
-    with pytest.raises(RefusedError):
-        log_ins.two_step.enable("alice", secret, "000000", here)
-    assert log_ins.sessions.identify(there)
+    secret, short = two_step.new_secret(), "A" * 24
     code = pyotp.TOTP(secret).at(log_ins.clock.now)
+    wrong_ones = ((secret, "000000"), (secret, ""), (short, pyotp.TOTP(short).at(log_ins.clock.now)), ("no!", code))
+    for wrong in wrong_ones:
+        with pytest.raises(RefusedError):
+            log_ins.two_step.enable("alice", *wrong, here)
+    assert log_ins.sessions.identify(there)
     log_ins.two_step.enable("alice", secret, code, here)
     assert [log_ins.sessions.identify(token) is not None for token in (here, there)] == [True, False]
-    ended = (
-        Event.select(Event.kind, Event.details).where(Event.at == log_ins.clock.now).order_by(Event.id.desc()).limit(2)
-    )
+    ended = Event.select(Event.kind, Event.details).order_by(Event.id.desc()).limit(2)
     assert dict(ended.tuples()) == {
         "logged_out": {"sessions": 1},
         "operator_changed": {"operator": "alice", "totp": True},
     }
     with pytest.raises(LoginRefusedError):
         log_ins.log_in(code=code)
+    second = two_step.new_secret()
+    with pytest.raises(RefusedError):
+        log_ins.two_step.enable("alice", second, pyotp.TOTP(second).at(log_ins.clock.now), "")
+    operator = Operator.get()
+    assert SEALING.open("operator", operator.id, operator.totp_secret) == secret
+    log_ins.two_step.disable("alice", log_out=True)  # the phone is lost
+    assert log_ins.sessions.identify(here) is None
+    assert log_ins.log_in()
 
 
 @pytest.mark.parametrize("how", ["code of the app", "recovery code", "recovery code, confirming"])
 def test_a_code_used_by_several_at_once_is_accepted_once(log_ins: LogIns, database: Database, how: str) -> None:
-    secret = two_step.new_secret()
-    codes = log_ins.two_step.enable("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
-    log_ins.clock.advance(timedelta(seconds=30))
-    code = pyotp.TOTP(secret).at(log_ins.clock.now) if how == "code of the app" else codes[0]
+    app = log_ins.with_totp()
+    code = app.at(log_ins.clock.now) if how == "code of the app" else log_ins.codes[0]
     all_checked = threading.Barrier(4, timeout=60)
 
     class Meeting(CheapPasswords):
@@ -130,31 +132,27 @@ def test_a_code_used_by_several_at_once_is_accepted_once(log_ins: LogIns, databa
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(attempt, range(4))) == [False, False, False, True]
     assert OperatorSession.select().count() == (0 if how.endswith("confirming") else 1)
-    assert Event.select().where(Event.kind == "recovery_code_used").count() == (code in codes)
+    assert Event.select().where(Event.kind == "recovery_code_used").count() == (code in log_ins.codes)
 
 
 def test_wrong_codes_are_throttled_across_networks(log_ins: LogIns) -> None:
     app = log_ins.with_totp()
     identity = log_ins.identify(code=app.at(log_ins.clock.now))
     log_ins.clock.advance(timedelta(minutes=1))
+    recovery = log_ins.codes[0]
+    almost = recovery[:-1] + ("0" if recovery[-1] != "0" else "1")
     for host in range(FREE_FAILURES):
         with pytest.raises(LoginRefusedError):
-            log_ins.log_in(code="000000", address=f"203.0.113.{host}")
+            log_ins.log_in(code=("000000", almost)[host % 2], address=f"203.0.113.{host}")
+    for code in (app.at(log_ins.clock.now), recovery):
+        with pytest.raises(LoginThrottledError):
+            log_ins.log_in(code=code, address="203.0.113.200")
     right = app.at(log_ins.clock.now)
-    with pytest.raises(LoginThrottledError):
-        log_ins.log_in(code=right, address="203.0.113.200")
     with pytest.raises(LoginThrottledError):
         log_ins.sessions.confirm(identity, PASSWORD, right, address=HOME)
     log_ins.clock.advance(timedelta(seconds=1))
     log_ins.sessions.confirm(identity, PASSWORD, right, address=HOME)
     assert LoginFailure.get_or_none(LoginFailure.bucket.startswith("code:")) is None, "a success forgets them"
-
-
-@pytest.fixture
-def codes(log_ins: LogIns) -> tuple[str, ...]:
-    """Of alice."""
-    secret = two_step.new_secret()
-    return log_ins.two_step.enable("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
 
 
 def left(log_ins: LogIns) -> int:
@@ -163,7 +161,9 @@ def left(log_ins: LogIns) -> int:
     return alice.recovery_codes
 
 
-def test_each_code_logs_in_once(log_ins: LogIns, codes: tuple[str, ...]) -> None:
+def test_each_recovery_code_logs_in_once(log_ins: LogIns) -> None:
+    log_ins.with_totp()
+    codes = log_ins.codes
     assert len(set(codes)) == left(log_ins) == 10
     stored = {row.code_sha256 for row in RecoveryCode.select()}
     assert stored == {digest(code.replace("-", "")) for code in codes}
@@ -176,37 +176,22 @@ def test_each_code_logs_in_once(log_ins: LogIns, codes: tuple[str, ...]) -> None
     assert list(used) == [("console:alice", HOME, {"left": 9})]
 
 
-def test_wrong_codes_are_throttled_as_those_of_the_app(log_ins: LogIns, codes: tuple[str, ...]) -> None:
-    for host in range(FREE_FAILURES):
-        with pytest.raises(LoginRefusedError):
-            log_ins.log_in(code=codes[0][:-1] + ("0" if codes[0][-1] != "0" else "1"), address=f"203.0.{host}.1")
-    with pytest.raises(LoginThrottledError):
-        log_ins.log_in(code=codes[0], address="203.0.99.1")
-    assert left(log_ins) == 10
-
-
-def test_new_codes_replace_the_old_ones(log_ins: LogIns, codes: tuple[str, ...]) -> None:
-    new = log_ins.two_step.renew_recovery_codes("alice")
-    assert not {*new} & {*codes}
-    assert Event.select().order_by(Event.id.desc()).get().details == {"operator": "alice", "recovery_codes": 10}
-    with pytest.raises(LoginRefusedError):
-        log_ins.log_in(code=codes[0])
-    log_ins.clock.advance(timedelta(hours=2))
-    assert log_ins.identify(code=new[0])
-
-
-def test_they_go_with_two_step_verification(log_ins: LogIns, codes: tuple[str, ...]) -> None:
-    log_ins.operators.add("bob", log_ins.alice.role, PASSWORD)
-    with pytest.raises(RefusedError):
-        log_ins.two_step.renew_recovery_codes("bob")
-    log_ins.two_step.disable("alice")
-    assert RecoveryCode.select().count() == 0
+def test_recovery_codes_are_replaced_by_new_ones_and_go_with_two_step_verification(log_ins: LogIns) -> None:
     with pytest.raises(RefusedError):
         log_ins.two_step.renew_recovery_codes("alice")
-    secret = two_step.new_secret()
-    log_ins.two_step.enable("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), "")
+    log_ins.with_totp()
+    old, new = log_ins.codes, log_ins.two_step.renew_recovery_codes("alice")
+    assert not {*new} & {*old}
+    assert Event.select().order_by(Event.id.desc()).get().details == {"operator": "alice", "recovery_codes": 10}
     with pytest.raises(LoginRefusedError):
-        log_ins.log_in(code=codes[0])
+        log_ins.log_in(code=old[0])
+    log_ins.clock.advance(timedelta(hours=2))
+    assert log_ins.identify(code=new[0])
+    log_ins.two_step.disable("alice")
+    assert RecoveryCode.select().count() == 0
+    log_ins.with_totp()
+    with pytest.raises(LoginRefusedError):
+        log_ins.log_in(code=new[1])
     log_ins.operators.set_password("alice", PASSWORD, reset_totp=True)
     assert RecoveryCode.select().count() == 0
 

@@ -1,41 +1,114 @@
-"""Sessions: their lifetime, their end, and the confirmation by password."""
+"""Log-ins and sessions: what opens one, how long it lasts, what ends it, and the confirmation by password."""
 
+import unicodedata
 from datetime import timedelta
 from functools import partial
+from typing import Literal
 
 import pytest
+from argon2 import PasswordHasher
 
-from app.domain.operators import FREE_FAILURES, MAX_SESSIONS, Role
+from app.domain.operators import FREE_FAILURES, MAX_PASSWORD, MAX_SESSIONS, Role
 from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.operators import LoggedOutError, OperatorNotFoundError
+from app.services.passwords import Passwords
 from app.services.sessions import Sessions
 from app.services.two_step import new_secret
 from app.storage.database import Database
-from app.storage.models import Event, OperatorSession
+from app.storage.models import Event, Operator, OperatorSession
 from tests.support.log_ins import HOME, LogIns
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
 from tests.support.sealing import SEALING
 
 
-def logged_out() -> list[tuple[str, dict[str, int]]]:
-    return [(entry.actor, entry.details) for entry in Event.select().where(Event.kind == "logged_out")]
+def are_valid(log_ins: LogIns, *tokens: str) -> list[bool]:
+    return [log_ins.sessions.identify(token) is not None for token in tokens]
 
 
-def test_a_used_session_lasts_seven_days(log_ins: LogIns) -> None:
-    token = log_ins.log_in()
+def test_name_and_password_open_a_session_also_as_phones_type_them(log_ins: LogIns) -> None:
+    assert log_ins.sessions.identify(log_ins.log_in()) == log_ins.alice
+    entry = Event.get(Event.kind == "logged_in")
+    assert (entry.actor, entry.ip, entry.details) == ("console:alice", HOME, None)
+    log_ins.log_in(name=" alice ", password="ｃｏｒｒｅｃｔ horse battery")
+
+
+def test_every_wrong_name_or_password_gets_the_same_answer_and_no_unknown_name_is_journalled(log_ins: LogIns) -> None:
+    longest = (PASSWORD * 20)[:MAX_PASSWORD]
+    log_ins.operators.set_password("alice", longest)
+    assert log_ins.log_in(longest)
+    OperatorSession.delete().execute()
+    passwords = ["", "a\0b", "\ud800", PASSWORD, longest + "!", longest.upper()]
+    names = ["bob", "", "a\0", "\ud800", "x" * 10_000]
+    for name, password in [*(("alice", each) for each in passwords), *((each, longest) for each in names)]:
+        log_ins.clock.advance(timedelta(hours=1))  # or one would have to wait
+        with pytest.raises(LoginRefusedError) as refusal:
+            log_ins.log_in(password, name=name)
+        assert type(refusal.value) is LoginRefusedError
+        assert refusal.value.text == LoginRefusedError().text
+        assert OperatorSession.select().count() == 0, (name, password)
+        entry = Event.select().where(Event.kind == "login_refused").order_by(Event.id.desc()).get()
+        actor = "console:alice" if name == "alice" else None
+        assert (entry.actor, entry.ip, entry.details) == (actor, HOME, {"wrong": "password"}), (name, password)
+
+
+def test_long_texts_are_cut_before_normalisation(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Normalising marks that combine takes time by the square of their number, and lets no other thread run."""
+    lengths: list[int] = []
+    normalize = unicodedata.normalize
+
+    def noting(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
+        lengths.append(len(text))
+        return normalize(form, text[:MAX_PASSWORD])
+
+    log_ins.with_totp()
+    monkeypatch.setattr(unicodedata, "normalize", noting)
+    marks = "\u0301\u0316" * 60_000
+    for name, password, code in (("alice", marks, None), ("nobody", marks, None), ("alice", PASSWORD, marks)):
+        with pytest.raises(LoginRefusedError):
+            log_ins.log_in(password, name=name, code=code)
+    assert len(log_ins.passwords.checked) == 3, "each of them at the cost of a hash"
+    assert len(lengths) >= 3
+    assert max(lengths) <= MAX_PASSWORD
+
+
+def test_an_unknown_name_costs_a_hash_with_the_same_parameters(log_ins: LogIns) -> None:
+    for name in ("alice", "bob"):
+        log_ins.attempt_wrongly(name=name)
+    assert log_ins.passwords.checked == [Operator.get().password_hash, None]
+
+    class Seeing(PasswordHasher):
+        """Notes what it is to compare with."""
+
+        def verify(self, hash: str | bytes, password: str | bytes) -> bool:  # noqa: A002  # its name there
+            seen.append(str(hash))
+            return super().verify(hash, password)
+
+    seen: list[str] = []
+    passwords = Passwords(Seeing(time_cost=1, memory_cost=64, parallelism=1))
+    assert not passwords.matches(None, OTHER)
+    assert [part.split("$")[:4] for part in seen] == [passwords.hash(OTHER).split("$")[:4]]
+
+
+def test_hashes_are_those_of_rfc_9106_for_little_memory_and_older_ones_replaced_at_the_next_log_in(
+    log_ins: LogIns, database: Database
+) -> None:
+    assert Passwords().hash(PASSWORD).startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+    stronger = Sessions(database, log_ins.clock, SEALING, CheapPasswords(time_cost=2))
+    first = stronger.log_in("alice", PASSWORD, None, HOME)
+    assert ",t=2," in Operator.get().password_hash
+    stronger.log_in("alice", PASSWORD, None, HOME)
+    assert stronger.identify(first)
+
+
+def test_a_session_lasts_seven_days_where_it_is_used_and_twelve_hours_where_not(log_ins: LogIns) -> None:
+    used = log_ins.log_in()
     for _ in range(15):
         log_ins.clock.advance(timedelta(hours=11))
-        assert log_ins.sessions.identify(token)
+        assert log_ins.sessions.identify(used)
     log_ins.clock.advance(timedelta(hours=3))
-    assert log_ins.sessions.identify(token) is None
-
-
-def test_an_unused_session_ends_after_twelve_hours(log_ins: LogIns) -> None:
-    token = log_ins.log_in()
-    log_ins.clock.advance(timedelta(hours=11, minutes=59))
-    assert log_ins.sessions.identify(token)
+    unused = log_ins.log_in()
     log_ins.clock.advance(timedelta(hours=12))
-    assert log_ins.sessions.identify(token) is None
+    assert are_valid(log_ins, used, unused) == [False, False]
 
 
 def test_a_session_is_touched_at_most_once_a_minute(log_ins: LogIns) -> None:
@@ -54,27 +127,15 @@ def test_logging_out_ends_this_session_alone_and_the_others_can_be_ended_from_on
     here, there = log_ins.log_in(), log_ins.log_in()
     for _ in range(2):  # the second time there are none
         log_ins.sessions.end_others(log_ins.alice, here)
-    assert [log_ins.sessions.identify(token) is not None for token in (here, there, bobs)] == [True, False, True]
+    assert are_valid(log_ins, here, there, bobs) == [True, False, True]
     there = log_ins.log_in()
     log_ins.sessions.end(log_ins.alice, here)
-    log_ins.sessions.end(log_ins.alice, "nobody's")
-    assert [log_ins.sessions.identify(token) is not None for token in (here, there)] == [False, True]
-    assert logged_out() == [("console:alice", {"sessions": 1})] * 2
-
-
-def test_unknown_session_tokens_identify_nobody(log_ins: LogIns) -> None:
-    for token in ["", "x", "a\0", "\ud800", "g" * 10_000]:
-        log_ins.log_in()
+    for token in ["nobody's", "", "a\0", "\ud800", "g" * 10_000]:
+        log_ins.sessions.end(log_ins.alice, token)
         assert log_ins.sessions.identify(token) is None
-
-
-def test_a_new_password_ends_all_sessions(log_ins: LogIns) -> None:
-    token = log_ins.log_in()
-    log_ins.operators.set_password("alice", OTHER)
-    assert log_ins.sessions.identify(token) is None
-    with pytest.raises(LoginRefusedError):
-        log_ins.log_in()
-    assert log_ins.log_in(OTHER)
+    assert are_valid(log_ins, here, there) == [False, True]
+    entries = Event.select(Event.actor, Event.details).where(Event.kind == "logged_out")
+    assert list(entries.tuples()) == [("console:alice", {"sessions": 1})] * 2
 
 
 def test_a_log_in_fails_if_the_password_changes_meanwhile(log_ins: LogIns, database: Database) -> None:
@@ -91,41 +152,30 @@ def test_a_log_in_fails_if_the_password_changes_meanwhile(log_ins: LogIns, datab
     assert OperatorSession.select().count() == 0
 
 
-# Confirmation by password, before changes that a stolen session must not make.
-
-
-def test_a_session_can_be_confirmed_by_the_password(log_ins: LogIns) -> None:
-    identity = log_ins.identify()
-    log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
-    for _ in range(FREE_FAILURES):
-        with pytest.raises(LoginRefusedError):
-            log_ins.sessions.confirm(identity, OTHER, address=HOME)
-    with pytest.raises(LoginThrottledError):
-        log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
-
-
-def test_a_session_can_be_confirmed_by_password_and_code_each_code_once(log_ins: LogIns) -> None:
+def test_a_confirmation_takes_the_password_and_a_code_once_and_is_throttled(log_ins: LogIns) -> None:
+    """It comes before changes that a stolen session must not make."""
+    log_ins.sessions.confirm(log_ins.identify(), PASSWORD, address=HOME)
     app = log_ins.with_totp()
-    identity = log_ins.identify(code=app.at(log_ins.clock.now))
-    log_ins.clock.advance(timedelta(seconds=30))
     code = app.at(log_ins.clock.now)
     for password, wrong in ((OTHER, code), (PASSWORD, "000000"), (PASSWORD, ""), (PASSWORD, None)):
         with pytest.raises(LoginRefusedError):
-            log_ins.sessions.confirm(identity, password, wrong, address=HOME)
-    log_ins.sessions.confirm(identity, PASSWORD, code, address=HOME)
+            log_ins.sessions.confirm(log_ins.alice, password, wrong, address=HOME)
+    log_ins.sessions.confirm(log_ins.alice, PASSWORD, code, address=HOME)
+    for _ in range(FREE_FAILURES):
+        with pytest.raises(LoginRefusedError):
+            log_ins.sessions.confirm(log_ins.alice, PASSWORD, code, address=HOME)
+    with pytest.raises(LoginThrottledError):
+        log_ins.sessions.confirm(log_ins.alice, PASSWORD, code, address=HOME)
+
+
+def test_a_change_of_password_ends_all_sessions_and_begins_one_unless_another_change_came_after_it(
+    log_ins: LogIns,
+) -> None:
+    token = log_ins.log_in()
+    changed_at = log_ins.operators.set_password("alice", OTHER)
+    assert are_valid(log_ins, token, log_ins.sessions.renew(log_ins.alice, changed_at)) == [False, True]
     with pytest.raises(LoginRefusedError):
-        log_ins.sessions.confirm(identity, PASSWORD, code, address=HOME)
-
-
-def test_a_change_of_password_begins_a_new_session(log_ins: LogIns) -> None:
-    log_ins.log_in()
-    changed_at = log_ins.operators.set_password("alice", OTHER)
-    anew = log_ins.sessions.renew(log_ins.alice, changed_at)
-    assert log_ins.sessions.identify(anew)
-
-
-def test_no_new_session_begins_after_another_change_of_the_password_or_a_removal(log_ins: LogIns) -> None:
-    changed_at = log_ins.operators.set_password("alice", OTHER)
+        log_ins.log_in()
     log_ins.clock.advance(timedelta(milliseconds=1))
     log_ins.operators.set_password("alice", PASSWORD)
     with pytest.raises(LoggedOutError):
@@ -175,7 +225,6 @@ def test_an_operator_has_so_many_sessions_at_once_and_those_used_last(log_ins: L
     log_ins.clock.advance(timedelta(minutes=2))
     log_ins.sessions.identify(first)
     newest = log_ins.log_in()
-    is_there = [log_ins.sessions.identify(token) is not None for token in (first, second, last, newest)]
-    assert is_there == [True, False, True, True]
+    assert are_valid(log_ins, first, second, last, newest) == [True, False, True, True]
     assert OperatorSession.select().count() == MAX_SESSIONS + 1
-    assert log_ins.sessions.identify(bobs), "the sessions of others stay"
+    assert are_valid(log_ins, bobs) == [True], "the sessions of others stay"

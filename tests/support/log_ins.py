@@ -56,8 +56,9 @@ class LogIns:
             self.log_in(OTHER, **how)  # type: ignore[arg-type]
 
     def with_totp(self) -> pyotp.TOTP:
+        """Enable two-step verification for alice, and keep her recovery codes in `codes`; return her app."""
         secret = new_secret()
         app = pyotp.TOTP(secret)
-        self.two_step.enable("alice", secret, app.at(self.clock.now), "")
+        self.codes = self.two_step.enable("alice", secret, app.at(self.clock.now), "")
         self.clock.advance(timedelta(seconds=30))
         return app
