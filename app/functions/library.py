@@ -20,6 +20,7 @@ from app.domain.texts import Text
 from app.functions.call import failed, tail
 from app.functions.folder import Signature, digest, signature
 from app.functions.messages import Contents, Failed, Limits, Listing, Outcome, Start, TimedOut
+from app.functions.modules import names_in
 
 _SCAN_SECONDS = 1.0
 _REST = 20
@@ -45,17 +46,20 @@ class RawResult(NamedTuple):
 
 
 class Generation:
-    """Loaded modules, and the connection to the zygote that has imported them."""
+    """Loaded modules, and the connection to the zygote that has imported them, where there are modules at all."""
 
-    def __init__(self, zygote: socket.socket, contents: Contents) -> None:
+    def __init__(self, contents: Contents, zygote: socket.socket | None = None) -> None:
         self.functions = {function.name: function for function in contents.functions}
         self.broken = contents.broken
         self._zygote = zygote
-        zygote.setblocking(False)  # noqa: FBT003  # it reads at once, or hangs
+        if zygote is not None:
+            zygote.setblocking(False)  # noqa: FBT003  # it reads at once, or hangs
 
     @property
     def has_ended(self) -> bool:
         """Whether the zygote has ended, which a module may do."""
+        if self._zygote is None:
+            return False
         try:
             return not self._zygote.recv(1)
         except BlockingIOError:
@@ -64,10 +68,12 @@ class Generation:
             return True
 
     def begin(self, request: bytes, place: int) -> socket.socket:
-        """Begin a call in a free place, and return the connection to its supervisor.
+        """Begin a call of one of the functions in a free place, and return the connection to its supervisor.
 
-        `request` is a `CallRequest` as JSON. Raise OSError if the zygote has ended.
+        `request` is a `CallRequest` as JSON. Raise OSError if there is no zygote, or it has ended.
         """
+        if self._zygote is None:
+            raise OSError("without modules there is no zygote")
         connection, supervisor_end = socket.socketpair()
         with supervisor_end, os.fdopen(os.memfd_create("request"), "w+b") as file:
             file.write(request)
@@ -81,11 +87,15 @@ class Generation:
 
     def close(self) -> None:
         """Have the zygote end; calls that have begun go on."""
-        self._zygote.close()
+        if self._zygote is not None:
+            self._zygote.close()
 
 
 def load(folder: Path, limits: Limits, launcher: socket.socket) -> Generation:
     """Load the modules in a folder; raise OSError if their process cannot be started, or ends meanwhile."""
+    with contextlib.suppress(OSError):  # a folder that cannot be read: the zygote says so
+        if not names_in(folder):
+            return Generation(Contents([], []))
     zygote, zygote_end = socket.socketpair()
     with zygote_end:
         socket.send_fds(launcher, [msgspec.json.encode(Start(str(folder), limits))], [zygote_end.fileno()])
@@ -94,7 +104,7 @@ def load(folder: Path, limits: Limits, launcher: socket.socket) -> Generation:
     if not contents:
         zygote.close()
         raise OSError("their process ended while it imported them: see the log")
-    return Generation(zygote, msgspec.json.decode(contents, type=Contents))
+    return Generation(msgspec.json.decode(contents, type=Contents), zygote)
 
 
 def result_of(connection: socket.socket, limits: Limits) -> RawResult:

@@ -82,6 +82,13 @@ def call(generation: Generation, function: str, **arguments: object) -> tuple[st
     return result.printed, msgspec.json.decode(result.outcome, type=Outcome)  # type: ignore[arg-type]
 
 
+def test_a_folder_without_modules_takes_no_process(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no module")
+    loaded = load(tmp_path, LIMITS, launcher())
+    assert (loaded.functions, loaded.broken, loaded.has_ended, processes_in(tmp_path)) == ({}, [], False, [])
+    loaded.close()
+
+
 def test_functions_are_described_and_calls_run_in_processes_of_their_own(generation: Generation) -> None:
     assert list(generation.functions) == ["echo", "hang", "exit", "silent", "garbage"]
     assert generation.functions["echo"].doc == "Returns them."
