@@ -149,24 +149,15 @@ class Blocks:
         """
         check_text("reason", reason)
         now = self.clock()
-
-        def write() -> int:
-            with self.database.atomic():
+        what = {"hardware_sha256": target.hardware_sha256, "network": target.network}
+        try:
+            with self.database.transact():
                 if Block.select().count() >= MAX_BLOCKS:
                     raise RefusedError(f"黑名单最多 {MAX_BLOCKS:,} 项", f"there can be at most {MAX_BLOCKS:,} blocks")
                 self._take_change(now)
-                block = Block.create(
-                    hardware_sha256=target.hardware_sha256,
-                    network=target.network,
-                    reason=reason,
-                    actor=self.actor,
-                    created_at=now,
-                )
+                block = Block.create(**what, reason=reason, actor=self.actor, created_at=now)
                 self._journal(EventKind.BLOCK_ADDED, block, now, target.reference)
                 return int(block.id)
-
-        try:
-            return self.database.with_connection(write, once=True)
         except IntegrityError as error:
             if not isinstance(getattr(error, "orig", None), UniqueViolation):
                 raise
@@ -181,15 +172,12 @@ class Blocks:
         """
         now = self.clock()
 
-        def write() -> None:
-            with self.database.atomic():
-                block = self.find(block_id)
-                if not block.delete_instance():  # somebody else was first
-                    raise BlockNotFoundError(block_id)
-                self._take_change(now)
-                self._journal(EventKind.BLOCK_REMOVED, block, now)
-
-        self.database.with_connection(write, once=True)
+        with self.database.transact():
+            block = self.find(block_id)
+            if not block.delete_instance():  # somebody else was first
+                raise BlockNotFoundError(block_id)
+            self._take_change(now)
+            self._journal(EventKind.BLOCK_REMOVED, block, now)
 
     def _take_change(self, now: datetime) -> None:
         if self.limits is not None:

@@ -132,37 +132,34 @@ class CardActions:
         typed = {card_id_of(text): text for text in card_ids}
         wanted = list(typed)
 
-        def write() -> ActionResult:
-            with self.database.atomic():
-                rows = lock_named(typed, self.issuer)
-                now = self.clock()  # read under the lock: its last holder may have acted a moment ago
-                bound, ceilings = card_rows.bound_cards(wanted), self._ceilings()
-                renewed = _renewed(action, wanted)
-                outcomes = [
-                    _outcome(action, rows[card_id], now, bound=bound, renewed=renewed, by=by, ceilings=ceilings)
-                    for card_id in wanted
+        with self.database.transact():
+            rows = lock_named(typed, self.issuer)
+            now = self.clock()  # read under the lock: its last holder may have acted a moment ago
+            bound, ceilings = card_rows.bound_cards(wanted), self._ceilings()
+            renewed = _renewed(action, wanted)
+            outcomes = [
+                _outcome(action, rows[card_id], now, bound=bound, renewed=renewed, by=by, ceilings=ceilings)
+                for card_id in wanted
+            ]
+            changed = [outcome for outcome in outcomes if outcome.is_changed]
+            if self.limits is not None and changed:
+                self.limits.take_changes(len(changed), now)
+            card_rows.write_outcomes(changed)
+            ids = tuple(outcome.before.id for outcome in changed)
+            journal.append(
+                [
+                    journal.Entry(
+                        now,
+                        _KINDS[action],
+                        None,
+                        outcome.before.id,
+                        actor=self.actor,
+                        details=_details(action, outcome, by),
+                    )
+                    for outcome in changed
                 ]
-                changed = [outcome for outcome in outcomes if outcome.is_changed]
-                if self.limits is not None and changed:
-                    self.limits.take_changes(len(changed), now)
-                card_rows.write_outcomes(changed)
-                ids = tuple(outcome.before.id for outcome in changed)
-                journal.append(
-                    [
-                        journal.Entry(
-                            now,
-                            _KINDS[action],
-                            None,
-                            outcome.before.id,
-                            actor=self.actor,
-                            details=_details(action, outcome, by),
-                        )
-                        for outcome in changed
-                    ]
-                )
-                return ActionResult(now, ids, tuple(o.before.id for o in changed if o.revives_unbound))
-
-        return self.database.with_connection(write, once=True)
+            )
+            return ActionResult(now, ids, tuple(o.before.id for o in changed if o.revives_unbound))
 
     def preview(self, action: Action, card_ids: list[str], by: timedelta | None = None) -> Preview:
         """Return what `apply` would do to these cards, by their canonical IDs."""

@@ -38,22 +38,19 @@ class CardEdits:
         check_edit(changes)
         typed = {card_id_of(text): text for text in card_ids}
 
-        def write() -> ActionResult:
-            with self.database.atomic():
-                rows = lock_named(typed)
-                now = self.clock()
-                entries = []
-                for card_id in typed:
-                    row = rows[card_id]
-                    if details := journalled(Texts(row.batch, row.note), changes):
-                        entries.append(
-                            journal.Entry(now, EventKind.EDITED, None, card_id, actor=self.actor, details=details)
-                        )
-                changed = tuple(str(entry.card_id) for entry in entries)
-                if self.limits is not None and changed:
-                    self.limits.take_changes(len(changed), now)
-                card_rows.set_texts(changed, changes)
-                journal.append(entries)
-                return ActionResult(now, changed, ())
-
-        return self.database.with_connection(write, once=True)
+        with self.database.transact():
+            rows = lock_named(typed)
+            now = self.clock()
+            entries = []
+            for card_id in typed:
+                row = rows[card_id]
+                if details := journalled(Texts(row.batch, row.note), changes):
+                    entries.append(
+                        journal.Entry(now, EventKind.EDITED, None, card_id, actor=self.actor, details=details)
+                    )
+            changed = tuple(str(entry.card_id) for entry in entries)
+            if self.limits is not None and changed:
+                self.limits.take_changes(len(changed), now)
+            card_rows.set_texts(changed, changes)
+            journal.append(entries)
+            return ActionResult(now, changed, ())

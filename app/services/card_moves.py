@@ -75,28 +75,26 @@ class CardMoves:
             app.domain.ceilings.CeilingExceededError: `limits` allow no more changes today.
             ConflictError: other writers were quicker again and again.
         """
-        wanted = card_id_of(card_id)
-
-        def write() -> Move:
-            with self.database.atomic():
-                planned = self._plan(card_id, reference, self.clock())
-                bindings.lock_cards([card for card in (wanted, _card_of(planned.rival)) if card])
-                now = self.clock()
-                move = self._plan(card_id, reference, now)
-                if _card_of(move.rival) != _card_of(planned.rival):
-                    raise ConflictError  # another card than the one that is locked
-                if move.is_changed:
-                    if self.limits is not None:
-                        self.limits.take_changes(1 if move.rival is None else 2, now)
-                    self._write(move, now)
-                return move
-
         for _ in range(_ATTEMPTS):
             try:
-                return self.database.with_connection(write, once=True)
+                return self._apply(card_id, reference)
             except (ConflictError, peewee.IntegrityError):
                 continue
         raise ConflictError
+
+    def _apply(self, card_id: str, reference: str) -> Move:
+        with self.database.transact():
+            planned = self._plan(card_id, reference, self.clock())
+            bindings.lock_cards([card for card in (card_id_of(card_id), _card_of(planned.rival)) if card])
+            now = self.clock()
+            move = self._plan(card_id, reference, now)
+            if _card_of(move.rival) != _card_of(planned.rival):
+                raise ConflictError  # another card than the one that is locked
+            if move.is_changed:
+                if self.limits is not None:
+                    self.limits.take_changes(1 if move.rival is None else 2, now)
+                self._write(move, now)
+            return move
 
     def _plan(self, typed: str, reference: str, now: datetime) -> Move:
         card_id = card_id_of(typed)

@@ -88,18 +88,14 @@ class Credentials:
                 self._require_patience((of_codes,))
             is_outdated = self._passwords.is_outdated(operator.password_hash)
             new_hash = self._passwords.hash(password) if is_outdated else None
-
-            def write() -> bool:
-                with self._database.atomic():
-                    if not rows.lock_unchanged(operator) or not self._use_up(operator, code or "", address):
-                        return False
+            with self._database.transact():
+                is_let_in = rows.lock_unchanged(operator) and self._use_up(operator, code or "", address)
+                if is_let_in:
                     if new_hash is not None:
                         rows.change(operator.id, password_hash=new_hash)
                     login_failures.forget((own, of_codes))  # a success says nothing about others in the network
                     proceed(operator)
-                return True
-
-            if not self._database.with_connection(write, once=True):
+            if not is_let_in:
                 self._fail(operator, address, "code", (*buckets, of_codes))
                 raise LoginRefusedError
 
@@ -119,7 +115,9 @@ class Credentials:
     def _fail(self, operator: models.Operator | None, address: str, wrong: str, buckets: Sequence[str]) -> None:
         self._throttle.count(buckets)
         entry = self._entry(EventKind.LOGIN_REFUSED, operator, address, {"wrong": wrong})
-        if not self._database.with_connection(lambda: journal.append_refused_log_in(entry), once=True):
+        with self._database.transact():
+            is_journalled = journal.append_refused_log_in(entry)
+        if not is_journalled:
             metrics.refusals_not_journalled.inc()
 
     def _entry(

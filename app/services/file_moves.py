@@ -109,23 +109,19 @@ class FileMoves:
 
         Nothing is removed where another command took the copy away meanwhile: the original is then the only one.
         """
-
-        def remove() -> None:
-            with self.database.atomic():
-                files.lock(self.database)
-                is_wanted = files.is_wanted(blob.sha256)
-                in_bucket = self.bucket.size(blob.sha256) == blob.size
-                if is_wanted and not (in_bucket if to is Place.BUCKET else self.folder.holds(blob)):
-                    raise RefusedError(
-                        "另一条命令刚移动了内容，请再运行一次",
-                        "another command has just moved the content: run this again",
-                    )
-                if to is Place.BUCKET or not is_wanted:
-                    self.folder.remove(blob.sha256)
-                if to is Place.FOLDER or not is_wanted:
-                    self.bucket.remove(blob.sha256)
-
-        self.database.with_connection(remove)
+        with self.database.transact():
+            files.lock(self.database)
+            is_wanted = files.is_wanted(blob.sha256)
+            in_bucket = self.bucket.size(blob.sha256) == blob.size
+            if is_wanted and not (in_bucket if to is Place.BUCKET else self.folder.holds(blob)):
+                raise RefusedError(
+                    "另一条命令刚移动了内容，请再运行一次",
+                    "another command has just moved the content: run this again",
+                )
+            if to is Place.BUCKET or not is_wanted:
+                self.folder.remove(blob.sha256)
+            if to is Place.FOLDER or not is_wanted:
+                self.bucket.remove(blob.sha256)
 
 
 def _is_intact(blob: Blob, content: BinaryIO) -> bool:

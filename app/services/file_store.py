@@ -96,7 +96,8 @@ class FileStore:
         self.database.with_connection(lambda: _check_count(name))  # before all the bytes are read
         with self.blobs.receiving(source, size, progress) as received:
             try:
-                stored, replaced = self.database.with_connection(lambda: self._put(name, received, batches), once=True)
+                with self.database.transact():
+                    stored, replaced = self._put(name, received, batches)
             except BaseException:
                 with suppress(Exception):
                     self._clear([received.blob.sha256])
@@ -112,19 +113,15 @@ class FileStore:
             RefusedError: one of the files does not exist.
         """
         names = list(dict.fromkeys(names))
-
-        def write() -> list[str]:
-            with self.database.atomic():
-                files.lock(self.database)
-                found = {row.name: Blob(row.sha256, row.size) for row in File.select().where(File.name.in_(names))}
-                for name in names:
-                    if name not in found:
-                        raise RefusedError(f"文件 {name} 不存在", f"there is no file {name}")
-                File.delete().where(File.name.in_(names)).execute()
-                journal.append([self._entry(EventKind.FILE_REMOVED, name, found[name]) for name in names])
-                return [found[name].sha256 for name in names]
-
-        self._forget(self.database.with_connection(write, once=True))
+        with self.database.transact():
+            files.lock(self.database)
+            found = {row.name: Blob(row.sha256, row.size) for row in File.select().where(File.name.in_(names))}
+            for name in names:
+                if name not in found:
+                    raise RefusedError(f"文件 {name} 不存在", f"there is no file {name}")
+            File.delete().where(File.name.in_(names)).execute()
+            journal.append([self._entry(EventKind.FILE_REMOVED, name, found[name]) for name in names])
+        self._forget([found[name].sha256 for name in names])
 
     def listed(self) -> list[StoredFile]:
         """Return all files, by name."""
@@ -152,28 +149,30 @@ class FileStore:
         ]
 
     def _put(self, name: str, received: Received, batches: tuple[str, ...] | None) -> tuple[StoredFile, str | None]:
-        """Write a version's row, bytes and journal entry; return it, and the SHA-256 of the bytes that it replaces."""
+        """Write a version's row, bytes and journal entry, in the caller's transaction.
+
+        Return it, and the SHA-256 of the bytes that it replaces.
+        """
         blob = received.blob
-        with self.database.atomic():
-            files.lock(self.database)
-            _check_count(name)
-            before, now = File.get_or_none(File.name == name), self.clock()
-            # Before the commit, so that no row is without its bytes; under the lock, or another command that
-            # removes the same bytes might not see the row yet.
-            self.blobs.install(received)
-            for_batches = files.put(name, blob, now, batches)
-            more = {"batches": for_batches, "replaced": None if before is None else before.sha256}
-            journal.append([self._entry(EventKind.FILE_ADDED, name, blob, **more)])
-            for batch in for_batches:
-                if not has_batch(batch):
-                    self.warn(Text(f"还没有卡密属于批次 {batch}", f"no card has the batch {batch} (yet)"))
-                if count := files.cards_of_sellers(batch):
-                    self.warn(
-                        Text(
-                            f"批次 {batch} 中有 {count} 张由销售或店铺发出的卡密，它们也能下载此文件",
-                            f"cards of the batch {batch} that sellers or shops issued, which get the file too: {count}",
-                        )
+        files.lock(self.database)
+        _check_count(name)
+        before, now = File.get_or_none(File.name == name), self.clock()
+        # Before the commit, so that no row is without its bytes; under the lock, or another command that removes the
+        # same bytes might not see the row yet.
+        self.blobs.install(received)
+        for_batches = files.put(name, blob, now, batches)
+        more = {"batches": for_batches, "replaced": None if before is None else before.sha256}
+        journal.append([self._entry(EventKind.FILE_ADDED, name, blob, **more)])
+        for batch in for_batches:
+            if not has_batch(batch):
+                self.warn(Text(f"还没有卡密属于批次 {batch}", f"no card has the batch {batch} (yet)"))
+            if count := files.cards_of_sellers(batch):
+                self.warn(
+                    Text(
+                        f"批次 {batch} 中有 {count} 张由销售或店铺发出的卡密，它们也能下载此文件",
+                        f"cards of the batch {batch} that sellers or shops issued, which get the file too: {count}",
                     )
+                )
         replaced = None if before is None or before.sha256 == blob.sha256 else before.sha256
         return StoredFile(name, blob.size, blob.sha256, now, tuple(for_batches)), replaced
 
@@ -196,14 +195,11 @@ class FileStore:
             )
 
     def _clear(self, digests: list[str]) -> None:
-        def clear() -> None:
-            with self.database.atomic():
-                files.lock(self.database)
-                for sha256 in digests:
-                    if not files.is_wanted(sha256):
-                        self.blobs.remove(sha256)
-
-        self.database.with_connection(clear)
+        with self.database.transact():
+            files.lock(self.database)
+            for sha256 in digests:
+                if not files.is_wanted(sha256):
+                    self.blobs.remove(sha256)
 
     def _entry(self, kind: EventKind, name: str, blob: Blob, **more: Any) -> journal.Entry:  # noqa: ANN401
         details = {"name": name, "size": blob.size, "sha256": blob.sha256, **more}

@@ -125,15 +125,12 @@ class Issuing:
         # Imported cards are nobody's: only owners import, and they see every card.
         owner = Owner() if self.limits is None or kind is EventKind.IMPORTED else self.limits.owner
 
-        def write() -> None:
-            with self.database.atomic():
-                if self.limits is not None:
-                    self.limits.take(new_cards, entry.at)
-                for done in card_rows.insert(self.database, new_cards, entry.at, owner):
-                    progress(done)
-                journal.append([entry])
-
-        self.database.with_connection(write, once=True)
+        with self.database.transact():
+            if self.limits is not None:
+                self.limits.take(new_cards, entry.at)
+            for done in card_rows.insert(self.database, new_cards, entry.at, owner):
+                progress(done)
+            journal.append([entry])
         return entry
 
 

@@ -78,8 +78,7 @@ class KeyDatabase(KeyStore):
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        self._database.with_connection(lambda: None)
-        with self._database.atomic():
+        with self._database.transact():
             # The table, because there may be no row yet; all others may still read it.
             self._database.execute_sql("LOCK TABLE key_ring IN SHARE ROW EXCLUSIVE MODE")
             yield

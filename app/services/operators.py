@@ -229,14 +229,10 @@ class Operators:
 
     def _write(self, work: Callable[[datetime], object]) -> datetime:
         """Do something in one transaction; return its time."""
-
-        def write() -> datetime:
-            with self.database.atomic():
-                now = self.clock()
-                work(now)
-                return now
-
-        return self.database.with_connection(write, once=True)
+        with self.database.transact():
+            now = self.clock()
+            work(now)
+            return now
 
     def _journal(self, kind: EventKind, name: str, changes: Changes, now: datetime) -> None:
         details = {"operator": name, **changes}

@@ -1,9 +1,10 @@
 """Self-service (客户自助): customers look up, unbind and renew their own cards (protocol, section 3)."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from app import metrics
@@ -21,7 +22,6 @@ from app.storage import cards as card_rows
 from app.storage.database import Database
 from app.storage.models import Event
 
-Result = TypeVar("Result")
 Rows = dict[str, models.Card]
 """The rows of cards by their IDs."""
 
@@ -76,7 +76,8 @@ class SelfService:
             TooFastError: the address guesses too often.
             DatabaseUnavailableError: the database is away.
         """
-        return self._ask(customer, lambda: self._standing(customer, _found(typed), typed), typed)
+        with self._asking(customer, typed):
+            return self._database.with_connection(lambda: self._standing(customer, _found(typed), typed))
 
     def unbind(self, customer: Customer, typed: str, mark: str | None = None) -> Standing:
         """Unbind a card and take the cost off its expiry, in one transaction with its journal entry.
@@ -91,22 +92,18 @@ class SelfService:
             ChangedMeanwhileError: the card stands otherwise than at that mark.
             CardNotFoundError, TooFastError, DatabaseUnavailableError: as for `status`.
         """
-
-        def write() -> Standing:
-            with self._database.atomic():
-                before = self._standing(customer, _locked(typed), typed)
-                if mark not in {None, before.mark}:
-                    raise ChangedMeanwhileError
-                outcome = before.unbinding()
-                if not outcome.is_changed:
-                    return before
-                card_rows.write_outcomes([outcome])
-                entry = _entry(customer, outcome.at, EventKind.SELF_UNBOUND, outcome.before.id, _cost(outcome))
-                journal.append([entry])
-                unbound_at = (outcome.at, *before.unbound_at)
-                return replace(before, card=outcome.after or outcome.before, is_bound=False, unbound_at=unbound_at)
-
-        return self._ask(customer, write, typed)
+        with self._asking(customer, typed), self._database.transact():
+            before = self._standing(customer, _locked(typed), typed)
+            if mark not in {None, before.mark}:
+                raise ChangedMeanwhileError
+            outcome = before.unbinding()
+            if not outcome.is_changed:
+                return before
+            card_rows.write_outcomes([outcome])
+            entry = _entry(customer, outcome.at, EventKind.SELF_UNBOUND, outcome.before.id, _cost(outcome))
+            journal.append([entry])
+            unbound_at = (outcome.at, *before.unbound_at)
+            return replace(before, card=outcome.after or outcome.before, is_bound=False, unbound_at=unbound_at)
 
     def renewal(self, customer: Customer, typed: str, second: str) -> Outcome:
         """Return what `renew` would do to a card now; it raises what `renew` raises."""
@@ -115,7 +112,8 @@ class SelfService:
             found = _found(typed, second)
             return self._standing(customer, found, typed).renewal(self._card(customer, found, second))
 
-        return self._ask(customer, read, typed, second)
+        with self._asking(customer, typed, second):
+            return self._database.with_connection(read)
 
     def renew(self, customer: Customer, typed: str, second: str) -> Standing:
         """Add an unused second card's validity to a card, in one transaction; the second card is then spent.
@@ -129,19 +127,15 @@ class SelfService:
             RenewNotAllowedError: says why not; both cards stay as they were.
             CardNotFoundError, TooFastError, DatabaseUnavailableError: as for `status`.
         """
-
-        def write() -> Standing:
-            with self._database.atomic():
-                found = _locked(typed, second)
-                before = self._standing(customer, found, typed)
-                outcome = before.renewal(self._card(customer, found, second))
-                spent = card_rows.as_domain(found[card_id_of(second)])
-                card_rows.write_outcomes([outcome])
-                models.Card.update(renewed_card_id=outcome.before.id).where(models.Card.id == spent.id).execute()
-                journal.append(_renewed(customer, outcome, spent))
-                return replace(before, card=outcome.after or outcome.before)
-
-        return self._ask(customer, write, typed, second)
+        with self._asking(customer, typed, second), self._database.transact():
+            found = _locked(typed, second)
+            before = self._standing(customer, found, typed)
+            outcome = before.renewal(self._card(customer, found, second))
+            spent = card_rows.as_domain(found[card_id_of(second)])
+            card_rows.write_outcomes([outcome])
+            models.Card.update(renewed_card_id=outcome.before.id).where(models.Card.id == spent.id).execute()
+            journal.append(_renewed(customer, outcome, spent))
+            return replace(before, card=outcome.after or outcome.before)
 
     def _standing(self, customer: Customer, found: Rows, typed: str) -> Standing:
         """Return how a card stands now. Before a change its lock is held, and the time is read under the lock."""
@@ -163,15 +157,13 @@ class SelfService:
         card = None if row is None else card_rows.as_domain(row)
         return None if hides(card, typed, customer.address, self._clock()) else card
 
-    def _ask(self, customer: Customer, work: Callable[[], Result], typed: str, *second: str) -> Result:
-        """Do it unless the customer may be guessing; journal keys of cards that do not exist."""
-
-        def run() -> Result:
-            refuse_guesses(customer.address, self._clock(), typed, *second)
-            return work()
-
+    @contextmanager
+    def _asking(self, customer: Customer, typed: str, *second: str) -> Iterator[None]:
+        """Run the block unless the customer may be guessing; journal keys of cards that do not exist."""
+        now = self._clock()
+        self._database.with_connection(lambda: refuse_guesses(customer.address, now, typed, *second))
         try:
-            return self._database.with_connection(run, once=True)
+            yield
         except CardNotFoundError:
             self._journal_unknown(customer, typed)
             raise

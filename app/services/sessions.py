@@ -103,16 +103,13 @@ class Sessions:
         """
         now, token = self._clock(), new_token()
 
-        def write() -> None:
-            with self._database.atomic():
-                operator = rows.lock_by_id(identity.id)
-                if operator is None:
-                    raise OperatorNotFoundError(identity.name)
-                if operator.password_changed_at != changed_at:
-                    raise LoggedOutError
-                rows.add_session(digest(token), identity.id, now, now + LASTS)
-
-        self._database.with_connection(write, once=True)
+        with self._database.transact():
+            operator = rows.lock_by_id(identity.id)
+            if operator is None:
+                raise OperatorNotFoundError(identity.name)
+            if operator.password_changed_at != changed_at:
+                raise LoggedOutError
+            rows.add_session(digest(token), identity.id, now, now + LASTS)
         return token
 
     def others(self, operator_id: int, session_token: str) -> list[models.OperatorSession]:
@@ -122,11 +119,8 @@ class Sessions:
         return [each for each in found if each.token_sha256 != digest(session_token)]
 
     def _end(self, identity: Identity, end: Callable[[], int]) -> None:
-        def write() -> None:
-            with self._database.atomic():
-                journal_log_outs(end(), console_actor(identity.name), self._clock())
-
-        self._database.with_connection(write)
+        with self._database.transact():
+            journal_log_outs(end(), console_actor(identity.name), self._clock())
 
     def _identified(self, token_sha256: str) -> Identity | None:
         now = self._clock()

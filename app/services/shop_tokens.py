@@ -140,17 +140,14 @@ class ShopTokens:
         """Change a token's row and journal it, in one transaction; raise `otherwise` where no row is changed."""
         entry = journal.Entry(at=self.clock(), kind=kind, actor=self.actor, details={"token": name, **details})
 
-        def write() -> None:
-            with self.database.atomic():
-                # PostgreSQL refuses a NUL; no name has unprintable characters.
-                changed = list(change.returning(ApiToken.id).execute()) if name.isprintable() else []
-                if not changed:
-                    raise otherwise
-                if ceilings is not None:
-                    set_ceilings(Owner(token_id=changed[0].id), ceilings)
-                journal.append([entry])
-
-        self.database.with_connection(write, once=True)
+        with self.database.transact():
+            # PostgreSQL refuses a NUL; no name has unprintable characters.
+            changed = list(change.returning(ApiToken.id).execute()) if name.isprintable() else []
+            if not changed:
+                raise otherwise
+            if ceilings is not None:
+                set_ceilings(Owner(token_id=changed[0].id), ceilings)
+            journal.append([entry])
 
 
 def _columns(limits: TokenLimits) -> dict[str, object]:

@@ -56,16 +56,12 @@ class SigningKeys:
             KeyRingError: there are no keys, they were moved, or they were rotated less than 15 minutes ago.
             DatabaseUnavailableError: the database is away; without the journal there is no rotation.
         """
-
-        def run() -> KeyRing:
-            with self._in_database.changing():  # nobody else rotates or moves the keys, wherever they are
-                self._require_here()
-                # Journalled first: a folder cannot take its keys back where that fails.
-                kid = {"kid": self.store.load().keys[-1].kid}
-                journal.append([journal.Entry(at=clock(), kind=EventKind.KEY_ROTATED, actor=actor, details=kid)])
-                return self.store.rotate(clock(), self._issuer, force=force)
-
-        return self._database.with_connection(run, once=True)
+        with self._in_database.changing():  # nobody else rotates or moves the keys, wherever they are
+            self._require_here()
+            # Journalled first: a folder cannot take its keys back where that fails.
+            kid = {"kid": self.store.load().keys[-1].kid}
+            journal.append([journal.Entry(at=clock(), kind=EventKind.KEY_ROTATED, actor=actor, details=kid)])
+            return self.store.rotate(clock(), self._issuer, force=force)
 
     def move(self, target: str, actor: str, clock: Clock) -> tuple[KeyRing, bool]:
         """Copy the keys into a store, and note that they are there from now on.
@@ -84,17 +80,13 @@ class SigningKeys:
         """
         here, there = self._in_folder, self._in_database
         source, copy = (here, there) if target == DATABASE else (there, here)
-
-        def run() -> tuple[KeyRing, bool]:
-            with self._in_database.changing():
-                is_copied = copy.restore(source.load(), clock())
-                ring = copy.load()
-                self._in_database.note_move(None if target == DATABASE else clock())
-                details = {"store": target, "kid": ring.current.kid}
-                journal.append([journal.Entry(at=clock(), kind=EventKind.KEYS_MOVED, actor=actor, details=details)])
-            return ring, is_copied
-
-        return self._database.with_connection(run, once=True)
+        with self._in_database.changing():
+            is_copied = copy.restore(source.load(), clock())
+            ring = copy.load()
+            self._in_database.note_move(None if target == DATABASE else clock())
+            details = {"store": target, "kid": ring.current.kid}
+            journal.append([journal.Entry(at=clock(), kind=EventKind.KEYS_MOVED, actor=actor, details=details)])
+        return ring, is_copied
 
     def check_place(self) -> None:
         """Refuse keys that were moved to the other store and have changed since; warn of a move that is not finished.

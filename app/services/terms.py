@@ -60,22 +60,19 @@ class VendorTerms:
         """
         wanted = list(given)
 
-        def write() -> Terms:
-            with self.database.atomic():
-                # Not the row: before the first change there is none.
-                self.database.execute_sql("LOCK TABLE terms IN SHARE ROW EXCLUSIVE MODE")
-                revision, before = read()
-                if seen not in {None, revision}:
-                    raise TermsChangedError
-                after = read_terms(before, wanted)
-                if after != before:
-                    row = {"revision": revision + 1, **asdict(after)}
-                    insert = models.VendorTerms.insert(id=True, **row)
-                    insert.on_conflict(conflict_target=[SQL("id")], update=row).execute()
-                    journal.append([self._entry(revision + 1, before, after)])
-                return after
-
-        return self.database.with_connection(write)
+        with self.database.transact():
+            # Not the row: before the first change there is none.
+            self.database.execute_sql("LOCK TABLE terms IN SHARE ROW EXCLUSIVE MODE")
+            revision, before = read()
+            if seen not in {None, revision}:
+                raise TermsChangedError
+            after = read_terms(before, wanted)
+            if after != before:
+                row = {"revision": revision + 1, **asdict(after)}
+                insert = models.VendorTerms.insert(id=True, **row)
+                insert.on_conflict(conflict_target=[SQL("id")], update=row).execute()
+                journal.append([self._entry(revision + 1, before, after)])
+            return after
 
     def _entry(self, revision: int, before: Terms, after: Terms) -> journal.Entry:
         old, new = before.as_texts(), after.as_texts()

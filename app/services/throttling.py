@@ -63,7 +63,8 @@ class Throttle:
     def count(self, buckets: Sequence[str]) -> None:
         """Count a failure against each bucket."""
         now = self.clock()
-        self.database.with_connection(lambda: login_failures.count(buckets, now, now - FORGOTTEN_AFTER), once=True)
+        with self.database.transact():
+            login_failures.count(buckets, now, now - FORGOTTEN_AFTER)
 
 
 def _weighed(row: LoginFailure) -> int:

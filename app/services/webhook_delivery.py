@@ -69,7 +69,7 @@ class Delivery:
         message, card = claimed
         body = message.body or body_of(message, card, self.zone)
         sent = self._send(message, body.encode(), now)
-        self.database.with_connection(lambda: self._note(message, body, sent, self.clock()))
+        self._note(message, body, sent, self.clock())
         return True
 
     def _send(self, message: WebhookOutbox, body: bytes, now: datetime) -> Sent:
@@ -94,7 +94,7 @@ class Delivery:
         def change(**values: object) -> None:
             Webhook.update(**values).where(Webhook.id == webhook.id).execute()
 
-        with self.database.atomic():
+        with self.database.transact():
             if sent.is_delivered:
                 finish(next_at=None, delivered_at=now, failed_at=None)
                 change(failures=0, next_request_at=now)

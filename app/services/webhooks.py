@@ -74,22 +74,17 @@ class Webhooks:
         times = {"created_at": now, "next_request_at": now, "expiring_until": now + EXPIRING_WITHIN}
         insert = Webhook.insert(name=name, url=url, topics=wanted, secret="", **times).on_conflict_ignore()
 
-        def write() -> None:
-            with self.database.atomic():
-                # It excludes itself, even where there is no webhook yet, but no changes of rows: deliveries go on.
-                self.database.execute_sql("LOCK TABLE webhook IN SHARE UPDATE EXCLUSIVE MODE")
-                if Webhook.select().count() >= MAX_WEBHOOKS:
-                    raise RefusedError(
-                        f"最多 {MAX_WEBHOOKS} 个 Webhook", f"there can be at most {MAX_WEBHOOKS} webhooks"
-                    )
-                added = list(insert.returning(Webhook.id).execute())
-                if not added:
-                    raise RefusedError(f"已有名为 {name} 的 Webhook", f"there is a webhook {name} already")
-                _set(added[0], secret=self.key.seal("webhook", added[0].id, secret))
-                details: Changes = {"webhook": name, "url": url, "topics": [*wanted]}
-                self._journal(EventKind.WEBHOOK_ADDED, details, now)
-
-        self.database.with_connection(write, once=True)
+        with self.database.transact():
+            # It excludes itself, even where there is no webhook yet, but no changes of rows: deliveries go on.
+            self.database.execute_sql("LOCK TABLE webhook IN SHARE UPDATE EXCLUSIVE MODE")
+            if Webhook.select().count() >= MAX_WEBHOOKS:
+                raise RefusedError(f"最多 {MAX_WEBHOOKS} 个 Webhook", f"there can be at most {MAX_WEBHOOKS} webhooks")
+            added = list(insert.returning(Webhook.id).execute())
+            if not added:
+                raise RefusedError(f"已有名为 {name} 的 Webhook", f"there is a webhook {name} already")
+            _set(added[0], secret=self.key.seal("webhook", added[0].id, secret))
+            details: Changes = {"webhook": name, "url": url, "topics": [*wanted]}
+            self._journal(EventKind.WEBHOOK_ADDED, details, now)
         return secret
 
     def set_paused(self, name: str, *, paused: bool) -> None:
@@ -186,21 +181,17 @@ class Webhooks:
         kind: EventKind = EventKind.WEBHOOK_CHANGED,
     ) -> Changes:
         """Change a webhook and journal the changes, in one transaction; None is not journalled. Return the changes."""
-
-        def write() -> Changes:
-            with self.database.atomic():
-                now = self.clock()
-                # PostgreSQL refuses a NUL; the triggers on the journal do not wait for this lock.
-                named = Webhook.select().where(Webhook.name == name).for_update("FOR NO KEY UPDATE")
-                webhook = named.first() if name.isprintable() else None
-                if webhook is None:
-                    raise WebhookNotFoundError(name)
-                changes = change(webhook, now)
-                if changes is not None:
-                    self._journal(kind, {"webhook": name, **changes}, now)
-                return changes or {}
-
-        return self.database.with_connection(write, once=True)
+        with self.database.transact():
+            now = self.clock()
+            # PostgreSQL refuses a NUL; the triggers on the journal do not wait for this lock.
+            named = Webhook.select().where(Webhook.name == name).for_update("FOR NO KEY UPDATE")
+            webhook = named.first() if name.isprintable() else None
+            if webhook is None:
+                raise WebhookNotFoundError(name)
+            changes = change(webhook, now)
+            if changes is not None:
+                self._journal(kind, {"webhook": name, **changes}, now)
+            return changes or {}
 
     def _journal(self, kind: EventKind, details: Changes, now: datetime) -> None:
         if self.limits is not None:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -162,13 +162,13 @@ class Database(peewee.PostgresqlDatabase):
         rows: list[tuple[Any, ...]] = execute_prepared(self.connection(), name, *arguments).fetchall()
         return rows
 
-    def with_connection(self, work: Callable[[], Result], *, once: bool = False) -> Result:
+    def with_connection(self, work: Callable[[], Result]) -> Result:
         """Run `work`, and repeat it on a new connection if the kept connection turns out to be broken.
 
         On the hub it runs in a native thread.
 
         Repeating is safe for work that reads its facts again: it finds an earlier commit done. Work that would add
-        up (extending a card) must be run `once`. Inside a transaction `work` runs as part of it, and the code that
+        up (extending a card) runs within `transact`. Inside a transaction `work` runs as part of it, and the code that
         began the transaction handles errors and may repeat the whole.
 
         Raises:
@@ -176,23 +176,43 @@ class Database(peewee.PostgresqlDatabase):
             ConflictError: The server asks for another attempt (deadlock, serialisation failure).
         """
         if hub.is_here():
-            return hub.in_thread(partial(self.with_connection, work, once=once))
+            return hub.in_thread(partial(self.with_connection, work))
         if self.in_transaction():
             return work()
         kept = not self.is_closed()
         try:
             return self._run(work)
         except DatabaseUnavailableError:
-            broken = self.is_closed()  # set by `_run`
-            if once or not (kept and broken):
+            broken = self.is_closed()  # set by `_translating`
+            if not (kept and broken):
                 raise
         return self._run(work)
 
+    @contextlib.contextmanager
+    def transact(self) -> Iterator[None]:
+        """Run the block in one transaction, once; not on the hub.
+
+        Where the kept connection is broken, the transaction begins on a new one. Within another transaction the block
+        is a part of it, undone by itself if it fails; the code that began the transaction handles errors.
+
+        Raises:
+            DatabaseUnavailableError, ConflictError: As `with_connection`; after a broken commit it may be done or not.
+        """
+        errors = contextlib.nullcontext() if self.in_transaction() else self._translating()
+        with errors, contextlib.ExitStack() as transaction:
+            self.with_connection(lambda: transaction.enter_context(self.atomic()))
+            yield
+
     def _run(self, work: Callable[[], Result]) -> Result:
-        try:
+        with self._translating():
             if self.is_closed():
                 self.connect()
             return work()
+
+    @contextlib.contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
         except (peewee.IntegrityError, psycopg2.IntegrityError):
             raise
         except (peewee.DatabaseError, peewee.InterfaceError, psycopg2.Error) as error:

@@ -157,19 +157,27 @@ def test_the_journal_is_append_only(database: Database, issuing: Issuing) -> Non
             database.execute_sql(statement)
 
 
-@pytest.mark.parametrize(("once", "runs"), [(False, 2), (True, 1)])
-def test_work_on_a_broken_kept_connection_is_repeated_unless_told_otherwise(
-    database: Database, *, once: bool, runs: int
-) -> None:
+def lose_the_connection(database: Database) -> None:
+    database.execute_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def test_work_on_a_broken_kept_connection_is_repeated_but_a_transaction_only_begun_again(database: Database) -> None:
     started: list[int] = []
 
-    def lose_the_connection() -> None:
+    def work() -> None:
         started.append(1)
-        database.execute_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        lose_the_connection(database)
 
     with pytest.raises(DatabaseUnavailableError):
-        database.with_connection(lose_the_connection, once=once)
-    assert len(started) == runs
+        database.with_connection(work)
+    assert len(started) == 2
+    with pytest.raises(DatabaseUnavailableError), database.transact():
+        lose_the_connection(database)
+    database.connect()
+    with pytest.raises(peewee.PeeweeException):
+        lose_the_connection(database)
+    with database.transact():
+        assert database.execute_sql("SELECT 1").fetchone() == (1,)
 
 
 def test_draining_is_told_and_ends_with_a_start(own_service: Service) -> None:
