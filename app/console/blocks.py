@@ -6,7 +6,7 @@ import falcon
 
 from app.console.form_page import is_confirmed, is_first, refuse
 from app.console.forms import Form, query_of
-from app.console.page import Access, Page, brought_back, form_of, see_other, visitor_of
+from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.addresses import is_in_network
 from app.domain.blocks import has_several_addresses
@@ -57,12 +57,11 @@ class AddBlockPage(_BlockPage):
     """`/admin/blocks/add?reference=…|network=…|hardware=…`: the form that adds a block."""
 
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
-    typed = _FIELDS
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         query = query_of(request)
         typed = {name: query.exactly(name) for name in _FIELDS}
-        self._show(request, response, typed, _Asks(), brought_back(request))
+        self._show(request, response, typed, _Asks())
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Add the block, or show the form again with a refusal or with what must be confirmed first."""

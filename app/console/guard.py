@@ -3,12 +3,12 @@
 import hmac
 import re
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import falcon
 
 from app.console.forms import Form, read_form
-from app.console.page import OUT_OF_DATE, TYPED_BY, Access, Console, Page, lead_to
+from app.console.page import OUT_OF_DATE, Access, Console, Page, lead_to
 from app.console.rendering import CSRF_FIELD, url
 from app.console.visitor import COOKIE_PATH, LOGIN, Language, Theme, Visitor
 from app.domain.texts import Text
@@ -92,40 +92,21 @@ class Guard:
     def _detour(self, request: falcon.Request, page: Page, visitor: Visitor) -> str | None:
         """Return the page that a visitor must pass first, None where there is none."""
         if visitor.identity is None:
-            return LOGIN if "GET" not in page.access else _log_in_first(request, page, visitor)
+            return LOGIN if "GET" not in page.access else _log_in_first(request)
         needs_totp = self._console.owners_need_totp and visitor.is_owner and not visitor.identity.has_totp
-        if needs_totp and not page.without_totp:
-            return TWO_STEP
-        # What an operator typed is not shown to another who logs in on the same browser.
-        typed_by = request.get_param(TYPED_BY)
-        return request.path if typed_by and typed_by != str(visitor.identity.id) else None
+        return TWO_STEP if needs_totp and not page.without_totp else None
 
 
 # nginx takes 4 KiB of headers from the app, and 8 KiB from a browser, which send this address again as the Referer.
 LONGEST_LOG_IN = 2_600
 
 
-def _log_in_first(request: falcon.Request, page: Page, visitor: Visitor) -> str:
-    """Return the address of the log-in that leads back; for a form it says that nothing was done."""
+def _log_in_first(request: falcon.Request) -> str:
+    """Return the address of the log-in that leads back to the page; for a form it says that nothing was done."""
     ended = "yes" if request.method == "POST" else None
-    if ended and page.typed:
-        onward = _filled_in(request, page, visitor)
-    elif ended and not request.query_string:
-        onward = HOME  # the page itself may need a query: a card, a token
-    else:
-        onward = safe_next(request.relative_uri)
+    onward = safe_next(request.relative_uri)
     address = url(LOGIN, ended=ended, next=None if onward == HOME else onward)
     return address if len(address) <= LONGEST_LOG_IN else url(LOGIN, ended=ended)
-
-
-def _filled_in(request: falcon.Request, page: Page, visitor: Visitor) -> str:
-    """Return the address of a page, which has what was typed into its form if the form is of the ended session."""
-    _check_origin(request)
-    form = read_form(request, page.body_bytes)
-    if not visitor.session_token or not _is_genuine(form, visitor):
-        return request.path
-    typed = [(name, form.exactly(name)) for name in (*page.typed, TYPED_BY) if name in form.fields]
-    return f"{request.path}?{urlencode(typed)}"
 
 
 _LONGEST_NEXT = 4_000  # as nginx's for a request line

@@ -7,7 +7,7 @@ import falcon
 from app.console.exports import ExportPage
 from app.console.form_page import is_confirmed, refuse
 from app.console.forms import VALIDITY_PRESETS, Form, query_of, read_duration
-from app.console.page import Access, Page, brought_back, form_of, see_other, visitor_of
+from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
@@ -28,10 +28,9 @@ class IssuePage(Page):
     """`/admin/cards/issue`."""
 
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
-    typed = _FIELDS
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        self._show(request, response, query_of(request), brought_back(request))
+        self._show(request, response, query_of(request), None)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         form, is_large = form_of(request), self._is_large(form_of(request))

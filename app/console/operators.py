@@ -6,7 +6,7 @@ import falcon
 
 from app.console.form_page import FormPage, check_own_password, new_password, refuse
 from app.console.forms import Form, query_of
-from app.console.page import Access, Console, Page, brought_back, form_of, see_other, visitor_of
+from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.ceilings import (
     MAX_CARDS_PER_DAY,
@@ -31,12 +31,9 @@ class OperatorsPage(Page):
     """`/admin/operators`: the list, and the form that adds an operator."""
 
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
-    typed = ("name", "role")
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        query = query_of(request)
-        typed = {"name": query.one("name"), "role": query.one("role") or Role.SELLER}
-        self._show(request, response, typed=typed, refusal=brought_back(request))
+        self._show(request, response, typed={"name": "", "role": Role.SELLER})
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         form = form_of(request)

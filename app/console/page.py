@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import falcon
 
-from app.console.forms import Form, query_of
+from app.console.forms import Form
 from app.console.rendering import FORM_NUMBER_FIELD, Renderer
 from app.console.streaming import Streams
 from app.console.visitor import SessionCookie, Visitor, session_cookie
@@ -34,8 +34,6 @@ from app.services.usage_lists import UsageLists
 from app.tokens.sealing_key import SealingKey
 
 FORM_BYTES = 256 * 1024
-TYPED_BY = "typed_by"
-"""The field with the ID of the operator whom a form was shown to, in forms with `Page.typed` and in such queries."""
 OUT_OF_DATE = Text("页面已过期，请返回刷新后重试。", "The page is out of date: go back, reload it and try again.")
 
 
@@ -86,8 +84,6 @@ class Page:
     body_bytes: ClassVar[int] = FORM_BYTES
     takes_files: ClassVar[bool] = False
     """Whether its form has files: only such a page reads multipart bodies."""
-    typed: ClassVar[tuple[str, ...]] = ()
-    """The fields of its form that GET takes from the query, after a log-in that had ended: no password, no file."""
     without_totp: ClassVar[bool] = False
     """Whether an owner may use it who has yet to set up two-step verification (KADUN_OWNERS_NEED_TOTP)."""
 
@@ -169,17 +165,6 @@ class Page:
 
 def _owner(request: falcon.Request) -> Owner:
     return Owner(operator_id=visitor_of(request).who.id)
-
-
-def brought_back(request: falcon.Request) -> Text | None:
-    """Return what to say above a form that the query fills in after a log-in that had ended."""
-    if not query_of(request).one(TYPED_BY):
-        return None
-    return Text(  # also true if somebody goes back to it after the form was sent once more
-        "登录失效时提交的内容没有执行，现已恢复（密码除外）。请核对后再提交；如已重新提交过，请勿重复。",
-        "What you sent when your log-in had ended was not done. It is filled in here, except passwords: "
-        "check it and send it, unless you have sent it again since.",
-    )
 
 
 def visitor_of(request: falcon.Request) -> Visitor:
