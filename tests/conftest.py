@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -191,6 +191,18 @@ class Remembered:
         if self.changed:
             wait_in_force(self._cursor.execute)
         self.changed = False
+
+
+@pytest.fixture(scope="session")
+def emptied(migrated_url: str, _superuser: Cursor) -> Callable[[], str]:
+    """Empties the tables, and returns their URL: a service that several tests share must not begin with what the test
+    before has left, such as keys that have moved."""
+
+    def empty() -> str:
+        _empty(_superuser)
+        return migrated_url
+
+    return empty
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -146,15 +146,15 @@ def keyed(offline: Service) -> Service:
 
 
 @pytest.fixture(scope="session")
-def _running(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(with_keys(tmp_path_factory.mktemp("service")), migrated_url) as running:
+def _running(emptied: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(with_keys(tmp_path_factory.mktemp("service")), emptied()) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def _running_behind_proxy(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def _running_behind_proxy(emptied: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     settings = {"KADUN_BEHIND_PROXY": "true", "KADUN_WORKERS": "4", "KADUN_THREADS": "4"}
-    with Service(with_keys(tmp_path_factory.mktemp("proxied")), migrated_url, **settings) as running:
+    with Service(with_keys(tmp_path_factory.mktemp("proxied")), emptied(), **settings) as running:
         yield running
 
 
@@ -204,10 +204,10 @@ def cards(proxied: Service) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def _executing(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def _executing(emptied: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = with_keys(tmp_path_factory.mktemp("executing"))
     settings = {"KADUN_FUNCTION_SECONDS": str(FUNCTION_SECONDS), "KADUN_WORKERS": "1"}
-    with FunctionsService(folder, **settings).with_shop(), Service(folder, migrated_url, **settings) as service:
+    with FunctionsService(folder, **settings).with_shop(), Service(folder, emptied(), **settings) as service:
         yield service
 
 

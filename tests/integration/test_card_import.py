@@ -140,6 +140,8 @@ def test_cards_that_are_repeated_or_already_exist_are_reported(database: Databas
     reading = read(f"id,validity\n{ONE},30d\n{TWO},30d\n{ONE.lower()},7d\n", database)
     assert [(fault.line, fault.column) for fault in reading.faults] == [(3, "id"), (4, "id")]
     assert "第 2 行" in reading.faults[1].text.zh
+    key = "老王-VIP_0001+x"
+    assert faults(f"id,validity\n{key},30d\n {key},30d\n卡密\uff1a{key},30d\n", database) == [(3, "id"), (4, "id")]
 
 
 def test_too_many_cards_are_refused(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,34 +17,21 @@ def changed(**fields: Any) -> bytes:
     return json.dumps({**GOOD, **fields}).encode()
 
 
-def without(name: str) -> bytes:
-    return json.dumps({k: v for k, v in GOOD.items() if k != name}).encode()
-
-
 def with_raw(name: str, raw: bytes) -> bytes:
     return json.dumps({**GOOD, name: "@@"}).encode().replace(b'"@@"', raw)
 
 
 MALFORMED = {  # tests/unit/test_schemas.py has many more
     "nothing": b"",
-    "no JSON": b"hello",
-    "a list": b"[]",
     "deep lists": b"[" * 30_000,
-    "deep inside a field": with_raw("hardware", b"[" * 20_000 + b"]" * 20_000),
     "a huge number": with_raw("hardware", b"9" * 20_000),
-    "a huge exponent": with_raw("hardware", b"1e999999"),
     "UTF-16": json.dumps(GOOD).encode("utf-16"),
-    "two documents": json.dumps(GOOD).encode() * 2,
 }
-WRONG_FIELDS = {  # tests/unit/test_schemas.py has them all; these need the real service or the request parser
-    ("card_id", "missing"): without("card_id"),
-    ("hardware", "NUL"): changed(hardware="a\0b"),
-    ("hardware", "lone surrogate"): with_raw("hardware", b'"\\ud800"'),
-    ("nonce", "a final newline"): changed(nonce="a" * 20 + "\n"),
-    ("client_public_key", "of low order"): changed(client_public_key="A" * 43),
-    ("client_public_key", "not canonical"): changed(client_public_key="_" * 43),
-    ("card_id", "wrong where it is given last"): json.dumps(GOOD).encode()[:-1] + b',"card_id":1}',
-    ("extra", "unknown"): changed(extra=1),
+WRONG_FIELDS = {  # tests/unit/test_schemas.py has them all
+    "hardware": with_raw("hardware", b'"\\ud800"'),
+    "client_public_key": changed(client_public_key="A" * 43),  # of low order, which the schema cannot see
+    "card_id": json.dumps(GOOD).encode()[:-1] + b',"card_id":1}',
+    "extra": changed(extra=1),
 }
 
 
@@ -67,20 +54,11 @@ def sent_in_chunks(service: Service, body: bytes) -> bytes:
     return sent_raw(service, b"Transfer-Encoding: chunked", b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n")
 
 
-def test_malformed_bodies_are_refused_before_the_rules(service: Service) -> None:
-    for name, body in MALFORMED.items():
+def test_malformed_bodies_and_wrong_fields_are_refused_before_the_rules(service: Service) -> None:
+    for field, body in [*((None, body) for body in MALFORMED.values()), *WRONG_FIELDS.items()]:
         answer = service.post(body)
-        assert answer.body.get("code") == "INVALID_REQUEST", name
+        assert answer.body.get("field") == field, body[:100]
         is_problem(answer, 400, "INVALID_REQUEST")
-    assert Event.select().count() == 0
-
-
-def test_wrong_fields_are_named_before_the_rules(service: Service) -> None:
-    for (field, name), body in WRONG_FIELDS.items():
-        answer = service.post(body)
-        assert answer.body.get("field") == field, name
-        is_problem(answer, 400, "INVALID_REQUEST")
-        assert field in answer.body["detail"]
     assert Event.select().count() == 0
 
 

@@ -1,13 +1,17 @@
-"""The key ring in the database: the rules of a folder hold for it, and several machines share it."""
+"""Signing keys in the database, which several machines share, and the commands for keys and sealed files."""
 
 import base64
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import jwt
 import peewee
 import pyrage
 import pytest
@@ -23,7 +27,7 @@ from app.tokens.keyring import KeyRingError
 from app.tokens.keys import KeyRing
 from app.tokens.signer import Signer
 from tests.conftest import Clock
-from tests.support.service import Service, question, wait_for
+from tests.support.service import ROOT, Service, question, wait_for
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 IDENTITY = str(pyrage.x25519.Identity.generate())
@@ -50,7 +54,7 @@ def current_kid(service: Service, card_id: str) -> str:
     return str(json.loads(base64.urlsafe_b64decode(answer.body["token"].split(".")[0] + "=="))["kid"])
 
 
-def test_a_ring_is_made_once_and_nothing_in_the_row_is_secret(store: KeyDatabase) -> None:
+def test_a_ring_is_made_once_rotated_in_one_row_and_nothing_there_is_secret(store: KeyDatabase) -> None:
     assert not store.exists()
     with pytest.raises(KeyRingError, match="no signing keys in the database"):
         store.load()
@@ -59,10 +63,6 @@ def test_a_ring_is_made_once_and_nothing_in_the_row_is_secret(store: KeyDatabase
     row = SealedKeyRing.get()
     assert row.kids == [key.kid for key in ring.keys]
     assert not any(str(key.private) in row.sealed for key in ring.keys)
-
-
-def test_a_rotation_replaces_the_row_and_a_second_one_waits(store: KeyDatabase) -> None:
-    ring = store.create(NOW, "kadun")
     rotated = store.rotate(NOW, "kadun")
     assert (rotated.current, store.load()) == (ring.keys[-1], rotated)
     with pytest.raises(KeyRingError, match="less than 15 minutes ago"):
@@ -212,16 +212,51 @@ def test_a_running_service_does_not_notice_a_move(own_service: Service) -> None:
     with in_database(service):
         assert service.get("/.well-known/jwks.json").body == before
         assert current_kid(service, card_id) == before["keys"][0]["kid"]
-        service.cardctl("key", "rotate")
-        after = wait_for(lambda: _with_three_keys(service), 15)
-        service.cardctl("key", "store", "folder")
-        assert "set KADUN_KEYS=folder" in service.refusal("key", "rotate", "--force")
-    service.environment["KADUN_KEYS"] = FOLDER
-    with service:
-        assert service.get("/.well-known/jwks.json").body == after
-        service.cardctl("key", "rotate", "--force")
 
 
-def _with_three_keys(service: Service) -> object:
-    document = service.get("/.well-known/jwks.json").body
-    return document if len(document["keys"]) == 3 else None
+def test_the_public_keys_are_exported_for_clients_to_pin(keyed: Service) -> None:
+    exported = json.loads(keyed.cardctl("key", "export").stdout)
+    assert (exported["iss"], len(exported["keys"])) == ("kadun", 2)
+    assert all("d" not in key for key in exported["keys"])
+    assert exported["keys"][0]["kid"] in keyed.cardctl("key", "list").stdout
+
+
+def test_sealing_goes_through_pipes_and_opens_with_the_key_alone(keyed: Service) -> None:
+    command, content = [sys.executable, "-m", "app", "seal", "-", "-o", "-"], os.urandom(300_000)
+    done = subprocess.run(command, cwd=ROOT, env=keyed.environment, input=content, capture_output=True, check=True)
+    identity = pyrage.x25519.Identity.from_str(keyed.environment["KERNAL_DATA_KEY"])
+    assert pyrage.decrypt(done.stdout, [identity]) == content
+    assert keyed.cardctl("key", "recipient").stdout.strip() == str(identity.to_public())
+
+
+def test_sealing_over_the_plain_file_is_refused_and_a_failure_leaves_nothing(keyed: Service, tmp_path: Path) -> None:
+    plain = tmp_path / "core.dat"
+    plain.write_bytes(b"core")
+    assert keyed.cardctl("seal", str(plain), "-o", str(plain), check=False).returncode == 2
+    assert keyed.cardctl("seal", str(tmp_path / "none"), "-o", str(tmp_path / "x.age"), check=False).returncode == 1
+    keyed.environment["KERNAL_DATA_KEY"] = "a scheme of my own"
+    assert "no age identity" in keyed.refusal("seal", str(plain), "-o", str(tmp_path / "x.age"))
+    assert (plain.read_bytes(), (tmp_path / "x.age").exists()) == (b"core", False)
+
+
+def test_a_copy_of_the_keys_is_put_back_unless_the_present_ones_are_newer(keyed: Service, tmp_path: Path) -> None:
+    ring, copy = keyed.folder / "keys" / "keyring.json", tmp_path / "copy.json"
+    copy.write_bytes(ring.read_bytes())
+    keyed.cardctl("key", "rotate")
+    assert "the present signing keys are newer" in keyed.cardctl("key", "restore", str(copy)).stderr.lower()
+    ring.unlink()
+    assert "The signing keys are in place" in keyed.cardctl("key", "restore", str(copy)).stderr
+    assert ring.read_bytes() == copy.read_bytes()
+    copy.write_text("{}")
+    assert "not an intact keyring.json" in keyed.refusal("key", "restore", str(copy))
+
+
+def test_a_rotation_is_by_the_issuer_of_now_and_a_second_one_within_15_minutes_needs_force(keyed: Service) -> None:
+    keyed.environment["KADUN_ISSUER"] = "another name"
+    keyed.cardctl("key", "rotate")
+    ring = json.loads((keyed.folder / "keys" / "keyring.json").read_bytes())
+    claims = [jwt.decode(token, options={"verify_signature": False}) for token in ring["endorsements"]]
+    assert [claim["iss"] for claim in claims] == ["kadun", "another name"]
+    assert "less than 15 minutes ago" in keyed.refusal("key", "rotate")
+    keyed.cardctl("key", "rotate", "--force")
+    assert Event.select().where(Event.kind == "key_rotated").count() == 2

@@ -42,7 +42,7 @@ class Dawdler:
             self._inside.set()
             self._leave.wait(60)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         self._leave.set()
         self._done.result(60)
         self._pool.shutdown()
@@ -119,7 +119,7 @@ def test_refused_log_ins_are_journalled_within_the_bounds_of_other_refusals(log_
 
 
 def test_an_attacker_elsewhere_locks_nobody_out(log_ins: LogIns) -> None:
-    for host in range(100):
+    for host in range(20):
         log_ins.fail(FREE_FAILURES, address=f"203.0.113.{host}")
     log_ins.log_in()
 
@@ -160,25 +160,19 @@ def test_hashes_are_computed_by_a_thread_that_gives_way() -> None:
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) < niceness[0]
 
 
-def test_waiting_too_long_for_a_turn_is_refused(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 0.0)
-    somebody = Dawdler(log_ins.passwords)
-    with pytest.raises(LoginBusyError):
-        log_ins.log_in()
-    somebody.leave()
-    log_ins.log_in()
-
-
-def test_a_throttled_attempt_takes_no_turn(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_too_long_for_a_turn_is_refused_and_who_is_throttled_takes_none(
+    log_ins: LogIns, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 0.0)
     identity = log_ins.identify()
-    log_ins.fail(FREE_FAILURES)
-    somebody = Dawdler(log_ins.passwords)
-    with pytest.raises(LoginThrottledError):
+    with contextlib.closing(Dawdler(log_ins.passwords)), pytest.raises(LoginBusyError):
         log_ins.log_in()
-    with pytest.raises(LoginThrottledError):
-        log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
-    somebody.leave()
+    log_ins.fail(FREE_FAILURES)
+    with contextlib.closing(Dawdler(log_ins.passwords)):
+        with pytest.raises(LoginThrottledError):
+            log_ins.log_in()
+        with pytest.raises(LoginThrottledError):
+            log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
 
 
 def test_failures_count_while_another_attempt_waits(log_ins: LogIns, database: Database) -> None:
@@ -201,7 +195,7 @@ def test_failures_count_while_another_attempt_waits(log_ins: LogIns, database: D
         waits = pool.submit(sessions.log_in, "alice", PASSWORD, None, HOME)
         assert waiting.wait(60)
         log_ins.fail(FREE_FAILURES)  # as in another process
-        somebody.leave()
+        somebody.close()
         with pytest.raises(LoginThrottledError):
             waits.result(60)
 
@@ -225,16 +219,3 @@ def test_an_owner_gets_in_through_a_flood_of_wrong_log_ins_from_many_addresses(o
             is_over.set()
         assert [attack.result(60) for attack in attacks] == [None] * len(attacks)
     assert set(answers) == {403}
-
-
-def test_of_a_burst_of_log_ins_ten_wait_and_the_rest_are_asked_to_come_again(one_worker: Service) -> None:
-    add_operator("olga")
-
-    def attempt(number: int) -> int:
-        browser = Browser(one_worker, address=f"2001:db8:{number:x}::1")
-        return browser.post("/admin/login", {"name": "olga", "password": "wrong"}, csrf="").status
-
-    with ThreadPoolExecutor(30) as pool:
-        statuses = list(pool.map(attempt, range(30)))
-    assert set(statuses) == {403, 429}
-    assert statuses.count(403) >= 12

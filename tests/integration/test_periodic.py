@@ -96,7 +96,7 @@ def test_a_task_that_fails_or_takes_too_long_stops_no_other(
     done: list[str] = []
 
     def sleep(_until: float) -> None:
-        database.with_connection(lambda: database.execute_sql("SELECT pg_sleep(60)"))
+        database.with_connection(lambda: database.execute_sql("SELECT pg_sleep(60)"), once=True)
 
     def fail(_until: float) -> None:
         raise ValueError("odd")

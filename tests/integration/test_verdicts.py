@@ -1,4 +1,4 @@
-"""Verdicts: the claims of a real one, and what the vendor's terms change."""
+"""Verdicts: the claims of a real one, what the vendor's terms change, and what a verification writes."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ import pytest
 from joserfc import jwe
 from joserfc.jwk import OKPKey
 
-from app.domain.codes import Code
+from app.domain.codes import Code, EventKind
 from app.domain.policy import VerificationRequest
 from app.services.issuing import Issuing
 from app.services.licence import LicenceService
@@ -21,9 +21,9 @@ from app.services.terms import VendorTerms
 from app.services.verification import Verification
 from app.storage import daily_counts
 from app.storage.database import Database
-from app.storage.models import Card, Client, DailyCount, Event
+from app.storage.models import Card, Client, DailyCount, Event, Usage
 from tests.conftest import Clock
-from tests.support.asking import ask, claims
+from tests.support.asking import ask, claims, kinds
 from tests.support.service import OPEN, Service, question
 
 
@@ -130,18 +130,6 @@ def test_accepted_verdicts_carry_what_the_terms_set(
     assert not said & set(claims(ask(verification, "0" * 32)))
 
 
-def test_the_term_binding_is_in_force(
-    verification: Verification, licences: LicenceService, terms: VendorTerms, card_id: str
-) -> None:
-    ask(verification, card_id)
-    for binding, codes in (("either", "OK OK"), ("hardware", "OK CLIENT_MISMATCH"), ("both", "CLIENT_MISMATCH " * 2)):
-        set_terms(licences, terms, binding=binding)
-        address, hardware = Client.get().ip, Client.get().hardware
-        elsewhere = HOME if address == AWAY else AWAY
-        machines = hardware, f"not {hardware}"
-        assert [ask(verification, card_id, each, elsewhere).code for each in machines] == codes.split(), binding
-
-
 def test_more_changes_than_a_day_allows_are_refused_counted_and_over_the_next_day(
     verification: Verification, licences: LicenceService, terms: VendorTerms, card_id: str, clock: Clock
 ) -> None:
@@ -241,3 +229,77 @@ def test_an_entry_tells_by_which_terms_a_request_was_judged(
         ("activated", 2),
         ("rejected", 2),
     ]
+
+
+def test_the_first_request_activates_and_binds_and_others_refresh_and_are_counted(
+    verification: Verification, card_id: str, clock: Clock
+) -> None:
+    token, whole = claims(ask(verification, card_id)), clock.now.replace(microsecond=0)
+    assert (token["activated"], token["KERNAL_DATA_KEY"]) == (True, "the-vendor's-own-key")
+    times = (whole.timestamp(), (whole + timedelta(days=30)).timestamp())
+    assert (token["card_activated_at"], token["card_expires_at"]) == times
+    clock.advance(timedelta(minutes=1))
+    assert claims(ask(verification, card_id))["activated"] is False
+    assert Client.get().requested_at == clock.now
+    assert (Usage.get().count, Usage.get().last_at) == (2, clock.now)
+    token = claims(ask(verification, card_id, function="导出报表", address="203.0.113.9"))
+    assert token["accepted"] is True
+    assert not {"KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED", "offline_until"} & set(token), "of another function no key"
+    assert kinds() == [EventKind.ACTIVATED, EventKind.ENVIRONMENT_CHANGED]
+    changed = Event.get(Event.kind == EventKind.ENVIRONMENT_CHANGED)
+    assert changed.details["before"] == {"hardware": "h1", "ip": "198.51.100.1"}
+    assert Client.get().ip == "203.0.113.9"
+
+
+def test_another_machine_is_refused_changes_nothing_and_all_that_it_sent_is_journalled(
+    verification: Verification, card_id: str
+) -> None:
+    ask(verification, card_id)
+    before = [list(table.select().dicts()) for table in (Client, Card, Usage)]
+    sent = ("h2", "导出报表", "a nonce of its own", "203.0.113.9", "192.168.1.7", "a public key")
+    token = claims(verification.verify(VerificationRequest.from_fields(card_id, *sent, version="1.4")))
+    assert (token["code"], token["accepted"]) == (Code.CLIENT_MISMATCH, False)
+    assert not {"card_activated_at", "card_expires_at", "KERNAL_DATA_KEY"} & set(token)
+    assert [list(table.select().dicts()) for table in (Client, Card, Usage)] == before
+    event = Event.get(Event.code == Code.CLIENT_MISMATCH)
+    details = {name: event.details.get(name) for name in ("nonce", "client_public_key", "version")}
+    assert (event.card_id, event.hardware, event.function, event.ip, event.claimed_ip, event.reference, details) == (
+        *(card_id, "h2", "导出报表", "203.0.113.9", "192.168.1.7", str(token["jti"])[-8:]),
+        {"nonce": "a nonce of its own", "client_public_key": "a public key", "version": "1.4"},
+    )
+    ask(verification, "0" * 32)
+    assert list(Event.get(Event.code == Code.CARD_NOT_FOUND).details) == ["hardware_sha256"], "of others no nonce"
+
+
+def test_a_renewal_keeps_the_client_and_releases_the_old_card(
+    verification: Verification, card_id: str, other_id: str, clock: Clock
+) -> None:
+    ask(verification, card_id)
+    client_id = Client.get().id
+    clock.advance(timedelta(days=30))
+    assert ask(verification, card_id).code is Code.CARD_EXPIRED
+    assert ask(verification, other_id).code is Code.OK
+    assert (Client.get().id, Client.get().card_id) == (client_id, other_id)
+    released = Event.get(Event.kind == EventKind.RELEASED)
+    assert (released.card_id, released.details["moved_to"]) == (card_id, other_id)
+
+
+def test_after_64_functions_of_a_day_the_rest_are_counted_together(
+    verification: Verification, card_id: str, other_id: str
+) -> None:
+    for number in range(70):
+        assert ask(verification, card_id, function=f"f{number}").code is Code.OK
+    assert ask(verification, card_id, function="f3").code is Code.OK
+    assert ask(verification, card_id, function="f3", address="203.0.113.9").code is Code.OK  # a change, not a refresh
+    counts = {row.function: row.count for row in Usage.select()}
+    assert (len(counts), counts["其他"], counts["f3"]) == (65, 6, 3)
+    assert ask(verification, other_id, hardware="h2", function="f99").code is Code.OK
+    assert Usage.get(Usage.card == other_id).function == "f99"
+
+
+def test_usage_is_counted_by_the_vendors_day(verification: Verification, card_id: str, clock: Clock) -> None:
+    clock.now = clock.now.replace(hour=15, minute=59)
+    ask(verification, card_id)
+    clock.advance(timedelta(minutes=1))  # midnight in Shanghai
+    ask(verification, card_id)
+    assert [str(row.day) for row in Usage.select().order_by(Usage.day)] == ["2026-03-01", "2026-03-02"]

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -37,9 +37,9 @@ def connection(connect: Connections, service: Service) -> RawConnection:
 
 
 @pytest.fixture(scope="module")
-def _with_one_thread(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def _with_one_thread(emptied: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = with_keys(tmp_path_factory.mktemp("one-thread"))
-    with Service(folder, migrated_url, KADUN_WORKERS="1", KADUN_THREADS="1") as running:
+    with Service(folder, emptied(), KADUN_WORKERS="1", KADUN_THREADS="1") as running:
         yield running
 
 
