@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -34,17 +34,13 @@ addresses = st.one_of(
     ("left", "right", "same"),
     [
         ("203.0.113.7", "203.0.113.7", True),
-        ("203.0.113.7", "203.0.113.8", False),
         ("::ffff:203.0.113.7", "203.0.113.7", True),
-        ("::ffff:cb00:7107", "203.0.113.7", True),
         ("::ffff:203.0.113.7", "::ffff:203.0.113.8", False),
         ("2001:db8::1", "2001:db8:0:0:ffff:ffff:ffff:ffff", True),
-        ("2001:DB8::1", "2001:db8:0:0::1", True),
         ("2001:db8::1", "2001:db8:0:1::1", False),
         ("2001:db8:0:1::", "2001:db8:0:0:ffff:ffff:ffff:ffff", False),
         ("::1", "127.0.0.1", False),
         ("::203.0.113.7", "203.0.113.7", False),
-        ("::cb00:7107", "203.0.113.7", False),
     ],
 )
 def test_addresses_are_the_same_when_equal_or_within_one_ipv6_network(left: str, right: str, *, same: bool) -> None:
@@ -59,16 +55,6 @@ def test_same_address_is_an_equivalence_that_holds_for_the_canonical_form(first:
     assert same_address(first, canonical_address(first))
     if same_address(first, second) and same_address(second, third):
         assert same_address(first, third)
-
-
-@given(st.ip_addresses(v=4), st.ip_addresses(v=6), st.integers(0, 2**64 - 1))
-def test_any_host_of_one_64_bit_network_is_the_same_and_the_two_families_never_match(
-    ipv4: IPv4Address, address: IPv6Address, host: int
-) -> None:
-    neighbour = IPv6Address(int(address) >> 64 << 64 | host)
-    if address.ipv4_mapped is None:
-        assert not same_address(str(ipv4), str(address))
-        assert neighbour.ipv4_mapped is not None or same_address(str(address), str(neighbour))
 
 
 @for_each(
@@ -103,31 +89,36 @@ def test_other_text_is_refused(text: str) -> None:
 
 
 @for_each(
-    ("typed", "network"),
+    "read, typed, network",
     [
-        ("203.0.113.7", "203.0.113.7"),
-        ("::ffff:203.0.113.7", "203.0.113.7"),
-        ("2001:DB8:0:1::9", "2001:db8:0:1::/64"),
-        ("2001:db8:0:1::/64", "2001:db8:0:1::/64"),
+        (read_network, "203.0.113.7", "203.0.113.7"),
+        (read_network, "2001:DB8:0:1::9", "2001:db8:0:1::/64"),
+        (read_network, "2001:db8:0:1::/64", "2001:db8:0:1::/64"),
+        (read_any_network, "203.0.113.7", "203.0.113.7/32"),
+        (read_any_network, "203.0.113.0/24", "203.0.113.0/24"),
+        (read_any_network, "::ffff:203.0.113.0/120", "203.0.113.0/24"),
+        (read_any_network, "2001:DB8::/32", "2001:db8::/32"),
+        (read_any_network, "::1.2.3.4", "::/64"),
+        (read_any_network, "::1/128", "::1/128"),
+        (read_any_network, "0.0.0.0/1", "0.0.0.0/1"),
     ],
 )
-def test_an_address_or_a_64_network_is_read_as_typed(typed: str, network: str) -> None:
-    assert read_network(typed) == network
-
-
-@for_each("text", ["", "203.0.113.7/32", "203.0.113.0/24", "2001:db8::/48", "2001:db8:0:1::9/64", "/64"])
-def test_other_networks_are_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011  # the standard library's own words
-        read_network(text)
+def test_a_network_is_read_as_typed(read: Callable[[str], str], typed: str, network: str) -> None:
+    assert read(typed) == network
+    if read is read_any_network:
+        assert read_block_network(typed) == network
 
 
 @for_each(
     "read, typed, message",
     [
         (read_network, "fe80::1%eth0", "'fe80::1%eth0' has a zone, which has a meaning on one host only"),
-        (read_network, "2001:db8::/48", "'2001:db8::/48' is neither an address nor a /64 network"),
+        *(
+            (read_network, typed, f"'{typed}' is neither an address nor a /64 network")
+            for typed in ("2001:db8::/48", "2001:db8:0:1::9/64", "203.0.113.7/32")
+        ),
         (read_any_network, "::1:0/112", "'::1:0/112' is of IPv4-compatible addresses"),
-        (read_any_network, "0.0.0.0/0", "'0.0.0.0/0' has every address in it"),
+        *((read_any_network, typed, f"'{typed}' has every address in it") for typed in ("0.0.0.0/0", "::ffff:0:0/96")),
     ],
 )
 def test_the_message_says_what_is_wrong(read: Callable[[str], str], typed: str, message: str) -> None:
@@ -136,45 +127,16 @@ def test_the_message_says_what_is_wrong(read: Callable[[str], str], typed: str, 
 
 
 @for_each(
-    "typed, network",
-    [("203.0.113.7", "203.0.113.7/32"), ("::ffff:203.0.113.0/120", "203.0.113.0/24"), ("::1/128", "::1/128")],
-)
-def test_a_network_of_any_size_is_read_as_typed(typed: str, network: str) -> None:
-    assert read_any_network(typed) == network
-
-
-MACHINE, OTHER = "a" * 64, "b" * 64
-
-
-@for_each(
-    ("typed", "network"),
-    [
-        ("203.0.113.7", "203.0.113.7/32"),
-        ("203.0.113.0/24", "203.0.113.0/24"),
-        ("::ffff:203.0.113.7", "203.0.113.7/32"),
-        ("::ffff:203.0.113.0/120", "203.0.113.0/24"),
-        ("2001:db8::1", "2001:db8::/64"),
-        ("2001:db8::/32", "2001:db8::/32"),
-        ("::1", "::/64"),
-        ("::1.2.3.4", "::/64"),
-        ("0.0.0.0/1", "0.0.0.0/1"),
-    ],
-)
-def test_an_address_or_a_network_is_read(typed: str, network: str) -> None:
-    assert read_block_network(typed) == network
-
-
-@for_each(
     "typed",
-    [
-        *("", "0.0.0.0/0", "::/0", "::ffff:0:0/96", "203.0.113.7/24", "203.0.113.0/33", "300.0.0.1", "a/b"),
-        *("fe80::1%eth0", "fe80::%1/64", "::1.2.3.0/120", "::ffff:1.2.3.4%1/120"),
-    ],
+    ["", "0.0.0.0/0", "::/0", "203.0.113.7/24", "203.0.113.0/33", "a/b", "fe80::1%eth0", "::ffff:1.2.3.4%1/120"],
 )
-def test_all_addresses_and_what_is_no_network_are_refused(typed: str) -> None:
+def test_all_addresses_and_what_is_no_network_are_not_blocked(typed: str) -> None:
     with pytest.raises(RefusedError, match=r"must be an address, or a network .* and not all addresses$") as refused:
         read_block_network(typed)
     assert f"“{typed}”须为 IP 地址" in refused.value.text.zh
+
+
+MACHINE, OTHER = "a" * 64, "b" * 64
 
 
 def test_a_machine_is_found_before_its_address() -> None:
