@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import re
-from datetime import timedelta
 
 import pytest
 
@@ -26,12 +25,15 @@ def front(service: Service, **headers: str) -> Seen:
     return seen
 
 
+def style_digest(seen: Seen) -> str:
+    style = seen.text.partition("<style>")[2].partition("</style>")[0]
+    return base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+
 def test_a_browser_sees_what_this_server_is_and_who_asks_for_json_gets_a_problem(service: Service) -> None:
     for accept in ["text/html,application/xhtml+xml,*/*;q=0.8", "*/*", "nonsense", LONG]:
         seen = front(service, Accept=accept)
-        style = seen.text.partition("<style>")[2].partition("</style>")[0]
-        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-        assert f"style-src 'sha256-{digest}';" in seen.headers["content-security-policy"], accept
+        assert f"style-src 'sha256-{style_digest(seen)}';" in seen.headers["content-security-policy"], accept
         assert not re.search(r"[0-9]+\.[0-9]+\.[0-9]", seen.words), "a version is of use to an attacker"
     for accept in ("application/json", "application/problem+json, text/html;q=0.5"):
         answer = service.request("GET", "/", headers={"Accept": accept})
@@ -40,9 +42,12 @@ def test_a_browser_sees_what_this_server_is_and_who_asks_for_json_gets_a_problem
     assert service.request("POST", "/", b"{}").status == 405
 
 
-def test_the_front_page_leads_to_the_console_once_there_is_an_operator(service: Service) -> None:
+def test_the_front_page_and_the_consoles_paths_say_how_to_open_it_until_there_is_an_operator(service: Service) -> None:
     seen = front(service)
     assert (ADD in seen.words, "/admin" in seen.text) == (True, False)
+    for path in ("/admin", "/admin/login", "/admin/nothing"):
+        seen = Browser(service).get(path)
+        assert (seen.status, ADD in seen.words, "stylesheet" in seen.text) == (404, True, False)
     add_operator("olga")
     seen = front(service)
     assert (ADD in seen.words, seen.text.count('href="/admin/"')) == (False, 2)
@@ -59,37 +64,25 @@ def test_behind_the_proxy_the_console_is_named_only_to_whom_the_proxy_says_so(pr
     assert [tells(**welcome), tells(**unwelcome), tells()] == [(True, False), (False, False), (False, False)]
 
 
-@pytest.mark.parametrize(("language", "title"), [("zh", "没有找到"), ("en", "Not found")])
-def test_an_unknown_path_below_admin_is_a_page_of_the_console(service: Service, language: str, title: str) -> None:
+def test_an_unknown_path_below_admin_is_a_page_of_the_console(service: Service) -> None:
     add_operator("olga")
     for path in ("/admin/nothing", "/admin/static/nothing.css", "/admin/cards/"):
-        seen = Browser(service, language=language).get(path, {"Accept": "application/json"})
-        assert (seen.status, title in seen.words, "/admin/static/console.css" in seen.text) == (404, True, True)
+        seen = Browser(service, language="en").get(path, {"Accept": "application/json"})
+        assert (seen.status, "Not found" in seen.words, "/admin/static/console.css" in seen.text) == (404, True, True)
         assert seen.headers["content-security-policy"].startswith("default-src 'none'")
     assert service.request("GET", "/administrator").body["code"] == "NOT_FOUND"
-
-
-def test_while_the_console_is_off_its_paths_say_how_to_open_it(service: Service) -> None:
-    for path in ("/admin", "/admin/login", "/admin/nothing"):
-        seen = Browser(service).get(path)
-        assert (seen.status, ADD in seen.words, "stylesheet" in seen.text) == (404, True, False)
-
-
-DAY = timedelta(days=1)
 
 
 class Visitor:
     """A customer's browser."""
 
-    def __init__(self, service: Service, address: str = "203.0.113.50", language: str = "en") -> None:
+    def __init__(self, service: Service, address: str = "203.0.113.50") -> None:
         self._browser = Browser(service, address=address)
-        self.page = self._browser.get(f"/card?lang={language}")
+        self.page = self._browser.get("/card?lang=en")
 
     def press(self, do: str, **typed: str) -> Seen:
         """Fill in the form that has this button, and press it."""
-        form = self.form(do)
-        fields = dict(form.fields) | typed | {"do": do}
-        return self.post(fields)
+        return self.post(dict(self.form(do).fields) | typed | {"do": do})
 
     def post(self, fields: dict[str, str]) -> Seen:
         """Send a form."""
@@ -113,16 +106,12 @@ def customers(proxied: Service, database: Database) -> Customers:
     return Customers(proxied, database, **ALLOWED, contact="QQ 10001")
 
 
-def bound(service: Service, card_id: str) -> None:
-    assert service.verify(question(card_id, card_id), address="192.0.2.1").status == 200
-
-
 def test_the_page_offers_only_what_is_possible(customers: Customers) -> None:
     service = customers.service
     unused, frozen, ended = service.issue(3)
     (permanent,) = service.issue(validity="permanent")
     for card_id in (frozen, ended, permanent):
-        bound(service, card_id)
+        assert service.verify(question(card_id, card_id), address="192.0.2.1").status == 200
     service.cardctl("card", "freeze", frozen)
     Card.update(expires_at=Card.activated_at).where(Card.id == ended).execute()
     offered = {}
@@ -131,16 +120,8 @@ def test_the_page_offers_only_what_is_possible(customers: Customers) -> None:
         customer.press("look", card_id=card_id)
         offered[card_id] = customer.offers
     assert offered == {unused: ["renew"], frozen: [], ended: ["unbind", "renew"], permanent: ["unbind"]}
-    customer = Visitor(service, address="203.0.113.51")
-    customer.press("look", card_id=permanent)
     assert "Expiry never" in customer.page.words
     assert "Cost none" in customer.press("unbind").words
-    Card.update(expires_at=Card.activated_at + timedelta(hours=25)).where(Card.id == ended).execute()
-    Card.update(activated_at=Card.activated_at - DAY, expires_at=Card.expires_at - DAY).where(
-        Card.id == ended
-    ).execute()
-    customer.press("look", card_id=ended)
-    assert "expire at once" in customer.press("unbind").words
     customers.allow(self_renew="", self_unbind_per_30_days="")
     customer.press("look", card_id=permanent)
     assert customer.offers == []
@@ -151,13 +132,7 @@ def test_the_page_offers_only_what_is_possible(customers: Customers) -> None:
 
 def test_what_is_mistyped_or_unknown_is_told_and_kept(customers: Customers) -> None:
     customer = Visitor(customers.service)
-    for typed, status in (
-        ("", 400),
-        ("x" * 65, 400),
-        ("  ", 400),
-        ("<b>no card</b>", 404),
-        ("\N{RIGHT-TO-LEFT OVERRIDE}", 404),
-    ):
+    for typed, status in (("", 400), ("x" * 65, 400), ("  ", 400), ("<b>no card</b>", 404), ("\u202e", 404)):
         seen = customer.post({"card_id": typed, "lang": "en"})
         assert (seen.status, "<b>" in seen.text) == (status, False)
         assert 'role="alert"' in seen.text
@@ -165,13 +140,14 @@ def test_what_is_mistyped_or_unknown_is_told_and_kept(customers: Customers) -> N
         customer.form("look")
     assert customer.post({"card_id": "x", "with_card_id": "", "do": "renew"}).status == 400
     assert customer.post({"card_id": "x" * 5000}).status == 413
-    raw = Browser(customers.service, address="203.0.113.52")
-    assert (
-        raw.send("POST", "/card", b"card_id=%00", {"Content-Type": "application/x-www-form-urlencoded"}).status == 400
-    )
-    assert raw.send("POST", "/card", b"{}", {"Content-Type": "application/json"}).status == 415
-    twice = raw.send("POST", "/card", b"card_id=a&card_id=b", {"Content-Type": "application/x-www-form-urlencoded"})
-    assert (twice.status, twice.headers["content-type"]) == (400, "text/html; charset=utf-8")
+    raw, form = Browser(customers.service, address="203.0.113.52"), "application/x-www-form-urlencoded"
+    for body, kind, status in (
+        (b"card_id=%00", form, 400),
+        (b"card_id=a&card_id=b", form, 400),
+        (b"{}", "application/json", 415),
+    ):
+        seen = raw.send("POST", "/card", body, {"Content-Type": kind})
+        assert (seen.status, seen.headers["content-type"]) == (status, "text/html; charset=utf-8"), body
 
 
 def test_the_language_is_the_browsers_until_it_is_chosen(customers: Customers) -> None:
@@ -180,22 +156,15 @@ def test_the_language_is_the_browsers_until_it_is_chosen(customers: Customers) -
         ("", "/card", "卡密自助服务"),
         ("en-GB,en;q=0.9", "/card", "Your card"),
         ("en-GB,en;q=0.9", "/card?lang=zh", "卡密自助服务"),
-        ("zh-CN", "/card?lang=en", "Your card"),
         ("zh-CN", "/card?lang=xx", "卡密自助服务"),
     ):
         assert title in browser.get(path, {"Accept-Language": accepted}).words
-    form = {"card_id": "x", "lang": "en"}
-    assert "There is no such card" in browser.post("/card", form, csrf="", headers={"Accept-Language": "zh"}).words
 
 
 def test_the_page_needs_no_other_file_is_kept_nowhere_and_is_linked_while_it_is_there(customers: Customers) -> None:
     seen = Visitor(customers.service).page
-    style = seen.text.partition("<style>")[2].partition("</style>")[0]
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = seen.headers["content-security-policy"]
-    assert policy == (
-        f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    )
+    style, rest = f"style-src 'sha256-{style_digest(seen)}'", "frame-ancestors 'none'; base-uri 'none'"
+    assert seen.headers["content-security-policy"] == f"default-src 'none'; {style}; form-action 'self'; {rest}"
     assert (seen.headers["referrer-policy"], seen.headers["cache-control"]) == ("no-referrer", "no-store")
     assert not re.search(r"<(script|link|img|iframe)|src=|style=|/admin", seen.text)
     assert {(form.method, form.action) for form in seen.forms} == {("post", "/card")}

@@ -65,29 +65,22 @@ def test_refusals_say_when_or_why(customers: Customers) -> None:
         assert service.verify(question(own, machine), address="192.0.2.1").status == 200
         refused = customers.ask("unbind", card_id=own)
     assert (refused.status, refused.body["code"]) == (403, "UNBIND_NOT_ALLOWED")
-    at = datetime.fromisoformat(refused.body["next_unbind_at"])
+    assert datetime.fromisoformat(refused.body["next_unbind_at"]).utcoffset() == timedelta(hours=8)
     assert customers.ask("status", card_id=own).body["next_unbind_at"] == refused.body["next_unbind_at"]
-    assert timedelta(days=29) < at - datetime.now(at.tzinfo) < timedelta(days=30, seconds=2)
     refused = customers.ask("renew", card_id=own, with_card_id=own)
     assert (refused.status, refused.body["code"], refused.body["reason"]) == (403, "RENEW_NOT_ALLOWED", "same_card")
-    for unknown in (
-        customers.ask("status", card_id="0" * 32),
-        customers.ask("renew", card_id="0" * 32, with_card_id=own),
+    for route, first, second, field in (
+        ("status", "0" * 32, None, "card_id"),
+        ("renew", "0" * 32, own, "card_id"),
+        ("renew", own, "0" * 32, "with_card_id"),
     ):
-        assert (unknown.status, unknown.body["code"], unknown.body["field"]) == (404, "CARD_NOT_FOUND", "card_id")
-    second = customers.ask("renew", card_id=own, with_card_id="0" * 32)
-    assert (second.status, second.body["code"], second.body["field"]) == (404, "CARD_NOT_FOUND", "with_card_id")
-    assert second.body["reason"] == "second_card_not_found"
-    customers.allow(self_unbind_per_30_days="")
-    never = customers.ask("unbind", card_id=own)
-    assert (never.body["code"], never.body["next_unbind_at"]) == ("UNBIND_NOT_ALLOWED", None)
+        unknown = customers.ask(route, card_id=first, **({"with_card_id": second} if second else {}))
+        assert (unknown.status, unknown.body["code"], unknown.body["field"]) == (404, "CARD_NOT_FOUND", field)
+    assert unknown.body["reason"] == "second_card_not_found"
 
 
 WRONG: list[tuple[str, bytes, str | None]] = [
-    ("status", b"{}", "card_id"),
     ("unbind", b'{"card_id": null}', "card_id"),
-    ("unbind", b'{"card_id": "' + b"x" * 65 + b'"}', "card_id"),
-    ("renew", b'{"card_id": "abc"}', "with_card_id"),
     ("renew", b'{"card_id": "abc", "with_card_id": ["abc"]}', "with_card_id"),
     ("status", b'{"card_id": "abc", "hardware": "m1"}', "hardware"),
     ("status", b"[]", None),

@@ -43,10 +43,9 @@ def is_problem(answer: Response, status: int, code: str, field: str | None = Non
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_cards_are_issued_as_ordered_and_journalled_under_the_shops_name(shop: Shop) -> None:
+def test_cards_are_issued_as_ordered_at_most_a_thousand_and_journalled_under_the_shops_name(shop: Shop) -> None:
     answer = shop.post(CARDS, {"validity": "month", "count": 3, "batch": "双十一", "note": "order 42"})
-    assert answer.status == 201
-    assert answer.headers["cache-control"] == "no-store"
+    assert (answer.status, answer.headers["cache-control"]) == (201, "no-store")
     cards = answer.body["cards"]
     assert len({card["id"] for card in cards}) == 3
     told = {"validity_seconds": 30 * 86_400, "batch": "双十一", "note": "order 42"}
@@ -54,15 +53,10 @@ def test_cards_are_issued_as_ordered_and_journalled_under_the_shops_name(shop: S
     assert {row.id for row in Card.select()} == {card["id"] for card in cards}
     (event,) = Event.select().where(Event.kind == "issued")
     assert event.actor == f"shop:{shop.name}"
-
-
-def test_an_order_has_one_card_without_a_count_and_at_most_a_thousand(shop: Shop) -> None:
-    permanent = shop.post(CARDS, {"validity": "permanent", "count": None, "batch": None}).body["cards"]
+    (permanent,) = shop.post(CARDS, {"validity": "permanent", "count": None, "batch": None}).body["cards"]
+    assert permanent | {"id": ""} == {"id": "", "validity_seconds": None, "batch": None, "note": None}
     assert len(shop.post(CARDS, {"validity": "1d", "count": 1.0}).body["cards"]) == 1
-    assert [card | {"id": ""} for card in permanent] == [
-        {"id": "", "validity_seconds": None, "batch": None, "note": None}
-    ]
-    assert len(shop.issue(1000)) == Card.select().count() - 2 == 1000
+    assert len(shop.issue(1000)) == 1000
     is_problem(shop.post(CARDS, {"validity": "1d", "count": 1001}), 400, "INVALID_REQUEST", "count")
 
 
@@ -105,12 +99,8 @@ def test_freezing_and_unfreezing_return_the_changed_cards(service: Service, shop
     assert shop.look_up(first).body["frozen"] is True
     assert shop.post(f"{CARDS}/unfreeze", {"ids": [first]}).body == {"changed": [first], "revived_unbound": []}
     assert service.verify(question(first)).claims["code"] == "OK"
-    shop.post(f"{CARDS}/unfreeze", {"ids": [second]})
-    shop.post(f"{CARDS}/freeze", {"ids": [first]})
-    service.verify(question(second))  # the same machine moves on
-    assert shop.post(f"{CARDS}/unfreeze", {"ids": [first]}).body == {"changed": [first], "revived_unbound": [first]}
     frozen = Event.select().where(Event.kind == "frozen").order_by(Event.id)
-    assert [event.card_id for event in frozen] == [second, first, first]
+    assert [event.card_id for event in frozen] == [second, first]
     assert {event.actor for event in frozen} == {f"shop:{shop.name}"}
 
 
@@ -164,31 +154,22 @@ def test_a_request_without_a_valid_token_is_refused(
             assert answer.headers["www-authenticate"] == challenge, header
 
 
-def test_guessing_tokens_is_throttled_but_not_the_shop_at_the_same_address(
+def test_guessing_tokens_is_throttled_by_network_and_site_but_not_the_shop_at_the_same_address(
     proxied: Service, database: Database
 ) -> None:
-    shop = Shop(proxied, database, address="198.51.100.7")
-    guess = {"Authorization": "Bearer kd_guess", "X-Real-IP": "198.51.100.7"}
-    is_problem(proxied.request("GET", f"{CARDS}?id={NOBODY}", headers=guess), 401, "UNAUTHORIZED")
-    assert LoginFailure.update(failures=1_000, last_at=utc_now()).execute() == 1  # so many guesses
-    slowed = proxied.request("GET", f"{CARDS}?id={NOBODY}", headers=guess)
-    is_problem(slowed, 429, "TOO_MANY_REQUESTS")
-    assert int(slowed.headers["retry-after"]) >= 1
-    assert shop.issue()
-    elsewhere = proxied.request("GET", f"{CARDS}?id={NOBODY}", headers=guess | {"X-Real-IP": "198.51.100.8"})
-    assert elsewhere.status == 401
-
-
-def test_an_ipv6_site_has_a_bucket_of_unknown_tokens_beside_those_of_its_networks(
-    proxied: Service, database: Database
-) -> None:
-    def guess(address: str) -> int:
+    def guess(address: str) -> Response:
         headers = {"Authorization": "Bearer kd_guess", "X-Real-IP": address}
-        return proxied.request("GET", f"{CARDS}?id={NOBODY}", headers=headers).status
+        return proxied.request("GET", f"{CARDS}?id={NOBODY}", headers=headers)
 
-    assert guess("2001:db8:1:1::1") == 401
-    assert LoginFailure.update(failures=1_000, last_at=utc_now()).execute() == 2
-    assert [guess("2001:db8:1:2::1"), guess("2001:db8:2::1")] == [429, 401]
+    shop = Shop(proxied, database, address="2001:db8:1:1::7")
+    is_problem(guess("2001:db8:1:1::7"), 401, "UNAUTHORIZED")
+    assert LoginFailure.update(failures=1_000, last_at=utc_now()).execute() == 2  # so many guesses
+    for address in ("2001:db8:1:1::7", "2001:db8:1:2::1"):
+        slowed = guess(address)
+        is_problem(slowed, 429, "TOO_MANY_REQUESTS")
+        assert int(slowed.headers["retry-after"]) >= 1
+    assert shop.issue()
+    assert guess("2001:db8:2::1").status == 401
 
 
 WRONG: list[tuple[str, Any, str | None]] = [
@@ -229,13 +210,14 @@ def test_an_invalid_field_is_named_in_both_languages_and_nothing_is_done(shop: S
 
 
 def test_an_order_without_a_valid_key_is_refused(service: Service, shop: Shop) -> None:
-    for key in ["", " ", "k" * 65, "two words", "schlüssel"]:
+    for key in [None, "", " ", "k" * 65, "two words", "schlüssel"]:
         for path, (_, document) in ORDERS.items():
             body, headers = shop.order(document)
-            answer = service.request("POST", path, body, {**headers, "Idempotency-Key": key})
-            is_problem(answer, 400, "INVALID_REQUEST", "Idempotency-Key")
             del headers["Idempotency-Key"]
-            is_problem(service.request("POST", path, body, headers), 400, "INVALID_REQUEST", "Idempotency-Key")
+            answer = service.request(
+                "POST", path, body, headers if key is None else {**headers, "Idempotency-Key": key}
+            )
+            is_problem(answer, 400, "INVALID_REQUEST", "Idempotency-Key")
         assert Card.select().count() == 0, key
 
 

@@ -52,10 +52,9 @@ def test_a_repeated_change_of_cards_has_no_further_effect(shop: Shop) -> None:
     first, second = (shop.post(f"{CARDS}/extend", {"ids": [card_id], "by": "week"}, "renewal") for _ in range(2))
     assert first.body == second.body == {"changed": [card_id], "revived_unbound": []}
     assert shop.look_up(card_id).body["validity_seconds"] == 8 * 86_400
-    frozen, unfrozen = (shop.post(f"{CARDS}/{what}", {"ids": [card_id]}, what) for what in ("freeze", "unfreeze"))
-    assert frozen.body["changed"] == unfrozen.body["changed"] == [card_id]
+    for what in ("freeze", "unfreeze"):
+        assert shop.post(f"{CARDS}/{what}", {"ids": [card_id]}, what).body["changed"] == [card_id]
     assert is_replay(shop.post(f"{CARDS}/freeze", {"ids": [card_id]}, "freeze"))
-    assert shop.post(f"{CARDS}/unfreeze", {"ids": [card_id]}, "freeze").status == 422
     assert shop.look_up(card_id).body["frozen"] is False
 
 
@@ -70,20 +69,14 @@ def test_the_same_order_in_another_json_form_is_the_same(service: Service, shop:
 
 
 def test_a_key_is_good_for_one_order(shop: Shop) -> None:
+    shop.post(CARDS, ORDER, "order-42")
     for path, document in [
-        (CARDS, {**ORDER, "count": 3}),
-        (CARDS, {**ORDER, "validity": "permanent"}),
         (CARDS, {**ORDER, "validity": "month"}),  # the same time, otherwise written
         (CARDS, {"validity": "30d", "count": 2}),
         (f"{CARDS}/freeze", {"ids": ["0" * 32]}),
     ]:
-        shop.post(CARDS, ORDER, "order-42")
         answer = shop.post(path, document, "order-42")
-        assert (answer.status, answer.body["code"], answer.body["field"]) == (
-            422,
-            "IDEMPOTENCY_CONFLICT",
-            "Idempotency-Key",
-        )
+        assert problem(answer) == (422, "IDEMPOTENCY_CONFLICT", "Idempotency-Key")
         assert sold_once(), (path, document)
 
 
@@ -158,39 +151,16 @@ def test_an_order_beyond_a_ceiling_is_refused_with_the_field_and_the_reason(
     assert Card.select().count() == 1
 
 
-def test_an_order_that_changes_more_cards_than_are_left_of_the_day_is_refused(
-    service: Service, database: Database
-) -> None:
-    shop = Shop(service, database)
+def test_an_order_that_changes_more_cards_than_are_left_of_the_day_is_refused_and_may_be_sent_again(shop: Shop) -> None:
     ids = shop.issue(3)
     Ceiling.update(changed=MAX_CHANGES_PER_DAY - 2).execute()
-    for path, more in (("freeze", {}), ("extend", {"by": "1d"})):
-        answer = shop.post(f"{CARDS}/{path}", {"ids": ids, **more}, **ENGLISH)
-        assert problem(answer) == (403, "CEILING_EXCEEDED", "ids")
-        assert answer.body["detail"].startswith("At most 10000 cards a day may be changed, and 2 are left today;")
+    answer = shop.post(f"{CARDS}/freeze", {"ids": ids}, "order-1", **ENGLISH)
+    assert problem(answer) == (403, "CEILING_EXCEEDED", "ids")
+    assert answer.body["detail"].startswith("At most 10000 cards a day may be changed, and 2 are left today;")
     assert Card.select().where(Card.frozen_at.is_null()).count() == 3
     assert shop.post(f"{CARDS}/freeze", {"ids": ids[:2]}, "order-1").body["changed"] == ids[:2]
-    assert shop.post(f"{CARDS}/freeze", {"ids": ids[:2]}, "order-1").headers["idempotency-replayed"] == "true"
-    assert shop.post(f"{CARDS}/freeze", {"ids": ids[:2]}).body["changed"] == []
+    assert is_replay(shop.post(f"{CARDS}/freeze", {"ids": ids[:2]}, "order-1"))
     assert Ceiling.get().changed == MAX_CHANGES_PER_DAY
-
-
-def test_a_refused_order_may_be_sent_again_under_its_key(service: Service, database: Database) -> None:
-    shop = Shop(service, database, limits=SMALL)
-    order = {"validity": "1d", "count": 6}
-    assert shop.post(CARDS, order, "order-42").status == 403
-    shop.tokens.set_limits(shop.name, TokenLimits())
-    first, again = shop.post(CARDS, order, "order-42"), shop.post(CARDS, order, "order-42")
-    assert (first.status, again.status, again.body == first.body) == (201, 201, True)
-    assert Card.select().count() == 6, "the repeated order is not counted"
-
-
-def test_shops_orders_at_once_stay_within_the_day(proxied: Service, database: Database) -> None:
-    shop = Shop(proxied, database, address="203.0.113.7", limits=SMALL)
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _number: shop.post(CARDS, {"validity": "1d"}), range(16)))
-    assert sorted(answer.status for answer in answers) == [201] * 5 + [403] * 11
-    assert Card.select().count() == 5
 
 
 def test_a_token_reaches_only_the_cards_that_it_issued(service: Service, database: Database) -> None:
@@ -220,15 +190,9 @@ def test_an_expired_token_is_refused(service: Service, database: Database) -> No
 
 
 def test_a_token_is_refused_from_elsewhere(proxied: Service, database: Database) -> None:
-    for address, status in [
-        ("203.0.113.7", 201),
-        ("203.0.114.7", 403),
-        ("2001:db8::5:1", 201),
-        ("2001:db8:0:1::1", 403),
-    ]:
-        limits = TokenLimits(networks=["203.0.113.0/24", "2001:db8::/64"])
+    limits = TokenLimits(networks=["203.0.113.0/24", "2001:db8::/64"])
+    for address, status in [("203.0.113.7", 201), ("2001:db8::5:1", 201), ("2001:db8:0:1::1", 403)]:
         answer = Shop(proxied, database, address=address, limits=limits).post(CARDS, {"validity": "1d"}, **ENGLISH)
-        assert answer.status == status
-        if status == 403:
-            assert problem(answer) == (403, "FORBIDDEN", None), (address, status)
-            assert answer.body["detail"] == f"The token may not be used from {address}."
+        assert answer.status == status, address
+    assert problem(answer) == (403, "FORBIDDEN", None)
+    assert answer.body["detail"] == f"The token may not be used from {address}."
