@@ -18,7 +18,6 @@ TEXT = "# made by init.sh\nA=1\n#B=2\nC=3\nA=4\n"
     [
         (TEXT, "A", "# made by init.sh\nA=new\n#B=2\nC=3\n"),
         (TEXT, "B", "# made by init.sh\nA=1\nB=new\nC=3\nA=4\n"),
-        (TEXT, "D", f"{TEXT}D=new\n"),
         ("A=1\r\nB=2\r\n", "B", "A=1\r\nB=new\n"),
     ],
 )

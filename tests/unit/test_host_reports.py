@@ -48,7 +48,6 @@ def test_one_host_and_like_hosts_are_right(hosts: list[HostReport]) -> None:
         ({"kid": OTHER_KID}, "kid", "different signing keys"),
         ({"functions_sha256": "d" * 64}, "functions_sha256", "different core functions"),
         ({"version": "1.9.3"}, "version", "different version"),
-        ({"schema": "0020_other"}, "schema", "different schema"),
         ({"clock_offset_ms": -2_001}, "clock_offset_ms", "different time"),
         ({"unseen_seconds": 61.0}, None, "away: b (if taken away: cardctl hosts --forget NAME)"),
     ],
@@ -74,7 +73,6 @@ A, B, C = Host("a", 5432), Host("b", 5433), Host("c", 5434)
     [
         ("postgresql://u@a:5432,b:5433,c:5434/d", [A, B, C]),
         ("postgresql://u@a,b/d", [A, Host("b", 5432)]),
-        ("postgresql://u@a,b:5433/d", [A, B]),
         ("postgresql://u@[::1]:5433/d", [Host("::1", 5433)]),
         ("postgresql://u@/d?host=/run/postgresql", [Host("/run/postgresql", 5432)]),
         ("postgresql://u@/d?host=a,b&port=5433", [Host("a", 5433), B]),
@@ -104,11 +102,8 @@ def test_the_one_that_answered_comes_first_and_the_slowest_to_fail_last() -> Non
     [
         ("10.0.0.5", True, {"sslmode": "require", "channel_binding": "require"}, True),
         ("10.0.0.5", True, {"sslmode": "verify-full", "channel_binding": "prefer"}, True),
-        ("10.0.0.5", True, {"sslmode": "verify-ca", "channel_binding": "prefer"}, True),
         ("10.0.0.5", True, {"sslmode": "require", "channel_binding": "prefer"}, False),
-        ("db.example.com", True, {}, False),
         ("db.example.com", False, {"sslmode": "prefer", "channel_binding": "require"}, False),
-        ("2001:db8::1", False, {}, False),
         ("127.0.0.1", False, {}, True),
         ("::1", False, {}, True),
         ("localhost", False, {}, True),

@@ -3,7 +3,6 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
 
 import hostfacts
 import hostfacts_network
@@ -112,27 +111,6 @@ def test_the_room_is_that_of_the_nearest_folder_and_told_once_for_each_disk(chec
     assert found["folder"] == str(missing)
     assert found["size"] > found["free"] > 0
     assert [disk["folder"] for disk in hostfacts.disks(checkout, Path("/proc"))] == [str(checkout), "/proc"]
-
-
-class EndlessConnection:
-    """Answers as long as somebody reads."""
-
-    status = 200
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self.sock = self
-        self.connect = self.request = self.close = lambda *_: None
-        self.getsockname = lambda: ("127.0.0.1", 1)
-        self.getresponse = lambda: self
-
-    def read(self, most: int) -> bytes:
-        return b"x" * most
-
-
-def test_an_answer_without_end_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hostfacts_network.http.client, "HTTPSConnection", EndlessConnection)
-    (probe,) = hostfacts_network.proxy_probes([("127.0.0.1", 443)])
-    assert len(probe["answer"]) == 64 * 1024
 
 
 @for_each(

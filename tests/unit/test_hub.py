@@ -107,21 +107,6 @@ def test_work_that_fails_or_whose_greenlet_is_killed_gives_its_thread_back(hub_t
     test_greenlets_go_on_while_native_threads_are_busy(hub_thread)
 
 
-def test_so_many_have_a_place_and_the_others_wait_in_order(hub_thread: HubThread) -> None:
-    places, came, leave = hub.Places(2, 20.0), [], hub_thread.call(hub.event)
-
-    def visit(number: int) -> None:
-        with places.taken():
-            came.append(number)
-            leave.wait()
-
-    visits = [hub_thread.begin(partial(visit, number)) for number in range(5)]
-    assert hub_thread.call(lambda: list(came)) == [0, 1]
-    hub_thread.call(leave.set)
-    assert [each.result(20) for each in visits] == [None] * 5
-    assert came == [0, 1, 2, 3, 4]
-
-
 def test_turns_are_one_at_a_time_for_each_key_and_leave_nothing_behind(hub_thread: HubThread) -> None:
     turns, came, leave = hub.Turns(20.0), [], hub_thread.call(hub.event)
     with turns.taken("a") as one, turns.taken("a") as other:  # off the hub

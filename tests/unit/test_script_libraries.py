@@ -125,7 +125,6 @@ AWAY = 'connection to server at "10.0.0.1", port 5432 failed: '
 @for_each(
     "reason, tries",
     [
-        (f"{AWAY}Connection refused", 3),
         (f"{AWAY}session is read-only", 3),
         (f"{AWAY}FATAL: password authentication failed", 1),
         ("canceling statement due to lock timeout", 1),

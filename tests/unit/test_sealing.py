@@ -120,7 +120,6 @@ def test_files_are_sealed_to_the_first_of_several_identities(separator: str) -> 
     [
         "my own scheme",
         "核心数据密钥",
-        "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kudwhvz7qzjcqzm",
         "AGE-SECRET-KEY-1QQQQ",
         "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ",
         "own\nAGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX",

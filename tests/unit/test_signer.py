@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jwt
 import pytest
@@ -46,11 +46,8 @@ def test_a_verdict_is_a_jws_that_names_its_type_and_key(folder: Path) -> None:
 def test_the_key_set_is_what_the_ring_publishes(folder: Path) -> None:
     ring = KeyFolder(folder).rotate(NOW, "kadun")
     signer = Signer(KeyFolder(folder))
-    document: dict[str, Any] = signer.key_set(NOW)
-    assert document == {"keys": [key.public for key in ring.keys], "endorsements": list(ring.endorsements)}
-    assert document == json.loads(json.dumps(document))
-    later = signer.key_set(NOW + timedelta(minutes=15))
-    assert later == {"keys": [key.public for key in ring.keys[1:]], "endorsements": list(ring.endorsements)}
+    expected = {"keys": [key.public for key in ring.keys], "endorsements": list(ring.endorsements)}
+    assert json.loads(json.dumps(signer.key_set(NOW))) == expected
 
 
 def test_public_keys_have_their_states(folder: Path) -> None:
