@@ -89,20 +89,6 @@ def test_an_earlier_backup_under_a_later_ones_name_is_refused(checkout: Path) ->
         assert ("It was made at 2026-11-25T03:17:02Z: an earlier backup" in done.stderr) != is_taken
 
 
-@for_each("pipe", ["kadun-before-upgrade-1.tar.partial", "kadun-before-upgrade-1.tar.sha256.partial"])
-def test_no_archive_is_written_into_a_pipe(tmp_path: Path, pipe: str) -> None:
-    """It would wait for a reader for ever, or hand the archive to one."""
-    checkout = fresh_checkout(tmp_path)
-    (checkout / "shared").mkdir()
-    os.mkfifo(checkout / "shared" / pipe)
-    reader = os.open(checkout / "shared" / pipe, os.O_RDONLY | os.O_NONBLOCK)
-    take = bash(checkout, f'{TAKING} take_archive "$TAR" ""')
-    assert not os.read(reader, 1)
-    os.close(reader)
-    assert (take.returncode, "File exists" in take.stderr) == (1, True), take.stderr
-    assert not (checkout / "shared/kadun-before-upgrade-1.tar").exists()
-
-
 FULL = 'dd() { if [[ $1 == of=* ]]; then cat >/dev/null && false; else command dd "$@"; fi; }'
 
 

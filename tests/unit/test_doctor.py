@@ -96,6 +96,7 @@ CASES: dict[str, list[tuple[Changes, Changes, str, str]]] = {
     "certificate": [
         (served(pem("example.com", days=-0.1)), {}, "FAIL", "Expired on 2026-11-25"),
         (served(pem("example.com", days=6.9)), {}, "FAIL", "6 days"),
+        (served(pem("example.com", days=20.9)), {}, "WARN", "20 days"),
         (served(pem("example.com", since=-1)), {}, "FAIL", "Not valid before 2026-11-26"),
     ],
     "certificate-names": [
@@ -110,6 +111,7 @@ CASES: dict[str, list[tuple[Changes, Changes, str, str]]] = {
         (served(GOOD_PEM, 19), {}, "WARN", "private CA"),
         (served(GOOD_PEM, 20), {}, "FAIL", "Incomplete"),
         (served(GOOD_PEM, 20, trust_store=False), {}, "WARN", "no ca-certificates"),
+        (served(GOOD_PEM, 23), {}, "FAIL", "verify error 23"),
     ],
     "proxy": [
         ({}, {"behind_proxy": False}, "FAIL", "KADUN_BEHIND_PROXY is not true"),
@@ -119,7 +121,9 @@ CASES: dict[str, list[tuple[Changes, Changes, str, str]]] = {
         ({"proxy": [PROBE | {"answer": answer("00000000")}]}, {}, "WARN", "too many recent requests"),
         ({"proxy": []}, {}, "WARN", "nginx does not answer"),
         ({"proxy": [BY_NAME]}, {}, "OK", "card.example.com: 8.8.4.4)"),
+        ({"proxy": [BY_NAME | {"answer": answer("OWNADDR1")}]}, {}, "OK", "10.0.0.5"),
         ({"proxy": [PROBE, BY_NAME | {"answer": answer("BALANCER")}]}, {}, "FAIL", "the balancer's address, 10.0.0.2"),
+        (balanced("192.0.2.1"), {}, "OK", ""),
         (balanced("nowhere, 8.8.4.0/24") | {"proxy": [BY_NAME]}, {}, "FAIL", "the balancer's address, 8.8.4.4"),
     ],
     "disk": [
@@ -127,9 +131,11 @@ CASES: dict[str, list[tuple[Changes, Changes, str, str]]] = {
         (disk(free=9 * 1024 * MIB), {}, "WARN", "(9%)"),
         (disk(size=1000 * DISK["size"]), {}, "OK", ""),
         (disk(inodes_free=15), {}, "FAIL", "1% of its inodes"),
+        (disk(inodes_free=50), {}, "WARN", "5% of its inodes"),
         (disk(inodes=0, inodes_free=0), {}, "OK", ""),
     ],
     "permissions": [
+        (modes("secrets", 0o755), {}, "FAIL", "secrets 755"),
         (modes("data/keys/keyring.json", 0o644), {}, "FAIL", "data/keys/keyring.json 644"),
         (modes("/b/kadun-1.tar.age", 0o640), {}, "FAIL", "/b/kadun-1.tar.age 640"),
         (modes("https_certificates/privkey.pem", None), {}, "WARN", "not visible: https_certificates/privkey.pem"),
@@ -138,6 +144,7 @@ CASES: dict[str, list[tuple[Changes, Changes, str, str]]] = {
     ],
     "backup": [
         ({"last_good": "2026-11-24T09:59:00Z kadun-1.tar.age"}, {}, "FAIL", "26 h old"),
+        ({"last_good": "2026-11-24T10:01:00Z kadun-1.tar.age"}, {}, "OK", "25 h old: kadun-1.tar.age"),
         ({"last_good": "2026-11-25T13:00:00Z kadun-1.tar.age"}, {}, "FAIL", "in the future"),
         ({"last_good": "yesterday"}, {}, "FAIL", "cannot be read"),
         ({"has_backup": False}, {}, "FAIL", "missing: kadun-1.tar.age"),
@@ -147,12 +154,15 @@ CASES: dict[str, list[tuple[Changes, Changes, str, str]]] = {
     "backup-proof": [
         ({"last_verified": None}, {}, "WARN", "No backup was ever verified"),
         ({"last_verified": "2026-11-17T11:59:00Z kadun-0.tar"}, {}, "WARN", "within 8 days"),
+        ({"last_verified": "2026-11-17T12:01:00Z kadun-0.tar"}, {}, "OK", "7 days ago"),
         ({"last_verified": "2026-11-24T12:01:00Z kadun-0.tar.age sha256"}, {}, "OK", "The checksum was right"),
+        ({"last_verified": "2026-11-26T12:01:00Z kadun-0.tar"}, {}, "WARN", "within 8 days"),
     ],
     "backup-away": [
         ({"last_away": None}, {}, "WARN", "(last: never)"),
         ({"last_away": None, "has_hooks": False}, {}, "OK", "No hooks"),
         ({"last_away": "2026-11-24T01:29:00Z kadun-0.tar"}, {}, "WARN", "not copied elsewhere"),
+        ({"last_away": "2026-11-24T03:31:00Z kadun-0.tar"}, {}, "OK", "Copied elsewhere"),
         ({"last_away": "nonsense"}, {}, "WARN", "nonsense"),
     ],
     "backup-identity": [
@@ -189,6 +199,7 @@ CASES: dict[str, list[tuple[Changes, Changes, str, str]]] = {
         ({}, database(last_rotation=(NOW, "later")) | OLD_KEYS, "FAIL", "older than the journal's last rotation"),
         ({}, database(last_rotation=(NOW, "next")) | OLD_KEYS, "FAIL", "older than the journal's last rotation"),
         ({}, database(last_rotation=(NOW, "current")) | OLD_KEYS, "OK", ""),  # v1.0.0 journals a rotation after it
+        ({}, database(last_rotation=(NOW, "later")), "OK", "Current current, next next"),
     ],
     "data-key": [
         ({}, {"data_key": (True, True)}, "OK", "Age identities: 2"),
@@ -219,6 +230,7 @@ CASES: dict[str, list[tuple[Changes, Changes, str, str]]] = {
         ({}, {"clock_synchronised": False}, "WARN", "Not synchronised"),
         ({}, {"clock_synchronised": None}, "WARN", "does not say"),
         ({}, database(clock_offset_seconds=-31.0), "FAIL", "-31 s"),
+        ({}, database(clock_offset_seconds=4.0), "WARN", "+4.0 s"),
     ],
     "console": [
         ({}, database(operators=None), "WARN", "Not checked"),

@@ -16,6 +16,7 @@ from app.domain.self_service import RenewReason
 from app.environment import TABLE, By, names
 from app.http.problems import ProblemCode
 from app.services.doctor.checks import CHECKS
+from app.services.doctor.dotenv import COMPOSE
 from app.storage import models
 from app.version import read_version
 from tests.support.documents import DOCUMENTS, FENCE, ROOT, document, prose
@@ -80,13 +81,18 @@ def test_the_reference_has_the_settings_of_the_table_with_their_defaults(referen
     assert set(re.findall(r"^\| `([A-Z_]+)`", containers, re.MULTILINE)) <= names(By.DOTENV) | {"COMPOSE_FILE"}
 
 
+def composed_settings() -> list[str]:
+    """The settings that Compose passes on."""
+    files = (*ROOT.glob("docker-compose*.yml"), *ROOT.glob("deploy/*.yml"))
+    composed = "".join(path.read_text("utf-8") for path in files)
+    return re.findall(r"(?<=\$\{)[A-Z_]+|(?<=    )KADUN_[A-Z_]+(?=:$)", composed, re.MULTILINE)
+
+
 @for_each("reference", REFERENCES)
 def test_the_reference_has_every_command_table_check_and_kind_of_the_journal(reference: str) -> None:
     text = document(reference)
-    files = (*ROOT.glob("docker-compose*.yml"), *ROOT.glob("deploy/*.yml"))
-    composed = "".join(path.read_text("utf-8") for path in files)
     known = {
-        *re.findall(r"(?<=\$\{)[A-Z_]+|(?<=    )KADUN_[A-Z_]+(?=:$)", composed, re.MULTILINE),
+        *composed_settings(),
         "PROMETHEUS_MULTIPROC_DIR",
         *commands(cardctl),
         *("schema_migration", *(model._meta.table_name for model in models._Table.__subclasses__())),  # noqa: SLF001
@@ -121,13 +127,7 @@ def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[st
 def test_both_languages_have_the_same_headings_and_code(pair: tuple[str, str]) -> None:
     english, chinese = (re.findall(r"^(#+) ", prose(name), re.MULTILINE) for name in pair)
     assert english == chinese
-    if pair in {
-        READMES,
-        CONSOLES,
-        CLIENTS,
-        AUTHORS,
-        SHOPS,
-    }:  # in others, blocks show what the programs print in each language
+    if pair in {READMES, CONSOLES, CLIENTS, AUTHORS, SHOPS}:  # in others, blocks show what the programs print
         english, chinese = (FENCE.findall(document(name)) for name in pair)
         assert english == chinese != []
 
@@ -181,3 +181,14 @@ def test_every_part_of_a_release_says_the_same_version() -> None:
     assert labels == [kadun.__version__]
     dated = re.findall(r"^## \[([0-9.]+)\] - [0-9]{4}-[0-9]{2}-[0-9]{2}$", document("CHANGELOG.md"), re.MULTILINE)
     assert dated[0] == kadun.__version__
+
+
+def test_doctor_knows_the_settings_of_the_template_of_compose_and_of_the_scripts() -> None:
+    template = re.findall(r"^#?([A-Z_]+)=", document("scripts/lib/env.template"), re.MULTILINE)
+    assert {*template, *composed_settings()} == names(By.DOTENV)
+    assert not names(By.DOTENV) & COMPOSE
+    scripts = [path for path in (ROOT / "scripts").rglob("*") if path.is_file() and path.suffix in ("", ".sh")]
+    calls = r"\b(?:setting|folder_setting|read_number \w+) ((?:KADUN|COMPOSE)_[A-Z_]+)"
+    read = {name for path in scripts for name in re.findall(calls, path.read_text("utf-8"))}
+    assert len(read) > 10
+    assert read <= names(By.DOTENV) | COMPOSE

@@ -25,13 +25,9 @@ from app.services.functions import Execution
 from tests.support.hub_thread import HubThread
 from tests.support.service import question
 from tests.support.tables import for_each
+from tests.unit.test_schemas import json_values
 
 VALID = {"card_id": "0" * 32, "hardware": "disk-1", "function": "导出", "nonce": "n" * 22}
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=70),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=5,
-)
 
 
 def body_with(arguments: str) -> bytes:

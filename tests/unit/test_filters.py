@@ -16,8 +16,11 @@ from tests.support.tables import for_each
 ZONE, NOW = ZoneInfo("Asia/Shanghai"), datetime(2026, 3, 1, tzinfo=UTC)
 BROKEN = [
     ("status", "odd", "there is no “odd”; use one of spent, frozen, expired, active, unused"),
+    ("expires", "8d", "there is no “8d”; use one of 7d, 30d, past7d, past30d"),
+    ("sort", "odd", "there is no “odd”; use one of expiry, -expiry, used, -used"),
     ("expires_from", "soon", "“soon” is not a date and time; write 2026-01-31"),
     ("batch", "x" * 201, "at most 200 characters"),
+    ("q", "x" * 1025, "at most 1024 characters"),
     ("q", "\udcff", "the text is not UTF-8"),
     ("kind", "odd", "there is no kind of entry and no code “odd”"),
     ("address", "300.1.1.1", "“300.1.1.1” is not an IP address"),
@@ -75,6 +78,7 @@ CARD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
     ("text", "reference"),
     [
         ("卡密已绑定其他设备。如果您更换了设备,请联系卖家解绑。(参考号:K7M2Q9XD)", "K7M2Q9XD"),
+        ("This card is frozen: please contact the seller. (reference: k7m2q9xd)", "K7M2Q9XD"),
         ("卡密已绑定其他设备\uff08参考号\uff1aK7M2Q9XD\uff09", "K7M2Q9XD"),
         ("Reference K7M2Q9XO?", "K7M2Q9X0"),
         ("参考号:K7M2Q9XD9", None),
@@ -146,6 +150,7 @@ def test_words_that_may_be_imported_keys(text: str, keys: list[str]) -> None:
     [
         ("VIP-100, VIP-200!", ["VIP-100", "VIP-200"]),
         ("VIP-100,VIP-200\uff1bVIP-300", ["VIP-100", "VIP-200", "VIP-300"]),
+        ("VIP-10 VIP-20", ["VIP-10", "VIP-20"]),
         ("10000001 10000002", ["10000001", "10000002"]),
         *((f"VIP-100 {other}", []) for other in ("2026-11-29", "123456789", "PC-01", "打不开了2次")),
         *((text, []) for text in ("my card VIP-100", f"{CARD} 123456789", f"{CARD} VIP-100", "")),

@@ -48,6 +48,7 @@ def test_one_host_and_like_hosts_are_right(hosts: list[HostReport]) -> None:
         ({"kid": OTHER_KID}, "kid", "different signing keys"),
         ({"functions_sha256": "d" * 64}, "functions_sha256", "different core functions"),
         ({"version": "1.9.3"}, "version", "different version"),
+        ({"schema": "0020_other"}, "schema", "different schema"),
         ({"clock_offset_ms": -2_001}, "clock_offset_ms", "different time"),
         ({"unseen_seconds": 61.0}, None, "away: b (if taken away: cardctl hosts --forget NAME)"),
     ],
@@ -102,6 +103,7 @@ def test_the_one_that_answered_comes_first_and_the_slowest_to_fail_last() -> Non
     [
         ("10.0.0.5", True, {"sslmode": "require", "channel_binding": "require"}, True),
         ("10.0.0.5", True, {"sslmode": "verify-full", "channel_binding": "prefer"}, True),
+        ("10.0.0.5", True, {"sslmode": "verify-ca", "channel_binding": "prefer"}, True),
         ("10.0.0.5", True, {"sslmode": "require", "channel_binding": "prefer"}, False),
         ("db.example.com", False, {"sslmode": "prefer", "channel_binding": "require"}, False),
         ("127.0.0.1", False, {}, True),

@@ -37,6 +37,7 @@ UNUSED, ACTIVE, EXPIRED, FROZEN = CardStatus.UNUSED, CardStatus.ACTIVE, CardStat
         (Line(MONTH, None, EARLIEST + DAY), Use(EARLIEST, EARLIEST + DAY)),
         (Line(MONTH, EARLIEST), Use(EARLIEST, EARLIEST + MONTH)),
         (Line(MONTH, A, WHOLE + MAX_VALIDITY), Use(A, WHOLE + MAX_VALIDITY)),
+        (Line(MONTH, A, WHOLE, EXPIRED), Use(A, WHOLE)),
         (Line(None, status=ACTIVE), Use(WHOLE, None)),
         (Line(None, hardware="h"), Use(WHOLE, None)),
         (Line(None, A, datetime(2099, 1, 1, tzinfo=UTC)), Use(A, None)),

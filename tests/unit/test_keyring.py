@@ -177,6 +177,7 @@ DAMAGES: dict[str, Callable[[str], str]] = {
     "one key only": editing(lambda ring: ring["keys"].pop()),
     "an unknown field in a key": editing(lambda ring: ring["keys"][0].update(surprise=1)),
     "no private half of the current key": editing(lambda ring: ring["keys"][0].update(private=None)),
+    "no private half of the next key": editing(lambda ring: ring["keys"][1].update(private=None)),
     "a private half cut short": editing(lambda ring: ring["keys"][0].update(private="AAAA")),
     "no public half": editing(lambda ring: ring["keys"][0]["public"].pop("x")),
     "private halves exchanged": editing(lambda ring: ring["keys"][0].update(private=ring["keys"][1]["private"])),

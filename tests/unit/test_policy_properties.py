@@ -71,23 +71,23 @@ def test_a_stricter_term_accepts_nothing_that_a_looser_one_refuses(
 
 
 @given(situations())
-def test_a_rejection_has_no_writes(situation: tuple[Facts, VerificationRequest]) -> None:
+def test_a_rejection_has_no_writes_and_an_accepted_card_is_live_and_bound_and_refreshed_when_asked_again(
+    situation: tuple[Facts, VerificationRequest],
+) -> None:
     facts, request = situation
     decision = decide(facts, request, NOW)
     if not decision.accepted:
         assert decision == Decision(decision.code, facts.card)
-
-
-@given(situations())
-def test_an_accepted_card_is_live_and_bound(situation: tuple[Facts, VerificationRequest]) -> None:
-    facts, request = situation
-    decision = decide(facts, request, NOW)
-    if decision.accepted:
-        assert decision.card is not None
-        assert decision.card.status(NOW) is CardStatus.ACTIVE
-        assert decision.binding is not None
-        assert (decision.binding is Binding.KEEP) is (facts.client is not None)
-        assert decision.released == facts.rival
+        return
+    assert decision.card is not None
+    assert decision.card.status(NOW) is CardStatus.ACTIVE
+    assert decision.binding is not None
+    assert (decision.binding is Binding.KEEP) is (facts.client is not None)
+    assert decision.released == facts.rival
+    client = Client(BOUND.id, ACTIVE.id, request.hardware, request.address)
+    again = decide(Facts(decision.card, client), request, NOW)
+    assert again.accepted
+    assert again.is_refresh
 
 
 @given(situations())
@@ -105,19 +105,6 @@ def test_an_activation_lasts_exactly_the_validity_and_happens_once(
         assert (expires_at and expires_at - activated_at) == facts.card.validity
     elif decision.accepted:
         assert decision.card == facts.card
-
-
-@given(situations())
-def test_an_accepted_request_repeated_is_a_refresh(
-    situation: tuple[Facts, VerificationRequest],
-) -> None:
-    facts, request = situation
-    decision = decide(facts, request, NOW)
-    if decision.accepted:
-        client = Client(BOUND.id, ACTIVE.id, request.hardware, request.address)
-        again = decide(Facts(decision.card, client), request, NOW)
-        assert again.accepted
-        assert again.is_refresh
 
 
 @given(situations(), st.text(min_size=1, max_size=8))

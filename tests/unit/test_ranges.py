@@ -143,6 +143,7 @@ def test_a_body_of_64_kib_is_read_and_one_byte_more_is_not(*, chunked: bool) -> 
     "header, english",
     [
         ("", False),
+        ("EN-us", True),
         ("zh-CN,zh;q=0.9,en;q=0.8", False),
         ("zh;q=0.5, en;q=0.9", True),
         ("en, zh", True),
@@ -152,6 +153,7 @@ def test_a_body_of_64_kib_is_read_and_one_byte_more_is_not(*, chunked: bool) -> 
         ("zh;q=0, en;q=0.1", True),
         ("en ; Q=1 , zh ; q=0.9", True),
         *[(f"en;q={odd}, zh;q=0.1", False) for odd in ("high", "nan", "2", "-1", "")],
+        ("english", False),
         (";;;,,,", False),
     ],
 )

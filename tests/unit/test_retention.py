@@ -128,8 +128,10 @@ def dump(tmp_path: Path) -> Path:
         ("a.dump", lambda _: "dumb", r"a\.dump .*Its SHA-256 differs"),
         ("a.manifest", lambda _: "manifesto", r"a\.manifest .*Its SHA-256 differs"),
         ("a.manifest", None, r"names a\.manifest, which is missing"),
+        ("a.dump.sha256", lambda text: text.splitlines()[1], r"no valid SHA-256 of a\.dump"),
         ("a.dump.sha256", lambda _: "", r"no valid SHA-256 of a\.dump"),
         ("a.dump.sha256", lambda text: text[:-80], r"no valid SHA-256 of a\.dump"),
+        ("a.dump.sha256", lambda text: text.replace("a.manifest", "/"), r"no valid SHA-256 of a\.dump"),
         ("a.dump.sha256", lambda text: text + " " * 65536, r"is larger than 65536 bytes: .*a\.dump\.sha256"),
     ],
 )

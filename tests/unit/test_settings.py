@@ -92,6 +92,7 @@ OPTIONAL = [
     ("KADUN_SEALING_KEY", "5a" * 32, "sealing_key", "5a" * 32),
     ("KADUN_ISSUER", "卡盾", "issuer", "卡盾"),
     ("KADUN_BEHIND_PROXY", "true", "behind_proxy", True),
+    ("KADUN_BEHIND_PROXY", "false", "behind_proxy", False),
     ("KADUN_REQUIRE_SEALED", "true", "require_sealed", True),
     ("KADUN_OWNERS_NEED_TOTP", "true", "owners_need_totp", True),
     ("KADUN_CONFIRM_CARDS", "1000000", "confirm_cards", 1_000_000),

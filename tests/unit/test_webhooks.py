@@ -94,7 +94,7 @@ def test_a_message_is_tried_again_later_and_later_and_its_address_rests_for_an_h
 
 def test_what_is_kept_of_an_answer_is_printable_and_short() -> None:
     """PostgreSQL refuses a NUL: it would end the thread that notes what became of the message."""
-    assert Sent(None, "a\0\ud800b").error == "a  b"
+    assert Sent(None, "a\0\ud800b\x1b[2J\u202ec").error == "a  b [2J c"
     assert Sent(500, "a\0" * 500) == Sent(500, ("a " * 100).rstrip())
     assert [status for status in (199, 200, 299, 300) if Sent(status, None).is_delivered] == [200, 299]
     for status in (99, 1000, 1 << 40):

@@ -78,19 +78,7 @@ CYCLE.append(CYCLE)
     [
         *(
             (value, 1000, r"结果不是 JSON.* / the result is not JSON")
-            for value in (
-                CYCLE,
-                math.nan,
-                math.inf,
-                {1},
-                b"",
-                object(),
-                {1: 2},
-                {"a": [{None: 1}]},
-                "\udc80",
-                {"\ud800": 1},
-                1j,
-            )
+            for value in (CYCLE, math.nan, math.inf, {1}, b"", object(), {"a": [{None: 1}]}, {"\ud800": 1})
         ),
         (10**5000, 10_000, "Exceeds the limit"),  # which Python refuses to write
         *((nested(depth), 10**6, "nested deeper than 64 levels") for depth in (MAX_DEPTH + 1, 10_000)),
@@ -113,12 +101,9 @@ def test_values_up_to_the_limits_are_encoded_and_a_tuple_as_a_list() -> None:
     [
         ({}, "arguments.amount", "Object missing required field `amount`"),
         ({"amount": "1"}, "arguments.amount", "Expected `int`, got `str`"),
-        ({"amount": 1.5}, "arguments.amount", "Expected `int`, got `float`"),
         ({"amount": 0}, "arguments.amount", "Expected `int` >= 1"),
-        ({"amount": 1, "items": [{}]}, "arguments.items[0].count", "Object missing required field `count`"),
         ({"amount": 1, "items": [{"count": 1, "x": 2}]}, "arguments.items[0].x", "Object contains unknown field `x`"),
         ({"amount": 1, "prices": {"a": "b"}}, "arguments.prices[...]", "Expected `float`, got `str`"),
-        ({"amount": 1, "prices": []}, "arguments.prices", "Expected `object`, got `array`"),
     ],
 )
 def test_invalid_arguments_are_reported_with_their_field(arguments: dict[str, Any], field: str, message: str) -> None:

@@ -69,7 +69,7 @@ def test_a_schema_takes_precedence_annotations_may_be_strings_and_a_function_kno
 @for_each(
     "names, reason",
     [
-        (["", "x" * 65, None, 5, len, "mm\ud800", "a\0", "a\nb", "\x1b[31m"], "1 to 64 characters, without control"),
+        (["", "x" * 65, None, "mm\ud800", "a\0", "\x1b[31m"], "1 to 64 characters, without control"),
         (["打开程序"], "opens the program"),
     ],
 )

@@ -147,6 +147,7 @@ LEAST = {"KADUN_FUNCTIONS_DIR": "/data/functions", "KADUN_FUNCTIONS_SOCKET": "/r
         ("KADUN_FUNCTION_MEMORY_MB", ["8"]),
         ("KADUN_FUNCTION_CONCURRENCY", ["65"]),
         ("KADUN_FUNCTION_RESULT_KB", ["513"]),
+        ("KADUN_FUNCTION_CALLS_PER_CARD", ["0"]),
         ("KADUN_FUNCTION_CALLS_PER_ADDRESS", ["65"]),
         ("KADUN_FUNCTION_FIRST_UID", ["999"]),
         ("KADUN_FUNCTIONS_USER", ["kadun", "10001"]),

@@ -89,13 +89,6 @@ def test_a_folder_without_modules_takes_no_process(tmp_path: Path) -> None:
     loaded.close()
 
 
-def test_functions_are_described_and_calls_run_in_processes_of_their_own(generation: Generation) -> None:
-    assert list(generation.functions) == ["echo", "hang", "exit", "silent", "garbage"]
-    assert generation.functions["echo"].doc == "Returns them."
-    for _ in range(3):
-        assert call(generation, "echo", a=1) == ("printed", Returned([{"a": 1}, True]))
-
-
 def test_a_process_that_ends_without_an_outcome_is_a_failure_with_what_it_printed(generation: Generation) -> None:
     ended = "last words\n\n进程退出，状态 4 / its process ended with exit status 4"
     assert call(generation, "exit") == ("", Failed(ended))
@@ -120,15 +113,6 @@ def test_a_call_ends_when_the_service_closes_its_connection(generation: Generati
         wait_for(lambda: len(processes_in(folder)) == 1 + 2)
     wait_for(lambda: len(processes_in(folder)) == 1)
     assert call(generation, "echo")[1] == Returned([{}, True])
-
-
-def test_a_closed_generation_finishes_its_calls(generation: Generation, folder: Path) -> None:
-    connection = generation.begin(request("echo", a=1), 0)
-    generation.close()
-    assert result_of(connection, LIMITS).printed == "printed"
-    wait_for(lambda: processes_in(folder) == [])
-    with pytest.raises(OSError, match="descriptor"):
-        call(generation, "echo")
 
 
 GOOD = """

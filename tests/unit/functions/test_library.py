@@ -70,17 +70,3 @@ def test_a_failure_is_told_to_the_caller_of_reload_and_tried_again_after_a_pause
     loads.fails = False
     library.look()
     assert library.listing().generation == 2
-
-
-def test_a_process_that_has_ended_is_replaced_after_a_pause(
-    library: Library, loads: Loads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library.look()
-    loads.made.has_ended = True
-    library.look()
-    with pytest.raises(NotLoadedError, match="has ended, and another is being started"):
-        library.listing()
-    assert loads.times == 1
-    monkeypatch.setattr(module, "_RETRY_SECONDS", 0)
-    library.look()
-    assert library.listing().generation == 2
