@@ -1,6 +1,7 @@
 """A real PostgreSQL for each process of tests; each test that uses it finds the tables empty."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -85,7 +86,10 @@ def postgres_binaries_folder() -> Path:
 @pytest.fixture(scope="session")
 def postgres_binaries() -> Path:
     folder = postgres_binaries_folder()
-    install_binaries(folder)
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_name(".postgresql.lock").open("w") as lock:  # several processes may ask at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        install_binaries(folder)
     return folder
 
 

@@ -4,21 +4,17 @@ import os
 import runpy
 import sys
 
-from trial.environment import Trial
-from trial.messages import TrialError, fail
+from trial.environment import Trial, with_trial
+from trial.programs import TrialError
 
 
-def main() -> int:
+def main(trial: Trial) -> int:
     """Run `python -m app` with the trial's settings, in this process."""
-    try:
-        trial = Trial.from_environ(os.environ)
-    except TrialError as error:
-        return fail("cardctl", error)
     is_help = sys.argv[1:] in ([], ["--version"]) or {"-h", "--help"} & set(sys.argv)
     if not is_help and not trial.is_held():
         chinese = f"试用服务未在 {trial.data_dir} 上运行：请先启动 scripts/run.sh。"
         english = f"No trial service runs on {trial.data_dir}: start scripts/run.sh first."
-        return fail("cardctl", TrialError(chinese, english))
+        raise TrialError(chinese, english)
     environ = trial.service_environment(os.environ)
     os.environ.clear()
     os.environ.update(environ)
@@ -27,4 +23,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(with_trial("cardctl", main))

@@ -3,24 +3,21 @@
 Standard library only: scripts/cardctl uses it on every call.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import os
-import secrets
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from app.environment import By, names
-from trial.messages import TrialError
+from app.environment import MAX_PORT, By, names
+from trial.programs import TrialError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
 
-_HIGHEST_PORT = 65_535
-_DEFAULT_PORT = "8000"
 _PLAIN = {"PATH", "LANG", "LC_ALL", "TZ"}  # no secret in them, nor the way to one
 _OWN = {"KADUN_DATA_DIR", "KADUN_PORT", "KADUN_PYTHON"}  # which the service does not know
 _SAMPLE_FUNCTION = CHECKOUT / "examples" / "functions" / "exchange_rates.py"
@@ -46,86 +43,62 @@ class Trial:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Trial":
-        """Read KADUN_DATA_DIR and KADUN_PORT; an empty variable counts as unset.
-
-        Raises:
-            TrialError: KADUN_PORT is no port.
-        """
-        port = environ.get("KADUN_PORT", "") or _DEFAULT_PORT
-        if not (port.isascii() and port.isdigit() and 1 <= int(port) <= _HIGHEST_PORT):
+        """Read KADUN_DATA_DIR and KADUN_PORT; an empty variable counts as unset."""
+        port = environ.get("KADUN_PORT", "") or "8000"
+        if not (port.isascii() and port.isdigit() and 1 <= int(port) <= MAX_PORT):
             raise TrialError(
                 f"KADUN_PORT 不是端口号：{port!r}，应为 1 到 65535。",
                 f"KADUN_PORT is no port: {port!r}; set a number from 1 to 65535.",
             )
-        return cls(Path(os.path.realpath(environ.get("KADUN_DATA_DIR", "") or default_data_dir())), int(port))
+        return cls(Path(environ.get("KADUN_DATA_DIR", "") or default_data_dir()).resolve(), int(port))
 
     def command(self, *arguments: str) -> str:
         """Return a command of scripts/cardctl for this trial, to paste into another terminal in the checkout."""
-        is_default = self.data_dir == Path(os.path.realpath(default_data_dir()))
+        is_default = self.data_dir == default_data_dir().resolve()
         # scripts/cardctl then works on the containers.
         is_set_up = (CHECKOUT / ".env").exists() or (CHECKOUT / "secrets").exists()
         folder = [] if is_default and not is_set_up else [f"KADUN_DATA_DIR={shlex.quote(str(self.data_dir))}"]
         return " ".join([*folder, "scripts/cardctl", *arguments])
 
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """Hold the folder for this process alone, creating it where it is missing.
-
-        Raises:
-            TrialError: The folder cannot be used, or a trial runs on it.
-        """
+    def hold(self) -> None:
+        """Hold the folder for this process until it ends, creating it where it is missing."""
         try:
+            if not self.data_dir.exists():
+                os.umask(0o022)  # PostgreSQL's account passes through, also where root's keeps everyone else out
+                self.data_dir.mkdir(mode=0o711, parents=True)
             self._make_folders()
-            descriptor = os.open(self.data_dir, os.O_RDONLY | os.O_DIRECTORY)
+            is_ours = self._lock(fcntl.LOCK_EX)
         except OSError as error:
             raise TrialError(
                 f"无法使用数据目录 {self.data_dir}：请用 KADUN_DATA_DIR 指定一个可写的目录。",
                 f"Cannot use the data folder {self.data_dir} ({error.strerror}): "
                 "set KADUN_DATA_DIR to one that you can write.",
             ) from error
-        try:
-            # Of the folder itself: there is no file to create, and the lock ends with this process.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError as error:
+        if not is_ours:
             raise TrialError(
                 f"试用服务已在 {self.data_dir} 上运行：请先停止它，或用 KADUN_DATA_DIR 和 KADUN_PORT 另开一个。",
                 f"A trial service already runs on {self.data_dir}: stop it first, "
                 "or start another with KADUN_DATA_DIR and KADUN_PORT.",
-            ) from error
-        finally:
-            os.close(descriptor)
+            )
 
     def is_held(self) -> bool:
         """Tell whether a trial service holds the folder."""
+        return self.data_dir.is_dir() and not self._lock(fcntl.LOCK_SH)
+
+    def _lock(self, kind: int) -> bool:
+        """Lock the folder itself: no file is made, and the lock ends with this process."""
         try:
-            descriptor = os.open(self.data_dir, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(os.open(self.data_dir, os.O_RDONLY), kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+            return False
+        return True
 
     def _make_folders(self) -> None:
         is_new = not self.functions.exists()
-        for folder in reversed([self.data_dir, *self.data_dir.parents]):
-            if not folder.exists():
-                folder.mkdir(exist_ok=True)
-                # PostgreSQL's account passes through, whatever root's umask says.
-                folder.chmod(0o711 if folder == self.data_dir else 0o755)
         for folder in (self.logs, self.files, self.functions, self.demo):
             folder.mkdir(mode=0o700, exist_ok=True)  # the machine may have other users
         if is_new:  # once: a vendor may remove it
             shutil.copyfile(_SAMPLE_FUNCTION, self.functions / _SAMPLE_FUNCTION.name)
-
-    def make_sealing_key(self) -> None:
-        """Make the key that seals secrets where it is missing: versions before it had none."""
-        if not self.sealing_key_file.exists():
-            write_secret(self.sealing_key_file, f"{secrets.token_hex(32)}\n")
 
     def service_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the service and of its command line: the caller's, made this trial's."""
@@ -169,9 +142,15 @@ def default_data_dir() -> Path:
 def write_secret(path: Path, text: str) -> None:
     """Write `text` to `path`, readable by its owner only, whole or not at all."""
     making = path.with_name(f".{path.name}.new")
-    making.unlink(missing_ok=True)
-    with os.fdopen(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    making.touch(mode=0o600)
+    making.write_text(text, encoding="utf-8")
     making.replace(path)
+
+
+def with_trial(program: str, work: Callable[[Trial], int]) -> int:
+    """Do `work` on the trial that the environment names; print an error as `program`. Return the exit status."""
+    try:
+        return work(Trial.from_environ(os.environ))
+    except TrialError as error:
+        print(*filter(None, [error.detail]), f"{program}: {error}", sep="\n", file=sys.stderr)
+        return 1

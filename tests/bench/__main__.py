@@ -13,8 +13,7 @@ from tests.bench.against import older
 from tests.bench.process_usage import OtherPrograms, pss_mib
 from tests.bench.service import THIS, host
 from tests.bench.subject import Plan, Subject, rounds
-from trial.child import interrupt_on_signals
-from trial.messages import TrialError
+from trial.programs import TrialError, interrupt_on_signals
 
 _MAX_TABLES = 4
 _MAX_CARDS = 10_000_000

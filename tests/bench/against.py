@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench import BenchError
 from tests.bench.service import Code
 from trial.environment import CHECKOUT
-from trial.messages import tail
+from trial.programs import tail
 
 _VENV = """
 set -euo pipefail

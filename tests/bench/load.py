@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from app.domain.policy import OPEN_PROGRAM
 from tests.bench import BenchError
 from trial.environment import LOOPBACK
-from trial.messages import tail
+from trial.programs import tail
 
 HARDWARE = "cpu=GenuineIntel-06-9E-0A;board=PF1Z2Y3X4W5V;disk=S3Z8NB0K123456;bench="
 """What goes before a card's number in its hardware string."""

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.bench.service import CONNECTIONS, THREADS, WORKERS
-from trial.binaries import program
+from trial.postgres import program
 
 Figures = Mapping[str, Mapping[str, float]]
 """What one round measured, by section and name."""

@@ -26,11 +26,9 @@ from app.tokens.key_folder import KeyFolder
 from tests.bench import BenchError
 from tests.bench.cards import CardTable, disk_bytes, noon_zone
 from tests.bench.load import connect
-from trial.binaries import install_binaries
-from trial.child import Child
 from trial.environment import CHECKOUT, LOOPBACK, Trial, write_secret
-from trial.messages import tail
-from trial.postgres import EmbeddedPostgres, free_port
+from trial.postgres import EmbeddedPostgres, free_port, install_binaries
+from trial.programs import Child, tail
 
 WORKERS = 2
 THREADS = 8

@@ -13,10 +13,9 @@ from tests.bench.process_usage import OtherPrograms
 from tests.bench.service import CONNECTIONS, Gunicorn, host
 from tests.bench.subject import NEW_CONNECTIONS, Plan
 from tests.support import nginx_conf
-from trial.child import Child
 from trial.environment import LOOPBACK
-from trial.messages import tail
 from trial.postgres import free_port
+from trial.programs import Child, tail
 
 _CONNECTIONS = 32  # nginx lets one address have 50 requests under way
 _READY_SECONDS, _POLL_SECONDS = 20, 0.1
