@@ -5,31 +5,33 @@ import pyotp
 import segno
 from markupsafe import Markup
 
-from app.console.form_page import FormPage, check_own_password, new_password, refuse
-from app.console.forms import query_of
-from app.console.page import Access, Page, form_of, see_other, visitor_of
-from app.domain.texts import RefusedError, Text
+from app.console.form_page import FormPage, new_password
+from app.console.forms import Form
+from app.console.page import Access, Values, see_other, visitor_of
+from app.console.rendering import url
+from app.domain.texts import RefusedError
 from app.services.two_step import is_secret, new_secret
 
 ACCOUNT = "/admin/account"
 
 
-class AccountPage(Page):
-    """`/admin/account`."""
+class AccountPage(FormPage):
+    """`/admin/account`; its forms have addresses of their own."""
 
     access = {"GET": Access.OPERATOR}
+    template = "account.html"
 
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        _show(self, request, response, {})
+    def values(self, request: falcon.Request, _form: Form) -> Values:
+        visitor = visitor_of(request)
+        return {
+            "others": self.console.sessions.others(visitor.who.id, visitor.session_token),
+            "codes_left": self.two_step(request).recovery_codes_left(visitor.who.id),
+        }
 
 
-class _AccountForm(FormPage):
+class _AccountForm(AccountPage):
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
-    after = ACCOUNT
-
-    def show(self, request: falcon.Request, response: falcon.Response, refusals: dict[str, Text]) -> None:
-        """Show the account."""
-        _show(self, request, response, refusals)
+    leads_to = ACCOUNT
 
 
 class OwnPassword(_AccountForm):
@@ -37,13 +39,14 @@ class OwnPassword(_AccountForm):
 
     name = "password"
 
-    def change(self, request: falcon.Request, response: falcon.Response) -> None:
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str:
         """Change the password: every session ends, and this browser begins another."""
-        identity, password = visitor_of(request).who, new_password(form_of(request))
-        check_own_password(self.console, request)
-        session_token = visitor_of(request).session_token
-        changed_at = self.operators(request).set_password(identity.name, password, session_token=session_token)
-        self.console.session_cookie.set(response, self.console.sessions.renew(identity, changed_at))
+        visitor, password = visitor_of(request), new_password(form)
+        self.check_own_password(request, form)
+        operators = self.operators(request)
+        changed_at = operators.set_password(visitor.who.name, password, session_token=visitor.session_token)
+        self.console.session_cookie.set(response, self.console.sessions.renew(visitor.who, changed_at))
+        return url(ACCOUNT, done=self.name)
 
 
 class OtherSessions(_AccountForm):
@@ -51,9 +54,9 @@ class OtherSessions(_AccountForm):
 
     name = "sessions"
 
-    def change(self, request: falcon.Request, _response: falcon.Response) -> None:
-        """End all sessions but this one."""
+    def change(self, request: falcon.Request, _response: falcon.Response, _form: Form) -> str:
         self.console.sessions.end_others(visitor_of(request).who, visitor_of(request).session_token)
+        return url(ACCOUNT, done=self.name)
 
 
 class TwoStepRemoval(_AccountForm):
@@ -61,83 +64,55 @@ class TwoStepRemoval(_AccountForm):
 
     name = "two-step-off"
 
-    def change(self, request: falcon.Request, _response: falcon.Response) -> None:
+    def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:
         """Require no codes any more."""
         visitor = visitor_of(request)
         if not visitor.who.has_totp:
             raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
-        check_own_password(self.console, request)
+        self.check_own_password(request, form)
         self.two_step(request).disable(visitor.who.name, session_token=visitor.session_token)
+        return url(ACCOUNT, done=self.name)
 
 
-class RecoveryCodes(Page):
+class RecoveryCodes(_AccountForm):
     """`/admin/account/two-step/codes`. The answer to the form has the codes: nothing else ever does."""
 
-    access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
+    name = "recovery-codes"
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Lead to the account: the codes are not shown again."""
-        see_other(response, ACCOUNT)
-
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        try:
-            check_own_password(self.console, request)
-            visitor = visitor_of(request)
-            codes = self.two_step(request).renew_recovery_codes(visitor.who.name, visitor.session_token)
-        except RefusedError as error:
-            refuse(response, error)
-            _show(self, request, response, {"recovery-codes": error.text})
-            return
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> None:
+        self.check_own_password(request, form)
+        visitor = visitor_of(request)
+        codes = self.two_step(request).renew_recovery_codes(visitor.who.name, visitor.session_token)
         self.render(request, response, "recovery_codes.html", codes=codes, is_first=False)
 
 
-class TwoStepPage(Page):
+class TwoStepPage(FormPage):
     """`/admin/account/two-step`: only the browser has the secret until a code shows that an app has it."""
 
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
+    template = "two_step.html"
     without_totp = True
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show a new secret; nothing is stored."""
         if visitor_of(request).who.has_totp:
             see_other(response, ACCOUNT)
-            return
-        self._show(request, response, new_secret(), None)
+        else:
+            super().on_get(request, response)
 
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> None:
         """Require codes from now on, and show the recovery codes; sessions that began without a code end."""
-        visitor, form = visitor_of(request), form_of(request)
-        secret = form.one("secret")
-        try:
-            check_own_password(self.console, request)
-            two_step, name = self.two_step(request), visitor.who.name
-            codes = two_step.enable(name, secret, form.one("code"), visitor.session_token)
-        except RefusedError as error:
-            refuse(response, error)
-            self._show(request, response, secret if is_secret(secret) else new_secret(), error.text)
-            return
+        self.check_own_password(request, form)
+        visitor, secret, code = visitor_of(request), form.one("secret"), form.one("code")
+        codes = self.two_step(request).enable(visitor.who.name, secret, code, visitor.session_token)
         self.render(request, response, "recovery_codes.html", codes=codes, is_first=True)
 
-    def _show(self, request: falcon.Request, response: falcon.Response, secret: str, refusal: Text | None) -> None:
-        issuer = self.console.system_status.settings.issuer
-        uri = pyotp.TOTP(secret).provisioning_uri(name=visitor_of(request).who.name, issuer_name=issuer)
-        self.render(
-            request,
-            response,
-            "two_step.html",
-            secret=secret,
-            issuer=issuer,
-            picture=_qr_code(uri),
-            refusal=refusal,
-            is_required=self.console.owners_need_totp and visitor_of(request).is_owner,
-        )
-
-
-def _show(page: Page, request: falcon.Request, response: falcon.Response, refusals: dict[str, Text]) -> None:
-    visitor, done = visitor_of(request), query_of(request).exactly("done")
-    others = page.console.sessions.others(visitor.who.id, visitor.session_token)
-    codes_left = page.two_step(request).recovery_codes_left(visitor.who.id)
-    page.render(request, response, "account.html", others=others, refusals=refusals, done=done, codes_left=codes_left)
+    def values(self, request: falcon.Request, form: Form) -> Values:
+        visitor, issuer = visitor_of(request), self.console.system_status.settings.issuer
+        secret = form.one("secret") if is_secret(form.one("secret")) else new_secret()
+        uri = pyotp.TOTP(secret).provisioning_uri(name=visitor.who.name, issuer_name=issuer)
+        is_required = self.console.owners_need_totp and visitor.is_owner
+        return {"secret": secret, "issuer": issuer, "picture": _qr_code(uri), "is_required": is_required}
 
 
 def _qr_code(text: str) -> Markup:

@@ -7,8 +7,8 @@ from datetime import date, timedelta
 import falcon
 
 from app.console.charts import Chart, Say, Series
-from app.console.forms import query_of
-from app.console.page import Access, Page, page_request, visitor_of
+from app.console.forms import Form
+from app.console.page import Access, Page, Values, page_request, visitor_of
 from app.console.rendering import url
 from app.domain.cards import answers_to, card_id_of, parse_card_id
 from app.domain.texts import Text
@@ -26,51 +26,45 @@ _OTHERS = Text("其余功能（点开为当天全部）", "all others (lead to t
 
 
 class CardPage(Page):
-    """`/admin/card?id=…`: the key is in the query, since paths are logged."""
+    """`/admin/card?id=…`: a card, or the journal of a deleted one. The key is in the query, since paths are logged."""
 
     access = {"GET": Access.OPERATOR}
+    template = "card.html"
 
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show a card, or the journal of a deleted one."""
-        query, now = query_of(request), self.console.clock()
-        typed = query.one("id")
+    def values(self, request: falcon.Request, form: Form) -> Values:
+        console, visitor, typed = self.console, visitor_of(request), form.one("id")
         if not typed:
             raise _not_found()
         card_id = card_id_of(typed)
-        last = now.astimezone(self.console.zone).date()
+        last = console.clock().astimezone(console.zone).date()
         days = [last - timedelta(days=back) for back in reversed(range(_DAYS))]
-        line = self.console.cards.find(card_id)
+        line = console.cards.find(card_id)
         is_imported = line is not None and line.card.imported_key is not None
-        if not (visitor_of(request).is_owner or answers_to(typed, is_imported=is_imported)):
+        if not (visitor.is_owner or answers_to(typed, is_imported=is_imported)):
             raise _not_found()
-        wanted = parse_journal_filter({"card": typed}, self.console.zone)
-        entries = self.console.journal.page(wanted, page_request(query, _ENTRIES), visitor_of(request).who)
+        wanted = parse_journal_filter({"card": typed}, console.zone)
+        entries = console.journal.page(wanted, page_request(form, _ENTRIES), visitor.who)
         if line is None and not entries.rows:
             raise _not_found()
-        used = self.console.usage.of_card(card_id, days[0])
-        counts = self.console.cards.daily_counts(card_id, days[0])
         card, client, status = line or (None, None, None)
-        renewed_by = [] if line is None else self.console.cards.renewed_by(card_id)
+        renewed_by = [] if line is None else console.cards.renewed_by(card_id)
         renewed = None if card is None else card.renewed_card_id
         key = card.key if card is not None else parse_card_id(typed) or typed
-        self.render(
-            request,
-            response,
-            "card.html",
-            key=key,
-            card=card,
-            client=client,
-            status=status,
-            used_at=None if line is None else line.used_at,
-            possible=[] if line is None else self.possible_actions(request, line),
-            renewed_by=renewed_by,
-            max_renewals=MAX_RENEWALS,
-            found=entries,
-            card_keys=self.console.cards.keys(visitor_of(request).who, [*cards_of(entries.rows), *renewed_by, renewed]),
-            counts=counts,
-            max_entries=MAX_ENTRIES_PER_DAY,
-            chart=_chart(used, days, key, visitor_of(request).say),
-        )
+        return {
+            "key": key,
+            "card": card,
+            "client": client,
+            "status": status,
+            "used_at": None if line is None else line.used_at,
+            "possible": [] if line is None else self.possible_actions(request, line),
+            "renewed_by": renewed_by,
+            "max_renewals": MAX_RENEWALS,
+            "found": entries,
+            "card_keys": console.cards.keys(visitor.who, [*cards_of(entries.rows), *renewed_by, renewed]),
+            "counts": console.cards.daily_counts(card_id, days[0]),
+            "max_entries": MAX_ENTRIES_PER_DAY,
+            "chart": _chart(console.usage.of_card(card_id, days[0]), days, key, visitor.say),
+        }
 
 
 def _chart(used: Mapping[tuple[date, str], int], days: list[date], key: str, say: Say) -> Chart:

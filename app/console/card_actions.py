@@ -5,64 +5,60 @@ from typing import Any
 
 import falcon
 
-from app.console.form_page import is_confirmed, refuse
-from app.console.forms import DURATION_PRESETS, Form, query_of, read_duration, selected_ids
+from app.console.form_page import FormPage
+from app.console.forms import DURATION_PRESETS, Form, read_duration, selected_ids
 from app.console.guard import safe_next
-from app.console.page import Access, Page, form_of, see_other, visitor_of
+from app.console.page import Access, Page, Values, visitor_of
 from app.console.rendering import url
 from app.domain.card_actions import TIMED, Action
 from app.domain.cards import format_validity
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
-from app.services.card_actions import CardActions
+from app.services.card_actions import ActionResult, CardActions
 
 _DEFAULT = "30d"
 _LIST = "/admin/cards"
 _UNDO = {Action.FREEZE: Action.UNFREEZE, Action.UNFREEZE: Action.FREEZE}
 
 
-class ConfirmPage(Page):
+class ConfirmPage(FormPage):
     """`/admin/cards/confirm`: a POST since it takes as many cards as a list has; it changes nothing."""
 
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
+    template = "confirm.html"
+    leads_to = _LIST
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Redirect to the list: a bookmark or a change of language brings no cards."""
         self.check_may_change(request)
-        see_other(response, _LIST)
+        super().on_get(request, response)
 
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        self.confirm(request, response)
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
+        self.show(request, response, form)
+        return None
 
-    def confirm(self, request: falcon.Request, response: falcon.Response, refused: RefusedError | None = None) -> None:
-        """Show the preview and the form that confirms it; `refused` is why the action was refused just now."""
-        form = form_of(request)
+    def values(self, request: falcon.Request, form: Form) -> Values:
+        """Return the preview, or why there is none."""
         # Cards that the preview left out come back: another duration may change them.
         action, ids = _read_form(form, "id", "skipped")
         self.check_may_change(request, action)
-        by = preview = None
+        by = preview = refusal = None
         try:
             by = _duration(form) if action in TIMED else None
             preview = self.card_actions(request).preview(action, ids, by)
         except RefusedError as error:
-            refused = error
-        if refused is not None:
-            refuse(response, refused)
-        self.render(
-            request,
-            response,
-            "confirm.html",
-            action=action,
-            ids=ids,
-            preview=preview,
-            by=by,
-            choice=form.one("by") or _DEFAULT,
-            other=form.one("by_other"),
-            durations=DURATION_PRESETS,
-            back=safe_next(form.one("back") or _LIST),
-            confirm_cards=self.console.confirm_cards,
-            refusal=None if refused is None else refused.text,
-        )
+            refusal = error.text
+        return {
+            "action": action,
+            "ids": ids,
+            "preview": preview,
+            "by": by,
+            "choice": form.one("by") or _DEFAULT,
+            "other": form.one("by_other"),
+            "durations": DURATION_PRESETS,
+            "back": safe_next(form.one("back") or _LIST),
+            "confirm_cards": self.console.confirm_cards,
+            "refusal": refusal,
+        }
 
     def card_actions(self, request: falcon.Request) -> CardActions:
         """Return the actions of this visitor; a seller's are on the cards that they issued."""
@@ -73,52 +69,50 @@ class ConfirmPage(Page):
 class ApplyPage(ConfirmPage):
     """`/admin/cards/apply`."""
 
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
         """Apply the action, all or none; where it is refused, or needs the password, show a new preview."""
-        form = form_of(request)
         action, ids = _read_form(form, "id")
         self.check_may_change(request, action)
-        back = safe_next(form.one("back") or _LIST)
 
         def act() -> dict[str, Any]:
             by = _confirmed_duration(form) if action in TIMED else None
             result = self.card_actions(request).apply(action, ids, by)
-            return {
-                "location": url("/admin/cards/done", form=form.digest(), back=back),
-                "action": action,
-                "at": result.at.isoformat(),
-                "by": None if by is None else format_validity(by),
-                "changed": result.changed,
-                "revived_unbound": result.revived_unbound,
-            }
+            return outcome_of(form, action, result, by)
 
-        try:
-            if len(ids) > self.console.confirm_cards and not is_confirmed(self, request):
-                self.confirm(request, response)
-                return
-            self.answer_idempotently(request, response, act)
-        except RefusedError as error:
-            self.confirm(request, response, error)
+        return self.once(request, response, form, act, asks_password=len(ids) > self.console.confirm_cards)
 
 
 class DonePage(Page):
     """`/admin/cards/done?form=…`: what a form that this operator sent has done."""
 
     access = {"GET": Access.OPERATOR}
+    template = "done.html"
 
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+    def values(self, request: falcon.Request, form: Form) -> Values:
         self.check_may_change(request)
-        query = query_of(request)
-        outcome = self.kept_outcome(request, query.one("form"))
+        outcome = self.kept_outcome(request, form.one("form"))
         if outcome is None or "action" not in outcome:
             detail = Text(
                 "没有这次操作的结果：不是您做的，或已超过 7 天（请查看日志）。",
                 "There is no result of this action: it is not yours, or older than 7 days (see the journal).",
             )
             raise not_found(detail)
-        undo, back = _UNDO.get(outcome["action"]), safe_next(query.one("back") or _LIST)
         keys = self.console.cards.keys(visitor_of(request).who, outcome.get("changed", ()))
-        self.render(request, response, "done.html", outcome=outcome, undo=undo, back=back, card_keys=keys)
+        back = safe_next(form.one("back") or _LIST)
+        return {"outcome": outcome, "undo": _UNDO.get(outcome["action"]), "back": back, "card_keys": keys}
+
+
+def outcome_of(form: Form, action: str, result: ActionResult, by: timedelta | None = None) -> dict[str, Any]:
+    """Return what `DonePage` says of a form that changed cards."""
+    back = safe_next(form.one("back") or _LIST)
+    return {
+        "location": url("/admin/cards/done", form=form.digest(), back=back),
+        "action": action,
+        "at": result.at.isoformat(),
+        "by": None if by is None else format_validity(by),
+        "changed": result.changed,
+        "revived_unbound": result.revived_unbound,
+    }
 
 
 def _read_form(form: Form, *names: str) -> tuple[Action, list[str]]:

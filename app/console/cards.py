@@ -2,8 +2,8 @@
 
 import falcon
 
-from app.console.forms import query_of
-from app.console.page import Access, Page, lead_to, page_request, visitor_of
+from app.console.forms import Form, query_of
+from app.console.page import Access, Page, Values, lead_to, page_request, visitor_of
 from app.console.rendering import url
 from app.domain.codes import CardStatus
 from app.domain.pasted import bare_reference, reference_in
@@ -19,37 +19,36 @@ class CardsPage(Page):
     """`/admin/cards`."""
 
     access = {"GET": Access.OPERATOR}
+    template = "cards.html"
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        query, console = query_of(request), self.console
-        typed = {name: query.one(name) for name in CARD_FIELDS}
-        if answer := self._answer(typed["q"]):
+        if answer := self._answer(query_of(request).one("q")):
             lead_to(request, response, answer)
-            return
-        size = next((size for size in _SIZES if str(size) == query.one("size")), _SIZES[0])
+        else:
+            super().on_get(request, response)
+
+    def values(self, request: falcon.Request, form: Form) -> Values:
+        console, typed = self.console, {name: form.one(name) for name in CARD_FIELDS}
+        size = next((size for size in _SIZES if str(size) == form.one("size")), _SIZES[0])
         refusal, page = None, CardResults(Slice([]))
         try:
             wanted = parse_card_filter(typed, console.zone, console.clock())
-            page = console.cards.page(wanted, page_request(query, size), visitor_of(request).who)
+            page = console.cards.page(wanted, page_request(form, size), visitor_of(request).who)
         except RefusedError as error:
             refusal = error.text
-            response.status = falcon.HTTP_400
-        self.render(
-            request,
-            response,
-            "cards.html",
-            typed=typed,
+        return {
             **page._asdict(),
-            max_counted=MAX_COUNTED,
-            max_searched=MAX_SEARCHED,
-            refusal=refusal,
-            size=size,
-            sizes=_SIZES,
-            presets=EXPIRY_PRESETS,
-            sorts=SORTS,
-            states=(CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN, CardStatus.SPENT),
-            back=request.relative_uri,
-        )
+            "typed": typed,
+            "max_counted": MAX_COUNTED,
+            "max_searched": MAX_SEARCHED,
+            "refusal": refusal,
+            "size": size,
+            "sizes": _SIZES,
+            "presets": EXPIRY_PRESETS,
+            "sorts": SORTS,
+            "states": (CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN, CardStatus.SPENT),
+            "back": request.relative_uri,
+        }
 
     def _answer(self, text: str) -> str | None:
         """Return the page that a pasted text is about: a refusal by its reference, or a batch."""

@@ -1,13 +1,14 @@
 """Exports of cards as files."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import falcon
 
-from app.console.form_page import check_own_password, refuse
-from app.console.forms import OWN_PASSWORD, query_of, selected_ids
-from app.console.page import Access, Page, form_of, see_other, visitor_of
+from app.console.form_page import FormPage
+from app.console.forms import OWN_PASSWORD, Form, query_of, selected_ids
+from app.console.page import Access, Values, visitor_of
 from app.console.streaming import CONTENT_TYPES
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request
@@ -15,56 +16,34 @@ from app.services.exports import CARD_COLUMNS, Row, card_documents, file_pieces,
 from app.services.filters import CARD_FIELDS, parse_card_filter
 
 
-class ExportPage(Page):
+class Export(NamedTuple):
+    """The rows of a file; the `selection` that they are stands in the journal."""
+
+    output_format: str
+    selection: dict[str, Any]
+    rows: Iterable[Row]
+    columns: Sequence[str]
+
+
+class ExportPage(FormPage):
     """A page that sends rows as a file, once the visitor has shown who they are, and journals that."""
 
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
+    template = "export.html"
     what: ClassVar[str]
     """What is in the rows: in the file's name and the journal."""
-    back: ClassVar[str]
-    """The page of the list that is exported."""
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Redirect to the list: a reload or a change of language brings no selection."""
-        see_other(response, self.back)
+    @abstractmethod
+    def export(self, request: falcon.Request, form: Form) -> Export:
+        """Return what a form asks for; its rows are not read yet."""
 
-    def confirm(
-        self, request: falcon.Request, response: falcon.Response, output_format: str, selection: dict[str, Any]
-    ) -> bool:
-        """Return whether the form has the visitor's own password, and their code; else ask for them."""
-        form, refusal = form_of(request), None
-        if form.exactly(OWN_PASSWORD):
-            try:
-                check_own_password(self.console, request)
-            except RefusedError as error:
-                refuse(response, error)
-                refusal = error.text
-            else:
-                return True
-        self.render(
-            request,
-            response,
-            "export.html",
-            what=self.what,
-            output_format=output_format,
-            selection=selection,
-            ids=form.all("id"),
-            action=request.relative_uri,
-            back=self.back,
-            refusal=refusal,
-        )
-        return False
-
-    def send(  # noqa: PLR0913  # a request, its answer, and what is in it
-        self,
-        request: falcon.Request,
-        response: falcon.Response,
-        output_format: str,
-        rows: Iterable[Row],
-        columns: Sequence[str],
-        selection: dict[str, Any],
-    ) -> None:
-        """Answer with rows as a file; what they are and their `selection` stand in the journal."""
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> None:
+        """Send the file, or ask for the visitor's own password."""
+        output_format, selection, rows, columns = self.export(request, form)
+        if not form.exactly(OWN_PASSWORD):
+            self.show(request, response, form)
+            return
+        self.check_own_password(request, form)
         now, database = self.console.clock(), self.console.database
         details = {"what": self.what, "format": output_format, "filter": selection}
         name = f"{self.what}-{now.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output_format}"
@@ -75,16 +54,29 @@ class ExportPage(Page):
 
         self.console.streams.send(response, pieces(), output_format=output_format, name=name)
 
+    def values(self, request: falcon.Request, form: Form) -> Values:
+        output_format, selection, _rows, _columns = self.export(request, form)
+        return {
+            "what": self.what,
+            "output_format": output_format,
+            "selection": selection,
+            "ids": form.all("id"),
+            "action": request.relative_uri,
+            "back": self.leads_to,
+        }
+
 
 class CardsExport(ExportPage):
-    """`/admin/cards/export`: the cards selected in the form, or else all cards that match the filter in the query."""
+    """`/admin/cards/export`: the cards selected in the form, or else all cards that match the filter in the query.
+
+    As CSV, as JSON, or their IDs alone as text.
+    """
 
     what = "cards"
-    back = "/admin/cards"
+    leads_to = "/admin/cards"
 
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Send them as CSV, as JSON, or their IDs alone as text."""
-        query, form, console = query_of(request), form_of(request), self.console
+    def export(self, request: falcon.Request, form: Form) -> Export:
+        query, console = query_of(request), self.console
         output_format = form.one("format")
         if output_format not in CONTENT_TYPES:
             raise invalid_request(Text("没有这种导出格式", "There is no such format."), "format")
@@ -99,5 +91,4 @@ class CardsExport(ExportPage):
                 lines = console.cards.every(parse_card_filter(selection, console.zone, console.clock()))
         except RefusedError as error:
             raise invalid_request(error.text) from error
-        if self.confirm(request, response, output_format, selection):
-            self.send(request, response, output_format, card_documents(lines, console.zone), CARD_COLUMNS, selection)
+        return Export(output_format, selection, card_documents(lines, console.zone), CARD_COLUMNS)

@@ -1,12 +1,12 @@
 """The pages of figures: the overview and the abuse report. A browser asks for them again while they are counted."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar
 
 import falcon
 
 from app.console.charts import STATES, charts, recent
-from app.console.page import Access, Page, visitor_of
+from app.console.forms import Form
+from app.console.page import Access, Page, Values, visitor_of
 from app.domain.sharing import DAY, WEEK
 from app.services import abuse_report
 from app.services.figures import Snapshot
@@ -16,16 +16,15 @@ class FiguresPage(Page):
     """A page whose template extends `figures.html`, which asks again while newer figures are counted."""
 
     access = {"GET": Access.OPERATOR}
-    template: ClassVar[str]
 
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+    def values(self, request: falcon.Request, _form: Form) -> Values:
         snapshot = self.console.figures.current()
         is_counting = snapshot is None or self.console.figures.is_old(snapshot.at)
-        values = {} if snapshot is None else self.values(request, snapshot)
-        self.render(request, response, self.template, snapshot=snapshot, is_counting=is_counting, **values)
+        more = {} if snapshot is None else self.beside(request, snapshot)
+        return {"snapshot": snapshot, "is_counting": is_counting, **more}
 
     @abstractmethod
-    def values(self, request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
+    def beside(self, request: falcon.Request, snapshot: Snapshot) -> Values:
         """Return what the template shows beside the figures."""
 
 
@@ -34,7 +33,7 @@ class OverviewPage(FiguresPage):
 
     template = "overview.html"
 
-    def values(self, request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
+    def beside(self, request: falcon.Request, snapshot: Snapshot) -> Values:
         """Return the figures of today and yesterday, and the charts."""
         first = [card["id"] for card in snapshot.document["expiring"]["first"]]
         first += [row["card_id"] for row in snapshot.document["sharing"]["accepted"]["first"]]
@@ -51,7 +50,7 @@ class AbuseReportPage(FiguresPage):
 
     template = "abuse_report.html"
 
-    def values(self, request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
+    def beside(self, request: falcon.Request, snapshot: Snapshot) -> Values:
         """Return the thresholds, when the periods begin, as the journal's filter takes a time, and the keys to show."""
         at, sharing = snapshot.at.astimezone(self.console.zone), snapshot.document["sharing"]
         spans = {"week": abuse_report.WITHIN, "yesterday": abuse_report.LATELY}

@@ -1,48 +1,105 @@
-"""Pages with a form that is shown again, with the reason, if it is refused; and the passwords in such forms."""
+"""Pages with a form: shown, carried out, or shown again with what was typed and why it was refused."""
 
-from abc import abstractmethod
+import json
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import ClassVar
 
 import falcon
 
-from app.console.forms import OWN_CODE, OWN_PASSWORD, Form
-from app.console.page import Console, Page, form_of, see_other, visitor_of
-from app.console.rendering import url
-from app.domain.texts import RefusedError, Text
+from app.console.forms import OWN_CODE, OWN_PASSWORD, Form, query_of
+from app.console.page import OUT_OF_DATE, Page, owner_of, see_other, visitor_of
+from app.console.rendering import FORM_NUMBER_FIELD
+from app.domain.texts import RefusedError
+from app.http.problems import invalid_request
 from app.http.request_parser import client_address
 from app.services.credentials import LoginRefusedError, LoginThrottledError, WantsCodeError
+from app.services.idempotency import Document, Idempotency, Request
 from app.services.passwords import LoginBusyError
 
 
 class FormPage(Page):
-    """The address of one form on a page that has several."""
+    """A page with a form. GET shows it, POST does what it asks for (`change`)."""
 
-    name: str
-    """Of the form: it stands in `done=` after the redirect, and is the key of the refusal."""
-    after: ClassVar[str]
-    """The page that a GET and a successful POST lead to."""
+    name: str = ""
+    """Of the form, on a page that has several: the key of its refusal."""
+    leads_to: ClassVar[str] = ""
+    """The page that a GET leads to where the form is a part of another page: a reload asks for this address."""
+    takes_query: ClassVar[bool] = False
+    """Whether a GET fills in the form from the query: never what a stranger's link must not choose."""
+    refused_status: ClassVar[str] = falcon.HTTP_400
 
-    @abstractmethod
-    def change(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Do what the form asks for."""
+    def change(self, _request: falcon.Request, _response: falcon.Response, _form: Form) -> str | None:
+        """Do what the form asks for and return the address to go on to; None where this has answered the request.
 
-    @abstractmethod
-    def show(self, request: falcon.Request, response: falcon.Response, refusals: dict[str, Text]) -> None:
-        """Show the page with the forms; `refusals` are by the form's name."""
+        Where it raises a `RefusedError` the form is shown again. A page without a change takes no POST.
+        """
+        raise falcon.HTTPMethodNotAllowed([*self.access])
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Lead to the page: a reload of a refused form, or a change of the language, asks for this address."""
-        see_other(response, self.after)
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        if self.leads_to:
+            see_other(response, self.leads_to)
+        else:
+            self.show(request, response, query_of(request) if self.takes_query else Form())
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Do it, or show the page again with the reason."""
+        form: Form = request.context.form  # the guard has read it to check its token
         try:
-            self.change(request, response)
+            onward = self.change(request, response, form)
         except RefusedError as error:
-            refuse(response, error)
-            self.show(request, response, {self.name: error.text})
-            return
-        see_other(response, url(self.after, done=self.name))
+            self.show(request, response, form, refusal=error.text, refusals={self.name: error.text})
+            response.status = self.refused_status
+            if isinstance(error, LoginThrottledError | LoginBusyError):
+                response.status = falcon.HTTP_429
+                response.set_header("Retry-After", str(error.retry_after))
+        else:
+            if onward is not None:
+                see_other(response, onward)
+
+    def once(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        form: Form,
+        act: Callable[[], Document],
+        *,
+        asks_password: bool = False,
+    ) -> str | None:
+        """Do what a form asks for, however often it is sent; return the `location` of the outcome.
+
+        `act` does it and returns the outcome, which is kept (`kept_outcome`). One that asks for the visitor's own
+        password is shown again where it is missing; sent again, it asks for no other proof: a code works once.
+        """
+        if asks_password and self.is_first(request, form):
+            if not form.exactly(OWN_PASSWORD):
+                self.show(request, response, form)
+                return None
+            self.check_own_password(request, form)
+        if not form.one(FORM_NUMBER_FIELD):
+            raise invalid_request(OUT_OF_DATE, FORM_NUMBER_FIELD)
+        asked = Request(owner_of(request), form.digest(), form.digest(), int(HTTPStatus.SEE_OTHER))
+        answer = Idempotency(self.console.database, self.console.clock).run(asked, act)
+        location: str = json.loads(answer.body)["location"]
+        return location
+
+    def is_first(self, request: falcon.Request, form: Form) -> bool:
+        """Return whether this form, which takes effect once, has not taken effect yet."""
+        return self.kept_outcome(request, form.digest()) is None
+
+    def check_own_password(self, request: falcon.Request, form: Form) -> None:
+        """Check the visitor's own password in a form, and the code of their second factor if they have one."""
+        identity, sessions = visitor_of(request).who, self.console.sessions
+        address = client_address(request, behind_proxy=self.console.behind_proxy)
+        try:
+            sessions.confirm(identity, form.exactly(OWN_PASSWORD), form.one(OWN_CODE) or None, address=address)
+        except WantsCodeError:
+            raise
+        except LoginRefusedError as error:
+            if identity.has_totp:
+                raise RefusedError(
+                    "密码或验证码不正确；每个验证码只能用一次", "wrong password or code; each code works once"
+                ) from error
+            raise RefusedError("您的密码不正确", "your own password is wrong") from error
 
 
 def new_password(form: Form) -> str:
@@ -51,45 +108,3 @@ def new_password(form: Form) -> str:
     if password != form.exactly("new_password_again"):
         raise RefusedError("两次输入的新密码不一致", "the new password was typed differently the second time")
     return password
-
-
-def check_own_password(console: Console, request: falcon.Request) -> None:
-    """Check the visitor's own password in a form, and the code of their second factor if they have one."""
-    identity, form = visitor_of(request).who, form_of(request)
-    address = client_address(request, behind_proxy=console.behind_proxy)
-    try:
-        console.sessions.confirm(identity, form.exactly(OWN_PASSWORD), form.one(OWN_CODE) or None, address=address)
-    except WantsCodeError:
-        raise
-    except LoginRefusedError as error:
-        if identity.has_totp:
-            raise RefusedError(
-                "密码或验证码不正确；每个验证码只能用一次", "wrong password or code; each code works once"
-            ) from error
-        raise RefusedError("您的密码不正确", "your own password is wrong") from error
-
-
-def is_first(page: Page, request: falcon.Request) -> bool:
-    """Return whether this form, which takes effect once, has not taken effect yet.
-
-    Sent again it leads to what it did, without another proof: a code works once.
-    """
-    return page.kept_outcome(request, form_of(request).digest()) is None
-
-
-def is_confirmed(page: Page, request: falcon.Request) -> bool:
-    """Check the visitor's own password, unless this form has taken effect already; return False where it is missing."""
-    if not is_first(page, request):
-        return True
-    if not form_of(request).exactly(OWN_PASSWORD):
-        return False
-    check_own_password(page.console, request)
-    return True
-
-
-def refuse(response: falcon.Response, error: RefusedError, status: str = falcon.HTTP_400) -> None:
-    """Set the status and headers of a refused form; the caller renders the page that gives the reason."""
-    response.status = status
-    if isinstance(error, LoginThrottledError | LoginBusyError):
-        response.status = falcon.HTTP_429
-        response.set_header("Retry-After", str(error.retry_after))

@@ -8,12 +8,12 @@ from typing import Any
 
 import falcon
 
-from app.console.form_page import check_own_password, is_first, refuse
+from app.console.form_page import FormPage
 from app.console.forms import Form
-from app.console.page import Access, Console, Page, form_of, visitor_of
+from app.console.page import Access, Console, Values, visitor_of
 from app.console.rendering import url
 from app.domain.imported_cards import Chosen
-from app.domain.texts import RefusedError, Text
+from app.domain.texts import RefusedError
 from app.http.problems import unavailable
 from app.services import imports
 from app.services.import_columns import NAMES
@@ -30,10 +30,11 @@ _READING_SECONDS = 180
 _CARDS = 10
 
 
-class ImportPage(Page):
+class ImportPage(FormPage):
     """`/admin/cards/import`."""
 
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
+    template = "import.html"
     body_bytes = _BODY_BYTES
     takes_files = True
 
@@ -41,14 +42,8 @@ class ImportPage(Page):
     # XLSX takes up to 160 MB more, in a process that the kernel ends first (docs/decisions.md).
     _reading = threading.Lock()
 
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        request.context.form = Form()
-        self._show(request, response)
-
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
         """Show what a file contains, or import a file that was shown."""
-        form = form_of(request)
-        content = form.files.get("file", b"")
         issuing = Issuing(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))
 
         # The turn is taken here: the same form sent again waits for the first one's answer instead of getting a 503.
@@ -61,20 +56,38 @@ class ImportPage(Page):
             location = url("/admin/cards/done", form=form.digest())
             return {"location": location, "action": "import", "at": entry.at.isoformat(), **(entry.details or {})}
 
-        try:
-            if form.one("step") == "import":
-                if self._is_large(content) and is_first(self, request):
-                    check_own_password(self.console, request)
-                self.answer_idempotently(request, response, act)
-            else:
-                with self._turn():
-                    self._show(request, response, _read(form, self.console))
-        except RefusedError as error:
-            refuse(response, error)
-            self._show(request, response, refusal=error.text)
+        if form.one("step") == "import":
+            if self._is_large(form) and self.is_first(request, form):
+                self.check_own_password(request, form)
+            return self.once(request, response, form, act)
+        with self._turn():
+            reading = _read(form, self.console)
+            self.show(
+                request,
+                response,
+                form,
+                reading=reading,
+                summary=imports.summary(reading),
+                warnings=imports.warnings(reading),
+                faults=reading.faults[:_FAULTS],
+                sample=reading.cards[:_CARDS],
+            )
+        return None
 
-    def _is_large(self, content: bytes) -> bool:
+    def values(self, _request: falcon.Request, form: Form) -> Values:
+        return {
+            "reading": None,
+            "digest": _digest(form),
+            "validity": form.one("validity"),
+            "names": NAMES,
+            "max_bytes": MAX_BYTES,
+            "max_mib": MAX_BYTES // (1024 * 1024),
+            "is_large": self._is_large(form),
+        }
+
+    def _is_large(self, form: Form) -> bool:
         """Return whether a file may have so many lines that the visitor has to show who they are."""
+        content = form.files.get("file", b"")
         if is_workbook(content):  # what it claims to hold may be a lie, and only its reading would tell
             return True
         breaks = content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n")
@@ -89,32 +102,6 @@ class ImportPage(Page):
             yield
         finally:
             self._reading.release()
-
-    def _show(
-        self,
-        request: falcon.Request,
-        response: falcon.Response,
-        reading: Reading | None = None,
-        refusal: Text | None = None,
-    ) -> None:
-        form = form_of(request)
-        self.render(
-            request,
-            response,
-            "import.html",
-            reading=reading,
-            digest=_digest(form),
-            validity=form.one("validity"),
-            summary=None if reading is None else imports.summary(reading),
-            names=NAMES,
-            warnings=[] if reading is None else imports.warnings(reading),
-            faults=[] if reading is None else reading.faults[:_FAULTS],
-            sample=[] if reading is None else reading.cards[:_CARDS],
-            max_bytes=MAX_BYTES,
-            max_mib=MAX_BYTES // (1024 * 1024),
-            refusal=refusal,
-            is_large=self._is_large(form.files.get("file", b"")),
-        )
 
 
 def _digest(form: Form) -> str:

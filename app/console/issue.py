@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import falcon
 
-from app.console.exports import ExportPage
-from app.console.form_page import is_confirmed, refuse
+from app.console.exports import Export, ExportPage
+from app.console.form_page import FormPage
 from app.console.forms import VALIDITY_PRESETS, Form, query_of, read_duration
-from app.console.page import Access, Page, form_of, see_other, visitor_of
+from app.console.page import Access, Values, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
@@ -24,16 +24,14 @@ _JUST_ISSUED = timedelta(hours=1)
 _FIELDS = ("validity", "validity_other", "count", "batch", "note")
 
 
-class IssuePage(Page):
+class IssuePage(FormPage):
     """`/admin/cards/issue`."""
 
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
+    template = "issue.html"
+    takes_query = True
 
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        self._show(request, response, query_of(request), None)
-
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        form, is_large = form_of(request), self._is_large(form_of(request))
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
         issuing = Issuing(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))
 
         def act() -> dict[str, str]:
@@ -41,14 +39,20 @@ class IssuePage(Page):
             issued = issuing.issue(count, validity, form.one("batch") or None, form.one("note") or None)
             return {"location": url("/admin/cards/issued", at=issued.at.isoformat())}
 
-        try:
-            if is_large and not is_confirmed(self, request):
-                self._show(request, response, form, None, is_large=True)
-                return
-            self.answer_idempotently(request, response, act)
-        except RefusedError as error:
-            refuse(response, error)
-            self._show(request, response, form, error.text, is_large=is_large)
+        return self.once(request, response, form, act, asks_password=self._is_large(form))
+
+    def values(self, request: falcon.Request, form: Form) -> Values:
+        typed, limits = {name: form.one(name) for name in _FIELDS}, self.limits(request)
+        return {
+            "typed": {**typed, "validity": typed["validity"] or _DEFAULT, "count": typed["count"] or "1"},
+            "durations": VALIDITY_PRESETS,
+            "most": MAX_ISSUED,
+            "is_large": request.method == "POST" and self._is_large(form),
+            "confirm_cards": self.console.confirm_cards,
+            "ceilings": limits.ceilings(),
+            "issued_today": limits.issued_today(self.console.clock()),
+            "recent": recent_issues(self.console.database, visitor_of(request).seller, _RECENT),
+        }
 
     def _is_large(self, form: Form) -> bool:
         """Return whether the form asks for so many cards that the visitor has to show who they are."""
@@ -56,32 +60,6 @@ class IssuePage(Page):
             return _count(form.one("count")) > self.console.confirm_cards
         except RefusedError:
             return False
-
-    def _show(
-        self,
-        request: falcon.Request,
-        response: falcon.Response,
-        form: Form,
-        refusal: Text | None,
-        *,
-        is_large: bool = False,
-    ) -> None:
-        typed = {name: form.one(name) for name in _FIELDS}
-        limits = self.limits(request)
-        self.render(
-            request,
-            response,
-            "issue.html",
-            typed={**typed, "validity": typed["validity"] or _DEFAULT, "count": typed["count"] or "1"},
-            durations=VALIDITY_PRESETS,
-            most=MAX_ISSUED,
-            refusal=refusal,
-            is_large=is_large,
-            confirm_cards=self.console.confirm_cards,
-            ceilings=limits.ceilings(),
-            issued_today=limits.issued_today(self.console.clock()),
-            recent=recent_issues(self.console.database, visitor_of(request).seller, _RECENT),
-        )
 
 
 class IssuedPage(ExportPage):
@@ -93,7 +71,7 @@ class IssuedPage(ExportPage):
 
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
     what = "cards"
-    back = "/admin/cards/issued"
+    leads_to = "/admin/cards/issued"
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the cards, or send them as the file that `format` names."""
@@ -105,20 +83,17 @@ class IssuedPage(ExportPage):
             self.render(request, response, "issued.html", event=issued.event, keys=keys, at=at, is_open=is_open)
             return
         if not is_open:
-            see_other(response, url(self.back, at=at))
+            see_other(response, url(self.leads_to, at=at))
             return
         name = f"cards-{issued.event.at.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output}"
         pieces = file_pieces(output, issued_documents(issued.cards), ISSUED_COLUMNS)
         self.console.streams.send(response, pieces, output_format=output, name=name)
 
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        query, form = query_of(request), form_of(request)
-        issued, output = self._find(request, query.one("at") or form.one("at")), form.one("format")
+    def export(self, request: falcon.Request, form: Form) -> Export:
+        issued, output = self._find(request, query_of(request).one("at") or form.one("at")), form.one("format")
         if output not in _FORMATS:
             raise invalid_request(Text("没有这种导出格式", "There is no such format."), "format")
-        selection = {"at": issued.event.at.isoformat()}
-        if self.confirm(request, response, output, selection):
-            self.send(request, response, output, issued_documents(issued.cards), ISSUED_COLUMNS, selection)
+        return Export(output, {"at": issued.event.at.isoformat()}, issued_documents(issued.cards), ISSUED_COLUMNS)
 
     def _is_open(self, request: falcon.Request, issued: PastIssue) -> bool:
         """Return whether the visitor need not show again who they are."""

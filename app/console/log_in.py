@@ -4,51 +4,47 @@ from typing import Any
 
 import falcon
 
-from app.console.form_page import refuse
-from app.console.forms import query_of
+from app.console.form_page import FormPage
+from app.console.forms import Form, query_of
 from app.console.guard import HOME, safe_next
-from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
+from app.console.page import Access, Console, Page, Values, see_other, visitor_of
 from app.console.static_files import StaticFiles
 from app.console.visitor import LOGIN
 from app.domain.operators import MAX_NAME
-from app.domain.texts import RefusedError, Text
 from app.http.request_parser import client_address
 
 
-class LoginPage(Page):
+class LoginPage(FormPage):
     """`/admin/login`."""
 
     access = {"GET": Access.PUBLIC, "POST": Access.PUBLIC}
+    template = "login.html"
+    refused_status = falcon.HTTP_403
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the form; redirect a visitor who is logged in already."""
-        onward = safe_next(query_of(request).one("next"))
         if visitor_of(request).identity is not None:
-            see_other(response, onward)
-            return
-        self._show(request, response, "", onward)
+            see_other(response, safe_next(query_of(request).one("next")))
+        else:
+            super().on_get(request, response)
 
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        form = form_of(request)
-        # The page repeats a refused name: no more of it than shows that it is too long.
-        name, onward = form.one("name")[: MAX_NAME + 1], safe_next(form.one("next"))
-        address = client_address(request, behind_proxy=self.console.behind_proxy)
-        try:
-            token = self.console.sessions.log_in(name, form.exactly("password"), form.one("code") or None, address)
-        except RefusedError as error:
-            refuse(response, error, falcon.HTTP_403)
-            self._show(request, response, name, onward, error.text)
-            return
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str:
+        address, sessions = client_address(request, behind_proxy=self.console.behind_proxy), self.console.sessions
+        token = sessions.log_in(_name(form), form.exactly("password"), form.one("code") or None, address)
         if visitor_of(request).identity is not None:  # the browser forgets that session: only this request can end it
-            self.console.sessions.end(visitor_of(request).who, visitor_of(request).session_token)
+            sessions.end(visitor_of(request).who, visitor_of(request).session_token)
         self.console.session_cookie.set(response, token)
-        see_other(response, onward)
+        return safe_next(form.one("next"))
 
-    def _show(
-        self, request: falcon.Request, response: falcon.Response, name: str, onward: str, refusal: Text | None = None
-    ) -> None:
-        ended = query_of(request).exactly("ended") == "yes"
-        self.render(request, response, "login.html", name=name, onward=onward, refusal=refusal, ended=ended)
+    def values(self, request: falcon.Request, form: Form) -> Values:
+        query = query_of(request)
+        onward = safe_next((form if request.method == "POST" else query).one("next"))
+        return {"name": _name(form), "onward": onward, "ended": query.exactly("ended") == "yes"}
+
+
+def _name(form: Form) -> str:
+    """Return the name; the page repeats a refused one: no more of it than shows that it is too long."""
+    return form.one("name")[: MAX_NAME + 1]
 
 
 class LogoutPage(Page):
@@ -97,7 +93,7 @@ class StaticPage(Page):
         super().__init__(console)
         self._files = files
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+    def on_get(self, _request: falcon.Request, response: falcon.Response, name: str = "") -> None:
         file = self._files.get(name)
         if file is None:
             raise falcon.HTTPNotFound

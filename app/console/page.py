@@ -1,28 +1,26 @@
 """The base of the console's pages: who may see them, what they work with, how they answer."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from http import HTTPStatus
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import falcon
 
-from app.console.forms import Form
-from app.console.rendering import FORM_NUMBER_FIELD, Renderer
+from app.console.forms import Form, query_of
+from app.console.rendering import Renderer
 from app.console.streaming import Streams
 from app.console.visitor import SessionCookie, Visitor, session_cookie
 from app.domain.card_actions import SELLERS_ACTIONS, Action
 from app.domain.texts import Text
-from app.http.problems import forbidden, invalid_request
+from app.http.problems import forbidden
 from app.services.card_lists import CardLists, Line
 from app.services.ceilings import Limits
 from app.services.connection import Database
 from app.services.figures import Figures
-from app.services.idempotency import Document, Idempotency, Owner, Request
+from app.services.idempotency import Document, Idempotency, Owner
 from app.services.journal_lists import JournalLists
 from app.services.operators import Operators
 from app.services.paging import PAGE_ROWS, PageRequest
@@ -35,6 +33,10 @@ from app.tokens.sealing_key import SealingKey
 
 FORM_BYTES = 256 * 1024
 OUT_OF_DATE = Text("页面已过期，请返回刷新后重试。", "The page is out of date: go back, reload it and try again.")
+
+
+Values = dict[str, Any]
+"""A template's variables."""
 
 
 class Access(IntEnum):
@@ -81,6 +83,8 @@ class Page:
 
     access: ClassVar[Mapping[str, Access]]
     """By method; other methods are refused."""
+    template: ClassVar[str]
+    """What `show` answers with."""
     body_bytes: ClassVar[int] = FORM_BYTES
     takes_files: ClassVar[bool] = False
     """Whether its form has files: only such a page reads multipart bodies."""
@@ -89,6 +93,24 @@ class Page:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+
+    def values(self, _request: falcon.Request, _form: Form) -> Values:
+        """Return the template's variables; `_form` is the query of a GET, or the form of a POST.
+
+        A `refusal` among them is why the page has nothing to show, and answered with 400.
+        """
+        return {}
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        self.show(request, response, query_of(request))
+
+    def show(self, request: falcon.Request, response: falcon.Response, form: Form, **more: Any) -> None:  # noqa: ANN401  # the template's variables
+        """Answer with the page for this query or form; `more` replaces and extends its values."""
+        done = query_of(request).exactly("done")
+        shown = {"refusal": None, "refusals": {}, "done": done, **self.values(request, form), **more}
+        if shown["refusal"] is not None:
+            response.status = falcon.HTTP_400
+        self.render(request, response, self.template, **shown)
 
     def render(
         self,
@@ -100,34 +122,17 @@ class Page:
         """Answer with a template."""
         self.console.renderer.render(request, response, template, **values)
 
-    def answer_idempotently(
-        self, request: falcon.Request, response: falcon.Response, act: Callable[[], Document]
-    ) -> None:
-        """Do what a form asks for, however often it is sent, and redirect to the `location` of the outcome.
-
-        Args:
-            request: The request.
-            response: Its answer.
-            act: Does it and returns the outcome, which is kept (`kept_outcome`).
-        """
-        form = form_of(request)
-        if not form.one(FORM_NUMBER_FIELD):
-            raise invalid_request(OUT_OF_DATE, FORM_NUMBER_FIELD)
-        asked = Request(_owner(request), form.digest(), form.digest(), int(HTTPStatus.SEE_OTHER))
-        answer = Idempotency(self.console.database, self.console.clock).run(asked, act)
-        see_other(response, json.loads(answer.body)["location"])
-
     def kept_outcome(self, request: falcon.Request, form_sha256: str) -> Document | None:
         """Return the outcome of a form that this visitor sent; None when it is unknown, or too old."""
-        return Idempotency(self.console.database, self.console.clock).find(_owner(request), form_sha256)
+        return Idempotency(self.console.database, self.console.clock).find(owner_of(request), form_sha256)
 
     def limits(self, request: falcon.Request) -> Limits:
         """Return the visitor's ceilings."""
-        return Limits(self.console.database, _owner(request), self.console.zone)
+        return Limits(self.console.database, owner_of(request), self.console.zone)
 
     def issuer(self, request: falcon.Request) -> Owner | None:
         """Return the seller whose own cards alone they may change; None for an owner."""
-        return None if visitor_of(request).is_owner else _owner(request)
+        return None if visitor_of(request).is_owner else owner_of(request)
 
     def may_change(self, request: falcon.Request, line: Line | None = None) -> bool:
         """Whether the visitor may change cards, or this one: an owner, or a seller whom an owner allows to."""
@@ -163,7 +168,8 @@ class Page:
         return ShopTokens(self.console.database, visitor_of(request).actor, self.console.clock)
 
 
-def _owner(request: falcon.Request) -> Owner:
+def owner_of(request: falcon.Request) -> Owner:
+    """Return whose cards, ceilings and forms the visitor's are."""
     return Owner(operator_id=visitor_of(request).who.id)
 
 
@@ -171,12 +177,6 @@ def visitor_of(request: falcon.Request) -> Visitor:
     """Return the visitor whom the guard identified."""
     visitor: Visitor = request.context.visitor
     return visitor
-
-
-def form_of(request: falcon.Request) -> Form:
-    """Return the form of a POST; its CSRF token is already checked."""
-    form: Form = request.context.form
-    return form
 
 
 def page_request(query: Form, size: int = PAGE_ROWS) -> PageRequest:

@@ -4,12 +4,13 @@ from typing import Any
 
 import falcon
 
-from app.console.forms import query_of
-from app.console.page import Access, Page, form_of, see_other, visitor_of
+from app.console.form_page import FormPage
+from app.console.forms import Form, query_of
+from app.console.page import Access, Page, Values, visitor_of
 from app.console.rendering import url
 from app.domain.codes import Code
-from app.domain.texts import RefusedError, Text
-from app.services.card_moves import CardMoves, Move
+from app.domain.texts import RefusedError
+from app.services.card_moves import CardMoves
 from app.services.filters import parse_journal_filter
 from app.services.journal_lists import NO_SUCH_REFERENCE, cards_of, rejection_first
 from app.services.paging import PageRequest
@@ -59,46 +60,29 @@ class RefusalPage(Page):
         )
 
 
-class MovePage(Page):
+class MovePage(FormPage):
     """`/admin/card/move?id=…&reference=…`: a confirmation with both machines, and the move."""
 
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
+    template = "move.html"
+    takes_query = True
 
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+    def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:
         self.check_may_change(request)
-        query = query_of(request)
-        self._confirm(request, response, query.one("id"), query.one("reference"))
+        move = self._moves(request).apply(form.one("id"), form.one("reference"))
+        return url("/admin/card", id=move.card.id)
 
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Move the card; where that is refused, say why."""
+    def values(self, request: falcon.Request, form: Form) -> Values:
+        """Return the move, or why it is not possible."""
         self.check_may_change(request)
-        form = form_of(request)
-        card_id, reference = form.one("id"), form.one("reference")
+        reference, move, refusal = form.one("reference"), None, None
         try:
-            move = self._moves(request).apply(card_id, reference)
-        except RefusedError as error:
-            self._confirm(request, response, card_id, reference, error.text)
-        else:
-            see_other(response, url("/admin/card", id=move.card.id))
-
-    def _confirm(
-        self,
-        request: falcon.Request,
-        response: falcon.Response,
-        card_id: str,
-        reference: str,
-        refusal: Text | None = None,
-    ) -> None:
-        move: Move | None = None
-        try:
-            move = self._moves(request).preview(card_id, reference)
+            move = self._moves(request).preview(form.one("id"), reference)
         except RefusedError as error:
             refusal = error.text
-        if refusal is not None:
-            response.status = falcon.HTTP_400
         ids = [] if move is None else [move.card.id, *([move.rival.card_id] if move.rival else [])]
         keys = self.console.cards.keys(visitor_of(request).who, ids)
-        self.render(request, response, "move.html", move=move, reference=reference, refusal=refusal, card_keys=keys)
+        return {"move": move, "reference": reference, "refusal": refusal, "card_keys": keys}
 
     def _moves(self, request: falcon.Request) -> CardMoves:
         who, console = visitor_of(request), self.console

@@ -153,7 +153,7 @@ def _hardware_digest(hardware: str, sha256: str | None = None) -> str:
 
 
 def _form_number_field() -> Markup:
-    """Return the field with a new number for a form that takes effect once (`Page.answer_idempotently`)."""
+    """Return the field with a new number for a form that takes effect once (`FormPage.once`)."""
     number = secrets.token_urlsafe(_NUMBER_BYTES)
     # Firefox would fill an old number in again when the page is reloaded.
     return Markup('<input type="hidden" name="{}" value="{}" autocomplete="off">').format(FORM_NUMBER_FIELD, number)

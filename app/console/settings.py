@@ -5,9 +5,9 @@ from dataclasses import fields
 import falcon
 
 from app.console import words
-from app.console.form_page import check_own_password, refuse
-from app.console.forms import Form, query_of
-from app.console.page import Access, Page, form_of, see_other, visitor_of
+from app.console.form_page import FormPage
+from app.console.forms import Form
+from app.console.page import Access, Values, visitor_of
 from app.console.rendering import url
 from app.domain.cards import format_validity
 from app.domain.terms import (
@@ -30,63 +30,44 @@ _NAMES = tuple(each.name for each in fields(Terms))
 _SWITCHES = tuple(each.name for each in fields(Terms) if isinstance(each.default, bool))
 
 
-class SettingsPage(Page):
-    """`/admin/settings`: a form with every term."""
+class SettingsPage(FormPage):
+    """`/admin/settings`: a form with every term. No query fills it in: anybody can send an owner a link."""
 
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
+    template = "settings.html"
 
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the terms in force. No query fills in the form: anybody can send an owner a link."""
-        revision, terms = self._terms(request).read()
-        self._show(request, response, _texts(terms), revision, {})
-
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Change the terms; after a refusal, show the form again with what was typed."""
-        form = form_of(request)
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
+        """Change the terms, or show what is wrong beside the fields."""
         typed, seen = _typed(form), form.number("revision")
-        if faults := _faults(typed):
+        if _faults(typed):
             response.status = falcon.HTTP_400
-            self._show(request, response, typed, seen, faults)
-            return
+            self.show(request, response, form)
+            return None
         terms = self._terms(request)
-        try:
-            if terms.read()[0] != seen:  # before the password: a code works once
-                raise TermsChangedError
-            check_own_password(self.console, request)
-            terms.change(_given(typed), seen)
-        except RefusedError as error:
-            refuse(response, error)
-            self._show(request, response, typed, seen, {"": error.text})
-        else:
-            see_other(response, url(PATH, done="saved"))
+        if terms.read()[0] != seen:  # before the password: a code works once
+            raise TermsChangedError
+        self.check_own_password(request, form)
+        terms.change(_given(typed), seen)
+        return url(PATH, done="saved")
 
-    def _show(
-        self,
-        request: falcon.Request,
-        response: falcon.Response,
-        typed: dict[str, str],
-        seen: int | None,
-        faults: dict[str, Text],
-    ) -> None:
-        """Show the form with a text for each field; `faults` are by field, that of the form as a whole is by ""."""
+    def values(self, request: falcon.Request, form: Form) -> Values:
+        """Return a text for each field: the terms in force, or what was typed; `faults` are by field."""
         revision, terms = self._terms(request).read()
-        self.render(
-            request,
-            response,
-            "settings.html",
-            typed=typed,
-            now_in_force=_texts(terms),
-            revision=revision,
-            faults=faults,
-            refusal=faults.get("") if seen == revision else TermsChangedError().text,
-            bindings=list(BindingTerm),
-            renewals=list(RenewTerm),
-            most_changes=MAX_CHANGES_PER_DAY,
-            most_unbinds=MAX_UNBINDS,
-            most_notice=MAX_NOTICE,
-            most_text=MAX_TEXT,
-            done=query_of(request).exactly("done"),
-        )
+        now_in_force, is_sent = _texts(terms), request.method == "POST"
+        typed = _typed(form) if is_sent else now_in_force
+        return {
+            "typed": typed,
+            "now_in_force": now_in_force,
+            "revision": revision,
+            "faults": _faults(typed) if is_sent else {},
+            "refusal": TermsChangedError().text if is_sent and form.number("revision") != revision else None,
+            "bindings": list(BindingTerm),
+            "renewals": list(RenewTerm),
+            "most_changes": MAX_CHANGES_PER_DAY,
+            "most_unbinds": MAX_UNBINDS,
+            "most_notice": MAX_NOTICE,
+            "most_text": MAX_TEXT,
+        }
 
     def _terms(self, request: falcon.Request) -> VendorTerms:
         return VendorTerms(self.console.database, visitor_of(request).actor, self.console.clock)

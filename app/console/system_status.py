@@ -4,7 +4,8 @@ import json
 
 import falcon
 
-from app.console.page import Access, Page
+from app.console.forms import Form
+from app.console.page import Access, Page, Values
 from app.domain.texts import Text
 from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
 from app.services.doctor import Status
@@ -14,18 +15,20 @@ class FilesPage(Page):
     """`/admin/files`."""
 
     access = {"GET": Access.OWNER}
+    template = "files.html"
 
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        self.render(request, response, "files.html", files=self.console.system_status.files())
+    def values(self, _request: falcon.Request, _form: Form) -> Values:
+        return {"files": self.console.system_status.files()}
 
 
 class FunctionsPage(Page):
     """`/admin/functions`."""
 
     access = {"GET": Access.OWNER}
+    template = "functions.html"
 
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the core functions, or why they cannot be listed."""
+    def values(self, _request: falcon.Request, _form: Form) -> Values:
+        """Return the core functions, or why they cannot be listed."""
         listing = trouble = None
         try:
             listing = self.console.system_status.functions.list()
@@ -40,27 +43,29 @@ class FunctionsPage(Page):
                 "The service that runs core functions does not answer: clients get “unavailable” for them; "
                 "verification and files are not affected.",
             )
-        self.render(request, response, "functions.html", listing=listing, trouble=trouble)
+        return {"listing": listing, "trouble": trouble}
 
 
 class KeysPage(Page):
     """`/admin/keys`: the public keys."""
 
     access = {"GET": Access.OWNER}
+    template = "keys.html"
 
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+    def values(self, _request: falcon.Request, _form: Form) -> Values:
         status = self.console.system_status
         pinned = json.dumps(status.pinned(), ensure_ascii=False, indent=2).splitlines()
-        self.render(request, response, "keys.html", keys=status.keys(), pinned=pinned)
+        return {"keys": status.keys(), "pinned": pinned}
 
 
 class HealthPage(Page):
     """`/admin/health`."""
 
     access = {"GET": Access.OWNER}
+    template = "health.html"
 
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+    def values(self, _request: falcon.Request, _form: Form) -> Values:
         health = self.console.system_status.health()
         order = [Status.FAIL, Status.WARN, Status.OK]
         results = sorted(health.results.items(), key=lambda item: order.index(item[1].status))
-        self.render(request, response, "health.html", health=health, results=results)
+        return {"health": health, "results": results}
