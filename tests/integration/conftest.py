@@ -31,7 +31,9 @@ from tests.support.console_scene import Scene, furnish
 from tests.support.downloads import CONTENT, NAME, ask, put
 from tests.support.executing import FUNCTION_SECONDS
 from tests.support.functions_service import FunctionsService
+from tests.support.held_statements import HeldStatements
 from tests.support.hooks import Hooks
+from tests.support.hub_thread import HubThread
 from tests.support.log_ins import LogIns
 from tests.support.passwords import CheapPasswords
 from tests.support.raw_http import Connections
@@ -77,6 +79,17 @@ def licences(database: Database, clock: Clock, tmp_path: Path, renewed_by_hand: 
 @pytest.fixture
 def verification(licences: LicenceService) -> Verification:
     return Verification(licences, "the-vendor's-own-key")
+
+
+@pytest.fixture
+def touches(database: Database) -> Touches:
+    return Touches(database)
+
+
+@pytest.fixture
+def held(hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch) -> HeldStatements:
+    """The statements of the hub's connection, which wait until the test releases them."""
+    return HeldStatements(hub_thread, monkeypatch)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Migrations, the constraints of the database, and lost connections."""
+"""Migrations, constraints and rights of the database, and lost connections."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,7 +15,9 @@ from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from app.services.issuing import Issuing
 from app.storage import schema
 from app.storage.database import Database
+from app.storage.grants import WITHHELD, set_grants
 from tests.support.service import Service, question
+from tests.support.tables import for_each
 from trial.postgres import EmbeddedPostgres
 
 
@@ -133,11 +135,11 @@ FORBIDDEN = {
 }
 
 
-def test_the_database_refuses(database: Database, issuing: Issuing) -> None:
-    for statement in FORBIDDEN.values():
-        issuing.issue(1, timedelta(days=1))
-        with pytest.raises(peewee.IntegrityError):
-            database.execute_sql(statement)
+@for_each("statement", FORBIDDEN.values())
+def test_the_database_refuses(database: Database, issuing: Issuing, statement: str) -> None:
+    issuing.issue(1, timedelta(days=1))
+    with pytest.raises(peewee.IntegrityError):
+        database.execute_sql(statement)
 
 
 def test_a_card_has_one_client_and_a_machine_one_card(database: Database, issuing: Issuing) -> None:
@@ -151,8 +153,8 @@ def test_a_card_has_one_client_and_a_machine_one_card(database: Database, issuin
 
 
 def test_the_journal_is_append_only(database: Database, issuing: Issuing) -> None:
+    issuing.issue(1, None)
     for statement in ["UPDATE event SET ip = 'x'", "DELETE FROM event", "TRUNCATE event"]:
-        issuing.issue(1, None)
         with pytest.raises(peewee.PeeweeException, match="append-only"):
             database.execute_sql(statement)
 
@@ -193,3 +195,26 @@ def test_draining_is_told_and_ends_with_a_start(own_service: Service) -> None:
     service.stop()
     with service:
         assert service.get("/readyz").status == 200
+
+
+TABLES = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")
+
+
+def test_the_service_changes_what_it_must_and_the_backup_only_reads(database: Database) -> None:
+    def has(role: str) -> dict[str, set[str]]:
+        query = "SELECT has_table_privilege(%s, %s, %s)"
+        return {
+            table: {right for right in RIGHTS if database.execute_sql(query, (role, table, right)).fetchone()[0]}
+            for (table,) in database.execute_sql(TABLES).fetchall()
+        }
+
+    with database.atomic() as transaction:  # roles are those of the whole cluster
+        database.execute_sql("CREATE ROLE kadun_app; CREATE ROLE kadun_backup")
+        set_grants(database)
+        service, backup = has("kadun_app"), has("kadun_backup")
+        transaction.rollback()
+    assert len(service) > 10
+    assert service == {table: {*RIGHTS[:4]} - {*WITHHELD.get(table, ())} for table in service}
+    assert service["event"] == {"SELECT", "INSERT", "DELETE"}
+    assert set(map(frozenset, backup.values())) == {frozenset({"SELECT"})}

@@ -99,8 +99,12 @@ def test_freezing_and_unfreezing_return_the_changed_cards(service: Service, shop
     assert shop.look_up(first).body["frozen"] is True
     assert shop.post(f"{CARDS}/unfreeze", {"ids": [first]}).body == {"changed": [first], "revived_unbound": []}
     assert service.verify(question(first)).claims["code"] == "OK"
+    shop.post(f"{CARDS}/unfreeze", {"ids": [second]})
+    shop.post(f"{CARDS}/freeze", {"ids": [first]})
+    service.verify(question(second))  # the same machine moves on
+    assert shop.post(f"{CARDS}/unfreeze", {"ids": [first]}).body == {"changed": [first], "revived_unbound": [first]}
     frozen = Event.select().where(Event.kind == "frozen").order_by(Event.id)
-    assert [event.card_id for event in frozen] == [second, first]
+    assert [event.card_id for event in frozen] == [second, first, first]
     assert {event.actor for event in frozen} == {f"shop:{shop.name}"}
 
 
@@ -214,9 +218,8 @@ def test_an_order_without_a_valid_key_is_refused(service: Service, shop: Shop) -
         for path, (_, document) in ORDERS.items():
             body, headers = shop.order(document)
             del headers["Idempotency-Key"]
-            answer = service.request(
-                "POST", path, body, headers if key is None else {**headers, "Idempotency-Key": key}
-            )
+            headers |= {} if key is None else {"Idempotency-Key": key}
+            answer = service.request("POST", path, body, headers)
             is_problem(answer, 400, "INVALID_REQUEST", "Idempotency-Key")
         assert Card.select().count() == 0, key
 

@@ -22,7 +22,7 @@ from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
 from tests.support.bound_cards import hardware_of, write_bound
 from tests.support.service import Service
-from tests.support.streams import Answered, Ask, Streams
+from tests.support.streams import Answered, Ask, Streams, own
 
 CONNECTIONS = 4
 """Of each card and machine, so that all four workers serve it."""
@@ -80,10 +80,6 @@ def quiet_log(proxied: Service) -> Iterator[None]:
 
 def streams_of(service: Service, *asks: Ask) -> Streams:
     return Streams(service, [partial(lambda ask: ask, ask) for ask in asks for _ in range(CONNECTIONS)])
-
-
-def own(card_id: str) -> Ask:
-    return Ask(card_id, hardware_of(card_id))
 
 
 def of(card_id: str) -> Callable[[Answered], bool]:

@@ -1,6 +1,5 @@
 """The vendor's terms and block list: their changes, on the command line, and in a running service."""
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -64,23 +63,19 @@ HOME = "198.51.100.1"
 
 def test_the_terms_are_shown_as_they_are_set(offline: Service) -> None:
     offline.cardctl("terms", "set", "self_service=on", "self_unbind_cost=2d", "contact=QQ 1")
-    shown = json.loads(offline.cardctl("terms", "show", "--format", "json").stdout)
-    assert (shown["self_service"], shown["self_unbind_cost"], shown["contact"]) == (True, "2d", "QQ 1")
-    assert shown["binding"] == "either"
-    table = offline.cardctl("terms", "show").stdout
-    assert re.search(r"self_service +on\b", table)
+    shown = offline.cardctl_json("terms", "show")
+    assert [shown[name] for name in ("binding", "self_service", "self_unbind_cost")] == ["either", True, "2d"]
+    assert re.search(r"self_service +on\b", offline.cardctl("terms", "show").stdout)
     assert "Nothing is blocked" in offline.cardctl("block", "list").stderr
 
 
 def test_wrong_commands_say_what_would_be_right(offline: Service) -> None:
     for command, status, told in [
         (["terms", "set", "binding=none"], 1, "binding must be one of either, hardware, both"),
-        (["terms", "set", "minimum_version=2", "latest_version=1.9"], 1, "must not be above latest_version"),
         (["terms", "set", "binding"], 1, "must be written NAME=VALUE"),
         (["terms", "set"], 2, "NAME=VALUE"),
         (["block", "add", "--network", "0.0.0.0/0", "--reason", "all"], 1, "not all addresses"),
         (["block", "add", "--address", "1.2.3.4", "--hardware", "h", "--reason", "r"], 2, "Give one of"),
-        (["block", "add", "--reason", "r"], 2, "Give one of"),
         (["block", "remove", "99"], 1, "there is no block 99"),
     ]:
         done = offline.cardctl(*command, check=False)
@@ -130,7 +125,7 @@ def test_terms_and_blocks_are_in_force_in_every_process_within_two_seconds(as_in
     proxied.cardctl("block", "add", "--hardware", question(card_id)["hardware"], "--reason", "charged back")
     wait_two_seconds()
     assert codes_of(proxied, card_id) == {"CLIENT_BLOCKED"}
-    (row,) = json.loads(proxied.cardctl("block", "list", "--format", "json").stdout)
+    (row,) = proxied.cardctl_json("block", "list")
     assert row["hits"] >= MAX_REFUSALS_PER_MINUTE
     proxied.cardctl("block", "remove", str(row["id"]))
     wait_two_seconds()

@@ -4,31 +4,19 @@ from datetime import date, timedelta
 from functools import partial
 
 import gevent
-import pytest
 
-from app.domain.cards import card_id_of, parse_card_id
 from app.domain.policy import Facts
 from app.storage import bindings
 from app.storage.database import Database
 from app.storage.models import Client, Usage
 from app.storage.touches import MAX_CARDS, Touches
 from tests.conftest import START
-from tests.support.bound_cards import asking, counts, hardware_of, hostile_ids, write_bound
+from tests.support.bound_cards import asking, counts, write_bound
 from tests.support.held_statements import HeldStatements
 from tests.support.hub_thread import HubThread
 
 DAY, NEXT_DAY = date(2026, 3, 1), date(2026, 3, 2)
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture
-def touches(database: Database) -> Touches:
-    return Touches(database)
-
-
-@pytest.fixture
-def held(hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch) -> HeldStatements:
-    return HeldStatements(hub_thread, monkeypatch)
 
 
 def test_a_request_alone_is_recorded_at_once(
@@ -41,27 +29,6 @@ def test_a_request_alone_is_recorded_at_once(
         facts = hub_thread.call(partial(touches.touch, request, START, DAY))
         assert facts == bindings.read_facts(database, card_id, request.hardware_sha256)
     assert held.cards() == [[first], [second], [first]]
-
-
-def test_of_texts_that_are_no_card_ids_only_ids_enter_a_statement(
-    touches: Touches, held: HeldStatements, hub_thread: HubThread
-) -> None:
-    held.release()
-    for text in hostile_ids():
-        assert hub_thread.call(partial(touches.touch, asking(text), START, DAY)) is None
-    named = [card_id for statement in held.cards() for card_id in statement]
-    assert named == [card_id_of(text) for text in hostile_ids()]
-    assert all(parse_card_id(card_id) == card_id for card_id in named)
-
-
-def test_requests_that_are_read_at_the_same_time_are_one_statement(
-    touches: Touches, held: HeldStatements, hub_thread: HubThread
-) -> None:
-    ids = write_bound(20, START, (DAY, "f"))
-    asked = hub_thread.begin_all([partial(touches.touch, asking(card_id), START, DAY) for card_id in ids])
-    held.release()
-    assert [client(one.result(20)) for one in asked] == ids
-    assert held.cards() == [ids]
 
 
 def test_requests_during_a_statement_are_recorded_by_the_next(
@@ -97,34 +64,6 @@ def test_equal_requests_are_summed_and_their_latest_time_recorded(
     assert counts(DAY) == {(first, "f"): 2, (card_id, "f"): 5}
     assert Client.get(Client.card == card_id).requested_at == max(times)
     assert Usage.get(Usage.card == card_id).last_at == max(times)
-
-
-def test_each_function_of_a_card_is_counted(touches: Touches, held: HeldStatements, hub_thread: HubThread) -> None:
-    functions = ["f", "g", "f", "h", "g", "f"]
-    first, card_id, other = write_bound(3, START, *((DAY, function) for function in "fgh"))
-    asked = [hub_thread.begin(partial(touches.touch, asking(first), START, DAY))]
-    asked += [hub_thread.begin(partial(touches.touch, asking(card_id, name), START, DAY)) for name in functions]
-    asked += [hub_thread.begin(partial(touches.touch, asking(other, "g"), START, DAY))]
-    held.release()
-    assert all(one.result(20) for one in asked)
-    assert held.cards() == [[first], [card_id, other], [card_id], [card_id]]
-    found = counts(DAY)
-    assert [found[card_id, name] for name in "fgh"] == [4, 3, 2]
-    assert [found[other, name] for name in "fgh"] == [1, 2, 1]
-
-
-@pytest.mark.parametrize("other", [{"hardware": "another machine"}, {"address": "198.51.100.9"}], ids=str)
-def test_another_machine_does_not_disturb_the_cards_own(
-    touches: Touches, held: HeldStatements, hub_thread: HubThread, other: dict[str, str]
-) -> None:
-    first, card_id = write_bound(2, START, (DAY, "f"))
-    others, mine = asking(card_id, **other), asking(card_id)
-    requests = [asking(first), others, mine, others, mine]
-    asked = [hub_thread.begin(partial(touches.touch, request, START, DAY)) for request in requests]
-    held.release()
-    assert [one.result(20) is not None for one in asked] == [True, False, True, False, True]
-    assert counts(DAY)[card_id, "f"] == 3
-    assert Client.get(Client.card == card_id).hardware == hardware_of(card_id)
 
 
 def test_requests_of_two_days_do_not_mix(touches: Touches, held: HeldStatements, hub_thread: HubThread) -> None:

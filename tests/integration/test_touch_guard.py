@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,11 +69,6 @@ def situations(draw: st.DrawFn) -> tuple[list[CardState], list[VerificationReque
             )
         )
     return states, requests
-
-
-@pytest.fixture
-def touches(database: Database) -> Touches:
-    return Touches(database)
 
 
 def facts_of(database: Database, request: VerificationRequest) -> Facts:

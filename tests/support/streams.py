@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
+from tests.support.bound_cards import hardware_of
 from tests.support.raw_http import posting
 from tests.support.service import Service, question, wait_for
 
@@ -28,6 +29,11 @@ class Ask(NamedTuple):
         """The request as it travels behind a proxy."""
         body = json.dumps(question(self.card_id, self.hardware, self.function)).encode()
         return posting("/v1/verify", body).replace(b"X-Real-IP: 127.0.0.1", f"X-Real-IP: {self.address}".encode())
+
+
+def own(card_id: str) -> Ask:
+    """A request from the machine that `write_bound` has bound the card to."""
+    return Ask(card_id, hardware_of(card_id))
 
 
 class Answered(NamedTuple):
