@@ -191,8 +191,8 @@ ORDERS = [
     *(
         ([manifest_member(), *PARTS[:lost], *PARTS[lost + 1 : 3]], f"{PARTS[lost][0].name} is missing")
         for lost in range(3)
-    ([PARTS[0], manifest_member(), *PARTS[1:]], "it has no manifest"),
     ),
+    ([PARTS[0], manifest_member(), *PARTS[1:]], "it has no manifest"),
     ([manifest_member(), *PARTS, PARTS[0]], r"does not list it: database\.dump"),
     ([manifest_member(), *PARTS, PARTS[-1]], "it occurs twice: data/c"),
     ([manifest_member(), manifest_member(), *PARTS], r"does not list it: manifest\.json"),
