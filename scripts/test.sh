@@ -177,7 +177,7 @@ tier_browser() {
         leave_out browser "no Chromium; as root on Debian: apt-get install chromium-headless-shell (Ubuntu has only a snap, not tried)"
     else
         # Two: each process has a browser, which keeps a core busy.
-        run_pytest browser tests/browser --numprocesses 2
+        run_pytest browser tests/browser --numprocesses 2 --dist worksteal
     fi
 }
 

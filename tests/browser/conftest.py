@@ -24,7 +24,6 @@ import hashlib
 import re
 import shutil
 import zlib
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -35,8 +34,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from app.clock import utc_now
 from app.console.visitor import SessionCookie, session_cookie
@@ -46,7 +43,7 @@ from tests.support.browser.contexts import Contexts
 from tests.support.browser.hostile_texts import FUNCTIONS, Strangers, invade
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import OWNER, Shop, opened, seed
-from tests.support.browser.visits import LOOKS, Look, Reading, Site, Troubles, Visit, Walked
+from tests.support.browser.visits import LOOKS, Look, Reading, Site, Troubles, Visit
 from tests.support.console import add_operator, add_session
 from tests.support.functions_service import FunctionsService
 from tests.support.nginx import Gateway
@@ -72,18 +69,6 @@ class Fresh(NamedTuple):
 
     batch: str
     ids: list[str]
-
-
-class _ByLook(LoadScopeScheduling):
-    """Gives the tests of a file to one process, and those in another look than most have to the one of that look."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file, _, test = nodeid.partition("::")
-        return next((str(look) for look in LOOKS[1:] if str(look) in test), file)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByLook:
-    return _ByLook(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -122,13 +107,8 @@ def _key_digest(certificate: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def walked() -> Walked:
-    return defaultdict(set)
-
-
-@pytest.fixture(scope="session")
-def _contexts(site: Site, browser: Browser, walked: Walked) -> Contexts:
-    return Contexts(browser, site.url, walked)
+def _contexts(site: Site, browser: Browser) -> Contexts:
+    return Contexts(browser, site.url)
 
 
 @pytest.fixture

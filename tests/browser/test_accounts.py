@@ -19,14 +19,10 @@ from tests.support.browser.visits import (
     Site,
     Troubles,
     Visit,
-    Walked,
-    actions,
-    assert_walked,
     in_two_looks,
 )
 from tests.support.console import PASSWORD
 
-WALKED = actions("login", "logout", "account", "operators", "operator", "token", "webhooks", "webhook")
 ANOTHER = "a horse of another colour"
 SELLERS = {  # pages of theirs
     "overview": "/admin/",
@@ -229,7 +225,3 @@ def test_a_webhook_is_added_tried_and_removed(enter: Enter, hire: Hire, reading:
     person.page.locator("form[action='/admin/webhook/remove'] [name=own_password]").fill(PASSWORD)
     person.press("删除，连同其消息", "Remove it and its messages")
     person.reads("已删除，不再发送", "The webhook is removed")
-
-
-def test_every_listed_action_was_taken(walked: Walked, look: Look) -> None:
-    assert_walked(walked[look], WALKED)

@@ -12,11 +12,10 @@ from app.services.issuing import Issuing
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.people import query_of
 from tests.support.browser.seeding import FIRMS, Shop, ask, opened
-from tests.support.browser.visits import Look, Reading, Site, Troubles, Walked, actions, assert_walked, in_two_looks
+from tests.support.browser.visits import Look, Reading, Site, Troubles, in_two_looks
 from tests.support.console import PASSWORD
 from tests.support.service import question
 
-WALKED = actions("card", "cards/issue", "cards/confirm", "cards/apply", "cards/edit")
 pytestmark = in_two_looks
 
 
@@ -243,7 +242,3 @@ def test_a_card_is_deleted_and_its_history_stays(enter: Enter, fresh: Fresh, loo
     person.reads("没有这张卡密", "There is no such card")
     expect(person.page.locator(".timeline")).to_contain_text(person.t("删除", "deleted"))
     reading(person.page, "card-deleted")
-
-
-def test_every_listed_action_was_taken(walked: Walked, look: Look) -> None:
-    assert_walked(walked[look], WALKED)

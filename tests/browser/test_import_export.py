@@ -11,10 +11,9 @@ from app.services.issuing import Issuing
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import Shop, opened
-from tests.support.browser.visits import Look, Reading, Site, Walked, actions, assert_walked, in_two_looks
+from tests.support.browser.visits import Look, Reading, Site, in_two_looks
 from tests.support.console import PASSWORD
 
-WALKED = actions("cards/export", "cards/import", "cards/issued", "journal/export")
 pytestmark = in_two_looks
 
 
@@ -102,7 +101,3 @@ def test_the_journal_is_filtered_and_leaves_as_a_file(enter: Enter, shop: Shop, 
     page.go_back()
     person.press("JSON", "JSON")
     assert len(json.loads(person.download(confirmed(person)))) == shown
-
-
-def test_every_listed_action_was_taken(walked: Walked, look: Look) -> None:
-    assert_walked(walked[look], WALKED)

@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from playwright.sync_api import Browser, BrowserContext, Page, Response
+from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.support.browser.visits import Look, Troubles, Walked, path_and_method
+from tests.support.browser.visits import Look, Troubles
 
 
 class _Kept(NamedTuple):
@@ -24,10 +24,9 @@ class Contexts:
     console keeps nothing else in a browser: no storage, no worker.
     """
 
-    def __init__(self, browser: Browser, site_url: str, walked: Walked) -> None:
+    def __init__(self, browser: Browser, site_url: str) -> None:
         self._browser = browser
         self._site_url = site_url
-        self._walked = walked
         self._free: list[_Kept] = []
         self._taken: list[_Kept] = []
         self._own: list[_Kept] = []
@@ -68,11 +67,5 @@ class Contexts:
         )
         context.set_default_timeout(20_000)
         Troubles.prepare(context)
-
-        def note(response: Response) -> None:
-            if response.status < 400:
-                self._walked[look].add(path_and_method(response))
-
-        context.on("response", note)
         context.new_page()
         return _Kept(context, look, options)

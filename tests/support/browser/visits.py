@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, Response, WebError
+from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, WebError
 
-from tests.support.console_scene import paths
 from tests.support.nginx import Gateway
 from tests.support.socket_service import SocketService
 
@@ -19,8 +17,6 @@ ROOT = Path(__file__).resolve().parents[3]
 SCREENSHOTS = ROOT / "test-artifacts/screenshots"
 
 Visit = Callable[..., Page]
-Walked = dict["Look", set[tuple[str, str]]]
-"""By look, the methods and paths that were answered well."""
 
 _AXE = (ROOT / "tests/browser/vendor/axe.min.js").read_text("utf-8")
 # Without what it loads ahead for rules about films and frames, of which there are none.
@@ -182,24 +178,3 @@ def assert_fits(page: Page) -> None:
     wide, window, parts = page.evaluate(_WIDTHS)
     assert wide <= window, f"{page.url} is {wide} px wide in a window of {window} px"
     assert not parts, f"{page.url} has parts to scroll sideways: {parts}"
-
-
-def path_and_method(response: Response) -> tuple[str, str]:
-    """Return what was asked for, as `Walked` has it."""
-    return response.request.method, urlsplit(response.url).path
-
-
-def assert_walked(seen: set[tuple[str, str]], named: set[tuple[str, str]]) -> None:
-    """Assert that each of these was answered well."""
-    missing = {
-        (method, path)
-        for method, path in named
-        if not any(each == method and re.fullmatch(path.replace("{name}", ".+"), at) for each, at in seen)
-    }
-    assert not missing, missing
-
-
-def actions(*parts: str) -> set[tuple[str, str]]:
-    """Return the console's routes for POST under these parts of it, as `Walked` has them."""
-    pattern = re.compile(f"/admin/({'|'.join(parts)})(/.*)?")
-    return {("POST", path) for path, access in paths().items() if "POST" in access and pattern.fullmatch(path)}
