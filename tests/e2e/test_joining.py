@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,8 @@ from app.version import read_version
 from scripts.lib import archive
 from tests.support.archives import rewritten, signed_by, strangers_ring, unsigned
 from tests.support.joining import FUNCTION, IDENTITY, SCHEMA, SECRETS, Machines
+
+Change = Callable[[bytes], bytes]
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,7 @@ def test_a_bundle_for_joining_and_one_of_a_whole_service_are_not_mixed_up(machin
     imported = machines.run(machines.second, "import.sh", bundle, "--fingerprint", kid)
     assert "use it with scripts/init.sh --join FILE" in imported.stderr
     assert not (machines.second / ".env").exists()
+    (machines.fake / "namesakes").write_text("")  # nor does another machine serve the database
     restored = machines.run(machines.first, "restore.sh", bundle)
     assert "use it with scripts/init.sh --join FILE" in restored.stderr
     whole = tmp_path / "whole"
@@ -114,22 +116,20 @@ def test_a_bundle_for_joining_and_one_of_a_whole_service_are_not_mixed_up(machin
     assert (joined.returncode, machines.state()) == (1, before)
 
 
-CHANGES: list[tuple[Callable[[bytes], bytes], str]] = [
-    (lambda content: content[: len(content) // 2], "cut off"),
-    (lambda content: content[:4000] + bytes([content[4000] ^ 1]) + content[4001:], ""),
-    (lambda content: rewritten(content, lambda manifest: manifest.update(host="x")), "signature does not match"),
-    (unsigned, "It is not signed"),
-    (lambda content: content[:0], "damaged or cut off"),
-    (lambda content: content[:0] + b"age-encryption.org/v1\n-> x", "Cannot decrypt the bundle"),
-]
-"""What somebody did to a bundle, and what is said of it."""
-
-
 def test_a_bundle_that_was_changed_or_that_somebody_else_has_signed_is_refused(machines: Machines) -> None:
-    for change, complaint in CHANGES:
+    """Other damage, and what a signature vouches for: tests/unit/test_archive.py and test_archive_signature.py."""
+    changes: list[tuple[Change, str]] = [
+        (lambda content: rewritten(content, lambda manifest: manifest.update(host="x")), "signature does not match"),
+        (unsigned, "It is not signed"),
+        (lambda content: content[:0] + b"age-encryption.org/v1\n-> x", "Cannot decrypt the bundle"),
+        (lambda content: signed_by(content, strangers_ring(machines.fake)), "which is not one of this server's"),
+    ]
+    for change, complaint in changes:
         refuses(machines, machines.bundle(change), complaint)
-    foreign = machines.bundle(lambda content: signed_by(content, strangers_ring(machines.fake)))
-    refuses(machines, foreign, "which is not one of this server's")
+    machines.set("KADUN_DOMAIN=$(touch /tmp/ran)")  # more such values: tests/unit/test_env_file.py
+    refuses(machines, machines.bundle(), "The value of KADUN_DOMAIN must not contain $")
+    careless = machines.run(machines.second, "init.sh", "--join", machines.bundle())
+    assert (careless.returncode, "--join needs --fingerprint KEY" in careless.stderr) == (2, True)
 
 
 def refuses(machines: Machines, bundle: Path, complaint: str, *words: str) -> None:
@@ -161,47 +161,9 @@ def test_a_machine_that_does_not_reach_the_same_database_or_differs_stays_as_it_
 
 
 @pytest.mark.nightly
-def test_settings_of_a_bundle_are_values_and_nothing_else(machines: Machines) -> None:
-    before = (machines.first / ".env").read_text()
-    for line, complaint in (
-        ("KADUN_DOMAIN=$(touch {fake}/ran)", "The value of KADUN_DOMAIN must not contain $"),
-        ('KADUN_DOMAIN="\nCOMPOSE_FILE=x', "The value of KADUN_DOMAIN must not contain"),
-        ("KADUN_FILES_BUCKET_CA=/etc/shadow", "KADUN_FILES_BUCKET_CA must be ./https_certificates/bucket-ca.pem"),
-    ):
-        machines.set(line.format(fake=machines.fake))
-        done = machines.join(machines.bundle())
-        assert (done.returncode, complaint in done.stderr) == (1, True), done.stderr
-        assert not (machines.fake / "ran").exists()
-        (machines.first / ".env").write_text(before)
-
-
-@pytest.mark.nightly
-def test_the_service_never_becomes_root_by_a_bundle(machines: Machines) -> None:
-    machines.set("KADUN_UID=0")
-    done = machines.join(machines.bundle())
-    assert done.returncode == 0, done.stderr
-    assert f"\nKADUN_UID={os.geteuid() or 10001}\n" in (machines.second / ".env").read_text()
-
-
-@pytest.mark.nightly
-def test_an_interrupted_run_is_run_again_and_another_machines_secret_is_not_overwritten(machines: Machines) -> None:
-    bundle = machines.bundle()
-    (machines.second / "secrets").mkdir()
-    shutil.copy(machines.first / "secrets/kernal_data_key", machines.second / "secrets")
-    (machines.second / "secrets/sealing_key").write_text("another\n")
-    refused = machines.join(bundle)
-    assert "secrets/sealing_key exists, and is not the bundle's: move it away" in refused.stderr
-    assert (machines.second / "secrets/sealing_key").read_text() == "another\n"
-    (machines.second / "secrets/sealing_key").unlink()
-    assert (done := machines.join(bundle)).returncode == 0, done.stderr
-    assert (machines.second / "secrets/sealing_key").read_text() == (machines.first / "secrets/sealing_key").read_text()
-
-
-@pytest.mark.nightly
-def test_without_its_settings_no_machine_goes_on_alone(machines: Machines) -> None:
+def test_an_interrupted_run_is_run_again_and_meanwhile_the_machine_does_not_go_on_alone(machines: Machines) -> None:
     """It would make signing keys of its own."""
-    bundle = machines.bundle()
-    place = machines.second / "scripts/lib/secrets.sh"
+    bundle, place = machines.bundle(), machines.second / "scripts/lib/secrets.sh"
     text = place.read_text()
     place.write_text(text + "make_secrets() { die interrupted; }\n")
     assert "interrupted" in machines.join(bundle).stderr
@@ -210,7 +172,13 @@ def test_without_its_settings_no_machine_goes_on_alone(machines: Machines) -> No
     alone = machines.run(machines.second, "init.sh")
     assert "This machine has not joined yet: run scripts/init.sh --join again" in alone.stderr
     assert (alone.returncode, (machines.second / ".env").exists()) == (1, False)
-    assert machines.join(bundle).returncode == 0
+    theirs, here = (one / "secrets/sealing_key" for one in (machines.first, machines.second))
+    here.write_text("another\n")
+    assert "secrets/sealing_key exists, and is not the bundle's: move it away" in machines.join(bundle).stderr
+    assert here.read_text() == "another\n"
+    here.unlink()
+    assert (done := machines.join(bundle)).returncode == 0, done.stderr
+    assert here.read_text() == theirs.read_text()
     assert not (machines.second / "data/.joining").exists()
     (machines.second / "data/.joining").touch()  # killed just before its end
     assert "nothing changed" in machines.run(machines.second, "init.sh").stdout
@@ -218,10 +186,12 @@ def test_without_its_settings_no_machine_goes_on_alone(machines: Machines) -> No
 
 
 @pytest.mark.nightly
-def test_a_vendors_own_recipient_and_this_machines_mirror_stay(machines: Machines) -> None:
+def test_a_vendors_own_recipient_and_this_machines_mirror_stay_and_no_bundle_makes_the_service_root(
+    machines: Machines,
+) -> None:
     (machines.first / "secrets/backup_identity").unlink()
     (machines.first / "https_certificates/hsts.conf").touch()
-    machines.set(f"KADUN_BACKUP_RECIPIENT={IDENTITY.to_public()}", "PIP_INDEX_URL=")
+    machines.set(f"KADUN_BACKUP_RECIPIENT={IDENTITY.to_public()}", "PIP_INDEX_URL=", "KADUN_UID=0")
     bundle = machines.bundle()
     (machines.second / "data").mkdir()
     (machines.second / "data/pip-index-url").write_text("https://mirror.example/simple\n")
@@ -229,22 +199,9 @@ def test_a_vendors_own_recipient_and_this_machines_mirror_stay(machines: Machine
     assert done.returncode == 0, done.stderr
     assert "HSTS" not in done.stderr
     assert not (machines.second / "secrets/backup_identity").exists()
-    assert "\nPIP_INDEX_URL=https://mirror.example/simple\n" in (machines.second / ".env").read_text()
-
-
-@pytest.mark.nightly
-def test_options_that_contradict_are_refused_with_what_is_right(machines: Machines) -> None:
-    for words, complaint in (
-        (("--join", "x"), "--join needs --fingerprint KEY"),
-        (("--join", "x", "--fingerprint", "k", "--domain", "a.example"), "--domain 不能与 --join"),
-        (("--join", "x", "--fingerprint", "k", "--database-host", "10.0.0.5"), "--database-host 不能与 --join"),
-        (("--identity", "x"), "--identity 只用于 --join"),
-        (("--host", "-x"), "--host must be 1 to 57 letters"),
-    ):
-        done = machines.run(machines.second, "init.sh", *words)
-        assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
-    both = machines.run(machines.first, "export.sh", "--join", "--final", "--passphrase")
-    assert (both.returncode, "choose one of --final and --join" in both.stderr) == (2, True)
+    env = (machines.second / ".env").read_text()
+    assert "\nPIP_INDEX_URL=https://mirror.example/simple\n" in env
+    assert f"\nKADUN_UID={os.geteuid() or 10001}\n" in env
 
 
 @pytest.mark.nightly
