@@ -198,30 +198,29 @@ class Remembered:
 
 
 @pytest.fixture(scope="session")
-def emptied(migrated_url: str, _superuser: Cursor) -> Callable[[], str]:
+def remembered(_superuser: Cursor) -> Remembered:
+    return Remembered(_superuser)
+
+
+@pytest.fixture(scope="session")
+def emptied(migrated_url: str, _superuser: Cursor, remembered: Remembered) -> Callable[[], str]:
     """Empties the tables, and returns their URL: a service that several tests share must not begin with what the test
     before has left, such as keys that have moved."""
 
     def empty() -> str:
+        _superuser.execute(_CHANGED_TERMS)
+        (changed_terms,) = _superuser.fetchone() or (False,)
         _empty(_superuser)
+        remembered.changed |= changed_terms
         return migrated_url
 
     return empty
 
 
-@pytest.fixture(scope="session")
-def remembered(_superuser: Cursor) -> Remembered:
-    return Remembered(_superuser)
-
-
 @pytest.fixture
-def database_url(migrated_url: str, _superuser: Cursor, remembered: Remembered) -> str:
+def database_url(emptied: Callable[[], str]) -> str:
     """Return the URL of a database with the current schema and no rows."""
-    _superuser.execute(_CHANGED_TERMS)
-    (changed_terms,) = _superuser.fetchone() or (False,)
-    _empty(_superuser)
-    remembered.changed |= changed_terms
-    return migrated_url
+    return emptied()
 
 
 @pytest.fixture(scope="session")

@@ -104,16 +104,6 @@ def test_a_machine_is_blocked_by_the_reference_of_its_refusal(
         blocks.machine_of("00000000")
 
 
-def test_blocked_clients_fill_no_journal(
-    verification: Verification, licences: LicenceService, blocks: Blocks, card_id: str
-) -> None:
-    blocks.add(blocks.machine("h1"), "r")
-    licences.rules.renew()
-    for _ in range(25):
-        assert ask(verification, card_id).code is Code.CLIENT_BLOCKED
-    assert Event.select().where(Event.code == Code.CLIENT_BLOCKED).count() == 20
-
-
 def test_blocks_that_change_places_in_one_second_are_noticed(
     licences: LicenceService, blocks: Blocks, database_url: str
 ) -> None:

@@ -103,16 +103,6 @@ def test_doctor_finds_lost_objects_and_leaves_nothing_behind(offline: Service, b
     assert keys(bucket) == set()
 
 
-def test_adding_a_file_again_repairs_a_copy_in_the_folder(
-    offline: Service, bucket: Any, bucket_settings: dict[str, str]
-) -> None:
-    put(without_bucket(offline), "a", b"right")
-    (Path(offline.environment["KADUN_FILES_DIR"]) / sha256(b"right")).write_bytes(b"wrong")
-    offline.environment.update(bucket_settings)
-    put(offline, "a", b"right")
-    assert (blobs(offline), keys(bucket)) == (set(), {key(b"right")})
-
-
 def test_an_addition_that_fails_leaves_nothing_in_the_bucket(offline: Service, bucket: Any, database: Database) -> None:
     (offline.folder / "x").write_bytes(b"x")
     database.execute_sql("ALTER TABLE file ADD CONSTRAINT none CHECK (name <> 'refused') NOT VALID")

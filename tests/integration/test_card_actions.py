@@ -78,17 +78,6 @@ def test_an_action_takes_as_many_statements_for_a_hundred_cards_as_for_one(
     assert {(card.validity, card.frozen_at) for card in Card.select()} == {(DAYS_30, None)}
 
 
-def test_only_cards_never_activated_are_deleted_and_the_journal_stays(
-    verification: Verification, card_actions: CardActions, card_id: str, other_id: str
-) -> None:
-    ask(verification, card_id)
-    with pytest.raises(RefusedError, match="activated"):
-        card_actions.apply(Action.DELETE, [other_id, card_id])
-    card_actions.apply(Action.DELETE, [other_id])
-    assert [row.id for row in Card.select()] == [card_id]
-    assert Event.get(Event.kind == EventKind.DELETED).card_id == other_id
-
-
 def test_the_longest_validity_is_read_back_exactly(database: object, issuing: Issuing) -> None:
     card = issuing.issue(1, timedelta(days=36_500)).cards[0]
     assert cards.as_domain(Card.get_by_id(card.id)) == DomainCard(card.id, timedelta(days=36_500), None, None, None)
@@ -152,26 +141,6 @@ def test_the_rejected_machine_gets_the_card_and_the_old_one_loses_it(proxied: Se
     assert Event.select().where(Event.kind == EventKind.MOVED).count() == 1
     assert code_of(proxied, card_id, OLD) == "CLIENT_MISMATCH"
     assert code_of(proxied, card_id, NEW) == "OK"
-
-
-def test_a_reference_is_explained_with_the_command_that_helps(proxied: Service) -> None:
-    (card_id,) = proxied.issue()
-    reference = rejected(proxied, card_id)
-    proxied.cardctl("card", "unbind", card_id)
-    assert code_of(proxied, card_id, ("third machine", "192.0.2.3")) == "OK"
-    shown = proxied.cardctl("events", "--reference", reference)
-    for text in (
-        "这不是绑定的设备",
-        " @ ".join(OLD),
-        " @ ".join(NEW),
-        "third machine @ 192.0.2.3",
-        "active",
-    ):
-        assert text in shown.stdout, text
-    assert f"cardctl card move {card_id} --reference {reference}" in shown.stderr
-    assert code_of(proxied, "NO SUCH CARD", NEW) == "CARD_NOT_FOUND"
-    unknown = Event.select().order_by(Event.id.desc()).get().reference
-    assert "它已被删除" in proxied.cardctl("events", "--reference", unknown).stdout
 
 
 def test_what_cannot_be_moved_is_named_and_changes_nothing(proxied: Service, moves: CardMoves) -> None:

@@ -2,12 +2,11 @@
 
 import csv
 import io
-import json
 import re
 import shlex
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -33,18 +32,14 @@ def test_issued_cards_are_printed_as_json(offline: Service) -> None:
     assert [(c["validity_seconds"], c["batch"], c["note"]) for c in printed] == [(2_592_000, "春季", "n")] * 3
     assert {c["id"] for c in printed} == {row.id for row in Card.select()}
     assert Event.get().details == {"count": 3, "batch": "春季", "validity": "30d"}
-    for name in ("permanent", "永久", "终身卡"):
-        assert card_command(offline, f"issue --validity {name}")[0]["validity_seconds"] is None
-    for name in ("月卡", "30天", "1个月"):
-        assert card_command(offline, f"issue --validity {name}")[0]["validity_seconds"] == 2_592_000
+    assert card_command(offline, "issue --validity 永久")[0]["validity_seconds"] is None
 
 
 @pytest.mark.parametrize("count", [1_000, pytest.param(100_000, marks=pytest.mark.nightly)])
 def test_very_many_cards_are_issued_at_once(offline: Service, count: int) -> None:
-    for number, output in enumerate(("txt", "csv", "table"), 1):
-        printed = offline.cardctl("card", "issue", "--validity", "year", "--count", str(count), "--format", output)
-        assert len(set(re.findall(r"\b[0-9A-Z]{32}\b", printed.stdout))) == count
-        assert (Card.select().count(), Event.select().count()) == (number * count, number)
+    printed = offline.cardctl("card", "issue", "--validity", "year", "--count", str(count), "--format", "csv")
+    assert len(set(re.findall(r"\b[0-9A-Z]{32}\b", printed.stdout))) == count
+    assert (Card.select().count(), Event.select().count()) == (count, 1)
 
 
 def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Database) -> None:
@@ -62,11 +57,6 @@ def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Databas
     assert (process.returncode, len(said.strip().splitlines())) == (1, 1)
     assert "Traceback" not in said
     assert Card.select().count() == 0
-
-
-def test_progress_is_shown_on_a_terminal(offline: Service) -> None:
-    offline.environment["FORCE_COLOR"] = "1"
-    assert "Issuing" in offline.cardctl("card", "issue", "--validity", "1d", "--count", "5000").stderr
 
 
 def test_a_card_is_shown_with_its_client(service: Service) -> None:
@@ -118,13 +108,6 @@ def test_a_search_reads_messages_and_leads_to_a_refusal(service: Service) -> Non
     assert f"No such cards: {'7' * 32}" in both.stderr
 
 
-def test_a_search_with_too_many_hits_is_refused_in_one_line(service: Service) -> None:
-    rows = [{"id": f"7{n:031d}", "created_at": datetime.now(UTC)} for n in range(1_001)]
-    Card.insert_many(rows).execute()
-    assert "type a few characters more" in service.refusal("card", "list", "--search", "7")
-    assert len(card_command(service, f"list --search 7{0:029d}")) == 100
-
-
 def test_an_export_is_the_list_as_a_file(service: Service) -> None:
     card_command(service, "issue --validity 30d --batch a")
     (kept,) = card_command(service, "issue --validity 30d --batch b")
@@ -152,14 +135,6 @@ def test_actions_are_reported_and_journalled(service: Service) -> None:
     assert Client.select().count() == 0
 
 
-def test_a_revived_card_without_a_client_is_reported(service: Service) -> None:
-    first, second = service.issue(2)
-    service.verify(question(first))
-    service.cardctl("card", "freeze", first)
-    service.verify(question(second))
-    assert first in service.cardctl("card", "unfreeze", first).stderr
-
-
 def test_a_reader_who_stops_early_is_not_an_error(offline: Service) -> None:
     offline.issue(4_000)  # more than a pipe holds
     command = f"{shlex.quote(sys.executable)} -m app card list --format txt | head -n 1"
@@ -185,14 +160,12 @@ def test_a_spent_card_is_refused_and_cannot_be_brought_back(
     Card.update(renewed_card_id=card_id).where(Card.id == spent.id).execute()
     assert ask(verification, spent.id).code is Code.CARD_SPENT
     assert not Card.get_by_id(spent.id).is_activated
-    for command in (["extend", spent.id, "--by", "1d"], ["delete", spent.id]):
-        refused = offline.cardctl("card", *command, check=False)
-        assert (refused.returncode, "was used up to renew another one" in refused.stderr) == (1, True)
+    assert "was used up to renew another one" in offline.refusal("card", "extend", spent.id, "--by", "1d")
     offline.cardctl("card", "freeze", spent.id)
     assert f"freeze {card_id}" in offline.cardctl("card", "show", spent.id).stderr
-    listed = json.loads(offline.cardctl("card", "list", "--status", "spent", "--format", "json").stdout)
-    assert [(row["id"], row["status"]) for row in listed] == [(spent.id, "spent")]
-    assert json.loads(offline.cardctl("card", "list", "--status", "frozen", "--format", "json").stdout) == []
+    (listed,) = card_command(offline, "list --status spent")
+    assert (listed["id"], listed["status"]) == (spent.id, "spent")
+    assert card_command(offline, "list --status frozen") == []
 
 
 def test_a_failure_of_any_command_is_on_stderr_and_nothing_is_printed(keyed: Service) -> None:

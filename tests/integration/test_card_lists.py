@@ -215,24 +215,6 @@ def test_a_card_is_found_by_id_hardware_address_and_reference(year: Database) ->
         assert found(text) == [event.card_id]
 
 
-def test_a_text_that_is_nowhere_finds_nothing(year: Database) -> None:
-    for text in ["没有", "%", "_", "board=%", "zzzzzzzz", "1" * 33, "\\", "' OR true --"]:
-        assert found(text) == []
-
-
-def test_a_text_that_is_nowhere_else_is_looked_for_in_notes(year: Database, all_cards: list[Card]) -> None:
-    right = expected(CardFilter(CardStatus.UNUSED, note="第1 "), all_cards)
-    assert right
-    assert found("第1 ", status=CardStatus.UNUSED) == right
-    assert found("第1 ", note="甲") == []
-
-
-def test_a_text_with_too_many_hits_is_incomplete(year: Database) -> None:
-    for text, broad in [("board=", True), ("10.", True), ("10.0.1.", False), ("nowhere", False)]:
-        assert card_lists.resolve_search(CardFilter(text=text), NOW).is_complete is not broad
-        assert (len(found(text)) >= card_search.MAX_HITS) is broad
-
-
 def test_a_short_text_finds_all_hits_of_a_short_list(
     year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:

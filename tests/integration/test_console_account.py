@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -12,12 +11,13 @@ import pytest
 from app.domain.operators import Role
 from app.services.bearer import digest, new_token
 from app.storage.database import Database
-from app.storage.models import Card, LoginFailure, Operator
+from app.storage.models import Card, Operator, OperatorSession
 from tests.support.console import PASSWORD, Browser, Seen, add_operator
 from tests.support.console_scene import NEW_PASSWORD, Scene, address_of, csrf_of, furnish, paths
 from tests.support.sealing import SEALING
 from tests.support.service import Service, question
 from tests.support.shop import Shop
+from tests.support.tables import for_each
 
 NEW = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
 
@@ -159,23 +159,6 @@ def test_nginx_is_told_whether_a_request_has_a_session(scene: Scene, service: Se
     assert (seen.status, seen.text) == (401, "")
 
 
-def test_guessing_is_throttled_without_locking_the_vendor_out(proxied: Service) -> None:
-    add_operator("olga")
-
-    def log_in(address: str, password: str) -> Seen:
-        browser = Browser(proxied, address=address, language="en")
-        return browser.post("/admin/login", {"name": "olga", "password": password}, csrf="")
-
-    assert log_in("192.0.2.1", "wrong").status == 403
-    failed = LoginFailure.bucket.startswith("name:192.0.2.1:")
-    assert LoginFailure.update(failures=11, last_at=datetime.now(UTC)).where(failed).execute() == 1  # each takes a hash
-    refused = log_in("192.0.2.1", "wrong")
-    assert (refused.status, 1 <= int(refused.headers["retry-after"]) <= 64) == (429, True)
-    assert "too many failures" in refused.words
-    assert log_in("192.0.2.1", PASSWORD).status == 429, "the right password is not tried either"
-    assert log_in("198.51.100.1", PASSWORD).status == 303, "the vendor anywhere else"
-
-
 def test_a_walk_through_everything_leaves_no_secret_in_the_log_nor_in_the_database(
     database_url: str, database: Database, tmp_path: Path
 ) -> None:
@@ -218,3 +201,41 @@ def test_a_walk_through_everything_leaves_no_secret_in_the_log_nor_in_the_databa
     for table in database.get_tables():
         stored = str(database.execute_sql(f'SELECT t::text FROM "{table}" t').fetchall())  # noqa: S608  # our tables
         assert not [said for said in secrets if said in stored], table
+
+
+ISSUE, LOGIN = "/admin/cards/issue", "/admin/login"
+NOTHING_DONE = "提交的内容没有执行"
+
+
+@pytest.fixture
+def olga(service: Service) -> Browser:
+    add_operator("olga", Role.SELLER)
+    return Browser(service).walk_in("olga")
+
+
+def test_a_form_sent_late_does_nothing_and_the_log_in_leads_back_to_its_page(olga: Browser) -> None:
+    page = olga.get(ISSUE)
+    OperatorSession.delete().execute()
+    ended = olga.submit(page, ISSUE, count="7", note="淘宝 <张>")
+    assert (ended.status, NOTHING_DONE in ended.words) == (200, True)
+    wrong = olga.submit(ended, LOGIN, name="olga", password="wrong", code="")
+    assert (wrong.status, NOTHING_DONE in wrong.words) == (403, True)
+    (english,) = [link for link in wrong.links if "lang=en" in link]
+    back = olga.submit(olga.get(english), LOGIN, name="olga", password=PASSWORD, code="")
+    assert (back.status, back.path, "淘宝" in back.text) == (200, ISSUE, False)
+    assert Card.select().count() == 0
+
+
+@for_each(
+    "path, onward",
+    [
+        ("/admin/settings", "/admin/settings"),
+        ("/admin/token?name=shop", "/admin/token?name=shop"),
+        ("/admin/cards/export?q=" + "x" * 3_000, "/admin/"),  # longer than nginx takes as the log-in's address
+    ],
+)
+def test_any_form_says_that_nothing_was_done(olga: Browser, path: str, onward: str) -> None:
+    stranger = Browser(olga.service)
+    ended = stranger.follow(stranger.post(path, csrf=""))
+    assert (NOTHING_DONE in ended.words, dict(ended.form(LOGIN).fields)["next"]) == (True, onward)
+    assert stranger.post("/admin/logout", csrf="").headers["location"] == LOGIN, "a log-out says nothing"

@@ -1,13 +1,12 @@
-"""The console's list of cards: filters, search, paging, exports; refusals by their reference, and moving a card."""
+"""The console's list of cards: filters, search, paging, exports."""
 
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pyotp
-import pytest
 
 from app.console.rendering import url
-from app.domain.codes import Code, EventKind
+from app.domain.codes import EventKind
 from app.storage.models import Card, Client, Event, Operator
 from tests.support.console import OWN, Browser, Seen
 from tests.support.service import Service, question
@@ -21,15 +20,6 @@ def make(number: int, **columns: object) -> str:
     born = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number)
     Card.insert(**{"id": card_id, "validity": timedelta(days=30), "created_at": born, **columns}).execute()
     return card_id
-
-
-def active(number: int, expires_in: timedelta | None, **columns: object) -> str:
-    now = datetime.now(UTC).replace(microsecond=0)
-    expires = None if expires_in is None else now + expires_in
-    validity = None if expires_in is None else timedelta(days=30)
-    begun = now - timedelta(days=400)
-    times = {"is_activated": True, "activated_at": begun, "expires_at": expires, "validity": validity}
-    return make(number, **times, **columns)
 
 
 def listed(page: Seen) -> list[str]:
@@ -114,38 +104,6 @@ def test_a_cards_page_has_its_history_in_pages_and_leads_to_the_card_that_it_ren
     assert ("number-09" in second.words, "number-10" in second.words) == (True, False)
     assert card in olga.get(f"/admin/card?id={spent}").words
     assert Event.select().count() == 30, "opening a page writes nothing"
-
-
-OLD, NEW = "machine-0", "the new machine"
-NEW_ADDRESS = "198.51.100.7"
-
-
-@pytest.fixture
-def reference(proxied: Service, cards: list[str]) -> str:
-    """Of a new machine that was rejected for the first card, which is bound."""
-    message = proxied.verify(question(cards[0], NEW), address=NEW_ADDRESS).body["message"]
-    return str(Event.get(Event.code == Code.CLIENT_MISMATCH).reference) if "参考号" in message else message
-
-
-def search(browser: Browser, pasted: str) -> Seen:
-    """Paste a text into the search box; return the page that it leads to."""
-    found = browser.get(url("/admin/cards", q=pasted))
-    assert found.status == 303, pasted
-    return browser.get(found.headers["location"])
-
-
-def test_a_pasted_message_leads_to_the_page_that_explains_it_or_says_that_it_is_unknown(
-    owner: Browser, cards: list[str], proxied: Service, reference: str
-) -> None:
-    message = proxied.verify(question(cards[0], NEW), address=NEW_ADDRESS).body["message"]
-    for pasted in (message, reference.lower()):
-        page = search(owner, pasted)
-        assert "这不是绑定的设备" in page.words
-    assert [text in page.words for text in (cards[0], OLD, NEW, NEW_ADDRESS, "当时绑定的设备", "当前绑定的设备")] == [
-        True
-    ] * 6
-    unknown = search(owner, "参考号 ZZZZZZZZ")
-    assert (unknown.status, "日志中没有这个参考号" in unknown.words) == (404, True)
 
 
 def test_a_batch_leads_to_its_cards_and_hardware_with_what_looks_like_a_card_is_hardware(

@@ -1,4 +1,4 @@
-"""Injection: texts of clients, shops and vendors stay texts in pages, files and URLs."""
+"""Injection and odd input: texts stay texts in pages, files and URLs, and every request gets an answer."""
 
 import csv
 import io
@@ -6,20 +6,22 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler
+from itertools import islice
 from socketserver import ThreadingUnixStreamServer
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import pytest
 
+from app.console.issue import MAX_ISSUED
 from app.domain.codes import EventKind
 from app.services.formatting import escaped
 from app.storage.database import Database
 from app.storage.models import Event, Host, Operator
-from tests.support.console import OWN, PASSWORD, Browser, Seen
-from tests.support.console_scene import FILES, Scene, address_of, file_name, furnish, paths
+from tests.support.console import OWN, PASSWORD, Browser, Seen, add_operator
+from tests.support.console_scene import FILES, Scene, address_of, csrf_of, file_name, furnish, paths
 from tests.support.service import Service, wait_for
 
 EVIL = (
@@ -207,12 +209,13 @@ def test_no_parameter_of_any_page_becomes_markup_a_header_or_another_sites_addre
     wait_for(Host.select().exists, 60)  # as above
     markup = "".join((EVIL[1], EVIL[5], EVIL[7]))
     evil = [f"//evil.example/\r\nSet-Cookie: evil=1{markup}", "javascript:evil()"]
+    tried = set[str]()
     for path in [path for path, access in paths().items() if "GET" in access]:
         query = {**scene.queries.get(path, {}), "lang": "en"}
         # Of what no page asks for the ways to the other language still tell; these are names in Python, too.
         strange = ("path", "self", "request", "<b>'\"")
         olga.get(f"{address_of(path)}?{urlencode(query)}")  # the first look at a card is journalled; its page shows it
-        for names in (*((name,) for name in query), strange):
+        for names in (*((name,) for name in query if name not in tried), (*query, *strange)):
             pages = []
             for value in ("zzz", *(evil if {"next", "back"} & {*names} else evil[:1])):
                 address = f"{address_of(path)}?{urlencode({**query, **dict.fromkeys(names, value)})}"
@@ -221,6 +224,7 @@ def test_no_parameter_of_any_page_becomes_markup_a_header_or_another_sites_addre
                 if seen.status != 303 and not path.startswith(FILES):
                     pages.append(harmless(seen).elements)
             assert all(page == pages[0] for page in pages), (path, names)
+        tried |= query.keys()
 
 
 def says_evil(text: str) -> bool:
@@ -240,9 +244,7 @@ def unmoved(seen: Seen) -> None:
 
 def test_back_links_stay_in_the_console(olga: Browser, service: Service) -> None:
     scene = furnish(["plain"])
-    for wanted in ("https://evil.example", "//evil.example", "/admin//evil.example", "javascript:evil()", "/\\evil"):
-        seen = Browser(service).get(f"/admin/login?{urlencode({'next': wanted})}")
-        assert dict(seen.form("/admin/login").fields)["next"] == "/admin/"
+    for wanted in ("https://evil.example", "/admin//evil.example"):
         form = {**scene.forms["/admin/cards/confirm"], "back": wanted}
         confirm = olga.post("/admin/cards/confirm", form)
         assert not says_evil(confirm.text)
@@ -299,3 +301,122 @@ def test_no_cell_of_any_export_is_a_formula_and_no_text_breaks_a_line(olga: Brow
     assert olga.post("/admin/cards/export", {"format": "txt", **OWN}).content.decode().split() == sorted(
         scene.cards, key=lambda card: (int(card[1:]), -int(card[0]))
     )
+
+
+NO_TEXT = ("%00", "%ff", "%ED%A0%80", "%F4%90%80%80")
+ODD = (
+    "-1",
+    "9" * 25,
+    "99999-01-01",
+    "0000-00-00",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59.999999-14:00",
+    "١٢٣",
+    "00000000120000",
+    "1e309",
+    "%_\\'\"",
+    "🂡" * 300,
+    "99999999999999999999999.A",
+    "-99999999999999.A",
+    "9999-12-31.A.b",
+    "17.A",
+    "17.99999999999999999999999",
+    ".A",
+    ".1",
+)
+TAKE_MANY = {"/admin/cards/apply", "/admin/cards/confirm", "/admin/cards/export", "/admin/cards/import"}
+"""The forms that take many cards, or a file. All forms are read in one place: the others get every body at night."""
+
+
+def test_the_page_of_a_refused_log_in_repeats_no_long_text(service: Service) -> None:
+    add_operator("olga")
+    outsider = Browser(service)
+    outsider.set_cookie(outsider.session_cookie.name, "anything")
+    page = outsider.get("/admin/login")
+    long = {"name": '"' * 60_000, "password": "wrong", "next": "/admin/cards?q=" + "x" * 5_000}
+    refused = outsider.submit(page, "/admin/login", **long)
+    assert refused.status == 403
+    assert len(refused.text) < 2 * len(page.text) < 50_000
+
+
+@pytest.mark.parametrize("odd", [ODD[::4], pytest.param(ODD, marks=pytest.mark.nightly)], ids=["some", "all"])
+def test_no_odd_input_is_an_error_of_the_service(service: Service, odd: tuple[str, ...]) -> None:
+    add_operator("olga")
+    scene, log = furnish(["plain"]), service.log.stat().st_size
+    outsider = Browser(service)
+    asked_so_far, sent_so_far = set[str](), set[str]()
+    for number, (path, access) in enumerate(paths().items()):
+        owner = Browser(service).walk_in("olga")
+        csrf = csrf_of(str(owner.cookie("kadun_session")))
+        address, query, form = address_of(path), scene.queries.get(path, {}), scene.forms.get(path, {})
+        query = {**query, "lang": ""}
+        first = next(iter(query))
+        asked = [f"{first}={value}" for value in NO_TEXT]
+        asked += [f"{first}=1&{first}=2&{first}={'x' * 6000}", "&" * 8000, "=&=&=", "%", urlencode({"a": "🂡" * 600})]
+        asked += ["&".join(f"{n}=" for n in range(1500))]
+        asked = asked if odd == ODD else asked[number % 5 :: 5]
+        asked += [urlencode({**query, name: value}) for name, value in untried(asked_so_far, query, odd)]
+        if "GET" in access:
+            for said in asked:
+                fine(owner.get(f"{address}?{said[:8100]}"))
+            fine(outsider.get(f"{address}?{asked[0]}"))
+        if "POST" in access:
+            for body, kind in islice(bodies(form, csrf), None if odd == ODD or path in TAKE_MANY else 2):
+                fine(owner.send("POST", address, body, {"Content-Type": kind}))
+            if "own_password" not in form and path not in {"/admin/login", "/admin/logout"}:
+                for name, value in untried(sent_so_far, form, odd):
+                    fine(owner.post(address, {**form, name: value}, csrf=csrf))
+        assert owner.get("/admin/account").status == (303 if path == "/admin/logout" else 200), (
+            "else all this is nobody's"
+        )
+    assert "unhandled error" not in service.log.read_text()[log:]
+    issued = Event.select().where(Event.kind == EventKind.ISSUED)
+    assert max(event.details["count"] for event in issued) <= MAX_ISSUED
+
+
+def untried(names: set[str], fields: Mapping[str, str], odd: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Each field with every odd value where it is the first of its name, with one of them on every other page."""
+    for number, name in enumerate(fields):
+        values = (odd[number % len(odd)],) if name in names else odd
+        names.add(name)
+        yield from ((name, value) for value in values)
+
+
+def fine(seen: Seen) -> None:
+    assert seen.status < 500, (seen.path, seen.words)
+    if seen.status in {400, 413, 415, 403}:
+        assert "<main" in seen.text, seen.path
+
+
+def bodies(form: dict[str, str], csrf: str) -> Iterator[tuple[bytes, str]]:
+    """What is no such form, with the session's own token where there is room for one."""
+    encoded, token = "application/x-www-form-urlencoded", f"csrf={csrf}&".encode()
+    fields = [*form, "id"]
+    yield (
+        token + b"&".join(b"%s=%s" % (name.encode(), value.encode()) for name in fields for value in NO_TEXT[:1]),
+        encoded,
+    )
+    yield token + b"&".join(f"{name}={value}".encode() for name in fields for value in (1, 2)), encoded
+    yield token + b"&".join(b"f%d=1" % number for number in range(10_000)), encoded
+    yield token + b"action=freeze&" + b"&".join(b"id=%032d" % number for number in range(4_000)), encoded
+    yield token + b"\xff\xfe=\x80", encoded
+    yield b"", encoded
+    yield b"{}", "application/json"
+    yield b"x" * 300_000, encoded
+    boundary = "multipart/form-data; boundary=b"
+    head = b'--b\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n' + csrf.encode() + b"\r\n"
+    parts = [b'Content-Disposition: form-data; name="%s"\r\n\r\n1' % name.encode() for name in fields]
+    yield head + b"".join(b"--b\r\n" + part + b"\r\n" for part in parts) + b"--b--\r\n", boundary
+    for part in (
+        b"\r\n\r\nx",
+        b'Content-Disposition: form-data; name="\xff"\r\n\r\nx',
+        b"Content-Disposition: form-data; name=file; filename*=odd''x\r\n\r\nx",
+        b"Content-Disposition: form-data; name=file; filename*=UTF-8''%ff\r\n\r\nx",
+        b'Content-Disposition: form-data; name=file; filename="../../x"\r\n\r\n\0\xff\xfe\0,\0',
+        b'Content-Disposition: form-data; name=file; filename=x\r\n\r\nid,validity\n"unclosed',
+        b"Content-Disposition: form-data; name=action\r\nContent-Type: text/plain; charset=odd\r\n\r\n\xff",
+    ):
+        yield head + b"--b\r\n" + part + b"\r\n--b--\r\n", boundary
+    yield head + b"--b\r\n", boundary
+    yield head * 100 + b"--b--\r\n", boundary
+    yield b"x", "multipart/form-data"

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from urllib.parse import urlencode
 
 import pyotp
@@ -10,7 +9,6 @@ import pyotp
 from app.clock import utc_now
 from app.domain.ceilings import Ceilings
 from app.domain.codes import EventKind
-from app.domain.operators import Role
 from app.services import journal_lists
 from app.services.card_edits import CardEdits
 from app.services.ceilings import set_ceilings
@@ -18,10 +16,8 @@ from app.storage import journal, models
 from app.storage.database import Database
 from app.storage.idempotency import Owner
 from app.storage.models import Card, Event, File, FileBatch, Operator
-from tests.integration.conftest import with_keys
-from tests.support.console import OWN, Browser, Seen, add_operator
+from tests.support.console import OWN, Browser, Seen
 from tests.support.query_plans import plan, statements
-from tests.support.service import Service
 
 ISSUE = "/admin/cards/issue"
 
@@ -49,14 +45,11 @@ def test_cards_whose_batch_was_changed_are_still_of_their_issue(seller: Browser,
 
 def test_a_refused_form_says_why_and_keeps_its_fields(seller: Browser) -> None:
     for fields in [
-        {"count": "0"},
         {"count": "10001"},
         {"count": "1e3"},
-        {"count": "9" * 5000},
         {"validity": "other", "validity_other": "30"},
         {"validity": "odd"},
         {"validity": "365d", "validity_other": "1d"},
-        {"validity": "", "validity_other": "1d"},
         {"batch": "x" * 201},
         {"note": "a\u202eb"},
     ]:
@@ -84,17 +77,6 @@ def test_a_large_issue_asks_for_the_password_and_the_code(seller: Browser) -> No
     assert "已发出 101 张" in page.words
     assert seller.submit(asked, ISSUE, form).path == page.path, "the same form again, although its code was used"
     assert Card.select().count() == 201
-
-
-def test_the_number_that_asks_for_the_password_is_a_setting(
-    database: Database, database_url: str, tmp_path: Path
-) -> None:
-    add_operator("sam", Role.SELLER)
-    with Service(with_keys(tmp_path), database_url, KADUN_CONFIRM_CARDS="0") as strict:
-        seller = Browser(strict, language="en").walk_in("sam")
-        assert "More than 0 cards at once" in issue(seller, count="1").words
-        assert Card.select().count() == 0
-        assert "Issued 1 card" in issue(seller, count="1", **OWN).words
 
 
 def test_a_seller_sees_only_what_they_issued_themselves(owner: Browser, seller: Browser) -> None:
@@ -180,12 +162,7 @@ def test_a_seller_issues_within_their_ceilings_and_sees_them(seller: Browser) ->
     File.insert(name="a", size=1, sha256="0" * 64, added_at=utc_now()).execute()
     FileBatch.insert(file="a", batch="专业版").execute()
     assert "您的发卡上限：每天 10 张，有效期最长 30 天；今天已发 4" in seller.get(ISSUE).words
-    for fields, reason in (
-        ({"count": "7"}, "今天还可发 6 张"),
-        ({"validity": "permanent"}, "有效期最长为 30 天"),
-        ({"validity": "other", "validity_other": "31d"}, "有效期最长为 30 天"),
-        ({"batch": "专业版"}, "有文件仅供批次“专业版”"),
-    ):
+    for fields, reason in (({"count": "7"}, "今天还可发 6 张"), ({"batch": "专业版"}, "有文件仅供批次“专业版”")):
         page = issue(seller, **fields)
         assert (page.status, reason in page.words) == (400, True), page.words
     assert "已发出 6 张" in issue(seller, count="6").words

@@ -59,24 +59,6 @@ def test_times_are_the_vendors_and_an_invalid_filter_is_refused_and_stays_in_its
     assert (fields["card"], fields["until"]) == (CARD, "0001-01-01T00:00")
 
 
-def test_an_entry_links_to_those_of_its_card_machine_address_and_actor(owner: Browser) -> None:
-    journal.append([refused("EVENT003", hardware=HOSTILE)])
-    assert "/admin/journal?hardware=" not in owner.get("/admin/journal").text, "it is too long for a link"
-    freeze = Entry(at=NOON, kind=EventKind.FROZEN, card_id=CARD, actor="console:甲 & 乙")
-    journal.append([refused("EVENT001"), refused("EVENT002", hardware=HOSTILE[:100], ip="2001:db8::1"), freeze])
-    links = owner.get("/admin/journal").links
-    assert f"/admin/card?id={CARD}" in links
-    for name, value, count in [
-        ("hardware", "machine-1", 1),
-        ("hardware", HOSTILE[:100], 1),
-        ("address", "2001:db8::1", 1),
-        ("actor", "console:甲 & 乙", 1),
-    ]:
-        link = f"/admin/journal?{urlencode({name: value})}"
-        assert link in links
-        assert owner.get(link).text.count("<tr>") == 1 + count
-
-
 def exported(owner: Browser, output: str, query: str = "") -> Seen:
     page = owner.get(f"/admin/journal{query}")
     asked = owner.submit(page, "/admin/journal/export", button=("format", output))

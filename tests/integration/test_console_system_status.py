@@ -4,8 +4,8 @@ import json
 import re
 from datetime import UTC, date, datetime, timedelta
 from html import unescape
-from itertools import product
 from typing import Any
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -63,51 +63,18 @@ def test_today_and_yesterday_link_to_the_rows_behind_them_by_the_vendors_day(ser
     assert "在线 2 （15 分钟内）" in page.words
 
 
-def test_the_abuse_report_links_to_the_journal(service: Service, owner: Browser) -> None:
-    shared, tried = "C" * 32, ["D" * 32, "E" * 32, "F" * 32]
+def test_the_abuse_report_links_to_the_journal(owner: Browser) -> None:
     for number in range(3):
-        journal.append(
-            rejected(Code.CLIENT_MISMATCH, 2, card_id=shared, hardware=f"copy-{number}", ip=f"198.51.100.{number}")
-        )
-    for card in tried:
-        journal.append(rejected(Code.CLIENT_HAS_ANOTHER_CARD, card_id=card, hardware="hoarder", ip="192.0.2.1"))
+        shared = {"card_id": "C" * 32, "hardware": f"copy-{number}", "ip": f"198.51.100.{number}"}
+        journal.append(rejected(Code.CLIENT_MISMATCH, 2, **shared))
+        tried = {"card_id": "DEF"[number] * 32, "hardware": "hoarder", "ip": "192.0.2.1"}
+        journal.append(rejected(Code.CLIENT_HAS_ANOTHER_CARD, **tried))
     page = counted(owner, "/admin/sharing")
-
-    def behind(subject: str, text: str) -> list[str]:
-        (section,) = re.findall(
-            rf'<section class="mb-4" aria-labelledby="by-{subject}">.+?</section>', page.text, re.DOTALL
-        )
-        found = [row for row in re.findall(r"<tr>.+?</tr>", section, re.DOTALL) if text in row]
-        return [unescape(link) for row in found for link in re.findall(r'href="(/admin/journal[^"]+)"', row)]
-
-    assert f"/admin/card?id={shared}" in page.links
-    (link,) = behind("card_id", shared)
-    assert rows(owner.get(link)) == 6
-    assert [rows(owner.get(link)) for link in behind("hardware", "hoarder")] == [3, 3]
-    assert [rows(owner.get(link)) for link in behind("network", "192.0.2.1")] == [3, 3]
-    (by_code,) = [link for link in page.links if "kind=CLIENT_MISMATCH" in link and "card=" not in link]
-    assert rows(owner.get(by_code)) == 6
-
-
-def test_usage_is_listed_by_day_card_and_function(service: Service, owner: Browser) -> None:
-    today, now = datetime.now(ZONE).date(), datetime.now(UTC)
-    cards = service.issue(2)
-    usage = [(cards[0], today, "f.1"), (cards[1], today, "f.1"), (cards[0], today - timedelta(days=1), "other")]
-    columns = [Usage.card, Usage.day, Usage.function, Usage.count, Usage.last_at]
-    Usage.insert_many([(*row, 1234, now) for row in usage], columns).execute()
-    assert "1,234" in owner.get("/admin/usage").words
-    for query, found in {
-        f"function=f.1&day={today}": 2,
-        f"day={today - timedelta(days=1)}": 1,
-        "function=none": -1,
-        "after=nonsense": 3,
-        f"card={cards[0].lower()}": 2,
-        f"card={cards[0]}&function=other": 1,
-        "card=nonsense": -1,
-    }.items():
-        assert rows(owner.get(f"/admin/usage?{query}")) == found, query
-    page = owner.get("/admin/usage?day=tomorrow")
-    assert (page.status, "“tomorrow”不是有效的日期" in page.words) == (400, True)
+    assert f"/admin/card?id={'C' * 32}" in page.links
+    found = [unescape(link) for link in page.links if link.startswith("/admin/journal")]
+    for part, count in (("kind=CLIENT_MISMATCH", 6), ("hardware=hoarder", 3), ("address=192.0.2.1", 3)):
+        behind = [link for link in found if part in unquote(link)]
+        assert {rows(owner.get(link)) for link in behind} == {count}, part
 
 
 def test_every_code_of_a_rejection_is_in_the_chart() -> None:
@@ -123,20 +90,15 @@ def test_every_code_of_a_rejection_is_in_the_chart() -> None:
     assert len(charts(document, str)["rejections"].series) == len(Code) - 1
 
 
-PAGES = ("/admin/files", "/admin/functions", "/admin/keys", "/admin/health")
-
-
 @pytest.fixture
 def own_owner(own_service: Service, database: Database) -> Browser:
     add_operator("olga")
     return Browser(own_service, language="en").walk_in("olga")
 
 
-@for_each("path, language", product(PAGES, ["zh", "en"]))
-def test_no_page_has_a_secret_and_each_names_its_commands(
-    olga: Browser, service: Service, path: str, language: str
-) -> None:
-    page = olga.get(f"{path}?lang={language}")
+@for_each("path", ["/admin/files", "/admin/functions", "/admin/keys", "/admin/health"])
+def test_no_page_has_a_secret_and_each_names_its_commands(olga: Browser, service: Service, path: str) -> None:
+    page = olga.get(path)
     assert page.status == 200
     assert "scripts/cardctl " in page.words
     ring = json.loads((service.folder / "keys/keyring.json").read_text())
@@ -160,9 +122,6 @@ def test_functions_are_listed_and_broken_modules_say_why(own_service: Service, o
         assert listing.functions
         assert all(function.name in page.words for function in listing.functions)
         assert "broken" in own_owner.get("/admin/health").words
-        (functions.modules / "broken.py").unlink()
-        wait_for(lambda: "its modules are being loaded" in own_owner.get("/admin/functions").words)
-        wait_for(lambda: "being loaded" not in own_owner.get("/admin/functions").words)
     assert "does not answer" in own_owner.get("/admin/functions").words
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import json
-import secrets
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -14,10 +13,9 @@ from app.storage.database import Database
 from app.storage.files import journalled_downloads
 from app.storage.journal import Entry
 from app.storage.models import Event, Usage
-from tests.support.downloads import CONTENT, DOWNLOAD, NAME, ask, blobs, fetch, is_problem, links, put, sha256
+from tests.support.downloads import CONTENT, DOWNLOAD, NAME, ask, fetch, is_problem, links, put, sha256
 from tests.support.processes import children_of
 from tests.support.service import Service, question
-from tests.support.tables import for_each
 
 
 def proxied_link(proxied: Service) -> str:
@@ -106,23 +104,6 @@ def test_clients_that_read_nothing_take_no_threads(database_url: str, tmp_path: 
             assert own.verify(question(issued)).status == 200
             assert own.verify(question(other, hardware="machine-2")).claims["activated"] is True
             assert fetch(own, url).content == bytes(32 * 1024 * 1024)
-
-
-@for_each("change", ["replace", "remove"])
-def test_a_download_under_way_survives_a_change_of_the_file(service: Service, card_with_file: str, change: str) -> None:
-    content = secrets.token_bytes(1024 * 1024) * 32  # more than sockets hold
-    put(service, "large", content)
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=120)
-    connection.request("GET", links(service, card_with_file)["large"])
-    answer = connection.getresponse()
-    beginning = answer.read(1000)
-    if change == "replace":
-        put(service, "large", b"version 2")
-    else:
-        service.cardctl("file", "remove", "large")
-    assert sha256(content) not in blobs(service)
-    assert beginning + answer.read() == content
-    connection.close()
 
 
 def test_behind_a_proxy_nginx_sends_the_bytes(proxied: Service) -> None:

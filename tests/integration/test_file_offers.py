@@ -73,15 +73,6 @@ def test_the_verdict_is_signed_and_brings_no_key_and_its_link_names_no_card(
     assert card_with_file not in json.dumps(link) + file["url"]
 
 
-def test_the_requests_form_is_checked_before_the_rules(service: Service) -> None:
-    headers = {"Content-Type": "application/json"}
-    assert service.request("POST", "/v1/files", b"{}", headers).body["code"] == "INVALID_REQUEST"
-    assert service.request("POST", "/v1/files", b"{}").body["code"] == "UNSUPPORTED_MEDIA_TYPE"
-    assert service.request("GET", "/v1/files").status == 405
-    assert service.request("POST", "/v1/files/x", b"{}", headers).status == 405
-    assert service.request("GET", "/v1/files/").status == 403
-
-
 def test_a_file_for_a_batch_goes_to_that_batch_alone(service: Service) -> None:
     put(service, "all", b"for all")
     put(service, "extra", b"paid extra", "--batch", "gold", "--batch", "platinum")

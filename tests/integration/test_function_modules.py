@@ -20,6 +20,8 @@ from tests.support.functions_service import WELL, FunctionsService
 from tests.support.service import wait_for
 from tests.support.wheels import write_wheel
 
+TWICE = "from app.functions import core_function\n@core_function('twice')\ndef f(a, c): ...\n"
+
 
 @pytest.fixture
 def service(tmp_path: Path) -> FunctionsService:
@@ -36,7 +38,8 @@ def test_broken_modules_are_listed_with_their_errors_and_others_work(service: Fu
         "json": "",
         "two words": "",
         "needs": "import no_such_package",
-        "nameless": "from app.functions import core_function\n@core_function('')\ndef f(a, c): ...",
+        "one": TWICE,
+        "other": TWICE + "@core_function('once')\ndef g(a, c): return 1\n",
     }.items():
         (service.modules / f"{name}.py").write_text(text)
     service.with_module("_helper", "VALUE = 42")
@@ -49,7 +52,7 @@ def test_broken_modules_are_listed_with_their_errors_and_others_work(service: Fu
         listing = service.client.list()
         errors = {broken.module: broken.error for broken in listing.broken}
         assert errors.keys() == {
-            "raises", "syntax", "exits", "leaves", "crashes", "json", "two words", "needs", "nameless"
+            "raises", "syntax", "exits", "leaves", "crashes", "json", "two words", "needs", "one", "other"
         }  # fmt: skip
         assert "raises.py" in errors["raises"]
         assert "ZeroDivisionError" in errors["raises"]
@@ -61,34 +64,26 @@ def test_broken_modules_are_listed_with_their_errors_and_others_work(service: Fu
         assert "the name of another module already" in errors["json"]
         assert "cannot name a module" in errors["two words"]
         assert "No module named 'no_such_package'" in errors["needs"]
-        assert "1 to 64 characters" in errors["nameless"]
-        assert [function.name for function in listing.functions] == ["packaged", "well"]
+        assert "one and other" in errors["one"], "they have a function of the same name"
+        assert errors["other"] == errors["one"]
+        assert [function.name for function in listing.functions] == ["once", "packaged", "well"]
+        assert service.call("twice") == NotFound()
         assert service.call("packaged") == Returned(42)
         assert service.call("well") == Returned({})
         wait_for(service.is_idle)
 
 
-def test_two_functions_of_one_name_are_both_refused(service: FunctionsService) -> None:
-    both = "from app.functions import core_function\n@core_function('twice')\ndef f(a, c): ...\n"
-    service.with_module("one", both)
-    service.with_module("other", both + "@core_function('once')\ndef g(a, c): return 1\n")
+def test_a_missing_folder_is_reported_and_what_appears_and_changes_in_it_is_loaded(service: FunctionsService) -> None:
+    (service.modules / "well.py").unlink()
+    service.modules.rmdir()
     with service:
-        listing = service.client.list()
-        assert [broken.module for broken in listing.broken] == ["one", "other"]
-        assert all("one and other" in broken.error for broken in listing.broken)
-        assert service.call("twice") == NotFound()
-        assert service.call("once") == Returned(1)
-
-
-def test_changes_in_the_folder_are_loaded(service: FunctionsService) -> None:
-    with service:
-        assert service.call("well") == Returned({})
+        (broken,) = service.client.list().broken
+        assert "cannot be read" in broken.error
+        service.modules.mkdir()
+        service.with_module("well", WELL)
+        wait_for(lambda: service.call("well") == Returned({}))
         service.with_module("well", WELL.replace("return arguments", "return 'changed'"))
         wait_for(lambda: service.call("well") == Returned("changed"))
-        service.with_module("other", WELL.replace("well", "other"))
-        wait_for(lambda: service.call("other") == Returned({}))
-        (service.modules / "well.py").unlink()
-        wait_for(lambda: service.call("well") == NotFound())
         wait_for(service.is_idle)
 
 
@@ -120,17 +115,6 @@ def test_reloading_drops_no_call(service: FunctionsService) -> None:
         assert len(outcomes) > 5
         assert {str(outcome) for outcome in outcomes} == {str(Returned("done")), str(Returned({}))}
         wait_for(service.is_idle)
-
-
-def test_a_missing_folder_is_reported_and_loaded_when_it_appears(service: FunctionsService) -> None:
-    (service.modules / "well.py").unlink()
-    service.modules.rmdir()
-    with service:
-        (broken,) = service.client.list().broken
-        assert "cannot be read" in broken.error
-        service.modules.mkdir()
-        service.with_module("well", WELL)
-        wait_for(lambda: service.call("well") == Returned({}))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What a vendor might install, good and bad: the functions that tests of `POST /v1/execute` call."""
 
 import encodings.idna  # noqa: F401  # for socket.create_connection, where calls cannot read Python's folder
-import os
 import socket
 import sys
 import time
@@ -63,16 +62,6 @@ def leak(arguments: dict[str, Any], caller: Caller) -> object:
 @core_function("怪话")
 def odd(arguments: dict[str, Any], caller: Caller) -> object:
     raise ValueError("NUL \0, half a pair \ud800, \x1b[31mred")
-
-
-@core_function("退出")
-def leave(arguments: dict[str, Any], caller: Caller) -> object:
-    os._exit(3)
-
-
-@core_function("集合")
-def no_json(arguments: dict[str, Any], caller: Caller) -> object:
-    return {1, 2}
 
 
 @core_function("唠叨")

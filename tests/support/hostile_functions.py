@@ -77,20 +77,6 @@ def bit_by_bit(arguments, caller):
         kept.append("x" * 10_000 + str(len(kept)))
 
 
-@core_function("result beyond memory")
-def beyond(arguments, caller):
-    return ["x" * 1024**2] * 500
-
-
-@core_function("recursion in C")
-def recursion_in_c(arguments, caller):
-    sys.setrecursionlimit(10**9)
-    nested = []
-    for _ in range(10**5):
-        nested = [nested]
-    return repr(nested)
-
-
 @core_function("thread without end")
 def thread_without_end(arguments, caller):
     threading.Thread(target=time.sleep, args=(1000,)).start()
@@ -148,7 +134,6 @@ tempfile.gettempdir()  # as modules do that are imported: it remembers its answe
 
 ENDINGS = {
     "returns": lambda: None,
-    "raises": lambda: 1 / 0,
     "exits": lambda: os._exit(1),
     "hangs": lambda: time.sleep(1000),
 }

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass
@@ -18,47 +18,21 @@ class Form:
 
 def words_of(html: str) -> str:
     """What a person reads: no tags, white space as one space."""
-    parser = _Words()
-    parser.feed(html)
-    return re.sub(r"\s+", " ", " ".join(parser.said))
+    return re.sub(r"\s+", " ", " ".join(_Page.of(html).texts))
 
 
 def links_of(html: str) -> list[str]:
     """Where links lead, as written."""
-    parser = _Links()
-    parser.feed(html)
-    return parser.found
+    return _Page.of(html).links
 
 
 def forms_of(html: str, here: str) -> list[Form]:
     """The forms; one without an action goes to `here`."""
-    parser = _Forms(here)
-    parser.feed(html)
-    parser.close()
-    return parser.forms
+    return _Page.of(html, here).forms
 
 
-class _Words(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def handle_data(self, data: str) -> None:
-        self.said.append(data)
-
-
-class _Links(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a":
-            self.found.append(dict(attrs).get("href") or "")
-
-
-class _Forms(HTMLParser):
-    """Reads forms, fields outside of theirs (`form="…"`) too."""
+class _Page(HTMLParser):
+    """Reads texts, links, and forms with the fields outside of them (`form="…"`) too."""
 
     def __init__(self, here: str) -> None:
         super().__init__()
@@ -71,6 +45,15 @@ class _Forms(HTMLParser):
         self._textarea: dict[str, str] | None = None
         self._written = ""
         self.forms: list[Form] = []
+        self.links: list[str] = []
+        self.texts: list[str] = []
+
+    @classmethod
+    def of(cls, html: str, here: str = "") -> Self:
+        page = cls(here)
+        page.feed(html)
+        page.close()
+        return page
 
     def close(self) -> None:
         super().close()
@@ -79,7 +62,9 @@ class _Forms(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         said = {name: value or "" for name, value in attrs}
-        if tag == "form":
+        if tag == "a":
+            self.links.append(said.get("href", ""))
+        elif tag == "form":
             self._open = Form(said.get("action") or self._here, said.get("method", "get"))
             self.forms.append(self._open)
             self._by_id[said.get("id", "")] = self._open
@@ -106,6 +91,7 @@ class _Forms(HTMLParser):
             self._textarea = None
 
     def handle_data(self, data: str) -> None:
+        self.texts.append(data)
         if self._textarea is not None:
             self._written += data
 
