@@ -10,7 +10,7 @@ from app.domain.texts import RefusedError
 from app.services import two_step
 from app.services.passwords import Passwords
 from app.services.throttling import Throttle, code_bucket, name_bucket, network_buckets
-from app.storage import journal, login_failures, models
+from app.storage import journal, models
 from app.storage import operators as rows
 from app.storage.database import Database
 from app.tokens.sealing_key import SealingKey
@@ -93,7 +93,7 @@ class Credentials:
                 if is_let_in:
                     if new_hash is not None:
                         rows.change(operator.id, password_hash=new_hash)
-                    login_failures.forget((own, of_codes))  # a success says nothing about others in the network
+                    self._throttle.forget((own, of_codes))  # a success says nothing about others in the network
                     proceed(operator)
             if not is_let_in:
                 self._fail(operator, address, "code", (*buckets, of_codes))

@@ -9,11 +9,12 @@ from app.clock import Clock
 from app.domain.codes import EventKind
 from app.services import abuse_report, statistics
 from app.services.statistics import DAYS, collect, last_days
-from app.storage import figures
+from app.storage import models
 from app.storage.database import Database
 
 FRESH_FOR = timedelta(seconds=60)
 QUICK_BYTES, QUICK_SECONDS = 8 * 2**20, 1.0
+_SIZE = "SELECT " + " + ".join(f"pg_relation_size('{name}')" for name in ("card", "event", "usage", "daily_count"))
 
 
 class Snapshot(NamedTuple):
@@ -48,14 +49,16 @@ class Figures:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        last, size = self._database.with_connection(lambda: (figures.read(), figures.counted_bytes(self._database)))
+        last = self._last()
+        (size,) = self._database.with_connection(lambda: self._database.execute_sql(_SIZE).fetchone())
         # By size first: an import may have made the database a thousand times larger since the last count.
         if size <= QUICK_BYTES and (last is None or last.seconds < QUICK_SECONDS):
             return self.count()
         if last is None:
             return None
         if self.is_old(last.counted_at):
-            self._database.with_connection(figures.want)
+            want = models.Figures.update(is_wanted=True).where(~models.Figures.is_wanted)
+            self._database.with_connection(want.execute)
         return Snapshot(last.counted_at, last.document)
 
     def is_old(self, counted_at: datetime) -> bool:
@@ -68,9 +71,13 @@ class Figures:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        last = self._database.with_connection(figures.read)
+        last = self._last()
         if last is None or last.is_wanted:
             self.count()
+
+    def _last(self) -> models.Figures | None:
+        found: models.Figures | None = self._database.with_connection(models.Figures.select().first)
+        return found
 
     def count(self) -> Snapshot:
         """Count now.
@@ -80,7 +87,14 @@ class Figures:
         """
         now, begun = self._clock(), monotonic()
         snapshot = Snapshot(now, collect(self._database, now, self._zone) | self._more(now))
-        self._database.with_connection(lambda: figures.write(now, monotonic() - begun, snapshot.document))
+        row = {
+            "counted_at": now,
+            "seconds": monotonic() - begun,
+            "document": snapshot.document,
+            "is_wanted": False,
+        }
+        replace = models.Figures.insert(row).on_conflict(conflict_target=[models.Figures.id], update=row)
+        self._database.with_connection(replace.execute)
         return snapshot
 
     def _more(self, now: datetime) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from app.domain.operators import FORGOTTEN_AFTER
 from app.services import sessions
-from app.storage import daily_counts, idempotency, journal, login_failures, operators
-from app.storage.models import database
+from app.storage import daily_counts, idempotency, journal, operators
+from app.storage.models import LoginFailure, database
 
 REQUESTS_KEPT = timedelta(days=7)
 
@@ -42,7 +42,8 @@ def prune_console(now: datetime, until: float = math.inf) -> int:
     """
 
     def prune() -> int:
-        return operators.prune_sessions(now, now - sessions.IDLE) + login_failures.prune(now - FORGOTTEN_AFTER)
+        failures: int = LoginFailure.delete().where(LoginFailure.last_at <= now - FORGOTTEN_AFTER).execute()
+        return operators.prune_sessions(now, now - sessions.IDLE) + failures
 
     total: int = database.with_connection(prune)
     return total + _in_batches(lambda: idempotency.prune(now - REQUESTS_KEPT), until)

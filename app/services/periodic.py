@@ -19,7 +19,6 @@ from app.services import housekeeping, webhook_outbox
 from app.services.figures import Figures
 from app.services.hosts import Reporter
 from app.settings import Settings
-from app.storage import locks
 from app.storage.database import Database
 
 TICK_SECONDS = 2.0
@@ -100,12 +99,17 @@ class Loop:
                         self._run(task)
 
     def _holds(self, scope: Scope) -> bool:
-        return locks.hold(self._database, "periodic" if scope is Scope.ONCE else f"periodic on {self._host}")
+        """Take the lock for this connection, if it is free; one that it has already is counted again."""
+        name = "periodic" if scope is Scope.ONCE else f"periodic on {self._host}"
+        sql = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
+        is_held: bool = self._database.execute_sql(sql, (f"kadun {name}",)).fetchone()[0]
+        return is_held
 
     def _run(self, task: Task) -> None:
         began = time.monotonic()
         try:
-            self._database.with_connection(lambda: locks.limit_statements(self._database, task.limit_seconds))
+            limit = "SELECT set_config('statement_timeout', %s, false)", (f"{round(task.limit_seconds * 1000)}ms",)
+            self._database.with_connection(partial(self._database.execute_sql, *limit))
             task.run(began + task.limit_seconds)
         except Exception:  # the thread must survive any error
             logger.warning("a periodic task failed; it is run again", exc_info=True, extra={"task": task.name})

@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from peewee import SQL, Case
+
 from app.clock import Clock
 from app.domain.addresses import SITE_SHARE, network_of, site_of
 from app.domain.operators import FORGOTTEN_AFTER, next_attempt
 from app.services.bearer import digest
-from app.storage import login_failures
 from app.storage.database import Database
 from app.storage.models import LoginFailure
 
@@ -56,15 +57,27 @@ class Throttle:
     def wait_seconds(self, buckets: Sequence[str]) -> int:
         """Return in how many whole seconds the next attempt is allowed, 0 if it is now."""
         now = self.clock()
-        found = self.database.with_connection(lambda: login_failures.read(buckets, now - FORGOTTEN_AFTER))
+        counted = LoginFailure.bucket.in_(buckets) & (LoginFailure.last_at > now - FORGOTTEN_AFTER)
+        found = self.database.with_connection(lambda: list(LoginFailure.select().where(counted)))
         waits = [next_attempt(_weighed(row), row.last_at) - now for row in found]
         return max([0, *(math.ceil(wait.total_seconds()) for wait in waits)])
 
     def count(self, buckets: Sequence[str]) -> None:
-        """Count a failure against each bucket."""
+        """Count a failure against each bucket; a count that is forgotten begins anew."""
         now = self.clock()
+        # In one order, so that two writers do not deadlock.
+        rows = [{"bucket": bucket, "failures": 1, "last_at": now} for bucket in sorted(buckets)]
+        is_recent = LoginFailure.last_at > now - FORGOTTEN_AFTER
+        failures = Case(None, [(is_recent, LoginFailure.failures + SQL("1"))], SQL("1"))
         with self.database.transact():
-            login_failures.count(buckets, now, now - FORGOTTEN_AFTER)
+            LoginFailure.insert_many(rows).on_conflict(
+                conflict_target=[LoginFailure.bucket],
+                update={LoginFailure.failures: failures, LoginFailure.last_at: now},
+            ).execute()
+
+    def forget(self, buckets: Sequence[str]) -> None:
+        """Forget the buckets' failures, in the caller's transaction."""
+        LoginFailure.delete().where(LoginFailure.bucket.in_(buckets)).execute()
 
 
 def _weighed(row: LoginFailure) -> int:

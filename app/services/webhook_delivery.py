@@ -18,9 +18,9 @@ from app.domain.codes import EventKind
 from app.domain.webhooks import GIVEN_UP_AFTER, MAX_WAITING, Sent, next_attempt, next_request
 from app.services.webhook_outbox import body_of
 from app.settings import Settings
-from app.storage import journal, webhooks
+from app.storage import journal
 from app.storage.database import Database
-from app.storage.models import Webhook, WebhookOutbox
+from app.storage.models import Card, Webhook, WebhookOutbox
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 from app.tokens.webhooks import signed_headers
 from app.webhooks.client import WebhooksClient
@@ -31,6 +31,34 @@ LEASE = timedelta(minutes=2)
 """Longer than an attempt takes. If its process dies, another one tries the message after that."""
 GONE = 410
 logger = logging.getLogger(__name__)
+# FOR UPDATE SKIP LOCKED: of several processes each claims another message. Until the lease ends, none claims it again.
+_CLAIM = """
+UPDATE webhook_outbox SET attempts = attempts + 1, attempted_at = %(now)s, next_at = %(lease)s
+WHERE id = (
+    SELECT message.id FROM webhook_outbox AS message JOIN webhook ON webhook.id = message.webhook_id
+    WHERE message.next_at <= %(now)s AND webhook.paused_at IS NULL AND webhook.next_request_at <= %(now)s
+    ORDER BY webhook.next_request_at, message.attempts, message.next_at LIMIT 1
+    FOR UPDATE OF message SKIP LOCKED
+)
+RETURNING id
+"""
+# The lock on a webhook keeps two processes from counting the same messages. Somebody waits for a test.
+_DROP_EXCESS = """
+WITH locked AS (
+    SELECT id FROM webhook WHERE id IN (
+        SELECT webhook_id FROM webhook_outbox WHERE next_at IS NOT NULL GROUP BY webhook_id HAVING count(*) > %(most)s
+    )
+    FOR NO KEY UPDATE SKIP LOCKED
+), waiting AS (
+    SELECT message.id, row_number() OVER (PARTITION BY webhook_id ORDER BY message.id) AS place
+    FROM webhook_outbox AS message JOIN locked ON locked.id = webhook_id
+    WHERE next_at IS NOT NULL AND topic <> 'webhook.test'
+), dropped AS (
+    DELETE FROM webhook_outbox WHERE id IN (SELECT id FROM waiting WHERE place > %(most)s) RETURNING webhook_id
+)
+UPDATE webhook SET dropped = dropped + (SELECT count(*) FROM dropped WHERE webhook_id = webhook.id)
+WHERE id IN (SELECT webhook_id FROM dropped)
+"""
 Sender = Callable[[str, Mapping[str, str], bytes], Sent]
 """Sends a request: `app.webhooks.post` in this process, or the client of the process that can reach the outside."""
 
@@ -62,15 +90,24 @@ class Delivery:
         """
         now = self.clock()
         # Before each message: under load there may always be one that is due.
-        self.database.with_connection(lambda: webhooks.drop_excess(MAX_WAITING))
-        claimed = self.database.with_connection(lambda: webhooks.claim(now, now + LEASE))
-        if claimed is None:
+        self.database.with_connection(lambda: self.database.execute_sql(_DROP_EXCESS, {"most": MAX_WAITING}))
+        message = self.database.with_connection(lambda: self._claimed(now))
+        if message is None:
             return False
-        message, card = claimed
+        card = self.database.with_connection(lambda: Card.get_or_none(Card.id == message.card_id))
         body = message.body or body_of(message, card, self.zone)
         sent = self._send(message, body.encode(), now)
         self._note(message, body, sent, self.clock())
         return True
+
+    def _claimed(self, now: datetime) -> WebhookOutbox | None:
+        """Claim the next message that is due; return it with its webhook."""
+        claimed = self.database.execute_sql(_CLAIM, {"now": now, "lease": now + LEASE}).fetchone()
+        if claimed is None:
+            return None
+        query = WebhookOutbox.select(WebhookOutbox, Webhook).join(Webhook).where(WebhookOutbox.id == claimed[0])
+        message: WebhookOutbox | None = query.first()
+        return message
 
     def _send(self, message: WebhookOutbox, body: bytes, now: datetime) -> Sent:
         webhook = message.webhook

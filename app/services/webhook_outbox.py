@@ -1,6 +1,6 @@
 """The messages of webhooks: what periodic tasks add to the outbox and delete from it, and what a message says.
 
-Triggers on the journal add activations and mismatches.
+Triggers on the journal add activations and mismatches (migration 0005).
 """
 
 import hashlib
@@ -12,26 +12,63 @@ from app.domain.cards import masked
 from app.domain.webhooks import EXPIRING_WITHIN, GIVEN_UP_AFTER, MAX_WAITING, Topic
 from app.services import abuse_report
 from app.services.formatting import local
-from app.storage import webhooks
 from app.storage.database import Database
 from app.storage.models import Card, Webhook, WebhookOutbox
 
 KEPT = timedelta(days=7)
 MAX_KEPT = 1_000
 """Of each webhook's and topic's messages that are done so many are kept at most."""
+# Each webhook has its own mark. Two processes take turns at it, and the second finds it moved.
+_ENQUEUE_EXPIRING = """
+WITH marked AS (
+    UPDATE webhook SET expiring_until = %(until)s
+    FROM (
+        SELECT id, expiring_until FROM webhook
+        WHERE 'card.expiring' = ANY (topics) AND expiring_until < %(until)s ORDER BY id FOR NO KEY UPDATE
+    ) AS before
+    WHERE webhook.id = before.id
+    RETURNING webhook.id, webhook.paused_at, before.expiring_until
+)
+INSERT INTO webhook_outbox (webhook_id, topic, card_id, created_at, next_at)
+SELECT marked.id, 'card.expiring', card.id, %(now)s, %(now)s
+FROM marked JOIN card ON card.is_activated AND card.frozen_at IS NULL
+    AND COALESCE(card.expires_at, 'infinity') > marked.expiring_until
+    AND COALESCE(card.expires_at, 'infinity') <= %(until)s
+WHERE marked.paused_at IS NULL
+"""
+_ENQUEUE_SHARED = """
+INSERT INTO webhook_outbox (webhook_id, topic, card_id, data, created_at, next_at)
+SELECT webhook.id, 'card.shared', told.card_id, told.data::jsonb, %(now)s, %(now)s
+FROM webhook CROSS JOIN unnest(%(cards)s, %(data)s) AS told (card_id, data)
+WHERE 'card.shared' = ANY (webhook.topics) AND webhook.paused_at IS NULL AND NOT EXISTS (
+    SELECT FROM webhook_outbox AS before
+    WHERE before.webhook_id = webhook.id AND before.topic = 'card.shared' AND before.card_id = told.card_id
+)
+"""
+# By topic, so that many activations do not push out what keeps a shared card from being told again.
+_PRUNE = """
+DELETE FROM webhook_outbox WHERE id IN (
+    SELECT id FROM (
+        SELECT id, created_at, row_number() OVER (PARTITION BY webhook_id, topic ORDER BY id DESC) AS place
+        FROM webhook_outbox WHERE next_at IS NULL
+    ) AS done
+    WHERE place > %(most)s OR created_at < %(before)s
+)
+"""
 
 
 def enqueue_expiring(database: Database, now: datetime) -> None:
-    """Add messages of the cards that expire soon. It may run twice.
+    """Add messages of the cards in use that expire soon, each once for each webhook. It may run twice.
 
     Raises:
         UnavailableError: the database is away.
     """
-    database.with_connection(lambda: webhooks.enqueue_expiring(now + EXPIRING_WITHIN, now))
+    values = {"until": now + EXPIRING_WITHIN, "now": now}
+    database.with_connection(lambda: database.execute_sql(_ENQUEUE_EXPIRING, values))
 
 
 def enqueue_shared(database: Database, zone: ZoneInfo, now: datetime) -> None:
-    """Add messages of the cards that look shared. It may run twice.
+    """Add messages of the cards that look shared, for the webhooks that have none of the card. It may run twice.
 
     Raises:
         UnavailableError: the database is away.
@@ -43,7 +80,9 @@ def enqueue_shared(database: Database, zone: ZoneInfo, now: datetime) -> None:
         card.card_id: json.dumps({"last_24_hours": card.lately._asdict(), "last_7_days": card.whole._asdict()})
         for card in abuse_report.shown_cards(database, now, zone)[:MAX_WAITING]
     }
-    database.with_connection(lambda: webhooks.enqueue_shared(shared, now))
+    if shared:
+        values = {"cards": [*shared], "data": [*shared.values()], "now": now}
+        database.with_connection(lambda: database.execute_sql(_ENQUEUE_SHARED, values))
 
 
 def prune(database: Database, now: datetime) -> None:
@@ -54,7 +93,7 @@ def prune(database: Database, now: datetime) -> None:
     """
     is_old = WebhookOutbox.next_at.is_null(is_null=False) & (WebhookOutbox.created_at < now - GIVEN_UP_AFTER)
     database.with_connection(WebhookOutbox.update(next_at=None, failed_at=now).where(is_old).execute)
-    database.with_connection(lambda: webhooks.prune(now - KEPT, MAX_KEPT))
+    database.with_connection(lambda: database.execute_sql(_PRUNE, {"before": now - KEPT, "most": MAX_KEPT}))
 
 
 def body_of(message: WebhookOutbox, card: Card | None, zone: ZoneInfo) -> str:
