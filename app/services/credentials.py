@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Sequence
 
+from peewee import Expression
+
 from app import metrics
 from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import console_actor
 from app.domain.texts import RefusedError
 from app.services import two_step
+from app.services.operator_rows import ROW_LOCK, set_columns
 from app.services.passwords import Passwords
 from app.services.throttling import Throttle, code_bucket, name_bucket, network_buckets
-from app.storage import journal, models
-from app.storage import operators as rows
+from app.storage import journal
 from app.storage.database import Database
+from app.storage.models import Operator
 from app.tokens.sealing_key import SealingKey
 
 
@@ -52,7 +55,7 @@ class Credentials:
         self._throttle = Throttle(database, clock)
 
     def check(
-        self, name: str, password: str, code: str | None, address: str, proceed: Callable[[models.Operator], None]
+        self, name: str, password: str, code: str | None, address: str, proceed: Callable[[Operator], None]
     ) -> None:
         """Check what a person typed; call `proceed` with the operator in the transaction that uses the code up.
 
@@ -73,7 +76,8 @@ class Credentials:
         with self._passwords.turn():
             self._require_patience(buckets)
             # PostgreSQL refuses a NUL; no name has unprintable characters.
-            operator = self._database.with_connection(lambda: rows.find(name)) if name.isprintable() else None
+            named = Operator.select().where(Operator.name == name)
+            operator = self._database.with_connection(named.first) if name.isprintable() else None
             # An unknown name takes as long, or the time would tell which names exist.
             is_right = self._passwords.matches(None if operator is None else operator.password_hash, password)
             if operator is None or not is_right:
@@ -89,30 +93,31 @@ class Credentials:
             is_outdated = self._passwords.is_outdated(operator.password_hash)
             new_hash = self._passwords.hash(password) if is_outdated else None
             with self._database.transact():
-                is_let_in = rows.lock_unchanged(operator) and self._use_up(operator, code or "", address)
+                is_let_in = _lock_unchanged(operator) and self._use_up(operator, code or "", address)
                 if is_let_in:
                     if new_hash is not None:
-                        rows.change(operator.id, password_hash=new_hash)
+                        set_columns(operator, password_hash=new_hash)
                     self._throttle.forget((own, of_codes))  # a success says nothing about others in the network
                     proceed(operator)
             if not is_let_in:
                 self._fail(operator, address, "code", (*buckets, of_codes))
                 raise LoginRefusedError
 
-    def _use_up(self, operator: models.Operator, code: str, address: str) -> bool:
+    def _use_up(self, operator: Operator, code: str, address: str) -> bool:
         """Use the code of an app or a recovery code up in the caller's transaction; return False if it is wrong."""
         if operator.totp_secret is None:
             return True
         step = two_step.step_for(operator, code, self._clock(), self._key)
         if step is not None:
-            return rows.take_step(operator.id, step)
+            unused = Operator.totp_last_step.is_null() | (Operator.totp_last_step < step)
+            return bool(Operator.update(totp_last_step=step).where((Operator.id == operator.id) & unused).execute())
         left = two_step.take_recovery_code(operator.id, code)
         if left is None:
             return False
         journal.append([self._entry(EventKind.RECOVERY_CODE_USED, operator, address, {"left": left})])
         return True
 
-    def _fail(self, operator: models.Operator | None, address: str, wrong: str, buckets: Sequence[str]) -> None:
+    def _fail(self, operator: Operator | None, address: str, wrong: str, buckets: Sequence[str]) -> None:
         self._throttle.count(buckets)
         entry = self._entry(EventKind.LOGIN_REFUSED, operator, address, {"wrong": wrong})
         with self._database.transact():
@@ -121,7 +126,7 @@ class Credentials:
             metrics.refusals_not_journalled.inc()
 
     def _entry(
-        self, kind: EventKind, operator: models.Operator | None, address: str, details: dict[str, object]
+        self, kind: EventKind, operator: Operator | None, address: str, details: dict[str, object]
     ) -> journal.Entry:
         # An unknown name is not journalled: people type their passwords there.
         actor = None if operator is None else console_actor(operator.name)
@@ -131,3 +136,13 @@ class Credentials:
         wait = self._throttle.wait_seconds(buckets)
         if wait:
             raise LoginThrottledError(wait)
+
+
+def _lock_unchanged(operator: Operator) -> bool:
+    """Lock an operator in the caller's transaction; return False if password or second factor have changed."""
+    same = (
+        (Operator.id == operator.id)
+        & (Operator.password_hash == operator.password_hash)
+        & Expression(Operator.totp_secret, "IS NOT DISTINCT FROM", operator.totp_secret)
+    )
+    return Operator.select(Operator.id).where(same).for_update(ROW_LOCK).first() is not None

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from app.domain.operators import FORGOTTEN_AFTER
 from app.services import sessions
-from app.storage import daily_counts, idempotency, journal, operators
+from app.storage import daily_counts, idempotency, journal
 from app.storage.models import LoginFailure, database
 
 REQUESTS_KEPT = timedelta(days=7)
@@ -43,7 +43,7 @@ def prune_console(now: datetime, until: float = math.inf) -> int:
 
     def prune() -> int:
         failures: int = LoginFailure.delete().where(LoginFailure.last_at <= now - FORGOTTEN_AFTER).execute()
-        return operators.prune_sessions(now, now - sessions.IDLE) + failures
+        return sessions.prune_sessions(now) + failures
 
     total: int = database.with_connection(prune)
     return total + _in_batches(lambda: idempotency.prune(now - REQUESTS_KEPT), until)

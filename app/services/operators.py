@@ -1,41 +1,38 @@
 """The console's operators: their accounts, roles, passwords and ceilings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
+
+from peewee import JOIN, fn
 
 from app.clock import Clock
 from app.domain.ceilings import OPERATOR_DEFAULTS, Ceilings, check_ceilings, described, with_defaults
 from app.domain.codes import EventKind
-from app.domain.operators import Role, check_name, check_password
+from app.domain.operators import CONSOLE_ACTOR, Role, check_name, check_password
 from app.domain.texts import RefusedError
-from app.services.bearer import digest
+from app.services import operator_rows
 from app.services.ceilings import ceilings_of, set_ceilings
-from app.services.formatting import escaped
+from app.services.operator_rows import (
+    OperatorNotFoundError,
+    end_sessions,
+    locked,
+    remove_second_factor,
+    set_columns,
+)
 from app.services.passwords import PASSWORDS, Passwords
-from app.storage import cards, journal, models
-from app.storage import operators as rows
+from app.storage import cards, journal
 from app.storage.database import Database
 from app.storage.idempotency import Owner
+from app.storage.journal import code_or_kind
+from app.storage.models import Ceiling, Event, Operator, OperatorSession, RecoveryCode
 
 Changes = dict[str, object]
-Account = models.Operator
+Account = Operator
 """An operator's row."""
-
-
-class OperatorNotFoundError(RefusedError):
-    """There is no operator of that name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"没有名为 {escaped(name)} 的管理员", f"there is no operator {escaped(name)}")
-
-
-class LoggedOutError(RefusedError):
-    """The session in which operators change their own account has ended meanwhile."""
-
-    def __init__(self) -> None:
-        super().__init__("您已被退出登录，未作改动：请重新登录", "you were logged out meanwhile: log in again")
 
 
 class NameTakenError(RefusedError):
@@ -52,6 +49,14 @@ class LastOwnerError(RefusedError):
         super().__init__("这是最后一位 owner，不能移除或降级", "this is the last owner: add another one first")
 
 
+class Change(NamedTuple):
+    """A change of an operator's row, which is locked, its time, and what the journal says of it."""
+
+    operator: Account
+    at: datetime
+    details: Changes
+
+
 @dataclass(frozen=True, slots=True)
 class Operators:
     """The accounts of one database. `actor` is the name in the journal of the person who makes the changes."""
@@ -62,12 +67,31 @@ class Operators:
     passwords: Passwords = PASSWORDS
 
     def list(self) -> Sequence[Account]:
-        """Return all operators, by name, with what `app.storage.operators.accounts` adds to their rows."""
-        return self.database.with_connection(rows.accounts)
+        """Return all operators by name, without their secrets.
+
+        Beside the columns they have those of their ceilings, `has_totp`, `recovery_codes` (how many are left), and
+        `last_seen_at`: the last use of a session that has not ended, None after a log-out or 12 hours without a
+        request.
+        """
+        codes = RecoveryCode.select(fn.COUNT(RecoveryCode.code_sha256)).where(RecoveryCode.operator == Operator.id)
+        used = fn.MAX(OperatorSession.last_seen_at)
+        seen = OperatorSession.select(used).where(OperatorSession.operator == Operator.id)
+        query = Operator.select(
+            *(Operator.id, Operator.name, Operator.role, Operator.created_at, Operator.password_changed_at),
+            *(Ceiling.cards_per_day, Ceiling.longest_validity, Ceiling.changes_per_day),
+            Operator.totp_secret.is_null(is_null=False).alias("has_totp"),
+            codes.alias("recovery_codes"),
+            seen.alias("last_seen_at"),
+        )
+        listed = query.join(Ceiling, JOIN.LEFT_OUTER).order_by(Operator.name).objects()
+        return self.database.with_connection(lambda: list(listed))
 
     def last_log_ins(self) -> dict[str, datetime]:
-        """Return when each operator logged in last, by name, without those who never did."""
-        return self.database.with_connection(rows.last_log_ins)
+        """Return when each operator logged in last, by the journal's entries since they were added."""
+        is_theirs = (Event.actor == fn.CONCAT(CONSOLE_ACTOR, Operator.name)) & (Event.at >= Operator.created_at)
+        query = Event.select(Operator.name, fn.MAX(Event.at)).join(Operator, on=is_theirs)
+        latest = query.where(code_or_kind == EventKind.LOGGED_IN).group_by(Operator.name)
+        return self.database.with_connection(lambda: dict(latest.tuples()))
 
     def check_known(self, name: str) -> None:
         """Check that an operator exists.
@@ -90,7 +114,8 @@ class Operators:
 
     def _is_known(self, name: str) -> bool:
         # PostgreSQL refuses a NUL; no name has unprintable characters.
-        return name.isprintable() and self.database.with_connection(lambda: rows.find(name)) is not None
+        named = Operator.select().where(Operator.name == name)
+        return name.isprintable() and self.database.with_connection(named.exists)
 
     def add(self, name: str, role: Role, password: str, ceilings: Ceilings | None = None) -> None:
         """Add an operator; a ceiling that is not given is the role's default.
@@ -104,15 +129,15 @@ class Operators:
         wanted = with_defaults(ceilings or Ceilings(), OPERATOR_DEFAULTS[role])
         check_ceilings(wanted)
         password_hash = self._hash(password)
-
-        def write(now: datetime) -> None:
-            operator_id = rows.add(name, role, password_hash, now)
-            if operator_id is None:
+        with self.database.transact():
+            now = self.clock()
+            row = {"name": name, "role": role.value, "password_hash": password_hash}
+            insert = Operator.insert(**row, created_at=now, password_changed_at=now).on_conflict_ignore()
+            added = list(insert.returning(Operator.id).execute())
+            if not added:
                 raise NameTakenError(name)
-            set_ceilings(Owner(operator_id), wanted)
+            set_ceilings(Owner(added[0].id), wanted)
             self._journal(EventKind.OPERATOR_ADDED, name, {"role": role.value, **described(wanted)}, now)
-
-        self._write(write)
 
     def set_password(
         self, name: str, password: str, *, reset_totp: bool = False, session_token: str | None = None
@@ -128,14 +153,13 @@ class Operators:
         """
         check_password(password, name)
         password_hash = self._hash(password)
-
-        def write(operator: Account, now: datetime) -> Changes:
-            rows.change(operator.id, password_hash=password_hash, password_changed_at=now)
-            rows.end_sessions(operator.id)
-            is_totp_disabled = reset_totp and rows.remove_second_factor(operator)
-            return {"changed": "password", **({"totp": False} if is_totp_disabled else {})}
-
-        return self.change(name, write, session_token)
+        with self.changing(name, session_token) as (operator, now, details):
+            set_columns(operator, password_hash=password_hash, password_changed_at=now)
+            end_sessions(operator.id)
+            details["changed"] = "password"
+            if reset_totp and remove_second_factor(operator):
+                details["totp"] = False
+        return now
 
     def set_role(self, name: str, role: Role) -> None:
         """Change an operator's role, from their next request on.
@@ -144,18 +168,15 @@ class Operators:
             OperatorNotFoundError: there is no such operator.
             LastOwnerError: no owner would be left.
         """
-
-        def write(now: datetime) -> None:
-            owners = rows.lock_owners()
-            operator = _locked(name)
+        with self.database.transact():
+            owners = operator_rows.lock_owners()
+            operator = locked(name)
             if operator.role == role.value:
                 return
             if owners == [name]:
                 raise LastOwnerError
-            rows.change(operator.id, role=role.value)
-            self._journal(EventKind.OPERATOR_CHANGED, name, {"role": role.value}, now)
-
-        self._write(write)
+            set_columns(operator, role=role.value)
+            self._journal(EventKind.OPERATOR_CHANGED, name, {"role": role.value}, self.clock())
 
     def set_ceilings(self, name: str, ceilings: Ceilings) -> None:
         """Change an operator's ceilings, for the next cards that they issue; one that is not given stays.
@@ -165,15 +186,11 @@ class Operators:
             RefusedError: a ceiling is invalid.
         """
         check_ceilings(ceilings)
-
-        def write(operator: Account, _now: datetime) -> Changes | None:
-            if not ceilings.given():
-                return None
-            owner = Owner(operator.id)
-            set_ceilings(owner, with_defaults(ceilings, ceilings_of(owner)))
-            return described(ceilings)
-
-        self.change(name, write)
+        with self.changing(name) as (operator, _now, details):
+            if ceilings.given():
+                owner = Owner(operator.id)
+                set_ceilings(owner, with_defaults(ceilings, ceilings_of(owner)))
+                details.update(described(ceilings))
 
     def remove(self, *names: str, force: bool = False) -> None:
         """Remove operators and their sessions, all or none.
@@ -184,34 +201,29 @@ class Operators:
         """
 
         def lock() -> list[Account]:
-            owners = rows.lock_owners()
+            owners = operator_rows.lock_owners()
             if owners and not force and set(owners) <= set(names):
                 raise LastOwnerError
-            return [_locked(name) for name in dict.fromkeys(names)]
+            return [locked(name) for name in dict.fromkeys(names)]
 
-        def write(now: datetime) -> None:
-            for operator in lock():
-                rows.remove(operator.id)
-                self._journal(EventKind.OPERATOR_REMOVED, operator.name, {"role": operator.role}, now)
-
-        self._write(lambda _now: lock())
+        with self.database.transact():
+            lock()
         # Page by page: the foreign key would do it in one statement, which could take minutes and hold up activations.
         for name in names:
             while self.database.with_connection(partial(cards.disown, name)):
                 pass
-        self._write(write)
+        with self.database.transact():
+            for operator in lock():
+                operator.delete_instance()  # sessions go with them
+                self._journal(EventKind.OPERATOR_REMOVED, operator.name, {"role": operator.role}, self.clock())
 
     def _hash(self, password: str) -> str:
         with self.passwords.turn():
             return self.passwords.hash(password)
 
-    def change(
-        self,
-        name: str,
-        change: Callable[[Account, datetime], Changes | None],
-        session_token: str | None = None,
-    ) -> datetime:
-        """Change an operator and journal what `change` returns, in one transaction; None is no change. Return its time.
+    @contextmanager
+    def changing(self, name: str, session_token: str | None = None) -> Iterator[Change]:
+        """Change an operator in one transaction, and journal the details that the block adds; without any, nothing.
 
         With a `session_token`, the change is that session's, which a change of the password may have ended.
 
@@ -219,37 +231,12 @@ class Operators:
             OperatorNotFoundError: there is no such operator.
             LoggedOutError: the session has ended.
         """
-
-        def write(now: datetime) -> None:
-            changes = change(_locked(name, session_token), now)
-            if changes is not None:
-                self._journal(EventKind.OPERATOR_CHANGED, name, changes, now)
-
-        return self._write(write)
-
-    def _write(self, work: Callable[[datetime], object]) -> datetime:
-        """Do something in one transaction; return its time."""
         with self.database.transact():
-            now = self.clock()
-            work(now)
-            return now
+            change = Change(locked(name, session_token), self.clock(), {})
+            yield change
+            if change.details:
+                self._journal(EventKind.OPERATOR_CHANGED, name, change.details, change.at)
 
     def _journal(self, kind: EventKind, name: str, changes: Changes, now: datetime) -> None:
         details = {"operator": name, **changes}
         journal.append([journal.Entry(at=now, kind=kind, actor=self.actor, details=details)])
-
-
-def _locked(name: str, session_token: str | None = None) -> Account:
-    # PostgreSQL refuses a NUL; no name has unprintable characters.
-    operator = rows.lock(name) if name.isprintable() else None
-    if operator is None:
-        raise OperatorNotFoundError(name)
-    if session_token and not rows.has_session(digest(session_token)):
-        raise LoggedOutError
-    return operator
-
-
-def journal_log_outs(ended: int, actor: str, now: datetime) -> None:
-    """Write into the journal, within the caller's transaction, that `actor` ended so many sessions, if any."""
-    if ended:
-        journal.append([journal.Entry(now, EventKind.LOGGED_OUT, actor=actor, details={"sessions": ended})])

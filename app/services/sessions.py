@@ -2,18 +2,24 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.clock import Clock
 from app.domain.codes import EventKind
-from app.domain.operators import Role, console_actor
+from app.domain.operators import MAX_SESSIONS, Role, console_actor
 from app.services.bearer import digest, new_token
 from app.services.credentials import Credentials
-from app.services.operators import LoggedOutError, OperatorNotFoundError, journal_log_outs
+from app.services.operator_rows import (
+    ROW_LOCK,
+    LoggedOutError,
+    OperatorNotFoundError,
+    end_sessions,
+    journal_log_outs,
+)
 from app.services.passwords import PASSWORDS, Passwords
-from app.storage import journal, models
-from app.storage import operators as rows
+from app.storage import journal
 from app.storage.database import Database
+from app.storage.models import Operator, OperatorSession
 from app.tokens.sealing_key import SealingKey
 
 IDLE = timedelta(hours=12)
@@ -41,7 +47,7 @@ class Sessions:
 
     def operators_exist(self) -> bool:
         """Return whether there is any operator."""
-        return self._database.with_connection(rows.any_exist)
+        return bool(self._database.with_connection(Operator.select().exists))
 
     def log_in(self, name: str, password: str, code: str | None, address: str) -> str:
         """Begin a session; return its token.
@@ -58,9 +64,9 @@ class Sessions:
         """
         token = new_token()
 
-        def begin(operator: models.Operator) -> None:
+        def begin(operator: Operator) -> None:
             now = self._clock()
-            rows.add_session(digest(token), operator.id, now, now + LASTS)
+            add_session(token, operator.id, now)
             actor = console_actor(operator.name)
             journal.append([journal.Entry(now, EventKind.LOGGED_IN, ip=address, actor=actor)])
 
@@ -84,15 +90,26 @@ class Sessions:
 
     def identify(self, session_token: str) -> Identity | None:
         """Return the operator of a session, None if it has ended or never was."""
-        return self._database.with_connection(lambda: self._identified(digest(session_token)))
+        now = self._clock()
+        is_it = OperatorSession.token_sha256 == digest(session_token)
+        with_operator = OperatorSession.select(OperatorSession, Operator).join(Operator).where(is_it & _holds(now))
+        session = self._database.with_connection(with_operator.first)
+        if session is None:
+            return None
+        if now - session.last_seen_at >= _TOUCHED_EVERY:
+            self._database.with_connection(OperatorSession.update(last_seen_at=now).where(is_it).execute)
+        operator = session.operator
+        has_totp = operator.totp_secret is not None
+        return Identity(operator.id, operator.name, Role(operator.role), has_totp, operator.created_at)
 
     def end(self, identity: Identity, session_token: str) -> None:
         """End an operator's session, if it has not ended yet."""
-        self._end(identity, lambda: rows.end_session(digest(session_token)))
+        is_it = OperatorSession.token_sha256 == digest(session_token)
+        self._end(identity, OperatorSession.delete().where(is_it).execute)
 
     def end_others(self, identity: Identity, session_token: str) -> None:
         """End all sessions of an operator except this one."""
-        self._end(identity, lambda: rows.end_sessions(identity.id, but=digest(session_token)))
+        self._end(identity, lambda: end_sessions(identity.id, but=session_token))
 
     def renew(self, identity: Identity, changed_at: datetime) -> str:
         """Begin a session for an operator whose change of password, at that time, has just ended all; return its token.
@@ -104,31 +121,44 @@ class Sessions:
         now, token = self._clock(), new_token()
 
         with self._database.transact():
-            operator = rows.lock_by_id(identity.id)
+            operator = Operator.select().where(Operator.id == identity.id).for_update(ROW_LOCK).first()
             if operator is None:
                 raise OperatorNotFoundError(identity.name)
             if operator.password_changed_at != changed_at:
                 raise LoggedOutError
-            rows.add_session(digest(token), identity.id, now, now + LASTS)
+            add_session(token, identity.id, now)
         return token
 
-    def others(self, operator_id: int, session_token: str) -> list[models.OperatorSession]:
+    def others(self, operator_id: int, session_token: str) -> list[OperatorSession]:
         """Return an operator's other valid sessions, the last used first."""
-        now = self._clock()
-        found = self._database.with_connection(lambda: rows.sessions_of(operator_id, now, now - IDLE))
-        return [each for each in found if each.token_sha256 != digest(session_token)]
+        is_other = (OperatorSession.operator == operator_id) & (OperatorSession.token_sha256 != digest(session_token))
+        valid = OperatorSession.select().where(is_other & _holds(self._clock()))
+        return self._database.with_connection(lambda: list(valid.order_by(OperatorSession.last_seen_at.desc())))
 
     def _end(self, identity: Identity, end: Callable[[], int]) -> None:
         with self._database.transact():
             journal_log_outs(end(), console_actor(identity.name), self._clock())
 
-    def _identified(self, token_sha256: str) -> Identity | None:
-        now = self._clock()
-        session = rows.session(token_sha256, now, now - IDLE)
-        if session is None:
-            return None
-        if now - session.last_seen_at >= _TOUCHED_EVERY:
-            rows.touch_session(token_sha256, now)
-        operator = session.operator
-        has_totp = operator.totp_secret is not None
-        return Identity(operator.id, operator.name, Role(operator.role), has_totp, operator.created_at)
+
+def add_session(token: str, operator_id: int, now: datetime) -> None:
+    """Begin a session, in the caller's transaction; of more than `MAX_SESSIONS` those end that were unused longest."""
+    kept = (
+        OperatorSession.select(OperatorSession.token_sha256)
+        .where(OperatorSession.operator == operator_id)
+        .order_by(OperatorSession.last_seen_at.desc(), OperatorSession.token_sha256)
+        .limit(MAX_SESSIONS - 1)
+    )
+    others = (OperatorSession.operator == operator_id) & OperatorSession.token_sha256.not_in(kept)
+    OperatorSession.delete().where(others).execute()
+    times = {"created_at": now, "last_seen_at": now, "expires_at": now + LASTS}
+    OperatorSession.insert(token_sha256=digest(token), operator=operator_id, **times).execute()
+
+
+def prune_sessions(now: datetime) -> int:
+    """Delete the sessions that are no longer valid; return how many."""
+    deleted: int = OperatorSession.delete().where(~_holds(now)).execute()
+    return deleted
+
+
+def _holds(now: datetime) -> Any:  # noqa: ANN401  # a peewee expression
+    return (OperatorSession.expires_at > now) & (OperatorSession.last_seen_at > now - IDLE)

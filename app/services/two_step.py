@@ -17,8 +17,9 @@ from app.domain.cards import CROCKFORD
 from app.domain.recovery_codes import RECOVERY_CODES, RECOVERY_LENGTH, read_recovery_code, written_recovery_code
 from app.domain.texts import RefusedError
 from app.services.bearer import digest
-from app.services.operators import Account, Operators, journal_log_outs
-from app.storage import operators as rows
+from app.services.operator_rows import end_sessions, journal_log_outs, remove_second_factor, set_columns
+from app.services.operators import Account, Operators
+from app.storage.models import RecoveryCode
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 
 _MAX_LENGTH = 16  # six digits as people type them; normalising a long text takes long
@@ -82,8 +83,7 @@ class TwoStep:
                 session has ended.
         """
         codes = _new_recovery_codes()
-
-        def write(operator: Account, now: datetime) -> dict[str, object]:
+        with self.operators.changing(name, session_token) as (operator, now, details):
             if operator.totp_secret is not None:
                 raise RefusedError("已启用两步验证", "two-step verification is enabled already")
             step = step_of(secret, code, now) if is_secret(secret) else None
@@ -93,13 +93,10 @@ class TwoStep:
                     "wrong code: check the phone's clock, and enter the latest code",
                 )
             sealed = self.key.seal("operator", operator.id, secret)
-            rows.change(operator.id, totp_secret=sealed, totp_last_step=step)
-            rows.replace_recovery_codes(operator.id, map(digest, codes))
-            ended = rows.end_sessions(operator.id, but=digest(session_token))
-            journal_log_outs(ended, self.operators.actor, now)
-            return {"totp": True}
-
-        self.operators.change(name, write, session_token)
+            set_columns(operator, totp_secret=sealed, totp_last_step=step)
+            _replace_recovery_codes(operator, codes)
+            journal_log_outs(end_sessions(operator.id, but=session_token), self.operators.actor, now)
+            details["totp"] = True
         return tuple(map(written_recovery_code, codes))
 
     def disable(self, name: str, *, log_out: bool = False, session_token: str | None = None) -> None:
@@ -109,13 +106,11 @@ class TwoStep:
             OperatorNotFoundError: there is no such operator.
             RefusedError: the session has ended.
         """
-
-        def write(operator: Account, _now: datetime) -> dict[str, object] | None:
+        with self.operators.changing(name, session_token) as (operator, _now, details):
             if log_out:
-                rows.end_sessions(operator.id)
-            return {"totp": False} if rows.remove_second_factor(operator) else None
-
-        self.operators.change(name, write, session_token)
+                end_sessions(operator.id)
+            if remove_second_factor(operator):
+                details["totp"] = False
 
     def renew_recovery_codes(self, name: str, session_token: str | None = None) -> tuple[str, ...]:
         """Replace an operator's recovery codes by new ones; return them, for the only time.
@@ -125,28 +120,38 @@ class TwoStep:
             RefusedError: the operator has no two-step verification, or the session has ended.
         """
         codes = _new_recovery_codes()
-
-        def write(operator: Account, _now: datetime) -> dict[str, object]:
+        with self.operators.changing(name, session_token) as (operator, _now, details):
             if operator.totp_secret is None:
                 raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
-            rows.replace_recovery_codes(operator.id, map(digest, codes))
-            return {"recovery_codes": len(codes)}
-
-        self.operators.change(name, write, session_token)
+            _replace_recovery_codes(operator, codes)
+            details["recovery_codes"] = len(codes)
         return tuple(map(written_recovery_code, codes))
 
     def recovery_codes_left(self, operator_id: int) -> int:
         """Return how many recovery codes an operator has left."""
-        return self.operators.database.with_connection(lambda: rows.count_recovery_codes(operator_id))
+        return self.operators.database.with_connection(lambda: _codes_left(operator_id))
 
 
 def _new_recovery_codes() -> list[str]:
     return ["".join(secrets.choice(CROCKFORD) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)]
 
 
+def _replace_recovery_codes(operator: Account, codes: list[str]) -> None:
+    RecoveryCode.delete().where(RecoveryCode.operator == operator).execute()
+    rows = [{"operator": operator, "code_sha256": digest(code)} for code in codes]
+    RecoveryCode.insert_many(rows).execute()
+
+
+def _codes_left(operator_id: int) -> int:
+    left: int = RecoveryCode.select().where(RecoveryCode.operator == operator_id).count()
+    return left
+
+
 def take_recovery_code(operator_id: int, typed: str) -> int | None:
     """Use a code up, within the caller's transaction; return how many are left, None if it is no unused code."""
     code = read_recovery_code(typed)
-    if code is None or not rows.take_recovery_code(operator_id, digest(code)):
+    if code is None:
         return None
-    return rows.count_recovery_codes(operator_id)
+    is_it = (RecoveryCode.operator == operator_id) & (RecoveryCode.code_sha256 == digest(code))
+    is_taken = RecoveryCode.delete().where(is_it).execute()  # of several at once one deletes it
+    return _codes_left(operator_id) if is_taken else None

@@ -13,12 +13,12 @@ from app.domain.ceilings import OPERATOR_DEFAULTS, described
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
-from app.services import two_step
-from app.services.operators import LastOwnerError, OperatorNotFoundError, Operators
+from app.services import operator_rows, two_step
+from app.services.operator_rows import OperatorNotFoundError
+from app.services.operators import LastOwnerError, Operators
 from app.services.sessions import Sessions
 from app.services.two_step import TwoStep
 from app.storage import cards
-from app.storage import operators as operator_rows
 from app.storage.database import Database
 from app.storage.models import Card, Event, Operator
 from tests.conftest import START, Clock

@@ -16,7 +16,7 @@ import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http.cookies import SimpleCookie
 from typing import Self
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -25,8 +25,7 @@ from urllib3 import encode_multipart_formdata
 
 from app.console.visitor import session_cookie
 from app.domain.operators import Role
-from app.services.bearer import digest
-from app.storage import operators
+from app.services import sessions
 from app.storage.models import IdempotencyRecord, Operator
 from tests.support.html_pages import Form, forms_of, links_of, words_of
 from tests.support.passwords import CHEAP
@@ -60,7 +59,7 @@ def add_operator(
 def add_session(operator: str) -> str:
     """Begin an operator's session in the connected database, with no hash to wait for; return its token."""
     token, now = secrets.token_urlsafe(32), datetime.now(UTC)
-    operators.add_session(digest(token), Operator.get(Operator.name == operator).id, now, now + timedelta(days=1))
+    sessions.add_session(token, Operator.get(Operator.name == operator).id, now)
     return token
 
 
