@@ -16,8 +16,8 @@ from app.services.ceilings import Limits
 from app.services.formatting import escaped
 from app.storage import bindings, journal, models
 from app.storage import cards as card_rows
+from app.storage.cards import Owner
 from app.storage.database import Database
-from app.storage.idempotency import Owner
 
 _KINDS = {
     Action.FREEZE: EventKind.FROZEN,

@@ -16,8 +16,8 @@ from app.services.paging import PageRequest, Slice, read_slice
 from app.services.sessions import Identity
 from app.storage import card_lists, cards, daily_counts
 from app.storage.card_lists import CardFilter, Row, Sort
+from app.storage.cards import Owner
 from app.storage.database import Database
-from app.storage.idempotency import Owner
 from app.storage.models import Card, Client, DailyCount
 from app.storage.paging import Cursor
 

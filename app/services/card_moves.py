@@ -18,8 +18,8 @@ from app.services.card_actions import CardNotFoundError
 from app.services.ceilings import Limits
 from app.storage import bindings, journal
 from app.storage import cards as card_rows
+from app.storage.cards import Owner
 from app.storage.database import Database
-from app.storage.idempotency import Owner
 from app.storage.models import Card, Client, Event
 
 _ATTEMPTS = 5  # each failed one means that another writer was quicker

@@ -19,9 +19,8 @@ from app.domain.ceilings import (
 )
 from app.domain.operators import Role
 from app.storage import files
-from app.storage.cards import NewCard
+from app.storage.cards import NewCard, Owner
 from app.storage.database import Database
-from app.storage.idempotency import Owner
 from app.storage.models import Ceiling, Operator
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from app.domain.operators import FORGOTTEN_AFTER
-from app.services import sessions
-from app.storage import daily_counts, idempotency, journal
+from app.services import idempotency, sessions
+from app.storage import daily_counts, journal
 from app.storage.models import LoginFailure, database
 
 REQUESTS_KEPT = timedelta(days=7)

@@ -4,19 +4,24 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import peewee
+import psycopg2
 
 from app.clock import Clock
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.texts import RefusedError
-from app.storage import idempotency
+from app.storage.cards import Owner
 from app.storage.database import Database
-from app.storage.idempotency import Owner
+from app.storage.models import IdempotencyRecord, database
 
 __all__ = ["Answer", "Document", "Idempotency", "KeyReusedError", "Owner", "Request"]
 _ATTEMPTS = 5
+PRUNE_BATCH = 1_000
+CLAIM_SECONDS = 2
+_NO_STATUS = 0
 logger = logging.getLogger(__name__)
 Document = dict[str, Any]
 
@@ -80,7 +85,7 @@ class Idempotency:
 
     def find(self, owner: Owner, key: str) -> Document | None:
         """Return the body of the answer to a request of this owner; None when it is unknown, or was pruned."""
-        record = self.database.with_connection(lambda: idempotency.find(owner, key))
+        record = self.database.with_connection(lambda: _find(owner, key))
         return None if record is None else json.loads(record.body)
 
     def _attempt(self, request: Request, act: Callable[[], Document]) -> Answer:
@@ -88,9 +93,9 @@ class Idempotency:
         with self.database.atomic():
             if self._claim(request):
                 body = json.dumps(act(), ensure_ascii=False)
-                idempotency.keep(owner, key, status, body)
+                keep(owner, key, status, body)
                 return Answer(status, body, is_replayed=False)
-            record = idempotency.find(owner, key)
+            record = _find(owner, key)
         if record is None:
             raise ConflictError("the record was pruned at this moment")
         if record.request_sha256 != request_sha256:
@@ -99,6 +104,54 @@ class Idempotency:
 
     def _claim(self, request: Request) -> bool:
         try:
-            return idempotency.claim(request.owner, request.key, request.request_sha256, self.clock())
+            return claim(request.owner, request.key, request.request_sha256, self.clock())
         except peewee.IntegrityError as error:
             raise RefusedError("您的账号已被删除", "your account was removed") from error
+
+
+def claim(owner: Owner, key: str, request_sha256: str, now: datetime) -> bool:
+    """Claim a key for a request within the caller's transaction; False when it was claimed before.
+
+    While another transaction has claimed the key, this waits for its end: then its record is visible, or gone.
+
+    Raises:
+        DatabaseUnavailableError: the wait takes longer than `CLAIM_SECONDS`; roll the transaction back.
+        peewee.IntegrityError: the operator does not exist any more.
+    """
+    # Shorter than the wait for other locks: the same request sent many times would occupy all threads.
+    database.execute_sql(f"SET LOCAL lock_timeout = '{CLAIM_SECONDS}s'")
+    row = {"key": key, "request_sha256": request_sha256, "status": _NO_STATUS, "body": "", "created_at": now}
+    insert = IdempotencyRecord.insert(operator=owner.operator_id, token=owner.token_id, **row)
+    try:
+        claimed = len(list(insert.on_conflict_ignore().returning(IdempotencyRecord.id).execute())) == 1
+    except peewee.OperationalError as error:
+        if isinstance(error.__context__, psycopg2.errors.LockNotAvailable):
+            raise DatabaseUnavailableError("the same request is still being processed") from error
+        raise
+    database.execute_sql("SET LOCAL lock_timeout TO DEFAULT")
+    return claimed
+
+
+def keep(owner: Owner, key: str, status: int, body: str) -> None:
+    """Write the answer to a request whose key the caller's transaction has claimed."""
+    IdempotencyRecord.update(status=status, body=body).where(_is(owner, key)).execute()
+
+
+def _find(owner: Owner, key: str) -> IdempotencyRecord | None:
+    found: IdempotencyRecord | None = IdempotencyRecord.get_or_none(_is(owner, key))
+    return found
+
+
+def prune(before: datetime) -> int:
+    """Delete up to `PRUNE_BATCH` records created before `before`; return how many."""
+    is_old = IdempotencyRecord.created_at < before
+    old = IdempotencyRecord.select(IdempotencyRecord.id).where(is_old).limit(PRUNE_BATCH)
+    deleted: int = IdempotencyRecord.delete().where(IdempotencyRecord.id.in_(old)).execute()
+    return deleted
+
+
+def _is(owner: Owner, key: str) -> Any:  # noqa: ANN401  # a peewee expression
+    is_records = IdempotencyRecord.key == key
+    for column, value in ((IdempotencyRecord.operator, owner.operator_id), (IdempotencyRecord.token, owner.token_id)):
+        is_records &= column == value  # both, as the index has them; peewee writes IS NULL for None
+    return is_records

@@ -19,9 +19,8 @@ from app.services.journal_lists import JournalFilter
 from app.services.sessions import Identity
 from app.storage import cards as card_rows
 from app.storage import journal
-from app.storage.cards import NewCard
+from app.storage.cards import NewCard, Owner
 from app.storage.database import Database
-from app.storage.idempotency import Owner
 from app.storage.models import Event
 
 MAX_COUNT = 1_000_000

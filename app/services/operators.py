@@ -25,8 +25,8 @@ from app.services.operator_rows import (
 )
 from app.services.passwords import PASSWORDS, Passwords
 from app.storage import cards, journal
+from app.storage.cards import Owner
 from app.storage.database import Database
-from app.storage.idempotency import Owner
 from app.storage.journal import code_or_kind
 from app.storage.models import Ceiling, Event, Operator, OperatorSession, RecoveryCode
 

@@ -17,8 +17,8 @@ from app.services.bearer import digest, new_token
 from app.services.ceilings import set_ceilings
 from app.services.formatting import escaped
 from app.storage import journal
+from app.storage.cards import Owner
 from app.storage.database import Database
-from app.storage.idempotency import Owner
 from app.storage.models import ApiToken, Ceiling
 
 PREFIX = "kd_"

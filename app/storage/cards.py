@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from peewee import JOIN, SQL, fn
 
@@ -17,7 +17,6 @@ from app.domain import cards
 from app.domain.card_actions import Outcome
 from app.domain.codes import CardStatus
 from app.storage.database import Database
-from app.storage.idempotency import Owner
 from app.storage.models import Card, Client, Operator, database
 
 PAGE_ROWS = 5_000
@@ -68,6 +67,17 @@ def as_domain(row: Card | NewCard) -> cards.Card:
     times = (row.activated_at, row.expires_at, row.frozen_at)
     is_imported = row.imported_key is not None
     return cards.Card(row.id, row.validity, *times, row.renewed_card_id, row.batch, is_imported)
+
+
+class Owner(NamedTuple):
+    """Who sent a request, or issued a card: an operator or a shop's token, by ID; the other one is None."""
+
+    operator_id: int | None = None
+    token_id: int | None = None
+
+    def issued(self, card: Card) -> bool:
+        """Whether they issued a card."""
+        return (card.operator_id, card.token_id) == self
 
 
 _NOBODY = Owner()

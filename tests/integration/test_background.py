@@ -10,12 +10,11 @@ import pytest
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.operators import Role, Scope
 from app.domain.texts import RefusedError
-from app.services import housekeeping
+from app.services import housekeeping, idempotency
 from app.services.operators import Operators
 from app.services.polled import Polled
 from app.services.sessions import IDLE, Sessions
 from app.services.shop_tokens import ShopTokens
-from app.storage import idempotency
 from app.storage.database import Database
 from app.storage.models import IdempotencyRecord, LoginFailure, OperatorSession
 from tests.conftest import Clock

@@ -13,8 +13,8 @@ from app.services import journal_lists
 from app.services.card_edits import CardEdits
 from app.services.ceilings import set_ceilings
 from app.storage import journal, models
+from app.storage.cards import Owner
 from app.storage.database import Database
-from app.storage.idempotency import Owner
 from app.storage.models import Card, Event, File, FileBatch, Operator
 from tests.support.console import OWN, Browser, Seen
 from tests.support.query_plans import plan, statements

@@ -14,10 +14,10 @@ from app.domain.operators import Scope
 from app.domain.texts import RefusedError
 from app.http import problems
 from app.services import housekeeping
+from app.services import idempotency as records
 from app.services.idempotency import Answer, Document, Idempotency, KeyReusedError, Owner, Request
 from app.services.issuing import Issuing
 from app.services.shop_tokens import ShopTokens
-from app.storage import idempotency as records
 from app.storage.database import Database
 from app.storage.models import Card, Event, IdempotencyRecord, Operator
 from tests.conftest import Clock

@@ -9,7 +9,7 @@ from app.domain.ceilings import Ceilings
 from app.domain.codes import Code, EventKind
 from app.services.ceilings import set_ceilings
 from app.storage import journal
-from app.storage.idempotency import Owner
+from app.storage.cards import Owner
 from app.storage.models import Card, Ceiling, Client, Event, Operator
 from tests.support.console import Browser
 from tests.support.service import Service, question

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 from app.clock import utc_now
 from app.domain.operators import Scope
 from app.domain.token_limits import TokenLimits
+from app.services.idempotency import CLAIM_SECONDS
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
-from app.storage.idempotency import CLAIM_SECONDS
 from tests.support.service import Response, Service
 
 CARDS = "/v1/shop/cards"
