@@ -18,10 +18,9 @@ from app.domain.ceilings import (
     time_left,
 )
 from app.domain.operators import Role
-from app.storage import files
 from app.storage.cards import NewCard, Owner
 from app.storage.database import Database
-from app.storage.models import Ceiling, Operator
+from app.storage.models import Ceiling, FileBatch, Operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,8 @@ class Limits:
         row = self._count(now, cards=len(cards))
         ceilings = as_ceilings(row)
         check_count(ceilings, row.cards - len(cards), len(cards))
-        check_batches(_role(self.owner), files.batches() & {card.batch for card in cards if card.batch})
+        of_files = {batch for (batch,) in FileBatch.select(FileBatch.batch).distinct().tuples()}
+        check_batches(_role(self.owner), of_files & {card.batch for card in cards if card.batch})
         for card in cards:
             check_validity(ceilings, time_left(card.validity, card.expires_at, now))
 

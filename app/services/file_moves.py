@@ -11,8 +11,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 from app.domain.texts import RefusedError, Text
+from app.services.file_store import files_with_batches, is_wanted, lock_files
 from app.settings import Settings
-from app.storage import files
 from app.storage.blobs import Blob, Blobs, bucket_objects
 from app.storage.database import Database
 
@@ -61,7 +61,7 @@ class FileMoves:
             BucketUnavailableError: the bucket cannot be used; what was not yet moved is left.
         """
         names: dict[Blob, list[str]] = {}
-        for row, _ in self.database.with_connection(files.listed):
+        for row, _ in self.database.with_connection(files_with_batches):
             names.setdefault(Blob(row.sha256, row.size), []).append(row.name)
         copy = self._to_bucket if to is Place.BUCKET else self._to_folder
         for blob, of in names.items():
@@ -110,17 +110,17 @@ class FileMoves:
         Nothing is removed where another command took the copy away meanwhile: the original is then the only one.
         """
         with self.database.transact():
-            files.lock(self.database)
-            is_wanted = files.is_wanted(blob.sha256)
+            lock_files(self.database)
+            wanted = is_wanted(blob.sha256)
             in_bucket = self.bucket.size(blob.sha256) == blob.size
-            if is_wanted and not (in_bucket if to is Place.BUCKET else self.folder.holds(blob)):
+            if wanted and not (in_bucket if to is Place.BUCKET else self.folder.holds(blob)):
                 raise RefusedError(
                     "另一条命令刚移动了内容，请再运行一次",
                     "another command has just moved the content: run this again",
                 )
-            if to is Place.BUCKET or not is_wanted:
+            if to is Place.BUCKET or not wanted:
                 self.folder.remove(blob.sha256)
-            if to is Place.FOLDER or not is_wanted:
+            if to is Place.FOLDER or not wanted:
                 self.bucket.remove(blob.sha256)
 
 

@@ -7,21 +7,25 @@ from datetime import datetime
 from typing import Any, BinaryIO, Self
 
 import peewee
+from peewee import SQL, fn, prefetch
 
 from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.errors import BucketUnavailableError, UnavailableError
 from app.domain.files import check_name
+from app.domain.operators import CONSOLE_ACTOR, SHOP_ACTOR, Role
 from app.domain.texts import RefusedError, Text, check_text
 from app.settings import Settings
-from app.storage import files, journal
+from app.storage import journal
 from app.storage.blobs import Blob, Blobs, Received
-from app.storage.cards import has_batch
+from app.storage.cards import has_batch, of_batch
 from app.storage.database import Database
-from app.storage.models import File
+from app.storage.journal import code_or_kind
+from app.storage.models import Card, Event, File, FileBatch, Operator
 
 MAX_FILES = 250
 """Clients read at most 1 MiB of a verdict, which lists so many files with the longest names."""
+_LOCK = 0x6B6164756E66  # "kadunf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class FileStore:
         """
         names = list(dict.fromkeys(names))
         with self.database.transact():
-            files.lock(self.database)
+            lock_files(self.database)
             found = {row.name: Blob(row.sha256, row.size) for row in File.select().where(File.name.in_(names))}
             for name in names:
                 if name not in found:
@@ -125,7 +129,7 @@ class FileStore:
 
     def listed(self) -> list[StoredFile]:
         """Return all files, by name."""
-        rows = self.database.with_connection(files.listed)
+        rows = self.database.with_connection(files_with_batches)
         missing = None
         try:
             missing = self.blobs.missing({Blob(row.sha256, row.size) for row, _ in rows})
@@ -138,10 +142,7 @@ class FileStore:
             )
         return [
             StoredFile(
-                name=row.name,
-                size=row.size,
-                sha256=row.sha256,
-                added_at=row.added_at,
+                **{name: getattr(row, name) for name in ("name", "size", "sha256", "added_at")},
                 batches=tuple(batches),
                 missing=None if missing is None else Blob(row.sha256, row.size) in missing,
             )
@@ -154,19 +155,19 @@ class FileStore:
         Return it, and the SHA-256 of the bytes that it replaces.
         """
         blob = received.blob
-        files.lock(self.database)
+        lock_files(self.database)
         _check_count(name)
         before, now = File.get_or_none(File.name == name), self.clock()
         # Before the commit, so that no row is without its bytes; under the lock, or another command that removes the
         # same bytes might not see the row yet.
         self.blobs.install(received)
-        for_batches = files.put(name, blob, now, batches)
+        for_batches = _write_row(name, blob, now, batches)
         more = {"batches": for_batches, "replaced": None if before is None else before.sha256}
         journal.append([self._entry(EventKind.FILE_ADDED, name, blob, **more)])
         for batch in for_batches:
             if not has_batch(batch):
                 self.warn(Text(f"还没有卡密属于批次 {batch}", f"no card has the batch {batch} (yet)"))
-            if count := files.cards_of_sellers(batch):
+            if count := _cards_of_sellers(batch):
                 self.warn(
                     Text(
                         f"批次 {batch} 中有 {count} 张由销售或店铺发出的卡密，它们也能下载此文件",
@@ -196,9 +197,9 @@ class FileStore:
 
     def _clear(self, digests: list[str]) -> None:
         with self.database.transact():
-            files.lock(self.database)
+            lock_files(self.database)
             for sha256 in digests:
-                if not files.is_wanted(sha256):
+                if not is_wanted(sha256):
                     self.blobs.remove(sha256)
 
     def _entry(self, kind: EventKind, name: str, blob: Blob, **more: Any) -> journal.Entry:  # noqa: ANN401
@@ -209,3 +210,40 @@ class FileStore:
 def _check_count(name: str) -> None:
     if File.get_or_none(File.name == name) is None and File.select().count() >= MAX_FILES:
         raise RefusedError(f"最多 {MAX_FILES} 个文件，请先移除一些", f"at most {MAX_FILES} files: remove some first")
+
+
+def lock_files(database: Database) -> None:
+    """Exclude other changes of files, rows and bytes, for the rest of the transaction."""
+    database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+
+
+def files_with_batches() -> list[tuple[File, list[str]]]:
+    """Return all files by name, each with its batches; a file without batches is for every card."""
+    rows = prefetch(File.select().order_by(File.name), FileBatch.select().order_by(FileBatch.batch))
+    return [(row, [of.batch for of in row.filebatch_set]) for row in rows]
+
+
+def is_wanted(sha256: str) -> bool:
+    """Tell whether a file has these bytes."""
+    return bool(File.select().where(File.sha256 == sha256).exists())
+
+
+def _write_row(name: str, blob: Blob, now: datetime, batches: tuple[str, ...] | None) -> list[str]:
+    """Write a file's row, and its batches unless they are None; return the batches that it has now."""
+    columns = {File.size: blob.size, File.sha256: blob.sha256, File.added_at: now}
+    File.insert({File.name: name, **columns}).on_conflict(conflict_target=[File.name], update=columns).execute()
+    if batches is not None:
+        FileBatch.delete().where(FileBatch.file == name).execute()
+        for batch in sorted(set(batches)):
+            FileBatch.insert(file=name, batch=batch).execute()
+    return [of.batch for of in FileBatch.select().where(FileBatch.file == name).order_by(FileBatch.batch)]
+
+
+def _cards_of_sellers(batch: str) -> int:
+    """Return how many cards of a batch were issued by shops, or in the console by others than today's owners."""
+    owners = Operator.select(fn.CONCAT(CONSOLE_ACTOR, Operator.name)).where(Operator.role == Role.OWNER.value)
+    is_seller = fn.starts_with(Event.actor, CONSOLE_ACTOR) & Event.actor.not_in(owners)
+    # A card's creation and the journal's entry about its issue bear the same time.
+    issue = Event.select(SQL("1")).where((code_or_kind == EventKind.ISSUED.value) & (Event.at == Card.created_at))
+    issue = issue.where(fn.starts_with(Event.actor, SHOP_ACTOR) | is_seller)
+    return int(Card.select().where((of_batch == batch) & fn.EXISTS(issue)).count())

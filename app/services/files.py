@@ -8,6 +8,8 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+from peewee import fn
+
 from app import hub
 from app.clock import Clock
 from app.domain.codes import CardStatus, EventKind
@@ -15,11 +17,11 @@ from app.domain.errors import DatabaseUnavailableError
 from app.domain.policy import VerificationRequest
 from app.services.evaluation import Evaluation
 from app.services.licence import LicenceService, Verdict
-from app.storage import bindings, files, journal
+from app.storage import bindings, journal
 from app.storage.blobs import Blob, Blobs
 from app.storage.cards import as_domain
 from app.storage.database import Database
-from app.storage.models import Card, Client
+from app.storage.models import Card, Client, Event, File, FileBatch
 from app.tokens.links import Link, LinkRefusedError, Links
 
 ROUTE = "/v1/files/"
@@ -54,7 +56,11 @@ class FileTransfer:
         if evaluation.client_id is None:
             raise ValueError("an accepted card has a client")
         offered: list[dict[str, Any]] = []
-        for row in self.database.with_connection(lambda: files.for_card(evaluation.request.card_id)):
+        restrictions = FileBatch.select().where(FileBatch.file == File.name)
+        batch = Card.select(Card.batch).where(Card.id == evaluation.request.card_id)
+        is_for_card = ~fn.EXISTS(restrictions) | fn.EXISTS(restrictions.where(FileBatch.batch == batch))
+        rows = File.select().where(is_for_card).order_by(File.name)
+        for row in self.database.with_connection(lambda: list(rows)):
             if self.blobs.may_hold(Blob(row.sha256, row.size)):
                 link = Link(row.name, row.size, row.sha256, evaluation.client_id, evaluation.reference)
                 url = f"{ROUTE}{quote(row.name)}?token={self.links.sign(link, evaluation.at)}"
@@ -117,7 +123,7 @@ class FileTransfer:
             details={"name": link.name, "sha256": link.sha256, "size": link.size},
         )
         midnight = datetime.combine(now.astimezone(self.timezone), time(), self.timezone)
-        journalled = files.journalled_downloads(entry, midnight)
+        journalled = journalled_downloads(entry, midnight)
 
         def write() -> None:
             if journalled.exists():
@@ -128,3 +134,15 @@ class FileTransfer:
                     journal.append([entry])
 
         self.database.with_connection(write)
+
+
+def journalled_downloads(entry: journal.Entry, since: datetime) -> Any:  # noqa: ANN401  # a peewee query
+    """Return the query for the journal entries of the same download since a time."""
+    details = entry.details or {}
+    return Event.select(Event.id).where(
+        (Event.kind == EventKind.FILE_DOWNLOADED)
+        & (Event.card_id == entry.card_id)
+        & (Event.details["sha256"] == details["sha256"])
+        & (Event.details["name"] == details["name"])
+        & (Event.at >= since)
+    )

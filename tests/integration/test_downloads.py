@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from app.domain.codes import EventKind
+from app.services.files import journalled_downloads
 from app.storage.database import Database
-from app.storage.files import journalled_downloads
 from app.storage.journal import Entry
 from app.storage.models import Event, Usage
 from tests.support.downloads import CONTENT, DOWNLOAD, NAME, ask, fetch, is_problem, links, put, sha256

@@ -130,7 +130,7 @@ def test_the_cards_of_a_removed_operator_are_nobodys_and_are_left_page_by_page(
     with pytest.raises(LastOwnerError):
         operators.remove("bob", "alice")
     assert Card.select().where(Card.operator_id == ids["bob"]).count() == 5, "nothing was done"
-    monkeypatch.setattr(operator_rows, "remove", lambda _id: None)  # whose foreign key would leave the rest
+    monkeypatch.setattr(Operator, "delete_instance", lambda _row: None)  # whose foreign key would leave the rest
     operators.remove("bob")
     assert {row.id for row in Card.select().where(~Card.operator_id.is_null())} == {"A" * 32}
 

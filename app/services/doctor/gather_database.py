@@ -10,8 +10,9 @@ import psycopg2
 from app.clock import utc_now
 from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError
 from app.services.doctor.facts import DatabaseFacts
+from app.services.file_store import files_with_batches
 from app.services.hosts import Hosts
-from app.storage import files, inspection, schema, sealed_secrets
+from app.storage import inspection, schema, sealed_secrets
 from app.storage.blobs import Blob, Blobs
 from app.storage.database import Database
 from app.tokens.sealing_key import SealingKey
@@ -77,7 +78,7 @@ def _readable(database: Database, work: Callable[[], Result]) -> Result | None:
 
 def _files(database: Database, blobs: Blobs) -> tuple[int | None, tuple[str, ...] | None]:
     """Return how many licensed files there are, and those whose bytes are missing, if that is known."""
-    listed = _readable(database, lambda: {row.name: Blob(row.sha256, row.size) for row, _ in files.listed()})
+    listed = _readable(database, lambda: {row.name: Blob(row.sha256, row.size) for row, _ in files_with_batches()})
     if listed is None:
         return None, None
     try:
