@@ -192,7 +192,10 @@ class CardActions:
 
 def _renewed(action: Action, card_ids: list[str]) -> set[str]:
     """Return which of the cards were renewed with another, where the action depends on that."""
-    return card_rows.renewed(card_ids) if action is Action.DELETE else set()
+    if action is not Action.DELETE:
+        return set()
+    others = models.Card.select(models.Card.renewed_card_id).where(models.Card.renewed_card_id.in_(card_ids))
+    return {card_id for (card_id,) in others.tuples()}
 
 
 def _outcome(  # noqa: PLR0913  # an action, its card, and what bounds it

@@ -9,9 +9,9 @@ from app.domain.cards import card_id_of
 from app.domain.codes import EventKind
 from app.services.card_actions import ActionResult, lock_named
 from app.services.ceilings import Limits
-from app.storage import cards as card_rows
 from app.storage import journal
 from app.storage.database import Database
+from app.storage.models import Card
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class CardEdits:
             changed = tuple(str(entry.card_id) for entry in entries)
             if self.limits is not None and changed:
                 self.limits.take_changes(len(changed), now)
-            card_rows.set_texts(changed, changes)
+            if changed:
+                Card.update(**changes).where(Card.id.in_(changed)).execute()
             journal.append(entries)
             return ActionResult(now, changed, ())

@@ -14,7 +14,7 @@ from app.domain.texts import RefusedError
 from app.services.card_actions import CardNotFoundError
 from app.services.paging import PageRequest, Slice, read_slice
 from app.services.sessions import Identity
-from app.storage import card_lists, cards, daily_counts
+from app.storage import card_lists, cards
 from app.storage.card_lists import CardFilter, Row, Sort
 from app.storage.cards import Owner
 from app.storage.database import Database
@@ -88,11 +88,15 @@ class CardLists:
 
     def daily_counts(self, card_id: str, since: date) -> list[DailyCount]:
         """Return how often what a client can repeat happened to a card, the latest day first."""
-        return self.database.with_connection(lambda: daily_counts.of_card(card_id, since))
+        of_card = DailyCount.select().where((DailyCount.card_id == card_id) & (DailyCount.day >= since))
+        ordered = of_card.order_by(DailyCount.day.desc(), DailyCount.kind)
+        return self.database.with_connection(lambda: list(ordered))
 
     def renewed_by(self, card_id: str) -> list[str]:
         """Return up to `MAX_RENEWALS` cards that were used up to renew a card, the latest issued first."""
-        return self.database.with_connection(lambda: cards.renewed_by(card_id, MAX_RENEWALS))
+        used_up = Card.select(Card.id).where(Card.renewed_card_id == card_id)
+        latest = used_up.order_by(Card.created_at.desc(), Card.id).limit(MAX_RENEWALS)
+        return self.database.with_connection(lambda: [card.id for card in latest])
 
     def keys(self, reader: Identity, card_ids: Iterable[str | None], typed: str = "") -> dict[str, str]:
         """Return the keys that people know these cards by, by ID: all, or for a seller those that they may see.

@@ -3,6 +3,7 @@
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import NamedTuple
 
 import peewee
@@ -10,7 +11,7 @@ import peewee
 from app.clock import Clock
 from app.domain.addresses import known
 from app.domain.cards import HIDDEN, ID_RANDOM_BYTES, card_id_of, id_from_random, parse_card_id_beginning
-from app.domain.codes import EventKind
+from app.domain.codes import Code, EventKind
 from app.domain.errors import ConflictError
 from app.domain.policy import is_live
 from app.domain.texts import RefusedError
@@ -103,7 +104,8 @@ class CardMoves:
         if card is None or (self.issuer is not None and not self.issuer.issued(card)):
             raise CardNotFoundError(typed)
         wanted = parse_card_id_beginning(reference) or reference
-        mismatch = journal.mismatch(card_id, wanted)
+        is_it = (Event.reference == wanted) & (Event.card_id == card_id) & (Event.code == Code.CLIENT_MISMATCH)
+        mismatch = Event.select().where(is_it).first()
         if mismatch is None:
             raise RefusedError(
                 f"参考号“{reference}”不是卡密 {card_id} 的“设备不符”记录",
@@ -114,7 +116,7 @@ class CardMoves:
                 f"卡密 {card_id} 尚未激活：首次使用时自动绑定",
                 f"card {card_id} is not activated: it binds to the first machine that uses it",
             )
-        rival = bindings.client_elsewhere(mismatch.hardware, card_id)
+        rival = _client_elsewhere(mismatch.hardware, card_id)
         if rival is not None and is_live(card_rows.as_domain(rival.card), now):
             other = rival.card.key if self.issuer is None or self.issuer.issued(rival.card) else HIDDEN
             raise RefusedError(
@@ -131,7 +133,18 @@ class CardMoves:
             entries.append(self._entry(move, EventKind.RELEASED, now, move.rival.card_id, details))
         before = None if move.client is None else {"hardware": move.client.hardware, "ip": known(move.client.ip)}
         entries.append(self._entry(move, EventKind.MOVED, now, card_id, None if before is None else {"before": before}))
-        bindings.move(client_id, move.client, move.rival, mismatch, now)
+        environment = {
+            "card": card_id,
+            "hardware": mismatch.hardware,
+            "hardware_sha256": sha256(mismatch.hardware.encode()).hexdigest(),
+            "ip": mismatch.ip,
+        }
+        if move.rival is not None and move.client is not None:
+            move.rival.delete_instance()
+        if moving is None:
+            Client.insert(id=client_id, requested_at=now, function=mismatch.function, **environment).execute()
+        else:
+            Client.update(**environment).where(Client.id == client_id).execute()
         journal.append(entries)
 
     def _entry(
@@ -148,6 +161,14 @@ class CardMoves:
             actor=self.actor,
             details=details,
         )
+
+
+def _client_elsewhere(hardware: str, card_id: str) -> Client | None:
+    """Return the client of a machine that is bound to another card, with that card."""
+    digest = sha256(hardware.encode()).hexdigest()
+    query = Client.select(Client, Card).join(Card)
+    found: Client | None = query.where((Client.hardware_sha256 == digest) & (Client.card != card_id)).first()
+    return found
 
 
 def _card_of(client: Client | None) -> str | None:

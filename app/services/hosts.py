@@ -11,7 +11,7 @@ from app.domain.hosts import HostReport
 from app.functions.client import FunctionsClient
 from app.services.signing_keys import SigningKeys
 from app.settings import Settings
-from app.storage import inspection, schema
+from app.storage import schema
 from app.storage.database import Database
 from app.storage.models import Host
 from app.tokens.keyring import KeyRingError
@@ -70,7 +70,7 @@ class Reporter:
 
         def write() -> None:
             before = utc_now()
-            theirs = inspection.clock(self._database)
+            (theirs,) = self._database.execute_sql("SELECT clock_timestamp()").fetchone()
             ahead = before + (utc_now() - before) / 2 - theirs
             row = facts | {Host.clock_offset_ms: round(ahead.total_seconds() * 1000), Host.seen_at: _NOW}
             Host.insert({Host.name: self._host, **row}).on_conflict(conflict_target=[Host.name], update=row).execute()

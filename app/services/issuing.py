@@ -21,7 +21,7 @@ from app.storage import cards as card_rows
 from app.storage import journal
 from app.storage.cards import NewCard, Owner
 from app.storage.database import Database
-from app.storage.models import Event
+from app.storage.models import Card, Event
 
 MAX_COUNT = 1_000_000
 JOURNALLED_BATCHES = 100
@@ -150,7 +150,10 @@ def issue_at(database: Database, at: datetime, seller: Identity | None, limit: i
 
     def read() -> PastIssue | None:
         for event in journal_lists.page(moment, limit=1).rows:
-            return PastIssue(event, card_rows.issued_at(at, limit))
+            # With what batch and note say now.
+            columns = (Card.id, Card.validity, Card.batch, Card.note)
+            issued = Card.select(*columns).where(Card.created_at == at).order_by(Card.id).limit(limit)
+            return PastIssue(event, list(issued.objects(NewCard)))
         return None
 
     return database.with_connection(read)

@@ -24,11 +24,11 @@ from app.services.operator_rows import (
     set_columns,
 )
 from app.services.passwords import PASSWORDS, Passwords
-from app.storage import cards, journal
-from app.storage.cards import Owner
+from app.storage import journal
+from app.storage.cards import PAGE_ROWS, Owner
 from app.storage.database import Database
 from app.storage.journal import code_or_kind
-from app.storage.models import Ceiling, Event, Operator, OperatorSession, RecoveryCode
+from app.storage.models import Card, Ceiling, Event, Operator, OperatorSession, RecoveryCode
 
 Changes = dict[str, object]
 Account = Operator
@@ -210,7 +210,7 @@ class Operators:
             lock()
         # Page by page: the foreign key would do it in one statement, which could take minutes and hold up activations.
         for name in names:
-            while self.database.with_connection(partial(cards.disown, name)):
+            while self.database.with_connection(partial(_disown, name)):
                 pass
         with self.database.transact():
             for operator in lock():
@@ -240,3 +240,12 @@ class Operators:
     def _journal(self, kind: EventKind, name: str, changes: Changes, now: datetime) -> None:
         details = {"operator": name, **changes}
         journal.append([journal.Entry(at=now, kind=kind, actor=self.actor, details=details)])
+
+
+def _disown(operator: str) -> int:
+    """Make up to `PAGE_ROWS` of the cards that an operator issued nobody's; return how many these were."""
+    operator_id = Operator.select(Operator.id).where(Operator.name == operator)
+    page = Card.select(Card.id).where(Card.operator_id == operator_id).limit(PAGE_ROWS)
+    page = page.for_update("FOR NO KEY UPDATE SKIP LOCKED")  # others lock cards in another order
+    count: int = Card.update(operator_id=None).where(Card.id.in_(page)).execute()
+    return count

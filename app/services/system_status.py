@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.clock import Clock
 from app.functions.client import FunctionsClient
@@ -14,9 +14,8 @@ from app.services.doctor import CheckResult, Facts, run_checks
 from app.services.doctor.gather import gather_running
 from app.services.file_store import FileStore, StoredFile
 from app.settings import Settings
-from app.storage import inspection, schema
+from app.storage import schema
 from app.storage.database import Database
-from app.storage.inspection import DatabaseFigures
 from app.tokens.signer import PublicKey, Signer
 
 _SHOWN = (
@@ -24,6 +23,23 @@ _SHOWN = (
     *("function_seconds", "behind_proxy", "workers", "threads"),
 )
 """The settings that explain what the service does, none of them a secret."""
+
+
+_FIGURES = """
+SELECT current_setting('server_version'), pg_postmaster_start_time(), pg_database_size(current_database()),
+    (SELECT nullif(reltuples, -1)::bigint FROM pg_class WHERE oid = 'event'::regclass),
+    pg_total_relation_size('event')
+"""
+
+
+class DatabaseFigures(NamedTuple):
+    """PostgreSQL's version and start, sizes in bytes, indexes included; `journal_rows` is its estimate, if any."""
+
+    version: str
+    started_at: datetime
+    size: int
+    journal_rows: int | None
+    journal_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +96,15 @@ class SystemStatus:
         return Health(
             results=run_checks(Facts(service_if_any=gather_running(self.database, self.settings))),
             schema=schema.expected_version(),
-            database=self.database.with_connection(lambda: inspection.figures(self.database)),
+            database=DatabaseFigures(*self.database.with_connection(self._figures)),
             disk=_space(self.settings.files_dir),
             started_at=self.started_at,
             settings={name: getattr(self.settings, name) for name in _SHOWN} | {"files_bucket": bucket and bucket.name},
         )
+
+    def _figures(self) -> tuple[Any, ...]:
+        figures: tuple[Any, ...] = self.database.execute_sql(_FIGURES).fetchone()
+        return figures
 
 
 def _space(folder: Path) -> Any:  # noqa: ANN401  # shutil's type is private

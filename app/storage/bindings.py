@@ -1,6 +1,5 @@
 """Read the facts for the rules, and write decisions under a guard."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from datetime import date, datetime
@@ -110,42 +109,6 @@ def lock_cards(card_ids: list[str]) -> list[models.Card]:
         .order_by(models.Card.id)
         .for_update("FOR NO KEY UPDATE")
     )
-
-
-def client_elsewhere(hardware: str, card_id: str) -> models.Client | None:
-    """Return the client of a machine that is bound to another card, with that card."""
-    digest = hashlib.sha256(hardware.encode()).hexdigest()
-    query = models.Client.select(models.Client, models.Card).join(models.Card)
-    found: models.Client | None = query.where(
-        (models.Client.hardware_sha256 == digest) & (models.Client.card != card_id)
-    ).first()
-    return found
-
-
-def move(
-    client_id: str, client: models.Client | None, rival: models.Client | None, mismatch: models.Event, at: datetime
-) -> None:
-    """Bind the card of a mismatch to the machine that was rejected; the caller holds the locks of the cards.
-
-    Args:
-        client_id: Whose the binding is then: the card's client, or else the machine's, or else a new one.
-        client: The card's client, None when unbound.
-        rival: The machine's client on another card, which loses it.
-        mismatch: The journal's entry.
-        at: The time of a new client's first request.
-    """
-    environment = {
-        "card": mismatch.card_id,
-        "hardware": mismatch.hardware,
-        "hardware_sha256": hashlib.sha256(mismatch.hardware.encode()).hexdigest(),
-        "ip": mismatch.ip,
-    }
-    if rival is not None and client is not None:
-        models.Client.delete().where(models.Client.id == rival.id).execute()
-    if client is None and rival is None:
-        models.Client.insert(id=client_id, requested_at=at, function=mismatch.function, **environment).execute()
-    else:
-        models.Client.update(**environment).where(models.Client.id == client_id).execute()
 
 
 def _activate(card: Card) -> None:

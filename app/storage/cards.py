@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -17,7 +17,7 @@ from app.domain import cards
 from app.domain.card_actions import Outcome
 from app.domain.codes import CardStatus
 from app.storage.database import Database
-from app.storage.models import Card, Client, Operator, database
+from app.storage.models import Card, Client, database
 
 PAGE_ROWS = 5_000
 expiry = fn.COALESCE(Card.expires_at, SQL("'infinity'::timestamptz"))
@@ -147,12 +147,6 @@ def _interval(validity: timedelta | None) -> str | None:
     return None if validity is None else f"{int(validity.total_seconds())} seconds"
 
 
-def renewed_by(card_id: str, limit: int) -> list[str]:
-    """Return up to `limit` cards that were used up to renew a card, the latest issued first."""
-    found = Card.select(Card.id).where(Card.renewed_card_id == card_id)
-    return [card.id for card in found.order_by(Card.created_at.desc(), Card.id).limit(limit)]
-
-
 def status_is(status: CardStatus, now: datetime) -> Any:  # noqa: ANN401  # a peewee expression
     """Return the condition for a card's status: `app.domain.cards.Card.status` in SQL. A test compares them."""
     spent = Card.renewed_card_id.is_null(is_null=False)
@@ -188,24 +182,9 @@ def with_keys(card_ids: Iterable[str]) -> list[Card]:
     return list(Card.select(Card.id, Card.imported_key, Card.operator_id).where(Card.id.in_(set(card_ids))))
 
 
-def disown(operator: str) -> int:
-    """Make up to `PAGE_ROWS` of the cards that an operator issued nobody's; return how many these were."""
-    operator_id = Operator.select(Operator.id).where(Operator.name == operator)
-    page = Card.select(Card.id).where(Card.operator_id == operator_id).limit(PAGE_ROWS)
-    page = page.for_update("FOR NO KEY UPDATE SKIP LOCKED")  # others lock cards in another order
-    count: int = Card.update(operator_id=None).where(Card.id.in_(page)).execute()
-    return count
-
-
 def has_batch(name: str) -> bool:
     """Return whether there are cards of this batch."""
     return bool(Card.select().where(of_batch == name).exists())
-
-
-def issued_at(moment: datetime, limit: int) -> list[NewCard]:
-    """Return up to `limit` of the cards that were issued at that moment, with what batch and note say now."""
-    columns = (Card.id, Card.validity, Card.batch, Card.note)
-    return list(Card.select(*columns).where(Card.created_at == moment).order_by(Card.id).limit(limit).objects(NewCard))
 
 
 _WRITE = """
@@ -237,13 +216,6 @@ def write_outcomes(outcomes: Iterable[Outcome]) -> None:
         Client.delete().where(Client.card.in_(unbound)).execute()
 
 
-def set_texts(card_ids: Iterable[str], texts: Mapping[str, str | None]) -> None:
-    """Set the texts, by the names of their columns, of cards that the caller has locked."""
-    ids = list(card_ids)
-    if ids:
-        Card.update(**texts).where(Card.id.in_(ids)).execute()
-
-
 def existing(card_ids: Iterable[str]) -> set[str]:
     """Return the IDs that belong to existing cards, read page by page."""
     return {row.id for page in _pages(card_ids) for row in Card.select(Card.id).where(Card.id.in_(page)).namedtuples()}
@@ -258,12 +230,6 @@ def cards_of_machines(digests: Iterable[str]) -> dict[str, str]:
 def bound_cards(card_ids: list[str]) -> set[str]:
     """Return the IDs of the cards that have a client."""
     return {client.card_id for client in Client.select(Client.card).where(Client.card.in_(card_ids))}
-
-
-def renewed(card_ids: list[str]) -> set[str]:
-    """Return the IDs of the cards that were renewed with another."""
-    of_others = Card.select(Card.renewed_card_id).where(Card.renewed_card_id.in_(card_ids))
-    return {card_id for (card_id,) in of_others.tuples()}
 
 
 def _pages(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -48,15 +48,6 @@ def changes(card_id: str, day: date) -> int:
     return int(counted)
 
 
-def of_card(card_id: str, since: date) -> list[DailyCount]:
-    """Return a card's counts, the latest day first."""
-    return list(
-        DailyCount.select()
-        .where((DailyCount.card_id == card_id) & (DailyCount.day >= since))
-        .order_by(DailyCount.day.desc(), DailyCount.kind)
-    )
-
-
 def prune(before: date) -> int:
     """Delete up to `PRUNE_BATCH` counts of days before `before`; return how many."""
     old = (

@@ -188,16 +188,6 @@ def reference_of_repeated(entry: Entry) -> str | None:
     return reference
 
 
-def mismatch(card_id: str, reference: str) -> Event | None:
-    """Return the entry of a machine that was rejected for a card under this reference."""
-    found: Event | None = (
-        Event.select()
-        .where((Event.reference == reference) & (Event.card_id == card_id) & (Event.code == Code.CLIENT_MISMATCH))
-        .first()
-    )
-    return found
-
-
 def hardware_sha256_of(reference: str) -> str | None:
     """Return the SHA-256 of the hardware of the entry of this reference, None where there is none."""
     named = (Event.reference == reference) & Event.hardware.is_null(is_null=False)

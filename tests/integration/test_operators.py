@@ -14,11 +14,11 @@ from app.domain.errors import DatabaseUnavailableError
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
 from app.services import operator_rows, two_step
+from app.services import operators as operators_module
 from app.services.operator_rows import OperatorNotFoundError
 from app.services.operators import LastOwnerError, Operators
 from app.services.sessions import Sessions
 from app.services.two_step import TwoStep
-from app.storage import cards
 from app.storage.database import Database
 from app.storage.models import Card, Event, Operator
 from tests.conftest import START, Clock
@@ -122,7 +122,7 @@ def test_an_unknown_operator_cannot_be_changed(operators: Operators, name: str) 
 def test_the_cards_of_a_removed_operator_are_nobodys_and_are_left_page_by_page(
     operators: Operators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cards, "PAGE_ROWS", 2)
+    monkeypatch.setattr(operators_module, "PAGE_ROWS", 2)
     operators.add("bob", Role.SELLER, PASSWORD)
     ids = {row.name: row.id for row in Operator.select()}
     rows = [{"id": f"{number:032}", "created_at": START, "operator_id": ids["bob"]} for number in range(5)]

@@ -11,8 +11,8 @@ import psycopg2
 import pytest
 
 from app.domain.errors import DatabaseUnavailableError
+from app.services.doctor.gather_database import durability, standbys
 from app.storage import database as database_module
-from app.storage import inspection
 from app.storage.database import Database
 from tests.support.service import wait_for
 from tests.support.silent_host import SilentHost
@@ -167,13 +167,13 @@ def test_the_primary_is_used_and_its_standby_reported_with_its_lag(
     primary, other = map(host_of, (own_postgres, standby))
     several = Database(own_postgres.url().replace("@", f"@{other},"))
     assert several.with_connection(several.primary) == ("127.0.0.1", int(primary.partition(":")[2]))
-    wait_for(lambda: inspection.standbys(several) == {other: 0})
+    wait_for(lambda: standbys(several) == {other: 0})
     several.execute_sql("ALTER SYSTEM SET synchronous_standby_names = 'b'")
     several.execute_sql("SELECT pg_reload_conf()")
-    wait_for(lambda: inspection.durability(several) == (True, "b"))
+    wait_for(lambda: durability(several) == (True, "b"))
     several.execute_sql("CREATE TABLE replicated ()")
     standby.stop()
-    (found,) = inspection.standbys(several).values()
+    (found,) = standbys(several).values()
     assert "Connection refused" in str(found)
 
 

@@ -1,20 +1,26 @@
 """Gathers the facts of the database and of the licensed files that it lists."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TypeVar
 
 import peewee
 import psycopg2
 
 from app.clock import utc_now
+from app.domain.codes import EventKind
 from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError
 from app.services.doctor.facts import DatabaseFacts
 from app.services.file_store import files_with_batches
 from app.services.hosts import Hosts
-from app.storage import inspection, schema, sealed_secrets
+from app.storage import schema, sealed_secrets
 from app.storage.blobs import Blob, Blobs
 from app.storage.database import Database
+from app.storage.hosts import Host, is_proven
+from app.storage.journal import code_or_kind, is_probe
+from app.storage.models import Event, Operator
 from app.tokens.sealing_key import SealingKey
 
 Result = TypeVar("Result")
@@ -39,19 +45,22 @@ def database_facts(database: Database, references: Sequence[str], blobs: Blobs, 
 
 def _query(database: Database, references: Sequence[str], blobs: Blobs, key: SealingKey) -> DatabaseFacts:
     before = utc_now()
-    theirs = inspection.clock(database)
+    (theirs,) = database.execute_sql("SELECT clock_timestamp()").fetchone()
+    offset = theirs - before - (utc_now() - before) / 2
+    fsync, synchronous = durability(database)
     facts = DatabaseFacts(
         schema_found=None,
-        clock_offset_seconds=(theirs - before - (utc_now() - before) / 2).total_seconds(),
-        unproven_host=inspection.unproven_host(database),
-        **inspection.durability(database)._asdict(),
-        standbys=inspection.standbys(database),
+        clock_offset_seconds=offset.total_seconds(),
+        unproven_host=_unproven_host(database),
+        fsync=fsync,
+        synchronous=synchronous,
+        standbys=standbys(database),
     )
     found = _readable(database, lambda: schema.current_version(database.connection()))
     database.rollback()  # an empty database has refused the query
     if found is None:
         return facts
-    recorded = _readable(database, lambda: inspection.take_probes(references)) or {}
+    recorded = _readable(database, lambda: _take_probes(references)) or {}
     facts = replace(facts, schema_found=found, recorded=recorded)
     if found != schema.expected_version():
         return facts
@@ -60,10 +69,10 @@ def _query(database: Database, references: Sequence[str], blobs: Blobs, key: Sea
         facts,
         files=count,
         lost_files=lost,
-        operators=_readable(database, inspection.operators),
+        operators=_readable(database, _operators),
         sealed=_readable(database, lambda: _sealed(key)),
         hosts=_readable(database, lambda: tuple(Hosts(database).listed())),
-        last_rotation=_readable(database, inspection.last_rotation),
+        last_rotation=_readable(database, _last_rotation),
     )
 
 
@@ -93,3 +102,65 @@ def _sealed(key: SealingKey) -> dict[str, bool | None]:
         f"{secret.table} {secret.name}": key.opens(secret.table, secret.row, secret.text)
         for secret in sealed_secrets.every()
     }
+
+
+def durability(database: Database) -> tuple[bool, str]:
+    """Return whether the server waits for the disk before it acknowledges a commit, and for which standbys."""
+    settings = "SELECT current_setting('fsync')::boolean, current_setting('synchronous_standby_names')"
+    fsync, standbys = database.execute_sql(settings).fetchone()
+    return fsync, standbys
+
+
+def _unproven_host(database: Database) -> str | None:
+    """Return the database's host if somebody between could pose as it."""
+    info = database.connection().info
+    proven = is_proven(info.host, has_tls=info.ssl_in_use, parameters=info.dsn_parameters)
+    return None if proven else str(info.host)
+
+
+def standbys(database: Database) -> dict[str, int | str]:
+    """Return for each host of the URL but the primary how many bytes it is behind, or why that is not known."""
+    info = database.connection().info
+    others = [host for host in database.hosts.all() if host != (info.host, info.port)]
+    return {f"{host.host}:{host.port}": _behind(database, host) for host in others}
+
+
+def _behind(database: Database, host: Host) -> int | str:
+    try:
+        with (
+            contextlib.closing(database.open(**host._asdict(), target_session_attrs="any")) as standby,
+            standby.cursor() as cursor,
+        ):
+            cursor.execute("SELECT pg_last_wal_replay_lsn()")
+            (replayed,) = cursor.fetchone()
+    except psycopg2.Error as error:
+        return str(error).strip().split("\n")[0]
+    if replayed is None:
+        return "no standby"
+    now = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), %s::pg_lsn)::bigint"
+    return int(database.execute_sql(now, (replayed,)).fetchone()[0])
+
+
+def _take_probes(references: Collection[str]) -> dict[str, str | None]:
+    """Return the address that the journal has for each of the doctor's probes that it knows, and delete those entries.
+
+    They would fill the journal and count as somebody's refusals.
+    """
+    if not references:
+        return {}
+    known = Event.reference.in_(references)
+    found = dict(Event.select(Event.reference, Event.ip).where(known).tuples())
+    Event.delete().where(known & is_probe()).execute()
+    return found
+
+
+def _last_rotation() -> tuple[datetime, str | None] | None:
+    """Return when the signing keys were rotated last and to which current key, if the journal has that."""
+    rotations = Event.select(Event.at, Event.details["kid"]).where(code_or_kind == EventKind.KEY_ROTATED)
+    return rotations.order_by(Event.at.desc(), Event.id.desc()).tuples().first()  # type: ignore[no-any-return]
+
+
+def _operators() -> dict[str, bool]:
+    """Return of each operator, by name, whether a log-in wants a one-time code."""
+    rows = Operator.select(Operator.name, Operator.totp_secret.is_null(is_null=False)).order_by(Operator.name)
+    return dict(rows.tuples())
