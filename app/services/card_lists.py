@@ -65,7 +65,7 @@ class CardResults(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CardLists:
-    """Reads cards. Each method raises DatabaseUnavailableError while the database is away."""
+    """Reads cards."""
 
     database: Database
     clock: Clock

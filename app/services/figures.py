@@ -44,11 +44,7 @@ class Figures:
         self._zone = zone
 
     def current(self) -> Snapshot | None:
-        """Return the latest figures; None while they are counted for the first time.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Return the latest figures; None while they are counted for the first time."""
         last = self._last()
         (size,) = self._database.with_connection(lambda: self._database.execute_sql(_SIZE).fetchone())
         # By size first: an import may have made the database a thousand times larger since the last count.
@@ -66,11 +62,7 @@ class Figures:
         return abs(self._clock() - counted_at) > FRESH_FOR  # abs: the clock may have been wrong, and far ahead
 
     def count_if_wanted(self) -> None:
-        """Count if somebody looks at old figures, or if there are none yet.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Count if somebody looks at old figures, or if there are none yet."""
         last = self._last()
         if last is None or last.is_wanted:
             self.count()

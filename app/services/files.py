@@ -74,7 +74,6 @@ class FileTransfer:
             app.services.in_force.ClientBlockedError: the address is blocked.
             LinkRefusedError: the token does not open the file of this name, its client was unbound, or the client's
                 card is frozen or expired.
-            DatabaseUnavailableError: the database is away.
         """
         with suppress(DatabaseUnavailableError):  # then the card cannot be read either
             self.licences.rules.get().refuse_blocked(address)
@@ -108,11 +107,7 @@ class FileTransfer:
         return hub.in_thread(lambda: self.blobs.open(Blob(link.sha256, link.size)))
 
     def journal_download(self, link: Link, card_id: str, address: str) -> None:
-        """Write a download into the journal, once for each card, version of a file and day.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Write a download into the journal, once for each card, version of a file and day."""
         now = self.clock()
         entry = journal.Entry(
             at=now,

@@ -48,7 +48,6 @@ class Execution:
         Raises:
             InvalidArgumentsError: the function did not run.
             FunctionsUnavailableError: too many calls at once, or the service that runs them is away.
-            DatabaseUnavailableError: the database is away.
         """
         evaluation = self._licences.evaluate(request)
         if not evaluation.decision.accepted:

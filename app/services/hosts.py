@@ -28,21 +28,13 @@ class Hosts:
     database: Database
 
     def listed(self) -> list[HostReport]:
-        """Return them, by name.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Return them, by name."""
         unseen = fn.date_part("epoch", _NOW - Host.seen_at)
         rows = Host.select(Host, unseen.alias("unseen_seconds")).order_by(Host.name).dicts()
         return self.database.with_connection(lambda: [HostReport(**row) for row in rows])
 
     def forget(self, name: str) -> bool:
-        """Forget a host; return whether there was one. One that serves reports itself again.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Forget a host; return whether there was one. One that serves reports itself again."""
         return self.database.with_connection(lambda: bool(Host.delete().where(Host.name == name).execute()))
 
 
@@ -56,11 +48,7 @@ class Reporter:
         self._keys = SigningKeys(database, settings).store
 
     def report(self) -> None:
-        """Report this host in place of its last report, and forget hosts that have been away for a day.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Report this host in place of its last report, and forget hosts that have been away for a day."""
         facts = {
             Host.version: read_version(),
             Host.schema: schema.expected_version(),

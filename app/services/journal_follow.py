@@ -51,11 +51,7 @@ class Follower:
         """The transaction that `pg_snapshot_xmin` has to reach for the floor to rise to the mark, None in the rest."""
 
     def begin(self, limit: int | None) -> list[Event]:
-        """Return the newest `limit` entries, oldest first; None for all.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Return the newest `limit` entries, oldest first; None for all."""
 
         def read() -> list[Event]:
             self._mark, self._marked_at = self._horizon().newest_id, self._monotonic()

@@ -74,7 +74,7 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JournalLists:
-    """Reads the journal. Each method raises DatabaseUnavailableError while the database is away."""
+    """Reads the journal."""
 
     database: Database
 

@@ -39,11 +39,7 @@ class KeyDatabase(KeyStore):
         return self._kids.get()
 
     def exists(self) -> bool:
-        """Tell whether there is a key ring, intact or not.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Tell whether there is a key ring, intact or not."""
         return self._database.with_connection(self.in_use) is not None
 
     def in_use(self, *columns: Field) -> SealedKeyRing | None:
@@ -56,7 +52,6 @@ class KeyDatabase(KeyStore):
 
         Raises:
             KeyRingError: it is missing or damaged, or this machine's identity is another.
-            DatabaseUnavailableError: the database is away.
         """
         row, identity = self._database.with_connection(self._row), self._own_identity()
         try:
@@ -73,11 +68,7 @@ class KeyDatabase(KeyStore):
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Keep all others from changing the ring until the transaction ends.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Keep all others from changing the ring until the transaction ends."""
         with self._database.transact():
             # The table, because there may be no row yet; all others may still read it.
             self._database.execute_sql("LOCK TABLE key_ring IN SHARE ROW EXCLUSIVE MODE")

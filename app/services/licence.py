@@ -124,9 +124,6 @@ class LicenceService:
         """Journal and sign, as of now, the rejection of a request that the rules had accepted.
 
         Usage counts the functions that exist: a call of another one is taken back.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
         """
         entry = rejection(evaluation, code, details)
 

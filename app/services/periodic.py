@@ -87,11 +87,7 @@ class Loop:
         threading.Thread(target=self._keep_turning, name="periodic", daemon=True).start()
 
     def turn(self) -> None:
-        """Run what is due.
-
-        Raises:
-            UnavailableError: the database is away.
-        """
+        """Run what is due."""
         for scope in Scope:
             if self._database.with_connection(partial(self._holds, scope)):
                 for task in self._tasks:

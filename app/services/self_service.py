@@ -62,7 +62,6 @@ class SelfService:
 
         Raises:
             app.services.in_force.ClientBlockedError: the address is blocked.
-            DatabaseUnavailableError: the database is away.
         """
         in_force = self._rules.get()
         in_force.refuse_blocked(address)
@@ -74,7 +73,6 @@ class SelfService:
         Raises:
             CardNotFoundError: there is no such card.
             TooFastError: the address guesses too often.
-            DatabaseUnavailableError: the database is away.
         """
         with self._asking(customer, typed):
             return self._database.with_connection(lambda: self._standing(customer, _found(typed), typed))

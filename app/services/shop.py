@@ -85,7 +85,6 @@ class Shop:
 
         Raises:
             CardNotFoundError: there is no such card, or another issued it and the token is for its own only.
-            DatabaseUnavailableError: the database is away.
         """
         line = self._cards.get(card_id, _issuer(shop))
         row, client, status = line

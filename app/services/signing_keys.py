@@ -39,7 +39,6 @@ class SigningKeys:
 
         Raises:
             KeyRingError: they cannot be written, those that there are cannot be read, or there are some elsewhere.
-            DatabaseUnavailableError: the database is away.
         """
         self._require_here()
         return self.store.create(clock(), self._issuer)
@@ -76,7 +75,6 @@ class SigningKeys:
 
         Raises:
             KeyRingError: the other store has no readable keys, or the target cannot be written.
-            DatabaseUnavailableError: the database is away.
         """
         here, there = self._in_folder, self._in_database
         source, copy = (here, there) if target == DATABASE else (there, here)
@@ -93,7 +91,6 @@ class SigningKeys:
 
         Raises:
             KeyRingError: this service would sign with the wrong keys.
-            DatabaseUnavailableError: the database is away.
         """
         elsewhere = self._database.with_connection(self._moved_to)
         if elsewhere is None:
@@ -104,11 +101,7 @@ class SigningKeys:
         logger.warning("the signing keys were moved: change the setting", extra={"keys": place})
 
     def moved_to(self) -> str | None:
-        """Return the store to which the keys were moved while KADUN_KEYS chooses the other, else None.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Return the store to which the keys were moved while KADUN_KEYS chooses the other, else None."""
         elsewhere = self._database.with_connection(self._moved_to)
         return elsewhere and elsewhere[0]
 

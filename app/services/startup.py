@@ -60,7 +60,6 @@ def check_schema(database: Database) -> None:
     """Check that the database answers and has this program's schema.
 
     Raises:
-        DatabaseUnavailableError: the database is away.
         SchemaMismatchError: the database has another schema.
     """
     database.with_connection(lambda: schema.check_version(database.connection()))

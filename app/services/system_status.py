@@ -70,11 +70,7 @@ class SystemStatus:
     started_at: datetime
 
     def files(self) -> list[StoredFile]:
-        """Return the licensed files, by name.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Return the licensed files, by name."""
         store = FileStore.of_installation(self.database, self.settings, "console", self.clock, warn=lambda _text: None)
         return store.listed()
 
@@ -87,11 +83,7 @@ class SystemStatus:
         return {"iss": self.settings.issuer, "keys": self.signer.pinned()}
 
     def health(self) -> Health:
-        """Run the checks that are possible inside the service.
-
-        Raises:
-            DatabaseUnavailableError: the database is away.
-        """
+        """Run the checks that are possible inside the service."""
         bucket = self.settings.files_bucket
         return Health(
             results=run_checks(Facts(service_if_any=gather_running(self.database, self.settings))),

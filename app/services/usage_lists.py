@@ -41,10 +41,7 @@ class UsageFilter:
 
 @dataclass(frozen=True, slots=True)
 class UsageLists:
-    """Reads counts of accepted requests; DatabaseUnavailableError while the database is away.
-
-    Days are those of `zone`, the vendor's.
-    """
+    """Reads counts of accepted requests; days are those of `zone`, the vendor's."""
 
     database: Database
     zone: ZoneInfo

@@ -74,20 +74,12 @@ class Delivery:
     send: Sender
 
     def turn(self) -> None:
-        """Deliver all that is due.
-
-        Raises:
-            UnavailableError: the database is away.
-        """
+        """Deliver all that is due."""
         while self.deliver():
             pass
 
     def deliver(self) -> bool:
-        """Drop what finds no place, and deliver the next message that is due; return False if there is none.
-
-        Raises:
-            UnavailableError: the database is away.
-        """
+        """Drop what finds no place, and deliver the next message that is due; return False if there is none."""
         now = self.clock()
         # Before each message: under load there may always be one that is due.
         self.database.with_connection(lambda: self.database.execute_sql(_DROP_EXCESS, {"most": MAX_WAITING}))

@@ -58,21 +58,13 @@ DELETE FROM webhook_outbox WHERE id IN (
 
 
 def enqueue_expiring(database: Database, now: datetime) -> None:
-    """Add messages of the cards in use that expire soon, each once for each webhook. It may run twice.
-
-    Raises:
-        UnavailableError: the database is away.
-    """
+    """Add messages of the cards in use that expire soon, each once for each webhook. It may run twice."""
     values = {"until": now + EXPIRING_WITHIN, "now": now}
     database.with_connection(lambda: database.execute_sql(_ENQUEUE_EXPIRING, values))
 
 
 def enqueue_shared(database: Database, zone: ZoneInfo, now: datetime) -> None:
-    """Add messages of the cards that look shared, for the webhooks that have none of the card. It may run twice.
-
-    Raises:
-        UnavailableError: the database is away.
-    """
+    """Add messages of the cards that look shared, for the webhooks that have none of the card. It may run twice."""
     wanted = Webhook.topics.contains(Topic.SHARED)
     if not database.with_connection(Webhook.select().where(wanted).exists):
         return  # the report reads much
@@ -86,11 +78,7 @@ def enqueue_shared(database: Database, zone: ZoneInfo, now: datetime) -> None:
 
 
 def prune(database: Database, now: datetime) -> None:
-    """Give up messages that are too old, and delete old ones that are done.
-
-    Raises:
-        UnavailableError: the database is away.
-    """
+    """Give up messages that are too old, and delete old ones that are done."""
     is_old = WebhookOutbox.next_at.is_null(is_null=False) & (WebhookOutbox.created_at < now - GIVEN_UP_AFTER)
     database.with_connection(WebhookOutbox.update(next_at=None, failed_at=now).where(is_old).execute)
     database.with_connection(lambda: database.execute_sql(_PRUNE, {"before": now - KEPT, "most": MAX_KEPT}))
