@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import obstore
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
@@ -18,7 +17,6 @@ from tests.support.nginx import JSON, Gateway
 from tests.support.nginx_files import CONTENT, NAME, links
 from tests.support.pki import Issued
 from tests.support.socket_service import SocketService, body
-from tests.support.swift import BUCKET, Swift
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("bucket")]
 
@@ -108,39 +106,6 @@ def test_a_bucket_that_fails_after_the_app_has_looked_or_shows_a_wrong_certifica
         answer = gateway.ask("GET", url)
         answer.require_problem(503, "UNAVAILABLE")
         assert (answer.headers["retry-after"], "etag" in answer.headers) == ("5", False), wrong
-
-
-def test_a_lost_object_is_no_file_until_it_is_added_again(
-    gateway: Gateway, service: SocketService, swift: Swift, card: str
-) -> None:
-    content = b"the only bytes"
-    put(service, "sole", content)
-    url = links(gateway, card)["sole"]
-    obstore.delete(swift.store(BUCKET), f"files/{sha256(content)}")
-    assert gateway.ask("GET", url).json()["code"] == "NOT_FOUND"
-    put(service, "sole", content)
-    assert gateway.ask("GET", url).body == content
-    service.cardctl("file", "remove", "sole")
-
-
-def test_a_bucket_whose_name_is_part_of_the_hosts(
-    service: SocketService,
-    make_gateway: GatewayMaker,
-    nginx_settings: dict[str, str],
-    front: TlsFront,
-    tmp_path: Path,
-) -> None:
-    settings = nginx_settings | {"KADUN_FILES_BUCKET_STYLE": "virtual"}
-    virtual = SocketService(tmp_path, service.environment["DATABASE_URL"], **settings)
-    virtual.environment["KADUN_KEYS_DIR"] = service.environment["KADUN_KEYS_DIR"]
-    put(service, "virtual", b"hosted")
-    with virtual:
-        gateway = make_gateway(virtual.socket, **settings)
-        front.names.clear()
-        answer = gateway.ask("GET", links(gateway, virtual.new_card())["virtual"], headers={"Range": "bytes=1-"})
-    assert (answer.status, answer.body) == (206, b"osted")
-    assert front.names == {f"{BUCKET}.localhost"}
-    service.cardctl("file", "remove", "virtual")
 
 
 BYTES = b"the bytes of the object"
