@@ -42,7 +42,7 @@ def anchors(name: str) -> set[str]:
 
 
 @for_each("name", DOCUMENTS)
-def test_every_link_and_path_leads_somewhere(name: str) -> None:
+def test_every_link_and_path_leads_somewhere_and_every_script_runs(name: str) -> None:
     links = re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", prose(name))
     targets = [((ROOT / name).parent / path if path else ROOT / name, anchor) for path, anchor in links]
     assert [path for path, _ in targets if not path.exists()] == []
@@ -50,10 +50,6 @@ def test_every_link_and_path_leads_somewhere(name: str) -> None:
     assert [(path, anchor) for path, anchor in sections if anchor not in anchors(path)] == []
     named = set(re.findall(rf"`((?:{FOLDERS})/[^`\s…<{{*]*)`", prose(name))) - MADE_BY_READERS
     assert sorted(path for path in named if not (ROOT / path).exists()) == []
-
-
-@for_each("name", [name for name in DOCUMENTS if "scripts/" in document(name)])
-def test_every_script_that_is_named_exists_and_runs(name: str) -> None:
     scripts = set(re.findall(r"(?<![\w/])scripts/[\w-]+(?:\.sh)?(?![\w/.-])", document(name)))
     assert [script for script in scripts if not (ROOT / script).stat().st_mode & 0o100] == []
 

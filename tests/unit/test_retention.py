@@ -148,10 +148,6 @@ def test_a_backup_is_what_its_checksum_file_says(
     with pytest.raises((ChecksumError, OSError), match=complaint):
         main("checksum", str(dump))
     file.write_text(text)
-    if name == "a.dump.sha256":  # sha256sum may name other folders
-        file.write_text(text.replace("  ", " */elsewhere/"))
-        main("checksum", str(dump))
-        file.write_text(text)
 
 
 @for_each("name", ["a.dump", "a.manifest", "a.dump.sha256"])

@@ -126,12 +126,9 @@ def test_files_are_sealed_to_the_first_of_several_identities(separator: str) -> 
     ],
 )
 def test_a_key_of_the_vendors_own_scheme_has_no_recipient(key: str) -> None:
-    with pytest.raises(NoRecipientError, match="a key of your own scheme") as refusal:
+    with pytest.raises(NoRecipientError, match="a key of your own scheme, no age identity") as refusal:
         sealing.age_recipient(key)
-    assert str(refusal.value) == (
-        "KERNAL_DATA_KEY 不是 age 密钥，请用您自己的工具加密 / KERNAL_DATA_KEY is a key of your own scheme, "
-        "no age identity (AGE-SECRET-KEY-1…): seal with your own tool"
-    )
+    assert key not in str(refusal.value)
 
 
 @for_each("size", [0, 1, 64 * 1024, 64 * 1024 + 1, 300_000])

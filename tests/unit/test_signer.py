@@ -66,7 +66,10 @@ def test_public_keys_have_their_states(folder: Path) -> None:
     assert not any(key.private and key.private in repr(keys) for key in ring.keys)
 
 
-def test_rotations_are_taken_up_by_a_running_signer(folder: Path) -> None:
+def test_rotations_are_taken_up_by_a_running_signer_and_logged_without_a_secret(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     signer = Signer(KeyFolder(folder))
     before = kid(signer)
     for times in (1, 3):  # also several between two checks
@@ -75,6 +78,9 @@ def test_rotations_are_taken_up_by_a_running_signer(folder: Path) -> None:
         assert before != rotated.current.kid
         wait_for(lambda current=rotated.current.kid: kid(signer) == current)
         assert signer.key_set(NOW)["keys"] == rotated.published(NOW)
+        record = caplog.records[-1]
+        assert (record.message, record.__dict__["kid"]) == ("signing key taken up", rotated.current.kid)
+        assert all(key.private not in str(record.__dict__) for key in rotated.keys if key.private)
 
 
 @for_each("damage", [lambda file: file.write_bytes(file.read_bytes()[:300]), Path.unlink])
@@ -97,17 +103,6 @@ def test_the_old_ring_stays_in_use_while_the_new_file_is_unusable(
     assert all(str(file) in record.__dict__["reason"] for record in caplog.records)
     file.write_bytes(rotated)
     wait_for(lambda: kid(signer) == good.current.kid)
-
-
-def test_taking_up_a_key_is_logged_without_its_secret(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    signer = Signer(KeyFolder(folder))
-    rotated = KeyFolder(folder).rotate(NOW, "kadun")
-    wait_for(lambda: kid(signer) == rotated.current.kid)
-    (record,) = caplog.records
-    assert record.message == "signing key taken up"
-    assert record.__dict__["kid"] == rotated.current.kid
-    assert all(key.private not in str(record.__dict__) for key in rotated.keys if key.private)
 
 
 def test_keys_in_a_database_that_was_away_at_the_start_are_read_at_the_first_use(folder: Path) -> None:

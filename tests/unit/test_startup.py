@@ -43,14 +43,10 @@ def test_a_mark_that_is_no_file_is_neither_waited_for_nor_called_a_move(tmp_path
         mark.unlink()
 
 
-def test_the_database_of_a_moved_service_is_not_migrated(tmp_path: Path) -> None:
+def test_a_moved_service_migrates_no_database_and_stops_before_it_looks_at_database_and_keys(tmp_path: Path) -> None:
     (tmp_path / MOVED).write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
     done = CliRunner().invoke(migrate, env={"KADUN_KEYS_DIR": str(tmp_path), "DATABASE_URL": "postgresql://nowhere/x"})
     assert isinstance(done.exception, MovedAwayError)
-
-
-def test_a_moved_service_stops_before_it_looks_at_database_and_keys(tmp_path: Path) -> None:
-    (tmp_path / MOVED).write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
     keys: Any = SimpleNamespace(folder=tmp_path)
     with pytest.raises(MovedAwayError):
         prepare(Database("postgresql://nowhere/x"), keys, utc_now)

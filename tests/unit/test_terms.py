@@ -84,20 +84,17 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_term(name: str, text: str) 
         read_terms(Terms(), [(name, text)])
     assert name in refused.value.text.zh
     assert name in refused.value.text.en
+    if name == "binding":
+        assert "binding must be one of either, hardware, both" in refused.value.text.en
 
 
-@for_each(
-    ("fields", "reason"),
-    [
+def test_an_unknown_or_repeated_term_is_named() -> None:
+    for fields, reason in (
         ([("minimal_version", "1")], "there is no term “minimal_version”; there are: binding, changes_per_day"),
         ([("contact", "a"), ("contact", "b")], "contact is given twice"),
-        ([("binding", "none")], "binding must be one of either, hardware, both"),
-    ],
-)
-def test_an_unknown_or_repeated_term_and_a_wrong_choice_are_named(fields: list[tuple[str, str]], reason: str) -> None:
-    with pytest.raises(RefusedError, match=reason) as refused:
-        read_terms(Terms(), fields)
-    assert ("either, hardware, both 之一" in refused.value.text.zh) is (fields[0][0] == "binding")
+    ):
+        with pytest.raises(RefusedError, match=reason):
+            read_terms(Terms(), fields)
 
 
 @for_each(("least", "latest"), [("1.10", "1.9"), ("2", "1.99.99")])

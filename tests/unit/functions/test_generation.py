@@ -122,7 +122,6 @@ def good(arguments, caller): return 1
 """
 ODD = {
     "a docstring that is not UTF-8": ("f.__doc__ = 'about \\ud800'", []),
-    "a docstring that is not a text": ("f.__doc__ = 5", []),
     "a name that is not UTF-8": ("core_function('mm\\ud800')(f)", ["mmm"]),
     "a schema that is not UTF-8": (
         "import msgspec, typing as t\ncore_function('x', schema=t.Annotated[dict, msgspec.Meta(title='\\ud800')])(f)",
