@@ -20,14 +20,9 @@ from tests.support.bound_cards import asking, counts, write_bound
 from tests.support.hub_thread import HubThread
 
 DAY = date(2026, 3, 1)
-PLANNING = {
+SESSION = {
     "plan_cache_mode": ("force_generic_plan", "auto"),
-    "enable_seqscan": ("off", "on"),
-    "enable_hashjoin": ("off", "on"),
-    "enable_mergejoin": ("off", "on"),
-    "jit": ("off", "on"),
-}
-SESSION = PLANNING | {
+    **dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"), ("off", "on")),
     "synchronous_commit": ("off", "on"),
     "lock_timeout": ("100ms", "5s"),
     "statement_timeout": ("10s", "10s"),
@@ -116,17 +111,10 @@ def test_an_older_schema_is_refused_at_the_next_connection(database: Database, r
         database.execute_sql("UPDATE schema_migration SET name = %s WHERE name = '0000'", (schema.expected_version(),))
 
 
-def test_it_connects_to_the_first_of_several_hosts_that_accepts_writes(
-    database_url: str, hub_thread: HubThread
-) -> None:
-    several = database_url.replace("@", "@127.0.0.1:1,")
-    connection = HubConnection(Database(several, prepared=PID), {})
-    assert hub_thread.call(partial(connection.run_prepared, "pid", 0))
-
-
-def test_it_connects_in_a_native_thread_because_looking_up_a_name_blocks(
+def test_it_connects_in_a_native_thread_to_the_first_of_several_hosts_that_accepts_writes(
     database_url: str, hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Looking up a name blocks."""
     connected_in = []
     connect = psycopg2.connect
 
@@ -135,7 +123,8 @@ def test_it_connects_in_a_native_thread_because_looking_up_a_name_blocks(
         return connect(*arguments, **options)
 
     monkeypatch.setattr(psycopg2, "connect", noting)
-    connection = HubConnection(Database(database_url, prepared=PID), {})
+    several = database_url.replace("@", "@127.0.0.1:1,")
+    connection = HubConnection(Database(several, prepared=PID), {})
     assert hub_thread.call(partial(connection.run_prepared, "pid", 0))
     assert connected_in
     assert hub_thread.call(threading.get_ident) not in connected_in

@@ -19,7 +19,7 @@ from app.services.idempotency import Answer, Document, Idempotency, KeyReusedErr
 from app.services.issuing import Issuing
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
-from app.storage.models import Card, Event, IdempotencyRecord, Operator
+from app.storage.models import Card, Event, Operator
 from tests.conftest import Clock
 from tests.support.console import add_operator
 from tests.support.service import wait_for_lock
@@ -77,16 +77,14 @@ def test_a_key_is_one_owners_and_good_for_one_request(
     assert Card.select().count() == 3
 
 
-def test_a_refused_request_may_be_sent_again(run: Any, idempotency: Idempotency, sample_request: Request) -> None:
+def test_a_request_that_is_refused_or_whose_answer_cannot_be_kept_is_undone_and_may_be_sent_again(
+    run: Any, idempotency: Idempotency, sample_request: Request
+) -> None:
     def refuse() -> Document:
         raise RefusedError("不", "no")
 
     with pytest.raises(RefusedError):
         idempotency.run(sample_request, refuse)
-    assert not run(sample_request).is_replayed
-
-
-def test_an_answer_that_cannot_be_kept_undoes_everything(run: Any, sample_request: Request) -> None:
     unkept: Any = None  # no status, which the table refuses
     with pytest.raises(peewee.IntegrityError):
         run(sample_request._replace(status=unkept))
@@ -110,13 +108,16 @@ def test_a_conflict_is_tried_again_and_at_last_given_up(
     assert not idempotency.run(sample_request, conflict).is_replayed
 
 
-def test_an_answer_is_kept_for_seven_days(run: Any, sample_request: Request, clock: Clock) -> None:
-    run(sample_request)
+def test_an_answer_is_kept_for_seven_days_and_pruned_in_batches(
+    run: Any, sample_request: Request, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "PRUNE_BATCH", 1)
+    first, _second = (run(sample_request._replace(key=key)) for key in ("order-42", "order-43"))
     clock.advance(timedelta(days=7))
     assert housekeeping.prune_console(clock.now) == 0
-    assert run(sample_request).is_replayed
+    assert run(sample_request) == first._replace(is_replayed=True)
     clock.advance(timedelta(seconds=1))
-    assert housekeeping.prune_console(clock.now) == 1
+    assert housekeeping.prune_console(clock.now) == 2
     assert not run(sample_request).is_replayed
 
 
@@ -124,12 +125,6 @@ def test_an_operator_who_was_removed_a_moment_ago_does_nothing(idempotency: Idem
     request = Request(Owner(operator_id=7_777_777), "form", "0" * 64, 303)
     with pytest.raises(RefusedError, match="your account was removed"):
         idempotency.run(request, lambda: pytest.fail("done all the same"))
-
-
-def test_a_conflict_is_an_answer_that_asks_to_come_again() -> None:
-    problem = problems.from_error(create_req(), ConflictError("40P01"))
-    assert (problem.status[:3], problem.code) == ("503", "UNAVAILABLE")
-    assert int(problem.headers["Retry-After"]) > 0
 
 
 def claimed_elsewhere(database_url: str, request: Request) -> Database:
@@ -198,23 +193,7 @@ def test_work_that_is_not_the_databases_may_take_longer(
     assert database.execute_sql("SHOW idle_in_transaction_session_timeout").fetchone() == ("30s",)
 
 
-@pytest.mark.usefixtures("database")
-@pytest.mark.parametrize("owner", [Owner(), Owner(operator_id=1, token_id=1)])
-def test_the_database_wants_one_owner_of_each_record(owner: Owner, clock: Clock) -> None:
-    with pytest.raises(peewee.IntegrityError, match="idempotency_record_owner"):
-        records.claim(owner, "k", "0" * 64, clock.now)
-
-
-def test_an_answer_is_kept_in_its_own_record_and_records_are_pruned_in_batches(
-    sample_request: Request, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    owner = sample_request.owner
-    for key in ("order-1", "order-2"):
-        assert records.claim(owner, key, "0" * 64, clock.now)
-    records.keep(owner, "order-2", 201, "{}")
-    kept = [
-        (record.key, record.status, record.body) for record in IdempotencyRecord.select().order_by(IdempotencyRecord.id)
-    ]
-    assert kept == [("order-1", 0, ""), ("order-2", 201, "{}")]
-    monkeypatch.setattr(records, "PRUNE_BATCH", 1)
-    assert [records.prune(clock.now + timedelta(seconds=1)) for _ in range(3)] == [1, 1, 0]
+def test_a_conflict_is_an_answer_that_asks_to_come_again() -> None:
+    problem = problems.from_error(create_req(), ConflictError("40P01"))
+    assert (problem.status[:3], problem.code) == ("503", "UNAVAILABLE")
+    assert int(problem.headers["Retry-After"]) > 0

@@ -118,17 +118,6 @@ def test_beyond_the_first_of_a_day_a_rejection_has_the_reference_of_one_alike(
     assert Event.select().where(Event.code == code).count() == 3
 
 
-def test_a_day_of_counts_is_the_vendors(verification: Verification, card_id: str, clock: Clock) -> None:
-    ask(verification, card_id)  # at 20:00 in Shanghai
-    ask(verification, card_id, hardware="h9", address="192.0.2.9")
-    clock.advance(timedelta(hours=4))
-    ask(verification, card_id, hardware="h9", address="192.0.2.9")
-    assert [(row.day, row.count) for row in DailyCount.select().order_by(DailyCount.day)] == [
-        (date(2026, 3, 1), 1),
-        (date(2026, 3, 2), 1),
-    ]
-
-
 def test_refusals_keep_the_beginning_of_the_hardware_and_its_digest(
     verification: Verification, issuing: Issuing, card_id: str, clock: Clock
 ) -> None:
@@ -220,18 +209,6 @@ def test_pruning_ends_before_the_time_and_at_the_size_of_a_batch(
     assert journal.prune(clock.now) == 0
     after = clock.now + timedelta(microseconds=1)
     assert [journal.prune(after) for _ in range(3)] == [2, 1, 0]
-
-
-A, B = "A" * 32, "B" * 32
-
-
-def test_a_machine_is_found_by_the_first_entry_of_its_reference_that_names_it(database: Database, clock: Clock) -> None:
-    said = [("R2", "other"), ("R1", None), ("R1", "first"), ("R1", "second")]
-    journal.append(
-        [Entry(clock.now, EventKind.REJECTED, Code.CARD_FROZEN, A, name, hardware=text) for name, text in said]
-    )
-    assert journal.hardware_sha256_of("R1") == sha256(b"first").hexdigest()
-    assert journal.hardware_sha256_of("R3") is None
 
 
 def test_refused_log_ins_of_an_address_end_at_the_limit_and_hide_no_refusals(database: Database, clock: Clock) -> None:

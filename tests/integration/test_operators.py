@@ -39,38 +39,26 @@ def journalled() -> list[tuple[str, str, dict[str, object]]]:
     return [(e.kind, e.actor, e.details) for e in Event.select().order_by(Event.id)]
 
 
-def test_changes_of_operators_are_journalled_without_secrets(operators: Operators, clock: Clock) -> None:
+def test_changes_of_operators_are_journalled_without_secrets_and_others_not(operators: Operators, clock: Clock) -> None:
     operators.add("小王", Role.SELLER, PASSWORD)
     operators.set_password("小王", OTHER)
-    operators.set_role("小王", Role.OWNER)
+    for _ in range(2):  # the second time nothing changes
+        operators.set_role("小王", Role.OWNER)
     secret = two_step.new_secret()
     TwoStep(operators, SEALING).enable("小王", secret, pyotp.TOTP(secret).at(clock.now), "")
-    TwoStep(operators, SEALING).disable("小王")
+    for log_out in (False, False, True):
+        TwoStep(operators, SEALING).disable("小王", log_out=log_out)
     operators.remove("小王")
+    owner, seller = (described(OPERATOR_DEFAULTS[role]) for role in (Role.OWNER, Role.SELLER))
     assert journalled() == [
-        (
-            "operator_added",
-            "tester",
-            {"operator": "alice", "role": "owner", **described(OPERATOR_DEFAULTS[Role.OWNER])},
-        ),
-        (
-            "operator_added",
-            "tester",
-            {"operator": "小王", "role": "seller", **described(OPERATOR_DEFAULTS[Role.SELLER])},
-        ),
+        ("operator_added", "tester", {"operator": "alice", "role": "owner", **owner}),
+        ("operator_added", "tester", {"operator": "小王", "role": "seller", **seller}),
         ("operator_changed", "tester", {"operator": "小王", "changed": "password"}),
         ("operator_changed", "tester", {"operator": "小王", "role": "owner"}),
         ("operator_changed", "tester", {"operator": "小王", "totp": True}),
         ("operator_changed", "tester", {"operator": "小王", "totp": False}),
         ("operator_removed", "tester", {"operator": "小王", "role": "owner"}),
     ]
-
-
-def test_a_change_without_effect_succeeds_and_is_not_journalled(operators: Operators) -> None:
-    operators.set_role("alice", Role.OWNER)
-    TwoStep(operators, SEALING).disable("alice")
-    TwoStep(operators, SEALING).disable("alice", log_out=True)
-    assert len(journalled()) == 1
 
 
 def test_operators_are_listed_by_name_with_when_they_were_seen(
@@ -194,9 +182,3 @@ def test_a_long_import_blocks_no_log_in_but_the_removal_of_its_operator(
     assert [account.name for account in operators.list()] == ["alice", "bob"]
     operators.remove("alice")
     assert [account.name for account in operators.list()] == ["bob"]
-
-
-def test_the_database_knows_every_role(operators: Operators) -> None:
-    for role in Role:
-        operators.add(role.value, role, PASSWORD)
-    assert {account.role for account in operators.list()} == {*Role}

@@ -132,6 +132,10 @@ FORBIDDEN = {
     "no validity at all": "UPDATE card SET validity = interval '0'",
     "a client of no card": "INSERT INTO client SELECT repeat('1',32),'x', '', encode(sha256(''),'hex'), '', now(), ''",
     "a wrong digest": "INSERT INTO client SELECT repeat('1', 32), id, 'h', 'digest', '::1', now(), 'f' FROM card",
+    "nobody's answer": "INSERT INTO idempotency_record VALUES (1, NULL, NULL, 'k', repeat('0', 64), 201, '', now())",
+    # The last, since it switches foreign keys off.
+    "an answer of two": "SET session_replication_role = replica;"
+    "INSERT INTO idempotency_record VALUES (1, 1, 1, 'k', repeat('0', 64), 201, '', now())",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from app.domain.card_actions import Action
 from app.domain.cards import card_id_of
 from app.domain.codes import Code, EventKind
-from app.domain.self_service import Allowance, RenewNotAllowedError, Standing, UnbindNotAllowedError
+from app.domain.self_service import RenewNotAllowedError, Standing, UnbindNotAllowedError
 from app.domain.terms import RenewTerm, Terms
 from app.services.card_actions import CardActions, CardNotFoundError
 from app.services.guesses import TooFastError
@@ -57,16 +57,6 @@ def last() -> Event:
 def everything() -> list[Any]:
     """All rows that a customer could change."""
     return [list(model.select().order_by(model.id).dicts()) for model in (Card, Client, Event)]
-
-
-def test_a_customer_sees_how_a_card_stands(self_service: SelfService, verification: Verification, card_id: str) -> None:
-    unused = self_service.status(CUSTOMER, f" {card_id.lower()} ")
-    assert (unused.status, unused.card.expires_at, unused.is_bound) == ("unused", None, False)
-    assert unused.allowed == Allowance(2)
-    ask(verification, card_id)
-    active = self_service.status(CUSTOMER, card_id)
-    assert (active.status, active.card.expires_at) == ("active", START.replace(microsecond=0) + 30 * DAY)
-    assert (active.is_bound, active.allowed) == (True, Allowance(2))
 
 
 def test_who_tries_ids_of_guessed_keys_finds_no_imported_card(

@@ -104,15 +104,9 @@ def test_customers_are_cards_used_on_a_day_of_the_vendors_zone_and_in_the_last_m
             Usage.insert(card=f"{number:032}", day=day, function=function, count=9, last_at=NOW).execute()
     for number, minutes in ((1, 0), (2, 14), (3, 15)):
         machine = f"machine {number}"
-        Client.insert(
-            id=f"{number:032}",
-            card=f"{number:032}",
-            hardware=machine,
-            hardware_sha256=hashlib.sha256(machine.encode()).hexdigest(),
-            ip="198.51.100.1",
-            requested_at=NOW - timedelta(minutes=minutes),
-            function="f",
-        ).execute()
+        digest, at = hashlib.sha256(machine.encode()).hexdigest(), NOW - timedelta(minutes=minutes)
+        told = {"hardware": machine, "hardware_sha256": digest, "ip": "198.51.100.1", "function": "f"}
+        Client.insert(id=f"{number:032}", card=f"{number:032}", requested_at=at, **told).execute()
     assert figures(database)["customers"] == {"online": 2, "today": 2, "yesterday": 1}
     Card.update(frozen_at=NOW).where(Card.id == f"{1:032}").execute()
     Card.update(expires_at=NOW).where(Card.id == f"{2:032}").execute()

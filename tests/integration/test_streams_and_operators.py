@@ -5,12 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from time import monotonic
 from typing import Any
 
-import jwt
 import pytest
 
 from app.clock import utc_now
@@ -110,23 +108,6 @@ def test_a_card_is_refused_exactly_while_it_is_frozen(proxied: Service, operator
         list(pool.map(freeze_and_unfreeze, ids))
     for answer in streams.answers:
         assert answer.code in histories[answer.ask.card_id].during(answer)
-    require_exact_counts(streams.answers)
-
-
-@pytest.mark.usefixtures("quiet_log")
-def test_an_extension_is_in_all_answers_from_then_on(proxied: Service, operator: CardActions) -> None:
-    (card_id,) = write_bound(1, utc_now())
-    expiry = Card.get_by_id(card_id).expires_at
-    history = History(int(expiry.timestamp()))
-    with streams_of(proxied, own(card_id)) as streams:
-        for number in range(ACTIONS):
-            streams.wait_for_answers(BETWEEN)
-            extended = int((expiry + (number + 1) * timedelta(days=1)).timestamp())
-            history.change(extended, partial(operator.apply, Action.EXTEND, [card_id], timedelta(days=1)))
-        streams.wait_for_answers(BETWEEN)
-    for answer in streams.answers:
-        claims = jwt.decode(answer.body["token"], options={"verify_signature": False})
-        assert claims["card_expires_at"] in history.during(answer)
     require_exact_counts(streams.answers)
 
 
