@@ -1,21 +1,19 @@
 """Pages in both languages that need no other file: `/`, and what stands below `/admin` while there is no operator."""
 
-import base64
-import hashlib
 from typing import Any
 
 import falcon
 
 from app.console.guard import headers, stranger
 from app.console.page import Console
-from app.console.rendering import PLAIN_STYLE
+from app.console.rendering import style_source
 from app.domain.errors import UnavailableError
 from app.services.self_service import SelfService
 
 _MAX_ACCEPT = 512
 """In characters; browsers send some 150. Falcon's parser takes quadratic time for what somebody made to be slow."""
 _JSON = ("application/json", "application/problem+json")
-_STYLE_DIGEST = base64.b64encode(hashlib.sha256(PLAIN_STYLE.encode()).digest()).decode()
+_HEADERS = headers(style=style_source("plain.css"))
 
 
 class FrontPage:
@@ -68,5 +66,5 @@ def render(
     **values: Any,  # noqa: ANN401  # the template's variables
 ) -> None:
     """Answer with a template that extends `plain.html`."""
-    response.set_headers(headers(style=f"'sha256-{_STYLE_DIGEST}'"))
+    response.set_headers(_HEADERS)
     console.renderer.render(request, response, template, **values)

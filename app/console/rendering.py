@@ -1,11 +1,13 @@
 """Rendering of templates: the visitor's language, and escaped texts from clients."""
 
+import base64
 import hashlib
 import hmac
 import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -35,15 +37,6 @@ _NUMBER_BYTES = 16
 # Made before gunicorn forks, so that all workers share it. Without it a guess at a machine's text could be checked.
 _DIGEST_KEY = secrets.token_bytes(32)
 _DIGEST_LENGTH = 8
-PLAIN_STYLE = (
-    "body{margin:0;font:1rem/1.6 system-ui,sans-serif;color:#212529;background:#fff}"
-    "main{max-width:40rem;margin:0 auto;padding:2rem 1rem}h1{font-size:1.4rem}li{margin:.5rem 0}"
-    "section{margin-top:2rem;padding-top:1rem;border-top:1px solid #ced4da}"
-    "a{color:#0b5ed7}code{overflow-wrap:anywhere}"
-    "@media(prefers-color-scheme:dark){body{color:#dee2e6;background:#212529}"
-    "a{color:#6ea8fe}section{border-color:#495057}}"
-)
-"""The style of pages that link to no file; the Content-Security-Policy names its digest."""
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -77,7 +70,7 @@ class Renderer:
             zone=zone.key,
             online_within=ONLINE_WITHIN,
             hidden=HIDDEN,
-            plain_style=Markup(PLAIN_STYLE),  # noqa: S704  # ours
+            style=_style,
         )
         self._environment.filters.update(
             when=self._when,
@@ -141,6 +134,17 @@ def url(path: str, /, **parameters: object) -> str:  # a query may have a parame
     """Return a path with those parameters that are neither None nor empty."""
     said = {name: value for name, value in parameters.items() if value not in {None, ""}}
     return f"{path}?{urlencode(said)}" if said else path
+
+
+@cache
+def _style(name: str) -> Markup:
+    """Return the style sheet of a page that links to no file."""
+    return Markup((_TEMPLATES / name).read_text())  # noqa: S704  # ours
+
+
+def style_source(name: str) -> str:
+    """Return how a Content-Security-Policy names such a style sheet: by its digest."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(_style(name).encode()).digest()).decode()}'"
 
 
 def _hardware_digest(hardware: str, sha256: str | None = None) -> str:

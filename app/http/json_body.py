@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -12,12 +11,11 @@ import msgspec
 
 from app.domain.texts import Text
 from app.http.problems import Problem, body_too_large, invalid_request, unsupported_media_type
+from app.http.schemas import MAX_NESTING, REQUIREMENTS
 
 MAX_BODY_BYTES = 64 * 1024
 _MAX_CONTENT_TYPE = 128
 """In characters. Falcon's parser takes quadratic time for what somebody made to be slow."""
-MAX_NESTING = 64
-"""How many objects and arrays may be inside each other in `arguments`; JSON readers give up far later."""
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 Body = TypeVar("Body", bound=msgspec.Struct)
 
@@ -47,12 +45,12 @@ def _is_json(content_type: str) -> bool:
     return media_type.lower() == "application/json" and parameters.get("charset", "utf-8").lower() == "utf-8"
 
 
-def parse(body: bytes, kind: type[Body], requirements: Mapping[str, Text]) -> Body:
-    """Read a body of this kind (RFC 8259, UTF-8); `requirements` says what each field must be."""
+def parse(body: bytes, kind: type[Body]) -> Body:
+    """Read a body of this kind (RFC 8259, UTF-8)."""
     try:
         request = msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        request = _read_again(body, kind, requirements)
+        request = _read_again(body, kind)
     for name in kind.__struct_fields__:
         if not _is_storable(getattr(request, name)):
             raise invalid_request(
@@ -66,7 +64,7 @@ def parse(body: bytes, kind: type[Body], requirements: Mapping[str, Text]) -> Bo
     return request
 
 
-def _read_again(body: bytes, kind: type[Body], requirements: Mapping[str, Text]) -> Body:
+def _read_again(body: bytes, kind: type[Body]) -> Body:
     """Read a body that msgspec refused, to name its first wrong field.
 
     It has none where a key is given twice and only the value that does not count is wrong.
@@ -86,7 +84,7 @@ def _read_again(body: bytes, kind: type[Body], requirements: Mapping[str, Text])
     for field in msgspec.structs.fields(kind):
         is_given = field.name in document
         if not _converts(document[field.name], field.type) if is_given else field.required:
-            raise wrong_value(field.name, requirements[field.name])
+            raise wrong_value(field.name)
     return msgspec.convert(document, kind)
 
 
@@ -98,8 +96,9 @@ def _converts(value: object, wanted: Any) -> bool:  # noqa: ANN401  # a type, as
     return True
 
 
-def wrong_value(field: str, requirement: Text) -> Problem:
+def wrong_value(field: str) -> Problem:
     """The value of a field is not what it must be."""
+    requirement = REQUIREMENTS[field]
     return invalid_request(Text(f"{field} {requirement.zh}。", f"{field} {requirement.en}."), field)
 
 

@@ -44,11 +44,11 @@ def client_address(request: falcon.Request, *, behind_proxy: bool) -> str:
 def _parsed(body: bytes) -> schemas.ExecuteRequest:
     """Parse a body; a large one, which takes milliseconds, in a native thread, one at a time."""
     if len(body) <= _QUICK_BYTES:
-        return schemas.parse(body, schemas.ExecuteRequest)
+        return json_body.parse(body, schemas.ExecuteRequest)
     with _PARSING.taken() as is_taken:
         if not is_taken:
             raise unavailable()
-        return hub.in_thread(partial(schemas.parse, body, schemas.ExecuteRequest))
+        return hub.in_thread(partial(json_body.parse, body, schemas.ExecuteRequest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class RequestParser:
     def verify_request(self, request: falcon.Request, *, may_be_old: bool = False) -> VerificationRequest:
         """Read the body of `POST /v1/verify`, or of `POST /v1/files`, which old programs may send, too."""
         body = json_body.read_body(request)
-        asked = schemas.parse(body, schemas.VerifyRequest)
+        asked = json_body.parse(body, schemas.VerifyRequest)
         return self._checked(request, asked, body, needs_version=asked.function == OPEN_PROGRAM and not may_be_old)
 
     def execute_request(self, request: falcon.Request) -> tuple[VerificationRequest, Callable[[], dict[str, Any]]]:
@@ -110,4 +110,4 @@ class RequestParser:
         try:
             check_public_key(asked.client_public_key)
         except PublicKeyError as error:
-            raise schemas.wrong_value("client_public_key") from error
+            raise json_body.wrong_value("client_public_key") from error

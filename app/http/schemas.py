@@ -9,11 +9,11 @@ from app.domain.cards import MAX_KEY_LENGTH
 from app.domain.policy import MAX_HARDWARE, OPEN_PROGRAM
 from app.domain.texts import MAX_TEXT, Text
 from app.domain.versions import MAX_VERSION, PATTERN
-from app.http import json_body
-from app.http.problems import Problem
 
 MAX_COUNT = 1000
 MAX_CARDS = 100
+MAX_NESTING = 64
+"""How many objects and arrays may be inside each other in `arguments`; JSON readers give up far later."""
 KEY_HEADER = "Idempotency-Key"
 KEY_PATTERN = "[!-~]{1,64}"
 _NAMED_DURATIONS = "day|week|month|quarter|year|[0-9]{1,10}[smhdw]"
@@ -76,7 +76,7 @@ class ExecuteRequest(VerifyRequest, frozen=True, forbid_unknown_fields=True, kw_
 
     arguments: Annotated[
         dict[str, Any],
-        Meta(description=f"The function's arguments; at most {json_body.MAX_NESTING} levels, no NUL characters."),
+        Meta(description=f"The function's arguments; at most {MAX_NESTING} levels, no NUL characters."),
     ]
 
 
@@ -166,13 +166,3 @@ REQUIREMENTS: dict[str, Text] = {
     ),
 }
 """What each field, parameter and header must be, for error messages."""
-
-
-def parse(body: bytes, kind: type[json_body.Body]) -> json_body.Body:
-    """Read a body of one of these kinds."""
-    return json_body.parse(body, kind, REQUIREMENTS)
-
-
-def wrong_value(field: str) -> Problem:
-    """The value of a field is not what it must be."""
-    return json_body.wrong_value(field, REQUIREMENTS[field])

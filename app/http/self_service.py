@@ -47,7 +47,7 @@ class SelfServiceResource:
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         try:
             customer = self.service.enter(client_address(request, behind_proxy=self.behind_proxy))
-            standing = self.act(customer, schemas.parse(json_body.read_body(request), self.kind))
+            standing = self.act(customer, json_body.parse(json_body.read_body(request), self.kind))
         except RefusedError as error:
             raise problem_of(request, error, self.service) from error
         zone, allowed = self.service.timezone, standing.allowed

@@ -133,11 +133,11 @@ class ChangeResource:
         extends = self.action is Action.EXTEND
         shop = self.access.admit(request, Scope.CARDS_EXTEND if extends else Scope.CARDS_FREEZE)
         kind = schemas.ExtendRequest if extends else schemas.CardsRequest
-        body = schemas.parse(json_body.read_body(request), kind)
+        body = json_body.parse(json_body.read_body(request), kind)
         try:
             by = parse_duration(body.by) if isinstance(body, schemas.ExtendRequest) else None
         except ValidityError as error:
-            raise schemas.wrong_value("by") from error
+            raise json_body.wrong_value("by") from error
         order = _order(request, shop, body, HTTPStatus.OK)
         _place(response, lambda: self.shop.change(shop, order, self.action, body.ids, by))
 
@@ -145,7 +145,7 @@ class ChangeResource:
 def _order(request: falcon.Request, shop: ShopToken, body: msgspec.Struct, status: HTTPStatus) -> Request:
     key = request.get_header(schemas.KEY_HEADER) or ""
     if not re.fullmatch(schemas.KEY_PATTERN, key):
-        raise schemas.wrong_value(schemas.KEY_HEADER)
+        raise json_body.wrong_value(schemas.KEY_HEADER)
     asked = request.path.encode() + b"\n" + msgspec.json.encode(body)
     return Request(Owner(token_id=shop.id), key, hashlib.sha256(asked).hexdigest(), status)
 
@@ -176,16 +176,16 @@ def _describe(response: falcon.Response) -> None:
 
 def _parse_issue_request(body: bytes) -> tuple[schemas.IssueRequest, timedelta | None]:
     """Read an order of new cards, and their validity."""
-    asked = schemas.parse(body, schemas.IssueRequest)
+    asked = json_body.parse(body, schemas.IssueRequest)
     for field, text in (("batch", asked.batch), ("note", asked.note)):
         try:
             check_text(field, text)
         except RefusedError as error:
-            raise schemas.wrong_value(field) from error
+            raise json_body.wrong_value(field) from error
     try:
         return asked, parse_validity(asked.validity)
     except ValidityError as error:
-        raise schemas.wrong_value("validity") from error
+        raise json_body.wrong_value("validity") from error
 
 
 def _parse_card_query(request: falcon.Request) -> str:
@@ -199,5 +199,5 @@ def _parse_card_query(request: falcon.Request) -> str:
     try:
         wanted: tuple[str, ...] = msgspec.convert(request.get_param_as_list("id") or [], tuple[schemas.TypedCardId])
     except msgspec.ValidationError as error:
-        raise schemas.wrong_value("id") from error
+        raise json_body.wrong_value("id") from error
     return wanted[0]

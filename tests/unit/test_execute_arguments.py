@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 
 from app import hub
 from app.http import json_body, request_parser, schemas
-from app.http.json_body import MAX_NESTING
 from app.http.problems import Problem, ProblemCode
 from app.http.request_parser import RequestParser
-from app.http.schemas import ExecuteRequest, VerifyRequest
+from app.http.schemas import MAX_NESTING, ExecuteRequest, VerifyRequest
 from app.services.functions import Execution
 from tests.support.hub_thread import HubThread
 from tests.support.service import question
@@ -35,7 +34,7 @@ def body_with(arguments: str) -> bytes:
 
 
 def read(body: bytes) -> ExecuteRequest:
-    return schemas.parse(body, ExecuteRequest)
+    return json_body.parse(body, ExecuteRequest)
 
 
 def nested(levels: int, opening: str, closing: str) -> str:
@@ -108,7 +107,7 @@ def test_arguments_are_required_and_only_execute_takes_them(
     kind: type[VerifyRequest], body: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(Problem) as refused:
-        schemas.parse(json.dumps(body).encode(), kind)
+        json_body.parse(json.dumps(body).encode(), kind)
     assert refused.value.field == field
 
 
@@ -128,7 +127,7 @@ def executing(arguments: dict[str, Any]) -> Callable[[], tuple[object, Callable[
 @pytest.fixture
 def around(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
     """Has a function called before a body is parsed."""
-    parse = schemas.parse
+    parse = json_body.parse
 
     def put(before: Callable[[], object]) -> None:
         monkeypatch.setattr(schemas, "parse", lambda body, kind: (before(), parse(body, kind))[1])

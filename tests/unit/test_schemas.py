@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.http.json_body import parse
 from app.http.problems import Problem, ProblemCode
 from app.http.schemas import (
     KEY_HEADER,
@@ -20,7 +21,6 @@ from app.http.schemas import (
     IssueRequest,
     RenewalRequest,
     VerifyRequest,
-    parse,
 )
 from tests.support.tables import for_each
 
