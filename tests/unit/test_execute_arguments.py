@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import hub
-from app.http import json_body, request_parser, schemas
+from app.http import json_body, request_parser
 from app.http.problems import Problem, ProblemCode
 from app.http.request_parser import RequestParser
 from app.http.schemas import MAX_NESTING, ExecuteRequest, VerifyRequest
@@ -130,7 +130,7 @@ def around(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], 
     parse = json_body.parse
 
     def put(before: Callable[[], object]) -> None:
-        monkeypatch.setattr(schemas, "parse", lambda body, kind: (before(), parse(body, kind))[1])
+        monkeypatch.setattr(json_body, "parse", lambda body, kind: (before(), parse(body, kind))[1])
 
     return put
 
