@@ -55,13 +55,13 @@ def test_it_refuses_forged_responses_of_each_class_of_the_kit_and_accepts_genuin
     for line in kit("--list").stdout.splitlines():
         name = line.split()[0]
         classes.setdefault(name.partition("-")[0], name)
-    assert (len(classes) > 50, "honest" in classes.values()) == (True, True)
+    assert (len(classes) > 40, "honest" in classes.values()) == (True, True)
     judges_rightly(*(word for name in classes.values() for word in ("--only", name)))
 
 
 @pytest.mark.nightly
 def test_it_refuses_every_forged_response_of_the_kit_and_accepts_every_genuine_one() -> None:
-    assert judges_rightly() > 150
+    assert judges_rightly() > 110
 
 
 def judges_rightly(*options: str) -> int:

@@ -94,8 +94,7 @@ class CaseTransport:
             reply = (self.case.key_set or Forger.key_set)(Forger(self.vendor))
         else:
             self.requests.append(json.loads(body))
-            earlier = self.requests[0] if len(self.requests) > 1 else None
-            reply = self.case.answer(Forger(self.vendor, self.requests[-1], earlier, body))
+            reply = self.case.answer(Forger(self.vendor, self.requests[-1], body))
         headers = reply.headers
         return Response(reply.status, reply.body, headers.get("Retry-After"), headers.get("Content-Type"))
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ Json = Union["Mapping[str, Any]", bytes]
 Randomness = Callable[[int], bytes]
 Sign = Callable[[bytes], bytes]
 ABSENT: Any = object()  # as a changed value: leave this member out
-_GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493  # RFC 8032, section 5.1
-_KEY_BITS = {"A128GCM": 128, "A256GCM": 256}
 
 
 def b64(raw: bytes) -> str:
@@ -63,12 +60,6 @@ class SigningKey:
         """Return the 64-byte Ed25519 signature."""
         return self._private.sign(signed)
 
-    def malleated(self, signed: bytes) -> bytes:
-        """Sign, then add the group order to S: invalid since RFC 8032, section 5.1.7, valid before."""
-        signature = self.sign(signed)
-        greater = int.from_bytes(signature[32:], "little") + _GROUP_ORDER
-        return signature[:32] + greater.to_bytes(32, "little")
-
     def token(self, claims: Json, *, header: Json | None = None, sign: Sign | None = None) -> str:
         """Make a verdict, a compact JWS, with changed header members, or exactly these bytes, or another signature."""
         if not isinstance(header, bytes):
@@ -106,7 +97,6 @@ def seal(  # noqa: PLR0913 - one for each thing that can be wrong
     *,
     header: Mapping[str, Any] | None = None,  # changed members of the protected header
     epk: Mapping[str, Any] | None = None,  # changed members of the ephemeral public key
-    raw_header: Callable[[bytes], bytes] = lambda raw: raw,  # changes its bytes before they are protected
     low_order: bool = False,  # use an all-zero ephemeral key, whose shared secret anybody knows
     tag_bytes: int = 16,  # how many are sent
 ) -> str:
@@ -117,19 +107,13 @@ def seal(  # noqa: PLR0913 - one for each thing that can be wrong
         own, shared = b64(bytes(32)), bytes(32)
     sent_epk = changed({"kty": "OKP", "crv": "X25519", "x": own}, epk or {})
     full = changed({"alg": "ECDH-ES", "enc": "A256GCM", "epk": sent_epk}, header or {})
-    bits = _KEY_BITS[full["enc"]]
-    wraps = full["alg"] != "ECDH-ES"
-    algorithm, derived_bits = (full["alg"], 256) if wraps else (full["enc"], bits)
-    key = hashlib.sha256(kdf_input(shared, algorithm, derived_bits)).digest()[: derived_bits // 8]
-    wrapped = b""
-    if wraps:
-        wrapping, key = key, randomness(bits // 8)
-        wrapped = aes_key_wrap(wrapping, key)
+    bits = int(full["enc"][1:4])
+    key = hashlib.sha256(kdf_input(shared, full["enc"], bits)).digest()[: bits // 8]
     if full.get("zip") == "DEF":
         compressor = zlib.compressobj(wbits=-15)
         plaintext = compressor.compress(plaintext) + compressor.flush()
-    protected = b64(raw_header(json_bytes(full)))
+    protected = b64(json_bytes(full))
     iv = randomness(12)
     encrypted = AESGCM(key).encrypt(iv, plaintext, protected.encode())
     ciphertext, tag = encrypted[:-16], encrypted[-16:][:tag_bytes]
-    return ".".join([protected, b64(wrapped), b64(iv), b64(ciphertext), b64(tag)])
+    return ".".join([protected, "", b64(iv), b64(ciphertext), b64(tag)])

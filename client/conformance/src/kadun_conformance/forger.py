@@ -14,10 +14,10 @@ import pyrage
 from kadun_conformance.crypto import SigningKey, changed, seal
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Mapping
 
     from kadun_conformance.crypto import Json, Randomness
+    from kadun_conformance.server import Handler
 
 OPEN = "打开程序"
 LIFETIME_SECONDS = 300
@@ -67,22 +67,13 @@ class Vendor:
 
 
 @dataclass(frozen=True)
-class Connection:
-    """The raw connection, for answers that an HTTP library does not write."""
-
-    send: Callable[[bytes], object]
-    reset: Callable[[], None]
-    closing: threading.Event
-
-
-@dataclass(frozen=True)
 class Reply:
     """An HTTP response; `write`, if there is one, writes it to the raw connection instead."""
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": _JSON})
-    write: Callable[[Connection], object] | None = None
+    write: Callable[[Handler], object] | None = None
 
 
 def verdict(token: object, status: int = 200, code: str = "OK") -> Reply:
@@ -90,11 +81,10 @@ def verdict(token: object, status: int = 200, code: str = "OK") -> Reply:
     return Reply(status, json.dumps({"code": code, "message": "验证通过。", "token": token}).encode())
 
 
-def problem(status: int, code: str, detail: str = "", retry_after: str | None = None) -> Reply:
+def problem(status: int, code: str, detail: str = "") -> Reply:
     """Make an unsigned refusal (RFC 9457)."""
     document = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail}
-    headers = {"Content-Type": "application/problem+json", "Retry-After": retry_after}
-    return Reply(status, json.dumps(document).encode(), {name: value for name, value in headers.items() if value})
+    return Reply(status, json.dumps(document).encode(), {"Content-Type": "application/problem+json"})
 
 
 @dataclass(frozen=True)
@@ -103,7 +93,6 @@ class Forger:
 
     vendor: Vendor
     request: Mapping[str, Any] = field(default_factory=dict)
-    earlier: Mapping[str, Any] | None = None  # the first request of the same start, once there is a second
     body: bytes = b""  # of the request; without it there is no `request_sha256`, as with servers of release 1.0
 
     def claims(self, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON

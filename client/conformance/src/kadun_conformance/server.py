@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import socket
-import struct
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from kadun_conformance.forger import Connection, Forger, problem
+from kadun_conformance.forger import Forger, problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +36,7 @@ class CaseServer(ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(self, vendor: Vendor, case: Case, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+        super().__init__(("127.0.0.1", port), Handler)
         self.vendor = vendor
         self.case = case
         self.requests: list[dict[str, Any]] = []  # the well-formed ones to `/v1/verify`, in order
@@ -56,8 +54,7 @@ class CaseServer(ThreadingHTTPServer):
                 return problem(400, "INVALID_REQUEST", wrong)
             self.requests.append(request)
             self.body = body
-        earlier = self.requests[0] if len(self.requests) > 1 else None
-        forger = Forger(self.vendor, self.requests[-1] if self.requests else {}, earlier, self.body)
+        forger = Forger(self.vendor, self.requests[-1] if self.requests else {}, self.body)
         if path == "/.well-known/jwks.json":
             return (self.case.key_set or Forger.key_set)(forger)
         if path == "/v1/verify" and self.requests:
@@ -70,17 +67,20 @@ class CaseServer(ThreadingHTTPServer):
         """Ignore clients that close the connection."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request; a case may write to its connection what an HTTP library does not."""
+
     protocol_version = "HTTP/1.1"
     server: CaseServer
 
     def do_POST(self) -> None:
+        """Send the case's reply."""
         length = self.headers.get("Content-Length") or "0"
         body = self.rfile.read(min(int(length) if length.isdigit() else 0, _LARGEST_REQUEST + 1))
         self.close_connection = True
         reply = self.server.reply_to(self.command, self.path, body)
         if reply.write:
-            reply.write(Connection(self.wfile.write, self._reset, self.server.closing))
+            reply.write(self)
             return
         self.send_response(reply.status)
         for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
@@ -89,11 +89,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(reply.body)
 
     do_GET = do_POST  # noqa: N815 - the standard library's own name
-
-    def _reset(self) -> None:
-        """Close the connection with RST, as a firewall does."""
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
 
     def log_message(self, *_args: object) -> None:
         """Log nothing."""

@@ -1,16 +1,20 @@
-"""The table of cases: `cases.csv` says what is sent and what is expected, the modules beside it how it is forged."""
+"""The table of cases: `cases.csv` says what is sent and what is expected, the modules beside it how it is forged.
+
+`changes` of a row is JSON: what the genuine response has otherwise, as members of its `claims`, of a `rejection` or of
+the token's `header`, or as arguments of `seal`. The text `(absent)` leaves a member out.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from kadun_conformance.cases import http, keys, verdicts
-
-if TYPE_CHECKING:
-    from kadun_conformance.forger import Answer
+from kadun_conformance.crypto import ABSENT
+from kadun_conformance.forger import Answer, verdict
 
 REJECTED = "rejected"
 
@@ -48,16 +52,28 @@ class Case:
         return not self.check
 
 
-def _load() -> list[Case]:
-    answers = {**verdicts.ANSWERS, **keys.ANSWERS, **http.ANSWERS}
-    key_sets = {**keys.KEY_SETS, **http.KEY_SETS}
-    with Path(__file__).with_name("cases.csv").open(encoding="utf-8", newline="") as table:
-        rows = list(csv.DictReader(table))
-    if sorted(row["name"] for row in rows) != sorted(answers):
-        raise ValueError("cases.csv and the modules beside it name different cases")
-    return [Case(**row, answer=answers[row["name"]], key_set=key_sets.get(row["name"])) for row in rows]
+def _changed(changes: str) -> Answer:
+    def value(read: dict[str, Any]) -> dict[str, Any]:
+        return {name: ABSENT if value == "(absent)" else value for name, value in read.items()}
+
+    ((part, given),) = json.loads(changes, object_hook=value).items()
+    answers: dict[str, Answer] = {
+        "claims": lambda f: f.accept(**given),
+        "rejection": lambda f: f.reject(**given),
+        "header": lambda f: verdict(f.token(header=given)),
+        "sealed": lambda f: f.accept(KERNAL_DATA_KEY_SEALED=f.sealed(**given)),
+    }
+    return answers[part]
 
 
-_CASES = _load()
+def _case(changes: str, **row: str) -> Case:
+    name = row["name"]
+    return Case(**row, answer=_changed(changes) if changes else _ANSWERS[name], key_set=_KEY_SETS.get(name))
+
+
+_ANSWERS = {**verdicts.ANSWERS, **keys.ANSWERS, **http.ANSWERS}
+_KEY_SETS = {**keys.KEY_SETS, **http.KEY_SETS}
+with Path(__file__).with_name("cases.csv").open(encoding="utf-8", newline="") as _table:
+    _CASES = [_case(**row) for row in csv.DictReader(_table)]
 GENUINE = tuple(case for case in _CASES if case.genuine)
 FORGED = tuple(case for case in _CASES if not case.genuine)
