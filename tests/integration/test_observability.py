@@ -40,12 +40,15 @@ def test_the_health_check_asks_the_running_service_and_the_journal_is_filtered(s
     assert service.cardctl("healthcheck").returncode == 0
     (card_id,) = service.issue()
     for asked in (card_id, "0" * 32):
-        service.verify(question(asked))
+        answer = service.verify(question(asked), **{"Accept-Language": "en"})
+    reference = answer.claims["jti"][-8:]
+    assert answer.body["message"].endswith(f"(reference {reference})")
     dashed = "-".join([card_id[:16].lower(), card_id[16:]])
     for arguments, kinds in (
         ((), ["rejected", "activated", "issued"]),
         (("--kind", "CARD_NOT_FOUND", "--since", "7d"), ["rejected"]),
         (("--card", dashed), ["activated"]),
+        (("--reference", reference.lower()), ["rejected"]),
     ):
         assert [event["kind"] for event in service.cardctl_json("events", *arguments)] == kinds
     assert "no such reference" in service.cardctl("events", "--reference", "00000000").stderr

@@ -92,14 +92,6 @@ def test_settings_require_the_sealed_key_and_allow_offline_starts_until_the_card
     assert second["offline_until"] == second["iat"] + 7 * 86_400
 
 
-def test_a_rejection_names_its_reference_in_the_readers_language(service: Service) -> None:
-    answer = service.verify(question("0" * 32), **{"Accept-Language": "en"})
-    reference = answer.claims["jti"][-8:]
-    assert answer.body["message"].endswith(f"(reference {reference})")
-    printed = service.cardctl("events", "--reference", reference.lower(), "--format", "json").stdout
-    assert [event["code"] for event in json.loads(printed)] == ["CARD_NOT_FOUND"]
-
-
 HOME, AWAY = "198.51.100.1", "203.0.113.7"
 
 
@@ -116,18 +108,12 @@ def of_version(card_id: str, version: str | None, *, function: str = OPEN) -> Ve
 def test_accepted_verdicts_carry_what_the_terms_set(
     verification: Verification, licences: LicenceService, terms: VendorTerms, card_id: str
 ) -> None:
-    said = {"notice", "latest_version", "update_url"}
-    assert not said & set(claims(ask(verification, card_id)))
-    set_terms(licences, terms, notice="维护", latest_version="2.0", update_url="https://example.com/2.0")
-    opened = claims(ask(verification, card_id))
-    assert {name: opened[name] for name in said} == {
-        "notice": "维护",
-        "latest_version": "2.0",
-        "update_url": "https://example.com/2.0",
-    }
-    used = claims(ask(verification, card_id, function="导出"))
-    assert said & set(used) == {"latest_version", "update_url"}
-    assert not said & set(claims(ask(verification, "0" * 32)))
+    said = {"notice": "维护", "latest_version": "2.0", "update_url": "https://example.com/2.0"}
+    assert not said.keys() & claims(ask(verification, card_id)).keys()
+    set_terms(licences, terms, **said)
+    assert said.items() <= claims(ask(verification, card_id)).items()
+    assert said.keys() & claims(ask(verification, card_id, function="导出")).keys() == said.keys() - {"notice"}
+    assert not said.keys() & claims(ask(verification, "0" * 32)).keys()
 
 
 def test_more_changes_than_a_day_allows_are_refused_counted_and_over_the_next_day(
@@ -193,19 +179,16 @@ def test_an_old_program_is_told_to_update_and_changes_nothing(
 ) -> None:
     set_terms(licences, terms, minimum_version="2.0", latest_version="2.1", update_url="https://example.com")
     for version in (None, "1.99"):
-        verdict = verification.verify(of_version(card_id, version))
-        assert verdict.code is Code.UPDATE_REQUIRED
-        told = claims(verdict)
-        assert (told["latest_version"], told["update_url"]) == ("2.1", "https://example.com")
+        told = claims(verification.verify(of_version(card_id, version)))
+        assert (told["code"], told["latest_version"], told["update_url"]) == (
+            *("UPDATE_REQUIRED", "2.1", "https://example.com"),
+        )
         assert "KERNAL_DATA_KEY" not in told
     assert not Card.get_by_id(card_id).is_activated
     assert DailyCount.get(DailyCount.kind == "UPDATE_REQUIRED").count == 2
-    entries = Event.select().where(Event.code == Code.UPDATE_REQUIRED).order_by(Event.id)
-    assert [entry.details for entry in entries] == [{"terms": 1}]
+    assert [entry.details for entry in Event.select().where(Event.code == Code.UPDATE_REQUIRED)] == [{"terms": 1}]
     assert verification.verify(of_version(card_id, "2.0")).code is Code.OK
-    before = Client.get().requested_at
     assert verification.verify(of_version(card_id, "1.99")).code is Code.UPDATE_REQUIRED
-    assert Client.get().requested_at == before
     assert verification.verify(of_version(card_id, None, function="导出")).code is Code.OK
 
 

@@ -1,21 +1,26 @@
-"""What becomes of the messages of webhooks: delivered by one process, tried again, given up and deleted."""
+"""Webhooks: what operators do with them, and what becomes of their messages: delivered, tried again, given up."""
 
+import contextlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg2
 import pytest
 
-from app.domain.webhooks import Sent
+from app.domain.texts import RefusedError
+from app.domain.webhooks import MAX_WEBHOOKS, Sent
 from app.services import webhook_delivery, webhook_outbox
 from app.services.webhook_delivery import LEASE, Delivery
-from app.storage.models import Event
+from app.services.webhooks import WebhookNotFoundError
+from app.storage.models import Event, Webhook
 from app.tokens.sealing_key import SealingKey
 from tests.integration.conftest import with_keys
-from tests.support.hooks import OK, ZONE, Hooks
+from tests.support.hooks import OK, URL, ZONE, Hooks
 from tests.support.sealing import SEALING
 from tests.support.service import Service, wait_for
-from tests.support.webhooks import receiving
+from tests.support.webhooks import example, receiving
 
 
 @pytest.fixture
@@ -63,11 +68,8 @@ def test_a_failed_message_is_tried_again_and_its_address_rests(hooks: Hooks) -> 
     hooks.answer = Sent(500, "out of order")
     assert hooks.deliver() == 1, "the address rests"
     failed = next(each for each in hooks.messages() if each.attempts)
-    assert (failed.status, failed.error, failed.next_at) == (
-        500,
-        "out of order",
-        hooks.clock.now + timedelta(seconds=10),
-    )
+    soon = hooks.clock.now + timedelta(seconds=10)
+    assert (failed.status, failed.error, failed.next_at) == (500, "out of order", soon)
     assert hooks.owned.find("shop").failures == 1
     hooks.clock.advance(timedelta(seconds=10))
     hooks.answer = OK
@@ -76,7 +78,7 @@ def test_a_failed_message_is_tried_again_and_its_address_rests(hooks: Hooks) -> 
     assert hooks.owned.find("shop").failures == 0
 
 
-def test_a_message_is_given_up_after_three_days(hooks: Hooks) -> None:
+def test_a_message_is_given_up_after_three_days_and_later_deleted(hooks: Hooks) -> None:
     hooks.add_with_message()
     hooks.answer = Sent(None, "no answer in time")
     hours = 0
@@ -91,13 +93,10 @@ def test_a_message_is_given_up_after_three_days(hooks: Hooks) -> None:
     hooks.clock.advance(timedelta(hours=1))
     hooks.deliver()
     assert hooks.message().delivered_at
-
-
-def test_messages_that_found_no_turn_are_given_up_and_old_ones_deleted(hooks: Hooks) -> None:
-    hooks.add_with_message()
+    hooks.journal(hooks.card())
     hooks.clock.advance(timedelta(days=3, seconds=1))
     webhook_outbox.prune(hooks.database, hooks.clock.now)
-    assert hooks.message().failed_at == hooks.clock.now
+    assert hooks.messages()[0].failed_at == hooks.clock.now, "it found no turn"
     hooks.clock.advance(webhook_outbox.KEPT)
     webhook_outbox.prune(hooks.database, hooks.clock.now)
     assert not hooks.messages()
@@ -111,15 +110,6 @@ def test_an_address_that_is_gone_is_paused(hooks: Hooks) -> None:
     assert hooks.message().failed_at == hooks.clock.now
     entry = Event.select().order_by(Event.id.desc()).get()
     assert (entry.kind, entry.actor, entry.details["paused"]) == ("webhook_changed", "service", True)
-
-
-def test_a_secret_that_does_not_open_is_said(hooks: Hooks) -> None:
-    hooks.add()
-    hooks.owned.test("shop")
-    other = SealingKey("a5" * 32)
-    assert Delivery(hooks.database, ZONE, hooks.clock, other, hooks.send).deliver()
-    assert not hooks.sent
-    assert "make a new one: cardctl webhook secret" in str(hooks.message().error)
 
 
 def test_an_unexpected_failure_does_not_end_the_thread(
@@ -173,12 +163,92 @@ def test_the_commands_change_a_webhook(offline: Service) -> None:
     secret = offline.cardctl(*add).stdout.strip()
     assert secret.startswith("whsec_")
     assert "there is a webhook shop already" in offline.refusal(*add)
-    offline.cardctl("webhook", "pause", "shop")
-    (listed,) = offline.cardctl_json("webhook", "list")
-    assert (listed["name"], listed["topics"], listed["dropped"]) == ("shop", ["card.mismatch"], 0)
-    assert listed["paused_at"]
-    offline.cardctl("webhook", "resume", "shop")
-    assert offline.cardctl_json("webhook", "list")[0]["paused_at"] is None
+    for command, is_paused in (("pause", True), ("resume", False)):
+        offline.cardctl("webhook", command, "shop")
+        (listed,) = offline.cardctl_json("webhook", "list")
+        assert (listed["name"], listed["topics"], listed["dropped"]) == ("shop", ["card.mismatch"], 0)
+        assert bool(listed["paused_at"]) is is_paused
     assert offline.cardctl("webhook", "secret", "shop").stdout.strip() != secret
     offline.cardctl("webhook", "remove", "shop")
     assert offline.cardctl_json("webhook", "list") == []
+
+
+def test_changes_are_journalled_and_limited(hooks: Hooks) -> None:
+    hooks.add()
+    for wrong in (("shop", URL, ["card.activated"]), ("a", "http://x", ["card.activated"]), ("b", URL, [])):
+        with pytest.raises(RefusedError):
+            hooks.owned.add(*wrong)
+    hooks.owned.set_paused("shop", paused=True)
+    hooks.owned.set_paused("shop", paused=True)
+    hooks.owned.renew_secret("shop")
+    hooks.owned.remove("shop")
+    for name in ("shop", "\0"):
+        with pytest.raises(WebhookNotFoundError):
+            hooks.owned.remove(name)
+    entries = Event.select(Event.kind, Event.actor, Event.details).order_by(Event.id).tuples()
+    assert list(entries) == [
+        ("webhook_added", "tester", {"webhook": "shop", "url": URL, "topics": ["card.activated", "card.mismatch"]}),
+        ("webhook_changed", "tester", {"webhook": "shop", "paused": True}),
+        ("webhook_changed", "tester", {"webhook": "shop", "changed": "secret"}),
+        ("webhook_removed", "tester", {"webhook": "shop", "url": URL}),
+    ]
+    for number in range(MAX_WEBHOOKS):
+        hooks.add(name=f"hook {number}")
+    with pytest.raises(RefusedError):
+        hooks.add()
+
+
+def _add_at_once(hooks: Hooks, url: str, *names: str) -> list[str]:
+    """Have webhooks added at once, which wait for one another; return the refusals."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    def add(name: str) -> str | None:
+        try:
+            hooks.add(name=name)
+        except RefusedError as error:
+            return error.text.en
+        return None
+
+    with contextlib.closing(psycopg2.connect(url)) as other, ThreadPoolExecutor(len(names)) as pool:
+        other.cursor().execute("LOCK TABLE webhook IN SHARE UPDATE EXCLUSIVE MODE")
+        refusals = pool.map(add, names)
+        wait_for(lambda: hooks.database.execute_sql(waits).fetchone()[0] == len(names))
+        other.commit()
+        return [refusal for refusal in refusals if refusal]
+
+
+def test_webhooks_added_at_once_are_all_added_up_to_the_limit(hooks: Hooks, database_url: str) -> None:
+    assert _add_at_once(hooks, database_url, "a", "b") == [], "the first of all"
+    for number in range(MAX_WEBHOOKS - 3):
+        hooks.add(name=f"hook {number}")
+    assert _add_at_once(hooks, database_url, "c", "d") == [f"there can be at most {MAX_WEBHOOKS} webhooks"]
+    assert Webhook.select().count() == MAX_WEBHOOKS
+
+
+def test_a_message_is_sent_again_under_its_id_once_it_was_sent(hooks: Hooks) -> None:
+    hooks.add()
+    message_id = hooks.owned.test("shop")
+    hooks.deliver()
+    assert (hooks.bodies[0]["type"], hooks.bodies[0]["data"]) == ("webhook.test", {})
+    hooks.owned.send_again("shop", message_id)
+    for refused in (message_id, "msg_none"):
+        with pytest.raises(RefusedError):
+            hooks.owned.send_again("shop", refused)
+    hooks.deliver()
+    assert [headers["webhook-id"] for _, headers, _ in hooks.sent] == [message_id] * 2
+
+
+def test_a_secret_is_stored_sealed_replaced_at_once_and_one_that_does_not_open_is_said(hooks: Hooks) -> None:
+    old = hooks.add()
+    assert old not in Webhook.get().secret
+    new = hooks.owned.renew_secret("shop")
+    hooks.owned.test("shop")
+    assert Delivery(hooks.database, ZONE, hooks.clock, SealingKey("a5" * 32), hooks.send).deliver()
+    assert not hooks.sent
+    assert "make a new one: cardctl webhook secret" in str(hooks.message().error)
+    hooks.clock.advance(timedelta(minutes=1))
+    hooks.deliver()
+    ((_, headers, body),) = hooks.sent
+    now = hooks.clock.now.timestamp()
+    assert example().verify(new, headers, body, now)
+    assert example().verify(old, headers, body, now) is None

@@ -1,5 +1,6 @@
 """What webhooks are told: which events, once each, and what of a card."""
 
+import contextlib
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -113,36 +114,30 @@ def test_an_entry_costs_next_to_nothing_where_there_is_no_webhook(hooks: Hooks) 
     assert len(ran) == 1, "and the periodic task: who wants the abuse report"
 
 
-def _write(url: str, statement: str) -> Any:
-    connection = psycopg2.connect(url, options="-c lock_timeout=5s")
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-    return connection
-
-
 def test_an_entry_neither_waits_for_a_change_of_a_webhook_nor_fails_by_its_removal(
     hooks: Hooks, database_url: str
 ) -> None:
     hooks.add()
-    entry = "INSERT INTO event (at, kind, card_id) VALUES (now(), 'activated', 'x')"
     waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
+    def begin(statement: str) -> Any:
+        connection = psycopg2.connect(database_url, options="-c lock_timeout=5s")
+        connection.cursor().execute(statement)
+        return connection
+
     def write() -> None:
-        connection = _write(database_url, entry)
-        connection.commit()
-        connection.close()
+        with contextlib.closing(begin("INSERT INTO event (at, kind, card_id) VALUES (now(), 'activated', 'x')")) as own:
+            own.commit()
 
     with hooks.database.atomic():
         hooks.owned.renew_secret("shop")
         write()
     assert WebhookOutbox.select().count() == 1
-    removing = _write(database_url, "DELETE FROM webhook")
-    with ThreadPoolExecutor(1) as pool:
+    with contextlib.closing(begin("DELETE FROM webhook")) as removing, ThreadPoolExecutor(1) as pool:
         written = pool.submit(write)
         wait_for(lambda: hooks.database.execute_sql(waits).fetchone()[0])
         removing.commit()
         written.result(20)
-    removing.close()
     assert WebhookOutbox.select().count() == 0, "they are gone with it"
 
 

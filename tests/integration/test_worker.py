@@ -1,5 +1,6 @@
 """The end of a worker: prompt, and without cutting off a request."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -55,17 +56,24 @@ def test_idle_connections_are_closed_at_once(
         assert "Traceback" not in service.log.read_text()
 
 
+@contextlib.contextmanager
+def under_way(connection: RawConnection, service: Service, database: Database) -> Iterator[None]:
+    """Have the service work at a request of the connection while the block lasts."""
+    (card_id,) = service.issue()
+    with database.atomic():
+        database.execute_sql("SELECT FROM card FOR UPDATE")
+        connection.send(verification(card_id))
+        wait_for_lock(database)
+        yield
+
+
 def test_a_request_in_progress_is_finished_and_its_connection_closed(
     connect: Connections, alone: Service, database: Database
 ) -> None:
-    (card_id,) = alone.issue()
     connection = connect(alone)
     (idle,) = connect.kept(alone, 1)
     with ThreadPoolExecutor(1) as pool:
-        with database.atomic():
-            database.execute_sql("SELECT FROM card FOR UPDATE")
-            connection.send(verification(card_id))
-            wait_for_lock(database)
+        with under_way(connection, alone, database):
             ending = pool.submit(end, alone)
             assert idle.is_closed()
             with pytest.raises(ConnectionRefusedError):
@@ -144,14 +152,10 @@ def test_connections_that_come_while_workers_are_replaced_are_answered(alone: Se
 def test_a_client_that_resets_its_connection_does_not_disturb_the_end(
     connect: Connections, alone: Service, database: Database
 ) -> None:
-    (card_id,) = alone.issue()
     kept = connect.kept(alone, 10)
     busy = connect(alone)
     with ThreadPoolExecutor(1) as pool:
-        with database.atomic():
-            database.execute_sql("SELECT FROM card FOR UPDATE")
-            busy.send(verification(card_id))
-            wait_for_lock(database)
+        with under_way(busy, alone, database):
             worker = while_stopped(alone)
             for connection in kept:
                 connection.reset()
@@ -174,13 +178,9 @@ def pending_signals(pid: int) -> set[int]:
 def test_a_quick_end_does_not_wait_for_requests(
     connect: Connections, alone: Service, database: Database, number: int
 ) -> None:
-    (card_id,) = alone.issue()
     connection = connect(alone)
     (idle,) = connect.kept(alone, 1)
-    with database.atomic():
-        database.execute_sql("SELECT FROM card FOR UPDATE")
-        connection.send(verification(card_id))
-        wait_for_lock(database)
+    with under_way(connection, alone, database):
         end(alone, number)
         assert connection.is_closed()
         assert idle.is_closed()
