@@ -104,6 +104,13 @@ def test_it_asks_this_checkouts_containers_with_the_arguments_as_they_were(check
 
 
 def test_while_the_service_is_down_only_a_migration_runs_and_as_the_owner(checkout: Checkout) -> None:
+    tools = checkout.folder / "tools"
+    tools.mkdir()
+    for tool in ("bash", "dirname", "env"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    without_docker = checkout.cardctl("card", "list", env={"PATH": str(tools)})
+    assert (without_docker.returncode, without_docker.stderr.count("\n")) == (1, 1)
+    assert "docker is missing" in without_docker.stderr
     (checkout.folder / "running").write_text("")
     refusal = checkout.cardctl("card", "issue", "--validity", "1d", "--count", "1")
     assert refusal.returncode == 1
@@ -111,16 +118,6 @@ def test_while_the_service_is_down_only_a_migration_runs_and_as_the_owner(checko
     assert (refusal.stdout, refusal.stderr.count("\n"), len(checkout.calls)) == ("", 1, 1)
     assert checkout.cardctl("migrate").returncode == 0
     assert checkout.calls[1:] == [f"{checkout.root}: compose run --rm -T migrate python -m app migrate"]
-
-
-def test_without_docker_one_line_says_so(checkout: Checkout) -> None:
-    tools = checkout.folder / "tools"
-    tools.mkdir()
-    for tool in ("bash", "dirname", "env"):
-        (tools / tool).symlink_to(str(shutil.which(tool)))
-    refusal = checkout.cardctl("card", "list", env={"PATH": str(tools)})
-    assert (refusal.returncode, refusal.stderr.count("\n")) == (1, 1)
-    assert "docker is missing" in refusal.stderr
 
 
 def test_a_data_folder_named_or_a_checkout_never_prepared_means_the_trial(checkout: Checkout) -> None:
@@ -217,11 +214,6 @@ SENT = [
         ["function", "run", "pro", "--arguments-file", "-"],
     ),
 ]
-PIPED = [
-    ["file", "add", "--size=4", "-", "--name", "core.age"],
-    ["card", "import", "-", "--dry-run"],
-    ["function", "run", "--arguments-file=-", "f"],
-]
 
 
 def test_the_callers_file_becomes_standard_input_with_its_name_and_size(checkout: Checkout) -> None:
@@ -252,7 +244,8 @@ def test_the_wrapper_knows_each_option_that_has_a_value() -> None:
 
 
 def test_standard_input_is_passed_on_and_a_password_by_it(checkout: Checkout) -> None:
-    for words in (*PIPED, ["admin", "add", "alice"], ["admin", "password", "alice"]):
+    checkout.idle()
+    for words in (["card", "import", "-", "--dry-run"], ["admin", "add", "alice"], ["admin", "password", "alice"]):
         checkout.cardctl(*words, input="correct horse\n")
         assert checkout.passed_on == ["-T", "app", "python", "-m", "app", *words]
         assert (checkout.folder / "input").read_text() == "correct horse\n"

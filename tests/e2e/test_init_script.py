@@ -265,7 +265,7 @@ def test_a_database_elsewhere_is_written_into_the_urls_and_chosen_by_compose(che
 
 
 WRONG = [
-    ["--nonsense"], ["extra"], ["--domain"], ["--domain", ""], ["--domain", "a b"], ["--domain", "a/b"],
+    ["extra"], ["--domain", ""], ["--domain", "a b"], ["--domain", "a/b"],
     ["--domain", "中文.com"], ["--http-port", "0"], ["--http-port", "65536"], ["--https-port", "http"],
     ["--http-port", "8443", "--https-port", "8443"], ["--https-port", "80"],
     ["--project", "My Shop"], ["--project", "-x"],
