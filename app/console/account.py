@@ -83,7 +83,7 @@ class RecoveryCodes(_AccountForm):
         self.check_own_password(request, form)
         visitor = visitor_of(request)
         codes = self.two_step(request).renew_recovery_codes(visitor.who.name, visitor.session_token)
-        self.render(request, response, "recovery_codes.html", codes=codes, is_first=False)
+        self.console.renderer.render(request, response, "recovery_codes.html", codes=codes, is_first=False)
 
 
 class TwoStepPage(FormPage):
@@ -105,7 +105,7 @@ class TwoStepPage(FormPage):
         self.check_own_password(request, form)
         visitor, secret, code = visitor_of(request), form.one("secret"), form.one("code")
         codes = self.two_step(request).enable(visitor.who.name, secret, code, visitor.session_token)
-        self.render(request, response, "recovery_codes.html", codes=codes, is_first=True)
+        self.console.renderer.render(request, response, "recovery_codes.html", codes=codes, is_first=True)
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         visitor, issuer = visitor_of(request), self.console.system_status.settings.issuer

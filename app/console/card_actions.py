@@ -1,4 +1,4 @@
-"""Pages of the owners' actions on cards: a preview to confirm, the action itself, its result."""
+"""Pages that change the selected cards: a preview or a form to confirm, the change itself, its result."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,15 +6,17 @@ from typing import Any
 import falcon
 
 from app.console.form_page import FormPage
-from app.console.forms import DURATION_PRESETS, Form, read_duration, selected_ids
+from app.console.forms import DURATION_PRESETS, Form, query_of, read_duration, selected_ids
 from app.console.guard import safe_next
-from app.console.page import Access, Page, Values, visitor_of
+from app.console.page import Access, Page, Values, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.card_actions import TIMED, Action
+from app.domain.card_edits import Texts
 from app.domain.cards import format_validity
-from app.domain.texts import RefusedError, Text
+from app.domain.texts import MAX_TEXT, RefusedError, Text
 from app.http.problems import invalid_request, not_found
 from app.services.card_actions import ActionResult, CardActions
+from app.services.card_edits import CardEdits
 
 _DEFAULT = "30d"
 _LIST = "/admin/cards"
@@ -77,7 +79,7 @@ class ApplyPage(ConfirmPage):
         def act() -> dict[str, Any]:
             by = _confirmed_duration(form) if action in TIMED else None
             result = self.card_actions(request).apply(action, ids, by)
-            return outcome_of(form, action, result, by)
+            return _outcome(form, action, result, by)
 
         return self.once(request, response, form, act, asks_password=len(ids) > self.console.confirm_cards)
 
@@ -102,7 +104,7 @@ class DonePage(Page):
         return {"outcome": outcome, "undo": _UNDO.get(outcome["action"]), "back": back, "card_keys": keys}
 
 
-def outcome_of(form: Form, action: str, result: ActionResult, by: timedelta | None = None) -> dict[str, Any]:
+def _outcome(form: Form, action: str, result: ActionResult, by: timedelta | None = None) -> dict[str, Any]:
     """Return what `DonePage` says of a form that changed cards."""
     back = safe_next(form.one("back") or _LIST)
     return {
@@ -120,10 +122,7 @@ def _read_form(form: Form, *names: str) -> tuple[Action, list[str]]:
     action = form.one("action")
     if action not in set(Action):
         raise invalid_request(Text("没有这种操作", "There is no such action."), "action")
-    try:
-        return Action(action), selected_ids(form, *names)
-    except RefusedError as error:
-        raise invalid_request(error.text) from error
+    return Action(action), _ids(form, *names)
 
 
 def _duration(form: Form) -> timedelta:
@@ -139,3 +138,61 @@ def _confirmed_duration(form: Form) -> timedelta:
     if format_validity(by) != form.one("previewed"):
         raise RefusedError("时长改过了，请核对后再确认", "the duration was changed: check the preview, then confirm")
     return by
+
+
+_TEXTS = Texts._fields
+
+
+class EditPage(FormPage):
+    """`/admin/cards/edit`: the form for the selected cards; a POST since it takes as many as a list has."""
+
+    access = {"GET": Access.OWNER, "POST": Access.OWNER}
+    template = "edit.html"
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Redirect to the list: a bookmark or a change of language brings no cards."""
+        see_other(response, safe_next(query_of(request).one("back") or _LIST))
+
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
+        self.show(request, response, form)
+        return None
+
+    def values(self, _request: falcon.Request, form: Form) -> Values:
+        """Return the texts of the fields: what was typed, or else what all the cards have in common."""
+        lines = self.console.cards.find_all(_ids(form, "id"))
+        common = {
+            name: texts.pop() if len(texts) == 1 else None
+            for name in _TEXTS
+            for texts in [{getattr(line.card, name) for line in lines}]
+        }
+        return {
+            "lines": lines,
+            "typed": {name: form.one(name) if name in form.fields else common[name] or "" for name in _TEXTS},
+            "chosen": form.all("change"),
+            "max_text": MAX_TEXT,
+            "back": safe_next(form.one("back") or _LIST),
+            "confirm_cards": self.console.confirm_cards,
+        }
+
+
+class EditApplyPage(EditPage):
+    """`/admin/cards/edit/apply`."""
+
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
+        """Change the cards, all or none."""
+        ids, console = _ids(form, "id"), self.console
+        edits = CardEdits(console.database, visitor_of(request).actor, console.clock, self.limits(request))
+
+        def act() -> dict[str, Any]:
+            changes = {name: form.one(name) or None for name in _TEXTS if name in form.all("change")}
+            return _outcome(form, "edit", edits.apply(ids, changes))
+
+        return self.once(request, response, form, act, asks_password=len(ids) > console.confirm_cards)
+
+
+def _ids(form: Form, *names: str) -> list[str]:
+    """Return the cards in the fields of these names."""
+    try:
+        return selected_ids(form, *names)
+    except RefusedError as error:
+        raise invalid_request(error.text) from error

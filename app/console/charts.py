@@ -115,32 +115,26 @@ class Recent(NamedTuple):
 
 
 def recent(document: Document) -> list[Recent]:
-    """Return the figures of today and yesterday."""
-    days, rejections, customers = document["days"], document["rejection_days"], document["customers"]
-    today, yesterday = days[-1]["day"], days[-2]["day"]
-    refused = [sum(day["counts"].values()) for day in (rejections[-1], rejections[-2])]
-    used = [url("/admin/usage", day=day) for day in (today, yesterday)]
-    activated = [journal_of_day(day, EventKind.ACTIVATED) for day in (today, yesterday)]
-    rejected = [journal_of_day(day, EventKind.REJECTED) for day in (today, yesterday)]
+    """Return the figures of today and yesterday; what customers did by themselves only where they did something."""
+    days, customers, by_themselves = document["days"][:-3:-1], document["customers"], document["self_service"][::-1]
+
+    def row(name: Text, counts: list[int], links: list[str]) -> Recent:
+        return Recent(name, *zip(counts, links, strict=True))
+
+    def entries(kind: EventKind) -> list[str]:
+        return [journal_of_day(day["day"], kind) for day in days]
+
+    refused = [sum(day["counts"].values()) for day in document["rejection_days"][:-3:-1]]
+    used = [url("/admin/usage", day=day["day"]) for day in days]
     return [
-        Recent(
-            Text("激活", "Activations"),
-            (days[-1]["activations"], activated[0]),
-            (days[-2]["activations"], activated[1]),
+        row(Text("激活", "Activations"), [day["activations"] for day in days], entries(EventKind.ACTIVATED)),
+        row(Text("活跃客户", "Active customers"), [customers["today"], customers["yesterday"]], used),
+        row(Text("拒绝", "Refusals"), refused, entries(EventKind.REJECTED)),
+        *(
+            row(word(kind), [day[kind] for day in by_themselves], entries(kind))
+            for kind in (EventKind.SELF_UNBOUND, EventKind.RENEWED)
+            if any(day[kind] for day in by_themselves)
         ),
-        Recent(Text("活跃客户", "Active customers"), (customers["today"], used[0]), (customers["yesterday"], used[1])),
-        Recent(Text("拒绝", "Refusals"), (refused[0], rejected[0]), (refused[1], rejected[1])),
-        *_by_customers(document),
-    ]
-
-
-def _by_customers(document: Document) -> list[Recent]:
-    """Return what customers did by themselves; nothing where they did nothing on either day."""
-    days = document["self_service"][::-1]
-    return [
-        Recent(word(kind), *((day[kind], journal_of_day(day["day"], kind)) for day in days))
-        for kind in (EventKind.SELF_UNBOUND, EventKind.RENEWED)
-        if any(day[kind] for day in days)
     ]
 
 

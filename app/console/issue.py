@@ -80,7 +80,9 @@ class IssuedPage(ExportPage):
         output, is_open, at = query.one("format"), self._is_open(request, issued), issued.event.at.isoformat()
         if output not in _FORMATS:
             keys = [card.id for card in issued.cards[: None if is_open else self.console.confirm_cards]]
-            self.render(request, response, "issued.html", event=issued.event, keys=keys, at=at, is_open=is_open)
+            self.console.renderer.render(
+                request, response, "issued.html", event=issued.event, keys=keys, at=at, is_open=is_open
+            )
             return
         if not is_open:
             see_other(response, url(self.leads_to, at=at))

@@ -59,13 +59,11 @@ class LogoutPage(Page):
         see_other(response, LOGIN)
 
 
-class HomeRedirect(Page):
+class HomeRedirect(FormPage):
     """`/admin`."""
 
     access = {"GET": Access.PUBLIC}
-
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        see_other(response, HOME)
+    leads_to = HOME
 
 
 class SessionCheck:

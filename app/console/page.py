@@ -110,17 +110,7 @@ class Page:
         shown = {"refusal": None, "refusals": {}, "done": done, **self.values(request, form), **more}
         if shown["refusal"] is not None:
             response.status = falcon.HTTP_400
-        self.render(request, response, self.template, **shown)
-
-    def render(
-        self,
-        request: falcon.Request,
-        response: falcon.Response,
-        template: str,
-        **values: Any,  # noqa: ANN401  # the template's variables
-    ) -> None:
-        """Answer with a template."""
-        self.console.renderer.render(request, response, template, **values)
+        self.console.renderer.render(request, response, self.template, **shown)
 
     def kept_outcome(self, request: falcon.Request, form_sha256: str) -> Document | None:
         """Return the outcome of a form that this visitor sent; None when it is unknown, or too old."""

@@ -39,7 +39,7 @@ class RefusalPage(Page):
             of_card = parse_journal_filter({"card": event.card_id}, console.zone)
             entries = console.journal.page(of_card, PageRequest(size=_ENTRIES), who).rows
             keys |= console.cards.keys(who, cards_of(entries))
-        self.render(
+        self.console.renderer.render(
             request,
             response,
             "refusal.html",

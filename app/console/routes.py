@@ -9,15 +9,13 @@ from app.console import errors
 from app.console.account import AccountPage, OtherSessions, OwnPassword, RecoveryCodes, TwoStepPage, TwoStepRemoval
 from app.console.blocks import AddBlockPage, BlocksPage, RemoveBlockPage
 from app.console.card import CardPage
-from app.console.card_actions import ApplyPage, ConfirmPage, DonePage
-from app.console.card_edits import EditApplyPage, EditPage
-from app.console.cards import CardsPage
+from app.console.card_actions import ApplyPage, ConfirmPage, DonePage, EditApplyPage, EditPage
 from app.console.exports import CardsExport
 from app.console.figures_page import AbuseReportPage, OverviewPage
 from app.console.guard import Guard
 from app.console.imports import ImportPage
 from app.console.issue import IssuedPage, IssuePage
-from app.console.journal import JournalExport, JournalPage
+from app.console.lists import CardsPage, JournalExport, JournalPage, UsagePage
 from app.console.log_in import HomeRedirect, LoginPage, LogoutPage, SessionCheck, StaticPage
 from app.console.operators import OperatorPage, OperatorsPage, TokenPage, operator_forms
 from app.console.page import Console, Page
@@ -26,7 +24,6 @@ from app.console.refusal import MovePage, RefusalPage
 from app.console.settings import SettingsPage
 from app.console.static_files import StaticFiles
 from app.console.system_status import FilesPage, FunctionsPage, HealthPage, KeysPage
-from app.console.usage import UsagePage
 from app.console.webhooks import WebhookPage, WebhooksPage, webhook_forms
 from app.services.self_service import SelfService
 

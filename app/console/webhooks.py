@@ -26,7 +26,7 @@ class _WebhookPage(FormPage):
 
     def show_secret(self, request: falcon.Request, response: falcon.Response, name: str, secret: str) -> None:
         """Show a secret, for the only time."""
-        self.render(request, response, "webhook_secret.html", name=name, secret=secret)
+        self.console.renderer.render(request, response, "webhook_secret.html", name=name, secret=secret)
 
 
 class WebhooksPage(_WebhookPage):
