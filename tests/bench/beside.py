@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.bench import BenchError, fixed_rate, load, report
-from tests.bench.process_usage import OtherPrograms
 from tests.bench.service import CONNECTIONS, THIS, Gunicorn, Host, command, host
 from tests.bench.subject import COMPUTERS, NEW_CONNECTIONS, Plan
 from trial.environment import LOOPBACK
@@ -50,7 +49,7 @@ _OTHER = http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.TOO_MANY_REQUESTS
 def measure(plan: Plan) -> list[str]:
     """Measure, and return the lines of the report."""
     (cards,) = plan.cards
-    with host(cards) as here:
+    with host() as here:
         print(report.machine(here.binaries), flush=True)
         table = here.table("cards", cards)
         settings = here.environ(table) | {"KADUN_FUNCTION_SECONDS": str(_FUNCTION_SECONDS)}
@@ -82,7 +81,7 @@ def measure(plan: Plan) -> list[str]:
         }
         with service.running(), _functions_service(here).running(""):
             verify()
-            others, measured = OtherPrograms(), []
+            measured = []
             for turn in range(plan.rounds):
                 figures = {}
                 for kind, people in kinds.items():
@@ -100,7 +99,7 @@ def measure(plan: Plan) -> list[str]:
                     } | {name: done / work.seconds for name, done in work.done.items()}
                 measured.append(figures)
         heading = f"medians of {plan.rounds} rounds of {plan.seconds} s a measurement (lowest to highest)"
-        return [others.line(), "", heading, *report.figures(measured)]
+        return ["", heading, *report.figures(measured)]
 
 
 class _Work:

@@ -83,8 +83,3 @@ class CardTable(NamedTuple):
         with contextlib.closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
             cursor.execute(question, values or None)
             return cursor.fetchall()
-
-
-def disk_bytes(cards: int) -> int:
-    """Return about how much room so many cards take, with the log of writing them."""
-    return cards * 4_000

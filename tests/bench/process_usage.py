@@ -1,13 +1,10 @@
-"""What processes use of the machine: memory, and the cores."""
+"""What processes use of the machine: memory, and processor time."""
 
 import os
 import re
-import time
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_IDLE = (3, 4)  # in /proc/stat: idle, and waiting for the disk
-_GUEST = 8  # and further: counted in user time already
 
 
 def pss_mib(pid: int) -> int:
@@ -34,25 +31,3 @@ def _read(path: str) -> str:
         return Path(path).read_text()
     except OSError:  # it has just ended
         return ""
-
-
-class OtherPrograms:
-    """Counts, from its creation, what programs other than this process and its descendants use of the cores.
-
-    The figures of a shared machine mean little without it.
-    """
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._before = _other_seconds()
-
-    def line(self) -> str:
-        """Return as a line to print how many cores the others have kept busy on average."""
-        cores = max(0.0, _other_seconds() - self._before) / (time.monotonic() - self._start)
-        return f"beside: other programs kept {cores:.2f} cores busy during the rounds"
-
-
-def _other_seconds() -> float:
-    columns = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    busy = sum(int(ticks) for i, ticks in enumerate(columns[:_GUEST]) if i not in _IDLE)
-    return busy / _TICKS - cpu_seconds(os.getpid())

@@ -1,5 +1,6 @@
 """Starts of programs through nginx, each a new connection over TLS with a complete handshake and one verification."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench import BenchError, load, report
-from tests.bench.process_usage import OtherPrograms
 from tests.bench.service import CONNECTIONS, Gunicorn, host
 from tests.bench.subject import NEW_CONNECTIONS, Plan
 from tests.support import nginx_conf
@@ -49,7 +49,7 @@ _RESUMES_NOTHING = "ssl_session_cache off;\nssl_session_tickets off;"
 
 def measure(plan: Plan) -> list[str]:
     """Measure, and return the lines of the report."""
-    with host(plan.cards[0]) as here:
+    with host() as here:
         print(f"{report.machine(here.binaries)}\nnginx {nginx_conf.version()}", flush=True)
         table, app, openssl = here.table("cards", plan.cards[0]), here.folder / "app.sock", here.folder / "openssl.cnf"
         openssl.write_text(_OPENSSL)
@@ -67,7 +67,7 @@ def measure(plan: Plan) -> list[str]:
 
         with service.running(""), _nginx(here.folder / "nginx", app, here.folder / "files") as (verifying, static):
             run(verifying)
-            others, measured = OtherPrograms(), []
+            measured = []
             for turn in range(plan.rounds):
                 report.say(f"round {turn + 1} of {plan.rounds} …")
                 own, starts = run(static).per_second, run(verifying).per_second
@@ -76,7 +76,7 @@ def measure(plan: Plan) -> list[str]:
                 measured.append({"TLS 1.3": figures | {"connections kept open: V  verifications/s": kept}})
         heading = f"medians of {plan.rounds} rounds of {plan.seconds} s a measurement (lowest to highest)"
         certificate = f"certificate: ECDSA P-256; {_CONNECTIONS} connections at once"
-        return [others.line(), "", heading, certificate, *report.figures(measured)]
+        return ["", heading, certificate, *report.figures(measured)]
 
 
 @contextmanager
@@ -101,7 +101,9 @@ def _nginx(folder: Path, app: Path, files: Path) -> Iterator[tuple[int, int]]:
     nginx.start()
     try:
         deadline = time.monotonic() + _READY_SECONDS
-        while not _listens(static):
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, static), timeout=1):
+                break
             if time.monotonic() > deadline or nginx.pid is None:
                 said = tail((folder / "log/error.log").read_text(errors="replace"), lines=1)
                 raise BenchError(f"nginx does not start: {said}")
@@ -109,11 +111,3 @@ def _nginx(folder: Path, app: Path, files: Path) -> Iterator[tuple[int, int]]:
         yield verifying, static
     finally:
         nginx.stop()
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection((LOOPBACK, port), timeout=1).close()
-    except OSError:
-        return False
-    return True

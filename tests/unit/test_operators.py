@@ -11,7 +11,9 @@ from app.domain.operators import (
     MAX_PASSWORD,
     check_name,
     check_password,
+    console_actor,
     next_attempt,
+    shop_actor,
 )
 from app.domain.recovery_codes import RECOVERY_LENGTH, read_recovery_code, written_recovery_code
 from app.domain.texts import RefusedError, Text
@@ -62,6 +64,10 @@ def test_the_first_failures_cost_nothing_and_each_after_them_doubles_the_wait_up
     assert waits == [0] * FREE_FAILURES + [1, 2, 4, 8]
     for failures in (20, 100, 10_000_000):
         assert next_attempt(failures, AT) - AT == timedelta(minutes=15)
+
+
+def test_the_journal_tells_operators_from_shops() -> None:
+    assert (console_actor("olga"), shop_actor("taobao")) == ("console:olga", "shop:taobao")
 
 
 CODE = (CROCKFORD * 2)[:RECOVERY_LENGTH]
