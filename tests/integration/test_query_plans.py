@@ -12,7 +12,7 @@ from app.services.issuing import Issuing
 from app.services.verification import Verification
 from app.storage import journal
 from app.storage.database import Database
-from app.storage.models import Card, Client
+from app.storage.models import Client
 from app.storage.statements import NEW_CLIENT
 from app.storage.touches import MAX_CARDS, SESSION
 from tests.conftest import START, Clock
@@ -42,11 +42,10 @@ def test_recent_refusals_are_counted_by_index(database: Database) -> None:
         (entry.at, [str(code) for code in Code if code is not Code.OK]),
     )
     database.execute_sql("ANALYZE event")
-    sql, values = journal.recent_refusals(entry).sql()
     database.execute_sql("SET enable_seqscan = off")
-    plan = "\n".join(row[0] for row in database.execute_sql(f"EXPLAIN {sql}", values).fetchall())
-    assert re.search("Index Scan (using|on) event_network", plan)
-    assert "Filter" not in plan
+    told = plan(database, journal.recent_refusals(entry).sql())
+    assert re.search("Index Scan (using|on) event_network", told)
+    assert "Filter" not in told
 
 
 def test_the_stock_of_refusals_is_read_by_an_index_of_its_own(
@@ -103,30 +102,24 @@ def test_a_first_activation_is_written_by_one_statement_by_index(
     assert ran == ["touch", "read_facts", "create_client"]
     values = ", ".join("NULL" if name != "card" else f"'{card_id}'" for name in NEW_CLIENT)
     without_sequential_scans(database)
-    plan = database.execute_sql(f"EXPLAIN EXECUTE create_client({values})").fetchall()
-    text = "\n".join(row[0] for row in plan)
-    assert "Index Scan using card_pkey" in text
-    assert "Seq Scan" not in text
+    told = plan(database, (f"EXECUTE create_client({values})", None))
+    assert ("Index Scan using card_pkey" in told, "Seq Scan" in told) == (True, False)
 
 
 def test_a_verification_of_a_bound_card_is_one_statement_by_index(
-    database: Database, verification: Verification, issuing: Issuing, ran: list[str]
+    database: Database, verification: Verification, card_id: str, ran: list[str]
 ) -> None:
-    card_id = issuing.issue(1, None).cards[0].id
     question = VerificationRequest.from_fields(card_id, "h", "f", "n" * 20, "198.51.100.1")
     verification.verify(question)
     ran.clear()
     verification.verify(question)
     assert ran == ["touch"]
-    client = Client.get()
     without_sequential_scans(database)
-    digest = client.hardware_sha256
+    digest = question.hardware_sha256
     touch = f"'{{{card_id}}}', '{{{digest}}}', '{{198.51.100.1}}', '{{f}}', '{{1}}', '2026-03-01', now()"
     for call in (f"EXECUTE read_facts('{card_id}', '{digest}')", f"EXECUTE touch({touch})"):
-        plan = "\n".join(row[0] for row in database.execute_sql(f"EXPLAIN {call}").fetchall())
-        assert "Index Scan" in plan
-        assert "Seq Scan" not in plan
-    assert Card.select().count() == 1
+        told = plan(database, (call, None))
+        assert ("Index Scan" in told, "Seq Scan" in told) == (True, False)
 
 
 def test_touching_cards_reads_by_index_these_cards_only_and_locks_them_in_order(database: Database) -> None:

@@ -68,9 +68,8 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentHost]:
     connect = psycopg2.connect
 
     def patient(*arguments: Any, **options: Any) -> Any:
-        return connect(
-            *arguments, **options | {"connect_timeout": 60, "sslmode": "disable"}
-        )  # the tests say when it ends
+        # The tests say when it ends.
+        return connect(*arguments, **options | {"connect_timeout": 60, "sslmode": "disable"})
 
     monkeypatch.setattr(psycopg2, "connect", patient)
     with contextlib.closing(SilentHost()) as host:

@@ -1,5 +1,6 @@
 """The worker's HTTP: each answer in one piece, connections that stay in step, bodies that come slowly or not at all."""
 
+import json
 import re
 import secrets
 from collections.abc import Callable, Iterator
@@ -99,17 +100,13 @@ def test_chunked_bodies_are_read_however_they_are_cut(
     connection: RawConnection, service: Service, database: Database
 ) -> None:
     (card_id,) = service.issue()
-    shop = Shop(service, database)
-    for request in (
-        verification(card_id),
-        posting(CARDS, shop.order({"validity": "1d", "count": 1})[0], f"Authorization: Bearer {shop.token}"),
-    ):
-        head, _, body = request.partition(b"\r\n\r\n")
-        head = re.sub(rb"Content-Length: \d+", b"Transfer-Encoding: chunked\r\nIdempotency-Key: k", head)
+    headers = (f"Authorization: Bearer {Shop(service, database).token}", "Idempotency-Key: k")
+    for path, document in (("/v1/verify", question(card_id)), (CARDS, {"validity": "1d", "count": 1})):
+        body = json.dumps(document).encode()
         for size in (1, 7, len(body)):
             chunks = [body[at : at + size] for at in range(0, len(body), size)]
             coded = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
-            connection.send(head + b"\r\n\r\n" + coded + b"0\r\n\r\n")
+            connection.send(posting(path, coded + b"0\r\n\r\n", *headers, "Transfer-Encoding: chunked"))
             assert connection.answer().status in {200, 201}
     assert Usage.get().count == 3
 
@@ -120,10 +117,9 @@ def test_a_client_that_expects_100_continue_gets_it(
 ) -> None:
     shop = Shop(service, database)
     (card_id,) = service.issue()
-    request = verification(card_id) if path == "/v1/verify" else posting(path, shop.order({"validity": "1d"})[0])
-    head, _, body = request.partition(b"\r\n\r\n")
-    more = f"Expect: 100-continue\r\nAuthorization: Bearer {shop.token}\r\nIdempotency-Key: k".encode()
-    connection.send(head + b"\r\n" + more + b"\r\n\r\n")
+    body = json.dumps(question(card_id) if path == "/v1/verify" else {"validity": "1d"}).encode()
+    more = ("Expect: 100-continue", f"Authorization: Bearer {shop.token}", "Idempotency-Key: k")
+    connection.send(posting(path, b"", *more, f"Content-Length: {len(body)}"))
     assert connection.socket.recv(1_000) == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert connection.send(body).answer().status in {200, 201}
 
