@@ -94,11 +94,6 @@ def test_a_touch_returns_the_facts_changes_one_client_and_counts_once(database: 
     assert rows() == [cards, clients, events, usage]
 
 
-def test_a_permanent_card_is_touched(database: Database, bound: Facts) -> None:
-    Card.update(validity=None, expires_at=None).where(Card.id == CARD).execute()
-    assert Touches(database).touch(REQUEST, LATER, DAY) == bindings.read_facts(database, CARD, REQUEST.hardware_sha256)
-
-
 CARDS: dict[str, dict[str, Any]] = {
     "unused": {"is_activated": False, "activated_at": None, "expires_at": None},
     "permanent": {"validity": None, "expires_at": None},
@@ -161,17 +156,6 @@ def test_stale_facts_write_nothing(database: Database, bound: Facts, way: str) -
         assert not apply(database, REQUEST, bound)
         assert rows() == before
         transaction.rollback()
-
-
-@pytest.mark.parametrize("request_", [REQUEST._replace(function="h"), REQUEST], ids=["function", "day"])
-def test_the_first_request_of_a_function_and_day_is_not_touched(
-    database: Database, bound: Facts, request_: VerificationRequest
-) -> None:
-    day = DAY if request_ != REQUEST else DAY + timedelta(days=1)
-    Usage.insert(card=RIVAL_CARD, day=day, function=request_.function, count=1, last_at=AT).execute()
-    before = rows()
-    assert Touches(database).touch(request_, LATER, day) is None
-    assert rows() == before
 
 
 def environment(request: VerificationRequest) -> dict[str, Any]:

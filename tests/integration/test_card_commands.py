@@ -172,22 +172,16 @@ def test_a_failure_of_any_command_is_on_stderr_and_nothing_is_printed(keyed: Ser
     nobody = "0" * 32
     for command, status in {
         ("card", "issue", "--validity", "0d"): 2,
-        ("card", "issue", "--validity", "30d", "--count", "0"): 2,
         ("card", "issue", "--validity", "30d", "--batch", "a\nb"): 1,
         ("card", "show", nobody): 1,
         ("card", "freeze"): 2,
         ("card", "freeze", nobody): 1,
-        ("card", "extend", nobody, "--by", "permanent"): 2,
         ("card", "list", "--search", "\udcff"): 1,
         ("card", "import", "/nonexistent.csv"): 1,
-        ("card", "import", "-", "--size", "999"): 1,
-        ("events", "--kind", "sometimes"): 2,
         ("events", "--reference", "\udcff"): 1,
         ("events", "--since", "yesterday"): 2,
-        ("report", "abuse", "--since", "23h"): 2,
         ("key", "create"): 1,
         ("seal", "/nowhere/at-all", "-o", "/nowhere/else"): 1,
-        ("frobnicate",): 2,
         ("healthcheck",): 1,
     }.items():
         done = keyed.cardctl(*command, check=False)

@@ -4,7 +4,6 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -23,7 +22,7 @@ from app.storage.card_lists import CardFilter
 from app.storage.cards import NewBinding, NewCard
 from app.storage.database import Database
 from app.storage.models import Card, Event
-from tests.support.service import Service, question
+from tests.support.service import Service
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -180,27 +179,6 @@ def test_every_card_exported_as_csv_is_read_back_unchanged(database: Database, g
     reading = read(printed, database)
     assert reading.faults == []
     assert sorted(reading.cards, key=lambda card: card.id) == sorted(given_cards, key=lambda card: card.id)
-
-
-def test_an_export_is_imported_with_cards_in_use(service: Service, database: Database, tmp_path: Path) -> None:
-    first, second, third = service.issue(3)
-    service.verify(question(first))
-    service.cardctl("card", "freeze", second)
-    service.cardctl("card", "issue", "--validity", "permanent", "--batch", "=b", "--note", "'=n;-1;'@")
-    before = {row.id: row.__data__ for row in Card.select()}
-    (tmp_path / "cards.csv").write_text(service.cardctl("card", "list", "--format", "csv").stdout)
-    database.execute_sql("TRUNCATE card, client, usage")
-    printed = service.cardctl("card", "import", str(tmp_path / "cards.csv"), "--format", "json").stdout
-    document = json.loads(printed)
-    assert (document["imported"], document["cards"], document["activated"], document["frozen"]) == (True, 4, 1, 1)
-    assert (document["not_read"], document["bound"]) == ([], 1)
-    for row in Card.select():
-        after = dict(row.__data__)
-        for changed in ("created_at", "frozen_at"):
-            assert (after.pop(changed) is None) == (before[row.id].pop(changed) is None)
-        assert after == before[row.id]
-    assert service.verify(question(first)).claims["activated"] is False
-    assert service.verify(question(third, hardware="another")).claims["activated"] is True
 
 
 def test_an_import_is_reported_and_journalled_once(offline: Service) -> None:

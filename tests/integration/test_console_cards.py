@@ -1,4 +1,4 @@
-"""The console's list of cards: filters, search, paging, exports."""
+"""The console's list of cards with filters, search and exports, and owners' actions on cards."""
 
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -6,9 +6,10 @@ from urllib.parse import parse_qs, urlsplit
 import pyotp
 
 from app.console.rendering import url
+from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.codes import EventKind
-from app.storage.models import Card, Client, Event, Operator
-from tests.support.console import OWN, Browser, Seen
+from app.storage.models import Card, Ceiling, Client, Event, IdempotencyRecord, Operator
+from tests.support.console import OWN, PASSWORD, Browser, Seen, add_operator, until_throttled
 from tests.support.service import Service, question
 
 EXPORT = "/admin/cards/export"
@@ -118,3 +119,161 @@ def test_a_batch_leads_to_its_cards_and_hardware_with_what_looks_like_a_card_is_
     assert proxied.verify(question(card_id, hardware), address="203.0.113.77").status == 200
     page = owner.get(url("/admin/cards", q=hardware))
     assert (page.status, card_id in page.words) == (200, True)
+
+
+LIST = "/admin/cards"
+CONFIRM = "/admin/cards/confirm"
+APPLY = "/admin/cards/apply"
+PREVIEW = ("step", "preview")
+"""The button that previews another duration."""
+
+
+def confirm(browser: Browser, action: str, ids: list[str]) -> Seen:
+    """Select cards in the list and press a button."""
+    return browser.submit(browser.get(LIST), CONFIRM, id=ids, button=("action", action))
+
+
+def apply(browser: Browser, page: Seen) -> Seen:
+    return browser.submit(page, APPLY)
+
+
+def frozen() -> set[str]:
+    return {card.id for card in Card.select().where(Card.frozen_at.is_null(is_null=False))}
+
+
+def many(count: int) -> list[str]:
+    ids, born = [f"{number:032d}" for number in range(count)], datetime.now(UTC)
+    Card.insert_many([{"id": card_id, "created_at": born} for card_id in ids]).execute()
+    return ids
+
+
+def test_more_cards_than_are_left_of_the_day_are_not_changed(owner: Browser, cards: list[str]) -> None:
+    apply(owner, confirm(owner, "freeze", cards[:1]))
+    Ceiling.update(changed=MAX_CHANGES_PER_DAY - 2).execute()
+    refused = apply(owner, confirm(owner, "freeze", cards[1:4]))
+    assert refused.status == 400
+    assert "每天最多改动 10000 张卡密，今天还可改动 2 张" in refused.words
+    assert frozen() == {cards[0]}
+    apply(owner, confirm(owner, "freeze", cards[1:3]))
+    assert frozen() == set(cards[:3])
+    refused = apply(owner, confirm(owner, "unfreeze", cards[:1]))
+    assert "今天还可改动 0 张" in refused.words
+
+
+def test_a_card_that_changed_since_the_preview_is_previewed_again(
+    owner: Browser, proxied: Service, cards: list[str]
+) -> None:
+    preview = confirm(owner, "delete", [cards[4], cards[5]])
+    proxied.verify(question(cards[4], "quick machine"), address="203.0.113.9")
+    refused = apply(owner, preview)
+    assert refused.status == 400
+    assert "已激活，不能删除" in refused.words
+    assert "将删除 1 张" in refused.words
+    assert Card.select().count() == 6
+    page = owner.get(LIST)
+    assert "已删除 1 张" in apply(owner, refused).words
+    preview = owner.submit(page, CONFIRM, id=cards[3:], button=("action", "freeze"))
+    assert "1 张已不存在，跳过" in preview.words
+    assert "已冻结 2 张" in apply(owner, preview).words
+
+
+def test_going_back_to_a_page_that_is_now_empty_shows_the_first_page(owner: Browser) -> None:
+    ids = many(52)
+    first = owner.get(f"{LIST}?status=unused")
+    last = owner.get(first.way("after"))
+    done = apply(owner, owner.submit(last, CONFIRM, id=ids[:2], button=("action", "freeze")))
+    back = owner.get(done.way("after"))
+    assert "共 50 张" in back.words
+    assert back.way("before") == ""
+
+
+def test_many_cards_are_changed_with_the_password_and_the_code_alone(owner: Browser) -> None:
+    ids = many(501)
+    assert owner.post(CONFIRM, {"action": "freeze", "id": ids}).status == 400, "a selection has at most 500 cards"
+    Card.delete().where(Card.id.not_in(ids := ids[:101])).execute()
+    page = owner.get(f"{LIST}?size=500")
+    few = owner.submit(page, CONFIRM, id=ids[:100], button=("action", "freeze"))
+    assert "已冻结 100 张" in apply(owner, few).words
+    for action in ("freeze", "extend", "delete", "unfreeze"):
+        Card.update(frozen_at=datetime.now(UTC) if action == "unfreeze" else None).execute()
+        before = list(Card.select().order_by(Card.id).dicts())
+        owner.post(APPLY, {"action": action, "id": ids, "by": "30d", "previewed": "30d"})
+        assert list(Card.select().order_by(Card.id).dicts()) == before, action
+    app = pyotp.TOTP(pyotp.random_base32())
+    Operator.update(totp_secret=app.secret).execute()
+    preview = owner.submit(page, CONFIRM, id=ids, button=("action", "unfreeze"))
+    assert "一次更改超过 100 张，请输入您的密码" in preview.words
+    own = {"own_password": PASSWORD}
+    for wrong in ({"own_password": "guess"}, own, {**own, "own_code": "000000"}):
+        refused = owner.submit(preview, APPLY, wrong)
+        assert (refused.status, 'role="alert"' in refused.text) == (400, True)
+    assert len(frozen()) == 101
+    form = {**own, "own_code": app.at(datetime.now(UTC))}
+    done = owner.submit(preview, APPLY, form)
+    assert ("已解冻 101 张" in done.words, frozen()) == (True, set())
+    assert owner.submit(preview, APPLY, form).path == done.path, "the same form again, although its code was used"
+
+
+def test_guessing_the_password_of_a_form_is_throttled(owner: Browser) -> None:
+    many(101)
+    form = {"action": "delete", "id": [card.id for card in Card.select()], "own_password": "guess"}
+    answers = until_throttled(lambda: owner.post(APPLY, form))
+    assert {answer.status for answer in answers[:-1]} == {400}
+    assert Card.select().count() == 101
+
+
+def test_a_form_without_an_action_or_cards_is_refused(owner: Browser) -> None:
+    for fields in [
+        {"action": "freeze"},
+        {"action": "odd", "id": "0" * 32},
+        {"action": "", "id": "0" * 32},
+        {"id": "0" * 32},
+        {"action": "freeze", "id": ""},
+    ]:
+        for path in [CONFIRM, APPLY]:
+            answer = owner.post(path, fields)
+            assert answer.status == 400, fields
+            assert "html" in answer.headers["content-type"], fields
+
+
+def test_only_the_operator_who_sent_a_form_sees_its_result(owner: Browser, proxied: Service, cards: list[str]) -> None:
+    done = apply(owner, confirm(owner, "freeze", cards[:1]))
+    add_operator("老李")
+    other = Browser(proxied, address="192.0.2.7").walk_in("老李")
+    assert (owner.get(done.path).status, other.get(done.path).status) == (200, 404)
+    issued = owner.submit(owner.get("/admin/cards/issue"), "/admin/cards/issue")
+    assert issued.status == 200
+    for key in ["", "x", "0" * 64, IdempotencyRecord.get(IdempotencyRecord.body.contains("issued")).key]:
+        assert owner.get(f"/admin/cards/done?form={key}").status == 404
+
+
+def test_shortening_warns_of_cards_that_expire_at_once(owner: Browser, cards: list[str]) -> None:
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    Card.update(expires_at=soon).where(Card.id == cards[1]).execute()
+    before = Card.get_by_id(cards[0]).expires_at
+    preview = confirm(owner, "shorten", [cards[0], cards[1], cards[4]])
+    shorter = owner.submit(preview, APPLY, by="other", by_other="7天", button=PREVIEW)
+    for said in ("将缩短 3 张，每张 7 天", "1 张剩余时间不足，将立即到期", "1 张使用中，到期时间提前"):
+        assert said in shorter.words
+    assert "已缩短 3 张" in apply(owner, shorter).words
+    assert Card.get_by_id(cards[0]).expires_at == before - timedelta(days=7)
+    assert Card.get_by_id(cards[4]).validity == timedelta(days=23)
+    told = {event.card_id: event.details for event in Event.select().where(Event.kind == EventKind.SHORTENED)}
+    assert told[cards[0]] == {"by": "7d", "expires_at": (before - timedelta(days=7)).isoformat()}
+    assert told[cards[4]] == {"by": "7d", "validity": "23d"}
+
+
+def test_an_edit_changes_what_is_ticked_counts_among_the_days_changes_and_of_many_needs_the_password(
+    owner: Browser,
+) -> None:
+    ids = many(101)
+    form = owner.post("/admin/cards/edit", {"id": ids, "back": LIST})
+    refused = owner.submit(form, "/admin/cards/edit/apply", batch="b", note="n", own_password=PASSWORD)
+    assert (refused.status, "请选择要修改的内容" in refused.words, 'value="n"' in refused.text) == (400, True, True)
+    asked = owner.submit(form, "/admin/cards/edit/apply", change="note", note="n")
+    assert asked.status in {200, 400}
+    assert not Card.select().where(Card.note == "n").exists()
+    done = owner.submit(form, "/admin/cards/edit/apply", change="note", batch="b", note="n", own_password=PASSWORD)
+    assert "已修改 101 张" in done.words
+    assert {(card.batch, card.note) for card in Card.select()} == {(None, "n")}
+    assert Ceiling.get().changed == 101

@@ -188,14 +188,11 @@ def test_all_mistakes_are_shown_at_once_by_line_and_the_files_own_columns(owner:
 def test_odd_files_are_refused_in_words(owner: Browser) -> None:
     assert "请选择一个 CSV 或 XLSX 文件" in owner.post(IMPORT, {"step": "preview"}).words
     for content, said in [
-        ("卡号,类型\r\nVIP-0001-0001,月卡\r\n".encode("utf-16"), "不是 XLSX，也不是 UTF-8 或 GB18030"),
         (as_xlsx(GOOD)[:-300], "XLSX 文件无法读取"),
-        ("=cmd|' /C calc'!A0,类型\r\n".encode(), "缺少卡密列"),
         ("卡号,类型\r\n<script>alert(1)</script>x,<img src=x>\r\n".encode(), "&lt;img src=x&gt;"),
     ]:
         preview = send(owner, owner.get(IMPORT), "preview", content, "a.xlsx")
-        assert said in preview.words or said in preview.text
-        assert "<script>alert" not in preview.text, (content, said)
+        assert (said in preview.text, "<script>alert" in preview.text) == (True, False)
     for content in (b"", b"\xff\xfe\xfa\xfb\xff", b"\0", b"id,validity\n", b'id,validity\n"', b"\r\n" * 100):
         assert "alert" in send(owner, owner.get(IMPORT), "preview", content, "a.csv").text, content
         assert owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", content)}).status == 400, content

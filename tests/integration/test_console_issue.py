@@ -143,18 +143,6 @@ def test_recent_issues_leave_out_those_of_shops(owner: Browser, seller: Browser,
     assert "using event_issued_by_hand" in plan(database, ran[0])
 
 
-def test_cards_deleted_since_the_issue_are_mentioned(owner: Browser) -> None:
-    page = issue(owner, count="3")
-    Card.delete().where(Card.id == keys(page)[0]).execute()
-    again = owner.get(page.path)
-    assert len(keys(again)) == 2
-    assert "这里列出其中 2 张" in again.words
-    Card.delete().execute()
-    assert download(owner, page, "csv").content.decode("utf-8-sig") == "id,validity_seconds,batch,note\n"
-    for at in ("", "x", "2026-01-01T00:00:00%2B00:00", "9999-12-31"):
-        assert owner.get(f"/admin/cards/issued?at={at}").status in {400, 404}, at
-
-
 def test_a_seller_issues_within_their_ceilings_and_sees_them(seller: Browser) -> None:
     assert "您的发卡上限" not in seller.get(ISSUE).words, "as of an account from before there were ceilings"
     set_ceilings(Owner(Operator.get(Operator.name == "小李").id), Ceilings(10, timedelta(days=30)))

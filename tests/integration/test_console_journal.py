@@ -47,7 +47,6 @@ def test_times_are_the_vendors_and_an_invalid_filter_is_refused_and_stays_in_its
     entries = [("EVENT001", 0), ("EVENT002", 1), ("EVENT003", 2)]
     journal.append([refused(name, at=NOON + timedelta(minutes=minutes)) for name, minutes in entries])
     for query, found in [
-        ({"since": "2026-03-01T12:02"}, ["EVENT003"]),
         ({"until": "2026-03-01T12:02"}, ["EVENT002", "EVENT001"]),
         ({"since": "2026-03-02T03:59:30+23:59"}, ["EVENT003", "EVENT002"]),
         ({"before": "nonsense", "after": "..."}, ["EVENT003", "EVENT002", "EVENT001"]),

@@ -14,13 +14,14 @@ from app.services import blocks as service
 from app.services import terms
 from app.services.bearer import digest
 from app.services.blocks import Blocks
-from app.services.terms import VendorTerms
+from app.services.terms import TermsChangedError, VendorTerms
 from app.services.webhooks import Webhooks
 from app.storage.database import Database
 from app.storage.models import Block, Ceiling, Event, Webhook
 from tests.support.console import OWN, Browser, Seen
 from tests.support.sealing import SEALING
 from tests.support.service import Service, question
+from tests.support.tables import for_each
 
 PATH = "/admin/settings"
 TYPED = {
@@ -93,7 +94,10 @@ def test_a_wrong_password_changes_nothing_and_saving_what_is_in_force_is_no_chan
 
 def test_what_somebody_else_changed_meanwhile_is_not_overwritten_unseen(olga: Browser, database: Database) -> None:
     page = olga.get(PATH)
-    VendorTerms(database, "tester", utc_now).change([("notice", "closed on Sunday")])
+    others = VendorTerms(database, "tester", utc_now)
+    others.change([("notice", "closed on Sunday")], seen=0)
+    with pytest.raises(TermsChangedError):
+        others.change([("notice", "open on Sunday")], seen=0)
     refused = save(olga, page, contact="QQ 1")
     assert refused.status == 400
     assert "the terms were changed meanwhile" in refused.words
@@ -185,13 +189,14 @@ def test_machines_and_addresses_of_the_abuse_report_can_be_blocked(
     assert not [each for each in seller.get("/admin/sharing").links if each.startswith(ADD)]
 
 
-def test_a_block_of_the_visitors_own_address_is_confirmed_first(owner: Browser) -> None:
-    page = block(owner, owner.get(ADD), network="192.0.2.0/24", reason="r")
+@for_each("network", ["192.0.2.1", "192.0.2.0/24"])
+def test_a_block_of_the_visitors_own_address_is_confirmed_first(owner: Browser, network: str) -> None:
+    page = block(owner, owner.get(ADD), network=network, reason="r")
     assert (page.status, blocked()) == (200, [])
     assert "您自己现在的地址 192.0.2.1" in page.words
     assert dict(page.form(ADD).fields)["reason"] == "r", "what was typed stays"
     block(owner, page, own="yes", **OWN)
-    assert len(blocked()) == 1
+    assert Block.delete().execute() == 1
 
 
 def test_a_whole_network_takes_the_password(owner: Browser) -> None:

@@ -2,10 +2,9 @@
 
 import json
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from html import unescape
 from typing import Any
-from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -41,11 +40,6 @@ def rows(page: Seen) -> int:
     return page.text.count("<tr>") - 1
 
 
-def rejected(code: Code, count: int = 1, **more: Any) -> list[Entry]:
-    now = datetime.now(UTC)
-    return [Entry(at=now, kind=EventKind.REJECTED, code=code, **more) for _ in range(count)]
-
-
 def test_today_and_yesterday_link_to_the_rows_behind_them_by_the_vendors_day(service: Service, owner: Browser) -> None:
     cards = service.issue(2)
     for number, card in enumerate(cards):
@@ -61,20 +55,6 @@ def test_today_and_yesterday_link_to_the_rows_behind_them_by_the_vendors_day(ser
     assert [number for number, _link in shown] == [2, 1, 2, 1, 0, 3]
     assert [rows(owner.get(link)) for number, link in shown if number] == [2, 1, 2, 1, 3]
     assert "在线 2 （15 分钟内）" in page.words
-
-
-def test_the_abuse_report_links_to_the_journal(owner: Browser) -> None:
-    for number in range(3):
-        shared = {"card_id": "C" * 32, "hardware": f"copy-{number}", "ip": f"198.51.100.{number}"}
-        journal.append(rejected(Code.CLIENT_MISMATCH, 2, **shared))
-        tried = {"card_id": "DEF"[number] * 32, "hardware": "hoarder", "ip": "192.0.2.1"}
-        journal.append(rejected(Code.CLIENT_HAS_ANOTHER_CARD, **tried))
-    page = counted(owner, "/admin/sharing")
-    assert f"/admin/card?id={'C' * 32}" in page.links
-    found = [unescape(link) for link in page.links if link.startswith("/admin/journal")]
-    for part, count in (("kind=CLIENT_MISMATCH", 6), ("hardware=hoarder", 3), ("address=192.0.2.1", 3)):
-        behind = [link for link in found if part in unquote(link)]
-        assert {rows(owner.get(link)) for link in behind} == {count}, part
 
 
 def test_every_code_of_a_rejection_is_in_the_chart() -> None:

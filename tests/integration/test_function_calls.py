@@ -86,17 +86,9 @@ def test_a_call_runs_in_a_minimal_environment(hostile: FunctionsService) -> None
     outcome = hostile.call("surroundings")
     assert isinstance(outcome, Returned)
     seen = outcome.result
-    assert set(seen["environment"]) == {
-        "PATH",
-        "HOME",
-        "LANG",
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "PYTHONDONTWRITEBYTECODE",
-        "PYTHONFAULTHANDLER",
-        "PYTHONUNBUFFERED",
-        "TMPDIR",
-    }
+    threads = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
+    python = {"PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONUNBUFFERED"}
+    assert set(seen["environment"]) == {"PATH", "HOME", "LANG", "TMPDIR"} | threads | python
     assert sorted(seen["descriptors"])[:3] == ["/dev/null", "pipe", "pipe"]
     assert sorted(seen["descriptors"])[3:] == ["pipe"]  # the result's
     assert seen["niceness"] == 19

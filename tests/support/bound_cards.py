@@ -12,27 +12,9 @@ from app.storage.models import Card, Client, Usage
 
 DAYS_30 = timedelta(days=30)
 ADDRESS = "198.51.100.1"
-TRICKY = [
-    "f",
-    "NULL",
-    "null",
-    '"',
-    "\\",
-    "\\\\",
-    '\\"',
-    "{",
-    "}",
-    "{}",
-    ",",
-    '","',
-    "'",
-    "''",
-    "; --",
-    "%s",
-    "$1",
-    "😀",
-]
-TRICKY += ["\n", "\t \r", "\x01", " ", "E'\\n'", '{"f"}', "打开程序", "𝔥" * 64, "\\" * 64, '"' * 64, "\ufeff", "\u202e"]
+TRICKY = ["f", "NULL", "null", '"', "\\", "\\\\", '\\"', "{", "}", "{}", ",", '","', "'", "''", "; --", "%s", "$1"]
+TRICKY += ["😀", "\n", "\t \r", "\x01", " ", "E'\\n'", '{"f"}', "打开程序", "𝔥" * 64, "\\" * 64, '"' * 64]
+TRICKY += ["\ufeff", "\u202e"]
 WIDTH = 64
 """The most characters of a card ID or a function (app/http/schemas.py)."""
 Rows = list[list[dict[str, Any]]]

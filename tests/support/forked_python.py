@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -44,7 +45,9 @@ class ForkedProcess:
     ) -> None:
         request = {"module": module, "arguments": arguments, "environment": dict(environment)}
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._connection.connect(_server_address())
+        with _STARTING:
+            address = _server_address()
+        self._connection.connect(address)
         socket.send_fds(self._connection, [json.dumps(request).encode()], [stream.fileno() for stream in streams])
         self.pid = int(self._connection.recv(16))
         self.returncode: int | None = None
@@ -99,6 +102,10 @@ def run(
         output.seek(0)
         errors.seek(0)
         return subprocess.CompletedProcess([module, *arguments], status, output.read().decode(), errors.read().decode())
+
+
+_STARTING = threading.Lock()
+"""Two threads of a test may be the first."""
 
 
 @cache
