@@ -7,7 +7,7 @@ import falcon
 
 from app.console.form_page import FormPage
 from app.console.forms import Form
-from app.console.page import Access, Values, visitor_of
+from app.console.page import Page, Values, visitor_of
 from app.console.rendering import url
 from app.domain.addresses import is_in_network
 from app.domain.blocks import has_several_addresses
@@ -28,31 +28,22 @@ class _Asks(NamedTuple):
     password: bool = False
 
 
-class _BlockPage(FormPage):
-    access = {"GET": Access.OWNER, "POST": Access.OWNER}
-    takes_query = True
-
-    def blocks(self, request: falcon.Request) -> Blocks:
-        """Return the block list, in the visitor's name."""
-        return Blocks(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))
-
-
-class BlocksPage(_BlockPage):
+class BlocksPage(Page):
     """`/admin/blocks`: the list."""
 
-    access = {"GET": Access.OWNER}
     template = "blocks.html"
 
     def values(self, request: falcon.Request, form: Form) -> Values:
-        page = self.blocks(request).page(form.number("below"))
+        page = self.service(request, Blocks).page(form.number("below"))
         keys = self.console.cards.keys(visitor_of(request).who, page.cards.values())
         return {"page": page, "most": MAX_BLOCKS, "card_keys": keys}
 
 
-class AddBlockPage(_BlockPage):
+class AddBlockPage(FormPage):
     """`/admin/blocks/add?reference=…|network=…|hardware=…`: the form that adds a block."""
 
     template = "block_add.html"
+    takes_query = True
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
         """Add the block, or show the form again with what must be confirmed first."""
@@ -65,7 +56,7 @@ class AddBlockPage(_BlockPage):
             return None
 
         def add() -> dict[str, str]:
-            self.blocks(request).add(target, typed["reason"])
+            self.service(request, Blocks).add(target, typed["reason"])
             return {"location": url(LIST, done="added")}
 
         return self.once(request, response, form, add, asks_password=asks.password)
@@ -86,7 +77,7 @@ class AddBlockPage(_BlockPage):
 
     def _target(self, request: falcon.Request, typed: dict[str, str]) -> Target:
         """Return what is to be blocked."""
-        blocks = self.blocks(request)
+        blocks = self.service(request, Blocks)
         ways = {"hardware": blocks.machine, "network": blocks.network, "reference": blocks.machine_of}
         given = [name for name in ways if typed[name]]
         if len(given) != 1:
@@ -105,21 +96,22 @@ class AddBlockPage(_BlockPage):
         return client_address(request, behind_proxy=self.console.behind_proxy)
 
 
-class RemoveBlockPage(_BlockPage):
+class RemoveBlockPage(FormPage):
     """`/admin/blocks/remove?id=…`: one block, and the form that removes it."""
 
     template = "block_remove.html"
+    takes_query = True
 
     def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:
         try:
-            self.blocks(request).remove(form.number("id") or 0)
+            self.service(request, Blocks).remove(form.number("id") or 0)
         except BlockNotFoundError as error:
             raise not_found(error.text) from error
         return url(LIST, done="removed")
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         try:
-            return {"block": self.blocks(request).find(form.number("id") or 0)}
+            return {"block": self.service(request, Blocks).find(form.number("id") or 0)}
         except BlockNotFoundError as error:
             raise not_found(error.text) from error
 

@@ -122,7 +122,7 @@ def _read_form(form: Form, *names: str) -> tuple[Action, list[str]]:
     action = form.one("action")
     if action not in set(Action):
         raise invalid_request(Text("没有这种操作", "There is no such action."), "action")
-    return Action(action), _ids(form, *names)
+    return Action(action), selected_ids(form, *names)
 
 
 def _duration(form: Form) -> timedelta:
@@ -146,7 +146,6 @@ _TEXTS = Texts._fields
 class EditPage(FormPage):
     """`/admin/cards/edit`: the form for the selected cards; a POST since it takes as many as a list has."""
 
-    access = {"GET": Access.OWNER, "POST": Access.OWNER}
     template = "edit.html"
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -159,7 +158,7 @@ class EditPage(FormPage):
 
     def values(self, _request: falcon.Request, form: Form) -> Values:
         """Return the texts of the fields: what was typed, or else what all the cards have in common."""
-        lines = self.console.cards.find_all(_ids(form, "id"))
+        lines = self.console.cards.find_all(selected_ids(form, "id"))
         common = {
             name: texts.pop() if len(texts) == 1 else None
             for name in _TEXTS
@@ -180,19 +179,10 @@ class EditApplyPage(EditPage):
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
         """Change the cards, all or none."""
-        ids, console = _ids(form, "id"), self.console
-        edits = CardEdits(console.database, visitor_of(request).actor, console.clock, self.limits(request))
+        ids, edits = selected_ids(form, "id"), self.service(request, CardEdits)
 
         def act() -> dict[str, Any]:
             changes = {name: form.one(name) or None for name in _TEXTS if name in form.all("change")}
             return _outcome(form, "edit", edits.apply(ids, changes))
 
-        return self.once(request, response, form, act, asks_password=len(ids) > console.confirm_cards)
-
-
-def _ids(form: Form, *names: str) -> list[str]:
-    """Return the cards in the fields of these names."""
-    try:
-        return selected_ids(form, *names)
-    except RefusedError as error:
-        raise invalid_request(error.text) from error
+        return self.once(request, response, form, act, asks_password=len(ids) > self.console.confirm_cards)

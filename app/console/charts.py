@@ -57,7 +57,6 @@ class Chart:
 
     @property
     def is_empty(self) -> bool:
-        """Whether all values are zero."""
         return not any(value for series in self.series for value in series.values)
 
     @property

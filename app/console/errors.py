@@ -6,7 +6,7 @@ import falcon
 
 from app import metrics
 from app.console import plain
-from app.console.guard import headers, stranger
+from app.console.guard import headers, visitor_from
 from app.console.page import OUT_OF_DATE, Console
 from app.domain.texts import RefusedError
 from app.http import problems
@@ -20,7 +20,7 @@ def install(app: falcon.App[Any, Any], console: Console) -> None:
             problems.respond(request, response, problems.from_error(request, error))
             return
         if not hasattr(request.context, "visitor"):
-            request.context.visitor = stranger(request)
+            request.context.visitor = visitor_from(request)
         is_off = False
         try:
             # An unknown path and a page of a console without operators must not differ.

@@ -8,7 +8,7 @@ import falcon
 
 from app.console.form_page import FormPage
 from app.console.forms import OWN_PASSWORD, Form, query_of, selected_ids
-from app.console.page import Access, Values, visitor_of
+from app.console.page import Values, visitor_of
 from app.console.streaming import CONTENT_TYPES
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request
@@ -28,7 +28,6 @@ class Export(NamedTuple):
 class ExportPage(FormPage):
     """A page that sends rows as a file, once the visitor has shown who they are, and journals that."""
 
-    access = {"GET": Access.OWNER, "POST": Access.OWNER}
     template = "export.html"
     what: ClassVar[str]
     """What is in the rows: in the file's name and the journal."""
@@ -81,14 +80,14 @@ class CardsExport(ExportPage):
         if output_format not in CONTENT_TYPES:
             raise invalid_request(Text("没有这种导出格式", "There is no such format."), "format")
         selection: dict[str, Any] = {name: query.one(name) for name in CARD_FIELDS if query.one(name)}
-        try:
-            # `chosen` is set by the button beneath the list: without a selection its form looks like the one for all.
-            if query.one("chosen") or form.all("id"):
-                ids = selected_ids(form, "id")
-                selection = {"chosen": len(ids)}
-                lines = iter(console.cards.find_all(ids))
-            else:
+        # `chosen` is set by the button beneath the list: without a selection its form looks like the one for all.
+        if query.one("chosen") or form.all("id"):
+            ids = selected_ids(form, "id")
+            selection = {"chosen": len(ids)}
+            lines = iter(console.cards.find_all(ids))
+        else:
+            try:
                 lines = console.cards.every(parse_card_filter(selection, console.zone, console.clock()))
-        except RefusedError as error:
-            raise invalid_request(error.text) from error
+            except RefusedError as error:
+                raise invalid_request(error.text) from error
         return Export(output_format, selection, card_documents(lines, console.zone), CARD_COLUMNS)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import falcon
 
 from app.console.forms import OWN_CODE, OWN_PASSWORD, Form, query_of
-from app.console.page import OUT_OF_DATE, Page, owner_of, see_other, visitor_of
+from app.console.page import OUT_OF_DATE, Access, Page, owner_of, see_other, visitor_of
 from app.console.rendering import FORM_NUMBER_FIELD
 from app.domain.texts import RefusedError
 from app.http.problems import invalid_request
@@ -21,6 +21,7 @@ from app.services.passwords import LoginBusyError
 class FormPage(Page):
     """A page with a form. GET shows it, POST does what it asks for (`change`)."""
 
+    access = {"GET": Access.OWNER, "POST": Access.OWNER}
     name: str = ""
     """Of the form, on a page that has several: the key of its refusal."""
     leads_to: ClassVar[str] = ""

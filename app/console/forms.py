@@ -95,12 +95,12 @@ def read_form(request: falcon.Request, limit_bytes: int, *, takes_files: bool = 
 
 
 def selected_ids(form: Form, *names: str) -> list[str]:
-    """Return the IDs of the cards in the fields of these names, each once."""
+    """Return the IDs of the cards in the fields of these names, each once; at least one."""
     ids = list(dict.fromkeys(card_id_of(text) for name in names for text in form.all(name) if text.strip()))
     if not ids:
-        raise RefusedError("没有选中任何卡密，请返回勾选", "no card is selected: go back and tick some")
+        raise invalid_request(Text("没有选中任何卡密，请返回勾选", "no card is selected: go back and tick some"))
     if len(ids) > MAX_SELECTED:
-        raise RefusedError(f"一次最多 {MAX_SELECTED} 张", f"at most {MAX_SELECTED} at a time")
+        raise invalid_request(Text(f"一次最多 {MAX_SELECTED} 张", f"at most {MAX_SELECTED} at a time"))
     return ids
 
 

@@ -14,6 +14,7 @@ from app.console.visitor import COOKIE_PATH, LOGIN, Language, Theme, Visitor
 from app.domain.texts import Text
 from app.http.problems import forbidden
 from app.http.threads import OPERATOR
+from app.services.sessions import Identity
 
 LANGUAGE_COOKIE = "kadun_language"
 THEME_COOKIE = "kadun_theme"
@@ -59,7 +60,7 @@ class Guard:
         if not isinstance(resource, Page):
             return
         response.set_headers(headers())
-        request.context.visitor = stranger(request)
+        request.context.visitor = visitor_from(request)
         if not self._console.sessions.operators_exist():
             raise falcon.HTTPNotFound
         method = request.method
@@ -67,7 +68,7 @@ class Guard:
             raise falcon.HTTPMethodNotAllowed([*resource.access])
         token = self._console.session_cookie.token(request)
         identity = self._console.sessions.identify(token) if token else None
-        visitor = request.context.visitor = _visitor(request, identity, token)
+        visitor = request.context.visitor = visitor_from(request, identity, token)
         if identity is not None:
             request.env[OPERATOR] = f"operator {identity.id}"
         _keep_language(request, response)
@@ -118,12 +119,8 @@ def safe_next(given: str) -> str:
     return given if match and len(given) <= _LONGEST_NEXT and "//" not in match[1] and ".." not in match[1] else HOME
 
 
-def stranger(request: falcon.Request) -> Visitor:
-    """Return a visitor of whom nothing but the browser's preferences is known."""
-    return _visitor(request, None, "")
-
-
-def _visitor(request: falcon.Request, identity: Any, token: str) -> Visitor:  # noqa: ANN401  # an Identity or None
+def visitor_from(request: falcon.Request, identity: Identity | None = None, token: str = "") -> Visitor:
+    """Return a visitor with the browser's preferences; without an identity, of whom nothing else is known."""
     wanted = request.get_param("lang") or request.cookies.get(LANGUAGE_COOKIE)
     theme = request.cookies.get(THEME_COOKIE)
     language: Language = "en" if wanted == "en" else "zh"

@@ -10,7 +10,7 @@ import falcon
 
 from app.console.form_page import FormPage
 from app.console.forms import Form
-from app.console.page import Access, Console, Values, visitor_of
+from app.console.page import Console, Values
 from app.console.rendering import url
 from app.domain.imported_cards import Chosen
 from app.domain.texts import RefusedError
@@ -33,7 +33,6 @@ _CARDS = 10
 class ImportPage(FormPage):
     """`/admin/cards/import`."""
 
-    access = {"GET": Access.OWNER, "POST": Access.OWNER}
     template = "import.html"
     body_bytes = _BODY_BYTES
     takes_files = True
@@ -44,7 +43,7 @@ class ImportPage(FormPage):
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
         """Show what a file contains, or import a file that was shown."""
-        issuing = Issuing(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))
+        issuing = self.service(request, Issuing)
 
         # The turn is taken here: the same form sent again waits for the first one's answer instead of getting a 503.
         def act() -> dict[str, Any]:

@@ -18,7 +18,6 @@ from app.services.issuing import Issuing, PastIssue, issue_at, recent_issues
 MAX_ISSUED = 10_000
 _DEFAULT = "30d"
 _RECENT = 10
-_COUNT_DIGITS = 9
 _FORMATS = ("csv", "txt")
 _JUST_ISSUED = timedelta(hours=1)
 _FIELDS = ("validity", "validity_other", "count", "batch", "note")
@@ -32,10 +31,10 @@ class IssuePage(FormPage):
     takes_query = True
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
-        issuing = Issuing(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))
+        issuing = self.service(request, Issuing)
 
         def act() -> dict[str, str]:
-            count, validity = _count(form.one("count")), read_duration(form, "validity", _DEFAULT)
+            count, validity = _count(form), read_duration(form, "validity", _DEFAULT)
             issued = issuing.issue(count, validity, form.one("batch") or None, form.one("note") or None)
             return {"location": url("/admin/cards/issued", at=issued.at.isoformat())}
 
@@ -57,7 +56,7 @@ class IssuePage(FormPage):
     def _is_large(self, form: Form) -> bool:
         """Return whether the form asks for so many cards that the visitor has to show who they are."""
         try:
-            return _count(form.one("count")) > self.console.confirm_cards
+            return _count(form) > self.console.confirm_cards
         except RefusedError:
             return False
 
@@ -116,10 +115,11 @@ class IssuedPage(ExportPage):
         return issued
 
 
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= _COUNT_DIGITS and 1 <= int(text) <= MAX_ISSUED):
+def _count(form: Form) -> int:
+    count = form.number("count")
+    if count is None or not 1 <= count <= MAX_ISSUED:
         raise RefusedError(
             f"数量必须是 1 到 {MAX_ISSUED}；更多请用 cardctl card issue",
             f"the count must be from 1 to {MAX_ISSUED}; for more use cardctl card issue",
         )
-    return int(text)
+    return count

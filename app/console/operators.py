@@ -32,7 +32,6 @@ LIST = "/admin/operators"
 class OperatorsPage(FormPage):
     """`/admin/operators`: the list, and the form that adds an operator."""
 
-    access = {"GET": Access.OWNER, "POST": Access.OWNER}
     template = "operators.html"
 
     def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:
@@ -119,7 +118,6 @@ def operator_forms(console: Console) -> Iterator[tuple[str, OperatorForm]]:
 class TokenPage(FormPage):
     """`/admin/token?name=…`: a shop's token, and its revocation."""
 
-    access = {"GET": Access.OWNER, "POST": Access.OWNER}
     template = "token.html"
     takes_query = True
 

@@ -9,7 +9,7 @@ import falcon
 
 from app import metrics
 from app.console.forms import Form, read_form
-from app.console.guard import headers, stranger
+from app.console.guard import headers, visitor_from
 from app.console.page import Console
 from app.console.rendering import style_source
 from app.domain.cards import MAX_KEY_LENGTH, masked, parse_card_id, plain
@@ -71,7 +71,7 @@ class OwnCardPage:
         is_english = language == "en" or (
             language != "zh" and prefers_english(request.get_header("ACCEPT-LANGUAGE") or "")
         )
-        request.context.visitor = replace(stranger(request), language="en" if is_english else "zh")
+        request.context.visitor = replace(visitor_from(request), language="en" if is_english else "zh")
         view: View = {"standing": None, "step": "", "refusal": None, "contact": None}
         try:
             customer = self._service.enter(client_address(request, behind_proxy=self._console.behind_proxy))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
 import falcon
@@ -35,6 +35,7 @@ FORM_BYTES = 256 * 1024
 OUT_OF_DATE = Text("页面已过期，请返回刷新后重试。", "The page is out of date: go back, reload it and try again.")
 
 
+Service = TypeVar("Service")
 Values = dict[str, Any]
 """A template's variables."""
 
@@ -81,8 +82,8 @@ class Page:
     reload repeats nothing; only one that shows a secret for the only time answers with a page.
     """
 
-    access: ClassVar[Mapping[str, Access]]
-    """By method; other methods are refused."""
+    access: ClassVar[Mapping[str, Access]] = {"GET": Access.OWNER}
+    """By method; other methods are refused. Owners alone, unless a page says otherwise."""
     template: ClassVar[str]
     """What `show` answers with."""
     body_bytes: ClassVar[int] = FORM_BYTES
@@ -117,8 +118,13 @@ class Page:
         return Idempotency(self.console.database, self.console.clock).find(owner_of(request), form_sha256)
 
     def limits(self, request: falcon.Request) -> Limits:
-        """Return the visitor's ceilings."""
         return Limits(self.console.database, owner_of(request), self.console.zone)
+
+    def service(
+        self, request: falcon.Request, kind: Callable[[Database, str, Callable[[], datetime], Limits], Service]
+    ) -> Service:
+        """Return a service in the visitor's name, within their ceilings."""
+        return kind(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))
 
     def issuer(self, request: falcon.Request) -> Owner | None:
         """Return the seller whose own cards alone they may change; None for an owner."""
@@ -146,15 +152,12 @@ class Page:
             raise forbidden(Text("您没有改动卡密的权限。", "You may not change cards."))
 
     def operators(self, request: falcon.Request) -> Operators:
-        """Return the service for operators' accounts, in the visitor's name."""
         return Operators(self.console.database, visitor_of(request).actor, self.console.clock)
 
     def two_step(self, request: falcon.Request) -> TwoStep:
-        """Return the service for two-step verification, in the visitor's name."""
         return TwoStep(self.operators(request), self.console.sealing_key)
 
     def shop_tokens(self, request: falcon.Request) -> ShopTokens:
-        """Return the service for shops' tokens, in the visitor's name."""
         return ShopTokens(self.console.database, visitor_of(request).actor, self.console.clock)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import falcon
 
-from app.console.guard import headers, stranger
+from app.console.guard import headers, visitor_from
 from app.console.page import Console
 from app.console.rendering import style_source
 from app.domain.errors import UnavailableError
@@ -31,7 +31,7 @@ class FrontPage:
         """Show the page; those who prefer JSON get the problem that any unknown path is."""
         if len(request.accept) <= _MAX_ACCEPT and request.client_prefers(("text/html", *_JSON)) in _JSON:
             raise falcon.HTTPNotFound
-        request.context.visitor = stranger(request)
+        request.context.visitor = visitor_from(request)
         render(
             self._console,
             request,

@@ -77,12 +77,12 @@ class Renderer:
             moment=self._moment,
             instant=datetime.fromisoformat,
             number="{:,}".format,
-            validity=_validity,
-            card_validity=_card_validity,
+            validity=_in_language(lambda value: validity_text(_length(value))),
+            card_validity=_in_language(lambda value: words.card_validity(_length(value))),
             longest=format_longest,
             lines=_lines,
             takes=takes,
-            size=_size,
+            size=_in_language(_size),
             hardware_digest=_hardware_digest,
         )
 
@@ -179,23 +179,16 @@ def _lines(texts: list[str]) -> Markup:
     return escape("\n".join(map(escaped, texts)))
 
 
-@pass_context
-def _validity(context: Context, value: timedelta | str | None) -> str:
-    """Name a validity in the visitor's language; in the journal it is a text."""
-    visitor: Visitor = context["visitor"]
-    return visitor.say(validity_text(parse_validity(value) if isinstance(value, str) else value))
+def _in_language(text_of: Callable[[Any], Text]) -> Callable[[Context, Any], str]:
+    """Return a filter that says a value in the visitor's language."""
+    return pass_context(lambda context, value: context["visitor"].say(text_of(value)))
 
 
-@pass_context
-def _size(context: Context, number: float) -> str:
-    """Write a number of bytes in the visitor's language."""
-    visitor: Visitor = context["visitor"]
+def _length(value: timedelta | str | None) -> timedelta | None:
+    """Return a validity, which in the journal is a text."""
+    return parse_validity(value) if isinstance(value, str) else value
+
+
+def _size(number: float) -> Text:
     written = do_filesizeformat(number, binary=True)
-    return visitor.say(Text(re.sub("Bytes?", "字节", written), written))
-
-
-@pass_context
-def _card_validity(context: Context, value: timedelta | str | None) -> str:
-    """Name a card's validity as the trade does; in the journal it is a text."""
-    visitor: Visitor = context["visitor"]
-    return visitor.say(words.card_validity(parse_validity(value) if isinstance(value, str) else value))
+    return Text(re.sub("Bytes?", "字节", written), written)

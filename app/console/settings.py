@@ -7,7 +7,7 @@ import falcon
 from app.console import words
 from app.console.form_page import FormPage
 from app.console.forms import Form
-from app.console.page import Access, Values, visitor_of
+from app.console.page import Values, visitor_of
 from app.console.rendering import url
 from app.domain.cards import format_validity
 from app.domain.terms import (
@@ -33,7 +33,6 @@ _SWITCHES = tuple(each.name for each in fields(Terms) if isinstance(each.default
 class SettingsPage(FormPage):
     """`/admin/settings`: a form with every term. No query fills it in: anybody can send an owner a link."""
 
-    access = {"GET": Access.OWNER, "POST": Access.OWNER}
     template = "settings.html"
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:

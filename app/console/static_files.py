@@ -34,9 +34,7 @@ class StaticFiles:
         }
 
     def get(self, name: str) -> StaticFile | None:
-        """Return a file, or None."""
         return self._files.get(name)
 
     def url(self, name: str) -> str:
-        """Return where pages find a file."""
         return f"/admin/static/{name}?v={self._files[name].digest}"

@@ -5,7 +5,7 @@ import json
 import falcon
 
 from app.console.forms import Form
-from app.console.page import Access, Page, Values
+from app.console.page import Page, Values
 from app.domain.texts import Text
 from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
 from app.services.doctor import Status
@@ -14,7 +14,6 @@ from app.services.doctor import Status
 class FilesPage(Page):
     """`/admin/files`."""
 
-    access = {"GET": Access.OWNER}
     template = "files.html"
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:
@@ -24,7 +23,6 @@ class FilesPage(Page):
 class FunctionsPage(Page):
     """`/admin/functions`."""
 
-    access = {"GET": Access.OWNER}
     template = "functions.html"
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:
@@ -49,7 +47,6 @@ class FunctionsPage(Page):
 class KeysPage(Page):
     """`/admin/keys`: the public keys."""
 
-    access = {"GET": Access.OWNER}
     template = "keys.html"
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:
@@ -61,7 +58,6 @@ class KeysPage(Page):
 class HealthPage(Page):
     """`/admin/health`."""
 
-    access = {"GET": Access.OWNER}
     template = "health.html"
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:

@@ -33,7 +33,6 @@ class Visitor:
 
     @property
     def is_owner(self) -> bool:
-        """Whether an owner is logged in."""
         return self.identity is not None and self.identity.role is Role.OWNER
 
     @property
@@ -50,7 +49,6 @@ class Visitor:
 
     @property
     def actor(self) -> str:
-        """The operator's name in the journal."""
         return console_actor(self.who.name)
 
     @property

@@ -17,8 +17,6 @@ ONE = "/admin/webhook"
 
 
 class _WebhookPage(FormPage):
-    access = {"GET": Access.OWNER, "POST": Access.OWNER}
-
     def webhooks(self, request: falcon.Request) -> Webhooks:
         console = self.console
         actor, limits = visitor_of(request).actor, self.limits(request)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
@@ -97,7 +98,8 @@ class DownloadResource:
             start, length = _describe_part(response, link, part)
             if request.method == "GET":
                 source.seek(start)
-                response.stream = _Pieces(source, length, held.pop_all())
+                response.stream = _pieces(source, length, held.pop_all())
+                next(response.stream)  # from here on its end closes what is held
 
     on_head = on_get
 
@@ -122,25 +124,16 @@ class DownloadResource:
             self._transfer.journal_download(link, card_id, address)
 
 
-class _Pieces:
-    """An iterable of a file's bytes for WSGI; gunicorn calls `close` however the sending ends."""
-
-    def __init__(self, source: BinaryIO, length: int, held: ExitStack) -> None:
-        self._source = source
-        self._left = length
-        self.close = held.close
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        if not self._left:
-            raise StopIteration
-        piece = hub.in_thread(lambda: self._source.read(min(_PIECE_BYTES, self._left)))  # the disk may be slow
-        if not piece:
-            raise OSError("the file is shorter than it was")  # breaks the connection
-        self._left -= len(piece)
-        return piece
+def _pieces(source: BinaryIO, left: int, held: ExitStack) -> Iterator[bytes]:
+    """Yield nothing first, and then a file's bytes; `held` is closed however the sending ends."""
+    with held:
+        yield b""
+        while left:
+            piece = hub.in_thread(partial(source.read, min(_PIECE_BYTES, left)))  # the disk may be slow
+            if not piece:
+                raise OSError("the file is shorter than it was")  # breaks the connection
+            left -= len(piece)
+            yield piece
 
 
 def _found(look_up: Callable[[Link], Found], link: Link) -> Found:

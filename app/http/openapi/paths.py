@@ -31,6 +31,11 @@ _ANY = (ProblemCode.TOO_MANY_REQUESTS,)
 _READING = (ProblemCode.INVALID_REQUEST, ProblemCode.UNAVAILABLE, *_ANY)
 _POSTING = (ProblemCode.BODY_TOO_LARGE, ProblemCode.UNSUPPORTED_MEDIA_TYPE, *_READING)
 _SHOP = (ProblemCode.UNAUTHORIZED, ProblemCode.FORBIDDEN)
+_ORDER_REFUSALS = (ProblemCode.IDEMPOTENCY_CONFLICT, ProblemCode.CEILING_EXCEEDED)
+_OWN_CARD_REFUSALS = (ProblemCode.NOT_FOUND, ProblemCode.CARD_NOT_FOUND, ProblemCode.CLIENT_BLOCKED)
+_LINK = "From the link: it opens one version of one file for 600 seconds."
+_RANGE = "One range of bytes, to resume a download."
+_NOT_LOGGED = "Not in the path, so that no log has it."
 _KEY = {
     "type": "string",
     "pattern": f"^{KEY_PATTERN}$",
@@ -50,7 +55,7 @@ def _operation(name: str, tag: str, summary: str, responses: Part, **more: Any) 
 
 
 def _body(kind: type[msgspec.Struct], example: Part) -> Part:
-    return {"required": True, "content": json_content(kind, example=example)}
+    return {"requestBody": {"required": True, "content": json_content(kind, example=example)}}
 
 
 def _parameter(name: str, place: str, schema: Part, *, required: bool = True, **more: str) -> Part:
@@ -59,85 +64,58 @@ def _parameter(name: str, place: str, schema: Part, *, required: bool = True, **
 
 def _licence(name: str, summary: str, description: str, body: Part, *codes: Code) -> Part:
     responses = verdicts(*_RULES, *codes) | problems(*_POSTING)
-    return {"post": _operation(name, "clients", summary, responses, description=description, requestBody=body)}
+    return {"post": _operation(name, "clients", summary, responses, description=description, **body)}
+
+
+def _own_card(name: str, summary: str, description: str, body: Part, *codes: ProblemCode) -> Part:
+    responses = ok(answers.OwnCard) | problems(*_POSTING, *_OWN_CARD_REFUSALS, *codes)
+    return {"post": _operation(name, "customers", summary, responses, description=description, **body)}
 
 
 def _order(  # noqa: PLR0913  # the parts of an operation
     name: str, summary: str, description: str, scope: Scope, body: Part, success: Part, *codes: ProblemCode
 ) -> Part:
-    operation = _operation(
-        name,
-        "shop",
-        summary,
-        success | problems(*_POSTING, *_SHOP, ProblemCode.IDEMPOTENCY_CONFLICT, ProblemCode.CEILING_EXCEEDED, *codes),
-        description=f"{description} Scope `{scope}`.",
-        security=[{"shop": []}],
-        parameters=[_parameter(KEY_HEADER, "header", _KEY, example=f"{name}-20261111-0042")],
-        requestBody=body,
-    )
-    return {"post": operation}
+    responses = success | problems(*_POSTING, *_SHOP, *_ORDER_REFUSALS, *codes)
+    key = _parameter(KEY_HEADER, "header", _KEY, example=f"{name}-20261111-0042")
+    return {"post": _shop(name, summary, f"{description} Scope `{scope}`.", responses, key, **body)}
+
+
+def _shop(name: str, summary: str, description: str, responses: Part, parameter: Part, **more: Part) -> Part:
+    of_shops: Part = {"security": [{"shop": []}], "parameters": [parameter]}
+    return _operation(name, "shop", summary, responses, description=description, **of_shops, **more)
 
 
 def _document(name: str, tag: str, summary: str, kind: type[msgspec.Struct], *codes: ProblemCode) -> Part:
     return {"get": _operation(name, tag, summary, ok(kind) | problems(*codes, *_ANY))}
 
 
+_TEXT = {"type": "string"}
 _DOWNLOAD = _operation(
     "downloadFile",
     "clients",
     "下载文件 / A file's bytes, by a link from a verdict",
     {
         "200": response("All bytes.", _BYTES, **_ETAG),
-        "206": response("The bytes asked for.", _BYTES, **_ETAG, **{"Content-Range": {"schema": {"type": "string"}}}),
+        "206": response("The bytes asked for.", _BYTES, **_ETAG, **{"Content-Range": {"schema": _TEXT}}),
         "304": response("The client has these bytes already.", **_ETAG),
         "416": problem("The file has no such bytes.", ProblemCode.INVALID_REQUEST),
         **problems(ProblemCode.LINK_REFUSED, ProblemCode.CLIENT_BLOCKED, ProblemCode.NOT_FOUND),
         **problems(ProblemCode.UNAVAILABLE, *_ANY),
     },
     parameters=[
-        _parameter("name", "path", {"type": "string", "minLength": 1}, example="core.dat.age"),
-        _parameter(
-            "token",
-            "query",
-            {"type": "string"},
-            description="From the link: it opens one version of one file for 600 seconds.",
-        ),
-        _parameter(
-            "Range",
-            "header",
-            {"type": "string"},
-            required=False,
-            description="One range of bytes, to resume a download.",
-            example="bytes=0-99",
-        ),
-        _parameter("If-None-Match", "header", {"type": "string"}, required=False),
+        _parameter("name", "path", {**_TEXT, "minLength": 1}, example="core.dat.age"),
+        _parameter("token", "query", _TEXT, description=_LINK),
+        _parameter("Range", "header", _TEXT, required=False, description=_RANGE, example="bytes=0-99"),
+        _parameter("If-None-Match", "header", _TEXT, required=False),
     ],
 )
-_LOOK_UP = _operation(
+_LOOK_UP = _shop(
     "lookUpCard",
-    "shop",
     "查询卡密 / The state of a card",
+    f"Scope `{Scope.CARDS_READ}`.",
     ok(answers.ShopCard) | problems(*_READING, *_SHOP, ProblemCode.CARD_NOT_FOUND),
-    description=f"Scope `{Scope.CARDS_READ}`.",
-    security=[{"shop": []}],
-    parameters=[
-        _parameter(
-            "id",
-            "query",
-            msgspec.json.schema(TypedCardId),
-            description="Not in the path, so that no log has it.",
-            example=EXAMPLE_ID,
-        )
-    ],
+    _parameter("id", "query", msgspec.json.schema(TypedCardId), description=_NOT_LOGGED, example=EXAMPLE_ID),
 )
-
-
-def _own_card(name: str, summary: str, description: str, body: Part, *codes: ProblemCode) -> Part:
-    refusals = (ProblemCode.NOT_FOUND, ProblemCode.CARD_NOT_FOUND, ProblemCode.CLIENT_BLOCKED, *codes)
-    responses = ok(answers.OwnCard) | problems(*_POSTING, *refusals)
-    return {"post": _operation(name, "customers", summary, responses, description=description, requestBody=body)}
-
-
 _OWN_CARD = _body(OwnCardRequest, {"card_id": EXAMPLE_ID})
 _CARDS = _body(CardsRequest, {"ids": [EXAMPLE_ID]})
 _CHANGED = ok(answers.ChangedCards, **_REPLAYED)
