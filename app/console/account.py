@@ -65,7 +65,6 @@ class TwoStepRemoval(_AccountForm):
     name = "two-step-off"
 
     def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:
-        """Require no codes any more."""
         visitor = visitor_of(request)
         if not visitor.who.has_totp:
             raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")

@@ -76,7 +76,6 @@ class AddBlockPage(FormPage):
         }
 
     def _target(self, request: falcon.Request, typed: dict[str, str]) -> Target:
-        """Return what is to be blocked."""
         blocks = self.service(request, Blocks)
         ways = {"hardware": blocks.machine, "network": blocks.network, "reference": blocks.machine_of}
         given = [name for name in ways if typed[name]]

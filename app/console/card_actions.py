@@ -39,7 +39,6 @@ class ConfirmPage(FormPage):
         return None
 
     def values(self, request: falcon.Request, form: Form) -> Values:
-        """Return the preview, or why there is none."""
         # Cards that the preview left out come back: another duration may change them.
         action, ids = _read_form(form, "id", "skipped")
         self.check_may_change(request, action)
@@ -118,7 +117,6 @@ def _outcome(form: Form, action: str, result: ActionResult, by: timedelta | None
 
 
 def _read_form(form: Form, *names: str) -> tuple[Action, list[str]]:
-    """Return the action, and the cards in the fields of these names."""
     action = form.one("action")
     if action not in set(Action):
         raise invalid_request(Text("没有这种操作", "There is no such action."), "action")
@@ -178,7 +176,6 @@ class EditApplyPage(EditPage):
     """`/admin/cards/edit/apply`."""
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
-        """Change the cards, all or none."""
         ids, edits = selected_ids(form, "id"), self.service(request, CardEdits)
 
         def act() -> dict[str, Any]:

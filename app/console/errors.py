@@ -36,7 +36,7 @@ def install(app: falcon.App[Any, Any], console: Console) -> None:
         response.status = problem.status
         response.set_headers({**headers(), **problem.headers})
         if is_off:
-            plain.render(console, request, response, "off.html", request_id=request.context.request_id)
+            plain.render(console, request, response, "off.html", {"request_id": request.context.request_id})
             return
         console.renderer.render(
             request,

@@ -37,7 +37,6 @@ class ExportPage(FormPage):
         """Return what a form asks for; its rows are not read yet."""
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> None:
-        """Send the file, or ask for the visitor's own password."""
         output_format, selection, rows, columns = self.export(request, form)
         if not form.exactly(OWN_PASSWORD):
             self.show(request, response, form)

@@ -34,7 +34,6 @@ class OverviewPage(FiguresPage):
     template = "overview.html"
 
     def beside(self, request: falcon.Request, snapshot: Snapshot) -> Values:
-        """Return the figures of today and yesterday, and the charts."""
         first = [card["id"] for card in snapshot.document["expiring"]["first"]]
         first += [row["card_id"] for row in snapshot.document["sharing"]["accepted"]["first"]]
         return {

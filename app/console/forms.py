@@ -63,7 +63,6 @@ class Form:
         return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
     def all(self, name: str) -> list[str]:
-        """Return all values of a field."""
         return self.fields.get(name, [])
 
     def digest(self) -> str:

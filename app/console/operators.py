@@ -97,7 +97,6 @@ class OperatorForm(OperatorPage):
         self.name = name
 
     def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:
-        """Change the operator, after a check of the visitor's own password."""
         account = self.account(request, form)
         if visitor_of(request).who.id == account.id:  # so that nobody locks themselves out by a slip
             raise RefusedError(
@@ -158,7 +157,6 @@ def _number(text: str) -> int | None:
 
 
 def _role(typed: str) -> Role:
-    """Return the role that a form names."""
     try:
         return Role(typed)
     except ValueError as error:

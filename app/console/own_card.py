@@ -99,7 +99,6 @@ class OwnCardPage:
         return f"UTC{moment.astimezone(self._console.zone).isoformat()[-6:]}"
 
     def _view(self, customer: Customer, typed: str, wanted: str, form: Form) -> View:
-        """Do the step that is wanted."""
         match wanted:
             case "unbind":
                 standing = self._service.status(customer, typed)

@@ -1,11 +1,11 @@
 """Pages in both languages that need no other file: `/`, and what stands below `/admin` while there is no operator."""
 
-from typing import Any
+import contextlib
 
 import falcon
 
 from app.console.guard import headers, visitor_from
-from app.console.page import Console
+from app.console.page import Console, Values
 from app.console.rendering import style_source
 from app.domain.errors import UnavailableError
 from app.services.self_service import SelfService
@@ -32,39 +32,18 @@ class FrontPage:
         if len(request.accept) <= _MAX_ACCEPT and request.client_prefers(("text/html", *_JSON)) in _JSON:
             raise falcon.HTTPNotFound
         request.context.visitor = visitor_from(request)
-        render(
-            self._console,
-            request,
-            response,
-            "front.html",
-            console_state=self._console_state(request),
-            has_self_service=self._has_self_service(),
-        )
+        console_state, has_self_service = "", False
+        with contextlib.suppress(UnavailableError):  # the page says less while the database is away
+            has_self_service = self._self_service.is_on()
+            if not self._console.behind_proxy or request.get_header("X-Kadun-Admin-Stranger") == "0":
+                console_state = "on" if self._console.sessions.operators_exist() else "off"
+        values = {"console_state": console_state, "has_self_service": has_self_service}
+        render(self._console, request, response, "front.html", values)
 
     on_head = on_get
 
-    def _has_self_service(self) -> bool:
-        try:
-            return self._self_service.is_on()
-        except UnavailableError:
-            return False
 
-    def _console_state(self, request: falcon.Request) -> str:
-        if self._console.behind_proxy and request.get_header("X-Kadun-Admin-Stranger") != "0":
-            return ""
-        try:
-            return "on" if self._console.sessions.operators_exist() else "off"
-        except UnavailableError:
-            return ""
-
-
-def render(
-    console: Console,
-    request: falcon.Request,
-    response: falcon.Response,
-    template: str,
-    **values: Any,  # noqa: ANN401  # the template's variables
-) -> None:
+def render(console: Console, request: falcon.Request, response: falcon.Response, template: str, values: Values) -> None:
     """Answer with a template that extends `plain.html`."""
     response.set_headers(_HEADERS)
     console.renderer.render(request, response, template, **values)

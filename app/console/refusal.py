@@ -73,7 +73,6 @@ class MovePage(FormPage):
         return url("/admin/card", id=move.card.id)
 
     def values(self, request: falcon.Request, form: Form) -> Values:
-        """Return the move, or why it is not possible."""
         self.check_may_change(request)
         reference, move, refusal = form.one("reference"), None, None
         try:

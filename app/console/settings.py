@@ -73,7 +73,6 @@ class SettingsPage(FormPage):
 
 
 def _texts(terms: Terms) -> dict[str, str]:
-    """Return the text of each field of the form."""
     return {name: write_term(value) for name, value in terms.as_texts().items()}
 
 

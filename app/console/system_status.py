@@ -26,7 +26,6 @@ class FunctionsPage(Page):
     template = "functions.html"
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:
-        """Return the core functions, or why they cannot be listed."""
         listing = trouble = None
         try:
             listing = self.console.system_status.functions.list()

@@ -28,7 +28,6 @@ class Visitor:
     theme: Theme
 
     def say(self, text: Text) -> str:
-        """Return a text in the visitor's language."""
         return text.en if self.language == "en" else text.zh
 
     @property
@@ -64,11 +63,9 @@ class SessionCookie(NamedTuple):
     path: str
 
     def token(self, request: falcon.Request) -> str:
-        """Return the token of the visitor's session, "" if there is none."""
         return (request.get_cookie_values(self.name) or [""])[0]
 
     def set(self, response: falcon.Response, token: str, expires: datetime | None = None) -> None:
-        """Give the browser a session's token."""
         response.set_cookie(
             self.name, token, expires=expires, path=self.path, secure=True, http_only=True, same_site="Strict"
         )

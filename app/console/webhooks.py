@@ -56,7 +56,6 @@ class WebhookPage(_WebhookPage):
     takes_query = True
 
     def named(self, request: falcon.Request, form: Form) -> Webhook:
-        """Return the webhook that the query or a form names."""
         try:
             return self.webhooks(request).find(form.exactly("name"))
         except WebhookNotFoundError as error:

@@ -27,7 +27,6 @@ class RequestLog:
         self._behind_proxy = behind_proxy
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
-        """Record the ID and the start."""
         given = request.get_header("X-REQUEST-ID") if self._behind_proxy else None
         request.context.request_id = given if given and _ID.fullmatch(given) else os.urandom(16).hex()
         request.context.started = time.perf_counter()
@@ -42,7 +41,6 @@ class RequestLog:
         _resource: Any,  # noqa: ANN401  # Falcon's signature
         _succeeded: bool,  # noqa: FBT001  # Falcon's signature
     ) -> None:
-        """Tell the client the ID, and log the request."""
         context = request.context
         response.set_header("X-Request-ID", context.request_id)
         status = response.status_code

@@ -56,7 +56,6 @@ class Threads:
         self._operators: dict[str, str] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer a request."""
         if environ["PATH_INFO"].startswith(_ON_THE_HUB):
             return self._application(environ, start_response)
         environ["wsgi.input"] = _Body(environ["wsgi.input"])

@@ -117,8 +117,8 @@ _LOOK_UP = _shop(
     _parameter("id", "query", msgspec.json.schema(TypedCardId), description=_NOT_LOGGED, example=EXAMPLE_ID),
 )
 _OWN_CARD = _body(OwnCardRequest, {"card_id": EXAMPLE_ID})
-_CARDS = _body(CardsRequest, {"ids": [EXAMPLE_ID]})
 _CHANGED = ok(answers.ChangedCards, **_REPLAYED)
+_OF_CARDS = (_body(CardsRequest, {"ids": [EXAMPLE_ID]}), _CHANGED, ProblemCode.CARD_NOT_FOUND)
 
 PATHS: Part = {
     "/v1/verify": _licence(
@@ -180,18 +180,14 @@ PATHS: Part = {
         "冻结卡密 / Freeze cards",
         "They are refused until unfrozen; their time goes on. All or none.",
         Scope.CARDS_FREEZE,
-        _CARDS,
-        _CHANGED,
-        ProblemCode.CARD_NOT_FOUND,
+        *_OF_CARDS,
     ),
     "/v1/shop/cards/unfreeze": _order(
         "unfreezeCards",
         "解冻卡密 / Unfreeze cards",
         "All or none.",
         Scope.CARDS_FREEZE,
-        _CARDS,
-        _CHANGED,
-        ProblemCode.CARD_NOT_FOUND,
+        *_OF_CARDS,
     ),
     "/v1/shop/cards/extend": _order(
         "extendCards",
