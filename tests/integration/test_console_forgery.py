@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from app.console.page import Access
 from app.storage.database import Database
 from app.storage.models import Operator, OperatorSession
-from tests.support.console import Browser
+from tests.support.console import Browser, add_operator
 from tests.support.console_scene import Scene, address_of, csrf_of, paths, state
 from tests.support.service import Service
 
@@ -17,6 +17,14 @@ FOREIGN = {
     "of a sandboxed frame": {"Sec-Fetch-Site": "", "Origin": "null"},
     "of a host that begins like ours": {"Sec-Fetch-Site": "", "Origin": "http://127.0.0.1.evil.example"},
     "of nonsense": {"Sec-Fetch-Site": "", "Origin": "http://[127.0.0.1"},
+}
+
+
+PLANTED = {
+    "/admin/account/two-step": ("secret", "A" * 32),
+    "/admin/operators": ("name", "mallory"),
+    "/admin/settings": ("contact", "mallory"),
+    "/admin/webhooks": ("url", "https://evil.example/"),
 }
 
 
@@ -76,3 +84,11 @@ def test_a_get_changes_nothing_even_with_all_that_a_post_takes(
             seen = owner.send("GET", f"{address_of(path)}?{urlencode(fields)}", body, headers)
             assert seen.status in {200, 303, 400, 405}, path
     assert state(database) == before
+
+
+def test_no_link_fills_in_a_form_about_who_comes_in_or_what_holds(service: Service) -> None:
+    add_operator("olga")
+    owner = Browser(service).walk_in("olga")
+    for path, (name, text) in PLANTED.items():
+        seen = owner.get(f"{path}?{urlencode({name: text})}")
+        assert (seen.status, dict(seen.form(path).fields)[name] == text) == (200, False), path
