@@ -5,9 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +23,6 @@ from app.storage import journal
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
 from tests.support.service import ROOT, Service, wait_for
-from tests.support.tables import for_each
 from trial.postgres import EmbeddedPostgres
 
 INSERT = "INSERT INTO event (at, kind, actor) VALUES (now(), 'frozen', %s)"
@@ -85,55 +82,22 @@ def test_following_begins_with_the_last_entries_or_at_a_time_and_shows_what_is_w
     assert issues.look() == []
 
 
-@for_each("looks", [0, 1, 2, 3, 10])
-def test_an_entry_that_commits_late_is_shown(database: Database, writer: Callable[[], Any], looks: int) -> None:
-    slow = writer()
-    follower = Follower(database, JournalFilter())
-    follower.begin(10)
-    write(slow, "slow")
-    append("quick")
-    assert names(follower.look()) == ["quick"]
-    for n in range(looks):
-        append(str(n))
-        assert names(follower.look()) == [str(n)]
-    slow.commit()
-    assert names(follower.look()) == ["slow"]
-    for _ in range(4):
-        assert follower.look() == []
-
-
-def test_an_uncommitted_entry_at_the_beginning_is_shown_later(database: Database, writer: Callable[[], Any]) -> None:
-    slow = writer()
-    write(slow, "slow")
-    append("quick")
-    follower = Follower(database, JournalFilter())
-    assert names(follower.begin(10)) == ["quick"]
-    slow.commit()
-    assert names(follower.look()) == ["slow"]
-
-
-def test_an_import_that_takes_long_misses_nothing_and_each_entry_is_shown_once(
-    database: Database, writer: Callable[[], Any]
-) -> None:
-    importing, selling = writer(), writer()
-    selling.autocommit = True
-    follower = Follower(database, JournalFilter())
-    found = names(follower.begin(10))
-
-    def write_on(connection: Any, name: str, count: int) -> None:
-        for number in range(count):
-            write(connection, f"{name} {number}")
-            time.sleep(2 / count)
-
-    with ThreadPoolExecutor(2) as pool:
-        written = [pool.submit(write_on, importing, "import", 20), pool.submit(write_on, selling, "sale", 200)]
-        while not all(each.done() for each in written):
-            found += names(follower.look())
-        assert len(found) > 100, "others are shown while it goes on"
-        importing.commit()
-    found += names(follower.look()) + names(follower.look())
-    everything = [f"import {n}" for n in range(20)] + [f"sale {n}" for n in range(200)]
-    assert sorted(found) == sorted(everything)
+def test_entries_that_commit_late_are_shown_then_and_once(database: Database, writer: Callable[[], Any]) -> None:
+    before, importing, time = writer(), writer(), FakeMonotonic()
+    write(before, "before")
+    follower = Follower(database, JournalFilter(), time)
+    assert follower.begin(10) == []
+    for n in range(10):
+        write(importing, f"import {n}")
+        append(f"sale {n}")
+        assert names(follower.look()) == [f"sale {n}"], "others are shown while it goes on"
+        time.now += REST_SECONDS
+    for connection, late in ((before, ["before"]), (importing, [f"import {n}" for n in range(10)])):
+        connection.commit()
+        assert names(follower.look()) == late
+        for _ in range(4):
+            time.now += REST_SECONDS
+            assert follower.look() == []
 
 
 def test_an_entry_is_shown_whose_transaction_got_its_number_long_after_the_id(
