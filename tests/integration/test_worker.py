@@ -127,6 +127,18 @@ def test_what_arrives_at_the_last_moment_is_answered_and_does_not_hold_up_the_en
     assert {connection.answer().status for connection in asking} == {200}
 
 
+def test_a_new_connection_has_a_moment_for_its_first_request(connect: Connections, alone: Service) -> None:
+    new = [connect(alone) for _ in range(5)]
+    (idle,) = connect.kept(alone, 1)  # by now the others are accepted
+    (worker,) = workers_of(alone)
+    os.kill(worker, signal.SIGTERM)
+    assert idle.is_closed()
+    asked = [connection.send(GET) for connection in new]
+    answers = [connection.answer() for connection in asked]
+    assert {(answer.status, answer.headers["connection"]) for answer in answers} == {(200, "close")}
+    wait_for(lambda: not is_alive(worker), SOON)
+
+
 def test_connections_that_come_while_workers_are_replaced_are_answered(alone: Service) -> None:
     ended = threading.Event()
 
