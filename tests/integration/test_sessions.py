@@ -106,9 +106,10 @@ def test_a_session_lasts_seven_days_where_it_is_used_and_twelve_hours_where_not(
         log_ins.clock.advance(timedelta(hours=11))
         assert log_ins.sessions.identify(used)
     log_ins.clock.advance(timedelta(hours=3))
+    assert log_ins.sessions.identify(used) is None
     unused = log_ins.log_in()
     log_ins.clock.advance(timedelta(hours=12))
-    assert are_valid(log_ins, used, unused) == [False, False]
+    assert log_ins.sessions.identify(unused) is None
 
 
 def test_a_session_is_touched_at_most_once_a_minute(log_ins: LogIns) -> None:
