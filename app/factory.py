@@ -151,7 +151,7 @@ def _add_console(  # noqa: PLR0913  # what its pages work with
         sealing_key=sealing_key,
         cards=CardLists(database, utc_now),
         journal=JournalLists(database),
-        usage=UsageLists(database, settings.timezone, utc_now),
+        usage=UsageLists(settings.timezone, utc_now),
         figures=Figures(database, utc_now, settings.timezone),
         system_status=system_status,
         renderer=Renderer(static, settings.timezone, utc_now),

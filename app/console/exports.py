@@ -42,12 +42,12 @@ class ExportPage(FormPage):
             self.show(request, response, form)
             return
         self.check_own_password(request, form)
-        now, database = self.console.clock(), self.console.database
+        now = self.console.clock()
         details = {"what": self.what, "format": output_format, "filter": selection}
         name = f"{self.what}-{now.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output_format}"
 
         def pieces() -> Iterator[str]:
-            record_export(database, now, visitor_of(request).actor, details)
+            record_export(now, visitor_of(request).actor, details)
             yield from file_pieces(output_format, rows, columns)
 
         self.console.streams.send(response, pieces(), output_format=output_format, name=name)

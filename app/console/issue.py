@@ -50,7 +50,7 @@ class IssuePage(FormPage):
             "confirm_cards": self.console.confirm_cards,
             "ceilings": limits.ceilings(),
             "issued_today": limits.issued_today(self.console.clock()),
-            "recent": recent_issues(self.console.database, visitor_of(request).seller, _RECENT),
+            "recent": recent_issues(visitor_of(request).seller, _RECENT),
         }
 
     def _is_large(self, form: Form) -> bool:
@@ -108,7 +108,7 @@ class IssuedPage(ExportPage):
         except RefusedError as error:
             raise invalid_request(error.text, "at") from error
         seller = visitor_of(request).seller
-        issued = None if at is None else issue_at(self.console.database, at, seller, MAX_ISSUED)
+        issued = None if at is None else issue_at(at, seller, MAX_ISSUED)
         if issued is None:
             detail = Text("没有这次发卡，或不是您发的。", "Nothing was issued then, or not by you.")
             raise not_found(detail)

@@ -118,7 +118,7 @@ class Page:
         return Idempotency(self.console.database, self.console.clock).find(owner_of(request), form_sha256)
 
     def limits(self, request: falcon.Request) -> Limits:
-        return Limits(self.console.database, owner_of(request), self.console.zone)
+        return Limits(owner_of(request), self.console.zone)
 
     def service(
         self, request: falcon.Request, kind: Callable[[Database, str, Callable[[], datetime], Limits], Service]

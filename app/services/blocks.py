@@ -72,25 +72,21 @@ class Blocks:
 
     def list(self) -> list[Block]:
         """Return all blocks, the newest first."""
-        return self.database.with_connection(lambda: list(Block.select().order_by(Block.id.desc())))
+        return list(Block.select().order_by(Block.id.desc()))
 
     def page(self, below: int | None = None) -> BlockPage:
         """Return up to `PAGE_ROWS` blocks, the newest first: those with lower IDs than `below`, if that is given."""
-
-        def read() -> BlockPage:
-            query = Block.select().order_by(Block.id.desc()).limit(PAGE_ROWS + 1)
-            rows = list(query if below is None else query.where(Block.id < below))
-            older = rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None
-            machines = [block.hardware_sha256 for block in rows if block.hardware_sha256 is not None]
-            bound = Client.select(Client.hardware_sha256, Client.card).where(Client.hardware_sha256.in_(machines))
-            return BlockPage(rows[:PAGE_ROWS], Block.select().count(), older, self.hits(), dict(bound.tuples()))
-
-        return self.database.with_connection(read)
+        query = Block.select().order_by(Block.id.desc()).limit(PAGE_ROWS + 1)
+        rows = list(query if below is None else query.where(Block.id < below))
+        older = rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None
+        machines = [block.hardware_sha256 for block in rows if block.hardware_sha256 is not None]
+        bound = Client.select(Client.hardware_sha256, Client.card).where(Client.hardware_sha256.in_(machines))
+        return BlockPage(rows[:PAGE_ROWS], Block.select().count(), older, self.hits(), dict(bound.tuples()))
 
     def hits(self) -> dict[int, int]:
         """Return how many of the journal's entries of `HITS_PERIOD` name each block, by ID; 0 is left out."""
         values = {"code": Code.CLIENT_BLOCKED, "since": self.clock() - HITS_PERIOD}
-        return self.database.with_connection(lambda: dict(self.database.execute_sql(_HITS, values).fetchall()))
+        return dict(self.database.execute_sql(_HITS, values).fetchall())
 
     def find(self, block_id: int) -> Block:
         """Return a block.
@@ -98,7 +94,7 @@ class Blocks:
         Raises:
             BlockNotFoundError: there is none of this ID.
         """
-        found: Block | None = self.database.with_connection(lambda: Block.get_or_none(Block.id == block_id))
+        found: Block | None = Block.get_or_none(Block.id == block_id)
         if found is None:
             raise BlockNotFoundError(block_id)
         return found
@@ -133,7 +129,7 @@ class Blocks:
             RefusedError: there is no such entry, or it names no machine.
         """
         wanted = parse_card_id_beginning(reference) or reference
-        digest = self.database.with_connection(lambda: journal.hardware_sha256_of(wanted))
+        digest = journal.hardware_sha256_of(wanted)
         if digest is None:
             raise RefusedError(
                 f"日志中没有参考号“{reference}”的设备", f"the journal has no machine under the reference “{reference}”"

@@ -163,13 +163,8 @@ class CardActions:
 
     def preview(self, action: Action, card_ids: list[str], by: timedelta | None = None) -> Preview:
         """Return what `apply` would do to these cards, by their canonical IDs."""
-
-        def read() -> tuple[list[tuple[models.Card, models.Client | None]], set[str]]:
-            issuer, found = self.issuer, card_rows.find_all(card_ids)
-            found = [line for line in found if issuer is None or issuer.issued(line[0])]
-            return found, _renewed(action, [row.id for row, _client in found])
-
-        rows, renewed = self.database.with_connection(read)
+        rows = [row for row in card_rows.find_all(card_ids) if self.issuer is None or self.issuer.issued(row[0])]
+        renewed = _renewed(action, [row.id for row, _client in rows])
         bound = {row.id for row, client in rows if client is not None}
         now, ceilings = self.clock(), self._ceilings()
         existing = {row.id for row, _client in rows}

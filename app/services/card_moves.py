@@ -64,7 +64,7 @@ class CardMoves:
             card_id: The card's ID as a person may have typed it.
             reference: The reference of a mismatch, as typed.
         """
-        return self.database.with_connection(lambda: self._plan(card_id, reference, self.clock()))
+        return self._plan(card_id, reference, self.clock())
 
     def apply(self, card_id: str, reference: str) -> Move:
         """Bind the card to the machine that was rejected, in one transaction with its journal entries.

@@ -19,7 +19,6 @@ from app.domain.ceilings import (
 )
 from app.domain.operators import Role
 from app.storage.cards import NewCard, Owner
-from app.storage.database import Database
 from app.storage.models import Ceiling, FileBatch, Operator
 
 
@@ -30,22 +29,21 @@ class Limits:
     Ceilings are read where they are enforced: a change holds for the next issue or extension.
     """
 
-    database: Database
     owner: Owner
     zone: ZoneInfo
 
     def ceilings(self) -> Ceilings:
         """Return the ceilings."""
-        return self.database.with_connection(lambda: ceilings_of(self.owner))
+        return ceilings_of(self.owner)
 
     def issued_today(self, now: datetime) -> int:
         """Return how many cards the owner has issued in this vendor's day."""
-        row = self.database.with_connection(lambda: _row(self.owner))
+        row = _row(self.owner)
         return row.cards if row is not None and row.day == self._day(now) else 0
 
     def changes_allowed(self) -> int:
         """Return how many cards the owner may change in one day."""
-        return self.database.with_connection(lambda: changes_allowed(ceilings_of(self.owner), _role(self.owner)))
+        return changes_allowed(ceilings_of(self.owner), _role(self.owner))
 
     def take(self, cards: Sequence[NewCard], now: datetime) -> None:
         """Count cards that are about to be issued or imported, within the caller's transaction.

@@ -77,7 +77,7 @@ class Credentials:
             self._require_patience(buckets)
             # PostgreSQL refuses a NUL; no name has unprintable characters.
             named = Operator.select().where(Operator.name == name)
-            operator = self._database.with_connection(named.first) if name.isprintable() else None
+            operator = named.first() if name.isprintable() else None
             # An unknown name takes as long, or the time would tell which names exist.
             is_right = self._passwords.matches(None if operator is None else operator.password_hash, password)
             if operator is None or not is_right:

@@ -14,7 +14,6 @@ from app.services.card_lists import Line
 from app.services.formatting import escaped, json_text, local, seconds
 from app.storage import journal
 from app.storage.cards import NewCard
-from app.storage.database import Database
 from app.storage.models import Card, Client, DailyCount, Event
 
 Row = dict[str, Any]
@@ -91,10 +90,10 @@ def journal_documents(events: Iterable[Event], zone: tzinfo) -> Iterator[Row]:
     return ({**event.__data__, "at": local(event.at, zone)} for event in events)
 
 
-def record_export(database: Database, at: datetime, actor: str, what: Row) -> None:
+def record_export(at: datetime, actor: str, what: Row) -> None:
     """Write an export into the journal: what was exported, in which format, with which filter."""
     entry = journal.Entry(at=at, kind=EventKind.EXPORTED, actor=actor, details=what)
-    database.with_connection(lambda: journal.append([entry]))
+    journal.append([entry])
 
 
 def file_pieces(output_format: str, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:

@@ -46,7 +46,7 @@ class Figures:
     def current(self) -> Snapshot | None:
         """Return the latest figures; None while they are counted for the first time."""
         last = self._last()
-        (size,) = self._database.with_connection(lambda: self._database.execute_sql(_SIZE).fetchone())
+        (size,) = self._database.execute_sql(_SIZE).fetchone()
         # By size first: an import may have made the database a thousand times larger since the last count.
         if size <= QUICK_BYTES and (last is None or last.seconds < QUICK_SECONDS):
             return self.count()
@@ -54,7 +54,7 @@ class Figures:
             return None
         if self.is_old(last.counted_at):
             want = models.Figures.update(is_wanted=True).where(~models.Figures.is_wanted)
-            self._database.with_connection(want.execute)
+            want.execute()
         return Snapshot(last.counted_at, last.document)
 
     def is_old(self, counted_at: datetime) -> bool:
@@ -68,7 +68,7 @@ class Figures:
             self.count()
 
     def _last(self) -> models.Figures | None:
-        found: models.Figures | None = self._database.with_connection(models.Figures.select().first)
+        found: models.Figures | None = models.Figures.select().first()
         return found
 
     def count(self) -> Snapshot:
@@ -86,32 +86,28 @@ class Figures:
             "is_wanted": False,
         }
         replace = models.Figures.insert(row).on_conflict(conflict_target=[models.Figures.id], update=row)
-        self._database.with_connection(replace.execute)
+        replace.execute()
         return snapshot
 
     def _more(self, now: datetime) -> dict[str, Any]:
         """Count what `app.services.statistics` has not."""
         past = last_days(now, self._zone)
         coming = [past[-1] + timedelta(days=ahead) for ahead in range(DAYS)]
-
-        def count() -> dict[str, Any]:
-            rejections = statistics.rejections_by_day(self._midnight(past[0]), self._zone)
-            expiring = statistics.expiring_by_day(now, self._midnight(coming[-1] + timedelta(days=1)), self._zone)
-            own = statistics.by_customers(self._midnight(past[-2]), self._zone)
-            return {
-                "self_service": [
-                    {
-                        "day": day.isoformat(),
-                        **{kind: own.get(day, {}).get(kind, 0) for kind in (EventKind.SELF_UNBOUND, EventKind.RENEWED)},
-                    }
-                    for day in past[-2:]
-                ],
-                "rejection_days": [{"day": day.isoformat(), "counts": rejections.get(day, {})} for day in past],
-                "expiring_days": [{"day": day.isoformat(), "cards": expiring.get(day, 0)} for day in coming],
-            }
-
-        counted: dict[str, Any] = self._database.with_connection(count)
-        return counted | {"sharing": abuse_report.collect(self._database, now, self._zone)}
+        rejections = statistics.rejections_by_day(self._midnight(past[0]), self._zone)
+        expiring = statistics.expiring_by_day(now, self._midnight(coming[-1] + timedelta(days=1)), self._zone)
+        own = statistics.by_customers(self._midnight(past[-2]), self._zone)
+        return {
+            "self_service": [
+                {
+                    "day": day.isoformat(),
+                    **{kind: own.get(day, {}).get(kind, 0) for kind in (EventKind.SELF_UNBOUND, EventKind.RENEWED)},
+                }
+                for day in past[-2:]
+            ],
+            "rejection_days": [{"day": day.isoformat(), "counts": rejections.get(day, {})} for day in past],
+            "expiring_days": [{"day": day.isoformat(), "cards": expiring.get(day, 0)} for day in coming],
+            "sharing": abuse_report.collect(self._database, now, self._zone),
+        }
 
     def _midnight(self, day: date) -> datetime:
         return datetime.combine(day, time(), self._zone)

@@ -61,7 +61,7 @@ class FileMoves:
             BucketUnavailableError: the bucket cannot be used; what was not yet moved is left.
         """
         names: dict[Blob, list[str]] = {}
-        for row, _ in self.database.with_connection(files_with_batches):
+        for row, _ in files_with_batches():
             names.setdefault(Blob(row.sha256, row.size), []).append(row.name)
         copy = self._to_bucket if to is Place.BUCKET else self._to_folder
         for blob, of in names.items():

@@ -97,7 +97,7 @@ class FileStore:
         check_name(name)
         for batch in batches or ():
             check_text("batch", batch)
-        self.database.with_connection(lambda: _check_count(name))  # before all the bytes are read
+        _check_count(name)  # before all the bytes are read
         with self.blobs.receiving(source, size, progress) as received:
             try:
                 with self.database.transact():
@@ -129,7 +129,7 @@ class FileStore:
 
     def listed(self) -> list[StoredFile]:
         """Return all files, by name."""
-        rows = self.database.with_connection(files_with_batches)
+        rows = files_with_batches()
         missing = None
         try:
             missing = self.blobs.missing({Blob(row.sha256, row.size) for row, _ in rows})

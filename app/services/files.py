@@ -60,7 +60,7 @@ class FileTransfer:
         batch = Card.select(Card.batch).where(Card.id == evaluation.request.card_id)
         is_for_card = ~fn.EXISTS(restrictions) | fn.EXISTS(restrictions.where(FileBatch.batch == batch))
         rows = File.select().where(is_for_card).order_by(File.name)
-        for row in self.database.with_connection(lambda: list(rows)):
+        for row in list(rows):
             if self.blobs.may_hold(Blob(row.sha256, row.size)):
                 link = Link(row.name, row.size, row.sha256, evaluation.client_id, evaluation.reference)
                 url = f"{ROUTE}{quote(row.name)}?token={self.links.sign(link, evaluation.at)}"
@@ -81,7 +81,7 @@ class FileTransfer:
         link = self.links.read(token, now)
         if link.name != name:
             raise LinkRefusedError("the link is for another file")
-        row = self.database.with_connection(Card.select().join(Client).where(Client.id == link.client_id).first)
+        row = Card.select().join(Client).where(Client.id == link.client_id).first()
         if row is None:
             raise LinkRefusedError("the link's client does not exist any more")
         card = as_domain(row)

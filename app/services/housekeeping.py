@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from app.domain.operators import FORGOTTEN_AFTER
 from app.services import idempotency, sessions
 from app.storage import daily_counts, journal
-from app.storage.models import LoginFailure, database
+from app.storage.models import LoginFailure
 
 REQUESTS_KEPT = timedelta(days=7)
 
@@ -27,7 +27,7 @@ def prune_journal(keep: timedelta, now: datetime, until: float = math.inf) -> in
         How many rows.
     """
     before = now - keep
-    stock = database.with_connection(journal.beginning_of_stock) or before
+    stock = journal.beginning_of_stock() or before
     return (
         _in_batches(lambda: journal.prune(before), until)
         + _in_batches(lambda: journal.prune_strangers(stock), until)
@@ -40,17 +40,12 @@ def prune_console(now: datetime, until: float = math.inf) -> int:
 
     These are sessions that are over, failed log-ins that count no more, and old idempotency records.
     """
-
-    def prune() -> int:
-        failures: int = LoginFailure.delete().where(LoginFailure.last_at <= now - FORGOTTEN_AFTER).execute()
-        return sessions.prune_sessions(now) + failures
-
-    total: int = database.with_connection(prune)
-    return total + _in_batches(lambda: idempotency.prune(now - REQUESTS_KEPT), until)
+    failures: int = LoginFailure.delete().where(LoginFailure.last_at <= now - FORGOTTEN_AFTER).execute()
+    return sessions.prune_sessions(now) + failures + _in_batches(lambda: idempotency.prune(now - REQUESTS_KEPT), until)
 
 
 def _in_batches(prune: Callable[[], int], until: float) -> int:
     total = 0
-    while time.monotonic() < until and (deleted := database.with_connection(prune)):
+    while time.monotonic() < until and (deleted := prune()):
         total += deleted
     return total

@@ -85,7 +85,7 @@ class Idempotency:
 
     def find(self, owner: Owner, key: str) -> Document | None:
         """Return the body of the answer to a request of this owner; None when it is unknown, or was pruned."""
-        record = self.database.with_connection(lambda: _find(owner, key))
+        record = _find(owner, key)
         return None if record is None else json.loads(record.body)
 
     def _attempt(self, request: Request, act: Callable[[], Document]) -> Answer:

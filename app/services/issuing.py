@@ -133,27 +133,24 @@ class Issuing:
         return entry
 
 
-def recent_issues(database: Database, seller: Identity | None, limit: int) -> list[Event]:
+def recent_issues(seller: Identity | None, limit: int) -> list[Event]:
     """Return the newest entries of issues: the seller's own, or those of all operators where `seller` is None."""
     if seller is None:
-        return database.with_connection(lambda: journal_lists.issued_by_hand(limit))
+        return journal_lists.issued_by_hand(limit)
     own = JournalFilter(kind=EventKind.ISSUED, actor=console_actor(seller.name), since=seller.created_at)
-    return database.with_connection(lambda: journal_lists.page(own, limit=limit)).rows
+    return journal_lists.page(own, limit=limit).rows
 
 
-def issue_at(database: Database, at: datetime, seller: Identity | None, limit: int) -> PastIssue | None:
+def issue_at(at: datetime, seller: Identity | None, limit: int) -> PastIssue | None:
     """Return what was issued at a moment, up to `limit` cards; None when nothing was, or not by this seller."""
     if seller is not None and at < seller.created_at:
         return None
     actor = None if seller is None else console_actor(seller.name)
     moment = JournalFilter(kind=EventKind.ISSUED, actor=actor, since=at, until=at + timedelta(microseconds=1))
 
-    def read() -> PastIssue | None:
-        for event in journal_lists.page(moment, limit=1).rows:
-            # With what batch and note say now.
-            columns = (Card.id, Card.validity, Card.batch, Card.note)
-            issued = Card.select(*columns).where(Card.created_at == at).order_by(Card.id).limit(limit)
-            return PastIssue(event, list(issued.objects(NewCard)))
-        return None
-
-    return database.with_connection(read)
+    for event in journal_lists.page(moment, limit=1).rows:
+        # With what batch and note say now.
+        columns = (Card.id, Card.validity, Card.batch, Card.note)
+        issued = Card.select(*columns).where(Card.created_at == at).order_by(Card.id).limit(limit)
+        return PastIssue(event, list(issued.objects(NewCard)))
+    return None

@@ -52,16 +52,12 @@ class Follower:
 
     def begin(self, limit: int | None) -> list[Event]:
         """Return the newest `limit` entries, oldest first; None for all."""
-
-        def read() -> list[Event]:
-            self._mark, self._marked_at = self._horizon().newest_id, self._monotonic()
-            self._floor = max(0, self._mark - IN_FLIGHT)
-            self._seen = self._above_floor()
-            found = page(self._wanted, limit=limit).rows[::-1]
-            self._seen.update(event.id for event in found)
-            return found
-
-        return self._database.with_connection(read)
+        self._mark, self._marked_at = self._horizon().newest_id, self._monotonic()
+        self._floor = max(0, self._mark - IN_FLIGHT)
+        self._seen = self._above_floor()
+        found = page(self._wanted, limit=limit).rows[::-1]
+        self._seen.update(event.id for event in found)
+        return found
 
     def look(self) -> list[Event]:
         """Return the entries that became visible since the last look, by ID.
@@ -69,14 +65,10 @@ class Follower:
         Raises:
             UnavailableError: look again later; nothing is lost.
         """
-
-        def read() -> tuple[_Horizon, list[Event]]:
-            # The horizon first: the entries of all transactions that had ended by then are visible.
-            now = self._horizon()
-            new = self._above_floor() - self._seen
-            return now, list(Event.select().where(Event.id.in_(new)).order_by(Event.id)) if new else []
-
-        now, found = self._database.with_connection(read)
+        # The horizon first: the entries of all transactions that had ended by then are visible.
+        now = self._horizon()
+        new = self._above_floor() - self._seen
+        found = list(Event.select().where(Event.id.in_(new)).order_by(Event.id)) if new else []
         self._seen.update(event.id for event in found)
         self._raise_floor(now)
         return found

@@ -40,7 +40,7 @@ class KeyDatabase(KeyStore):
 
     def exists(self) -> bool:
         """Tell whether there is a key ring, intact or not."""
-        return self._database.with_connection(self.in_use) is not None
+        return self.in_use() is not None
 
     def in_use(self, *columns: Field) -> SealedKeyRing | None:
         """Return the row of the ring that is in use, or only these columns of it; None if there is none."""
@@ -53,7 +53,7 @@ class KeyDatabase(KeyStore):
         Raises:
             KeyRingError: it is missing or damaged, or this machine's identity is another.
         """
-        row, identity = self._database.with_connection(self._row), self._own_identity()
+        row, identity = self._row(), self._own_identity()
         try:
             return decoded(sealing.unseal_text(row.sealed, identity))
         except sealing.NotSealedToError as error:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import NamedTuple
 
 from peewee import JOIN, fn
@@ -84,14 +83,14 @@ class Operators:
             seen.alias("last_seen_at"),
         )
         listed = query.join(Ceiling, JOIN.LEFT_OUTER).order_by(Operator.name).objects()
-        return self.database.with_connection(lambda: list(listed))
+        return list(listed)
 
     def last_log_ins(self) -> dict[str, datetime]:
         """Return when each operator logged in last, by the journal's entries since they were added."""
         is_theirs = (Event.actor == fn.CONCAT(CONSOLE_ACTOR, Operator.name)) & (Event.at >= Operator.created_at)
         query = Event.select(Operator.name, fn.MAX(Event.at)).join(Operator, on=is_theirs)
         latest = query.where(code_or_kind == EventKind.LOGGED_IN).group_by(Operator.name)
-        return self.database.with_connection(lambda: dict(latest.tuples()))
+        return dict(latest.tuples())
 
     def check_known(self, name: str) -> None:
         """Check that an operator exists.
@@ -115,7 +114,7 @@ class Operators:
     def _is_known(self, name: str) -> bool:
         # PostgreSQL refuses a NUL; no name has unprintable characters.
         named = Operator.select().where(Operator.name == name)
-        return name.isprintable() and self.database.with_connection(named.exists)
+        return name.isprintable() and named.exists()
 
     def add(self, name: str, role: Role, password: str, ceilings: Ceilings | None = None) -> None:
         """Add an operator; a ceiling that is not given is the role's default.
@@ -210,7 +209,7 @@ class Operators:
             lock()
         # Page by page: the foreign key would do it in one statement, which could take minutes and hold up activations.
         for name in names:
-            while self.database.with_connection(partial(_disown, name)):
+            while _disown(name):
                 pass
         with self.database.transact():
             for operator in lock():

@@ -105,7 +105,7 @@ class Loop:
         began = time.monotonic()
         try:
             limit = "SELECT set_config('statement_timeout', %s, false)", (f"{round(task.limit_seconds * 1000)}ms",)
-            self._database.with_connection(partial(self._database.execute_sql, *limit))
+            self._database.execute_sql(*limit)
             task.run(began + task.limit_seconds)
         except Exception:  # the thread must survive any error
             logger.warning("a periodic task failed; it is run again", exc_info=True, extra={"task": task.name})

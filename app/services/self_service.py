@@ -75,7 +75,7 @@ class SelfService:
             TooFastError: the address guesses too often.
         """
         with self._asking(customer, typed):
-            return self._database.with_connection(lambda: self._standing(customer, _found(typed), typed))
+            return self._standing(customer, _found(typed), typed)
 
     def unbind(self, customer: Customer, typed: str, mark: str | None = None) -> Standing:
         """Unbind a card and take the cost off its expiry, in one transaction with its journal entry.
@@ -105,13 +105,9 @@ class SelfService:
 
     def renewal(self, customer: Customer, typed: str, second: str) -> Outcome:
         """Return what `renew` would do to a card now; it raises what `renew` raises."""
-
-        def read() -> Outcome:
+        with self._asking(customer, typed, second):
             found = _found(typed, second)
             return self._standing(customer, found, typed).renewal(self._card(customer, found, second))
-
-        with self._asking(customer, typed, second):
-            return self._database.with_connection(read)
 
     def renew(self, customer: Customer, typed: str, second: str) -> Standing:
         """Add an unused second card's validity to a card, in one transaction; the second card is then spent.
@@ -159,7 +155,7 @@ class SelfService:
     def _asking(self, customer: Customer, typed: str, *second: str) -> Iterator[None]:
         """Run the block unless the customer may be guessing; journal keys of cards that do not exist."""
         now = self._clock()
-        self._database.with_connection(lambda: refuse_guesses(customer.address, now, typed, *second))
+        refuse_guesses(customer.address, now, typed, *second)
         try:
             yield
         except CardNotFoundError:
@@ -174,7 +170,7 @@ class SelfService:
         card_id = parse_card_id(typed) or typed
         entry = _entry(customer, self._clock(), EventKind.REJECTED, card_id, {}, code=Code.CARD_NOT_FOUND)
         day = entry.at.astimezone(self.timezone).date()
-        if not self._database.with_connection(lambda: journal.append_rejection(entry, day)):
+        if not journal.append_rejection(entry, day):
             metrics.refusals_not_journalled.inc()
 
 

@@ -47,7 +47,7 @@ class Sessions:
 
     def operators_exist(self) -> bool:
         """Return whether there is any operator."""
-        return bool(self._database.with_connection(Operator.select().exists))
+        return bool(Operator.select().exists())
 
     def log_in(self, name: str, password: str, code: str | None, address: str) -> str:
         """Begin a session; return its token.
@@ -93,11 +93,11 @@ class Sessions:
         now = self._clock()
         is_it = OperatorSession.token_sha256 == digest(session_token)
         with_operator = OperatorSession.select(OperatorSession, Operator).join(Operator).where(is_it & _holds(now))
-        session = self._database.with_connection(with_operator.first)
+        session = with_operator.first()
         if session is None:
             return None
         if now - session.last_seen_at >= _TOUCHED_EVERY:
-            self._database.with_connection(OperatorSession.update(last_seen_at=now).where(is_it).execute)
+            OperatorSession.update(last_seen_at=now).where(is_it).execute()
         operator = session.operator
         has_totp = operator.totp_secret is not None
         return Identity(operator.id, operator.name, Role(operator.role), has_totp, operator.created_at)
@@ -133,7 +133,7 @@ class Sessions:
         """Return an operator's other valid sessions, the last used first."""
         is_other = (OperatorSession.operator == operator_id) & (OperatorSession.token_sha256 != digest(session_token))
         valid = OperatorSession.select().where(is_other & _holds(self._clock()))
-        return self._database.with_connection(lambda: list(valid.order_by(OperatorSession.last_seen_at.desc())))
+        return list(valid.order_by(OperatorSession.last_seen_at.desc()))
 
     def _end(self, identity: Identity, end: Callable[[], int]) -> None:
         with self._database.transact():

@@ -71,7 +71,7 @@ class Shop:
         return self._idempotency.run(order, act)
 
     def _limits(self, shop: ShopToken) -> Limits:
-        return Limits(self._database, Owner(token_id=shop.id), self._timezone)
+        return Limits(Owner(token_id=shop.id), self._timezone)
 
     def _actions(self, shop: ShopToken) -> CardActions:
         return CardActions(self._database, shop_actor(shop.name), self._clock, self._limits(shop), _issuer(shop))

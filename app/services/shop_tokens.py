@@ -47,7 +47,7 @@ class ShopTokens:
         """Return all tokens by name, revoked ones included, each with the columns of its ceilings."""
         ceilings = (Ceiling.cards_per_day, Ceiling.longest_validity, Ceiling.changes_per_day)
         query = ApiToken.select(ApiToken, *ceilings).join(Ceiling, JOIN.LEFT_OUTER).order_by(ApiToken.name)
-        return self.database.with_connection(lambda: list(query.objects()))
+        return list(query.objects())
 
     def limits(self, name: str) -> TokenLimits:
         """Return the limits of a valid token.
@@ -117,16 +117,12 @@ class ShopTokens:
 
     def authenticate(self, token: str) -> ShopToken | None:
         """Return the valid token, or None; `app.domain.token_limits.check_use` says whether it may be used now."""
-
-        def read() -> ApiToken | None:
-            now = self.clock()
-            is_it = (ApiToken.token_sha256 == digest(token)) & ApiToken.revoked_at.is_null()
-            row: ApiToken | None = ApiToken.get_or_none(is_it)
-            if row is not None and (row.last_used_at is None or now - row.last_used_at >= _TOUCHED_EVERY):
-                ApiToken.update(last_used_at=now).where(ApiToken.id == row.id).execute()
-            return row
-
-        return self.database.with_connection(read)
+        now = self.clock()
+        is_it = (ApiToken.token_sha256 == digest(token)) & ApiToken.revoked_at.is_null()
+        row: ApiToken | None = ApiToken.get_or_none(is_it)
+        if row is not None and (row.last_used_at is None or now - row.last_used_at >= _TOUCHED_EVERY):
+            ApiToken.update(last_used_at=now).where(ApiToken.id == row.id).execute()
+        return row
 
     def _write(  # noqa: PLR0913  # a change and its entry
         self,

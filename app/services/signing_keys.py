@@ -92,7 +92,7 @@ class SigningKeys:
         Raises:
             KeyRingError: this service would sign with the wrong keys.
         """
-        elsewhere = self._database.with_connection(self._moved_to)
+        elsewhere = self._moved_to()
         if elsewhere is None:
             return
         place, kids = elsewhere
@@ -102,7 +102,7 @@ class SigningKeys:
 
     def moved_to(self) -> str | None:
         """Return the store to which the keys were moved while KADUN_KEYS chooses the other, else None."""
-        elsewhere = self._database.with_connection(self._moved_to)
+        elsewhere = self._moved_to()
         return elsewhere and elsewhere[0]
 
     def _moved_to(self) -> tuple[str, list[str]] | None:

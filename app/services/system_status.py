@@ -88,15 +88,11 @@ class SystemStatus:
         return Health(
             results=run_checks(Facts(service_if_any=gather_running(self.database, self.settings))),
             schema=schema.expected_version(),
-            database=DatabaseFigures(*self.database.with_connection(self._figures)),
+            database=DatabaseFigures(*self.database.execute_sql(_FIGURES).fetchone()),
             disk=_space(self.settings.files_dir),
             started_at=self.started_at,
             settings={name: getattr(self.settings, name) for name in _SHOWN} | {"files_bucket": bucket and bucket.name},
         )
-
-    def _figures(self) -> tuple[Any, ...]:
-        figures: tuple[Any, ...] = self.database.execute_sql(_FIGURES).fetchone()
-        return figures
 
 
 def _space(folder: Path) -> Any:  # noqa: ANN401  # shutil's type is private

@@ -45,7 +45,7 @@ class VendorTerms:
 
     def read(self) -> tuple[int, Terms]:
         """Return how often the terms were changed, and the terms as they are now."""
-        return self.database.with_connection(read)
+        return read()
 
     def change(self, given: Iterable[tuple[str, str]], seen: int | None = None) -> Terms:
         """Change terms by name, as a person wrote them, an empty text being the default; return all terms.

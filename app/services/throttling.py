@@ -58,7 +58,7 @@ class Throttle:
         """Return in how many whole seconds the next attempt is allowed, 0 if it is now."""
         now = self.clock()
         counted = LoginFailure.bucket.in_(buckets) & (LoginFailure.last_at > now - FORGOTTEN_AFTER)
-        found = self.database.with_connection(lambda: list(LoginFailure.select().where(counted)))
+        found = list(LoginFailure.select().where(counted))
         waits = [next_attempt(_weighed(row), row.last_at) - now for row in found]
         return max([0, *(math.ceil(wait.total_seconds()) for wait in waits)])
 

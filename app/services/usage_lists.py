@@ -13,7 +13,6 @@ from app.domain.cards import ID_LENGTH, card_id_of
 from app.domain.texts import RefusedError
 from app.services.paging import PAGE_ROWS, Slice
 from app.services.statistics import DAYS
-from app.storage.database import Database
 from app.storage.models import Usage, database
 
 USAGE_FIELDS = ("function", "day", "card")
@@ -43,7 +42,6 @@ class UsageFilter:
 class UsageLists:
     """Reads counts of accepted requests; days are those of `zone`, the vendor's."""
 
-    database: Database
     zone: ZoneInfo
     clock: Clock
 
@@ -67,14 +65,14 @@ class UsageLists:
         wanted = UsageFilter(fields["function"] or None, day, card_id_of(card) if card else None)
         today = self.clock().astimezone(self.zone).date()
         place, limit = _parse_place(after), PAGE_ROWS + 1
-        rows = self.database.with_connection(lambda: usage_page(wanted, today, place, limit=limit))
+        rows = usage_page(wanted, today, place, limit=limit)
         return Slice(rows[:PAGE_ROWS], after=_write_place(rows[PAGE_ROWS - 1]) if len(rows) == limit else None)
 
     def of_card(self, card_id: str, since: date) -> dict[tuple[date, str], int]:
         """Return a card's counts since that day, by day and function, oldest first."""
         counts = Usage.select(Usage.day, Usage.function, Usage.count)
         of_card = counts.where((Usage.card == card_id) & (Usage.day >= since)).order_by(Usage.day, Usage.function)
-        rows = self.database.with_connection(lambda: list(of_card.tuples()))
+        rows = list(of_card.tuples())
         return {(day, function): count for day, function, count in rows}
 
 

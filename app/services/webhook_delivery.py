@@ -82,11 +82,11 @@ class Delivery:
         """Drop what finds no place, and deliver the next message that is due; return False if there is none."""
         now = self.clock()
         # Before each message: under load there may always be one that is due.
-        self.database.with_connection(lambda: self.database.execute_sql(_DROP_EXCESS, {"most": MAX_WAITING}))
-        message = self.database.with_connection(lambda: self._claimed(now))
+        self.database.execute_sql(_DROP_EXCESS, {"most": MAX_WAITING})
+        message = self._claimed(now)
         if message is None:
             return False
-        card = self.database.with_connection(lambda: Card.get_or_none(Card.id == message.card_id))
+        card = Card.get_or_none(Card.id == message.card_id)
         body = message.body or body_of(message, card, self.zone)
         sent = self._send(message, body.encode(), now)
         self._note(message, body, sent, self.clock())

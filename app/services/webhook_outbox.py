@@ -60,13 +60,13 @@ DELETE FROM webhook_outbox WHERE id IN (
 def enqueue_expiring(database: Database, now: datetime) -> None:
     """Add messages of the cards in use that expire soon, each once for each webhook. It may run twice."""
     values = {"until": now + EXPIRING_WITHIN, "now": now}
-    database.with_connection(lambda: database.execute_sql(_ENQUEUE_EXPIRING, values))
+    database.execute_sql(_ENQUEUE_EXPIRING, values)
 
 
 def enqueue_shared(database: Database, zone: ZoneInfo, now: datetime) -> None:
     """Add messages of the cards that look shared, for the webhooks that have none of the card. It may run twice."""
     wanted = Webhook.topics.contains(Topic.SHARED)
-    if not database.with_connection(Webhook.select().where(wanted).exists):
+    if not Webhook.select().where(wanted).exists():
         return  # the report reads much
     shared = {
         card.card_id: json.dumps({"last_24_hours": card.lately._asdict(), "last_7_days": card.whole._asdict()})
@@ -74,14 +74,14 @@ def enqueue_shared(database: Database, zone: ZoneInfo, now: datetime) -> None:
     }
     if shared:
         values = {"cards": [*shared], "data": [*shared.values()], "now": now}
-        database.with_connection(lambda: database.execute_sql(_ENQUEUE_SHARED, values))
+        database.execute_sql(_ENQUEUE_SHARED, values)
 
 
 def prune(database: Database, now: datetime) -> None:
     """Give up messages that are too old, and delete old ones that are done."""
     is_old = WebhookOutbox.next_at.is_null(is_null=False) & (WebhookOutbox.created_at < now - GIVEN_UP_AFTER)
-    database.with_connection(WebhookOutbox.update(next_at=None, failed_at=now).where(is_old).execute)
-    database.with_connection(lambda: database.execute_sql(_PRUNE, {"before": now - KEPT, "most": MAX_KEPT}))
+    WebhookOutbox.update(next_at=None, failed_at=now).where(is_old).execute()
+    database.execute_sql(_PRUNE, {"before": now - KEPT, "most": MAX_KEPT})
 
 
 def body_of(message: WebhookOutbox, card: Card | None, zone: ZoneInfo) -> str:

@@ -48,7 +48,7 @@ class Webhooks:
         """Return all webhooks by name, each with the number of its messages that are `waiting`."""
         of_each = (WebhookOutbox.webhook == Webhook.id) & WebhookOutbox.next_at.is_null(is_null=False)
         waiting = WebhookOutbox.select(fn.COUNT(WebhookOutbox.id)).where(of_each).alias("waiting")
-        return self.database.with_connection(lambda: list(Webhook.select(Webhook, waiting).order_by(Webhook.name)))
+        return list(Webhook.select(Webhook, waiting).order_by(Webhook.name))
 
     def find(self, name: str) -> Webhook:
         """Return a webhook.
@@ -172,7 +172,7 @@ class Webhooks:
         if below is not None:
             where &= WebhookOutbox.id < below
         query = WebhookOutbox.select().where(where).order_by(WebhookOutbox.id.desc()).limit(PAGE_ROWS)
-        return self.database.with_connection(lambda: list(query))
+        return list(query)
 
     def _change(
         self,

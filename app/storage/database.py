@@ -153,6 +153,10 @@ class Database(peewee.PostgresqlDatabase):
         """Let the transaction under way be idle for so long, where its work is not the database's."""
         self.execute_sql("SET LOCAL idle_in_transaction_session_timeout = %s", (f"{seconds}s",))
 
+    def execute_sql(self, sql: Any, params: Any = None) -> Any:  # noqa: ANN401  # as above
+        """Execute a statement; outside a transaction as `with_connection` runs it."""
+        return self.with_connection(partial(super().execute_sql, sql, params))
+
     def run_prepared(self, name: str, *arguments: object) -> list[tuple[Any, ...]]:
         """Execute a prepared statement in one round trip and return its rows.
 

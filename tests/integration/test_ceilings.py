@@ -40,7 +40,7 @@ def owner(request: pytest.FixtureRequest, operators: Operators, tokens: ShopToke
 
 @pytest.fixture
 def limits(database: Database, owner: Owner) -> Limits:
-    return Limits(database, owner, SHANGHAI)
+    return Limits(owner, SHANGHAI)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_no_more_cards_are_issued_than_a_day_allows(limited: Issuing, limits: Li
     with pytest.raises(CeilingExceededError, match="0 are left today"):
         limited.issue(1, DAY)
     assert Event.select().where(Event.kind == "issued").count() == 2
-    with limits.database.atomic():
+    with limited.database.atomic():
         set_ceilings(limits.owner, Ceilings(11, MONTH))
     with pytest.raises(CeilingExceededError, match="1 are left today"):
         limited.issue(2, DAY)

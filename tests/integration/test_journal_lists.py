@@ -209,7 +209,7 @@ def test_a_page_of_usage_is_one_query_by_the_index_of_days(year: Database, funct
 
 def test_usage_of_a_card_is_by_day(year: Database) -> None:
     card_id = Usage.select().first().card_id
-    found = UsageLists(year, ZoneInfo("UTC"), lambda: NOW).of_card(card_id, TODAY - DAY)
+    found = UsageLists(ZoneInfo("UTC"), lambda: NOW).of_card(card_id, TODAY - DAY)
     rows = Usage.select().where((Usage.card == card_id) & (Usage.day >= TODAY - DAY))
     assert list(found.items()) == sorted(((row.day, row.function), row.count) for row in rows)
     assert found

@@ -19,11 +19,11 @@ def statements(database: Database) -> Iterator[list[tuple[str, object]]]:
             ran.append((sql, params))
         return execute_sql(sql, params)
 
-    database.execute_sql = noting
+    database.execute_sql = noting  # type: ignore[method-assign]
     try:
         yield ran
     finally:
-        database.execute_sql = execute_sql
+        database.execute_sql = execute_sql  # type: ignore[method-assign]
 
 
 def plan(database: Database, statement: tuple[str, object]) -> str:
