@@ -10,12 +10,11 @@ import falcon
 from app.console.forms import OWN_CODE, OWN_PASSWORD, Form, query_of
 from app.console.page import OUT_OF_DATE, Access, Page, owner_of, see_other, visitor_of
 from app.console.rendering import FORM_NUMBER_FIELD
-from app.domain.texts import RefusedError
+from app.domain.texts import LaterError, RefusedError
 from app.http.problems import invalid_request
 from app.http.request_parser import client_address
-from app.services.credentials import LoginRefusedError, LoginThrottledError, WantsCodeError
+from app.services.credentials import LoginRefusedError, WantsCodeError
 from app.services.idempotency import Document, Idempotency, Request
-from app.services.passwords import LoginBusyError
 
 
 class FormPage(Page):
@@ -50,7 +49,7 @@ class FormPage(Page):
         except RefusedError as error:
             self.show(request, response, form, refusal=error.text, refusals={self.name: error.text})
             response.status = self.refused_status
-            if isinstance(error, LoginThrottledError | LoginBusyError):
+            if isinstance(error, LaterError):
                 response.status = falcon.HTTP_429
                 response.set_header("Retry-After", str(error.retry_after))
         else:

@@ -27,6 +27,14 @@ class RefusedError(ValueError):
         super().__init__(str(self.text))
 
 
+class LaterError(RefusedError):
+    """Not now: try again in `retry_after` seconds."""
+
+    def __init__(self, retry_after: int, zh: str, en: str) -> None:
+        self.retry_after = retry_after
+        super().__init__(zh, en)
+
+
 def is_printable(text: str) -> bool:
     """Tell whether a text is one line without control characters; spaces of all kinds and joined emoji may be in it."""
     return all(each.isprintable() or each == _JOINER or unicodedata.category(each) == "Zs" for each in text)

@@ -15,9 +15,8 @@ from app.customer_messages import MESSAGES
 from app.domain.codes import Code
 from app.domain.errors import UnavailableError
 from app.domain.self_service import RenewReason
-from app.domain.texts import RefusedError, Text
+from app.domain.texts import LaterError, RefusedError, Text
 from app.http.languages import in_language_of
-from app.services.guesses import TooFastError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
@@ -196,7 +195,7 @@ def from_error(request: falcon.Request, error: Exception) -> Problem:  # noqa: P
             return malformed()
         case UnavailableError():
             return unavailable()
-        case TooFastError():
+        case LaterError():
             return too_many_requests(error.retry_after, sentence(error))
         case _:
             logger.error("unhandled error", exc_info=error, extra={"request_id": request.context.request_id})

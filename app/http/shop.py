@@ -34,7 +34,7 @@ from app.services.card_actions import CardNotFoundError
 from app.services.idempotency import Answer, KeyReusedError, Owner, Request
 from app.services.shop import Shop
 from app.services.shop_tokens import ShopToken, ShopTokens
-from app.services.throttling import Throttle, token_buckets
+from app.services.throttling import Throttle, shared_buckets
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _NO_TOKEN = Text(
@@ -87,7 +87,7 @@ class ShopAccess:
 
     def _unknown_token(self, request: falcon.Request) -> Problem:
         # Only after the search: a valid token passes, whatever others behind the same address have sent.
-        buckets = token_buckets(client_address(request, behind_proxy=self.behind_proxy))
+        buckets = shared_buckets("token", client_address(request, behind_proxy=self.behind_proxy))
         wait_seconds = self.throttle.wait_seconds(buckets)
         if wait_seconds:
             return too_many_requests(wait_seconds)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from app.clock import Clock
 from app.domain.card_actions import Action, Outcome, apply
-from app.domain.cards import card_id_of, format_validity, parse_card_id
+from app.domain.cards import Card, card_id_of, format_validity, parse_card_id
 from app.domain.ceilings import Ceilings, check_extended
 from app.domain.codes import EventKind
 from app.domain.texts import RefusedError, Text
@@ -215,11 +215,13 @@ def _details(action: Action, outcome: Outcome, by: timedelta | None) -> dict[str
     if by is None:
         return None
     said: dict[str, object] = {"by": format_validity(by)}
-    card = outcome.after
-    if action is Action.SHORTEN and card is not None:
-        said |= (
-            {"validity": format_validity(card.validity)}
-            if card.expires_at is None
-            else {"expires_at": card.expires_at.isoformat()}
-        )
+    if action is Action.SHORTEN and outcome.after is not None:
+        said |= how_long(outcome.after)
     return said
+
+
+def how_long(card: Card) -> dict[str, object]:
+    """Return how long a card lasts, as the journal says it."""
+    if card.expires_at is None:
+        return {"validity": format_validity(card.validity)}
+    return {"expires_at": card.expires_at.isoformat()}

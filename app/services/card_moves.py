@@ -164,7 +164,6 @@ class CardMoves:
 
 
 def _client_elsewhere(hardware: str, card_id: str) -> Client | None:
-    """Return the client of a machine that is bound to another card, with that card."""
     digest = sha256(hardware.encode()).hexdigest()
     query = Client.select(Client, Card).join(Card)
     found: Client | None = query.where((Client.hardware_sha256 == digest) & (Client.card != card_id)).first()

@@ -8,11 +8,11 @@ from app import metrics
 from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import console_actor
-from app.domain.texts import RefusedError
+from app.domain.texts import LaterError, RefusedError
 from app.services import two_step
 from app.services.operator_rows import ROW_LOCK, set_columns
 from app.services.passwords import Passwords
-from app.services.throttling import Throttle, code_bucket, name_bucket, network_buckets
+from app.services.throttling import Throttle, code_bucket, name_bucket, shared_buckets
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Operator
@@ -33,12 +33,12 @@ class WantsCodeError(LoginRefusedError):
         RefusedError.__init__(self, "请输入两步验证的验证码", "enter the code of your authenticator app")
 
 
-class LoginThrottledError(RefusedError):
-    """Too many failures; `retry_after` is in seconds."""
+class LoginThrottledError(LaterError):
+    """Too many failures."""
 
     def __init__(self, retry_after: int) -> None:
-        self.retry_after = retry_after
         super().__init__(
+            retry_after,
             f"失败次数过多，请在 {retry_after} 秒后再试",
             f"too many failures: try again in {retry_after} seconds",
         )
@@ -70,7 +70,7 @@ class Credentials:
         """
         name = name.strip()  # phones' keyboards add white space
         own = name_bucket(address, name)
-        buckets = (*network_buckets(address), own)
+        buckets = (*shared_buckets("network", address), own)
         self._require_patience(buckets)  # who is throttled does not take a turn
         # One at a time: parallel attempts would all pass the throttle before the first failure counts.
         with self._passwords.turn():

@@ -3,18 +3,15 @@
 from datetime import datetime
 
 from app.domain.cards import Card, answers_to, parse_card_id
-from app.domain.texts import RefusedError
+from app.domain.texts import LaterError
 from app.storage import journal
 
-_MINUTE = 60
 
+class TooFastError(LaterError):
+    """The address guesses too often."""
 
-class TooFastError(RefusedError):
-    """The address guesses too often; `retry_after` is in seconds."""
-
-    def __init__(self, retry_after: int) -> None:
-        self.retry_after = retry_after
-        super().__init__("操作过于频繁，请稍后再试", "too many requests: try again in a moment")
+    def __init__(self) -> None:
+        super().__init__(60, "操作过于频繁，请稍后再试", "too many requests: try again in a moment")
 
 
 def refuse_guesses(address: str, at: datetime, *typed: str) -> None:
@@ -26,7 +23,7 @@ def refuse_guesses(address: str, at: datetime, *typed: str) -> None:
         TooFastError: one of the texts is not a card ID, and the address has too many refusals to be journalled.
     """
     if any(parse_card_id(text) is None for text in typed) and journal.has_too_many_refusals(address, at):
-        raise TooFastError(_MINUTE)
+        raise TooFastError
 
 
 def hides(card: Card | None, typed: str, address: str, at: datetime) -> bool:

@@ -116,7 +116,6 @@ def _read_rows(rows: Iterable[Row], now: datetime, zone: ZoneInfo, reading: Read
 
 
 def _read_line(line: int, row: list[str], now: datetime, reading: Reading, lines: dict[str, int]) -> list[Fault]:
-    """Read a line into `reading`; return what is wrong in it."""
     values: dict[str, Any] = {}
     faults = []
     for column in reading.columns:
@@ -163,7 +162,6 @@ def _share_machines(reading: Reading, lines: dict[str, int], now: datetime) -> l
 
 
 def _look_up(reading: Reading, lines: dict[str, int]) -> list[Fault]:
-    """Return a fault for each card and each machine that is already in the database."""
     here = Text("此卡密已在数据库中，请从文件中删去此行", "this card is already in the database: remove the line")
     faults = [Fault(lines[card_id], reading.header_of("id"), here) for card_id in card_rows.existing(lines)]
     bound = {card.binding.hardware_sha256: card for card in reading.cards if card.binding is not None}

@@ -45,7 +45,6 @@ class VendorRules(Polled[InForce]):
         self._blocks: tuple[tuple[int, int], BlockList] = ((0, 0), BlockList())
 
     def _terms_and_blocks(self) -> InForce:
-        """Read the terms, and the blocks where they have changed."""
         # What differs whenever blocks were added or removed. Not the highest ID: a block may become visible after one
         # with a higher ID.
         mark = Block.select(fn.COUNT(Block.id), fn.COALESCE(fn.SUM(Block.id), 0)).tuples().first()

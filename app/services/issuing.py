@@ -119,7 +119,6 @@ class Issuing:
     def _insert(
         self, new_cards: list[NewCard], kind: EventKind, details: dict[str, object], progress: Callable[[int], None]
     ) -> journal.Entry:
-        """Insert cards and their journal entry in one transaction."""
         entry = journal.Entry(at=self.clock(), kind=kind, actor=self.actor, details=details)
         # Imported cards are nobody's: only owners import, and they see every card.
         owner = Owner() if self.limits is None or kind is EventKind.IMPORTED else self.limits.owner

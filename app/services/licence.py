@@ -20,9 +20,11 @@ from app.domain.terms import Terms
 from app.services.evaluation import Evaluation, bound_to, entries_of, rejection
 from app.services.guesses import hides, refuse_guesses
 from app.services.in_force import InForce, VendorRules
-from app.storage import bindings, cards, journal, usage
+from app.storage import bindings, cards, journal
 from app.storage.database import Database
 from app.storage.journal import Entry
+from app.storage.models import Usage
+from app.storage.statements import OTHER_FUNCTIONS
 from app.storage.touches import Touches
 from app.tokens.keys import AUDIENCE
 from app.tokens.signer import Signer
@@ -129,8 +131,7 @@ class LicenceService:
 
         def write() -> Evaluation:
             if code is Code.FUNCTION_NOT_FOUND:
-                request = evaluation.request
-                usage.take_back(request.card_id, self._day(evaluation.at), request.function)
+                _take_back(evaluation.request, self._day(evaluation.at))
             return self._journalled(evaluation, entry)
 
         return self.sign(self.database.with_connection(write), code, is_late=True)
@@ -225,10 +226,19 @@ def _numeric(moment: datetime | None) -> int | None:
 
 
 def _of_terms(terms: Terms, request: VerificationRequest, code: Code) -> dict[str, str]:
-    """Return the claims that the vendor's terms set."""
     claims = {}
     if code in (Code.OK, Code.UPDATE_REQUIRED):
         claims = {"latest_version": terms.latest_version, "update_url": terms.update_url}
     if code is Code.OK and request.function == OPEN_PROGRAM:
         claims["notice"] = terms.notice
     return {name: value for name, value in claims.items() if value is not None}
+
+
+def _take_back(request: VerificationRequest, day: date) -> None:
+    """Take back one counted request, whose function turned out not to exist."""
+    of_the_day = (Usage.card == request.card_id) & (Usage.day == day)
+    is_counted = Usage.select().where(of_the_day & (Usage.function == request.function)).exists()
+    row = of_the_day & (Usage.function == (request.function if is_counted else OTHER_FUNCTIONS))
+    # In this order: of two at once, the second waits for the first, and then deletes the row.
+    if not Usage.update(count=Usage.count - 1).where(row & (Usage.count > 1)).execute():
+        Usage.delete().where(row & (Usage.count == 1)).execute()

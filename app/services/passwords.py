@@ -14,7 +14,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
 from app.domain.operators import MAX_PASSWORD
-from app.domain.texts import RefusedError
+from app.domain.texts import LaterError
 
 WAIT_SECONDS = 20.0
 _NICENESS = 19
@@ -22,13 +22,11 @@ _NICENESS = 19
 Result = TypeVar("Result")
 
 
-class LoginBusyError(RefusedError):
-    """Other passwords are being hashed; try again in `retry_after` seconds."""
-
-    retry_after = 2
+class LoginBusyError(LaterError):
+    """Other passwords are being hashed."""
 
     def __init__(self) -> None:
-        super().__init__("登录请求过多，请稍后再试", "too many people are logging in: try again in a moment")
+        super().__init__(2, "登录请求过多，请稍后再试", "too many people are logging in: try again in a moment")
 
 
 def _give_way() -> None:

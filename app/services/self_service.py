@@ -14,7 +14,7 @@ from app.domain.cards import Card, card_id_of, format_validity, parse_card_id
 from app.domain.codes import Code, EventKind
 from app.domain.self_service import CUSTOMER, WINDOW, RenewNotAllowedError, RenewReason, Standing
 from app.domain.texts import RefusedError
-from app.services.card_actions import CardNotFoundError
+from app.services.card_actions import CardNotFoundError, how_long
 from app.services.guesses import hides, refuse_guesses
 from app.services.in_force import InForce, VendorRules
 from app.storage import bindings, journal, models
@@ -191,14 +191,9 @@ def _cost(outcome: Outcome) -> dict[str, Any]:
 
 
 def _renewed(customer: Customer, outcome: Outcome, spent: Card) -> list[journal.Entry]:
-    """Return the entries of both cards of a renewal."""
     by = {"by": format_validity(spent.validity)}
     card = outcome.after or outcome.before
-    until = (
-        {"validity": format_validity(card.validity)}
-        if card.expires_at is None
-        else {"expires_at": card.expires_at.isoformat()}
-    )
+    until = how_long(card)
     return [
         _entry(customer, outcome.at, EventKind.RENEWED, card.id, {"with": spent.id, **by, **until}),
         _entry(customer, outcome.at, EventKind.RENEWED, spent.id, {"renewed": card.id, **by}),

@@ -50,13 +50,7 @@ class Sessions:
         return bool(Operator.select().exists())
 
     def log_in(self, name: str, password: str, code: str | None, address: str) -> str:
-        """Begin a session; return its token.
-
-        Args:
-            name: As typed.
-            password: As typed.
-            code: The second factor's, None if none was typed.
-            address: The client's.
+        """Begin a session for who has typed these, from the client's `address`; return its token.
 
         Raises:
             WantsCodeError, LoginRefusedError, LoginThrottledError: as `Credentials.check` says.
@@ -76,11 +70,7 @@ class Sessions:
     def confirm(self, identity: Identity, password: str, code: str | None = None, *, address: str) -> None:
         """Check who an operator with a session is, before changes that a stolen session must not make.
 
-        Args:
-            identity: The session's operator.
-            password: As typed.
-            code: The second factor's, which is required if the operator has one; None if none was typed.
-            address: The client's.
+        `code` is the second factor's, which is required if the operator has one; None if none was typed.
 
         Raises:
             WantsCodeError, LoginRefusedError, LoginThrottledError: as `Credentials.check` says.

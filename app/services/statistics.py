@@ -147,7 +147,6 @@ def _functions(since: date) -> list[Row]:
 
 
 def _by_day(counted: Any, since: date) -> dict[date, int]:  # noqa: ANN401  # a peewee expression
-    """Count something of the accepted requests of each day."""
     return dict(Usage.select(Usage.day, counted).where(Usage.day >= since).group_by(Usage.day).tuples())
 
 

@@ -22,9 +22,13 @@ _SHARES = {
 }
 
 
-def network_buckets(address: str) -> tuple[str, ...]:
-    """Return the buckets of failed log-ins from an address: of its network, and of the site of an IPv6 address."""
-    return _shared("network", address)
+def shared_buckets(kind: str, address: str) -> tuple[str, ...]:
+    """Return the buckets of an address's failures: of its network, and of the site of an IPv6 address.
+
+    `kind` is `network` for failed log-ins, `token` for unknown tokens.
+    """
+    network, site = f"{kind}:{network_of(address)}", site_of(address)
+    return (network,) if site is None else (network, f"{kind}-site:{site}")
 
 
 def name_bucket(address: str, name: str) -> str:
@@ -35,16 +39,6 @@ def name_bucket(address: str, name: str) -> str:
 def code_bucket(operator_id: int) -> str:
     """Return the bucket of an operator's wrong codes, which needs the password to fill."""
     return f"code:{operator_id}"
-
-
-def token_buckets(address: str) -> tuple[str, ...]:
-    """Return the buckets of unknown tokens from an address: of its network, and of the site of an IPv6 address."""
-    return _shared("token", address)
-
-
-def _shared(kind: str, address: str) -> tuple[str, ...]:
-    network, site = f"{kind}:{network_of(address)}", site_of(address)
-    return (network,) if site is None else (network, f"{kind}-site:{site}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,6 @@ def _write_place(usage: Usage) -> str:
 
 
 def _parse_place(text: str) -> UsagePlace | None:
-    """Return the place that a link names, None for any other text."""
     day, _, rest = text.partition(".")
     card_id, dot, function = rest.partition(".")
     parsed = _parse_day(day)

@@ -93,7 +93,6 @@ class Delivery:
         return True
 
     def _claimed(self, now: datetime) -> WebhookOutbox | None:
-        """Claim the next message that is due; return it with its webhook."""
         claimed = self.database.execute_sql(_CLAIM, {"now": now, "lease": now + LEASE}).fetchone()
         if claimed is None:
             return None

@@ -1,6 +1,7 @@
 """Webhooks, as owners see and change them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -93,14 +94,10 @@ class Webhooks:
         Raises:
             WebhookNotFoundError: there is none of that name.
         """
-
-        def change(webhook: Webhook, now: datetime) -> Changes | None:
-            if (webhook.paused_at is not None) is paused:
-                return None
-            _set(webhook, paused_at=now if paused else None, failures=0, next_request_at=now)
-            return {"paused": paused}
-
-        self._change(name, change)
+        with self._changing(name) as (webhook, now, changes):
+            if (webhook.paused_at is not None) is not paused:
+                _set(webhook, paused_at=now if paused else None, failures=0, next_request_at=now)
+                changes["paused"] = paused
 
     def renew_secret(self, name: str) -> str:
         """Give a webhook a new secret, at once; return it, for the only time.
@@ -109,12 +106,9 @@ class Webhooks:
             WebhookNotFoundError: there is none of that name.
         """
         secret = new_secret()
-
-        def change(webhook: Webhook, _now: datetime) -> Changes:
+        with self._changing(name) as (webhook, _now, changes):
             _set(webhook, secret=self.key.seal("webhook", webhook.id, secret))
-            return {"changed": "secret"}
-
-        self._change(name, change)
+            changes["changed"] = "secret"
         return secret
 
     def remove(self, name: str) -> None:
@@ -123,12 +117,9 @@ class Webhooks:
         Raises:
             WebhookNotFoundError: there is none of that name.
         """
-
-        def change(webhook: Webhook, _now: datetime) -> Changes:
+        with self._changing(name, EventKind.WEBHOOK_REMOVED) as (webhook, _now, changes):
             webhook.delete_instance()
-            return {"url": webhook.url}
-
-        self._change(name, change, EventKind.WEBHOOK_REMOVED)
+            changes["url"] = webhook.url
 
     def test(self, name: str) -> str:
         """Have a test message sent; return its ID.
@@ -137,15 +128,13 @@ class Webhooks:
             WebhookNotFoundError: there is none of that name.
             RefusedError: it is paused.
         """
-
-        def change(webhook: Webhook, now: datetime) -> Changes:
+        with self._changing(name) as (webhook, now, changes):
             if webhook.paused_at is not None:
                 raise RefusedError("已暂停：请先恢复", "it is paused: resume it first")
             values = {"webhook": webhook, "topic": Topic.TEST, "created_at": now, "next_at": now}
             (added,) = WebhookOutbox.insert(values).returning(WebhookOutbox.message_id).execute()
-            return {"sent": added.message_id}
-
-        return str(self._change(name, change)["sent"])
+            changes["sent"] = added.message_id
+        return str(added.message_id)
 
     def send_again(self, name: str, message_id: str) -> None:
         """Have a message sent again that was delivered or given up, under the same ID.
@@ -154,17 +143,14 @@ class Webhooks:
             WebhookNotFoundError: there is none of that name.
             RefusedError: the webhook has no such message, or it is waiting.
         """
-
-        def change(webhook: Webhook, now: datetime) -> Changes:
+        with self._changing(name) as (webhook, now, changes):
             is_it = (WebhookOutbox.webhook == webhook) & (WebhookOutbox.message_id == message_id)
             fresh = {"next_at": now, "created_at": now, "attempts": 0, "failed_at": None, "delivered_at": None}
             if not WebhookOutbox.update(fresh).where(is_it & WebhookOutbox.next_at.is_null()).execute():
                 raise RefusedError(
                     "没有这条消息，或者它正等待发送", "there is no such message, or it is waiting to be sent"
                 )
-            return {"sent": message_id}
-
-        self._change(name, change)
+            changes["sent"] = message_id
 
     def messages(self, webhook: Webhook, below: int | None = None) -> Sequence[WebhookOutbox]:
         """Return up to `PAGE_ROWS` messages, the newest first, with an `id` below `below` where that is given."""
@@ -174,13 +160,11 @@ class Webhooks:
         query = WebhookOutbox.select().where(where).order_by(WebhookOutbox.id.desc()).limit(PAGE_ROWS)
         return list(query)
 
-    def _change(
-        self,
-        name: str,
-        change: Callable[[Webhook, datetime], Changes | None],
-        kind: EventKind = EventKind.WEBHOOK_CHANGED,
-    ) -> Changes:
-        """Change a webhook and journal the changes, in one transaction; None is not journalled. Return the changes."""
+    @contextmanager
+    def _changing(
+        self, name: str, kind: EventKind = EventKind.WEBHOOK_CHANGED
+    ) -> Iterator[tuple[Webhook, datetime, Changes]]:
+        """Change a webhook in one transaction, and journal the changes that the block adds; without any, nothing."""
         with self.database.transact():
             now = self.clock()
             # PostgreSQL refuses a NUL; the triggers on the journal do not wait for this lock.
@@ -188,10 +172,10 @@ class Webhooks:
             webhook = named.first() if name.isprintable() else None
             if webhook is None:
                 raise WebhookNotFoundError(name)
-            changes = change(webhook, now)
-            if changes is not None:
+            changes: Changes = {}
+            yield webhook, now, changes
+            if changes:
                 self._journal(kind, {"webhook": name, **changes}, now)
-            return changes or {}
 
     def _journal(self, kind: EventKind, details: Changes, now: datetime) -> None:
         if self.limits is not None:

@@ -120,7 +120,6 @@ def _activate(card: Card) -> None:
 
 
 def _bind(decision: Decision, environment: dict[str, Any]) -> None:
-    """Update the card's client, or move the released one to the card."""
     released = decision.released
     if decision.binding is Binding.MOVE and released is not None:
         models.Client.update(**environment).where(models.Client.id == released.id).execute()

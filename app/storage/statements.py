@@ -1,6 +1,8 @@
 """The statements that verifications need most, prepared once per connection; each says what its parameters are."""
 
-from app.storage.usage import MAX_FUNCTIONS_PER_DAY, OTHER_FUNCTIONS
+MAX_FUNCTIONS_PER_DAY = 64
+OTHER_FUNCTIONS = "其他"
+"""Counts a card's functions after the first `MAX_FUNCTIONS_PER_DAY`, so that clients cannot flood the table."""
 
 # $1 the card's ID, $2 the SHA-256 of the hardware. The rival is another card's client with this hardware.
 _READ_FACTS = """

@@ -120,7 +120,6 @@ class Touches:
         return self._gathering[-1]
 
     def _record(self) -> None:
-        """Record one batch after the other while there are any."""
         try:
             while self._gathering:
                 batch = self._gathering.popleft()

@@ -12,7 +12,7 @@ from app.services.licence import TOKEN_SECONDS
 from app.storage.database import Database
 from app.storage.models import Card, Usage
 from app.storage.models import Client as ClientRow
-from app.storage.usage import MAX_FUNCTIONS_PER_DAY, OTHER_FUNCTIONS
+from app.storage.statements import MAX_FUNCTIONS_PER_DAY, OTHER_FUNCTIONS
 from tests.integration.test_hostile_input import MALFORMED
 from tests.support.executing import FUNCTION_SECONDS, Held, claims, execute, journalled
 from tests.support.functions_service import FunctionsService

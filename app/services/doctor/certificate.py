@@ -106,7 +106,6 @@ def _chain(host: HostFacts) -> list[x509.Certificate]:
 
 
 def _served(host: HostFacts) -> list[x509.Certificate]:
-    """Return the certificates that nginx serves, the leaf first."""
     try:
         return x509.load_pem_x509_certificates((host.tls_handshake or "").encode())
     except ValueError:

@@ -55,7 +55,6 @@ def proxy(facts: Facts) -> CheckResult:
 
 
 def _of_none(host: HostFacts) -> CheckResult:
-    """Say why the journal has none of the host's requests."""
     if host.serves("app") and any(probe.status == HTTPStatus.SERVICE_UNAVAILABLE for probe in host.proxy):
         return fail(
             "应用答复 503：可能是 nginx 没有给出唯一有效的客户地址（X-Real-IP），见 docker compose logs app",
