@@ -23,7 +23,7 @@ from app.http.openapi.document import DOCUMENT
 from app.http.request_parser import RequestParser
 from app.http.resources import ExecuteResource, JsonResource, MetricsResource, VerifyResource
 from app.http.shop import CardsResource, ChangeResource, ShopAccess
-from app.services import draining, startup
+from app.services import draining, sealed_secrets, startup
 from app.services.card_lists import CardLists
 from app.services.figures import Figures
 from app.services.files import FileTransfer
@@ -64,7 +64,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     startup.prepare(database, keys, utc_now)
     startup.mark_data_key(settings.keys_dir, settings.kernal_data_key)
     sealing_key = SealingKey(settings.sealing_key)
-    startup.seal_secrets(database, sealing_key)
+    sealed_secrets.seal_all(database, sealing_key)
     signer = Signer(keys.store)
     database.close()  # the workers are forked after this
     rules = VendorRules(database)

@@ -169,11 +169,7 @@ class CardLists:
 
     def _every(self, wanted: CardFilter, now: datetime) -> Iterator[Line]:
         after: Cursor | None = None
-
-        def read() -> list[Row]:
-            return card_lists.page(wanted, now, after, limit=_PAGE_ROWS)
-
-        while rows := self.database.with_connection(read):
+        while rows := card_lists.page(wanted, now, after, limit=_PAGE_ROWS):
             yield from (_line(row, now) for row in rows)
             after = card_lists.cursor(wanted, *rows[-1])
 

@@ -55,16 +55,12 @@ class Reporter:
             Host.kid: self._kid(),
             Host.functions_sha256: self._functions_sha256(),
         }
-
-        def write() -> None:
-            before = utc_now()
-            (theirs,) = self._database.execute_sql("SELECT clock_timestamp()").fetchone()
-            ahead = before + (utc_now() - before) / 2 - theirs
-            row = facts | {Host.clock_offset_ms: round(ahead.total_seconds() * 1000), Host.seen_at: _NOW}
-            Host.insert({Host.name: self._host, **row}).on_conflict(conflict_target=[Host.name], update=row).execute()
-            Host.delete().where(Host.seen_at < _NOW - _FORGOTTEN_AFTER).execute()
-
-        self._database.with_connection(write)
+        before = utc_now()
+        (theirs,) = self._database.execute_sql("SELECT clock_timestamp()").fetchone()
+        ahead = before + (utc_now() - before) / 2 - theirs
+        row = facts | {Host.clock_offset_ms: round(ahead.total_seconds() * 1000), Host.seen_at: _NOW}
+        Host.insert({Host.name: self._host, **row}).on_conflict(conflict_target=[Host.name], update=row).execute()
+        Host.delete().where(Host.seen_at < _NOW - _FORGOTTEN_AFTER).execute()
 
     def _kid(self) -> str | None:
         try:

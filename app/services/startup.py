@@ -4,17 +4,14 @@ import logging
 import os
 from pathlib import Path
 
-import peewee
-
 from app.clock import Clock
-from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError, UnavailableError
+from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from app.services.signing_keys import SigningKeys
-from app.storage import schema, sealed_secrets
+from app.storage import schema
 from app.storage.database import Database
 from app.storage.models import Card
 from app.tokens import canary
 from app.tokens.keyring import KeyRingError
-from app.tokens.sealing_key import SealingKey, SealingKeyError
 
 logger = logging.getLogger(__name__)
 
@@ -90,40 +87,6 @@ def prepare(database: Database, keys: SigningKeys, clock: Clock) -> None:
                 f"the first start makes the signing keys and needs the database, which is away: {error}"
             ) from error
         logger.warning("starting without the database", extra={"reason": str(error)})
-    finally:
-        database.close()
-
-
-def seal_secrets(database: Database, key: SealingKey) -> None:
-    """Seal what was kept in clear before there was a key, and check that the key opens all else.
-
-    Where the database is away the service starts, and the next start seals. No connection stays open.
-
-    Raises:
-        SealingKeyError: a secret does not open.
-    """
-
-    def seal() -> int:
-        count = 0
-        for secret in sealed_secrets.every():
-            place = secret.table, secret.row
-            if key.opens(*place, secret.text) is False:
-                raise SealingKeyError(
-                    f"KADUN_SEALING_KEY 打不开 {secret.table} {secret.name} 的密钥：请放回原来的 secrets/sealing_key；"
-                    "若已丢失，见 docs/operations.zh-CN.md / "
-                    f"KADUN_SEALING_KEY does not open the secret of {secret.table} {secret.name}: "
-                    "put the former secrets/sealing_key back; if it is lost, see docs/operations.md"
-                )
-            sealed = key.seal(*place, secret.text)
-            if sealed != secret.text:
-                count += sealed_secrets.replace(secret, sealed)
-        return count
-
-    try:
-        if count := database.with_connection(seal):
-            logger.info("secrets sealed", extra={"count": count})
-    except (UnavailableError, peewee.PeeweeException) as error:
-        logger.warning("secrets could not be sealed; the next start tries again", extra={"reason": str(error)})
     finally:
         database.close()
 

@@ -11,12 +11,10 @@ import pytest
 
 from app.domain.operators import FREE_FAILURES
 from app.domain.texts import RefusedError
-from app.services import two_step
+from app.services import sealed_secrets, two_step
 from app.services.bearer import digest
 from app.services.credentials import LoginRefusedError, LoginThrottledError, WantsCodeError
 from app.services.sessions import Sessions
-from app.services.startup import seal_secrets
-from app.storage import sealed_secrets
 from app.storage.database import Database
 from app.storage.models import Event, LoginFailure, Operator, OperatorSession, RecoveryCode
 from app.tokens.sealing_key import SealingKey
@@ -202,7 +200,7 @@ def test_a_start_seals_what_was_kept_in_clear(
     log_ins.operators.add("bob", log_ins.alice.role, PASSWORD)
     Operator.update(totp_secret=mallory.secret).where(Operator.name == "alice").execute()
     for _ in range(2):
-        seal_secrets(database, SEALING)
+        sealed_secrets.seal_all(database, SEALING)
     sealed, without = Operator.get(Operator.name == "alice"), Operator.get(Operator.name == "bob")
     assert SEALING.opens("operator", sealed.id, sealed.totp_secret)
     assert without.totp_secret is None
@@ -219,7 +217,7 @@ def test_a_secret_that_changes_while_it_is_sealed_stays(log_ins: LogIns, mallory
 
 
 def test_a_start_without_the_database_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    seal_secrets(Database("postgresql://nobody@127.0.0.1:1/nowhere"), SEALING)
+    sealed_secrets.seal_all(Database("postgresql://nobody@127.0.0.1:1/nowhere"), SEALING)
     assert "secrets could not be sealed" in caplog.text
 
 

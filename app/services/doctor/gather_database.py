@@ -12,10 +12,11 @@ import psycopg2
 from app.clock import utc_now
 from app.domain.codes import EventKind
 from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError
+from app.services import sealed_secrets
 from app.services.doctor.facts import DatabaseFacts
 from app.services.file_store import files_with_batches
 from app.services.hosts import Hosts
-from app.storage import schema, sealed_secrets
+from app.storage import schema
 from app.storage.blobs import Blob, Blobs
 from app.storage.database import Database
 from app.storage.hosts import Host, is_proven
