@@ -23,8 +23,6 @@ from app.services.in_force import InForce, VendorRules
 from app.storage import bindings, cards, journal
 from app.storage.database import Database
 from app.storage.journal import Entry
-from app.storage.models import Usage
-from app.storage.statements import OTHER_FUNCTIONS
 from app.storage.touches import Touches
 from app.tokens.keys import AUDIENCE
 from app.tokens.signer import Signer
@@ -131,7 +129,7 @@ class LicenceService:
 
         def write() -> Evaluation:
             if code is Code.FUNCTION_NOT_FOUND:
-                _take_back(evaluation.request, self._day(evaluation.at))
+                bindings.take_back(evaluation.request, self._day(evaluation.at))
             return self._journalled(evaluation, entry)
 
         return self.sign(self.database.with_connection(write), code, is_late=True)
@@ -232,13 +230,3 @@ def _of_terms(terms: Terms, request: VerificationRequest, code: Code) -> dict[st
     if code is Code.OK and request.function == OPEN_PROGRAM:
         claims["notice"] = terms.notice
     return {name: value for name, value in claims.items() if value is not None}
-
-
-def _take_back(request: VerificationRequest, day: date) -> None:
-    """Take back one counted request, whose function turned out not to exist."""
-    of_the_day = (Usage.card == request.card_id) & (Usage.day == day)
-    is_counted = Usage.select().where(of_the_day & (Usage.function == request.function)).exists()
-    row = of_the_day & (Usage.function == (request.function if is_counted else OTHER_FUNCTIONS))
-    # In this order: of two at once, the second waits for the first, and then deletes the row.
-    if not Usage.update(count=Usage.count - 1).where(row & (Usage.count > 1)).execute():
-        Usage.delete().where(row & (Usage.count == 1)).execute()

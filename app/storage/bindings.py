@@ -13,7 +13,7 @@ from app.domain.cards import Card
 from app.domain.policy import Binding, Client, Decision, Facts, VerificationRequest
 from app.storage import daily_counts, journal, models
 from app.storage.database import Database, execute_prepared
-from app.storage.statements import NEW_CLIENT
+from app.storage.statements import NEW_CLIENT, OTHER_FUNCTIONS
 
 
 def read_facts(database: Database, card_id: str, hardware_sha256: str, day: date | None = None) -> Facts:
@@ -109,6 +109,16 @@ def lock_cards(card_ids: list[str]) -> list[models.Card]:
         .order_by(models.Card.id)
         .for_update("FOR NO KEY UPDATE")
     )
+
+
+def take_back(request: VerificationRequest, day: date) -> None:
+    """Take back one counted request, whose function turned out not to exist."""
+    of_the_day = (models.Usage.card == request.card_id) & (models.Usage.day == day)
+    is_counted = models.Usage.select().where(of_the_day & (models.Usage.function == request.function)).exists()
+    row = of_the_day & (models.Usage.function == (request.function if is_counted else OTHER_FUNCTIONS))
+    # In this order: of two at once, the second waits for the first, and then deletes the row.
+    if not models.Usage.update(count=models.Usage.count - 1).where(row & (models.Usage.count > 1)).execute():
+        models.Usage.delete().where(row & (models.Usage.count == 1)).execute()
 
 
 def _activate(card: Card) -> None:

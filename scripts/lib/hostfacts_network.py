@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 FORGED = "203.0.113.113"  # an address for documentation (RFC 5737)
-PROBE = "cardctl doctor"  # app/storage/inspection.py knows it
+PROBE = "cardctl doctor"  # app/storage/journal.py knows it
 _MAX_ANSWER_BYTES = 64 * 1024
 
 
