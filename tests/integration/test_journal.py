@@ -219,3 +219,12 @@ def test_refused_log_ins_of_an_address_end_at_the_limit_and_hide_no_refusals(dat
     journal.append([Entry(clock.now, EventKind.REJECTED, Code.CARD_NOT_FOUND, ip="203.0.113.5")] * 20)
     assert journal.has_too_many_refusals("203.0.113.5", clock.now)
     assert not journal.has_too_many_refusals("203.0.113.6", clock.now)
+
+
+def test_a_machine_is_found_by_the_first_entry_of_its_reference_that_names_it(database: Database, clock: Clock) -> None:
+    said = [("R2", "other"), ("R1", None), ("R1", "first"), ("R1", "second")]
+    journal.append(
+        [Entry(clock.now, EventKind.REJECTED, Code.CARD_FROZEN, "A" * 32, name, hardware=text) for name, text in said]
+    )
+    assert journal.hardware_sha256_of("R1") == sha256(b"first").hexdigest()
+    assert journal.hardware_sha256_of("R3") is None
