@@ -15,9 +15,10 @@ from kadun_conformance.crypto import SigningKey, changed, seal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from io import BufferedIOBase
+    from threading import Event
 
     from kadun_conformance.crypto import Json, Randomness
-    from kadun_conformance.server import Handler
 
 OPEN = "打开程序"
 LIFETIME_SECONDS = 300
@@ -73,7 +74,7 @@ class Reply:
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": _JSON})
-    write: Callable[[Handler], object] | None = None
+    write: Callable[[BufferedIOBase, Event], object] | None = None
 
 
 def verdict(token: object, status: int = 200, code: str = "OK") -> Reply:

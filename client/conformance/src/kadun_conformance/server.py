@@ -80,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         reply = self.server.reply_to(self.command, self.path, body)
         if reply.write:
-            reply.write(self)
+            reply.write(self.wfile, self.server.closing)
             return
         self.send_response(reply.status)
         for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():

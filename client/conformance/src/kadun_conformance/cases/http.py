@@ -14,8 +14,10 @@ from kadun_conformance.cases.keys import by_newest
 from kadun_conformance.forger import Forger, Reply, verdict
 
 if TYPE_CHECKING:
+    from io import BufferedIOBase
+    from threading import Event
+
     from kadun_conformance.forger import Answer
-    from kadun_conformance.server import Handler
 
 _MIB = b" " * (1 << 20)
 _PAGE = "<!doctype html><title>Wi-Fi</title><form>请登录 / please sign in</form>"
@@ -34,10 +36,10 @@ def _gzip_bomb(forger: Forger) -> Reply:
 
 
 def _forever(head: bytes, piece: bytes, pause_seconds: float = 0) -> Answer:
-    def write(handler: Handler) -> None:
-        handler.wfile.write(head)
-        while not handler.server.closing.wait(pause_seconds):
-            handler.wfile.write(piece)
+    def write(connection: BufferedIOBase, closing: Event) -> None:
+        connection.write(head)
+        while not closing.wait(pause_seconds):
+            connection.write(piece)
 
     return lambda _forger: Reply(write=write)
 
@@ -60,8 +62,8 @@ ANSWERS: dict[str, Answer] = {
     "endless": _forever(_HEAD + b"\r\n", _MIB),
     "endless-headers": _forever(_HEAD, b"X-Filler: " + b"x" * 1_000 + b"\r\n"),
     "drip-body": _forever(_HEAD + b"\r\n", b" ", pause_seconds=0.2),
-    "silent": lambda _f: Reply(write=lambda handler: handler.server.closing.wait()),
-    "closed": lambda _f: Reply(write=lambda _handler: None),
+    "silent": lambda _f: Reply(write=lambda _connection, closing: closing.wait()),
+    "closed": lambda _f: Reply(write=lambda _connection, _closing: None),
     "key-set-endless": by_newest,
 }
 KEY_SETS = {"key-set-endless": ANSWERS["endless"]}
