@@ -64,6 +64,8 @@ def test_a_file_of_five_megabytes_is_imported_in_the_order_of_ids_so_that_two_im
     rows = [f"{number:032d},30d,b{number % 300},{note}" for number in reversed(range(MAX_BYTES // 250))]
     content = "\n".join(["id,validity,batch,note", *rows]).encode()
     assert MAX_BYTES * 0.9 < len(content) < MAX_BYTES
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(MAX_BYTES + 100_000)}
+    assert owner.send("POST", IMPORT, b"", headers).status == 413, "a larger one is refused before it is read"
     preview = previewed(owner, content)
     assert f"可以导入 {len(rows):,} 张" in preview.words
     done = send(owner, preview, "import", content)

@@ -78,7 +78,7 @@ def test_owners_set_up_two_step_verification_before_anything_else_where_they_mus
 ) -> None:
     add_operator("olga")
     add_operator("sam", Role.SELLER)
-    with Service(with_keys(tmp_path), database_url, KADUN_OWNERS_NEED_TOTP="true") as strict:
+    with Service(with_keys(tmp_path), database_url, KADUN_OWNERS_NEED_TOTP="true", KADUN_CONFIRM_CARDS="0") as strict:
         owner = Browser(strict, language="en")
         page = owner.submit(owner.get("/admin/login"), "/admin/login", name="olga", password=PASSWORD)
         assert page.path == "/admin/account/two-step"
@@ -94,7 +94,10 @@ def test_owners_set_up_two_step_verification_before_anything_else_where_they_mus
         page = owner.submit(page, "/admin/account/two-step", code=code, own_password=PASSWORD)
         assert "Two-step verification is on" in page.words
         assert owner.get("/admin/operators").status == 200
-        assert Browser(strict).log_in("sam").get("/admin/cards").status == 200, "sellers are free to choose"
+        sam = Browser(strict, language="en").log_in("sam")
+        assert sam.get("/admin/cards").status == 200, "sellers are free to choose"
+        issue = "/admin/cards/issue"
+        assert "More than 0 cards at once" in sam.submit(sam.get(issue), issue, count="1").words
 
 
 def test_an_invalid_new_operator_is_refused_with_a_reason(owner: Browser) -> None:
