@@ -128,10 +128,3 @@ def test_the_host_is_checked_when_the_stack_is_down(stack: Stack, healthy: Statu
         assert "schema" not in found.statuses
     finally:
         stack.up()
-
-
-def test_without_docker_one_line_says_so(stack: Stack) -> None:
-    nowhere = {"PATH": "/usr/bin:/bin", "DOCKER_HOST": "unix:///nonexistent.sock"}
-    done = stack.script("cardctl", "doctor", check=False, env=nowhere)
-    assert (done.returncode, len(done.stdout.splitlines()), len(done.stderr.splitlines())) == (1, 1, 1)
-    assert done.stdout.startswith("FAIL  containers  Docker")

@@ -56,25 +56,18 @@ def customer(network: Namespace, stack: Stack, program: Program) -> Customer:
     return Customer(network, stack, program)
 
 
-@pytest.mark.parametrize("over", ["ipv4", "ipv6"])
-def test_a_card_opens_the_program_from_another_machine_and_its_very_address_is_recorded(
-    customer: Customer, stack: Stack, over: str
+def test_a_card_opens_the_program_from_another_machine_whose_very_address_is_recorded_and_after_a_restart_too(
+    customer: Customer, stack: Stack
 ) -> None:
-    card = stack.new_card()
-    opened = customer.open_program(card, f"pc of {card}", over=over)
-    assert opened == {"code": "OK", "core": CORE_DATA.decode()}
-    client = stack.bound_client(card)
-    assert client["ip"] == getattr(customer.network, over)
-    assert client["hardware"] == f"pc of {card}"
-
-
-def test_after_a_restart_the_card_is_still_bound(customer: Customer, stack: Stack) -> None:
-    card = stack.new_card()
-    assert customer.open_program(card, f"pc of {card}", over="ipv6")["code"] == "OK"
-    before = stack.bound_client(card)
+    for over in ("ipv4", "ipv6"):
+        card = stack.new_card()
+        opened = customer.open_program(card, f"pc of {card}", over=over)
+        assert opened == {"code": "OK", "core": CORE_DATA.decode()}
+        bound = stack.bound_client(card)
+        assert (bound["ip"], bound["hardware"]) == (getattr(customer.network, over), f"pc of {card}")
     stack.compose("down")
     stack.up()
-    assert stack.bound_client(card) == before
+    assert stack.bound_client(card) == bound
     assert customer.open_program(card, "another pc", over="ipv4")["code"] == "CLIENT_MISMATCH"
     assert customer.open_program(card, f"pc of {card}")["core"] == CORE_DATA.decode()
 

@@ -22,10 +22,12 @@ def take_memory(arguments: dict[str, Any], caller: Any) -> None:
         if os.fork() == 0:
             taken = bytearray(30 * 1024**2)
             time.sleep(1000)
-    if not arguments["children"]:
-        taken = mmap.mmap(-1, 600 * 1024**2)
-        for start in range(0, len(taken), mmap.PAGESIZE):
-            taken[start] = 1
+    if arguments["children"]:
+        os.wait()  # which ends when the kernel has ended one of them
+        raise MemoryError
+    taken = mmap.mmap(-1, 600 * 1024**2)
+    for start in range(0, len(taken), mmap.PAGESIZE):
+        taken[start] = 1
     time.sleep(1000)
 
 

@@ -6,13 +6,11 @@ tests/integration.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support.pki import Issued
 from tests.support.service import wait_for
 from tests.support.stack import Stack, run
 from tests.support.stack_changes import rewritten
@@ -24,25 +22,11 @@ def expired_certificate(stack: Stack) -> Iterator[None]:
     folder = stack.folder / "https_certificates"
     present = x509.load_pem_x509_certificate((folder / "fullchain.pem").read_bytes())
     names = present.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject, now = x509.Name([]), datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=90))
-        .not_valid_after(now - timedelta(days=1))
-        .add_extension(names, critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    key_pem = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+    made = Issued.make(*(str(name.value) for name in names), first_day=-90, days=89)
     try:
         with (
-            rewritten(folder / "fullchain.pem", made.public_bytes(pem).decode()),
-            rewritten(folder / "privkey.pem", key_pem),
+            rewritten(folder / "fullchain.pem", made.pem.decode()),
+            rewritten(folder / "privkey.pem", made.key_bytes().decode()),
         ):
             reload_nginx(stack)
             yield
