@@ -24,13 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console without Chinese: request marks, no traceback
-    parser, command = _parsers()
+    parser = _parser()
     chosen = parser.parse_args(arguments)
     source, target = Path(chosen.source), Path(chosen.output)
     try:
         if target.exists() and source.samefile(target):
-            command.error("FILE 与输出相同 / FILE and the output are the same file")
-        seal(source, target, chosen.recipient)
+            parser.error("FILE 与输出相同 / FILE and the output are the same file")
+        with source.open("rb") as plain, files.replaced(target, mode=0o644) as sealed:  # customers receive this file
+            pyrage.encrypt_io(plain, sealed, [chosen.recipient])
     except OSError as failure:
         return _failed(f"{failure.strerror or failure}: {failure.filename or chosen.output}")
     except pyrage.EncryptError as failure:  # contains what reading or writing raised, as text
@@ -40,13 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def seal(source: Path, target: Path, recipient: pyrage.x25519.Recipient) -> None:
-    """Write `source` to `target` as an age file, as a stream; `target` appears complete or not at all."""
-    with source.open("rb") as plain, files.replaced(target, mode=0o644) as sealed:  # customers receive this file
-        pyrage.encrypt_io(plain, sealed, [recipient])
-
-
-def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m kadun", description="卡盾客户端工具 / Kadun's client tools")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
@@ -64,7 +59,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         type=_recipient,
         help="`cardctl key recipient` 打印的公钥 / the output of `cardctl key recipient`",
     )
-    return parser, command
+    return parser
 
 
 def _recipient(text: str) -> pyrage.x25519.Recipient:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
@@ -133,8 +134,6 @@ class Downloader:
 
 
 def _is_there(offer: Offer, place: Path) -> bool:
-    try:
-        with place.open("rb") as file:
-            return os.fstat(file.fileno()).st_size == offer.size and sha256_of(file) == offer.sha256
-    except OSError:  # missing or unreadable: download it
-        return False
+    with suppress(OSError), place.open("rb") as file:
+        return os.fstat(file.fileno()).st_size == offer.size and sha256_of(file) == offer.sha256
+    return False  # missing or unreadable: download it

@@ -24,9 +24,10 @@ class KadunError(Exception):
     text_key = "error"
 
     def __init__(self, detail: str = "") -> None:
-        super().__init__(detail)
+        # Without super().__init__: `args` stay those of the constructor, by which a copy is unpickled.
         self.detail = printable(detail)
-        self.message = text(self.text_key, "zh")
+        self.message = ""
+        self.speak("zh")
 
     def speak(self, language: str) -> None:
         """Set the language of the message, `zh` or `en`."""
@@ -47,7 +48,6 @@ class _SignedRejection(KadunError):
 
     def __init__(self, code: str, message: str, reference: str = "") -> None:
         super().__init__()
-        self.args = (code, message, reference)
         self.code = code
         self.message = message
         self.reference = reference
@@ -82,7 +82,6 @@ class UpdateRequired(CardRejected):
         update_url: str | None = None,
     ) -> None:
         super().__init__(code, message, reference)
-        self.args = (code, message, reference, latest_version, update_url)
         self.latest_version = latest_version
         self.update_url = update_url
 
@@ -155,7 +154,6 @@ class RequestRefused(KadunError):
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
-        self.args = (code, detail)
         self.code = printable(code)
 
 
@@ -171,12 +169,10 @@ class DownloadFailed(KadunError):
 
     def __init__(self, reason: str, name: str, reference: str = "", detail: str = "") -> None:
         self.text_key = f"download_{reason}"
-        super().__init__(detail)
-        self.args = (reason, name, reference, detail)
         self.reason = reason
         self.name = printable(name)
         self.reference = reference
-        self.speak("zh")
+        super().__init__(detail)
 
     def speak(self, language: str) -> None:
         """Set the language of the message, `zh` or `en`."""

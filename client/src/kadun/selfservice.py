@@ -6,6 +6,7 @@ The answers are not signed. They are for people to read; only verdicts decide wh
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -60,10 +61,8 @@ class SelfServiceRefused(KadunError):
         self.reason = printable(reason)
         self.next_unbind_at = next_unbind_at
         self.text_key = self._text_key(code)
-        super().__init__(f"{self.reason}: {detail}" if reason else detail)
-        self.args = (code, detail, reason, next_unbind_at)
         self.code = code
-        self.speak("zh")
+        super().__init__(f"{self.reason}: {detail}" if reason else detail)
 
     def speak(self, language: str) -> None:
         """Set the language of the message, `zh` or `en`."""
@@ -105,16 +104,11 @@ def status_from(answer: Response) -> CardStatus:
 
 
 def _refusal(problem: dict[str, Any]) -> SelfServiceRefused:
-    reason = problem.get("reason")
-    try:
+    reason, next_unbind_at = problem.get("reason"), None
+    with suppress(UntrustedAnswer):
         next_unbind_at = _time(problem, "next_unbind_at")
-    except UntrustedAnswer:
-        next_unbind_at = None
     return SelfServiceRefused(
-        problem["code"],
-        detail_of(problem),
-        reason if isinstance(reason, str) else "",
-        next_unbind_at,
+        problem["code"], detail_of(problem), reason if isinstance(reason, str) else "", next_unbind_at
     )
 
 
@@ -122,10 +116,9 @@ def _time(document: dict[str, Any], name: str) -> datetime | None:
     value = document.get(name)
     if value is None:
         return None
-    try:
+    time = None
+    with suppress(TypeError, ValueError):
         time = datetime.fromisoformat(re.sub("Z$", "+00:00", value))
-    except (TypeError, ValueError):
-        time = None
     if time is None or time.tzinfo is None or time.year not in _YEARS:
         raise UntrustedAnswer(f"{name} is not a time with an offset")
     return time.astimezone(timezone.utc)

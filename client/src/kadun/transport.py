@@ -14,9 +14,9 @@ import socket
 import ssl
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, Callable, Protocol, Union, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 from urllib.parse import urlsplit
 
 import requests
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
 LARGEST_BODY_BYTES = 1024 * 1024
 _FEWEST_BYTES = 1024  # of a large file, within the timeout
 _PIECE_BYTES = 256 * 1024
 _PIECES_AHEAD = 4
-_Item = Union["tuple[int, Mapping[str, str]]", bytes, Exception]
 
 _log = logging.getLogger("kadun")
 
@@ -72,11 +72,9 @@ class HttpTransport:
             _warn_of_plain_http(parts.hostname)
         self._base_url = base_url.rstrip("/")
         self._verify: bool | str = True
-        self._certificates: str | None = None
-        if ca_file is not None:
-            files = certificates.files_of(ca_file)
-            self._certificates = certificates.read(files)
-            self._verify = _public_cas() if public_cas else str(files[0])
+        self._certificates = [] if ca_file is None else certificates.files_of(ca_file)
+        if self._certificates:
+            self._verify = _public_cas() if public_cas else str(self._certificates[0])
         self._timeout_seconds = timeout_seconds
 
     def exchange(self, path: str, body: bytes | None, language: str) -> Response:
@@ -96,16 +94,12 @@ class HttpTransport:
     def stream(self, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Stream:
         """See `Transport`."""
         connections = Connections()
-        return Stream(lambda: self._response(path, body, headers, connections), self._timeout_seconds, connections)
+        return Stream(self._received(path, body, headers, connections), self._timeout_seconds, connections)
 
-    @contextmanager
-    def _response(
+    def _received(
         self, path: str, body: bytes | None, headers: Mapping[str, str], connections: Connections
-    ) -> Iterator[requests.Response]:
-        always = {
-            "Accept-Encoding": "identity",  # nothing to decompress, so that the limit on the size holds
-            "User-Agent": "kadun",
-        }
+    ) -> Iterator[Any]:
+        # Status and headers, then the pieces of the body, and an empty one at its end.
         try:
             with requests.Session() as session:
                 for scheme in ("http://", "https://"):
@@ -114,18 +108,23 @@ class HttpTransport:
                     "GET" if body is None else "POST",
                     self._base_url + path,
                     data=body,
-                    headers={**always, **headers},
-                    auth=_no_credentials,
+                    # Nothing is to be decompressed, so that the limit on the size holds.
+                    headers={"User-Agent": "kadun", "Accept-Encoding": "identity", **headers},
+                    auth=lambda request: request,  # without the password that a customer's .netrc has for this host
                     timeout=self._timeout_seconds,
                     verify=self._verify,
                     allow_redirects=False,  # another address is not the configured server
                     stream=True,
                 ) as response:
-                    yield response
+                    yield response.status_code, response.headers
+                    read = response.raw.read1  # what has arrived, without waiting for more
+                    while not connections.over and (piece := read(_PIECE_BYTES, decode_content=False)):
+                        yield piece
+                    yield b""
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise _too_late(self._timeout_seconds) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as failure:
-            raise _unreachable(failure, opened=connections.opened) from None
+            raise _unreachable(failure, sent=connections.opened) from None
         finally:
             connections.cut()
 
@@ -137,16 +136,11 @@ class Stream:
     status: int
     headers: Mapping[str, str]  # with case-insensitive names
 
-    def __init__(
-        self,
-        response: Callable[[], AbstractContextManager[requests.Response]],
-        timeout_seconds: float,
-        connections: Connections,
-    ) -> None:
-        self._response = response
+    def __init__(self, received: Iterator[Any], timeout_seconds: float, connections: Connections) -> None:
+        self._received = received
         self._timeout_seconds = timeout_seconds
         self._connections = connections
-        self._items: queue.Queue[_Item] = queue.Queue(maxsize=_PIECES_AHEAD)
+        self._items: queue.Queue[Any] = queue.Queue(maxsize=_PIECES_AHEAD)
 
     def __enter__(self) -> Stream:
         """Send the request and wait for status and headers."""
@@ -202,18 +196,12 @@ class Stream:
 
     def _read(self) -> None:
         try:
-            with self._response() as response:
-                self._items.put((response.status_code, response.headers))
-                ended = False
-                while not ended and not self._connections.over:
-                    piece = response.raw.read1(_PIECE_BYTES, decode_content=False)  # what has arrived, without waiting
-                    self._items.put(piece)
-                    ended = not piece
+            for item in self._received:
+                self._items.put(item)
         except Exception as failure:  # noqa: BLE001 - raised in the caller's thread
             self._items.put(failure)
 
 
-@final
 class Connections:
     """The sockets of one request, to the server or a proxy. They may be closed from any thread, more than once."""
 
@@ -229,14 +217,9 @@ class Connections:
             self.opened = True
             if self.over:
                 connection.close()
-            self.check()
+                raise TimeoutError("given up")
             self._handles.append(connection.dup())
             return connection
-
-    def check(self) -> None:
-        """Raise TimeoutError if the request was given up."""
-        if self.over:
-            raise TimeoutError("given up")
 
     def cut(self) -> None:
         """Close all sockets, and each that is registered later; a blocked read returns."""
@@ -249,18 +232,17 @@ class Connections:
             self._handles.clear()
 
 
-@final
 class _Adapter(HTTPAdapter):
-    """Registers the sockets, and trusts certificates in PEM beside those that the request's `verify` names."""
+    """Registers the sockets, and trusts files of certificates beside those that the request's `verify` names."""
 
-    def __init__(self, connections: Connections, trusted: str | None) -> None:
+    def __init__(self, connections: Connections, trusted: list[Path]) -> None:
         self._connections = connections
         self._trusted = trusted
         super().__init__()
 
     def get_connection_with_tls_context(self, *arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - passed on
         pool: Any = super().get_connection_with_tls_context(*arguments, **settings)
-        if self._trusted is not None and pool.scheme == "https":
+        if self._trusted and pool.scheme == "https":
             pool.conn_kw["ssl_context"] = certificates.context(self._trusted)
         kind, connections = pool.ConnectionCls, self._connections
 
@@ -269,7 +251,8 @@ class _Adapter(HTTPAdapter):
 
         def tunnelled(self: Any) -> None:  # noqa: ANN401
             kind._tunnel(self)  # noqa: SLF001 - http.client's, through a proxy
-            connections.check()  # http.client takes a closed socket for the end of the proxy's headers
+            if connections.over:  # http.client takes a closed socket for the end of the proxy's headers
+                raise TimeoutError("given up")
 
         pool.ConnectionCls = type("WatchedConnection", (kind,), {"_new_conn": connected, "_tunnel": tunnelled})
         return pool
@@ -292,32 +275,20 @@ def _too_late(seconds: float) -> ServerUnreachable:
 
 
 # A retry does not help: an untrusted certificate, no TLS, an invalid address of a proxy.
-_PERMANENT = (
-    requests.exceptions.SSLError,
-    requests.exceptions.InvalidSchema,
-    ssl.SSLCertVerificationError,  # of a proxy
-)
-_NEVER_CONNECTED = (
-    urllib3.exceptions.NewConnectionError,
-    urllib3.exceptions.ConnectTimeoutError,
-    requests.exceptions.InvalidSchema,  # a SOCKS proxy
-)
+_PERMANENT = (requests.exceptions.SSLError, requests.exceptions.InvalidSchema, ssl.SSLCertVerificationError)
 
 
-def _unreachable(failure: Exception, *, opened: bool) -> ServerUnreachable:
+def _unreachable(failure: Exception, *, sent: bool) -> ServerUnreachable:
     """Return the error with the innermost cause, such as `ConnectionRefusedError`; the outer exceptions are vague."""
     if isinstance(failure, ValueError) and not isinstance(failure, (ssl.SSLError, requests.exceptions.InvalidSchema)):
         # Without its text, which may contain the password of a proxy. The kind is UnicodeEncodeError, for example.
         kind = type(failure).__name__
-        return ServerUnreachable(f"{kind}: the address of a proxy or of the server is invalid", sent=opened)
-    chain: list[BaseException] = [failure]
-    while (inner := _inner(chain[-1])) is not None:
-        chain.append(inner)
-    return ServerUnreachable(
-        f"{type(chain[-1]).__name__}: {chain[-1]}",
-        passing=_broke(chain[-1]) or not any(isinstance(link, _PERMANENT) for link in (failure, chain[-1])),
-        sent=not any(isinstance(link, _NEVER_CONNECTED) for link in chain),
-    )
+        return ServerUnreachable(f"{kind}: the address of a proxy or of the server is invalid", sent=sent)
+    cause: BaseException = failure
+    while (inner := _inner(cause)) is not None:
+        cause = inner
+    passing = _broke(cause) or not (isinstance(failure, _PERMANENT) or isinstance(cause, _PERMANENT))
+    return ServerUnreachable(f"{type(cause).__name__}: {cause}", passing=passing, sent=sent)
 
 
 def _inner(failure: BaseException) -> BaseException | None:
@@ -341,7 +312,3 @@ def _public_cas() -> str:
     """
     settings = requests.Session().merge_environment_settings("https://", {}, stream=True, verify=True, cert=None)
     return settings["verify"] if isinstance(settings["verify"], str) else requests.utils.DEFAULT_CA_BUNDLE_PATH
-
-
-def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request  # requests would send the password that a customer's .netrc has for this host

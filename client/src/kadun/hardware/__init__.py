@@ -19,7 +19,7 @@ import json
 import queue
 import sys
 import threading
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 from kadun.errors import HardwareUnknown
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 SECONDS = 15.0
 """The limit for reading the identifiers, which usually takes milliseconds."""
-
-_Outcome = Union["dict[str, str]", Exception]
 
 
 def machine_string(program: str | None = None) -> str:
@@ -43,7 +41,7 @@ def machine_string(program: str | None = None) -> str:
         HardwareUnknown: the machine has no identifier (as in slim containers), or one could not be read. Without it
             the string would look like another machine.
     """
-    outcome: queue.Queue[_Outcome] = queue.Queue(maxsize=1)
+    outcome: queue.Queue[dict[str, str] | Exception] = queue.Queue(maxsize=1)
 
     def work() -> None:
         try:

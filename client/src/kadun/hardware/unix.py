@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from kadun.hardware.placeholders import without_placeholders
@@ -44,12 +45,9 @@ def _mac_serial() -> str | None:
 def _machine_id() -> str | None:
     # systemd's (machine-id(5)) first: py-machineid prefers that of D-Bus, which an image may contain.
     if sys.platform.startswith("linux"):
-        try:
-            found = _in_form(MACHINE_ID.read_text(encoding="ascii", errors="replace").strip())
-        except FileNotFoundError:
-            found = None
-        if found:
-            return found
+        with suppress(FileNotFoundError):
+            if found := _in_form(MACHINE_ID.read_text(encoding="ascii", errors="replace").strip()):
+                return found
     return _installed_id()
 
 

@@ -29,10 +29,11 @@ _UUID_AT, _UUID_END = 0x08, 0x18
 _RSMB = int.from_bytes(b"RSMB", "big")  # the provider of raw SMBIOS tables
 _SHARE_READ_WRITE, _OPEN_EXISTING = 3, 3
 _IOCTL_STORAGE_QUERY_PROPERTY = 0x002D1400
-_STORAGE_DEVICE_PROPERTY = bytes(12)  # STORAGE_PROPERTY_QUERY: property 0, standard query, padding
+_QUERY_BYTES = 12  # STORAGE_PROPERTY_QUERY: property 0 (the device), standard query, padding: all zero
 _SERIAL_OFFSET_AT = 24  # in STORAGE_DEVICE_DESCRIPTOR
 _LONGEST_PATH = 260
 _LARGEST_DESCRIPTOR_BYTES = 4096
+_LARGEST_TABLE_BYTES = 4 * 1024 * 1024  # SMBIOS 2 has 64 KiB at most
 _INVALID_HANDLE = ctypes.c_void_p(-1).value
 _NO_SUCH_THING = {1, 50, 1168}
 """ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_NOT_FOUND: this machine does not have the identifier.
@@ -55,16 +56,11 @@ def identifiers() -> dict[str, str]:
 
 def firmware_table(kernel32: Any) -> bytes:  # noqa: ANN401 - a ctypes library
     """Return RawSMBIOSData (GetSystemFirmwareTable), or nothing if there is none."""
-    size = kernel32.GetSystemFirmwareTable(_RSMB, 0, None, 0)
-    if not size:
-        return _nothing("GetSystemFirmwareTable")
-    table = ctypes.create_string_buffer(size)
-    written = kernel32.GetSystemFirmwareTable(_RSMB, 0, table, size)
-    if not written:
-        return _nothing("GetSystemFirmwareTable")
-    if written > size:
-        raise OSError("GetSystemFirmwareTable: the table grew between two calls")
-    return table.raw[:written]
+    table = ctypes.create_string_buffer(_LARGEST_TABLE_BYTES)
+    size = kernel32.GetSystemFirmwareTable(_RSMB, 0, table, len(table))
+    if size > len(table):
+        raise OSError(f"GetSystemFirmwareTable: the table has {size} bytes")
+    return table.raw[:size] if size else _nothing("GetSystemFirmwareTable")
 
 
 def disk_descriptor(kernel32: Any) -> bytes:  # noqa: ANN401 - a ctypes library
@@ -79,16 +75,13 @@ def disk_descriptor(kernel32: Any) -> bytes:  # noqa: ANN401 - a ctypes library
     if volume in (None, 0, _INVALID_HANDLE):
         raise _failed("CreateFileW")
     try:
-        answer, written = ctypes.create_string_buffer(_LARGEST_DESCRIPTOR_BYTES), wintypes.DWORD()
+        query, answer = (
+            ctypes.create_string_buffer(_QUERY_BYTES),
+            ctypes.create_string_buffer(_LARGEST_DESCRIPTOR_BYTES),
+        )
+        written, code = wintypes.DWORD(), _IOCTL_STORAGE_QUERY_PROPERTY
         answered = kernel32.DeviceIoControl(
-            volume,
-            _IOCTL_STORAGE_QUERY_PROPERTY,
-            ctypes.create_string_buffer(_STORAGE_DEVICE_PROPERTY, len(_STORAGE_DEVICE_PROPERTY)),
-            len(_STORAGE_DEVICE_PROPERTY),
-            answer,
-            len(answer),
-            ctypes.byref(written),
-            None,
+            volume, code, query, len(query), answer, len(answer), ctypes.byref(written), None
         )
         return answer.raw[: written.value] if answered else _nothing("DeviceIoControl")
     finally:
