@@ -7,15 +7,7 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
-from kadun.errors import (
-    CardRejected,
-    CoreFunctionError,
-    FunctionFailed,
-    FunctionNotFound,
-    FunctionTimeout,
-    ServerUnreachable,
-    UpdateRequired,
-)
+from kadun import errors
 from kadun.messages import rejection
 from kadun.request import VerificationRequest, json_body
 from kadun.responses import key_set_from, token_from
@@ -34,9 +26,9 @@ if TYPE_CHECKING:
     from kadun.verdict import Verdict
 
 _FUNCTION_ERRORS = {
-    "FUNCTION_NOT_FOUND": FunctionNotFound,
-    "FUNCTION_FAILED": FunctionFailed,
-    "FUNCTION_TIMEOUT": FunctionTimeout,
+    "FUNCTION_NOT_FOUND": errors.FunctionNotFound,
+    "FUNCTION_FAILED": errors.FunctionFailed,
+    "FUNCTION_TIMEOUT": errors.FunctionTimeout,
 }
 _NONCE_BYTES = 24
 _Result = TypeVar("_Result")
@@ -108,11 +100,11 @@ class Asker:
         tries_made = 0
         while True:
             if self.stopped is not None and self.stopped.is_set():
-                raise ServerUnreachable("stopped before the request was sent", sent=False)
+                raise errors.ServerUnreachable("stopped before the request was sent", sent=False)
             tries_made += 1
             try:
                 return attempt()
-            except ServerUnreachable as failure:
+            except errors.ServerUnreachable as failure:
                 if at_most_once and failure.sent:
                     failure.passing = False
                 self.retry_policy.wait_after(failure, tries_made)
@@ -120,16 +112,16 @@ class Asker:
     def _fetch_key_set(self) -> bytes:
         try:
             return key_set_from(self.transport.exchange("/.well-known/jwks.json", None, self.language))
-        except ServerUnreachable as failure:
+        except errors.ServerUnreachable as failure:
             failure.sent = True  # this follows an answer: the function may have run
             raise
 
 
-def _rejection_error(verdict: Verdict, language: str) -> CardRejected | CoreFunctionError:
+def _rejection_error(verdict: Verdict, language: str) -> errors.KadunError:
     code, reference = verdict.code, verdict.reference
     message = rejection(code, reference, language)
     if code == UPDATE_REQUIRED:
-        return UpdateRequired(code, message, reference, verdict.latest_version, verdict.update_url)
+        return errors.UpdateRequired(code, message, reference, verdict.latest_version, verdict.update_url)
     if is_function_failure(code):
-        return _FUNCTION_ERRORS.get(code, CoreFunctionError)(code, message, reference)
-    return CardRejected(code, message, reference)
+        return _FUNCTION_ERRORS.get(code, errors.CoreFunctionError)(code, message, reference)
+    return errors.CardRejected(code, message, reference)

@@ -112,20 +112,13 @@ class PartialFile:
     def _opened(self) -> BinaryIO:
         while True:
             file = os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
-            try:
-                self._lock(file)
+            if not files.lock(file, offset=2**40):  # far beyond the content
+                file.close()
+                raise DownloadFailed("under_way", self._offer.name, self._offer.reference)
+            with suppress(FileNotFoundError):  # another program has just installed the file that we opened
                 if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
                     return file
-            except FileNotFoundError:
-                pass  # another program has just installed the file that we opened
-            except BaseException:
-                file.close()
-                raise
             file.close()
-
-    def _lock(self, file: BinaryIO) -> None:
-        if not files.lock(file, offset=2**40):  # far beyond the content
-            raise DownloadFailed("under_way", self._offer.name, self._offer.reference)
 
     def _recalled(self) -> bool:
         try:
