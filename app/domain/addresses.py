@@ -1,4 +1,7 @@
-"""Canonical forms of network addresses, and when two count as the same (protocol, section 2)."""
+"""Canonical forms of network addresses, and when two count as the same (protocol, section 2).
+
+The functions raise ValueError for a text that is no IPv4 or IPv6 address.
+"""
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -30,11 +33,7 @@ def _parse(text: str) -> IPv4Address | IPv6Address:
 
 @lru_cache(maxsize=4096)
 def canonical_address(text: str) -> str:
-    """Return the canonical spelling of an address; an IPv4-mapped IPv6 address becomes its IPv4 address.
-
-    Raises:
-        ValueError: `text` is not an IPv4 or IPv6 address.
-    """
+    """Return the canonical spelling of an address; an IPv4-mapped IPv6 address becomes its IPv4 address."""
     return str(_parse(text))
 
 
@@ -43,9 +42,6 @@ def network_of(address: str) -> str:
     """Return what counts as one address: the /64 network of an IPv6 address, or an IPv4 address itself.
 
     Hosts rotate the lower half of their IPv6 addresses (RFC 8981).
-
-    Raises:
-        ValueError: `address` is not an IPv4 or IPv6 address.
     """
     parsed = _parse(address)
     if isinstance(parsed, IPv6Address):
@@ -54,11 +50,7 @@ def network_of(address: str) -> str:
 
 
 def site_of(address: str) -> str | None:
-    """Return the /48 network of an IPv6 address, as many providers give one customer; None for IPv4.
-
-    Raises:
-        ValueError: `address` is not an IPv4 or IPv6 address.
-    """
+    """Return the /48 network of an IPv6 address, as many providers give one customer; None for IPv4."""
     parsed = _parse(address)
     return str(IPv6Network((parsed, _IPV6_SITE_BITS), strict=False)) if isinstance(parsed, IPv6Address) else None
 
@@ -73,19 +65,12 @@ def neighbourhood_of(address: str) -> str:
     """Return the network from which one site's addresses change over time.
 
     It is the /48 of an IPv6 address, the /24 of an IPv4 address.
-
-    Raises:
-        ValueError: `address` is not an IPv4 or IPv6 address.
     """
     return site_of(address) or str(IPv4Network((_parse(address), _IPV4_SITE_BITS), strict=False))
 
 
 def read_network(text: str) -> str:
-    """Read an address or a /64 network as a person types it, and return it as `network_of` does.
-
-    Raises:
-        ValueError: `text` is neither.
-    """
+    """Read an address or a /64 network as a person types it, and return it as `network_of` does."""
     address, slash, _bits = text.partition("/")
     network = network_of(address)
     if slash and text != network:

@@ -45,11 +45,7 @@ class BlockList:
 
 
 def read_block_network(text: str) -> str:
-    """Read an address or a network to be blocked; return it in CIDR notation. An IPv6 address means its /64.
-
-    Raises:
-        RefusedError: it is neither, has bits beyond the prefix, or is the network of all addresses.
-    """
+    """Read an address or a network to be blocked; return it in CIDR notation. An IPv6 address means its /64."""
     try:
         return read_any_network(text)
     except ValueError as error:

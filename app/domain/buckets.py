@@ -1,4 +1,4 @@
-"""Buckets of licensed files: what a name, an endpoint and a region must be."""
+"""Buckets of licensed files: what a name, an endpoint and a region must be, as ValueErrors say."""
 
 import re
 from dataclasses import dataclass, field
@@ -31,11 +31,7 @@ class Bucket:
 
 
 def check_name(name: str, *, virtual_hosted: bool) -> None:
-    """Refuse what is not the name of a bucket.
-
-    Raises:
-        ValueError: says what it must be.
-    """
+    """Refuse what is not the name of a bucket."""
     if not _NAME.fullmatch(name):
         raise ValueError("it must be the name of a bucket: 3 to 63 of a-z, 0-9, - and dots")
     if virtual_hosted and "." in name:
@@ -43,11 +39,7 @@ def check_name(name: str, *, virtual_hosted: bool) -> None:
 
 
 def checked_endpoint(endpoint: str) -> str:
-    """Return an endpoint as `https://host[:port]`.
-
-    Raises:
-        ValueError: says what it must be.
-    """
+    """Return an endpoint as `https://host[:port]`."""
     plain = endpoint.lower().removesuffix("/")
     found = _ENDPOINT.fullmatch(plain)
     if found is None:
@@ -58,11 +50,7 @@ def checked_endpoint(endpoint: str) -> str:
 
 
 def checked_region(region: str) -> str:
-    """Return a region's name as it is given.
-
-    Raises:
-        ValueError: says what it must be.
-    """
+    """Return a region's name as it is given."""
     if not _REGION.fullmatch(region):
         raise ValueError("it must be a region's name, such as cn-hangzhou or us-east-1")
     return region

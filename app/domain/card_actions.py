@@ -71,7 +71,7 @@ def apply(  # noqa: PLR0913  # an action, its card, and what the card's row does
     by: timedelta | None = None,
     is_renewed: bool = False,
 ) -> Outcome:
-    """Apply an action to a card.
+    """Apply an action to a card, or refuse it.
 
     Args:
         action: The action.
@@ -80,9 +80,6 @@ def apply(  # noqa: PLR0913  # an action, its card, and what the card's row does
         is_bound: Whether a client is bound to the card.
         by: How much time `EXTEND` adds or `SHORTEN` takes; the other actions do not take it.
         is_renewed: Whether another card was used up to renew the card.
-
-    Raises:
-        RefusedError: the action is not allowed on this card; the text says why.
     """
     after: Card | None
     if card.renewed_card_id is not None and action in _NOT_WHEN_SPENT:

@@ -14,11 +14,7 @@ class Texts(NamedTuple):
 
 
 def check_edit(changes: Mapping[str, str | None]) -> None:
-    """Refuse changes of nothing, or to an invalid text; a name that is not in `changes` stays, None clears.
-
-    Raises:
-        RefusedError: says what would be right.
-    """
+    """Refuse changes of nothing, or to an invalid text; a name that is not in `changes` stays, None clears."""
     if not changes:
         raise RefusedError("请选择要修改的内容：批次或备注", "choose what to change: the batch or the note")
     for name in Texts._fields:

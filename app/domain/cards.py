@@ -119,11 +119,7 @@ def masked(card_id: str) -> str:
 
 
 def check_imported_key(key: str) -> None:
-    """Refuse a key that no imported card can have.
-
-    Raises:
-        RefusedError: it is not 6 to 64 printable characters, or not `plain`.
-    """
+    """Refuse a key that no imported card can have: not 6 to 64 printable characters, or not `plain`."""
     if not MIN_KEY_LENGTH <= len(key) <= MAX_KEY_LENGTH or not key.isprintable() or key != plain(key):
         raise RefusedError(
             f"卡密须为 {MIN_KEY_LENGTH} 到 {MAX_KEY_LENGTH} 个可打印字符，首尾不能有空白",
@@ -170,8 +166,7 @@ def as_crockford(text: str) -> str:
 def parse_duration(text: str) -> timedelta:
     """Read `30s`, `45m`, `12h`, `30d`, `1w`, or a name: day, week, month, quarter, year, 天卡, 周卡, 月卡, 季卡, 年卡.
 
-    Raises:
-        ValidityError: `text` is none of these, or not from 1 second to 100 years.
+    A duration is from 1 second to 100 years.
     """
     match = _DURATION.fullmatch(_NAMED.get(text, text))
     if match is None:
@@ -189,11 +184,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_validity(text: str) -> timedelta | None:
-    """Read a duration, or one of `permanent`, 永久 and 永久卡 as None.
-
-    Raises:
-        ValidityError: as for `parse_duration`.
-    """
+    """Read a duration, or one of `permanent`, 永久 and 永久卡 as None."""
     return None if text in _PERMANENT else parse_duration(text)
 
 

@@ -53,11 +53,7 @@ class CeilingExceededError(RefusedError):
 
 
 def check_ceilings(ceilings: Ceilings) -> None:
-    """Refuse ceilings that cannot be set; a validity is already checked when it is read.
-
-    Raises:
-        RefusedError: says what would be right.
-    """
+    """Refuse ceilings that cannot be set; a validity is already checked when it is read."""
     if ceilings.cards_per_day is not None and not 1 <= ceilings.cards_per_day <= MAX_CARDS_PER_DAY:
         raise RefusedError(
             f"每天发卡上限必须是 1 到 {MAX_CARDS_PER_DAY}",
@@ -76,16 +72,7 @@ def changes_allowed(ceilings: Ceilings, role: Role | None) -> int:
 
 
 def check_count(ceilings: Ceilings, issued_today: int, count: int) -> None:
-    """Refuse to issue more cards than are left of the day's.
-
-    Args:
-        ceilings: Those of the operator or the token.
-        issued_today: How many it has issued in this vendor's day.
-        count: How many more it is about to issue.
-
-    Raises:
-        CeilingExceededError: says how many are left.
-    """
+    """Refuse to issue `count` cards more than the `issued_today` of this vendor's day, if that is too many."""
     limit = ceilings.cards_per_day
     if limit is not None and issued_today + count > limit:
         left = max(limit - issued_today, 0)
@@ -97,15 +84,9 @@ def check_count(ceilings: Ceilings, issued_today: int, count: int) -> None:
 
 
 def check_changes(allowed: int, changed_today: int, count: int) -> None:
-    """Refuse to change more cards than are left of the day's.
+    """Refuse to change `count` cards more than the `changed_today` of this vendor's day, if that is too many.
 
-    Args:
-        allowed: How many may be changed in one day (`changes_allowed`).
-        changed_today: How many cards the operator or the token has changed in this vendor's day.
-        count: How many more it is about to change.
-
-    Raises:
-        CeilingExceededError: says how many are left.
+    `allowed` is what `changes_allowed` returns.
     """
     left = max(allowed - changed_today, 0)
     if count > left:
@@ -118,30 +99,18 @@ def check_changes(allowed: int, changed_today: int, count: int) -> None:
 
 
 def check_validity(ceilings: Ceilings, lasting: timedelta | None) -> None:
-    """Refuse a new card that lasts longer than allowed; None is permanent.
-
-    Raises:
-        CeilingExceededError: says what is allowed.
-    """
+    """Refuse a new card that lasts longer than allowed; None is permanent."""
     if not _allows(ceilings, lasting):
-        longest = format_longest(ceilings.longest_validity)
+        zh, longest = validity_text(ceilings.longest_validity).zh, format_longest(ceilings.longest_validity)
         raise CeilingExceededError(
             "validity",
-            f"有效期最长为 {_length_zh(ceilings)}；所有者可以调整上限",
+            f"有效期最长为 {zh}；所有者可以调整上限",
             f"the longest validity allowed is {longest}; an owner can raise it",
         )
 
 
 def check_batches(role: Role | None, licensed: Collection[str]) -> None:
-    """Refuse new cards that get a licensed file, unless an owner makes them.
-
-    Args:
-        role: The operator's; None is a shop's token.
-        licensed: Those of the new cards' batches that a file is for.
-
-    Raises:
-        CeilingExceededError: names one of the batches.
-    """
+    """Refuse new cards of batches that a licensed file is for, unless an owner makes them; None is a shop's token."""
     if licensed and role is not Role.OWNER:
         batch = min(licensed)
         raise CeilingExceededError(
@@ -152,21 +121,12 @@ def check_batches(role: Role | None, licensed: Collection[str]) -> None:
 
 
 def check_extended(ceilings: Ceilings, card: Card, now: datetime) -> None:
-    """Refuse an extension after which a card would last longer than allowed, counted from now if it is activated.
-
-    Args:
-        ceilings: Those of the operator or the token.
-        card: As it would be afterwards.
-        now: The time, aware.
-
-    Raises:
-        CeilingExceededError: says what is allowed.
-    """
+    """Refuse an extension after which `card` would last longer than allowed, counted from now if it is activated."""
     if not _allows(ceilings, time_left(card.validity, card.expires_at, now)):
-        longest = format_longest(ceilings.longest_validity)
+        zh, longest = validity_text(ceilings.longest_validity).zh, format_longest(ceilings.longest_validity)
         raise CeilingExceededError(
             "by",
-            f"卡密 {card.id} 的剩余时间将超过您的上限 {_length_zh(ceilings)}；所有者可以调整上限",
+            f"卡密 {card.id} 的剩余时间将超过您的上限 {zh}；所有者可以调整上限",
             f"card {card.id} would last longer than the ceiling of {longest} from now; an owner can raise it",
         )
 
@@ -194,10 +154,6 @@ def format_longest(longest: timedelta | None) -> str | None:
     if longest is None:
         return None
     return format_validity(None if longest >= MAX_VALIDITY else longest)
-
-
-def _length_zh(ceilings: Ceilings) -> str:
-    return validity_text(ceilings.longest_validity).zh
 
 
 def _allows(ceilings: Ceilings, lasting: timedelta | None) -> bool:

@@ -14,11 +14,7 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\..*)?", re.IGNOREC
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is unsafe on some system.
-
-    Raises:
-        RefusedError: names the fault and what would be right.
-    """
+    """Refuse a name that is unsafe on some system."""
     if not 1 <= len(name) <= MAX_NAME:
         raise _refused(name, f"必须是 1 到 {MAX_NAME} 个字符", f"must be 1 to {MAX_NAME} characters")
     for character in name:

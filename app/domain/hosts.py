@@ -23,11 +23,7 @@ COMPARED = {
 
 
 def checked_name(name: str) -> str:
-    """Return a host's name.
-
-    Raises:
-        ValueError: it is not one.
-    """
+    """Return a host's name, or raise ValueError."""
     if len(name) > _MAX_LENGTH or not _NAME.fullmatch(name):
         raise ValueError(f"a host's name has 1 to {_MAX_LENGTH} of A-Z, a-z, 0-9, dot, dash and underscore")
     return name

@@ -51,12 +51,8 @@ class ContradictionError(RefusedError):
 def validity_of(line: Line, chosen: Chosen | None, now: datetime) -> timedelta | None:
     """Return the validity of a card in a file without one; None is permanent.
 
-    A card in use has what lies between its activation and its expiry, or the whole days that are left of it.
-
-    Args:
-        line: The other values.
-        chosen: What unused cards get.
-        now: The time, aware.
+    An unused card gets what is chosen. A card in use has what lies between its activation and its expiry, or the whole
+    days that are left of it.
 
     Raises:
         ContradictionError: nothing is chosen for an unused card, or a card in use has no expiry.
@@ -88,11 +84,7 @@ def _is_used(line: Line) -> bool:
 
 
 def use_of(line: Line, now: datetime) -> Use:
-    """Return how a card was used.
-
-    Args:
-        line: The values; times are in UTC and in whole seconds.
-        now: The time, aware.
+    """Return how a card was used; the times of a line are in UTC and in whole seconds.
 
     Raises:
         ContradictionError: the values contradict each other, or the activation of a used card cannot be known.

@@ -43,11 +43,7 @@ def shop_actor(name: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Refuse an invalid name of an operator or a token.
-
-    Raises:
-        RefusedError: it is empty, too long, not printable, or begins or ends with white space.
-    """
+    """Refuse a name of an operator or a token that is empty, too long, not printable, or not stripped."""
     if not 1 <= len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
         raise RefusedError(
             f"名称必须是 1 到 {MAX_NAME} 个可打印字符，首尾没有空格",
@@ -56,11 +52,7 @@ def check_name(name: str) -> None:
 
 
 def check_password(password: str, name: str) -> None:
-    """Refuse a password that is too short, too long or too simple (NIST SP 800-63B: length, not composition).
-
-    Raises:
-        RefusedError: says what would be right.
-    """
+    """Refuse a password that is too short, too long or too simple (NIST SP 800-63B: length, not composition)."""
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise RefusedError(
             f"密码必须是 {MIN_PASSWORD} 到 {MAX_PASSWORD} 个字符",

@@ -112,10 +112,9 @@ class Standing:
         return self._renewal_refused() is None
 
     def unbinding(self) -> Outcome:
-        """Return what an unbinding does now: the customer pays the cost. An unbound card stays as it is.
+        """Return what an unbinding does now, or raise UnbindNotAllowedError: the customer pays the cost.
 
-        Raises:
-            UnbindNotAllowedError: the terms or the card's state do not allow it.
+        An unbound card stays as it is.
         """
         outcome = apply(Action.UNBIND, self.card, self.at, is_bound=self.is_bound)
         if not self.is_bound:
@@ -129,13 +128,9 @@ class Standing:
         return replace(outcome, after=shortened.after)
 
     def renewal(self, second: Card | None) -> Outcome:
-        """Return what a second card's validity does to the card; the second card is then spent.
+        """Return what a second card's validity does to the card, or raise RenewNotAllowedError; None is no such card.
 
-        Args:
-            second: The second card, None where there is no such card.
-
-        Raises:
-            RenewNotAllowedError: says why not.
+        The second card is then spent.
         """
         refused = self._renewal_refused()
         if second is None:

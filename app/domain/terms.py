@@ -84,11 +84,7 @@ class TermsContradictionError(RefusedError):
 
 
 def read_terms(terms: Terms, given: Iterable[tuple[str, str]]) -> Terms:
-    """Return terms with some of them changed, as a person wrote them; an empty text sets the default again.
-
-    Args:
-        terms: The terms so far.
-        given: Names with texts.
+    """Return terms with some of them changed, names with texts of a person; an empty text sets the default again.
 
     Raises:
         RefusedError: names the term and says what it must be.

@@ -58,28 +58,16 @@ def default_limits(now: datetime) -> TokenLimits:
 
 
 def check_limits(limits: TokenLimits, now: datetime) -> None:
-    """Refuse limits that cannot be set.
-
-    Raises:
-        RefusedError: says what would be right.
-    """
+    """Refuse limits that cannot be set."""
     check_ceilings(limits.ceilings)
     if limits.expires_at is not None and limits.expires_at <= now:
         raise RefusedError("令牌的到期时间必须在将来", "a token's expiry must be in the future")
 
 
 def check_use(expires_at: datetime | None, networks: Iterable[str] | None, address: str, now: datetime) -> None:
-    """Refuse a token that has expired, or is used from elsewhere.
+    """Refuse a token that has expired (TokenExpiredError) or is used from elsewhere (TokenElsewhereError).
 
-    Args:
-        expires_at: When it expires, None for never.
-        networks: From where it may be used, None for everywhere.
-        address: The client's, canonical.
-        now: The time, aware.
-
-    Raises:
-        TokenExpiredError: it has expired.
-        TokenElsewhereError: the address is in none of its networks.
+    None as `expires_at` is never, as `networks` everywhere. `address` is the client's, canonical.
     """
     if expires_at is not None and now >= expires_at:
         raise TokenExpiredError(expires_at)
@@ -88,11 +76,7 @@ def check_use(expires_at: datetime | None, networks: Iterable[str] | None, addre
 
 
 def read_networks(texts: Iterable[str]) -> list[str]:
-    """Read networks as people type them, each once: `203.0.113.7`, `203.0.113.0/24`, `2001:db8::/48`.
-
-    Raises:
-        RefusedError: one of them is no network, or is the whole internet, or they are too many.
-    """
+    """Read networks as people type them, each once: `203.0.113.7`, `203.0.113.0/24`, `2001:db8::/48`."""
     networks = []
     for text in texts:
         try:

@@ -72,11 +72,7 @@ class Sent:
 
 
 def read_url(url: str) -> Target:
-    """Read the URL of a webhook.
-
-    Raises:
-        RefusedError: it is not an `https://` URL of a host, or too long, or has a user, a password or a fragment.
-    """
+    """Read the URL of a webhook: `https://` of a host, without a user, a password or a fragment."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -97,11 +93,7 @@ def _not_https() -> RefusedError:
 
 
 def read_topics(names: Sequence[str]) -> list[Topic]:
-    """Read the topics of a webhook; return each once, in the order of `TOPICS`.
-
-    Raises:
-        RefusedError: there is none, or one that does not exist.
-    """
+    """Read the topics of a webhook, one at least; return each once, in the order of `TOPICS`."""
     wanted: list[Topic] = [topic for topic in TOPICS if topic in names]
     if not wanted or not set(names) <= set(TOPICS):
         listed = ", ".join(TOPICS)
