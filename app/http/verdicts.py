@@ -43,12 +43,16 @@ STATUS = {
 }
 
 
+def message(code: Code, reference: str, request: falcon.Request) -> str:
+    """Return the message for the customer; a rejection's ends with its reference."""
+    return in_language_of(request, MESSAGES[code] if code is Code.OK else rejection(code, reference))
+
+
 def respond(request: falcon.Request, response: falcon.Response, verdict: Verdict) -> None:
-    """Write a verdict into the response; the message of a rejection ends with its reference."""
+    """Write a verdict into the response."""
     request.context.outcome = {"code": verdict.code, "reference": verdict.reference}
     response.status = STATUS[verdict.code]
     response.content_type = "application/json"
     response.set_header("Cache-Control", "no-store")
-    code = verdict.code
-    message = in_language_of(request, MESSAGES[code] if code is Code.OK else rejection(code, verdict.reference))
-    response.data = msgspec.json.encode(VerdictBody(code, message, verdict.token))
+    shown = message(verdict.code, verdict.reference, request)
+    response.data = msgspec.json.encode(VerdictBody(verdict.code, shown, verdict.token))
