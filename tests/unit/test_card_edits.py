@@ -3,7 +3,7 @@
 import pytest
 
 from app.domain.card_edits import Texts, check_edit, journalled
-from app.domain.texts import MAX_TEXT, RefusedError, Text, check_text
+from app.domain.texts import MAX_TEXT, LaterError, RefusedError, Text, check_text
 from tests.support.tables import for_each
 
 BEFORE = Texts("old", None)
@@ -48,3 +48,12 @@ def test_a_vendors_text_is_printable_and_of_a_bounded_length() -> None:
             check_text("note", value)
         expected = Text("note 必须是 1 到 200 个可打印字符", "note must be 1 to 200 printable characters")
         assert caught.value.text == expected, value
+
+
+def test_a_refusal_for_now_says_when_to_try_again() -> None:
+    later = LaterError(30, "稍后再试", "try again later")
+    assert (later.retry_after, later.text, str(later)) == (
+        30,
+        ("稍后再试", "try again later"),
+        "稍后再试 / try again later",
+    )
