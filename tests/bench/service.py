@@ -34,7 +34,6 @@ WORKERS = 2
 THREADS = 8
 CONNECTIONS = WORKERS * THREADS
 """So many requests are under way at once, unless a figure says otherwise."""
-_FOLDER = "/var/tmp"  # on the disk, where PostgreSQL's account gets to; mkdtemp makes a folder in it
 _READY_SECONDS = 60
 _POLL_SECONDS = 0.1
 
@@ -168,7 +167,7 @@ def host() -> Iterator[Host]:
     binaries = Trial.from_environ(os.environ).binaries
     install_binaries(binaries)
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="kadun-bench-", dir=_FOLDER))
+        folder = Path(tempfile.mkdtemp(prefix="kadun-bench-", dir="/var/tmp"))  # PostgreSQL's account gets there
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.chmod(0o711)  # PostgreSQL's account gets through it
         write_secret(folder / "kernal_data_key", str(pyrage.x25519.Identity.generate()))

@@ -251,7 +251,6 @@ def test_a_validity_is_written_in_the_largest_unit_that_divides_it(
         (ACTIVE._replace(expires_at=NOW), CardStatus.EXPIRED),
         (ACTIVE._replace(validity=None, expires_at=None), CardStatus.ACTIVE),
         (UNUSED._replace(frozen_at=NOW), CardStatus.FROZEN),
-        (ACTIVE._replace(frozen_at=NOW), CardStatus.FROZEN),
         (EXPIRED._replace(frozen_at=NOW), CardStatus.FROZEN),
     ],
 )

@@ -90,23 +90,6 @@ def test_a_rejection_has_no_writes_and_an_accepted_card_is_live_and_bound_and_re
     assert again.is_refresh
 
 
-@given(situations())
-def test_an_activation_lasts_exactly_the_validity_and_happens_once(
-    situation: tuple[Facts, VerificationRequest],
-) -> None:
-    facts, request = situation
-    decision = decide(facts, request, NOW)
-    if decision.activates:
-        assert facts.card is not None
-        assert facts.card.activated_at is None
-        assert decision.card is not None
-        activated_at, expires_at = decision.card.activated_at, decision.card.expires_at
-        assert activated_at == WHOLE_NOW
-        assert (expires_at and expires_at - activated_at) == facts.card.validity
-    elif decision.accepted:
-        assert decision.card == facts.card
-
-
 @given(situations(), st.text(min_size=1, max_size=8))
 def test_the_function_never_changes_the_decision(situation: tuple[Facts, VerificationRequest], function: str) -> None:
     facts, request = situation

@@ -8,9 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app import environment
 from app.domain.hosts import default_name
-from app.settings import Settings, SettingsError, database_url_from
+from app.settings import Settings, SettingsError
 from tests.support.tables import for_each
 
 NEEDED = {
@@ -177,14 +176,3 @@ def test_a_secret_is_also_read_from_a_file_and_never_shown(name: str, tmp_path: 
 def test_several_keys_stay_several_lines_and_a_wrong_database_url_is_not_quoted() -> None:
     assert Settings.from_env({**NEEDED, "KERNAL_DATA_KEY": "newest\nolder\n"}).kernal_data_key == "newest\nolder"
     assert "hunter2" not in refusal(DATABASE_URL="postgres:kadun:hunter2@localhost")
-
-
-def test_a_migration_needs_the_databases_url_and_a_health_check_nothing() -> None:
-    assert database_url_from({"DATABASE_URL": "postgres://localhost/kadun"}) == "postgres://localhost/kadun"
-    assert environment.value({}, "KADUN_BIND") == "127.0.0.1:8000"
-
-
-def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {**NEEDED, "KADUN_ISSUER": "from-the-environment"}.items():
-        monkeypatch.setenv(name, value)
-    assert Settings.from_env().issuer == "from-the-environment"

@@ -14,8 +14,6 @@ LIMITS = Limits(machines=4, networks=10, blocks=5, places=40)
         (Spread(4, 1, 1, 3, 0), 1),
         (Spread(3, 1, 1, 2, 0), 3 / 4),
         (Spread(1, 10, 5, 9, 0), 1),
-        (Spread(1, 20, 5, 9, 0), 1),
-        (Spread(1, 20, 10, 19, 0), 2),
         (Spread(1, 10, 4, 9, 0), 4 / 5),
         (Spread(1, 9, 9, 9, 0), 9 / 10),
         (Spread(1, 39, 1, 39, 40), 1),
