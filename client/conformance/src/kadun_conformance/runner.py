@@ -117,7 +117,7 @@ class Runner:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     status = process.wait(self._run_seconds)
                 if status is None:
-                    _kill(process)
+                    _kill_with_children(process)
             output.seek(0)
             errors.seek(0)
             return status, output.read(), _last_line(errors.read())
@@ -137,8 +137,7 @@ class Runner:
         return (ACCEPTED if opened else REFUSED), ""
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill it with its children."""
+def _kill_with_children(process: subprocess.Popen[bytes]) -> None:
     if sys.platform == "win32":
         process.kill()
     else:
@@ -147,6 +146,5 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _last_line(raw: bytes) -> str:
-    lines = raw.decode("utf-8", "replace").strip().splitlines()
-    shown = lines[-1][:_LONGEST_NOTE] if lines else ""
+    shown = raw.decode("utf-8", "replace").strip().rpartition("\n")[2][:_LONGEST_NOTE]
     return "".join(character if character.isprintable() else "?" for character in shown)

@@ -109,7 +109,6 @@ def serving(vendor: Vendor, case: Case, port: int = 0) -> Iterator[CaseServer]:
 
 
 def _parse(body: bytes) -> tuple[str, dict[str, Any]]:
-    """Return what is wrong with a request, and the request."""
     try:
         request = json.loads(body.decode("utf-8"))
     except ValueError:

@@ -24,17 +24,12 @@ def _by_stranger(forger: Forger) -> Reply:
     return verdict(forger.token(key=forger.vendor.stranger))
 
 
-def _unsigned(vendor: Vendor) -> list[Any]:
-    claims = {"aud": "kadun-client", "iat": 1, "jwk": vendor.stranger.jwk}
-    return [vendor.current.token(claims, header={"alg": "none", "typ": "key+jwt"}, sign=lambda _signed: b"")]
-
-
 # The endorsements in the key set. The verdict is signed by the stranger.
 _ENDORSEMENTS: dict[str, Endorse] = {
     "key-set-own": lambda _v: [],
     "endorsed-by-stranger": lambda v: [v.stranger.endorse(v.stranger.jwk, header={"kid": v.current.kid})],
     "endorsed-by-other-pinned": lambda v: [v.chain[1].endorse(v.stranger.jwk, header={"kid": v.current.kid})],
-    "endorsed-none": _unsigned,
+    "endorsed-none": lambda v: [v.current.endorse(v.stranger.jwk, header={"alg": "none"}).rpartition(".")[0] + "."],
     "endorsed-typ-verdict": lambda v: [v.current.endorse(v.stranger.jwk, header={"typ": "verdict+jwt"})],
     "endorsed-iss": lambda v: [v.current.endorse(v.stranger.jwk, iss="another-server")],
     "endorsed-key-short": lambda v: [v.current.endorse(changed(v.stranger.jwk, {"x": "AA"}))],
@@ -48,7 +43,6 @@ _KIDS: dict[str, Kid] = {
 
 
 def _backwards_among_strangers(forger: Forger) -> Reply:
-    """Serve the chain in reverse order, after an endorsement by an unknown key."""
     vendor = forger.vendor
     return forger.key_set([vendor.stranger.endorse(vendor.chain[2].jwk), *reversed(vendor.endorsements())])
 
