@@ -33,8 +33,10 @@ class FrontPage:
             raise falcon.HTTPNotFound
         request.context.visitor = visitor_from(request)
         console_state, has_self_service = "", False
-        with contextlib.suppress(UnavailableError):  # the page says less while the database is away
+        # The page says less where the database does not answer, of each for itself.
+        with contextlib.suppress(UnavailableError):
             has_self_service = self._self_service.is_on()
+        with contextlib.suppress(UnavailableError):
             if not self._console.behind_proxy or request.get_header("X-Kadun-Admin-Stranger") == "0":
                 console_state = "on" if self._console.sessions.operators_exist() else "off"
         values = {"console_state": console_state, "has_self_service": has_self_service}

@@ -3,9 +3,15 @@
 import base64
 import hashlib
 import re
+from types import SimpleNamespace
+from typing import Any
 
+import falcon
+import falcon.testing
 import pytest
 
+from app.console.plain import FrontPage
+from app.domain.errors import UnavailableError
 from app.storage.database import Database
 from app.storage.models import Card
 from tests.support.console import Browser, Seen, add_operator
@@ -62,6 +68,23 @@ def test_behind_the_proxy_the_console_is_named_only_to_whom_the_proxy_says_so(pr
     assert [tells(**welcome), tells(**unwelcome), tells()] == [(False, True), (False, False), (False, False)]
     add_operator("olga")
     assert [tells(**welcome), tells(**unwelcome), tells()] == [(True, False), (False, False), (False, False)]
+
+
+def test_the_front_page_names_what_can_be_read_where_the_rest_cannot() -> None:
+    def away() -> bool:
+        raise UnavailableError
+
+    shown: list[tuple[object, object]] = []
+
+    def render(*_args: object, console_state: str, has_self_service: bool) -> None:
+        shown.append((console_state, has_self_service))
+
+    for is_on, operators_exist in ((away, lambda: True), (lambda: True, away)):
+        sessions: Any = SimpleNamespace(operators_exist=operators_exist)
+        console: Any = SimpleNamespace(behind_proxy=False, sessions=sessions, renderer=SimpleNamespace(render=render))
+        self_service: Any = SimpleNamespace(is_on=is_on)
+        FrontPage(console, self_service).on_get(falcon.testing.create_req(), falcon.Response())
+    assert shown == [("on", False), ("", True)]
 
 
 def test_an_unknown_path_below_admin_is_a_page_of_the_console(service: Service) -> None:
