@@ -16,8 +16,6 @@ ACCOUNT = "/admin/account"
 
 
 class AccountPage(FormPage):
-    """`/admin/account`; its forms have addresses of their own."""
-
     access = {"GET": Access.OPERATOR}
     template = "account.html"
 
@@ -35,8 +33,6 @@ class _AccountForm(AccountPage):
 
 
 class OwnPassword(_AccountForm):
-    """`/admin/account/password`."""
-
     name = "password"
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str:
@@ -50,8 +46,6 @@ class OwnPassword(_AccountForm):
 
 
 class OtherSessions(_AccountForm):
-    """`/admin/account/sessions`."""
-
     name = "sessions"
 
     def change(self, request: falcon.Request, _response: falcon.Response, _form: Form) -> str:
@@ -60,8 +54,6 @@ class OtherSessions(_AccountForm):
 
 
 class TwoStepRemoval(_AccountForm):
-    """`/admin/account/two-step/remove`."""
-
     name = "two-step-off"
 
     def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:

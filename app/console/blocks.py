@@ -29,8 +29,6 @@ class _Asks(NamedTuple):
 
 
 class BlocksPage(Page):
-    """`/admin/blocks`: the list."""
-
     template = "blocks.html"
 
     def values(self, request: falcon.Request, form: Form) -> Values:
@@ -46,7 +44,6 @@ class AddBlockPage(FormPage):
     takes_query = True
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
-        """Add the block, or show the form again with what must be confirmed first."""
         typed = _typed(form)
         check_text("reason", typed["reason"])
         target = self._target(request, typed)

@@ -68,8 +68,6 @@ class ConfirmPage(FormPage):
 
 
 class ApplyPage(ConfirmPage):
-    """`/admin/cards/apply`."""
-
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
         """Apply the action, all or none; where it is refused, or needs the password, show a new preview."""
         action, ids = _read_form(form, "id")
@@ -104,7 +102,6 @@ class DonePage(Page):
 
 
 def _outcome(form: Form, action: str, result: ActionResult, by: timedelta | None = None) -> dict[str, Any]:
-    """Return what `DonePage` says of a form that changed cards."""
     back = safe_next(form.one("back") or _LIST)
     return {
         "location": url("/admin/cards/done", form=form.digest(), back=back),
@@ -173,8 +170,6 @@ class EditPage(FormPage):
 
 
 class EditApplyPage(EditPage):
-    """`/admin/cards/edit/apply`."""
-
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
         ids, edits = selected_ids(form, "id"), self.service(request, CardEdits)
 

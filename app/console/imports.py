@@ -31,8 +31,6 @@ _CARDS = 10
 
 
 class ImportPage(FormPage):
-    """`/admin/cards/import`."""
-
     template = "import.html"
     body_bytes = _BODY_BYTES
     takes_files = True
@@ -42,7 +40,6 @@ class ImportPage(FormPage):
     _reading = threading.Lock()
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
-        """Show what a file contains, or import a file that was shown."""
         issuing = self.service(request, Issuing)
 
         # The turn is taken here: the same form sent again waits for the first one's answer instead of getting a 503.

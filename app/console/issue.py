@@ -24,8 +24,6 @@ _FIELDS = ("validity", "validity_other", "count", "batch", "note")
 
 
 class IssuePage(FormPage):
-    """`/admin/cards/issue`."""
-
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
     template = "issue.html"
     takes_query = True
@@ -73,7 +71,6 @@ class IssuedPage(ExportPage):
     leads_to = "/admin/cards/issued"
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the cards, or send them as the file that `format` names."""
         query = query_of(request)
         issued = self._find(request, query.one("at"))
         output, is_open, at = query.one("format"), self._is_open(request, issued), issued.event.at.isoformat()

@@ -33,8 +33,6 @@ _SIZES = (50, 200, 500)
 
 
 class CardsPage(Page):
-    """`/admin/cards`."""
-
     access = {"GET": Access.OPERATOR}
     template = "cards.html"
 
@@ -80,8 +78,6 @@ class CardsPage(Page):
 
 
 class JournalPage(Page):
-    """`/admin/journal`."""
-
     access = {"GET": Access.OPERATOR}
     template = "journal.html"
 
@@ -109,8 +105,6 @@ class JournalPage(Page):
 
 
 class JournalExport(ExportPage):
-    """`/admin/journal/export`: takes the filter from the query, as the journal's page does."""
-
     what = "journal"
     leads_to = "/admin/journal"
 

@@ -15,14 +15,11 @@ from app.http.request_parser import client_address
 
 
 class LoginPage(FormPage):
-    """`/admin/login`."""
-
     access = {"GET": Access.PUBLIC, "POST": Access.PUBLIC}
     template = "login.html"
     refused_status = falcon.HTTP_403
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the form; redirect a visitor who is logged in already."""
         if visitor_of(request).identity is not None:
             see_other(response, safe_next(query_of(request).one("next")))
         else:
@@ -48,8 +45,6 @@ def _name(form: Form) -> str:
 
 
 class LogoutPage(Page):
-    """`/admin/logout`."""
-
     access = {"POST": Access.OPERATOR}
     without_totp = True
 
@@ -60,8 +55,6 @@ class LogoutPage(Page):
 
 
 class HomeRedirect(FormPage):
-    """`/admin`."""
-
     access = {"GET": Access.PUBLIC}
     leads_to = HOME
 
@@ -83,8 +76,6 @@ class SessionCheck:
 
 
 class StaticPage(Page):
-    """`/admin/static/{name}`."""
-
     access = {"GET": Access.PUBLIC}
 
     def __init__(self, console: Console, files: StaticFiles) -> None:

@@ -30,8 +30,6 @@ LIST = "/admin/operators"
 
 
 class OperatorsPage(FormPage):
-    """`/admin/operators`: the list, and the form that adds an operator."""
-
     template = "operators.html"
 
     def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:
@@ -59,7 +57,6 @@ class OperatorPage(FormPage):
     takes_query = True
 
     def account(self, request: falcon.Request, form: Form) -> Account:
-        """Return the account that the query or a form names."""
         name = form.exactly("name")
         found = next((account for account in self.operators(request).list() if account.name == name), None)
         if found is None:

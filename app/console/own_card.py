@@ -45,7 +45,6 @@ class OwnCardPage:
     on_head = on_get
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Do what the form asks for, or show what it would do."""
         form, failure = Form(), None
         try:
             form = read_form(request, _FORM_BYTES)

@@ -41,13 +41,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Renderer:
-    """Renders Jinja2 templates with autoescaping.
-
-    Args:
-        static: The files that pages link to.
-        zone: The vendor's; every time is shown in it.
-        clock: Returns the time now, aware.
-    """
+    """Renders Jinja2 templates with autoescaping; every time is shown in `zone`, the vendor's."""
 
     def __init__(self, static: StaticFiles, zone: ZoneInfo, clock: Callable[[], datetime]) -> None:
         self._zone = zone

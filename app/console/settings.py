@@ -36,7 +36,6 @@ class SettingsPage(FormPage):
     template = "settings.html"
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
-        """Change the terms, or show what is wrong beside the fields."""
         typed, seen = _typed(form), form.number("revision")
         if _faults(typed):
             response.status = falcon.HTTP_400

@@ -24,14 +24,7 @@ class Streams:
         self._places = threading.BoundedSemaphore(MAX_EXPORTS)
 
     def send(self, response: falcon.Response, pieces: Iterator[str], *, output_format: str, name: str) -> None:
-        """Answer with the pieces of a file as a download.
-
-        Args:
-            response: The answer.
-            pieces: May query the database as it goes; the first ones are read before anything is sent.
-            output_format: One of `CONTENT_TYPES`.
-            name: The name of the file.
-        """
+        """Answer with the pieces of a file as a download; they may query the database as they go."""
         if not self._places.acquire(blocking=False):
             raise unavailable()
         stream = self._encoded(chain([_BOM], pieces) if output_format == "csv" else pieces)

@@ -12,8 +12,6 @@ from app.services.doctor import Status
 
 
 class FilesPage(Page):
-    """`/admin/files`."""
-
     template = "files.html"
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:
@@ -21,8 +19,6 @@ class FilesPage(Page):
 
 
 class FunctionsPage(Page):
-    """`/admin/functions`."""
-
     template = "functions.html"
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:
@@ -44,8 +40,6 @@ class FunctionsPage(Page):
 
 
 class KeysPage(Page):
-    """`/admin/keys`: the public keys."""
-
     template = "keys.html"
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:
@@ -55,8 +49,6 @@ class KeysPage(Page):
 
 
 class HealthPage(Page):
-    """`/admin/health`."""
-
     template = "health.html"
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:
