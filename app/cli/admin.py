@@ -121,11 +121,7 @@ _COLUMNS = {
 
 
 def _password() -> str:
-    """Read a password: twice and unseen from a terminal, else a line of standard input.
-
-    Raises:
-        RefusedError: standard input is at its end, or not UTF-8.
-    """
+    """Read a password: twice and unseen from a terminal, else a line of standard input."""
     if sys.stdin.isatty():
         typed: str = click.prompt("密码 / Password", hide_input=True, confirmation_prompt="再输一次 / Again", err=True)
         return typed

@@ -73,13 +73,7 @@ def apply(  # noqa: PLR0913  # an action, its card, and what the card's row does
 ) -> Outcome:
     """Apply an action to a card, or refuse it.
 
-    Args:
-        action: The action.
-        card: The card as it is.
-        now: The time, aware.
-        is_bound: Whether a client is bound to the card.
-        by: How much time `EXTEND` adds or `SHORTEN` takes; the other actions do not take it.
-        is_renewed: Whether another card was used up to renew the card.
+    `by` is how much time `EXTEND` adds or `SHORTEN` takes. `is_renewed` says that another card was used up to renew it.
     """
     after: Card | None
     if card.renewed_card_id is not None and action in _NOT_WHEN_SPENT:

@@ -39,15 +39,7 @@ def default_name(machine: str) -> str:
 class HostReport:
     """What a host says of itself; None is what it could not find out.
 
-    Attributes:
-        name: Its name, KADUN_HOST.
-        version: The program's.
-        schema: The program's last migration.
-        kid: The ID of the current signing key.
-        functions_sha256: The digest of the vendor's modules.
-        clock_offset_ms: How far its clock is ahead of the database's.
-        seen_at: When it last reported, by the database's clock.
-        unseen_seconds: How long ago that is.
+    `clock_offset_ms` is how far its clock is ahead of the database's, by which it was last seen at `seen_at`.
     """
 
     name: str

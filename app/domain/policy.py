@@ -144,14 +144,7 @@ class Decision(NamedTuple):
 
 
 def decide(facts: Facts, request: VerificationRequest, now: datetime, terms: Terms = _DEFAULTS) -> Decision:
-    """Decide about a request: the rules of section 2, in their order.
-
-    Args:
-        facts: The card, its client, and another card's client with the same hardware.
-        request: What the client sent.
-        now: The time, aware.
-        terms: The vendor's.
-    """
+    """Decide about a request at an aware time: the rules of section 2, in their order."""
     if facts.block is not None:
         return Decision(Code.CLIENT_BLOCKED)
     card, client = facts.card, facts.client

@@ -44,12 +44,7 @@ class OfferResource:
 
 
 class DownloadResource:
-    """`GET /v1/files/{name}?token=…`.
-
-    Args:
-        transfer: Reads links and opens bytes.
-        parser: Knows whether nginx is in front, which then sends the bytes.
-    """
+    """`GET /v1/files/{name}?token=…`; behind the proxy nginx sends the bytes."""
 
     def __init__(self, transfer: FileTransfer, parser: RequestParser) -> None:
         self._transfer = transfer

@@ -17,16 +17,13 @@ logger = logging.getLogger("app.requests")
 
 
 class RequestLog:
-    """Gives each request an ID, and logs it without secrets: no card, no body, no query string.
-
-    Args:
-        behind_proxy: Take the ID from the proxy's X-Request-ID, so that both logs have the same one.
-    """
+    """Gives each request an ID, and logs it without secrets: no card, no body, no query string."""
 
     def __init__(self, *, behind_proxy: bool) -> None:
         self._behind_proxy = behind_proxy
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
+        # The proxy's ID, so that both logs have the same one.
         given = request.get_header("X-REQUEST-ID") if self._behind_proxy else None
         request.context.request_id = given if given and _ID.fullmatch(given) else os.urandom(16).hex()
         request.context.started = time.perf_counter()

@@ -70,16 +70,7 @@ class ProblemBody(msgspec.Struct):
 
 
 class Problem(Exception):  # noqa: N818  # RFC 9457's word
-    """A problem to answer with.
-
-    Args:
-        code: Decides the status, too.
-        detail: The sentence for people.
-        field: The field of the request that is wrong.
-        headers: Added to the answer's.
-        status: Replaces the code's status.
-        more: Further members of the answer.
-    """
+    """A problem to answer with. `status` replaces the code's; `more` are further members of the answer."""
 
     def __init__(  # noqa: PLR0913  # the parts of an answer
         self,

@@ -53,12 +53,7 @@ def _parsed(body: bytes) -> schemas.ExecuteRequest:
 
 @dataclass(frozen=True, slots=True)
 class RequestParser:
-    """Reads requests to the rules.
-
-    Args:
-        behind_proxy: Whether the client's address is in the proxy's header, or the connection's own.
-        require_sealed: Whether an 打开程序 must bring a public key to seal KERNAL_DATA_KEY to.
-    """
+    """Reads requests to the rules. `require_sealed`: 打开程序 must bring a public key to seal KERNAL_DATA_KEY to."""
 
     behind_proxy: bool
     require_sealed: bool

@@ -34,10 +34,7 @@ PATHS = ("/card", "/v1/self/")
 
 @dataclass(frozen=True, slots=True)
 class SelfServiceResource:
-    """One of the three routes. `kind` is that of its body, `act` does what the body asks for.
-
-    `behind_proxy` says whether the client's address is in the proxy's header, or the connection's own.
-    """
+    """One of the three routes. `kind` is that of its body, `act` does what the body asks for."""
 
     service: SelfService
     behind_proxy: bool

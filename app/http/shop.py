@@ -50,10 +50,7 @@ _UNKNOWN_TOKEN = Text("令牌无效或已吊销。", "The token is unknown or wa
 
 @dataclass(frozen=True, slots=True)
 class ShopAccess:
-    """Authenticates shops and checks their scopes.
-
-    `behind_proxy` says whether the client's address is in the proxy's header, or the connection's own.
-    """
+    """Authenticates shops and checks their scopes."""
 
     tokens: ShopTokens
     throttle: Throttle

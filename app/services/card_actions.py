@@ -118,10 +118,7 @@ class CardActions:
     def apply(self, action: Action, card_ids: Iterable[str], by: timedelta | None = None) -> ActionResult:
         """Apply an action to cards, all or none, in one transaction with its journal entries.
 
-        Args:
-            action: The action.
-            card_ids: The cards' IDs as a person may have typed them.
-            by: How much time `EXTEND` adds or `SHORTEN` takes.
+        `card_ids` are as a person may have typed them; `by` is how much time `EXTEND` adds or `SHORTEN` takes.
 
         Raises:
             CardNotFoundError: one of the cards does not exist.

@@ -26,9 +26,7 @@ class CardEdits:
     def apply(self, card_ids: Iterable[str], changes: Mapping[str, str | None]) -> ActionResult:
         """Set the texts that `changes` names, `batch` or `note`; None clears a text.
 
-        Args:
-            card_ids: The cards' IDs as a person may have typed them.
-            changes: The new texts by name.
+        `card_ids` are as a person may have typed them.
 
         Raises:
             CardNotFoundError: one of the cards does not exist.

@@ -58,12 +58,7 @@ class CardMoves:
     issuer: Owner | None = None
 
     def preview(self, card_id: str, reference: str) -> Move:
-        """Return what `apply` would do now; it raises what `apply` raises.
-
-        Args:
-            card_id: The card's ID as a person may have typed it.
-            reference: The reference of a mismatch, as typed.
-        """
+        """Return what `apply` would do now, or raise what it raises; `reference` is that of a mismatch."""
         return self._plan(card_id, reference, self.clock())
 
     def apply(self, card_id: str, reference: str) -> Move:

@@ -150,10 +150,7 @@ class FileStore:
         ]
 
     def _put(self, name: str, received: Received, batches: tuple[str, ...] | None) -> tuple[StoredFile, str | None]:
-        """Write a version's row, bytes and journal entry, in the caller's transaction.
-
-        Return it, and the SHA-256 of the bytes that it replaces.
-        """
+        """Write a version in the caller's transaction; return it, and the SHA-256 of the bytes that it replaces."""
         blob = received.blob
         lock_files(self.database)
         _check_count(name)

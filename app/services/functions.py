@@ -27,12 +27,7 @@ class InvalidArgumentsError(Exception):
 
 
 class Execution:
-    """Answers `POST /v1/execute`.
-
-    Args:
-        licences: Evaluates the request.
-        functions: Calls the service that runs the vendor's code, and limits the calls at once.
-    """
+    """Answers `POST /v1/execute`."""
 
     def __init__(self, licences: LicenceService, functions: FunctionsClient) -> None:
         self._licences = licences
@@ -41,9 +36,7 @@ class Execution:
     def execute(self, request: VerificationRequest, arguments: Callable[[], dict[str, Any]]) -> Verdict:
         """Evaluate a request, call the function if it is accepted, and return the signed verdict.
 
-        Args:
-            request: The request.
-            arguments: Returns the function's arguments; not called for a request that the rules reject.
+        `arguments` returns the function's; it is not called for a request that the rules reject.
 
         Raises:
             InvalidArgumentsError: the function did not run.

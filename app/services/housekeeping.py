@@ -14,17 +14,10 @@ REQUESTS_KEPT = timedelta(days=7)
 
 
 def prune_journal(keep: timedelta, now: datetime, until: float = math.inf) -> int:
-    """Delete what clients wrote into the journal, and the daily counts, once they are old enough, in short batches.
+    """Delete what clients wrote into the journal, and the daily counts, older than `keep`; return how many rows.
 
-    Of what strangers wrote, delete as well what is older than their newest entries.
-
-    Args:
-        keep: What is younger stays.
-        now: The time.
-        until: No batch begins after this time on the monotonic clock.
-
-    Returns:
-        How many rows.
+    Of what strangers wrote, delete as well what is older than their newest entries. No batch begins after `until` on
+    the monotonic clock.
     """
     before = now - keep
     stock = journal.beginning_of_stock() or before

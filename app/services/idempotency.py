@@ -65,9 +65,7 @@ class Idempotency:
     def run(self, request: Request, act: Callable[[], Document]) -> Answer:
         """Do what a request asks for, unless it was done before, and return the answer.
 
-        Args:
-            request: The request.
-            act: Does it within this transaction and returns the answer's body. An exception undoes everything.
+        `act` does it within this transaction and returns the answer's body. An exception undoes everything.
 
         Raises:
             KeyReusedError: the key was used for another request.

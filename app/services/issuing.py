@@ -62,14 +62,9 @@ class Issuing:
         note: str | None = None,
         progress: Callable[[int], None] = lambda _done: None,
     ) -> Issued:
-        """Issue `count` new cards in one transaction.
+        """Issue `count` new cards, from 1 to `MAX_COUNT`, in one transaction.
 
-        Args:
-            count: The number of cards, from 1 to `MAX_COUNT`.
-            validity: How long a card lasts once activated; None for permanent.
-            batch: The vendor's name for these cards.
-            note: The vendor's note on each.
-            progress: Called with how many more are in.
+        Each lasts for `validity` once activated, None for ever. `progress` is called with how many more are in.
 
         Raises:
             RefusedError: a number or a text is out of bounds.
@@ -88,14 +83,9 @@ class Issuing:
     def import_cards(
         self, new_cards: list[NewCard], progress: Callable[[int], None] = lambda _done: None
     ) -> journal.Entry:
-        """Insert cards that were sold before, in one transaction; `app.services.imports` reads and checks them.
+        """Insert cards that were sold before, in one transaction; return the journal's entry.
 
-        Args:
-            new_cards: The cards, each ID once and not in the database.
-            progress: Called with how many more are in.
-
-        Returns:
-            The journal's entry.
+        `app.services.imports` reads and checks them: each ID is there once, and not in the database.
 
         Raises:
             RefusedError: one of them was added since it was looked up.

@@ -17,12 +17,7 @@ _IN_USE = SealedKeyRing.replaced_at.is_null()
 
 
 class KeyDatabase(KeyStore):
-    """The key ring in a database.
-
-    Args:
-        database: The database.
-        identity: The age identity that opens the ring (KADUN_KEYS_IDENTITY); without it nothing can be read.
-    """
+    """The key ring in a database; `identity`, an age identity, opens it (KADUN_KEYS_IDENTITY)."""
 
     def __init__(self, database: Database, identity: str | None) -> None:
         self._database = database

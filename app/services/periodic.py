@@ -68,13 +68,7 @@ def tasks(database: Database, settings: Settings, clock: Clock) -> tuple[Task, .
 
 
 class Loop:
-    """Runs the tasks that are this worker's to run.
-
-    Args:
-        database: Has the locks.
-        host: The name of this machine.
-        tasks: All tasks.
-    """
+    """Runs the tasks that are this worker's to run."""
 
     def __init__(self, database: Database, host: str, tasks: Sequence[Task]) -> None:
         self._database = database

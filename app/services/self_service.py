@@ -80,10 +80,7 @@ class SelfService:
     def unbind(self, customer: Customer, typed: str, mark: str | None = None) -> Standing:
         """Unbind a card and take the cost off its expiry, in one transaction with its journal entry.
 
-        Args:
-            customer: Who asks.
-            typed: The card's key as typed.
-            mark: Of the standing that the customer saw before confirming; None where nobody asked to confirm.
+        `mark` is of the standing that the customer saw before confirming; None where nobody asked to confirm.
 
         Raises:
             app.domain.self_service.UnbindNotAllowedError: the terms or the card's state do not allow it.
@@ -111,11 +108,6 @@ class SelfService:
 
     def renew(self, customer: Customer, typed: str, second: str) -> Standing:
         """Add an unused second card's validity to a card, in one transaction; the second card is then spent.
-
-        Args:
-            customer: Who asks.
-            typed: The card's key as typed.
-            second: That of the second card.
 
         Raises:
             RenewNotAllowedError: says why not; both cards stay as they were.

@@ -79,10 +79,6 @@ class Shop:
     def look_up(self, shop: ShopToken, card_id: str) -> Document:
         """Return a card; of its client only whether there is one and when it was last seen.
 
-        Args:
-            shop: Who asks.
-            card_id: As a person may have typed it.
-
         Raises:
             CardNotFoundError: there is no such card, or another issued it and the token is for its own only.
         """

@@ -66,11 +66,6 @@ class ShopTokens:
         The name of a revoked token may be used again: it is the same shop, whose idempotency keys stay valid, and whose
         cards remain its own.
 
-        Args:
-            name: The shop's.
-            scopes: What it may do.
-            limits: Its limits, None for the defaults.
-
         Raises:
             RefusedError: the name is invalid or taken, there are no scopes, or a limit is invalid.
         """

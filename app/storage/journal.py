@@ -111,11 +111,7 @@ def append_counted(entries: list[Entry], day: date) -> int:
 
 
 def append_rejection(entry: Entry, day: date) -> bool:
-    """Write a rejection, unless its card has reached the limit of the day, or its address that of the minute.
-
-    Returns:
-        Whether it was written.
-    """
+    """Write a rejection within the limits of its card's day and its address's minute; return whether it was written."""
     if entry.code in REFUSALS and _has_too_many_refusals(entry):
         return False
     with database.atomic():

@@ -45,12 +45,7 @@ class KeyStore(ABC):
         """Keep what there is, intact or not, before it is replaced; inside a `changing` block."""
 
     def create(self, now: datetime, issuer: str) -> KeyRing:
-        """Create a key ring with a current and a next key, or return the existing one.
-
-        Args:
-            now: The time, aware.
-            issuer: The server's name (`iss`), which endorsements carry.
-        """
+        """Create a ring with a current and a next key, or return the existing one; endorsements carry the issuer."""
         with self.changing():
             if self.exists():
                 return self.load()

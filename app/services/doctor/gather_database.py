@@ -28,13 +28,9 @@ Result = TypeVar("Result")
 
 
 def database_facts(database: Database, references: Sequence[str], blobs: Blobs, key: SealingKey) -> DatabaseFacts | str:
-    """Gather what the database tells, or return the error that keeps us from it.
+    """Gather what the database tells the service's role, or return the error that keeps us from it.
 
-    Args:
-        database: Connected as the service's role.
-        references: Of verdicts whose journal entries are read and deleted.
-        blobs: The bytes of the licensed files.
-        key: Opens the sealed secrets.
+    The journal entries of these references are deleted.
     """
     try:
         return database.with_connection(lambda: _query(database, references, blobs, key))
