@@ -1,6 +1,6 @@
 """What operators' actions do to cards."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import product
 
 import pytest
@@ -9,16 +9,7 @@ from app.domain.card_actions import Action, Outcome, apply, possible_actions
 from app.domain.cards import MAX_VALIDITY, MIN_VALIDITY, Card
 from app.domain.texts import RefusedError
 from tests.support.tables import for_each
-
-NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
-WHOLE_NOW = NOW.replace(microsecond=0)
-DAY = timedelta(days=1)
-
-UNUSED = Card("0123456789ABCDEFGHJKMNPQRSTVWXYZ", 30 * DAY, None, None, None)
-ACTIVE = UNUSED._replace(activated_at=WHOLE_NOW - DAY, expires_at=WHOLE_NOW + 29 * DAY)
-EXPIRED = UNUSED._replace(activated_at=WHOLE_NOW - 40 * DAY, expires_at=WHOLE_NOW - 10 * DAY)
-FROZEN = ACTIVE._replace(frozen_at=NOW - DAY)
-PERMANENT = ACTIVE._replace(validity=None, expires_at=None)
+from tests.unit.test_cards import ACTIVE, DAY, EXPIRED, FROZEN, NOW, PERMANENT, UNUSED, WHOLE_NOW
 
 
 def after(action: Action, card: Card, *, is_bound: bool = True, by: timedelta | None = None) -> Card | None:

@@ -21,6 +21,8 @@ ID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 UNUSED = Card(ID, 30 * DAY, None, None, None)
 ACTIVE = UNUSED._replace(activated_at=WHOLE_NOW - DAY, expires_at=WHOLE_NOW + 29 * DAY)
 EXPIRED = UNUSED._replace(activated_at=WHOLE_NOW - 40 * DAY, expires_at=WHOLE_NOW - 10 * DAY)
+FROZEN = ACTIVE._replace(frozen_at=NOW - DAY)
+PERMANENT = ACTIVE._replace(validity=None, expires_at=None)
 
 ids = st.binary(min_size=cards.ID_RANDOM_BYTES, max_size=cards.ID_RANDOM_BYTES).map(cards.id_from_random)
 lifetimes = st.integers(1, 100 * 365 * 86_400).map(lambda seconds: timedelta(seconds=seconds))
@@ -249,7 +251,7 @@ def test_a_validity_is_written_in_the_largest_unit_that_divides_it(
         (ACTIVE, CardStatus.ACTIVE),
         (EXPIRED, CardStatus.EXPIRED),
         (ACTIVE._replace(expires_at=NOW), CardStatus.EXPIRED),
-        (ACTIVE._replace(validity=None, expires_at=None), CardStatus.ACTIVE),
+        (PERMANENT, CardStatus.ACTIVE),
         (UNUSED._replace(frozen_at=NOW), CardStatus.FROZEN),
         (EXPIRED._replace(frozen_at=NOW), CardStatus.FROZEN),
     ],

@@ -1,7 +1,7 @@
 """What customers may do with their own cards: every refusal, and what each change leaves."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -18,17 +18,9 @@ from app.domain.self_service import (
 )
 from app.domain.terms import RenewTerm, Terms
 from tests.support.tables import for_each
+from tests.unit.test_cards import ACTIVE, DAY, EXPIRED, FROZEN, NOW, PERMANENT, UNUSED, WHOLE_NOW
 
-NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
-WHOLE_NOW = NOW.replace(microsecond=0)
-DAY = timedelta(days=1)
 TICK = timedelta(microseconds=1)
-
-UNUSED = Card("0" * 32, 30 * DAY, None, None, None)
-ACTIVE = UNUSED._replace(activated_at=WHOLE_NOW - DAY, expires_at=WHOLE_NOW + 29 * DAY)
-EXPIRED = UNUSED._replace(activated_at=WHOLE_NOW - 40 * DAY, expires_at=WHOLE_NOW - 10 * DAY)
-FROZEN = ACTIVE._replace(frozen_at=NOW - DAY)
-PERMANENT = ACTIVE._replace(validity=None, expires_at=None)
 SPENT = UNUSED._replace(renewed_card_id="9" * 32)
 OTHER = UNUSED._replace(id="1" * 32)
 

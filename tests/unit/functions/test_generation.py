@@ -131,6 +131,13 @@ ODD = {
 }
 
 
+def loaded_once(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Return the errors of a folder's broken modules, and the names of its functions."""
+    loaded = load(folder, LIMITS, launcher())
+    loaded.close()
+    return {broken.module: broken.error for broken in loaded.broken}, list(loaded.functions)
+
+
 @for_each("odd, blamed", ODD.values())
 def test_a_function_whose_description_is_not_json_breaks_its_own_module_only(
     folder: Path, odd: str, blamed: list[str]
@@ -139,12 +146,8 @@ def test_a_function_whose_description_is_not_json_breaks_its_own_module_only(
         text = GOOD.replace('"good"', f'"{name}"').replace("def good", "def f")
         (folder / f"{name}.py").write_text(text + more)
     (folder / "module.py").unlink(missing_ok=True)
-    loaded = load(folder, LIMITS, launcher())
-    try:
-        assert [broken.module for broken in loaded.broken] == blamed
-        assert list(loaded.functions) == [name for name in ("aaa", "mmm", "zzz") if name not in blamed]
-    finally:
-        loaded.close()
+    broken, functions = loaded_once(folder)
+    assert (list(broken), functions) == (blamed, [name for name in ("aaa", "mmm", "zzz") if name not in blamed])
 
 
 def test_a_file_whose_name_is_not_utf_8_is_a_broken_module_and_others_work(folder: Path) -> None:
@@ -152,10 +155,6 @@ def test_a_file_whose_name_is_not_utf_8_is_a_broken_module_and_others_work(folde
     (folder / os.fsdecode(b"m\xff.py")).write_text(GOOD)
     (folder / os.fsdecode(b"p\xff")).mkdir()
     (folder / os.fsdecode(b"p\xff") / "__init__.py").write_text("")
-    loaded = load(folder, LIMITS, launcher())
-    try:
-        assert [broken.module for broken in loaded.broken] == ["m\\udcff", "p\\udcff"]
-        assert all("cannot name a module" in broken.error for broken in loaded.broken)
-        assert list(loaded.functions) == ["good"]
-    finally:
-        loaded.close()
+    broken, functions = loaded_once(folder)
+    assert (list(broken), functions) == (["m\\udcff", "p\\udcff"], ["good"])
+    assert all("cannot name a module" in error for error in broken.values())
