@@ -77,7 +77,7 @@ class Shop:
         return CardActions(self._database, shop_actor(shop.name), self._clock, self._limits(shop), _issuer(shop))
 
     def look_up(self, shop: ShopToken, card_id: str) -> Document:
-        """Return a card; of its client only whether there is one and when it was last seen.
+        """Return a card by its ID as typed; of its client only whether there is one and when it was last seen.
 
         Raises:
             CardNotFoundError: there is no such card, or another issued it and the token is for its own only.

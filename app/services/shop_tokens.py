@@ -63,8 +63,8 @@ class ShopTokens:
     def add(self, name: str, scopes: Collection[Scope], limits: TokenLimits | None = None) -> str:
         """Add a token and return it: `kd_` and 256 random bits in base64url. It cannot be shown again.
 
-        The name of a revoked token may be used again: it is the same shop, whose idempotency keys stay valid, and whose
-        cards remain its own.
+        Without `limits` it has the defaults. The name of a revoked token may be used again: it is the same shop, whose
+        idempotency keys stay valid, and whose cards remain its own.
 
         Raises:
             RefusedError: the name is invalid or taken, there are no scopes, or a limit is invalid.
