@@ -147,21 +147,30 @@ def test_a_token_for_another_purpose_is_no_signature(folder: Path, ring: Path, o
         check(signed_anew(content, token=forged), ring)
 
 
-def test_what_was_changed_after_signing_is_refused(folder: Path, ring: Path) -> None:
-    content, kid = packed(folder, ring), signature.fingerprint(ring)
-    for change in ({"tables": {"card": [3, "17"]}}, {"created": "later"}, {"more": 1}, {"members": {}}):
-        with pytest.raises(SignatureError, match="somebody changed it after it was signed"):
-            check(rewritten(content, lambda manifest, change=change: manifest.update(change)), ring, kid, unsigned=True)
+CHANGED = [{"tables": {"card": [3, "17"]}}, {"created": "later"}, {"more": 1}, {"members": {}}]
+NO_SIGNATURES = [
+    None,
+    [],
+    "x",
+    {},
+    {"token": "a.b.c", "keys": [], "endorsements": []},
+    {"token": "a.b", "keys": ["AAAA"]},
+]
 
 
 @for_each(
-    "nonsense",
-    [None, [], "x", {}, {"token": "a.b.c", "keys": [], "endorsements": []}, {"token": "a.b", "keys": ["AAAA"]}],
+    "changes, complaint",
+    [
+        *((changes, "somebody changed it after it was signed") for changes in CHANGED),
+        *(({"signature": nonsense}, "Its signature cannot be read") for nonsense in NO_SIGNATURES),
+    ],
 )
-def test_a_signature_that_cannot_be_read_is_refused(folder: Path, ring: Path, nonsense: Any) -> None:
-    content = rewritten(packed(folder, ring), lambda manifest: manifest.update(signature=nonsense))
-    with pytest.raises(SignatureError, match="Its signature cannot be read"):
-        check(content, ring, unsigned=True)
+def test_what_was_changed_after_signing_or_has_no_readable_signature_is_refused(
+    folder: Path, ring: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    content, kid = packed(folder, ring), signature.fingerprint(ring)
+    with pytest.raises(SignatureError, match=complaint):
+        check(rewritten(content, lambda manifest: manifest.update(changes)), ring, kid, unsigned=True)
 
 
 def test_neither_names_that_are_no_keys_nor_endorsements_without_end_are_read(folder: Path, ring: Path) -> None:

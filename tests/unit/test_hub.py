@@ -191,56 +191,46 @@ def test_verifications_files_and_calls_run_on_the_hub_and_all_else_in_native_thr
     assert body.read_in == {on_hub}
 
 
-class Asked:
-    """Threads around an application that breaks at one path, and tells whose session a request has."""
-
-    def __init__(self, hub_thread: HubThread) -> None:
-        self._hub = hub_thread
-
-    def by(self, *senders: Callable[[dict[str, Any]], str | None]) -> None:
-        self.threads = Threads(self._answer, lambda _environ: False, *senders)
-
-    def ask(self, path: str = "/admin", **environ: str) -> Any:
-        return self._hub.call(partial(self.threads, {"PATH_INFO": path, "wsgi.input": Body(), **environ}, print))
-
-    @staticmethod
-    def _answer(environ: dict[str, object], _start_response: object) -> list[bytes]:
-        if environ.get(REFUSED):
-            return [b"refused"]
-        if environ["PATH_INFO"] == "/broken":
-            raise ValueError("broken")
-        return [b"page"]
+def _page(environ: dict[str, object], _start_response: object) -> list[bytes]:
+    if environ["PATH_INFO"] == "/broken":
+        raise ValueError("broken")
+    return [b"refused" if environ.get(REFUSED) else b"page"]
 
 
-@pytest.fixture
-def threads(hub_thread: HubThread) -> Asked:
-    return Asked(hub_thread)
+def asking(hub_thread: HubThread, *senders: Callable[[dict[str, Any]], str | None]) -> Callable[..., Any]:
+    """Return what asks an application that breaks at one path, where the senders tell whose session a request has."""
+    threads = Threads(_page, lambda _environ: False, *senders)
+
+    def ask(path: str = "/admin", **environ: str) -> Any:
+        return hub_thread.call(partial(threads, {"PATH_INFO": path, "wsgi.input": Body(), **environ}, print))
+
+    return ask
 
 
 FULL = [[b"page"]] * 8 + [[b"refused"]]
 
 
-def test_an_operators_answers_are_under_way_until_they_are_closed(threads: Asked) -> None:
-    threads.by(lambda environ: str(environ["sender"]))
+def test_an_operators_answers_are_under_way_until_they_are_closed(hub_thread: HubThread) -> None:
+    ask = asking(hub_thread, lambda environ: str(environ["sender"]))
     for _ in range(20):
         with pytest.raises(ValueError, match="broken"):
-            threads.ask("/broken", sender="olga")
-    answers = [threads.ask(sender="olga") for _ in range(8)]
-    assert [list(answer) for answer in [*answers, threads.ask(sender="olga")]] == FULL
-    assert [list(threads.ask(sender=f"seller {number}")) for number in range(9)] == FULL
+            ask("/broken", sender="olga")
+    answers = [ask(sender="olga") for _ in range(8)]
+    assert [list(answer) for answer in [*answers, ask(sender="olga")]] == FULL
+    assert [list(ask(sender=f"seller {number}")) for number in range(9)] == FULL
     answers[0].close()
-    assert [list(threads.ask(sender="olga")) for _ in range(2)] == [[b"page"], [b"refused"]]
+    assert [list(ask(sender="olga")) for _ in range(2)] == [[b"page"], [b"refused"]]
 
 
-def test_each_kind_of_requests_has_turns_of_its_own(threads: Asked) -> None:
+def test_each_kind_of_requests_has_turns_of_its_own(hub_thread: HubThread) -> None:
     def of_kind(kind: str) -> Callable[[dict[str, Any]], str | None]:
         return lambda environ: environ["who"] if environ["kind"] == kind else None
 
-    threads.by(of_kind("operator"), of_kind("customer"))
+    ask = asking(hub_thread, of_kind("operator"), of_kind("customer"))
     for kind in ("customer", "operator"):
-        assert [list(threads.ask(kind=kind, who="x")) for _ in range(9)] == FULL
-    assert [list(threads.ask(kind="customer", who=who)) for who in "yz"] == [[b"page"]] * 2
-    assert [list(threads.ask(kind="nobody", who="x")) for _ in range(20)] == [[b"page"]] * 20
+        assert [list(ask(kind=kind, who="x")) for _ in range(9)] == FULL
+    assert [list(ask(kind="customer", who=who)) for who in "yz"] == [[b"page"]] * 2
+    assert [list(ask(kind="nobody", who="x")) for _ in range(20)] == [[b"page"]] * 20
 
 
 def test_of_log_ins_too_many_are_refused_and_run_in_no_thread(hub_thread: HubThread) -> None:

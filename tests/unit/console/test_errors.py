@@ -44,11 +44,6 @@ class _Raising:
 
     on_post = on_get
 
-
-class _SelfService:
-    def __init__(self, error: Callable[[], Exception]) -> None:
-        self._error = error
-
     def enter(self, _address: str) -> None:
         raise self._error()
 
@@ -59,7 +54,7 @@ def client(error: Callable[[], Exception]) -> TestClient:
     errors.install(app, cast("Any", _Console()))
     app.add_route("/admin/x", _Raising(error))
     app.add_route("/v1/x", _Raising(error))
-    app.add_route("/card", OwnCardPage(cast("Any", _Console()), cast("Any", _SelfService(error))))
+    app.add_route("/card", OwnCardPage(cast("Any", _Console()), cast("Any", _Raising(error))))
     return TestClient(app)
 
 
