@@ -47,11 +47,15 @@ def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Databas
     output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with database.atomic():
         database.execute_sql("LOCK TABLE card IN SHARE MODE")
-        others = [pid for (pid,) in database.execute_sql("SELECT pid FROM pg_stat_activity").fetchall()]
         process = subprocess.Popen(command, cwd=ROOT, env=offline.environment, **output)
-        # Its own session: until that waits, Python may end by the signal in its own way.
-        waiting = "SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
-        wait_for(lambda: database.execute_sql(f"{waiting} AND pid <> ALL(%s)", (others,)).fetchone() is not None)
+        # Its own statement: until that waits, Python may end by the signal in its own way.
+        waiting = "SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)) AND query LIKE %s"
+
+        def copies() -> bool:
+            database.execute_sql("SELECT pg_stat_clear_snapshot()")
+            return database.execute_sql(waiting, ('COPY "card"%',)).fetchone() is not None
+
+        wait_for(copies)
         process.send_signal(2)
     _, said = process.communicate(timeout=90)
     assert (process.returncode, len(said.strip().splitlines())) == (1, 1)
