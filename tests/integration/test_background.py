@@ -8,15 +8,14 @@ from datetime import timedelta
 import pytest
 
 from app.domain.errors import DatabaseUnavailableError
-from app.domain.operators import Role, Scope
+from app.domain.operators import Role
 from app.domain.texts import RefusedError
-from app.services import housekeeping, idempotency
+from app.services import housekeeping
 from app.services.operators import Operators
 from app.services.polled import Polled
 from app.services.sessions import IDLE, Sessions
-from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
-from app.storage.models import IdempotencyRecord, LoginFailure, OperatorSession
+from app.storage.models import LoginFailure, OperatorSession
 from tests.conftest import Clock
 from tests.support.passwords import OTHER, PASSWORD
 from tests.support.service import wait_for
@@ -101,32 +100,14 @@ def database_url(apart_url: str) -> str:
     return apart_url
 
 
-def test_old_rows_are_pruned(
-    operators: Operators, sessions: Sessions, tokens: ShopTokens, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(idempotency, "PRUNE_BATCH", 2)
+def test_old_sessions_and_failures_are_pruned(operators: Operators, sessions: Sessions, clock: Clock) -> None:
     operators.add("alice", Role.OWNER, PASSWORD)
-    tokens.add("shop", {Scope.CARDS_ISSUE})
-
-    def happen() -> None:
-        sessions.log_in("alice", PASSWORD, None, HOME)
-        with pytest.raises(RefusedError):
-            sessions.log_in("alice", OTHER, None, HOME)
-        for _ in range(3):
-            key = f"order {IdempotencyRecord.select().count()}"
-            assert idempotency.claim(idempotency.Owner(token_id=1), key, "0" * 64, clock.now)
-
-    happen()
+    sessions.log_in("alice", PASSWORD, None, HOME)
+    with pytest.raises(RefusedError):
+        sessions.log_in("alice", OTHER, None, HOME)
     assert housekeeping.prune_console(clock.now) == 0
     clock.advance(timedelta(hours=1))
     assert housekeeping.prune_console(clock.now) == 2  # a name's and a network's failures
     clock.advance(IDLE)
     assert housekeeping.prune_console(clock.now) == 1  # the session
-    clock.advance(timedelta(days=6))
-    happen()
-    clock.advance(timedelta(hours=12))
-    assert housekeeping.prune_console(clock.now) == 3 + 2 + 1  # the first orders; the second failures and session
-    assert sorted(row.key for row in IdempotencyRecord.select()) == ["order 3", "order 4", "order 5"]
-    clock.advance(timedelta(days=7))
-    assert housekeeping.prune_console(clock.now) == 3
-    assert [table.select().count() for table in (OperatorSession, LoginFailure, IdempotencyRecord)] == [0, 0, 0]
+    assert [table.select().count() for table in (OperatorSession, LoginFailure)] == [0, 0]

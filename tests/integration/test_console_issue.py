@@ -44,15 +44,7 @@ def test_cards_whose_batch_was_changed_are_still_of_their_issue(seller: Browser,
 
 
 def test_a_refused_form_says_why_and_keeps_its_fields(seller: Browser) -> None:
-    for fields in [
-        {"count": "10001"},
-        {"count": "1e3"},
-        {"validity": "other", "validity_other": "30"},
-        {"validity": "odd"},
-        {"validity": "365d", "validity_other": "1d"},
-        {"batch": "x" * 201},
-        {"note": "a\u202eb"},
-    ]:
+    for fields in ({"count": "10001"}, {"validity": "365d", "validity_other": "1d"}, {"batch": "x" * 201}):
         page = issue(seller, **{"batch": "双十一", **fields})
         assert page.status == 400, fields
         assert 'role="alert"' in page.text, fields

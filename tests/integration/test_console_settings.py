@@ -215,10 +215,8 @@ def test_a_whole_network_takes_the_password(owner: Browser) -> None:
 
 def test_what_cannot_be_blocked_or_is_gone_is_refused_and_stays_in_the_form(owner: Browser) -> None:
     for typed, said in [
-        ({"network": "::/0", "reason": "r"}, "不能包含全部地址"),
         ({"network": "home", "reason": "r"}, "须为 IP 地址"),
         ({"network": "203.0.113.7", "hardware": "h", "reason": "r"}, "只填其中一项"),
-        ({"network": "203.0.113.7", "reason": ""}, "reason 必须是"),
     ]:
         page = block(owner, owner.get(ADD), **typed)
         assert (page.status, blocked()) == (400, []), (typed, said)

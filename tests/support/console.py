@@ -14,7 +14,7 @@ redirect. `post` sends whatever it is given (the token too unless `csrf=""`), an
 import http.client
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.cookies import SimpleCookie
@@ -70,19 +70,6 @@ def add_outcome(operator: str, **outcome: object) -> str:
     owner = Operator.get(Operator.name == operator)
     IdempotencyRecord.insert(operator=owner, created_at=datetime.now(UTC), **record).execute()
     return key
-
-
-def until_throttled(attempt: Callable[[], "Seen"]) -> list["Seen"]:
-    """Repeat an attempt that fails until it is refused (429); return all answers.
-
-    The sixth comes too early unless the machine takes a second for each; the waits double, so that some attempt does.
-    """
-    answers = [attempt()]
-    while answers[-1].status != 429:
-        assert len(answers) < 15, [answer.status for answer in answers]
-        answers.append(attempt())
-    assert int(answers[-1].headers["retry-after"]) > 0
-    return answers
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from tests.support.console import PASSWORD, Fields, add_operator, add_outcome
 
 NEW_PASSWORD = "a rather long new password"
 REFERENCE = "ABCDEFGH"
+OLGA = "console:olga"
 STATIC = "/admin/static/{name}"
 OF_THE_SERVICE = {"figures", "host", "webhook", "webhook_outbox"}
 FILES = ("/admin/static/",)
@@ -53,18 +54,16 @@ class Scene:
     forms: dict[str, Fields] = field(default_factory=dict)
 
 
-def furnish(texts: Sequence[str], operator: str = "olga") -> Scene:
+def furnish(texts: Sequence[str]) -> Scene:
     """Fill the connected database: each text stands wherever a client, a shop or the vendor can put one.
 
-    Args:
-        texts: What they are all called; each has cards, a machine, entries, a file, an operator and a token.
-        operator: Whose actions some entries are; they must be there.
+    Each has cards, a machine, entries, a file, an operator and a token. The owner olga must be there.
     """
     now = datetime.now(UTC)
     scene, block_ids = Scene([]), []
     for number, text in enumerate(texts):
         scene.cards += _cards(number, text, now - timedelta(minutes=number))
-        journal.append(_entries(number, text, now - timedelta(minutes=number), operator))
+        journal.append(_entries(number, text, now - timedelta(minutes=number)))
         name = file_name(number, text)
         File.insert(name=name, size=5, sha256="0" * 64, added_at=now).execute()
         FileBatch.insert(file=name, batch=text).execute()
@@ -73,12 +72,12 @@ def furnish(texts: Sequence[str], operator: str = "olga") -> Scene:
             name=text[:64], token_sha256=digest(text), scopes=["cards:read", "cards:issue"], created_at=now
         ).execute()
         _webhook(number, text, now)
-        block = {"hardware_sha256": digest(text), "reason": text[:200], "actor": f"console:{operator}"}
+        block = {"hardware_sha256": digest(text), "reason": text[:200], "actor": OLGA}
         block_ids.append(Block.insert(created_at=now, **block).execute())
     terms = Terms(notice=texts[0][:500], contact=texts[0][:200])
     models.VendorTerms.insert(revision=1, **asdict(terms)).execute()
     imported = {"action": "import", "at": now.isoformat(), "count": 1, "batches": list(texts)}
-    done = add_outcome(operator, **imported)
+    done = add_outcome("olga", **imported)
     scene.queries = _queries(scene.cards[0], texts[0], now, done)
     scene.forms = _forms(scene.cards[0], texts[0], scene.queries["/admin/cards/issued"]["at"])
     for requests in (scene.queries, scene.forms):
@@ -139,8 +138,8 @@ def _cards(number: int, text: str, now: datetime) -> list[str]:
     return [active, unused, frozen]
 
 
-def _entries(number: int, text: str, now: datetime, operator: str) -> list[Entry]:
-    card, actor = f"2{number:031d}", f"console:{operator}"
+def _entries(number: int, text: str, now: datetime) -> list[Entry]:
+    card, actor = f"2{number:031d}", OLGA
     client: dict[str, Any] = {
         "card_id": card,
         "ip": "203.0.113.7",
