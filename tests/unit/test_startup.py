@@ -18,7 +18,7 @@ from tests.support.service import ROOT
 from tests.support.tables import for_each
 
 
-def test_a_service_that_has_moved_names_the_new_server(tmp_path: Path) -> None:
+def test_a_service_that_has_moved_names_the_new_server_before_it_looks_at_database_and_keys(tmp_path: Path) -> None:
     check_home(tmp_path)
     check_home(tmp_path / "no such folder")
     (tmp_path / MOVED).write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
@@ -26,6 +26,11 @@ def test_a_service_that_has_moved_names_the_new_server(tmp_path: Path) -> None:
         check_home(tmp_path)
     assert "scripts/migrate-to.sh --resume-here" in str(caught.value)
     assert "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in str(caught.value)
+    done = CliRunner().invoke(migrate, env={"KADUN_KEYS_DIR": str(tmp_path), "DATABASE_URL": "postgresql://nowhere/x"})
+    assert isinstance(done.exception, MovedAwayError)
+    keys: Any = SimpleNamespace(folder=tmp_path)
+    with pytest.raises(MovedAwayError):
+        prepare(Database("postgresql://nowhere/x"), keys, utc_now)
 
 
 def test_a_mark_that_is_no_file_is_neither_waited_for_nor_called_a_move(tmp_path: Path) -> None:
@@ -41,15 +46,6 @@ def test_a_mark_that_is_no_file_is_neither_waited_for_nor_called_a_move(tmp_path
         with pytest.raises(MovedAwayError):
             check_home(tmp_path)
         mark.unlink()
-
-
-def test_a_moved_service_migrates_no_database_and_stops_before_it_looks_at_database_and_keys(tmp_path: Path) -> None:
-    (tmp_path / MOVED).write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
-    done = CliRunner().invoke(migrate, env={"KADUN_KEYS_DIR": str(tmp_path), "DATABASE_URL": "postgresql://nowhere/x"})
-    assert isinstance(done.exception, MovedAwayError)
-    keys: Any = SimpleNamespace(folder=tmp_path)
-    with pytest.raises(MovedAwayError):
-        prepare(Database("postgresql://nowhere/x"), keys, utc_now)
 
 
 # A parent with handlers like gunicorn's, and a child that is told to end before its first line.
