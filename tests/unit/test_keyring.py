@@ -29,11 +29,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "state" / "keys"
 
 
-def stored(folder: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((folder / key_folder.FILE).read_text())
-    return document
-
-
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
