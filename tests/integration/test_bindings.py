@@ -20,6 +20,7 @@ from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
 from app.storage.touches import Touches
 from tests.conftest import START
+from tests.support import bound_cards
 from tests.support.query_plans import statements
 from tests.support.service import wait_for_lock
 from tests.support.tables import for_each
@@ -31,7 +32,6 @@ AT = START.replace(microsecond=0)
 LATER = START + timedelta(minutes=1)
 REQUEST = VerificationRequest.from_fields(CARD, "h1", "f", "n" * 22, "2001:db8::1")
 RIVAL = VerificationRequest.from_fields(RIVAL_CARD, "h2", "f", "n" * 22, "198.51.100.2")
-Rows = list[list[dict[str, Any]]]
 
 
 def apply(database: Database, request: VerificationRequest, facts: Facts | None = None, client_id: str = NEW) -> bool:
@@ -42,16 +42,9 @@ def apply(database: Database, request: VerificationRequest, facts: Facts | None 
     return bindings.apply(database, facts, decision, request, at=LATER, day=DAY, entries=entries, client_id=client_id)
 
 
-def rows() -> Rows:
-    return [
-        list(table.select().order_by(*key).dicts())
-        for table, key in (
-            (Card, [Card.id]),
-            (Client, [Client.id]),
-            (Event, [Event.id]),
-            (Usage, [Usage.card, Usage.day, Usage.function]),
-        )
-    ]
+def rows() -> bound_cards.Rows:
+    cards, clients, usage = bound_cards.rows()
+    return [cards, clients, list(Event.select().order_by(Event.id).dicts()), usage]
 
 
 @pytest.fixture
