@@ -137,14 +137,17 @@ def link(kind: bytes) -> tarfile.TarInfo:
 @for_each(
     "hostile",
     [
-        *(tarfile.TarInfo(name) for name in ("../outside", "/outside", "not in the manifest")),
+        *(
+            tarfile.TarInfo(name)
+            for name in ("../outside", "/outside", "data/functions/../../outside", "not in the manifest")
+        ),
         *(link(kind) for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE)),
     ],
 )
 def test_a_member_that_no_archive_of_ours_holds_is_refused(hostile: tarfile.TarInfo, tmp_path: Path) -> None:
-    listed = MEMBERS | dict.fromkeys(("../outside", "/outside", "data/link"), EMPTY)
+    listed = MEMBERS | dict.fromkeys(("../outside", "/outside", "data/functions/../../outside", "data/link"), EMPTY)
     target = tmp_path / "target"
-    (target / "data").mkdir(parents=True, exist_ok=True)
+    (target / "data/functions").mkdir(parents=True, exist_ok=True)
     without_folder = [
         manifest_member(members=MEMBERS | {"data/keys/keyring.json": EMPTY}),
         *PARTS,
@@ -154,7 +157,7 @@ def test_a_member_that_no_archive_of_ours_holds_is_refused(hostile: tarfile.TarI
         archive.unpack(io.BytesIO(tar_of(*without_folder)), tmp_path)
     with pytest.raises(archive.ArchiveError):
         archive.unpack(io.BytesIO(tar_of(manifest_member(members=listed), (hostile, b""))), target)
-    assert [path.name for path in target.rglob("*")] == ["data"]
+    assert [path.name for path in target.rglob("*")] == ["data", "functions"]
 
 
 PARTS = [*map(member, MEMBERS), member("data/c", tarfile.DIRTYPE)]
