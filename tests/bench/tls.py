@@ -103,10 +103,11 @@ def _nginx(folder: Path, app: Path, files: Path) -> Iterator[tuple[int, int]]:
         deadline = time.monotonic() + _READY_SECONDS
         while True:
             with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, static), timeout=1):
-                break
+                if app.is_socket():  # the service listens
+                    break
             if time.monotonic() > deadline or nginx.pid is None:
                 said = tail((folder / "log/error.log").read_text(errors="replace"), lines=1)
-                raise BenchError(f"nginx does not start: {said}")
+                raise BenchError(f"nginx or the service does not start: {said}")
             time.sleep(_POLL_SECONDS)
         yield verifying, static
     finally:
