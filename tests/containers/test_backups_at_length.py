@@ -22,6 +22,16 @@ def webhook() -> Iterator[Webhook]:
         yield webhook
 
 
+def test_a_run_that_is_ended_leaves_nothing_and_says_so(backups: Backups) -> None:
+    before = backups.contents()
+    with backups.table_locked() as backup:
+        backup.send_signal(signal.SIGTERM)
+        assert backup.wait(timeout=60) != 0
+        assert backups.contents() == before
+    backup.communicate(timeout=60)
+    assert "backup failed: " in backups.log()[-1]
+
+
 def test_where_the_keys_cannot_sign_a_backup_is_made_and_the_reason_said(backups: Backups, tmp_path: Path) -> None:
     ring = backups.stack.folder / "data/keys/keyring.json"
     aside = Path(shutil.move(ring, tmp_path))

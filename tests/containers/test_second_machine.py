@@ -115,11 +115,13 @@ def test_cards_are_issued_and_verified_though_the_databases_first_host_is_dead(f
     assert not (first.folder / "data/postgres").exists()
 
 
-def test_what_speaks_to_it_has_no_rights_and_listens_nowhere(first: Stack) -> None:
+def test_what_speaks_to_it_has_no_rights_listens_nowhere_and_shows_no_password(first: Stack) -> None:
     """All that is not named here is as in docker-compose.yml: test_serving.py."""
     listening = run("ss", "--no-header", "--listening", "--numeric", "--processes", "--tcp", "--udp").stdout
+    shown = first.compose("logs").stdout
     for service in ("app", "database", "migrate"):
         inspected = first.inspect(service)
+        shown += json.dumps(inspected)
         assert inspected["HostConfig"]["CapAdd"] is None, service
         assert inspected["Config"]["User"].split(":")[0] not in ("", "0")
         assert {mount["Name"] for mount in inspected["Mounts"] if mount["Type"] == "volume"} <= {
@@ -128,6 +130,10 @@ def test_what_speaks_to_it_has_no_rights_and_listens_nowhere(first: Stack) -> No
         for pid, status in first.processes(service) if service != "migrate" else ():
             assert (int(status["CapEff"], 16), "0" in status["Uid"].split()) == (0, False)
             assert f"pid={pid}," not in listening
+    for name in ("owner_url", "backup_url", "database_url"):
+        password = (first.folder / "secrets" / name).read_text().split(":")[2].split("@")[0]
+        assert len(password) == 48
+        assert password not in shown
 
 
 def test_a_machine_that_joined_serves_the_same_cards_with_the_same_keys(machines: Machines) -> None:

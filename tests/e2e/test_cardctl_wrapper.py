@@ -4,6 +4,7 @@ Where it runs a command, it does so in another folder: a wall such as the contai
 input at once, as the real one does.
 """
 
+import json
 import os
 import pty
 import re
@@ -118,6 +119,15 @@ def test_while_the_service_is_down_only_a_migration_runs_and_as_the_owner(checko
     assert (refusal.stdout, refusal.stderr.count("\n"), len(checkout.calls)) == ("", 1, 1)
     assert checkout.cardctl("migrate").returncode == 0
     assert checkout.calls[1:] == [f"{checkout.root}: compose run --rm -T migrate python -m app migrate"]
+
+
+def test_doctor_says_in_one_line_that_docker_does_not_answer(checkout: Checkout) -> None:
+    (checkout.folder / "bin/docker").write_text("#!/bin/sh\nexit 1\n")
+    done = checkout.cardctl("doctor")
+    assert (done.returncode, done.stdout.count("\n"), done.stderr.count("\n")) == (1, 1, 1)
+    assert done.stdout.startswith("FAIL  containers  Docker")
+    (result,) = json.loads(checkout.cardctl("doctor", "--format", "json").stdout)
+    assert (result["check"], result["status"]) == ("containers", "FAIL")
 
 
 def test_a_data_folder_named_or_a_checkout_never_prepared_means_the_trial(checkout: Checkout) -> None:
@@ -243,9 +253,16 @@ def test_the_wrapper_knows_each_option_that_has_a_value() -> None:
     assert known == {name for option in options if not option.is_flag for name in option.opts}
 
 
+PIPED = [
+    ["file", "add", "--size=4", "-", "--name", "core.age"],
+    ["card", "import", "-", "--dry-run"],
+    ["function", "run", "--arguments-file=-", "f"],
+]
+
+
 def test_standard_input_is_passed_on_and_a_password_by_it(checkout: Checkout) -> None:
     checkout.idle()
-    for words in (["card", "import", "-", "--dry-run"], ["admin", "add", "alice"], ["admin", "password", "alice"]):
+    for words in (*PIPED, ["admin", "add", "alice"], ["admin", "password", "alice"]):
         checkout.cardctl(*words, input="correct horse\n")
         assert checkout.passed_on == ["-T", "app", "python", "-m", "app", *words]
         assert (checkout.folder / "input").read_text() == "correct horse\n"

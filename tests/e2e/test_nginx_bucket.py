@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import obstore
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
@@ -17,6 +18,7 @@ from tests.support.nginx import JSON, Gateway
 from tests.support.nginx_files import CONTENT, NAME, links
 from tests.support.pki import Issued
 from tests.support.socket_service import SocketService, body
+from tests.support.swift import BUCKET, Swift
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("bucket")]
 
@@ -106,6 +108,19 @@ def test_a_bucket_that_fails_after_the_app_has_looked_or_shows_a_wrong_certifica
         answer = gateway.ask("GET", url)
         answer.require_problem(503, "UNAVAILABLE")
         assert (answer.headers["retry-after"], "etag" in answer.headers) == ("5", False), wrong
+
+
+def test_a_lost_object_is_no_file_until_it_is_added_again(
+    gateway: Gateway, service: SocketService, swift: Swift, card: str
+) -> None:
+    content = b"the only bytes"
+    put(service, "sole", content)
+    url = links(gateway, card)["sole"]
+    obstore.delete(swift.store(BUCKET), f"files/{sha256(content)}")
+    gateway.ask("GET", url).require_problem(404, "NOT_FOUND")
+    put(service, "sole", content)
+    assert gateway.ask("GET", url).body == content
+    service.cardctl("file", "remove", "sole")
 
 
 BYTES = b"the bytes of the object"
