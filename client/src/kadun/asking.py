@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 from kadun import errors
 from kadun.messages import rejection
 from kadun.request import VerificationRequest, json_body
-from kadun.responses import key_set_from, token_from
+from kadun.responses import endorsements_from, token_from
 from kadun.tokens import key_id
 from kadun.verdict import UPDATE_REQUIRED, is_function_failure, verify_verdict
 
@@ -83,7 +83,7 @@ class Asker:
         request, token = self.with_retries(attempt, at_most_once=arguments is not None)
         self.learned.load(hardware)
         if key_id(token) not in self.keys:
-            self.keys.learn(self.with_retries(self._fetch_key_set))
+            self.keys.add_endorsed(self.with_retries(self._fetch_endorsements))
             self.learned.load(hardware)  # the keys may lead to its floor now
         verdict = verify_verdict(token, request, self.keys, key_pair)
         self.learned.saw(token, hardware)
@@ -109,9 +109,9 @@ class Asker:
                     failure.passing = False
                 self.retry_policy.wait_after(failure, tries_made)
 
-    def _fetch_key_set(self) -> bytes:
+    def _fetch_endorsements(self) -> list[object]:
         try:
-            return key_set_from(self.transport.exchange("/.well-known/jwks.json", None, self.language))
+            return endorsements_from(self.transport.exchange("/.well-known/jwks.json", None, self.language))
         except errors.ServerUnreachable as failure:
             failure.sent = True  # this follows an answer: the function may have run
             raise

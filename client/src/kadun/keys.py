@@ -37,11 +37,6 @@ class Floor(NamedTuple):
     left: float  # for how many seconds earlier keys still count
     clock: float  # what this machine's clock showed then, in seconds since 1970; 0 once nothing is left
 
-    @classmethod
-    def seen(cls, kid: str, clock: float) -> Floor:
-        """Return the floor after the first verdict by a key."""
-        return cls(kid, OVERLAP_SECONDS, clock)
-
     def at(self, clock: float) -> Floor:
         """Return the floor at a later time of the clock. A clock that was set back ends the overlap, for good."""
         passed = clock - self.clock
@@ -107,7 +102,7 @@ class TrustedKeys:
         """Raise the floor to a key that has signed a verdict, if it comes after the present floor."""
         with self._lock:
             if self.floor is None or kid in self._after(self.floor.kid):
-                self.floor = Floor.seen(kid, clock)
+                self.floor = Floor(kid, OVERLAP_SECONDS, clock)
 
     def take_up(self, stored: Floor | None, clock: float) -> None:
         """Take up a stored floor, unless it is unknown or not after the present one; count the overlap on."""
@@ -140,23 +135,13 @@ class TrustedKeys:
     def _endorsed_from(self, kids: Iterable[str]) -> set[str]:
         return {*towards(kids, ((endorsed, endorser) for endorser, endorsed in self._endorsements))}
 
-    def learn(self, key_set: bytes) -> None:
-        """Add the keys of `/.well-known/jwks.json` that a chain of endorsements connects to a trusted key.
-
-        The key set itself is not trusted: each key needs a signature by a key that was trusted before it.
-        """
-        endorsements = parse_json_object(key_set, "the key set").get("endorsements")
-        if not isinstance(endorsements, list):
-            raise UntrustedAnswer("the key set has no endorsements")
-        self.add_endorsed(endorsements)
-
     def add_endorsed(self, endorsements: Sequence[object]) -> None:
         """Add the keys that these endorsements connect to a trusted key, in any order.
 
-        Endorsements of another issuer do not count: a server that changed its name keeps the earlier ones. Nor do
-        those of more than 2048 characters: a thief of an earlier key could fill the file with them. The first
-        endorsement of a key by another is kept. Keys added before an invalid endorsement stay: each has a valid
-        signature of its own.
+        Each key needs a signature by a key that was trusted before it. Endorsements of another issuer do not count: a
+        server that changed its name keeps the earlier ones. Nor do those of more than 2048 characters: a thief of an
+        earlier key could fill the file with them. The first endorsement of a key by another is kept. Keys added before
+        an invalid endorsement stay: each has a valid signature of its own.
         """
         known = {*self.steps.values()}
         by_endorser: dict[str, list[str]] = {}

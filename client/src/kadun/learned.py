@@ -87,7 +87,11 @@ def lineage(
         there = {kid}.union(*kept)
         on_from = towards(there, stored)
         on_from.update(towards(there.union(on_from), known))
-        path = _path(source, on_from)
+        path: set[Step] = set()
+        here = source
+        while here in on_from:
+            path.add((here, on_from[here]))
+            here = on_from[here]
         if len(kept) + len(path) <= _MOST_ENDORSEMENTS:
             kept.update(path)
     before = list(towards({kid}.union(*kept), stored).items())
@@ -95,14 +99,6 @@ def lineage(
     after = towards({kid}, ((endorsed, endorser) for endorser, endorsed in known))
     kept.update((endorser, endorsed) for endorsed, endorser in list(after.items())[:_MOST_LATER_KEYS])
     return {step: endorsement for step, endorsement in known.items() if step in kept}
-
-
-def _path(kid: str, following: Mapping[str, str]) -> list[Step]:
-    path = []
-    while kid in following:
-        path.append((kid, following[kid]))
-        kid = following[kid]
-    return path
 
 
 def _steps(endorsements: Iterable[str]) -> dict[Step, str]:

@@ -89,9 +89,7 @@ class ClientState:
         after = State(cached=before.cached, rejection=before.rejection)
         said_at, no = _seconds(verdict), before.rejection
         if verdict.revokes_access:
-            mistyped = (
-                verdict.code == "CARD_NOT_FOUND" and before == State()
-            )  # otherwise each typing error would leave a file
+            mistyped = verdict.code == "CARD_NOT_FOUND" and before == State()  # a typing error leaves no file
             return replace(after, cached=None, rejection=None if mistyped else Rejection(said_at, verdict.reference))
         if no and no != begun.stored and said_at <= no.at:
             return after  # another process has received a later rejection

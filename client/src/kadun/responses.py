@@ -42,18 +42,23 @@ def token_from(answer: Response) -> str:
     raise error_for(answer, document or {})
 
 
-def key_set_from(answer: Response) -> bytes:
-    """Return the body of `/.well-known/jwks.json`; only the signatures in it prove anything."""
-    if object_or_none(answer.body) is not None and answer.status not in _RETRYABLE:
-        return answer.body
-    raise error_for(answer, {})
+def endorsements_from(answer: Response) -> list[object]:
+    """Return the endorsements in `/.well-known/jwks.json`; only their signatures prove anything."""
+    document = object_or_none(answer.body)
+    if document is None or answer.status in _RETRYABLE:
+        raise error_for(answer, {})
+    endorsements = document.get("endorsements")
+    if not isinstance(endorsements, list):
+        raise UntrustedAnswer("the key set has no endorsements")
+    return endorsements
 
 
 def error_for(answer: Response, problem: dict[str, Any]) -> KadunError:
     """Return the error for a response without a verdict, or without what was requested."""
     passing = answer.status in _RETRYABLE
     if passing or answer.status in _SERVER_ERRORS:
-        wait = _seconds(answer.retry_after)
+        # A date is ignored, because the local clock may be wrong.
+        wait = int(answer.retry_after) if answer.retry_after and _SECONDS.fullmatch(answer.retry_after) else None
         return ServerUnreachable(f"HTTP {answer.status}", wait, passing=passing, busy=True)
     if is_problem(answer, problem, _REFUSALS):
         return RequestRefused(problem["code"], detail_of(problem))
@@ -79,8 +84,3 @@ def object_or_none(body: bytes) -> dict[str, Any] | None:
         return parse_json_object(body, "the answer")
     except UntrustedAnswer:
         return None
-
-
-def _seconds(retry_after: str | None) -> int | None:
-    # A date is ignored, because the local clock may be wrong.
-    return int(retry_after) if retry_after and _SECONDS.fullmatch(retry_after) else None

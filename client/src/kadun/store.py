@@ -99,10 +99,13 @@ class StateStore:
 
     def load(self, hardware: str) -> State:
         """Return the state of this machine. A damaged, foreign or unreadable file counts as absent."""
+        if self._path is None:
+            return State()
         try:
-            blob = self._read()
-            plaintext = self._cipher(hardware).decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], _MAGIC)
-            return _state(plaintext)
+            with self._path.open("rb") as file:
+                magic, nonce = file.read(len(_MAGIC)), file.read(_NONCE_BYTES)
+                sealed = file.read(_LARGEST_FILE_BYTES)
+            return _state(self._cipher(hardware).decrypt(nonce, sealed, magic))  # fails for another magic, too
         except (OSError, ValueError, InvalidTag, UntrustedAnswer):
             return State()
 
@@ -141,15 +144,6 @@ class StateStore:
     def locked(self) -> AbstractContextManager[None]:
         """Exclude other processes from reading the file to writing it. There is one lock for the folder."""
         return nullcontext() if self._path is None else files.locked(self._path.with_name("lock"))
-
-    def _read(self) -> bytes:
-        if self._path is None:
-            raise FileNotFoundError
-        with self._path.open("rb") as file:
-            blob = file.read(_LARGEST_FILE_BYTES)
-        if not blob.startswith(_MAGIC):
-            raise ValueError("not a state file")
-        return blob[len(_MAGIC) :]
 
     def _cipher(self, hardware: str) -> AESGCM:
         # RFC 5869, from program, server, card and machine.

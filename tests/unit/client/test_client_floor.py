@@ -160,7 +160,7 @@ def test_a_floor_of_another_chain_is_dropped(rotations: Rotations) -> None:
     rotations.keys = [SigningKey(), SigningKey()]
     rotations.publish(rotations.keys[0])
     assert rotations.accepts(rotations.run(public_keys=rotations.release))
-    assert rotations.stored == State(floor=Floor.seen(rotations.keys[0].kid, rotations.now))
+    assert rotations.stored == State(floor=Floor(rotations.keys[0].kid, 900.0, rotations.now))
 
 
 def test_a_stored_verdict_by_an_earlier_key_ends_too(rotations: Rotations) -> None:
@@ -182,7 +182,7 @@ def test_a_stored_verdict_by_another_successor_of_an_earlier_key_is_not_used(rot
     endorsements = rotations.stored.endorsements
     rotations.rotate(2)
     genuine = rotations.server.endorsements
-    rotations.stored = State((*endorsements, *genuine), floor=Floor.seen(rotations.keys[2].kid, NOW))
+    rotations.stored = State((*endorsements, *genuine), floor=Floor(rotations.keys[2].kid, 900.0, NOW))
     assert rotations.cached
     assert not rotations.starts_offline()
 
@@ -243,7 +243,7 @@ def test_a_forged_verdict_neither_raises_the_floor_nor_stores_keys(rotations: Ro
 
 
 def test_the_overlap_is_counted_down() -> None:
-    floor = Floor.seen("kid", 1000.0)
+    floor = Floor("kid", 900.0, 1000.0)
     assert floor.at(1000.0) == floor
     assert floor.at(1899.0) == Floor("kid", 1.0, 1899.0)
     assert floor.at(1899.0).at(1900.0) == floor.at(1900.0) == floor.at(999.0) == Floor("kid", 0.0, 0.0)
@@ -294,7 +294,7 @@ def test_a_key_written_into_the_file_is_not_trusted(rotations: Rotations) -> Non
         mine.token({"aud": "kadun-client", "jwk": mine.jwk}, header=claimed),
         "no token",
     ):
-        rotations.stored = State((forged,), floor=Floor.seen(mine.kid, NOW))
+        rotations.stored = State((forged,), floor=Floor(mine.kid, 900.0, NOW))
         rotations.refuses(UNKNOWN)
 
 

@@ -88,7 +88,7 @@ def test_another_programs_file_is_foreign_even_under_our_name(theirs: tuple[str,
 
 
 def test_a_cards_file_is_not_that_of_the_keys(machine: Machine) -> None:
-    keys = State(("x",), floor=Floor.seen("kid", 1.0))
+    keys = State(("x",), floor=Floor("kid", 900.0, 1.0))
     machine.keys_file.save(keys, HARDWARE)
     for card in ("", "-", "F" * 32):
         StateStore(machine.folder, "kadun", "kadun", card).save(OTHER, HARDWARE)
