@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.archives import packed
-from tests.support.script_libraries import bash, checkout_in, fresh_checkout
-from tests.support.tables import for_each
+from tests.support.script_libraries import bash, checkout_in
 
 # A dump, a signature and age without PostgreSQL, the service's keys or age; `watched` shows where the dump waits.
 TAKING = """
@@ -30,14 +29,15 @@ BACKUP_FOLDER=$ROOT/shared TAR=$ROOT/shared/kadun-before-upgrade-1.tar
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    return checkout_in(tmp_path / "checkout")
+    checkout = checkout_in(tmp_path / "checkout")
+    (checkout / "shared").mkdir()
+    return checkout
 
 
 def test_who_writes_to_the_backup_folder_neither_sees_a_dump_nor_leads_a_script_to_another_file(
     checkout: Path, tmp_path: Path
 ) -> None:
     shared, victim = checkout / "shared", tmp_path / "victim"
-    shared.mkdir()
     victim.write_text("precious\n")
     (shared / ".project").symlink_to(tmp_path / "none")
     for name in (".last-good", "backup.log", "kadun-1.tar.partial", "kadun-1.tar.sha256.partial"):
@@ -58,13 +58,11 @@ def test_who_writes_to_the_backup_folder_neither_sees_a_dump_nor_leads_a_script_
 def test_no_archive_is_read_through_a_link_that_takes_its_place_meanwhile(checkout: Path) -> None:
     """What decrypts it tells the first line of any other file: of a secret, into the log of the backup folder."""
     (checkout / "secret").write_text("AGE-SECRET-KEY-1\n")
-    (checkout / "data/backup.tar.age").symlink_to(checkout / "secret")
-    (checkout / "data/backup.tar").symlink_to(checkout / "secret")
     tools = 'age() { echo "unexpected intro: $(cat "${@: -1}" || cat)" >&2; false; }'
     for name in ("backup.tar.age", "backup.tar"):
+        (checkout / "data" / name).symlink_to(checkout / "secret")
         told = bash(checkout, f'{tools}; IDENTITY=x; open_archive "$ROOT/data/{name}"')
-        assert told.returncode == 1
-        assert "AGE-SECRET-KEY" not in told.stdout + told.stderr
+        assert (told.returncode, "AGE-SECRET-KEY" in told.stdout + told.stderr) == (1, False), name
         refused = bash(checkout, f'{tools}; require_backup "$ROOT/data/{name}"')
         assert (refused.returncode, "name the file itself" in refused.stderr) == (1, True)
     (checkout / "data/plain.tar").write_bytes(b"x" * 3_000_000)
@@ -89,16 +87,17 @@ def test_an_earlier_backup_under_a_later_ones_name_is_refused(checkout: Path) ->
         assert ("It was made at 2026-11-25T03:17:02Z: an earlier backup" in done.stderr) != is_taken
 
 
-FULL = 'dd() { if [[ $1 == of=* ]]; then cat >/dev/null && false; else command dd "$@"; fi; }'
-
-
-@for_each("fault", ["write_archive() { echo half; false; }", FULL])
-def test_an_archive_that_cannot_be_written_whole_is_not_kept(tmp_path: Path, fault: str) -> None:
-    checkout = fresh_checkout(tmp_path)
-    (checkout / "shared").mkdir()
-    take = bash(checkout, f'{TAKING} {fault}; take_archive "$TAR" ""')
-    assert (take.returncode, "backup could not be written" in take.stderr) == (1, True)
-    assert not (checkout / "shared/kadun-before-upgrade-1.tar").exists()
+def test_an_archive_is_kept_if_it_was_written_whole_with_the_checksum_of_what_was_written(checkout: Path) -> None:
+    full = 'dd() { if [[ $1 == of=* ]]; then cat >/dev/null && false; else command dd "$@"; fi; }'
+    for fault in ("write_archive() { echo half; false; }", full):
+        take = bash(checkout, f'{TAKING} {fault}; take_archive "$TAR" ""; remove_leftovers')
+        assert (take.returncode, "backup could not be written" in take.stderr) == (1, True), fault
+        assert not (checkout / "shared/kadun-before-upgrade-1.tar").exists()
+        (checkout / "shared/kadun-before-upgrade-1.tar.partial").unlink(missing_ok=True)
+    exchange = 'until rm "$TAKEN.partial" 2>&-; do sleep 0.1; done; printf theirs >"$TAKEN.partial"'
+    swap = f"write_archive() {{ printf ours; {exchange}; }}"
+    taken = bash(checkout, f'{TAKING}{swap}; take_archive "$TAR" ""; echo "$TAKEN_SHA256"')
+    assert taken.stdout.strip() == hashlib.sha256(b"ours").hexdigest(), taken.stderr
 
 
 def test_a_safety_archive_is_encrypted_into_no_pipe(checkout: Path) -> None:
@@ -118,11 +117,9 @@ def test_a_safety_archive_is_encrypted_into_no_pipe(checkout: Path) -> None:
 
 
 def test_the_way_back_takes_only_the_archive_that_this_run_has_made(checkout: Path) -> None:
-    (checkout / "shared").mkdir()
     take = 'same_contents() { :; }; swap_back() { echo back; }; take_archive "$TAR" ""'
     way_back = 'database_back "$TAR" aside'
     assert bash(checkout, f"{TAKING}{take}; {way_back}").stdout == "back\n"
-    assert (checkout / "restored").read_text() == "rows"
     for exchange in ('printf x >>"$TAR"', 'rm "$TAR"; mkfifo "$TAR"'):
         (checkout / "restored").unlink()
         exchanged = bash(checkout, f"{TAKING}{take}; {exchange}; {way_back}")
@@ -133,17 +130,8 @@ def test_the_way_back_takes_only_the_archive_that_this_run_has_made(checkout: Pa
     assert (refused.returncode, "cannot be read or is empty" in refused.stderr) == (1, True), "a pipe holds up nothing"
 
 
-def test_the_checksum_of_an_archive_is_that_of_what_was_written(checkout: Path) -> None:
-    (checkout / "shared").mkdir()
-    exchange = 'until rm "$TAKEN.partial" 2>&-; do sleep 0.1; done; printf theirs >"$TAKEN.partial"'
-    swap = f"write_archive() {{ printf ours; {exchange}; }}"
-    taken = bash(checkout, f'{TAKING}{swap}; take_archive "$TAR" ""; echo "$TAKEN_SHA256"')
-    assert taken.stdout.strip() == hashlib.sha256(b"ours").hexdigest(), taken.stderr
-
-
 def test_a_link_in_the_backup_folder_tells_no_secret_and_takes_no_line(checkout: Path) -> None:
     shared, secret = checkout / "shared", checkout / "secret"
-    shared.mkdir()
     secret.write_text("age-secret-key\n")
     (shared / ".project").symlink_to(secret)
     (shared / "backup.log").write_text("theirs\n")
@@ -157,11 +145,9 @@ def test_a_link_in_the_backup_folder_tells_no_secret_and_takes_no_line(checkout:
 
 
 def test_no_backup_folder_but_the_default_is_made(checkout: Path) -> None:
-    for value in ('"./my backups"', "$HOME/backups"):
-        (checkout / ".env").write_text(f"KADUN_BACKUP_DIR={value}\n")
-        done = bash(checkout, "find_folder")
-        assert (done.returncode, done.stderr.count("\n")) == (1, 1), value
-        assert "The backup folder does not exist" in done.stderr
+    (checkout / ".env").write_text('KADUN_BACKUP_DIR="./my backups"\n')
+    done = bash(checkout, "find_folder")
+    assert (done.returncode, "The backup folder does not exist" in done.stderr) == (1, True), done.stderr
     assert {path.name for path in (checkout / "data").iterdir()} == {"keys"}
     (checkout / ".env").write_text("KADUN_BACKUP_DIR='./data/backups'\r\n", newline="")
     found = bash(checkout, 'find_folder; echo "$BACKUP_FOLDER"').stdout.rstrip("/\n")

@@ -13,18 +13,17 @@ from typing import Any
 import jwt
 import pytest
 import signature
-from signature import AUDIENCE, TYPE, SignatureError, Trust
+from signature import TYPE, SignatureError, Trust
 
 from app.tokens import key_folder, keyring
 from app.tokens.key_folder import KeyFolder
 from app.tokens.keys import AUDIENCE as CLIENT
 from app.tokens.keys import ENDORSEMENT_TYPE, Key, KeyRing
 from scripts.lib import archive
-from tests.support.archives import rewritten
+from tests.support.archives import rewritten, strangers_ring
 from tests.support.tables import for_each
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
-CONTENTS = "schema 0008_x\ntable card 2 17\n"
 
 
 @pytest.fixture
@@ -36,18 +35,11 @@ def ring(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def strangers(tmp_path: Path) -> Path:
-    """Return the key ring of somebody else."""
-    KeyFolder(tmp_path / "others").create(NOW, "kadun")
-    return tmp_path / "others" / key_folder.FILE
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "staged"
     folder.mkdir()
     (folder / "database.dump").write_bytes(b"PGDMP")
-    (folder / archive.CONTENTS).write_text(CONTENTS)
+    (folder / archive.CONTENTS).write_text("schema 0008_x\ntable card 2 17\n")
     return folder
 
 
@@ -77,9 +69,9 @@ def signed_anew(content: bytes, **changes: Any) -> bytes:
 
 
 def test_the_same_server_asks_nothing_and_another_asks_for_the_fingerprint(
-    folder: Path, ring: Path, strangers: Path
+    folder: Path, ring: Path, tmp_path: Path
 ) -> None:
-    content, kid = packed(folder, ring), signature.fingerprint(ring)
+    content, kid, strangers = packed(folder, ring), signature.fingerprint(ring), strangers_ring(tmp_path)
     assert kid == KeyFolder(ring.parent).load().current.kid
     manifest = check(content, ring)
     assert manifest["created"] == "now 现在"
@@ -89,10 +81,11 @@ def test_the_same_server_asks_nothing_and_another_asks_for_the_fingerprint(
     # Neither versions that know no signature nor the way back in upgrade.sh, whose code may be of another version, ask.
     assert archive.read(io.BytesIO(content), lambda _: None)["format"] == archive.FORMAT == 2
     with pytest.raises(SignatureError, match=f"key {kid}, which is not one of this server's.*--fingerprint {kid}"):
-        check(content, strangers)
-    with pytest.raises(SignatureError, match="not one of this server's"):
         check(content, strangers, signature.fingerprint(strangers), "nonsense", unsigned=True)
     check(content, strangers, "nonsense", kid)
+    with pytest.raises(SignatureError, match=r"nothing shows who made it.*--accept-unsigned"):
+        check(packed(folder, None), ring, kid)
+    assert "signature" not in check(packed(folder, None), ring, unsigned=True)
 
 
 def test_every_key_of_the_chain_counts_and_a_later_one_is_found_from_an_earlier_one(
@@ -115,15 +108,15 @@ def test_every_key_of_the_chain_counts_and_a_later_one_is_found_from_an_earlier_
 
 
 def test_an_endorsement_by_an_unknown_key_or_for_another_purpose_leads_nowhere(
-    folder: Path, ring: Path, strangers: Path
+    folder: Path, ring: Path, tmp_path: Path
 ) -> None:
-    content, stranger, ours = packed(folder, strangers), keys_of(strangers)[0], keys_of(ring)
-    kids = [key.kid for key in ours]
+    strangers, ours = strangers_ring(tmp_path), keys_of(ring)
+    content, stranger = packed(folder, strangers), keyring.decoded(strangers.read_bytes()).keys[0]
     for signer, kid, kind, audience in (
         (stranger, stranger.kid, ENDORSEMENT_TYPE, CLIENT),
-        (stranger, kids[1], ENDORSEMENT_TYPE, CLIENT),
-        (ours[1], kids[1], "verdict+jwt", CLIENT),
-        (ours[1], kids[1], ENDORSEMENT_TYPE, "kadun-archive"),
+        (stranger, ours[1].kid, ENDORSEMENT_TYPE, CLIENT),
+        (ours[1], ours[1].kid, "verdict+jwt", CLIENT),
+        (ours[1], ours[1].kid, ENDORSEMENT_TYPE, "kadun-archive"),
     ):
         claims = {"aud": audience, "jwk": stranger.public}
         forged = jwt.encode(claims, signer.signing_key(), "EdDSA", {"typ": kind, "kid": kid})
@@ -131,65 +124,32 @@ def test_an_endorsement_by_an_unknown_key_or_for_another_purpose_leads_nowhere(
             check(signed_anew(content, endorsements=[forged]), ring)
 
 
-@for_each("other", [{"typ": "verdict+jwt"}, {"aud": CLIENT}, {"alg": "HS256"}, {"sha256": "0" * 64}])
-def test_a_token_for_another_purpose_is_no_signature(folder: Path, ring: Path, other: dict[str, str]) -> None:
+def test_what_was_changed_after_signing_or_has_no_readable_signature_is_refused(folder: Path, ring: Path) -> None:
     content, current = packed(folder, ring), KeyFolder(ring.parent).load().current
-    token = check(content, ring)["signature"]["token"]
-    public = jwt.PyJWK(current.public).key
-    claims = jwt.decode(token, public, algorithms=["EdDSA"], audience="kadun-archive")
-    assert (set(claims), jwt.get_unverified_header(token)["typ"]) == ({"aud", "sha256"}, TYPE)
-    header = {"typ": TYPE, "kid": current.kid} | {name: other[name] for name in ("typ",) if name in other}
-    claims |= {name: other[name] for name in claims if name in other}
-    algorithm = other.get("alg", "EdDSA")
-    key = current.signing_key() if algorithm == "EdDSA" else base64.urlsafe_b64decode(current.public["x"] + "=")
-    forged = jwt.encode(claims, key, algorithm, header)
-    with pytest.raises(SignatureError, match="Its signature does not match"):
-        check(signed_anew(content, token=forged), ring)
+    parts = check(content, ring)["signature"]
+    claims = jwt.decode(parts["token"], options={"verify_signature": False})
+    assert (set(claims), jwt.get_unverified_header(parts["token"])["typ"]) == ({"aud", "sha256"}, TYPE)
+    public = base64.urlsafe_b64decode(current.public["x"] + "=")
 
+    def token(kid: str = current.kid, kind: str = TYPE, algorithm: str = "EdDSA", **changes: str) -> dict[str, Any]:
+        key = current.signing_key() if algorithm == "EdDSA" else public
+        made = jwt.encode(claims | changes, key, algorithm, {"typ": kind, "kid": kid})
+        return {"signature": parts | {"token": made}}
 
-CHANGED = [{"tables": {"card": [3, "17"]}}, {"created": "later"}, {"more": 1}, {"members": {}}]
-NO_SIGNATURES = [
-    None,
-    [],
-    "x",
-    {},
-    {"token": "a.b.c", "keys": [], "endorsements": []},
-    {"token": "a.b", "keys": ["AAAA"]},
-]
-
-
-@for_each(
-    "changes, complaint",
-    [
-        *((changes, "somebody changed it after it was signed") for changes in CHANGED),
-        *(({"signature": nonsense}, "Its signature cannot be read") for nonsense in NO_SIGNATURES),
-    ],
-)
-def test_what_was_changed_after_signing_or_has_no_readable_signature_is_refused(
-    folder: Path, ring: Path, changes: dict[str, Any], complaint: str
-) -> None:
-    content, kid = packed(folder, ring), signature.fingerprint(ring)
-    with pytest.raises(SignatureError, match=complaint):
-        check(rewritten(content, lambda manifest: manifest.update(changes)), ring, kid, unsigned=True)
-
-
-def test_neither_names_that_are_no_keys_nor_endorsements_without_end_are_read(folder: Path, ring: Path) -> None:
-    content, kid = packed(folder, ring), "\x1b[2J; rm -rf /"
-    token = jwt.encode({"aud": AUDIENCE}, keys_of(ring)[1].signing_key(), "EdDSA", {"typ": TYPE, "kid": kid})
-    endless = json.loads(ring.read_text())["endorsements"] * 1001
-    for changes in ({"token": token}, {"endorsements": endless}):
-        with pytest.raises(SignatureError, match="Its signature cannot be read"):
-            check(signed_anew(content, **changes), ring, kid)
-
-
-def test_an_unsigned_archive_wants_a_person_to_accept_it(folder: Path, ring: Path) -> None:
-    content = packed(folder, None)
-    with pytest.raises(SignatureError, match=r"nothing shows who made it.*--accept-unsigned"):
-        check(content, ring, signature.fingerprint(ring))
-    assert "signature" not in check(content, ring, unsigned=True)
-    stripped = rewritten(packed(folder, ring), lambda manifest: manifest.pop("signature"))
-    with pytest.raises(SignatureError, match="--accept-unsigned"):
-        check(stripped, ring)
+    check(rewritten(content, lambda manifest: manifest.update(token())), ring)
+    changed = ({"tables": {"card": [3, "17"]}}, {"created": "later"}, {"more": 1}, {"members": {}})
+    other_purposes = (token(kind="verdict+jwt"), token(aud=CLIENT), token(algorithm="HS256"), token(sha256="0" * 64))
+    no_name, no_token = "\x1b[2J; rm -rf /", {"token": "a.b", "keys": ["AAAA"]}
+    endless = parts | {"endorsements": parts["endorsements"] * 1001}
+    unreadable = [{"signature": nonsense} for nonsense in (None, [], "x", {}, no_token, endless)]
+    for complaint, rows in (
+        ("somebody changed it after it was signed", [*changed, *other_purposes]),
+        ("Its signature cannot be read", [*unreadable, token(kid=no_name)]),
+    ):
+        for row in rows:
+            forged = rewritten(content, lambda manifest, row=row: manifest.update(row))
+            with pytest.raises(SignatureError, match=complaint):
+                check(forged, ring, current.kid, no_name, unsigned=True)
 
 
 def test_a_key_that_cannot_sign_is_found_out_beforehand(
@@ -206,17 +166,13 @@ def test_a_key_that_cannot_sign_is_found_out_beforehand(
         damaged["keys"][-2]["private"] = private
         ring.write_text(json.dumps(damaged))
         status, said = run("fingerprint", ring)
-        assert (status, said.count("\n")) == (archive.UNTRUSTED, 1), said
-        assert complaint in said
+        assert (status, said.count("\n"), complaint in said) == (archive.UNTRUSTED, 1, True), said
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SignatureError, match="openssl is missing"):
         signature.fingerprint(ring)
 
 
-UNUSABLE = ["missing", "", "{", "[]", '{"keys": [{"public": {"x": "AAAA"}}]}', "link", "pipe", "large", "endless"]
-
-
-@for_each("kind", UNUSABLE)
+@for_each("kind", ["missing", "{", "[]", '{"keys": [{"public": {"x": "AAAA"}}]}', "link", "pipe", "large"])
 def test_a_key_ring_that_is_lost_or_that_the_service_has_exchanged_is_none(folder: Path, ring: Path, kind: str) -> None:
     """The service may have been taken over: the scripts of root neither wait for it nor read without end."""
     content, kid, genuine = packed(folder, ring), signature.fingerprint(ring), ring.with_name("elsewhere")
@@ -230,8 +186,6 @@ def test_a_key_ring_that_is_lost_or_that_the_service_has_exchanged_is_none(folde
             os.mkfifo(ring)
         case "large":
             ring.write_text(genuine.read_text() + " " * (1 << 20))
-        case "endless":
-            ring.symlink_to("/dev/zero")
         case _:
             ring.write_text(kind)
     with pytest.raises(SignatureError, match="cannot use the signing keys"):
