@@ -9,7 +9,6 @@ import pytest
 
 from app.domain.hosts import PRESENT_SECONDS, checked_name
 from tests.support.script_libraries import bash, checkout_in, functions_of
-from tests.support.tables import for_each
 
 HARMLESS = ("compose version", "info", "compose ps", "compose up --detach database", "ps --all")
 ENGINE = """#!/bin/bash
@@ -21,45 +20,32 @@ case "$*" in
     *pg_isready*) ;;
 esac
 """
-COMMANDS = {
-    "restore.sh": "restore.sh --accept-unsigned {backup}",
-    "upgrade.sh": "upgrade.sh --no-pull",
-    "migrate-to.sh": "migrate-to.sh root@192.0.2.1",
-    "export.sh": "export.sh --final --passphrase -o {backup}.age",
-}
+STOP = "docker compose stop app nginx"
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     folder = checkout_in(tmp_path / "checkout")
     (folder / ".env").write_text("COMPOSE_PROJECT_NAME=kadun\nKADUN_HOST=web-1\nKADUN_BACKUP_RECIPIENT=none\n")
-    (folder / "secrets").mkdir()
+    for name in ("secrets", "data/backups", "app/storage/migrations", "../bin"):
+        (folder / name).mkdir(parents=True)
     (folder / "secrets/owner_url").write_text("postgresql://kadun_owner:word@10.0.0.5:5432/kadun\n")
-    (folder / "data/backups").mkdir()
-    (folder / "app/storage/migrations").mkdir(parents=True)
     (folder / "app/storage/migrations/0005_release_1_1.sql").touch()
+    (tmp_path / "kadun.dump").write_bytes(b"PGDMP")
     for name, text in (("docker", ENGINE), ("ssh", "#!/bin/sh\nexit 1\n"), ("age", "#!/bin/sh\nexit 1\n")):
-        file = tmp_path / "bin" / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text)
-        file.chmod(0o755)
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
     return folder
 
 
 def run(checkout: Path, command: str, others: str = "") -> tuple[int, str, list[str]]:
     """Run a script; return its exit status, what it said, and what it asked of the engine beyond looking."""
-    calls = checkout.parent / "calls"
-    environment = os.environ | {
-        "PATH": f"{checkout.parent / 'bin'}:{os.environ['PATH']}",
-        "CALLS": str(calls),
-        "OTHERS": others,
-    }
-    backup = checkout.parent / "kadun.dump"
-    backup.write_bytes(b"PGDMP")
-    words = shlex.split(command.format(backup=backup))
+    calls, path = checkout.parent / "calls", f"{checkout.parent / 'bin'}:{os.environ['PATH']}"
+    name, *arguments = command.format(backup=checkout.parent / "kadun.dump").split()
     done = subprocess.run(
-        [checkout / "scripts" / words[0], *words[1:]],
-        env=environment, capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
+        [checkout / "scripts" / name, *arguments],
+        env=os.environ | {"PATH": path, "CALLS": str(calls), "OTHERS": others},
+        capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     made = [call for call in calls.read_text().splitlines() if not call.startswith(HARMLESS)]
     return (
@@ -69,17 +55,24 @@ def run(checkout: Path, command: str, others: str = "") -> tuple[int, str, list[
     )
 
 
-@pytest.mark.parametrize("script", COMMANDS)
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        ("restore.sh --accept-unsigned {backup}", STOP),
+        ("upgrade.sh --no-pull", "upgrade.sh --rolling"),
+        ("migrate-to.sh root@192.0.2.1", STOP),
+        ("export.sh --final --passphrase -o {backup}.age", STOP),
+    ],
+)
 def test_a_script_refuses_while_another_machine_serves_the_database_and_changes_nothing(
-    checkout: Path, script: str
+    checkout: Path, command: str, advice: str
 ) -> None:
-    status, said, asked = run(checkout, COMMANDS[script], others="web-2")
-    assert status == 1
+    status, said, asked = run(checkout, command, others="web-2")
+    assert (status, advice in said) == (1, True)
     assert "Other machines serve the same database, and nothing was changed: web-2. " in said
-    assert ("upgrade.sh --rolling" if script == "upgrade.sh" else "docker compose stop app nginx") in said
     assert [call for call in asked if "pg_isready" not in call] == []
     assert not (checkout / "data/keys/moved-to").exists()
-    _, said, _ = run(checkout, COMMANDS[script])
+    _, said, _ = run(checkout, command)
     assert "Other machines" not in said  # it fails later, since nothing here is real
 
 
@@ -90,40 +83,34 @@ def test_a_rolling_upgrade_is_for_several_machines(checkout: Path) -> None:
 
 
 def test_an_import_refuses_before_it_looks_at_what_the_database_holds(checkout: Path) -> None:
-    fakes = """
+    code = f"""{functions_of(checkout, "import.sh", "install_all")}
     STAGED='' NOT_TAKEN='' trial=yes init_options=()
-    prepare_checkout() { :; }; start_database() { :; };
-    holds_data() { echo looked; return 1; }
+    prepare_checkout() {{ :; }}; start_database() {{ :; }}; holds_data() {{ echo looked; return 1; }}
+    discard_replaced() {{ echo looked is all; exit; }}
     """
-    install = f"{functions_of(checkout, 'import.sh', 'install_all')}\n{fakes}\nrequire_alone() {{ CHECK; }}\n"
-    discard = "discard_replaced() { echo looked is all; exit; }\ninstall_all"
-    alone = bash(checkout, install.replace("CHECK", ":") + discard)
+    alone = bash(checkout, f"{code}require_alone() {{ :; }}; install_all")
     assert alone.stdout == "looked\nlooked is all\n", alone.stderr
-    refused = bash(checkout, install.replace("CHECK", "die alone") + discard)
+    refused = bash(checkout, f"{code}require_alone() {{ die alone; }}; install_all")
     assert (refused.returncode, refused.stdout, "alone" in refused.stderr) == (1, "", True)
 
 
-@for_each("name", ["a", "web-1.example_com", "x" * 57, "x" * 58, "", "-a", "a.", "a b", "a'b"])
-def test_the_scripts_and_the_service_have_one_rule_for_names_and_no_other_goes_into_a_query(
-    checkout: Path, name: str
-) -> None:
-    try:
-        is_name = bool(checked_name(name))
-    except ValueError:
-        is_name = False
-    assert (bash(checkout, f"is_host_name {shlex.quote(name)}").returncode == 0) is is_name
-    (checkout / ".env").write_text(f'KADUN_HOST="{name}"\n')
-    refusal = bool(name) and not is_name  # without a name it asks with the default
-    (checkout / "asked").unlink(missing_ok=True)
-    done = bash(checkout, "answer() { :; }\nrequire_alone")
-    found = (done.returncode, "KADUN_HOST" in done.stderr, (checkout / "asked").exists())
-    assert found == (refusal, refusal, not refusal), done.stderr
-
-
-def test_a_machine_is_present_as_long_as_the_service_says_and_whether_it_serves_is_never_guessed(
+def test_the_scripts_and_the_service_have_one_rule_for_names_and_presence_and_whether_it_serves_is_never_guessed(
     checkout: Path,
 ) -> None:
+    for name in ("a", "web-1.example_com", "x" * 57, "x" * 58, "", "-a", "a.", "a b", "a'b"):
+        try:
+            is_name = bool(checked_name(name))
+        except ValueError:
+            is_name = False
+        assert (bash(checkout, f"is_host_name {shlex.quote(name)}").returncode == 0) is is_name, name
+        (checkout / ".env").write_text(f'KADUN_HOST="{name}"\n')
+        refusal = bool(name) and not is_name  # without a name it asks with the default
+        (checkout / "asked").unlink(missing_ok=True)
+        done = bash(checkout, "answer() { :; }\nrequire_alone")
+        found = (done.returncode, "KADUN_HOST" in done.stderr, (checkout / "asked").exists())
+        assert found == (refusal, refusal, not refusal), (name, done.stderr)
     assert f"interval '{PRESENT_SECONDS} seconds'" in bash(checkout, 'echo "$PRESENT"').stdout
+    (checkout / ".env").write_text("")
     for answer in ("return 1", "[[ $2 != *'FROM host'* ]] || return 1; echo t"):
         done = bash(checkout, f"answer() {{ {answer}; }}\nrequire_alone")
         assert (done.returncode, "does not answer; nothing was changed" in done.stderr) == (1, True)
