@@ -4,7 +4,6 @@ import ctypes
 import encodings.idna  # for socket.create_connection, where calls cannot read Python's folder
 import errno
 import glob
-import http.client
 import os
 import resource
 import signal
@@ -14,19 +13,12 @@ import tempfile
 import time
 
 from app.functions import core_function
+from app.functions.decorator import registered
 
 libc = ctypes.CDLL(None, use_errno=True)
 SECRET = "a customer's secret"
 LEFT = "left by a call"
-NOTHING = [
-    *("reads memory", "reads memory by a system call", "reads environments", "reads maps and open files", "traces"),
-    *("takes descriptors", "signals", "kills its supervisor", "kills all", "slows others"),
-    *("slows its supervisor at its end", "replaces the socket"),
-    *("calls the service", "changes the functions", "becomes another user", "gains privileges", "raises its limits"),
-    *("forks without end", "fills the disk", "leaves files", "reads scratch folders", "outlives its call"),
-    *("finds what others left", "reads files"),
-]
-"""Functions that return a list of what they reached, and must reach nothing."""
+SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock")
 
 
 def others():
@@ -89,58 +81,58 @@ def victim(arguments, caller):
         return file.read()
 
 
-@core_function("reads memory")
-def reads_memory(arguments, caller):
-    return reached([f"/proc/{process}/mem" for process in others()], read)
-
-
-@core_function("reads memory by a system call")
-def reads_memory_by_a_call(arguments, caller):
+def reads_memory_by_a_call(process):
     buffer = ctypes.create_string_buffer(16)
     local = (ctypes.c_void_p * 2)(ctypes.addressof(buffer), 16)
     remote = (ctypes.c_void_p * 2)(ctypes.addressof(buffer), 16)  # as the zygote's, of which all are forks
-
-    def attempt(process):
-        checked(libc.process_vm_readv(process, local, 1, remote, 1, 0))
-
-    return reached(others(), attempt)
+    checked(libc.process_vm_readv(process, local, 1, remote, 1, 0))
 
 
-@core_function("reads environments")
-def reads_environments(arguments, caller):
-    return reached([f"/proc/{process}/environ" for process in others()], read)
+def takes_descriptors(process):
+    handle = os.pidfd_open(process)
+    try:
+        for descriptor in range(20):
+            if libc.syscall(438, handle, descriptor, 0) >= 0:  # pidfd_getfd(2)
+                return
+    finally:
+        os.close(handle)
+    raise OSError(errno.EPERM, "refused")
 
 
-@core_function("reads maps and open files")
-def reads_maps(arguments, caller):
-    return reached([f"/proc/{process}/maps" for process in others()], read) + reached(
-        [f"/proc/{process}/fd" for process in others()], os.listdir
-    )
+IOPRIO_SET = 251 if os.uname().machine == "x86_64" else 30
+SLOWER = [
+    lambda process: os.setpriority(os.PRIO_PROCESS, process, 19),
+    lambda process: os.setpriority(os.PRIO_PGRP, os.getpgid(process) or process, 19),
+    lambda process: os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0)),
+    lambda process: os.sched_setaffinity(process, {min(os.sched_getaffinity(0))}),
+    lambda process: checked(libc.syscall(IOPRIO_SET, 1, process, 3 << 13)),  # the disk
+    lambda process: resource.prlimit(process, resource.RLIMIT_NOFILE, (1, 1)),
+    lambda process: write(f"/proc/{process}/autogroup", "19"),  # the session
+    lambda process: write(f"/proc/{process}/oom_score_adj", "1000"),
+]
+AT_OTHERS = {
+    "reads memory": [lambda process: read(f"/proc/{process}/mem")],
+    "reads memory by a system call": [reads_memory_by_a_call],
+    "reads environments": [lambda process: read(f"/proc/{process}/environ")],
+    "reads maps and open files": [
+        lambda process: read(f"/proc/{process}/maps"),
+        lambda process: os.listdir(f"/proc/{process}/fd"),
+    ],
+    "traces": [lambda process: checked(libc.ptrace(16, process, 0, 0))],  # PTRACE_ATTACH
+    "takes descriptors": [takes_descriptors],
+    "signals": [lambda process: os.kill(process, 0)],
+    "slows others": SLOWER,
+}
 
 
-@core_function("traces")
-def traces(arguments, caller):
-    return reached(others(), lambda process: checked(libc.ptrace(16, process, 0, 0)))  # PTRACE_ATTACH
+def attacks_others(attempts):
+    return lambda arguments, caller: [
+        f"{number}: {process}" for number, attempt in enumerate(attempts) for process in reached(others(), attempt)
+    ]
 
 
-@core_function("takes descriptors")
-def takes_descriptors(arguments, caller):
-    def attempt(process):
-        handle = os.pidfd_open(process)
-        try:
-            for descriptor in range(20):
-                if libc.syscall(438, handle, descriptor, 0) >= 0:  # pidfd_getfd(2)
-                    return
-        finally:
-            os.close(handle)
-        raise OSError(errno.EPERM, "refused")
-
-    return reached(others(), attempt)
-
-
-@core_function("signals")
-def signals(arguments, caller):
-    return reached(others(), lambda process: os.kill(process, 0))
+for name, attempts in AT_OTHERS.items():
+    core_function(name)(attacks_others(attempts))
 
 
 @core_function("kills its supervisor")
@@ -157,31 +149,13 @@ def kills_all(arguments, caller):
     return reached([os.getppid()], lambda process: os.kill(process, signal.SIGSTOP))
 
 
-SLOWER = {
-    "priority": lambda process: os.setpriority(os.PRIO_PROCESS, process, 19),
-    "priority of the group": lambda process: os.setpriority(os.PRIO_PGRP, os.getpgid(process) or process, 19),
-    "scheduler": lambda process: os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0)),
-    "processors": lambda process: os.sched_setaffinity(process, {min(os.sched_getaffinity(0))}),
-    "disk": lambda process: checked(libc.syscall(IOPRIO_SET, 1, process, 3 << 13)),
-    "limit": lambda process: resource.prlimit(process, resource.RLIMIT_NOFILE, (1, 1)),
-    "session": lambda process: write(f"/proc/{process}/autogroup", "19"),
-    "memory": lambda process: write(f"/proc/{process}/oom_score_adj", "1000"),
-}
-IOPRIO_SET = 251 if os.uname().machine == "x86_64" else 30
-
-
-@core_function("slows others")
-def slows_others(arguments, caller):
-    return [f"{name}: {process}" for name, slow in SLOWER.items() for process in reached(others(), slow)]
-
-
 @core_function("slows its supervisor at its end")
 def slows_its_supervisor_at_its_end(arguments, caller):
     supervisor = os.getppid()
     for _ in range(20):
         if os.fork() == 0:
             while True:
-                for slow in SLOWER.values():
+                for slow in SLOWER:
                     try:
                         slow(supervisor)
                     except OSError:
@@ -194,32 +168,24 @@ def slows_its_supervisor_at_its_end(arguments, caller):
 def replaces_the_socket(arguments, caller):
     path = arguments["socket"]
 
-    def attempt(change):
-        change()
-
     def bind():
         socket.socket(socket.AF_UNIX).bind(f"{os.path.dirname(path)}/other.sock"[:100])
 
-    found = []
-    for name, change in {
-        "remove": lambda: os.unlink(path),
-        "rename": lambda: os.rename(path, path + ".old"),
-        "link": lambda: os.symlink("/dev/null", path + ".link"),
-        "mode": lambda: os.chmod(path, 0o777),
-        "bind": bind,
-    }.items():
-        found += [name] * len(reached([change], attempt))
-    return found
+    changes = (
+        lambda: os.unlink(path),
+        lambda: os.rename(path, path + ".old"),
+        lambda: os.symlink("/dev/null", path + ".link"),
+        lambda: os.chmod(path, 0o777),
+        bind,
+    )
+    return reached(changes, lambda change: change())
 
 
 @core_function("calls the service")
 def calls_the_service(arguments, caller):
-    connection = http.client.HTTPConnection("localhost")
-    connection.sock = socket.socket(socket.AF_UNIX)
-
     def attempt(path):
         folder = os.open(os.path.dirname(path), os.O_PATH)
-        connection.sock.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+        socket.socket(socket.AF_UNIX).connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
 
     return reached([arguments["socket"]], attempt)
 
@@ -281,16 +247,14 @@ def raises_its_limits(arguments, caller):
 
 @core_function("forks without end")
 def forks_without_end(arguments, caller):
-    started = 0
     try:
-        while started < 1000:
+        for _ in range(1000):
             if os.fork() == 0:
                 os.setsid()
                 time.sleep(1000)
-            started += 1
     except BlockingIOError:
         return []
-    return [started]
+    return ["a thousand processes"]
 
 
 @core_function("fills the disk")
@@ -308,7 +272,7 @@ def fills_the_disk(arguments, caller):
 
 @core_function("leaves files")
 def leaves_files(arguments, caller):
-    for folder in ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock"):
+    for folder in SHARED:
         try:
             with open(f"{folder}/{LEFT}", "w") as file:
                 file.write(SECRET)
@@ -316,12 +280,10 @@ def leaves_files(arguments, caller):
             os.chmod(f"{folder}/{LEFT} too", 0o777)
         except OSError:
             pass
-    for make in (
-        lambda key: libc.shmget(key, 4096, 0o1666),
-        lambda key: libc.semget(key, 1, 0o1666),
-        lambda key: libc.msgget(key, 0o1666),
-    ):
-        make(4_711_000 + os.getpid() % 1000)
+    key = 4_711_000 + os.getpid() % 1000
+    libc.shmget(key, 4096, 0o1666)
+    libc.semget(key, 1, 0o1666)
+    libc.msgget(key, 0o1666)
     return []
 
 
@@ -329,7 +291,7 @@ def leaves_files(arguments, caller):
 def finds_what_others_left(arguments, caller):
     first = arguments["first_uid"]
     found = []
-    for folder in ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock"):
+    for folder in SHARED:
         for path in glob.glob(f"{folder}/{LEFT}*"):
             try:
                 owner = os.lstat(path).st_uid
@@ -375,3 +337,7 @@ def outlives_its_call(arguments, caller):
 @core_function("reads files")
 def reads_files(arguments, caller):
     return reached(arguments["paths"], lambda path: os.listdir(path) if os.path.isdir(path) else read(path))
+
+
+NOTHING = [core.name for core in registered if core.function.__module__ == __name__ and core.name != "victim"]
+"""Functions that return a list of what they reached, and must reach nothing."""
