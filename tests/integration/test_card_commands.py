@@ -2,21 +2,15 @@
 
 import csv
 import io
-import re
 import shlex
 import subprocess
 import sys
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-import pytest
-
 from app.domain.codes import Code
-from app.services.issuing import Issuing
-from app.services.verification import Verification
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
-from tests.support.asking import ask
 from tests.support.service import ROOT, Service, question, wait_for
 
 CONTROL = "\x1b[31mred\x1b[0m\u202eevil[bold]"
@@ -33,13 +27,6 @@ def test_issued_cards_are_printed_as_json(offline: Service) -> None:
     assert {c["id"] for c in printed} == {row.id for row in Card.select()}
     assert Event.get().details == {"count": 3, "batch": "春季", "validity": "30d"}
     assert card_command(offline, "issue --validity 永久")[0]["validity_seconds"] is None
-
-
-@pytest.mark.parametrize("count", [1_000, pytest.param(100_000, marks=pytest.mark.nightly)])
-def test_very_many_cards_are_issued_at_once(offline: Service, count: int) -> None:
-    printed = offline.cardctl("card", "issue", "--validity", "year", "--count", str(count), "--format", "csv")
-    assert len(set(re.findall(r"\b[0-9A-Z]{32}\b", printed.stdout))) == count
-    assert (Card.select().count(), Event.select().count()) == (count, 1)
 
 
 def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Database) -> None:
@@ -63,11 +50,11 @@ def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Databas
     assert Card.select().count() == 0
 
 
-def test_a_card_is_shown_with_its_client(service: Service) -> None:
+def test_a_card_is_shown_with_its_client_whose_texts_are_escaped(service: Service) -> None:
     (card_id,) = service.issue()
     assert card_command(service, f"show {card_id}")["client"] is None
     assert card_id in service.cardctl("card", "show", card_id).stdout
-    service.verify(question(card_id, hardware=CONTROL))
+    service.verify(question(card_id, hardware=CONTROL, function=CONTROL, ip=CONTROL))
     document = card_command(service, f"show {card_id.lower()}")
     card, client = document["card"], document["client"]
     assert {"id", "validity", "is_activated", "activated_at", "expires_at", "frozen_at", "batch"} <= set(card)
@@ -75,23 +62,10 @@ def test_a_card_is_shown_with_its_client(service: Service) -> None:
     assert (card["is_activated"], client["hardware"], client["ip"]) == (True, CONTROL, "127.0.0.1")
     assert datetime.fromisoformat(card["expires_at"]) == Card.get().expires_at
     assert card["expires_at"].endswith("+08:00")
-
-
-def test_texts_of_clients_are_shown_escaped(service: Service) -> None:
-    (card_id,) = service.issue()
-    service.verify(question(card_id, hardware=CONTROL, function=CONTROL, ip=CONTROL))
-    for command in (
-        f"card show {card_id}",
-        f"card show {card_id} --format json",
-        "card list",
-        "card list --format csv",
-        "events",
-        "events --format json",
-    ):
+    for command in (f"card show {card_id}", "card list", "card list --format csv", "events"):
         printed = service.cardctl(*command.split()).stdout
-        assert "\x1b" not in printed
-        assert "\u202e" not in printed
-        assert "[bold]" in printed
+        assert not {"\x1b", "\u202e"} & set(printed), command
+        assert "[bold]" in printed, command
 
 
 def test_a_search_reads_messages_and_leads_to_a_refusal(service: Service) -> None:
@@ -100,25 +74,23 @@ def test_a_search_reads_messages_and_leads_to_a_refusal(service: Service) -> Non
     service.verify(question(first))
     service.verify(question("VIP-0001"))
     refused, unknown = (Event.get(Event.code == code).reference for code in (Code.CARD_FROZEN, Code.CARD_NOT_FOUND))
-    for text, hint in ((refused, True), (f"参考号 {refused}", True), (f"card {first} broken", False)):
+    for text, hint in ((f"参考号 {refused}", True), (f"card {first} broken", False)):
         done = service.cardctl("card", "list", "--search", text, "--format", "txt")
         assert done.stdout.split() == [first]
         assert (f"cardctl events --reference {refused}" in done.stderr) is hint
-    for text in (unknown, f"参考号 {unknown}"):
-        done = service.cardctl("card", "list", "--search", text, "--format", "txt")
-        assert (done.stdout, f"cardctl events --reference {unknown}" in done.stderr) == ("", True)
+    done = service.cardctl("card", "list", "--search", unknown, "--format", "txt")
+    assert (done.stdout, f"cardctl events --reference {unknown}" in done.stderr) == ("", True)
     both = service.cardctl("card", "list", "--search", f"{first} {second} {'7' * 32}", "--format", "txt")
     assert sorted(both.stdout.split()) == sorted([first, second])
     assert f"No such cards: {'7' * 32}" in both.stderr
 
 
 def test_an_export_is_the_list_as_a_file(service: Service) -> None:
-    card_command(service, "issue --validity 30d --batch a")
+    service.issue()
     (kept,) = card_command(service, "issue --validity 30d --batch b")
     exported = service.cardctl("card", "export", "--batch", "b").stdout
     assert exported == service.cardctl("card", "list", "--batch", "b", "--format", "csv").stdout
     assert [row["id"] for row in csv.DictReader(io.StringIO(exported))] == [kept["id"]]
-    assert service.cardctl("card", "export", "--status", "unused", "--format", "txt").stdout.count("\n") == 2
     assert service.cardctl("card", "export", "--format", "table", check=False).returncode == 2
 
 
@@ -137,6 +109,11 @@ def test_actions_are_reported_and_journalled(service: Service) -> None:
     assert kinds == ["issued", *["frozen"] * 2, *["unfrozen"] * 2, "unbound", *["extended"] * 2, "deleted"]
     assert Event.get(Event.kind == "frozen").actor.startswith("cardctl:")
     assert Client.select().count() == 0
+    assert "Shortened: 1" in service.cardctl("card", "shorten", first, "--by", "周卡").stderr
+    assert "Changed: 1" in service.cardctl("card", "edit", first, "--batch", "b", "--note", "").stderr
+    assert (Card.get().batch, Card.get().note) == ("b", None)
+    Card.insert(id="7" * 32, renewed_card_id=first, created_at=Card.get().created_at).execute()
+    assert f"freeze {first}" in service.cardctl("card", "show", "7" * 32).stderr, "to stop a card used to renew another"
 
 
 def test_a_reader_who_stops_early_is_not_an_error(offline: Service) -> None:
@@ -146,32 +123,6 @@ def test_a_reader_who_stops_early_is_not_an_error(offline: Service) -> None:
     assert (len(done.stdout.strip()), done.stderr) == (32, b"")
 
 
-def test_batches_and_notes_are_edited_and_cleared_and_cards_are_shortened(service: Service) -> None:
-    (card_id,) = (card["id"] for card in card_command(service, "issue --validity 30d --batch a --note n"))
-    assert "Changed: 1" in service.cardctl("card", "edit", card_id, "--batch", "b", "--note", "").stderr
-    assert (Card.get().batch, Card.get().note) == ("b", None)
-    assert "Changed: 0" in service.cardctl("card", "edit", card_id, "--batch", "b").stderr
-    refused = service.cardctl("card", "edit", card_id, check=False)
-    assert (refused.returncode, "--batch" in refused.stderr) == (2, True)
-    assert "Shortened: 1" in service.cardctl("card", "shorten", card_id, "--by", "周卡").stderr
-    assert Card.get().validity == timedelta(days=23)
-
-
-def test_a_spent_card_is_refused_and_cannot_be_brought_back(
-    verification: Verification, issuing: Issuing, offline: Service, card_id: str
-) -> None:
-    (spent,) = issuing.issue(1, timedelta(days=30)).cards
-    Card.update(renewed_card_id=card_id).where(Card.id == spent.id).execute()
-    assert ask(verification, spent.id).code is Code.CARD_SPENT
-    assert not Card.get_by_id(spent.id).is_activated
-    assert "was used up to renew another one" in offline.refusal("card", "extend", spent.id, "--by", "1d")
-    offline.cardctl("card", "freeze", spent.id)
-    assert f"freeze {card_id}" in offline.cardctl("card", "show", spent.id).stderr
-    (listed,) = card_command(offline, "list --status spent")
-    assert (listed["id"], listed["status"]) == (spent.id, "spent")
-    assert card_command(offline, "list --status frozen") == []
-
-
 def test_a_failure_of_any_command_is_on_stderr_and_nothing_is_printed(keyed: Service) -> None:
     nobody = "0" * 32
     for command, status in {
@@ -179,6 +130,7 @@ def test_a_failure_of_any_command_is_on_stderr_and_nothing_is_printed(keyed: Ser
         ("card", "issue", "--validity", "30d", "--batch", "a\nb"): 1,
         ("card", "show", nobody): 1,
         ("card", "freeze"): 2,
+        ("card", "edit", nobody): 2,
         ("card", "freeze", nobody): 1,
         ("card", "list", "--search", "\udcff"): 1,
         ("card", "import", "/nonexistent.csv"): 1,
