@@ -25,7 +25,6 @@ from tests.conftest import Clock
 from tests.integration.conftest import YEAR_CARDS
 from tests.support import sample_year
 from tests.support.query_plans import blocks_read, plan, rows_looked_at, statements
-from tests.support.tables import for_each
 
 WEEK = timedelta(days=7)
 OLGA = Identity(1, "olga", Role.OWNER, has_totp=False, created_at=datetime(2026, 1, 1, tzinfo=UTC))
@@ -47,30 +46,18 @@ FILTERS = {
     "active": (CardFilter(status=CardStatus.ACTIVE), "card_expires"),
     "expired": (CardFilter(status=CardStatus.EXPIRED), "card_expires"),
     "a batch": (CardFilter(batch=LARGE), "card_batch"),
-    "unused of a batch": (CardFilter(batch=LARGE, status=CardStatus.UNUSED), "card_batch"),
     "active of a batch": (CardFilter(batch=LARGE, status=CardStatus.ACTIVE), "card_batch_expires"),
     "a batch of one": (CardFilter(batch=sample_year.RARE_BATCH), "card_batch"),
     "no batch": (CardFilter(batch=""), "card_batch"),
-    "active without a batch": (CardFilter(batch="", status=CardStatus.ACTIVE), "card_batch_expires"),
     "a note of one": (CardFilter(note=NOTE[2:4]), "card_created"),
     "no such note": (CardFilter(note="_%", status=CardStatus.UNUSED), "card_unused"),
     "expiring this week": (CardFilter(expires_from=NOW, expires_before=NOW + WEEK), "card_expires"),
-    "expiring this week, unused": (
-        CardFilter(status=CardStatus.UNUSED, expires_from=NOW, expires_before=NOW + WEEK),
-        "",  # there are none
-    ),
-    "expiring late or never": (CardFilter(expires_from=NOW + 3 * WEEK), "card_expires"),
+    "expiring, unused": (CardFilter(CardStatus.UNUSED, expires_from=NOW, expires_before=NOW + WEEK), ""),  # none
     "expired this week": (CardFilter(status=CardStatus.EXPIRED, expires_from=NOW - WEEK), "card_expires"),
-    "by expiry": (CardFilter(sort=Sort.EXPIRY), "card_expires"),
     "by expiry, latest first": (CardFilter(sort=Sort.EXPIRY_LAST), "card_expires"),
     "expired by expiry, soonest first": (CardFilter(CardStatus.EXPIRED, sort=Sort.EXPIRY), "card_expires"),
-    "oldest first": (CardFilter(oldest_first=True), "card_created"),
     "active, oldest first": (CardFilter(CardStatus.ACTIVE, oldest_first=True), "card_created"),
-    "a batch by expiry": (CardFilter(batch=LARGE, sort=Sort.EXPIRY_LAST), "card_batch_expires"),
-    "all at once": (
-        CardFilter(CardStatus.ACTIVE, LARGE, "代理", NOW, NOW + WEEK),
-        "card_batch_expires",
-    ),
+    "all at once": (CardFilter(CardStatus.ACTIVE, LARGE, "代理", NOW, NOW + WEEK), "card_batch_expires"),
 }
 
 
@@ -124,47 +111,33 @@ def test_a_page_is_one_query_by_the_index_of_its_order(year: Database) -> None:
         assert "Seq Scan" not in told, name
 
 
-@for_each("status, backwards", product([CardStatus.ACTIVE, CardStatus.EXPIRED], [False, True]))
-def test_a_deep_page_reads_as_little_of_its_index_as_the_first(
-    year: Database, status: CardStatus, *, backwards: bool
-) -> None:
+def test_a_deep_page_reads_as_little_of_its_index_as_the_first(year: Database, all_cards: list[Card]) -> None:
     """What the status says and the cursor are two bounds on one side, and the scan has to begin at the nearer."""
-    wanted = CardFilter(status)
-    last, _client = card_lists.page(wanted, NOW, Cursor(None, "Z"), limit=60, backwards=status is CardStatus.ACTIVE)[0]
-    middle = expected(wanted, list(Card.select()))
-    for card_id in (last.id, middle[len(middle) // 2]):
-        place = card_lists.cursor(wanted, Card.get_by_id(card_id), None)
-        with statements(year) as ran:
-            card_lists.page(wanted, NOW, place, limit=50, backwards=backwards)
-        assert blocks_read(year, ran[0], "card_expires") < 12
+    for status, backwards in product([CardStatus.ACTIVE, CardStatus.EXPIRED], [False, True]):
+        wanted = CardFilter(status)
+        listed = expected(wanted, all_cards)
+        for card_id in (listed[0 if status is CardStatus.ACTIVE else -1], listed[len(listed) // 2]):
+            place = card_lists.cursor(wanted, Card.get_by_id(card_id), None)
+            with statements(year) as ran:
+                card_lists.page(wanted, NOW, place, limit=50, backwards=backwards)
+            assert blocks_read(year, ran[0], "card_expires") < 12, (status, backwards)
 
 
-def by_use(all_cards: list[Card], wanted: CardFilter) -> list[str]:
-    used = {client.card_id: client.requested_at for client in Client.select()}
-    rows = [
-        (used.get(card.id, card.activated_at), card.id)
-        for card in all_cards
-        if card.is_activated and (wanted.status is None or cards.as_domain(card).status(NOW) is wanted.status)
-    ]
-    return [card_id for _at, card_id in sorted(rows, reverse=wanted.sort is Sort.USED_LAST)]
-
-
-@for_each(
-    "sort, status",
-    product([Sort.USED_LAST, Sort.USED], [None, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN]),
-)
 def test_a_list_by_last_use_has_unbound_cards_by_their_activation(
-    year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch, sort: Sort, status: CardStatus | None
+    year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(card_lists, "MAX_SEARCHED", YEAR_CARDS)
-    wanted = CardFilter(status, sort=sort)
-    right = by_use(all_cards, wanted)
-    assert ids(card_lists.page(wanted, NOW, limit=50)) == right[:50]
-    middle = right[len(right) // 2]
-    place = card_lists.cursor(wanted, Card.get_by_id(middle), Client.get_or_none(Client.card == middle))
-    assert ids(card_lists.page(wanted, NOW, place, limit=50)) == right[len(right) // 2 + 1 :][:50]
-    before = card_lists.page(wanted, NOW, place, limit=50, backwards=True)
-    assert ids(before) == right[: len(right) // 2][-50:]
+    used = {client.card_id: client.requested_at for client in Client.select()}
+    for sort, status in product([Sort.USED_LAST, Sort.USED], [None, CardStatus.EXPIRED, CardStatus.FROZEN]):
+        of_list = [card for card in all_cards if status in (None, cards.as_domain(card).status(NOW))]
+        uses = [(used.get(card.id, card.activated_at), card.id) for card in of_list if card.is_activated]
+        right = [card_id for _at, card_id in sorted(uses, reverse=sort is Sort.USED_LAST)]
+        wanted = CardFilter(status, sort=sort)
+        assert ids(card_lists.page(wanted, NOW, limit=50)) == right[:50], wanted
+        at = len(right) // 2
+        place = card_lists.cursor(wanted, Card.get_by_id(right[at]), Client.get_or_none(Client.card == right[at]))
+        assert ids(card_lists.page(wanted, NOW, place, limit=50)) == right[at + 1 :][:50], wanted
+        assert ids(card_lists.page(wanted, NOW, place, limit=50, backwards=True)) == right[:at][-50:], wanted
 
 
 def test_an_order_by_last_use_looks_at_so_many_cards_by_index_and_no_more(
@@ -198,31 +171,25 @@ def found(text: str, **more: object) -> list[str]:
 def test_a_card_is_found_by_id_hardware_address_and_reference(year: Database) -> None:
     client = Client.select().order_by(Client.hardware.desc()).first()
     card_id = client.card_id
-    assert found(card_id) == [card_id]
-    assert card_id in found(card_id[:11].lower())
-    assert found("-".join(card_id[at : at + 4] for at in range(0, 32, 4))) == [card_id]
-    assert found(client.hardware) == [card_id]
-    assert found(client.hardware[:20]) == [card_id]
-    assert found(client.hardware[:80]) == [card_id]
-    assert found(client.hardware[:80] + "!") == []
-    assert found(client.ip) == [card_id]
-    assert card_id in found(client.ip.rpartition(".")[0] + ".")
-    assert found(f"::ffff:{client.ip}") == [card_id]
-    event = Event.select().where(Event.reference.is_null(is_null=False) & (Event.card_id == card_id)).first()
-    assert event is None or card_id in found(event.reference.lower())
+    grouped, hardware = "-".join(card_id[at : at + 4] for at in range(0, 32, 4)), client.hardware
+    for text in (card_id, grouped, hardware, hardware[:20], hardware[:80], client.ip, f"::ffff:{client.ip}"):
+        assert found(text) == [card_id], text
+    for text in (card_id[:11].lower(), client.ip.rpartition(".")[0] + "."):
+        assert card_id in found(text), text
+    assert found(hardware[:80] + "!") == []
     event = Event.select().where(Event.code == "CARD_EXPIRED").first()
-    for text in (event.reference, f"参考号 {event.reference}", f"卡密已过期\uff08参考号\uff1a{event.reference}\uff09"):
+    for text in (event.reference.lower(), f"卡密已过期\uff08参考号\uff1a{event.reference}\uff09"):
         assert found(text) == [event.card_id]
 
 
 def test_a_short_text_finds_all_hits_of_a_short_list(
     year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for text in ["board=", "10.", "1"]:
-        for name in ("expired", "a batch of one", "no such note", "unused"):
+    monkeypatch.setattr(card_search, "MAX_HITS", 200)
+    bound = {client.card_id: client for client in Client.select()}
+    for text in ["board=", "1"]:
+        for name in ("expired", "a batch of one", "no such note"):
             wanted, _index = FILTERS[name]
-            monkeypatch.setattr(card_search, "MAX_HITS", 200)
-            bound = {client.card_id: client for client in Client.select()}
             right = [
                 card_id
                 for card_id in expected(wanted, all_cards)
@@ -262,16 +229,15 @@ def test_an_address_is_found_in_every_notation(database: Database, verification:
     assert found("2001:db80") == []
 
 
-@for_each("text", ["board=", "10.", "1", "1000000000000000", "abcdefgh"])
-def test_each_kind_of_hit_is_a_scan_of_one_index(year: Database, text: str) -> None:
-    with statements(year) as ran:
-        card_search.find(text)
+def test_each_kind_of_hit_is_a_scan_of_one_index(year: Database) -> None:
     # Of two thousand clients a thousand may well be read with the table; of a million they are not.
     year.execute_sql("SET enable_seqscan = off")
-    plans = [plan(year, statement) for statement in ran]
-    assert len(plans) <= 5
-    assert not any("Seq Scan" in told for told in plans)
-    assert all("Index" in told for told in plans)
+    for text in ("board=", "1", "1000000000000000", "abcdefgh"):
+        with statements(year) as ran:
+            card_search.find(text)
+        plans = [plan(year, statement) for statement in ran]
+        assert len(plans) <= 5, text
+        assert not [told for told in plans if "Seq Scan" in told or "Index" not in told], text
 
 
 def test_a_sellers_own_cards_are_listed_by_index_and_found_by_their_beginning(
@@ -320,9 +286,8 @@ def test_all_cards_of_a_message_are_found_and_those_that_do_not_exist_are_named(
     assert (set(of_seller.wanted.ids or ()), of_seller.missing) == (set(ours), ("7" * 32,))
     nothing = card_lists.resolve_search(CardFilter(text=f"{mistyped} 2025-1-1"), NOW)
     assert (nothing.wanted.note, nothing.missing) == (f"{mistyped} 2025-1-1", ())
-    for text in (f"{key},{mistyped}", f"{key}\uff0c{mistyped}", f"{key};{mistyped}"):
-        listed = card_lists.resolve_search(CardFilter(text=text), NOW)
-        assert (listed.wanted.ids, listed.missing) == ((card_id_of(key),), (mistyped,))
+    listed = card_lists.resolve_search(CardFilter(text=f"{key},{mistyped}"), NOW)
+    assert (listed.wanted.ids, listed.missing) == ((card_id_of(key),), (mistyped,))
 
 
 def test_a_malformed_cursor_is_none() -> None:

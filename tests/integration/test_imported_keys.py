@@ -1,15 +1,23 @@
-"""Cards imported from another system keep their keys: customers use them, and people find and read them."""
+"""Cards imported from another system keep their keys, and the machines that they are bound to."""
 
+from datetime import datetime
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from app.domain.cards import card_id_of
 from app.domain.codes import Code
+from app.services import imports
+from app.services.card_lists import CardLists
+from app.services.imports import Reading
+from app.services.issuing import Issuing
 from app.services.verification import Verification
-from app.storage.models import Card, Client, Event
+from app.storage.cards import IMPORT
+from app.storage.database import Database
+from app.storage.models import Card, Client, DailyCount, Event
 from tests.conftest import START
-from tests.support.asking import ask
+from tests.support.asking import ask, kinds
 from tests.support.console import Browser
 from tests.support.service import Service, question
 
@@ -61,13 +69,12 @@ def test_the_verdict_is_for_the_card_as_sent(imported: Service, service: Service
 
 
 def test_commands_take_show_and_export_imported_keys(imported: Service) -> None:
-    card = imported.cardctl_json("card", "show", KEY)["card"]
-    assert (card["id"], card["imported_key"]) == (ID, KEY)
+    assert imported.cardctl_json("card", "show", KEY)["card"]["id"] == ID
     imported.cardctl("card", "freeze", f" {KEY} ", OTHER)
-    assert {row["status"] for row in imported.cardctl_json("card", "list")} == {"frozen"}
-    assert [row["imported_key"] for row in imported.cardctl_json("card", "list", "--search", KEY[:5])] == [KEY]
-    events = imported.cardctl_json("events", "--card", KEY)
-    assert [(event["kind"], event["card_id"]) for event in events] == [("frozen", ID)]
+    listed = imported.cardctl_json("card", "list", "--search", KEY[:5])
+    assert [(row["imported_key"], row["status"]) for row in listed] == [(KEY, "frozen")]
+    (event,) = imported.cardctl_json("events", "--card", KEY)
+    assert (event["kind"], event["card_id"]) == ("frozen", ID)
     assert KEY[:-1] in imported.refusal("card", "freeze", KEY[:-1])
     exported = imported.cardctl("card", "list", "--format", "csv").stdout
     Card.delete().execute()
@@ -110,8 +117,7 @@ def test_a_seller_finds_an_imported_card_by_its_whole_key_and_by_nothing_else(
 
 def test_a_dry_run_says_how_each_column_was_understood(offline: Service) -> None:
     text = f"卡号,套餐,截止时间,颜色\n{KEY},年卡,2030/1/2,红\n"
-    printed = offline.cardctl("card", "import", "-", "--dry-run", text=text).stdout
-    assert "截止时间 → expires_at" in printed
+    assert "截止时间 → expires_at" in offline.cardctl("card", "import", "-", "--dry-run", text=text).stdout
     document = offline.cardctl_json("card", "import", "-", "--dry-run", text=text)
     assert (document["imported"], document["not_read"]) == (False, ["颜色"])
     assert document["columns"] == {"卡号": "id", "套餐": "validity", "截止时间": "expires_at"}
@@ -130,3 +136,78 @@ def test_who_guesses_gets_no_verdict_and_who_uses_a_card_does(imported: Service,
         assert (refused.headers["retry-after"], "token" in refused.body) == ("60", False)
     assert service.verify(question("0" * 32)).claims["code"] == "CARD_NOT_FOUND"
     assert service.verify(question("VIP2024000002")).status == 200, "the machine that the card is bound to"
+
+
+BOUND = "卡号,类型,到期时间,机器码,IP\nOLD-0001,月卡,2026-03-20,h1,198.51.100.1\nOLD-0002,永久,,h2,\n"
+MACHINES = "卡号,类型,到期时间,机器码\n"
+
+
+def read(text: str, database: Database) -> Reading:
+    return imports.read(text.encode(), database, START, ZoneInfo("Asia/Shanghai"))
+
+
+def load(text: str, database: Database, issuing: Issuing) -> None:
+    reading = read(text, database)
+    assert [str(fault.text) for fault in reading.faults] == []
+    issuing.import_cards(reading.cards)
+
+
+def test_the_bound_machine_goes_on_as_if_nothing_had_happened(
+    database: Database, issuing: Issuing, verification: Verification
+) -> None:
+    load(BOUND, database, issuing)
+    lines = CardLists(database, lambda: START)
+    assert lines.get("OLD-0001").used_at is None
+    assert ask(verification, "OLD-0001", "h1", "198.51.100.1", function=IMPORT).code is Code.OK
+    assert lines.get("OLD-0001").used_at == START
+    assert ask(verification, "OLD-0001", "h1", "203.0.113.9").code is Code.OK
+    assert kinds() == ["imported", "environment_changed"]
+    card = Card.get(Card.imported_key == "OLD-0001")
+    assert (card.is_activated, card.expires_at) == (True, datetime(2026, 3, 21, tzinfo=ZoneInfo("Asia/Shanghai")))
+    assert ask(verification, "OLD-0001", "other", "203.0.113.10").code is Code.CLIENT_MISMATCH
+
+
+def test_a_machine_without_an_address_is_known_by_its_hardware_alone(
+    database: Database, issuing: Issuing, verification: Verification, offline: Service
+) -> None:
+    load(BOUND, database, issuing)
+    client = Client.get(Client.hardware == "h2")
+    assert (client.ip, client.function) == ("", IMPORT)
+    listed = offline.cardctl_json("card", "list")
+    assert {row["hardware"]: row["ip"] for row in listed} == {"h1": "198.51.100.1", "h2": None}
+    assert ask(verification, "OLD-0002", "stranger", "203.0.113.10").code is Code.CLIENT_MISMATCH
+    mismatch = Event.get(Event.code == Code.CLIENT_MISMATCH)
+    assert mismatch.details["before"] == {"hardware": "h2", "ip": None}
+    assert ask(verification, "OLD-0002", "h2", "203.0.113.11").code is Code.OK
+    assert Client.get(Client.hardware == "h2").ip == "203.0.113.11"
+    assert kinds() == ["imported", "rejected"], "the first address is no change of one"
+    assert DailyCount.select().where(DailyCount.kind == "address_changed").count() == 0
+
+
+def test_strange_hardware_is_kept_character_by_character(database: Database, issuing: Issuing) -> None:
+    strange = ['a\tb\\N"c', " WD-WCC4N123    ", "一\n二", "\\.", "=1+1", "x" * 1024]
+    cells = ['"' + text.replace('"', '""') + '"' for text in strange]
+    load(MACHINES + "\n".join(f"OLD-{number:04},永久,,{cell}" for number, cell in enumerate(cells)), database, issuing)
+    assert {client.hardware for client in Client.select()} == set(strange)
+
+
+def test_of_several_cards_with_one_machine_the_live_one_keeps_it_and_more_of_them_are_an_error(
+    database: Database, issuing: Issuing
+) -> None:
+    lines = ["OLD-0001,月卡,2026-01-20,h1", "OLD-0002,月卡,2026-03-20,h1", "OLD-0003,月卡,2026-02-20,h1"]
+    text = MACHINES + "\n".join(lines)
+    two = read(f"{text}\nOLD-0004,永久,,h1\n", database)
+    assert [(fault.line, fault.column) for fault in two.faults] == [(5, "机器码")]
+    assert "第 3 行" in two.faults[0].text.zh
+    load(text, database, issuing)
+    (client,) = Client.select()
+    assert client.card.imported_key == "OLD-0002"
+    bound_here = read(f"{MACHINES}OLD-0005,永久,,h1\n", database)
+    assert [(fault.line, fault.column) for fault in bound_here.faults] == [(2, "机器码")]
+    assert client.card_id in bound_here.faults[0].text.zh
+
+
+def test_a_cell_without_a_machine_leaves_the_card_to_its_first_start(database: Database) -> None:
+    for cell in ["", "-", "无", "NULL", "0", "n/a"]:
+        reading = read(f"{MACHINES}OLD-0001,月卡,,{cell}\n", database)
+        assert (reading.faults, reading.cards[0].binding, reading.cards[0].activated_at) == ([], None, None), cell
