@@ -27,7 +27,7 @@ source "$ROOT/scripts/lib/python.sh"
 # shellcheck source=scripts/lib/tools.sh
 source "$ROOT/scripts/lib/tools.sh"
 
-TIERS=(unit lint integration browser e2e)
+TIERS=(unit lint browser integration e2e)
 MARKED='not nightly' COVERAGE='' RULES='app/domain/*,app/tokens/*'
 while (($#)); do
     case $1 in
@@ -46,8 +46,8 @@ while (($#)); do
     shift
 done
 
-# Three processes on two cores, since tests wait for other programs. Where tests share what takes long to start, they stay in
-# one process (tests/support/groups.py), and the files that are marked `long` begin first (tests/conftest.py).
+# Three or four processes on two cores, since tests wait for other programs. Where tests share what takes long to start, they
+# stay in one process (tests/support/groups.py), and the files that are marked `long` begin first (tests/conftest.py).
 BY_TEST=(--numprocesses 3 --dist worksteal)
 BY_GROUP=(--numprocesses 3 --dist loadgroup --no-loadscope-reorder)
 
@@ -182,7 +182,7 @@ tier_browser() {
 }
 
 # tier_containers: tests that share stacks stay in one process.
-tier_containers() { run_with_engine containers tests/containers "${BY_GROUP[@]}"; }
+tier_containers() { run_with_engine containers tests/containers "${BY_GROUP[@]}" --numprocesses 4; }
 
 # tier_cluster: one process: the tests share three machines, and mostly wait.
 tier_cluster() { run_with_engine cluster tests/cluster; }
@@ -257,7 +257,8 @@ elif [[ -n $COVERAGE && ${TIERS[*]} == unit*integration* ]]; then
 fi
 for tier in "${TIERS[@]}"; do
     if [[ $tier == unit ]]; then start_beside lint browser; fi
-    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then # not beside browsers: networks that come and go abort requests
+    # Not beside browsers: networks that come and go abort their requests.
+    if [[ $tier == integration && ${TIERS[*]} == *containers* ]]; then
         # Packages first: two apt-get processes get into each other's way.
         bring_tools "${E2E_TOOLS[@]}" "${CONTAINERS_TOOLS[@]}" && bring_libpython || true # each tier says what it lacks
         start_beside cluster containers
