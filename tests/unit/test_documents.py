@@ -22,14 +22,13 @@ from app.version import read_version
 from tests.support.documents import DOCUMENTS, FENCE, ROOT, document, prose
 from tests.support.tables import for_each
 
-READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, AUTHORS, SHOPS = (
+READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, AUTHORS, SHOPS, *_ = PAIRS = [
     (f"{name}.md", f"{name}.zh-CN.md")
     for name in (
         *("README", "docs/operations", "docs/console", "docs/reference", "docs/client", "docs/client-authors"),
-        "docs/shop-api",
+        *("docs/shop-api", "docs/self-service", "docs/several-machines"),
     )
-)
-OTHER_PAIRS = [(f"docs/{name}.md", f"docs/{name}.zh-CN.md") for name in ("self-service", "several-machines")]
+]
 ROUTES = re.findall(r'add_route\(\s*"([^"]+)"', document("app/factory.py"))
 FOLDERS = "app|client|scripts|tests|trial|docs|examples|nginx|postgres"
 MADE_BY_READERS = {"app/cli/today.py", "app/console/templates/version.html"}  # of the worked examples
@@ -61,19 +60,15 @@ def test_the_reference_has_the_settings_of_the_table_with_their_defaults(referen
         (service.partition("\n### ")[0], By.SERVICE, {"PROMETHEUS_MULTIPROC_DIR"}),
         (functions, By.FUNCTIONS, set()),
     ):
-        rows = {
-            name: (files != "", default)
-            for name, files, default in re.findall(r"^\| `([A-Z_]+)`(.*?) \| (.*?) \|", section, re.MULTILINE)
-        }
+        rows = {name: rest for name, *rest in re.findall(r"^\| `([A-Z_]+)`(.*?) \| (.*?) \|", section, re.MULTILINE)}
         assert rows.keys() == names(by) | more
         for setting in (TABLE[name] for name in names(by)):
-            is_secret, default = rows[setting.name]
-            assert (setting.name, is_secret) == (setting.name, setting.is_secret)
+            files, default = rows[setting.name]
             said = default.strip("`") if default.startswith("`") else None if default == required else ""
-            assert (setting.name, said) == (setting.name, setting.default)
+            assert (files != "", said) == (setting.is_secret, setting.default), setting.name
     named = set(re.findall(r"`([A-Z_]{4,})`", containers))
-    short = re.findall(r"`…(_[A-Z]+)`", containers)
-    assert names(By.DOTENV) - names(By.FUNCTIONS) <= named | {f"KADUN_FILES_BUCKET{end}" for end in short}
+    named |= {f"KADUN_FILES_BUCKET{end}" for end in re.findall(r"`…(_[A-Z]+)`", containers)}
+    assert names(By.DOTENV) - names(By.FUNCTIONS) <= named
     assert set(re.findall(r"^\| `([A-Z_]+)`", containers, re.MULTILINE)) <= names(By.DOTENV) | {"COMPOSE_FILE"}
 
 
@@ -82,6 +77,18 @@ def composed_settings() -> list[str]:
     files = (*ROOT.glob("docker-compose*.yml"), *ROOT.glob("deploy/*.yml"))
     composed = "".join(path.read_text("utf-8") for path in files)
     return re.findall(r"(?<=\$\{)[A-Z_]+|(?<=    )KADUN_[A-Z_]+(?=:$)", composed, re.MULTILINE)
+
+
+def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield every command below one, such as `card issue`."""
+    if not isinstance(command, click.Group):
+        yield " ".join(words)
+        return
+    context = click.Context(command)
+    for word in command.list_commands(context):
+        below = command.get_command(context, word)
+        assert below is not None
+        yield from commands(below, (*words, word))
 
 
 @for_each("reference", REFERENCES)
@@ -107,19 +114,7 @@ def test_the_protocol_has_every_route_code_and_reason() -> None:
     assert [reason for reason in RenewReason if f"`{reason}`" not in text] == []
 
 
-def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield every command below one, such as `card issue`."""
-    if not isinstance(command, click.Group):
-        yield " ".join(words)
-        return
-    context = click.Context(command)
-    for word in command.list_commands(context):
-        below = command.get_command(context, word)
-        assert below is not None
-        yield from commands(below, (*words, word))
-
-
-@for_each("pair", [READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, AUTHORS, SHOPS, *OTHER_PAIRS])
+@for_each("pair", PAIRS)
 def test_both_languages_have_the_same_headings_and_code(pair: tuple[str, str]) -> None:
     english, chinese = (re.findall(r"^(#+) ", prose(name), re.MULTILINE) for name in pair)
     assert english == chinese
@@ -128,13 +123,10 @@ def test_both_languages_have_the_same_headings_and_code(pair: tuple[str, str]) -
         assert english == chinese != []
 
 
-def test_every_script_for_the_vendor_is_in_the_manuals() -> None:
-    scripts = [path.name for path in ROOT.glob("scripts/*.sh") if path.name not in ("run.sh", "test.sh", "bench.sh")]
-    assert [(name, script) for name in MANUALS for script in scripts if script not in document(name)] == []
-
-
 @for_each("name", MANUALS)
-def test_the_scripts_print_the_messages_that_the_manuals_explain(name: str) -> None:
+def test_the_manuals_have_every_script_for_the_vendor_and_explain_messages_that_they_print(name: str) -> None:
+    scripts = [path.name for path in ROOT.glob("scripts/*.sh") if path.name not in ("run.sh", "test.sh", "bench.sh")]
+    assert [script for script in scripts if script not in document(name)] == []
     files = [path for folder in ("scripts", "nginx") for path in ROOT.glob(f"{folder}/**/*.*")]
     sources = "".join(path.read_text("utf-8") for path in files if path.suffix != ".pyc")
     head = r"^\| (?:line says|the log says|提示|日志内容) \|.*\n\|.*\n"
