@@ -1,4 +1,4 @@
-"""The servers of the groups `servers` and `releases`: a vendor's, a git clone that serves, and fresh ones with the same code."""
+"""The servers of two groups of tests: a vendor's, a git clone that serves, and fresh ones with the same code."""
 
 import shutil
 from collections.abc import Iterator

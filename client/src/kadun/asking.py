@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Callable, TypeVar
+from typing import Any, Callable, TypeVar
 
 from kadun import errors
+from kadun.keys import TrustedKeys
+from kadun.learned import LearnedKeys
 from kadun.messages import rejection
+from kadun.offline import ClientState
 from kadun.request import VerificationRequest, json_body
 from kadun.responses import endorsements_from, token_from
+from kadun.retries import RetryPolicy
+from kadun.sealing import KeyPair
 from kadun.tokens import key_id
-from kadun.verdict import UPDATE_REQUIRED, is_function_failure, verify_verdict
-
-if TYPE_CHECKING:
-    import threading
-
-    from kadun.keys import TrustedKeys
-    from kadun.learned import LearnedKeys
-    from kadun.offline import ClientState
-    from kadun.retries import RetryPolicy
-    from kadun.sealing import KeyPair
-    from kadun.transport import Transport
-    from kadun.verdict import Verdict
+from kadun.transport import Transport
+from kadun.verdict import UPDATE_REQUIRED, Verdict, is_function_failure, verify_verdict
 
 _FUNCTION_ERRORS = {
     "FUNCTION_NOT_FOUND": errors.FunctionNotFound,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from urllib3.util.ssl_ import create_urllib3_context
-
-if TYPE_CHECKING:
-    import os
 
 _PARTIAL_CHAIN = ssl.VerifyFlags(0x80000)  # ssl.VERIFY_X509_PARTIAL_CHAIN, which has its name since Python 3.10
 

@@ -5,33 +5,25 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from kadun import messages, sealing, selfservice
 from kadun.asking import Asker
-from kadun.downloads import Downloader
+from kadun.downloads import Downloader, Progress
 from kadun.errors import KadunError, ServerUnreachable, UnsealFailed, UntrustedAnswer
 from kadun.hardware import machine_string
-from kadun.keys import TrustedKeys
+from kadun.keys import PublicKeys, TrustedKeys
 from kadun.learned import LearnedKeys
-from kadun.offline import ClientState
+from kadun.offline import ClientState, Clock
 from kadun.request import OPEN, checked_arguments, checked_version
 from kadun.retries import RetryPolicy
-from kadun.store import PLATFORM_FOLDER, StateStore
-from kadun.transport import HttpTransport
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from kadun.downloads import Progress
-    from kadun.keys import PublicKeys
-    from kadun.offline import Clock
-    from kadun.selfservice import CardStatus
-    from kadun.store import StateDir
-    from kadun.transport import Transport
-    from kadun.verdict import Verdict
+from kadun.selfservice import CardStatus
+from kadun.store import PLATFORM_FOLDER, StateDir, StateStore
+from kadun.transport import HttpTransport, Transport
+from kadun.verdict import Verdict
 
 
 class Client:

@@ -6,16 +6,14 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import Callable
 
+from kadun.asking import Asker
 from kadun.errors import DownloadFailed, ServerUnreachable, UntrustedAnswer
 from kadun.partial_file import Offer, PartialFile, sha256_of
 from kadun.responses import Response, error_for
-
-if TYPE_CHECKING:
-    from kadun.asking import Asker
-    from kadun.transport import Stream
-    from kadun.verdict import Verdict
+from kadun.transport import Stream
+from kadun.verdict import Verdict
 
 _FUNCTION = "文件下载"  # the function in the server's records
 Progress = Callable[[int, int], object]

@@ -7,12 +7,10 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Callable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import BinaryIO, Callable
 
 _SCANNERS_SECONDS = 1.0
 _LOCK_SECONDS = 3.0  # its holder writes one small file

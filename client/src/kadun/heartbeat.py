@@ -6,15 +6,13 @@ import logging
 import secrets
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, final
+from typing import Callable, final
 
+from kadun.client import Client
 from kadun.errors import CardRejected, KadunError, ServerUnreachable
 from kadun.messages import rejection
 from kadun.request import OPEN
-
-if TYPE_CHECKING:
-    from kadun.client import Client
-    from kadun.verdict import Verdict
+from kadun.verdict import Verdict
 
 _log = logging.getLogger("kadun")
 _log.addHandler(logging.NullHandler())  # without logging set up, nothing is shown

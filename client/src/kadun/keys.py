@@ -11,16 +11,14 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Union
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
 from kadun.errors import UntrustedAnswer
 from kadun.tokens import AUDIENCE, key_id, verify_token
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 PublicKeys = Union["Mapping[str, Any]", str]
 Step = tuple[str, str]  # an endorser and the key that it endorses, by `kid`

@@ -7,21 +7,16 @@ So a release with new keys is not bound by the floor of another chain.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from kadun.decoding import decode_base64url, parse_json_object
 from kadun.errors import UntrustedAnswer
-from kadun.keys import LONGEST_ENDORSEMENT, towards
+from kadun.keys import LONGEST_ENDORSEMENT, Floor, Step, TrustedKeys, towards
+from kadun.offline import Clock
+from kadun.store import State, StateStore
 from kadun.tokens import key_id
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from kadun.keys import Floor, Step, TrustedKeys
-    from kadun.offline import Clock
-    from kadun.store import State, StateStore
 
 _MOST_ENDORSEMENTS = 1000  # on the paths to the floor; with the longest ones the file stays below its limit
 _MOST_LATER_KEYS = 16

@@ -14,21 +14,15 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
 from kadun.clocks import synchronized
-from kadun.errors import RequestRefused, UntrustedAnswer
+from kadun.errors import KadunError, RequestRefused, UntrustedAnswer
+from kadun.keys import TrustedKeys
 from kadun.request import OPEN, VerificationRequest
-from kadun.sealing import KeyPair
-from kadun.store import CachedVerdict, Rejection, State, normalized_card_id
-from kadun.verdict import verify_verdict
-
-if TYPE_CHECKING:
-    from kadun.errors import KadunError
-    from kadun.keys import TrustedKeys
-    from kadun.sealing import Secret
-    from kadun.store import StateStore
-    from kadun.verdict import Verdict
+from kadun.sealing import KeyPair, Secret
+from kadun.store import CachedVerdict, Rejection, State, StateStore, normalized_card_id
+from kadun.verdict import Verdict, verify_verdict
 
 Clock = Callable[[], float]
 

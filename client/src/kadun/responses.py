@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kadun.decoding import parse_json_object
 from kadun.errors import KadunError, RequestRefused, ServerUnreachable, UntrustedAnswer
-
-if TYPE_CHECKING:
-    from collections.abc import Container
 
 # The genuine server's refusals of malformed requests (PROTOCOL section 3). Others come from a portal or a proxy.
 _PROBLEM = "application/problem+json"

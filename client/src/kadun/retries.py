@@ -5,10 +5,9 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable
+from typing import Callable
 
-if TYPE_CHECKING:
-    from kadun.errors import ServerUnreachable
+from kadun.errors import ServerUnreachable
 
 _random = secrets.SystemRandom()
 

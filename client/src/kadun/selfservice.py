@@ -9,16 +9,13 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kadun.asking import Asker
 from kadun.errors import KadunError, UntrustedAnswer, printable
 from kadun.messages import TEXTS, text
 from kadun.request import json_body
-from kadun.responses import detail_of, error_for, is_problem, object_or_none
-
-if TYPE_CHECKING:
-    from kadun.asking import Asker
-    from kadun.responses import Response
+from kadun.responses import Response, detail_of, error_for, is_problem, object_or_none
 
 _OK = 200
 _REFUSALS = frozenset({"RENEW_NOT_ALLOWED", "UNBIND_NOT_ALLOWED", "CARD_NOT_FOUND", "CLIENT_BLOCKED", "NOT_FOUND"})

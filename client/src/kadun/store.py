@@ -10,14 +10,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import re
 import secrets
 import unicodedata
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Union
+from typing import Any, Callable, Union
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -30,10 +31,6 @@ from kadun.decoding import parse_json_object
 from kadun.errors import UntrustedAnswer
 from kadun.keys import Floor, floor_in
 from kadun.sealing import Secret
-
-if TYPE_CHECKING:
-    import os
-    from contextlib import AbstractContextManager
 
 _MAGIC = b"kadun state 2\n"
 _NONCE_BYTES = 12

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from kadun.decoding import decode_base64url, parse_json_object
 from kadun.errors import UntrustedAnswer
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 AUDIENCE = "kadun-client"
 _KINDS: dict[type[Any], str] = {str: "a string", bool: "a boolean", dict: "an object", list: "an array"}

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import queue
 import socket
 import ssl
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, final
+from pathlib import Path
+from typing import Any, Protocol, final
 from urllib.parse import urlsplit
 
 import requests
@@ -26,12 +29,6 @@ from requests.adapters import HTTPAdapter
 from kadun import certificates
 from kadun.errors import ServerUnreachable, UntrustedAnswer
 from kadun.responses import Response
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator, Mapping
-    from contextlib import AbstractContextManager
-    from pathlib import Path
 
 LARGEST_BODY_BYTES = 1024 * 1024
 _FEWEST_BYTES = 1024  # of a large file, within the timeout

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 from kadun.errors import UntrustedAnswer
-from kadun.request import OPEN
+from kadun.keys import TrustedKeys
+from kadun.request import OPEN, VerificationRequest
+from kadun.sealing import KeyPair, Secret
 from kadun.tokens import AUDIENCE, Claims, key_id, verify_token
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from kadun.keys import TrustedKeys
-    from kadun.request import VerificationRequest
-    from kadun.sealing import KeyPair, Secret
 
 UPDATE_REQUIRED = "UPDATE_REQUIRED"
 _TYP = "verdict+jwt"

@@ -19,12 +19,9 @@ import json
 import queue
 import sys
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from kadun.errors import HardwareUnknown
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SECONDS = 15.0
 """The limit for reading the identifiers, which usually takes milliseconds."""

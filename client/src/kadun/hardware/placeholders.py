@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
 
 _SHORTEST = 4  # VirtualBox's serial number is 0; one this short does not identify a machine
 _SHORTEST_COUNT = 8

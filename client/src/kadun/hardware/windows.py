@@ -11,13 +11,11 @@ from __future__ import annotations
 import ctypes
 import sys
 import uuid
+from collections.abc import Iterator
 from ctypes import wintypes
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kadun.hardware.placeholders import without_placeholders
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # The firmware's description of the machine, SMBIOS (DMTF DSP0134).
 _RAW_HEADER_BYTES = 8  # RawSMBIOSData: calling method, version, revision, length
