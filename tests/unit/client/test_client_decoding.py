@@ -16,18 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@for_each("raw", [b"a", b"ab", b"abc", b"\0\0\x17", bytes(range(256))])
-def test_base64url_round_trip(raw: bytes) -> None:
-    assert decode_base64url(encode_base64url(raw), "it") == raw
-
-
-@for_each("text", ["", "A", "AB", "AAB", "AA==", "AA=", "A+A", "A/A", "AA\n", " AA", "A.A", "ＡＡ", "AAAAA"])
-def test_base64url_in_any_other_spelling_is_refused(text: str) -> None:
-    with pytest.raises(UntrustedAnswer, match="it is not canonical"):
-        decode_base64url(text, "it")
-
-
-def test_a_json_object_is_read() -> None:
+def test_base64url_has_one_spelling() -> None:
+    for raw in (b"a", b"ab", b"abc", b"\0\0\x17", bytes(range(256))):
+        assert decode_base64url(encode_base64url(raw), "it") == raw
+    for text in ("", "A", "AB", "AAB", "AA==", "AA=", "A+A", "A/A", "AA\n", " AA", "A.A", "ＡＡ", "AAAAA"):
+        with pytest.raises(UntrustedAnswer, match="it is not canonical"):
+            decode_base64url(text, "it")
     assert parse_json_object('{"a": ["卡", 1.5, null]}'.encode(), "it") == {"a": ["卡", 1.5, None]}
 
 
@@ -79,3 +73,9 @@ def test_a_claim_of_its_type_is_returned_and_any_other_refused(
         with pytest.raises(UntrustedAnswer) as caught:
             read(Claims(claims), "c")
         assert caught.value.detail == f"claim c is {problem}"
+
+
+def test_a_number_that_no_calendar_has_is_no_time() -> None:
+    for value in (-1, 10**18, 10**400, float("inf"), float("nan")):
+        with pytest.raises(UntrustedAnswer, match="missing or not a time"):
+            Claims({"c": value}).seconds("c")

@@ -18,7 +18,6 @@ from kadun import (
     UntrustedAnswer,
     UpdateRequired,
 )
-from kadun.errors import printable
 from kadun.responses import Response
 
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, OPEN, REPORT, FakeServer, problem, reject, setting
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 CODES = [
     *("CARD_NOT_FOUND", "CARD_FROZEN", "CARD_EXPIRED", "CARD_SPENT"),
-    *("CLIENT_MISMATCH", "CLIENT_HAS_ANOTHER_CARD", "CLIENT_BLOCKED", "TOO_MANY_CHANGES"),
+    *("CLIENT_MISMATCH", "CLIENT_HAS_ANOTHER_CARD", "CLIENT_BLOCKED", "TOO_MANY_CHANGES", "UPDATE_REQUIRED"),
 ]
 FAILURES = ["FUNCTION_NOT_FOUND", "FUNCTION_FAILED", "FUNCTION_TIMEOUT"]
 
@@ -99,8 +98,8 @@ def test_unsigned_text_and_status_do_not_matter(client: Client, server: FakeServ
 @for_each(
     "answer",
     [
-        problem(400, "INVALID_REQUEST", content_type="application/problem+json; charset=utf-8"),
-        problem(404, "NOT_FOUND", content_type="Application/Problem+JSON"),
+        problem(400, "INVALID_REQUEST", content_type="Application/problem+JSON; charset=utf-8"),
+        problem(404, "NOT_FOUND"),
         problem(405, "METHOD_NOT_ALLOWED"),
         problem(413, "BODY_TOO_LARGE"),
         problem(415, "UNSUPPORTED_MEDIA_TYPE"),
@@ -114,12 +113,8 @@ def test_each_refusal_of_the_server_is_recognised(answer: Response, client: Clie
 @for_each(
     "answer",
     [
-        Response(400, b'{"code": "INVALID_REQUEST"}'),
-        problem(400, "INVALID_REQUEST", content_type="application/json"),
         problem(400, "INVALID_REQUEST", content_type="text/html; application/problem+json"),
-        problem(403, "PORTAL_LOGIN"),
         problem(403, "CARD_FROZEN"),
-        problem(400, "invalid_request"),
         problem(400, ["INVALID_REQUEST"]),
         problem(200, "INVALID_REQUEST"),
         problem(302, "NOT_FOUND"),
@@ -136,17 +131,15 @@ def test_a_json_page_of_another_server_is_untrusted(answer: Response, client: Cl
     assert client.open().offline
 
 
-@for_each("name", ["card_id", "hardware"])
-def test_text_that_utf8_cannot_write_is_refused_without_asking(
-    name: str, make_client: MakeClient, server: FakeServer
-) -> None:
-    assert name in refused(make_client(**{name: "\udcff"}), RequestRefused).detail
-    assert server.requests == []
-
-
-def test_an_unknown_language_is_refused(make_client: MakeClient) -> None:
+def test_invalid_settings_and_texts_are_refused_without_asking(make_client: MakeClient, server: FakeServer) -> None:
+    for name in ("card_id", "hardware"):  # UTF-8 cannot write them
+        assert name in refused(make_client(**{name: "\udcff"}), RequestRefused).detail
     with pytest.raises(ValueError, match="zh, en"):
         make_client(language="fr")
+    for version in ("", " 1", "1.", ".1", "1..2", "v1", "1,4", "1.4\n", "\u0661.4", "1" * 33, 1.4):
+        with pytest.raises(ValueError, match=r'dotted numbers such as "1\.4", at most 32 characters; not '):
+            make_client(version=version)
+    assert server.requests == []
 
 
 @for_each("language", ["zh", "en"])
@@ -154,11 +147,11 @@ def test_an_unknown_language_is_refused(make_client: MakeClient) -> None:
     "answer, error, detail",
     [
         (Response(500, b""), ServerUnreachable, "HTTP 500"),
-        (Response(503, b"", retry_after="7"), ServerUnreachable, "HTTP 503"),
         (Response(200, b""), UntrustedAnswer, "HTTP 200 without a verdict"),
         (ServerUnreachable("no route"), ServerUnreachable, "no route"),
-        # Without its control characters.
+        # Shortened, and without its control characters.
         (problem(400, "INVALID_REQUEST", "at most 64\x1b[2J\u202e"), RequestRefused, "at most 64?[2J?"),
+        (problem(400, "INVALID_REQUEST", "x" * 1000), RequestRefused, "x" * 200),
     ],
 )
 def test_every_failure_has_a_message_in_the_customers_language_and_can_be_pickled(
@@ -169,7 +162,7 @@ def test_every_failure_has_a_message_in_the_customers_language_and_can_be_pickle
     make_client: MakeClient,
     server: FakeServer,
 ) -> None:
-    server.script = [answer] * 3
+    server.script = [answer]
     failure = refused(make_client(language=language), error)
     assert failure.message
     assert failure.message.isascii() == (language == "en")
@@ -180,16 +173,11 @@ def test_every_failure_has_a_message_in_the_customers_language_and_can_be_pickle
     assert (type(copy), vars(copy)) == (error, vars(failure))
 
 
-def test_untrusted_text_is_shortened() -> None:
-    assert printable("x" * 1000) == "x" * 200
-
-
 URL = "https://example.com/下载?v=2"
-REQUIRED = reject("UPDATE_REQUIRED", latest_version="2.0", update_url=URL)
 TOLD = {"notice": "今晚 22:00 维护\n请提前保存", "latest_version": "1.10", "update_url": URL}
 
 
-@for_each("version", ["1", "1.4", "2026.11.28", "0.0.0", "1" * 32, None])
+@for_each("version", ["1", "2026.11.28", "1" * 32, None])
 def test_the_version_goes_with_every_question_about_the_card(
     version: str | None, make_client: MakeClient, server: FakeServer, tmp_path: Path
 ) -> None:
@@ -206,22 +194,13 @@ def test_the_version_goes_with_every_question_about_the_card(
     assert [request.get("version", "none") for request in server.requests] == [version or "none"] * 4
 
 
-@for_each("version", ["", " 1", "1.", ".1", "1..2", "v1", "1.4b", "1,4", "1.4\n", "\u0661.4", "1" * 33, 1.4, 2, ("1",)])
-def test_another_version_is_refused_before_anything_is_sent(version: Any, make_client: MakeClient) -> None:
-    with pytest.raises(ValueError, match=r'dotted numbers such as "1\.4", at most 32 characters; not '):
-        make_client(version=version)
-
-
 @for_each("told", [TOLD, dict.fromkeys(TOLD)])
 def test_a_verdict_carries_notice_and_update_online_and_offline(
     told: dict[str, str | None], start: MakeClient, server: FakeServer
 ) -> None:
-    def tweak(claims: dict[str, Any]) -> None:
-        at(NOW)(claims)
-        claims.update({name: text for name, text in told.items() if text is not None})
-
+    present = {name: text for name, text in told.items() if text is not None}
     server.script = []
-    server.tweak = tweak
+    server.tweak = setting(offline_until=NOW + 3600, **present)
     assert not start().open().offline
     unplug(server)
     verdict = start().open()
@@ -229,34 +208,24 @@ def test_a_verdict_carries_notice_and_update_online_and_offline(
     assert {name: getattr(verdict, name) for name in told} == told
 
 
-@for_each("tweak", [setting(), REQUIRED])
-@for_each("value", [None, "", 1, True, [URL], {"zh": "x"}])
+@for_each("value", [None, "", [URL]])
 @for_each("claim", TOLD)
-def test_a_claim_of_another_type_is_untrusted(
-    claim: str, value: Any, tweak: Any, client: Client, server: FakeServer
-) -> None:
-    def both(claims: dict[str, Any]) -> None:
-        tweak(claims)
-        claims[claim] = value
-
-    server.tweak = both
-    with pytest.raises(UntrustedAnswer, match=claim):
-        client.open()
+def test_a_claim_of_another_type_is_untrusted(claim: str, value: Any, client: Client, server: FakeServer) -> None:
+    for tweak in (setting(**{claim: value}), reject("UPDATE_REQUIRED", **{claim: value})):
+        server.tweak = tweak
+        assert claim in refused(client, UntrustedAnswer).detail
 
 
 @for_each("told", [{}, {"latest_version": "2.0", "update_url": URL}])
-@for_each("language", ["zh", "en"])
 def test_an_update_that_the_vendor_requires_is_an_error_of_its_own(
-    language: str, told: dict[str, str], make_client: MakeClient, server: FakeServer
+    told: dict[str, str], client: Client, server: FakeServer
 ) -> None:
     server.tweak = reject("UPDATE_REQUIRED", **told)
     with pytest.raises(UpdateRequired) as caught:
-        make_client(language=language, version="1.4").open()
+        client.open()
     error = caught.value
     assert isinstance(error, CardRejected)
-    assert (error.code, error.reference) == ("UPDATE_REQUIRED", "REF45678")
     assert (error.latest_version, error.update_url) == (told.get("latest_version"), told.get("update_url"))
-    assert "REF45678" in error.message
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert vars(copy) == vars(error)
 
@@ -266,7 +235,7 @@ def test_a_required_update_ends_offline_starts_until_the_program_is_updated(
 ) -> None:
     server.tweak = at(NOW)
     start(version="1.4").open()
-    server.tweak = REQUIRED
+    server.tweak = reject("UPDATE_REQUIRED")
     refused(start(version="1.4"), UpdateRequired)
     unplug(server)
     refused(start(version="1.4"), ServerUnreachable)

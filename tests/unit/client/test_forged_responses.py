@@ -16,15 +16,7 @@ from kadun.tokens import Claims
 from kadun_conformance.cases import FORGED, GENUINE
 from kadun_conformance.forger import Forger, Vendor
 
-from tests.support.client.fake_server import (
-    NOW,
-    REPORT,
-    FakeServer,
-    claims_for,
-    reject,
-    setting,
-    verdict_response,
-)
+from tests.support.client.fake_server import NOW, REPORT, FakeServer, claims_for, reject, setting
 from tests.support.client.offline import refused
 from tests.support.tables import for_each
 
@@ -41,40 +33,35 @@ ERRORS: dict[str, type[KadunError]] = {
 }
 SPELLING = "a part of the token is not canonical base64url"
 SIGNATURE = "the token's signature is wrong"
-FORM = f"the token is not a compact JWS|{SPELLING}"
-SEALED = "the sealed key is not a compact JWE for ECDH-ES|a part of the sealed key is not canonical base64url"
-NO_TOKEN = "HTTP .*"
+NO_VERDICT = "HTTP .* without a verdict"
 UNTRUSTED = "the token is signed with a key that is neither pinned nor endorsed"
+COMPARED = ("nonce", "sub", "function", "hardware_sha256", "request_sha256", "aud", "iss")
+CLEAR = "the key is in clear, although it was requested sealed or not at all"
+NOT_GRANTED = "the verdict contains a key that it does not grant"
 # The error's whole detail, by the check that the table names.
 DETAILS = {
-    **{name: f"claim {name} is .*" for name in ("nonce", "sub", "function", "aud", "iss", "iat")},
-    **{name: f"claim {name} is .*" for name in ("hardware_sha256", "request_sha256")},
+    **{name: f"claim {name} is .*" for name in COMPARED},
     "exp": "claim exp is missing or not a time|claim exp is not within 300 seconds after iat",
-    "code": "claim code is missing or not a string|claim code or jti is malformed",
     "accepted": "claim accepted is missing or not a boolean|claim accepted contradicts code",
     "json": "the token's (header|payload) is not a JSON object",
     "alg": f"the token's alg is not EdDSA|{SPELLING}",  # no signature: its empty part is refused first
     "typ": r"the token's typ is not (verdict|key)\+jwt",
     "crit": "the token's header has critical extensions",
     "kid": f"the token has no kid|{UNTRUSTED}",
-    "signature": f"{SIGNATURE}|{SPELLING}|{NO_TOKEN}",
-    "format": f"{FORM}|{SIGNATURE}|an endorsement is not a token|the token is not a string|{NO_TOKEN}",
+    "signature": f"{SIGNATURE}|{SPELLING}",
+    "format": f"the token is not a compact JWS|{SPELLING}|{NO_VERDICT}",
     "trust": UNTRUSTED,
     "thumbprint": f"the kid of a key is not its thumbprint|{SIGNATURE}",
-    "endorsed key": "claim jwk is missing or not an object|a key is not an Ed25519 key|"
-    "the kid of a key is not its thumbprint",
-    "key set": f"the key set has no endorsements|{NO_TOKEN}",
-    "sealed key": f"claim KERNAL_DATA_KEY_SEALED is missing or not a string|{SEALED}|"
-    "the verdict contains a key that it does not grant",
-    "sealed header": "the sealed key's header is not a JSON object|"
-    "the sealed key's header is not alg ECDH-ES, enc A256GCM and epk|"
-    "the sealed key's epk is not an X25519 public key|"
-    f"the sealed key does not decrypt with this program's key|{SEALED}",
-    "decryption": f"the sealed key does not decrypt with this program's key|{SEALED}",
-    "clear key": "the key is in clear, although it was requested sealed or not at all",
-    "no token": f"{NO_TOKEN}|{FORM}|{SIGNATURE}",
-    "redirect": "HTTP 30.*",
-    "bounds": ".*",
+    "endorsed key": "a key is not an Ed25519 key",
+    "key set": "the key set has no endorsements",
+    "sealed key": f"claim KERNAL_DATA_KEY_SEALED is missing or not a string|{NOT_GRANTED}|"
+    "the sealed key is not a compact JWE for ECDH-ES|a part of the sealed key is not canonical base64url",
+    "sealed header": "the sealed key's header is not alg ECDH-ES, enc A256GCM and epk|"
+    "the sealed key's epk is not an X25519 public key",
+    "decryption": "the sealed key does not decrypt with this program's key",
+    "clear key": CLEAR,
+    "no token": f"{NO_VERDICT}|{SIGNATURE}",
+    "redirect": NO_VERDICT,
 }
 
 
@@ -117,9 +104,6 @@ def test_a_forged_response_is_refused_by_its_check(case: Case, make_client: Make
         assert re.fullmatch(DETAILS[case.check], error.detail), (case.check, error.detail)
 
 
-COMPARED = ("nonce", "sub", "function", "hardware_sha256", "request_sha256", "aud", "iss")
-
-
 @for_each("claim", COMPARED)
 def test_a_client_that_does_not_compare_a_claim_accepts_exactly_its_cases(
     claim: str, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
@@ -144,43 +128,25 @@ def without(name: str, before: Tweak = lambda _claims: None) -> Tweak:
 
 
 OFFLINE = "claim offline_until in a verdict that is not an accepted opening"
-MALFORMED = "|".join(
-    (
-        "claim [a-z_]+ is missing or not a (time|string|boolean)",
-        "claim exp is not within 300 seconds after iat",
-        "the token's payload is not a JSON object",
-        "claim code or jti is malformed",
-        "claim activated contradicts code",
-        OFFLINE,
-        DETAILS["clear key"],
-    )
+MALFORMED = (
+    "claim [a-z_]+ is missing or not a (time|string|boolean)|claim code or jti is malformed|"
+    f"claim activated contradicts code|{OFFLINE}|{CLEAR}"
 )
 # Claims that this SDK reads beyond what the protocol asks of every client.
 STRICTER: dict[str, Tweak] = {
     "exp is true": setting(exp=True),
-    "exp is beyond every float": setting(exp=float("1e308") * 10),
     "iat is null": setting(iat=None),
-    "iat is beyond every calendar": setting(iat=10**15, exp=10**15 + 300),
-    "iat is a number of 400 digits": setting(iat=10**400, exp=10**400 + 300),
     "iat is negative": setting(iat=-1, exp=299),
-    "code contains an escape": setting(code="OK\x1b[2J"),
     "activated is 1": setting(activated=1),
-    "jti is short": setting(jti="short"),
-    "jti contains an escape": setting(jti="reference\x1b[2J"),
-    "jti is a number": setting(jti=12345678),
-    "jti is too long": setting(jti="x" * 129),
-    "card_expires_at is true": setting(card_expires_at=True),
     "card_expires_at is text": setting(card_expires_at="2030-01-01"),
-    "card_expires_at is beyond every calendar": setting(card_expires_at=10**18),
     "card_activated_at is null": setting(card_activated_at=None),
     "offline_until is text": setting(offline_until="for ever"),
+    **{f"jti is {jti!r}": setting(jti=jti) for jti in ("short", "reference\x1b[2J", 12345678, "x" * 129)},
     **{f"no {name}": without(name) for name in ("jti", "activated", "card_activated_at", "card_expires_at")},
-    **{f"a rejection with code {code!r}": reject(code) for code in ("", "ok", "CARD FROZEN", "\u5361", "X" * 65)},
-    "a rejection with an escape in its code": reject("CARD_FROZEN\x1b[2J"),
+    **{f"code is {code!r}": reject(code) for code in ("", "ok", "CARD FROZEN", "\u5361", "X" * 65, "CARD_FROZEN\x1b")},
     "a rejection that activates": reject("CARD_FROZEN", activated=True),
     "a rejection with offline_until": reject("CARD_FROZEN", offline_until=NOW),
     "a rejection with the key in clear": reject("CARD_FROZEN", KERNAL_DATA_KEY="the key"),
-    "an expired card without card_activated_at": without("card_activated_at", reject("CARD_EXPIRED")),
     "an expired card without card_expires_at": without("card_expires_at", reject("CARD_EXPIRED")),
 }
 
@@ -194,29 +160,13 @@ def test_a_malformed_claim_is_refused(change: str, client: Client, server: FakeS
 @for_each("name", ["KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED", "offline_until"])
 def test_a_report_grants_no_key_and_no_offline_starts(name: str, client: Client, server: FakeServer) -> None:
     server.tweak = setting(**{name: NOW})
-    with pytest.raises(UntrustedAnswer) as caught:
+    with pytest.raises(UntrustedAnswer, match=f"{CLEAR}|{NOT_GRANTED}|{OFFLINE}"):
         client.report(REPORT)
-    grants = (DETAILS["clear key"], "the verdict contains a key that it does not grant", OFFLINE)
-    assert caught.value.detail in grants
-
-
-@for_each("payload", [b"null", b"{", b'{"iss":"kadun","iss":"kadun"}', b'{"a":NaN}', b"[" * 100_000])
-def test_a_signed_payload_that_is_not_an_object_is_refused(payload: bytes, client: Client, server: FakeServer) -> None:
-    server.script = [verdict_response(server.key.token(payload))]
-    with pytest.raises(UntrustedAnswer, match="payload is not a JSON object"):
-        client.open()
 
 
 def test_a_key_set_that_is_not_an_object_is_refused() -> None:
     with pytest.raises(UntrustedAnswer, match="HTTP 200 without a verdict"):
         endorsements_from(Response(200, b"<html>"))
-
-
-@for_each("token", ["a.b", "e30.e30.e30", "e30.e30.e30.e30.e30", "密.密.密", "\ud800.e30.e30"])
-def test_a_token_of_another_form_is_refused(token: str, client: Client, server: FakeServer) -> None:
-    server.script = [verdict_response(token)]
-    with pytest.raises(UntrustedAnswer):
-        client.open()
 
 
 json_values = st.recursive(
