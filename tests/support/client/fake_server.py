@@ -54,9 +54,11 @@ def verdict_response(token: str, status: int = 200) -> Response:
     return Response(status, json.dumps({"code": "OK", "message": "unsigned words", "token": token}).encode())
 
 
-def problem(status: int, code: object, detail: str = "", content_type: str = "application/problem+json") -> Response:
+def problem(
+    status: int, code: object, detail: str = "", content_type: str = "application/problem+json", **members: Any
+) -> Response:
     """The genuine server's refusal of a malformed request."""
-    return Response(status, json.dumps({"code": code, "detail": detail}).encode(), content_type=content_type)
+    return Response(status, json.dumps({"code": code, "detail": detail, **members}).encode(), content_type=content_type)
 
 
 class FakeServer:

@@ -19,11 +19,9 @@ from kadun import (
     messages,
 )
 from kadun.responses import Response
-from kadun.transport import HttpTransport
 
 from tests.support.client.fake_server import CARD, NOW, FakeServer, problem, reject
 from tests.support.client.offline import at, refused, unplug
-from tests.support.client.ports import closed_port
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
@@ -53,11 +51,6 @@ def says(http_status: int = 200, /, **changes: Any) -> Response:
     return Response(http_status, json.dumps({**STATUS, **changes}).encode(), content_type="application/json")
 
 
-def refusal(status: int, code: str, **members: Any) -> Response:
-    body = {"type": "about:blank", "title": "Forbidden", "status": status, "code": code, **members}
-    return Response(status, json.dumps(body).encode(), content_type="application/problem+json; charset=utf-8")
-
-
 def refused_action(client: Client, action: str) -> SelfServiceRefused:
     with pytest.raises(SelfServiceRefused) as caught:
         ACTIONS[action](client)
@@ -78,46 +71,26 @@ def test_a_renewal_sends_both_cards_and_an_unbinding_one(client: Client, server:
     assert server.paths == ["/v1/self/renew", "/v1/self/unbind"]
 
 
-@for_each("action", ACTIONS)
 @for_each(
     "answer",
     [
         Response(200, b"<html>please sign in</html>"),
-        Response(200, b"{}"),
         Response(302, b""),
-        Response(403, b'{"code": "RENEW_NOT_ALLOWED"}'),
-        refusal(200, "UNBIND_NOT_ALLOWED"),
-        problem(403, "UNBIND_NOT_ALLOWED", content_type="text/html"),
         problem(403, "PORTAL_LOGIN"),
-        problem(403, ["RENEW_NOT_ALLOWED"]),
         says(201),
-        says(status=None),
-        says(status=1),
-        says(status="\x1b[2J"),
-        says(status=""),
+        *[says(status=status) for status in (1, "\x1b[2J")],
         says(bound=1),
-        says(bound=None),
-        says(unbinds_left=None),
-        says(unbinds_left=True),
-        says(unbinds_left=-1),
-        says(unbinds_left=1.5),
-        says(expires_at=1_800_000_000),
-        says(expires_at="soon"),
-        says(expires_at="2026-12-25T20:00:00"),
-        says(expires_at="0001-01-01T00:00:00+08:00"),
-        says(expires_at="9999-12-31T23:59:59-08:00"),
-        says(next_unbind_at=[]),
+        *[says(unbinds_left=left) for left in (True, -1, 1.5)],
+        *[says(expires_at=time) for time in (1_800_000_000, "soon", "2026-12-25T20:00:00")],
+        *[says(next_unbind_at=time) for time in ([], "0001-01-01T00:00:00+08:00", "9999-12-31T23:59:59-08:00")],
     ],
 )
-def test_an_answer_of_another_form_is_untrusted(
-    answer: Response, action: str, client: Client, server: FakeServer
-) -> None:
+def test_an_answer_of_another_form_is_untrusted(answer: Response, client: Client, server: FakeServer) -> None:
     server.script = [answer]
     with pytest.raises(UntrustedAnswer):
-        ACTIONS[action](client)
+        client.unbind()
 
 
-@for_each("action", ACTIONS)
 @for_each("language", ["zh", "en"])
 @for_each(
     "status, code, reason, key",
@@ -129,22 +102,15 @@ def test_an_answer_of_another_form_is_untrusted(
         *[(403, "RENEW_NOT_ALLOWED", reason, f"renew_{reason}") for reason in REASONS],
         *[
             (403, "RENEW_NOT_ALLOWED", odd, "renew_not_possible")
-            for odd in ("on_holiday", "", None, 7, ["same_card"], "x" * 1000, "card_\u202e")
+            for odd in ("", 7, ["same_card"], "x" * 1000, "\u202e")
         ],
     ],
 )
 def test_a_refusal_speaks_the_customers_language(
-    language: str,
-    status: int,
-    code: str,
-    reason: Any,
-    key: str,
-    action: str,
-    make_client: MakeClient,
-    server: FakeServer,
+    language: str, status: int, code: str, reason: Any, key: str, make_client: MakeClient, server: FakeServer
 ) -> None:
-    server.script = [refusal(status, code, reason=reason, detail="Not\x1b[2J here.")]
-    error = refused_action(make_client(language=language), action)
+    server.script = [problem(status, code, "Not\x1b[2J here.", reason=reason)]
+    error = refused_action(make_client(language=language), "renew")
     assert (error.code, error.message, error.next_unbind_at) == (code, messages.text(key, language), None)
     assert error.message.isascii() == (language == "en")
     assert server.language == language
@@ -158,7 +124,7 @@ def test_a_refusal_to_unbind_says_from_when_on_it_is_possible(
     language: str, make_client: MakeClient, server: FakeServer
 ) -> None:
     client = make_client(language=language)
-    server.script = [refusal(403, "UNBIND_NOT_ALLOWED", next_unbind_at="2026-12-25T20:00:45+08:00")]
+    server.script = [problem(403, "UNBIND_NOT_ALLOWED", next_unbind_at="2026-12-25T20:00:45+08:00")]
     error = refused_action(client, "unbind")
     possible_from = datetime(2026, 12, 25, 20, 0, 45, tzinfo=CHINA)
     assert error.next_unbind_at == possible_from
@@ -168,42 +134,34 @@ def test_a_refusal_to_unbind_says_from_when_on_it_is_possible(
     copy.speak(language)
     assert vars(copy) == vars(error)
     for time in (None, "", "soon", 7, "9999-12-31T23:59:59-08:00"):
-        server.script = [refusal(403, "UNBIND_NOT_ALLOWED", next_unbind_at=time)]
+        server.script = [problem(403, "UNBIND_NOT_ALLOWED", next_unbind_at=time)]
         error = refused_action(client, "unbind")
         assert (error.next_unbind_at, error.message) == (None, messages.text("unbind_not_possible", language))
 
 
 def test_a_malformed_request_is_refused(client: Client, server: FakeServer) -> None:
-    for act in ACTIONS.values():
-        server.script = [problem(400, "INVALID_REQUEST", "with_card_id must be 1 to 64 characters.")]
+    server.script = [problem(400, "INVALID_REQUEST", "with_card_id must be 1 to 64 characters.")]
+    for card in (SECOND, "\udcff"):  # UTF-8 cannot write the other, which is not sent
         with pytest.raises(RequestRefused, match="with_card_id"):
-            act(client)
-    server.requests.clear()
-    with pytest.raises(RequestRefused, match="with_card_id"):
-        client.renew("\udcff")  # UTF-8 cannot write it
-    assert server.requests == []
+            client.renew(card)
+    assert len(server.requests) == 1
 
 
 @for_each("action", ACTIONS)
-@for_each(
-    "failure", [ServerUnreachable("cut off", passing=True), Response(502, b""), Response(503, b""), Response(429, b"")]
-)
-def test_a_request_that_may_have_been_carried_out_is_not_sent_again(
-    failure: Any, action: str, client: Client, server: FakeServer, pauses: list[float]
+def test_only_a_request_that_was_not_carried_out_is_sent_again(
+    action: str, client: Client, server: FakeServer, pauses: list[float]
 ) -> None:
-    server.requests.clear()
-    server.script = [failure]
-    with pytest.raises(ServerUnreachable) as caught:
-        ACTIONS[action](client)
-    assert caught.value.sent
-    assert (len(server.requests), pauses) == (1, [])
-
-
-def test_a_failed_connection_is_retried(make_client: MakeClient, pauses: list[float]) -> None:
-    with closed_port() as address, pytest.raises(ServerUnreachable) as caught:
-        make_client(transport=HttpTransport(f"http://{address}")).unbind()
-    assert not caught.value.sent
-    assert len(pauses) == 2
+    for failure in (ServerUnreachable("cut off", passing=True), Response(503, b"")):
+        server.requests.clear()
+        server.script = [failure]
+        with pytest.raises(ServerUnreachable) as caught:
+            ACTIONS[action](client)
+        assert caught.value.sent
+        assert (len(server.requests), pauses) == (1, [])
+    server.script = [ServerUnreachable("not connected", passing=True, sent=False), says()]
+    ACTIONS[action](client)
+    assert len(pauses) == 1
+    pauses.clear()
 
 
 def test_an_unbinding_forgets_the_verdict_for_offline_starts_and_a_refused_or_lost_one_does_not(
@@ -216,7 +174,7 @@ def test_an_unbinding_forgets_the_verdict_for_offline_starts_and_a_refused_or_lo
     server.tweak = at(NOW)
     client = start()
     client.open()
-    server.script = [refusal(403, "UNBIND_NOT_ALLOWED"), Response(503, b""), Response(200, b"<html>"), says()]
+    server.script = [problem(403, "UNBIND_NOT_ALLOWED"), Response(503, b""), Response(200, b"<html>"), says()]
     refused_action(client, "unbind")
     for error in (ServerUnreachable, UntrustedAnswer):
         with pytest.raises(error):
@@ -229,15 +187,12 @@ def test_an_unbinding_forgets_the_verdict_for_offline_starts_and_a_refused_or_lo
     unplug(server)
     refused(start(), ServerUnreachable)
     refused(client, ServerUnreachable)
-
-
-def test_a_stored_rejection_survives_an_unbinding(start: MakeClient, server: FakeServer) -> None:
-    server.tweak = at(NOW)
+    server.script = []
     start().open()
     server.tweak = reject("CARD_FROZEN")
     refused(start(), CardRejected)
     server.script = [says()]
-    start().unbind()
+    start().unbind()  # keeps the stored rejection
     unplug(server)
     refused(start(), ServerUnreachable)
 
@@ -250,6 +205,6 @@ def test_the_answers_decide_nothing(client: Client, server: FakeServer) -> None:
     with pytest.raises(CardRejected, match="过期"):
         client.open()
     server.tweak = at(NOW)
-    server.script = [refusal(404, "CARD_NOT_FOUND")]
+    server.script = [problem(404, "CARD_NOT_FOUND")]
     refused_action(client, "renew")
     assert client.open().accepted
