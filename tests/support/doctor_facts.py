@@ -4,38 +4,24 @@ import base64
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from typing import Any
 
 import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.domain.hosts import HostReport
 from app.services.doctor import CheckResult, Facts, HostFacts, Status, run_checks
 from app.services.doctor.facts import DatabaseFacts, ServiceFacts
 from app.services.doctor.host import GIB, SERVICES
+from tests.support.pki import Issued
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
-_KEY = ec.generate_private_key(ec.SECP256R1())
 
 
 def pem(*names: str, days: float = 90, since: float = 1) -> str:
     """A certificate for these names, which ends in so many days."""
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
-        .issuer_name(x509.Name([]))
-        .public_key(_KEY.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - timedelta(days=since))
-        .not_valid_after(NOW + timedelta(days=days))
-    )
-    if names:
-        general = [x509.DNSName(n) if not n[-1].isdigit() else x509.IPAddress(ip_address(n)) for n in names]
-        builder = builder.add_extension(x509.SubjectAlternativeName(general), critical=True)
-    return builder.sign(_KEY, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    first_day = (NOW - datetime.now(UTC)) / timedelta(days=1) - since
+    issued = Issued.make(*names or ("an authority",), authority=not names, first_day=first_day, days=days + since)
+    return issued.pem.decode()
 
 
 GOOD_PEM = pem("example.com", "*.example.org", "203.0.113.9")
@@ -52,15 +38,8 @@ def answer(reference: str) -> str:
 
 
 def container(service: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "service": service,
-        "state": "running",
-        "health": "healthy",
-        "exit_code": 0,
-        "out_of_memory": False,
-        "restarts": 0,
-        "config_hash": f"hash of {service}",
-    } | changes
+    healthy = {"state": "running", "health": "healthy", "exit_code": 0, "out_of_memory": False, "restarts": 0}
+    return {"service": service, "config_hash": f"hash of {service}"} | healthy | changes
 
 
 DISK = {"folder": "/d", "size": 100 * GIB, "free": 50 * GIB, "inodes": 1000, "inodes_free": 900}

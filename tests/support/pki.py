@@ -21,7 +21,7 @@ class Issued:
 
     @classmethod
     def make(
-        cls, *names: str, issuer: Self | None = None, authority: bool = False, first_day: int = -1, days: int = 90
+        cls, *names: str, issuer: Self | None = None, authority: bool = False, first_day: float = -1, days: float = 90
     ) -> Self:
         """A new one for these names, the first being its subject; without an issuer it signs itself."""
         key = ec.generate_private_key(ec.SECP256R1())
