@@ -61,6 +61,12 @@ def problem(
     return Response(status, json.dumps({"code": code, "detail": detail, **members}).encode(), content_type=content_type)
 
 
+def card_status(http_status: int = 200, /, **changes: Any) -> Response:
+    """What self-service answers."""
+    card = {"status": "active", "expires_at": None, "bound": True, "unbinds_left": 1, "next_unbind_at": None}
+    return Response(http_status, json.dumps({**card, **changes}).encode(), content_type="application/json")
+
+
 class FakeServer:
     """A transport. `script` comes before the genuine answers, one entry for each request.
 

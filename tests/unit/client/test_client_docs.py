@@ -20,20 +20,19 @@ import pytest
 from kadun.__main__ import main
 
 from app.cli.main import cardctl
-from tests.support.client.fake_server import CARD, FakeServer, SigningKey, Tweak, pinned, reject, setting
+from tests.support.client.fake_server import CARD, FakeServer, SigningKey, Tweak, card_status, pinned, reject, setting
 from tests.support.client.local_http import forged, serving
 from tests.support.pki import Issued
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.client.local_http import Handler, Respond
+    from tests.support.client.local_http import Handler
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = ROOT / "docs" / "client.md"
 README = ROOT / "client" / "README.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-STATUS = b'{"status": "active", "expires_at": null, "bound": true, "unbinds_left": 1, "next_unbind_at": null}'
 CORE, MODEL, RATES = b"the core data", b"the model", {"USD": "712.00"}
 URL = "https://example.com/"
 
@@ -41,18 +40,18 @@ URL = "https://example.com/"
 class Scene:
     """The vendor's server, with all that the document asks it for, and the customer's machine."""
 
-    def __init__(self, server: FakeServer, url: str, private_url: str) -> None:
+    def __init__(self, server: FakeServer) -> None:
         self.server = server
         self.identity = pyrage.x25519.Identity.generate()
-        self.executing: Tweak = lambda _claims: None
-        server.data_key = str(self.identity)
-        server.tweak = self.tweak
-        self._addresses = {"https://card.example.com": url, "https://192.0.2.10": private_url}
+        self.executing: Tweak = setting(result=RATES)
+        self.addresses: dict[str, str] = {}
         self.names: dict[str, Any] = {
             "__file__": str(Path.cwd() / "program.py"),
             "input": lambda _prompt: CARD,
             "run_the_program": lambda: None,
         }
+        server.data_key = str(self.identity)
+        server.tweak = self.tweak
 
     def run(self, document: Path, containing: str = "") -> None:
         """Run the Python in the document, from its top to its end."""
@@ -62,7 +61,7 @@ class Scene:
         for block in chosen:
             # As many lines before it as in the document, so that a traceback names the right one.
             code = "\n" * (text.count("\n", 0, block.start()) + 1) + block[2]
-            for written, actual in self._addresses.items():
+            for written, actual in self.addresses.items():
                 code = code.replace(written, actual)
             exec(compile(code, str(document), "exec"), self.names)  # noqa: S102 - our own documents
 
@@ -72,40 +71,30 @@ class Scene:
             digest = hashlib.sha256(MODEL).hexdigest()
             claims["files"] = [{"name": "model.bin", "size": len(MODEL), "sha256": digest, "url": "/v1/files/m"}]
         if self.server.paths[-1] == "/v1/execute":
-            claims["result"] = RATES
             self.executing(claims)
 
-
-def answering(server: FakeServer) -> Respond:
-    """The forged server, the one file that it offers, and self-service."""
-    verdicts = forged(server)
-    served = {"/v1/files/m": MODEL, "/v1/self/renew": STATUS, "/v1/self/unbind": STATUS}
-
-    def respond(handler: Handler, body: bytes) -> None:
+    def respond(self, handler: Handler, body: bytes) -> None:
+        """Answer as the forged server, with the one file that it offers, and self-service."""
+        served = {"/v1/files/m": MODEL, **dict.fromkeys(("/v1/self/renew", "/v1/self/unbind"), card_status().body)}
         if handler.path in served:
             handler.send(200, served[handler.path])
         else:
-            verdicts(handler, body)
-
-    return respond
+            forged(self.server)(handler, body)
 
 
 @pytest.fixture
 def scene(
-    server: FakeServer,
-    signing_key: SigningKey,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    server: FakeServer, signing_key: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Scene]:
-    issued = Issued.make("127.0.0.1")
-    (tmp_path / "server.pem").write_bytes(issued.key_bytes() + issued.pem)
-    (tmp_path / "ca.pem").write_bytes(issued.pem)
-    (tmp_path / "pinned.py").write_text(f"KEYS = {json.dumps(pinned(signing_key))!r}\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with serving(answering(server)) as plain, serving(answering(server), tmp_path / "server.pem") as private:
-        scene = Scene(server, plain.url, private.url)
-        (tmp_path / "core.dat.age").write_bytes(pyrage.encrypt(CORE, [scene.identity.to_public()]))
+    issued, scene = Issued.make("127.0.0.1"), Scene(server)
+    Path("server.pem").write_bytes(issued.key_bytes() + issued.pem)
+    Path("ca.pem").write_bytes(issued.pem)
+    Path("pinned.py").write_text(f"KEYS = {json.dumps(pinned(signing_key))!r}\n", encoding="utf-8")
+    Path("core.dat.age").write_bytes(pyrage.encrypt(CORE, [scene.identity.to_public()]))
+    with serving(scene.respond) as plain, serving(scene.respond, tmp_path / "server.pem") as private:
+        scene.addresses = {"https://card.example.com": plain.url, "https://192.0.2.10": private.url}
         yield scene
     sys.modules.pop("pinned", None)
 
@@ -146,28 +135,21 @@ def test_what_the_program_meets_is_shown(scene: Scene, capsys: pytest.CaptureFix
         scene.run(DOCUMENT, "sys.exit(failure.message)")
 
 
-def test_every_command_exists(scene: Scene, tmp_path: Path) -> None:
+def test_every_command_exists(scene: Scene) -> None:
     text = DOCUMENT.read_text("utf-8")
     lines = [line for language, block in FENCE.findall(text) if language == "sh" for line in block.splitlines()]
-    lines += re.findall(r"`(scripts/cardctl [^`…]+)", text)
-    (tmp_path / "core.dat").write_bytes(CORE)
-    for line in sorted(set(lines)):
-        match shlex.split(line.replace("age1…", str(scene.identity.to_public()))):
-            case ["python", "-m", "kadun", *arguments]:
-                assert main(arguments) == 0
-                assert pyrage.decrypt(Path("core.dat.age").read_bytes(), [scene.identity]) == CORE
-            case ["scripts/cardctl", *words]:
-                assert_command(words)
-            case ["python3", "-m", "venv", *_] | ["pip", "install", "./client"] | ["pyinstaller", *_]:
-                pass  # tests/e2e does these
-            case _:
-                pytest.fail(f"nobody tries this command: {line}")
-
-
-def assert_command(words: list[str]) -> None:
-    """That `cardctl` knows the command and its options."""
-    command: Any = cardctl
-    while isinstance(command, click.Group) and not (command.invoke_without_command and words[0].startswith("-")):
-        command = command.get_command(click.Context(command), words.pop(0))
-    options = {option for parameter in command.params for option in parameter.opts}
-    assert [word for word in words if word.startswith("-") and word not in options] == []
+    Path("core.dat").write_bytes(CORE)
+    for line in {*lines, *re.findall(r"`(scripts/cardctl [^`…]+)", text)}:
+        words = shlex.split(line.replace("age1…", str(scene.identity.to_public())))
+        if words[0] == "scripts/cardctl":
+            command: Any = cardctl
+            del words[0]
+            while isinstance(command, click.Group) and not words[0].startswith("-"):
+                command = command.get_command(click.Context(command), words.pop(0))
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert {word for word in words if word.startswith("-")} <= options, line
+        elif words[:3] == ["python", "-m", "kadun"]:
+            assert main(words[3:]) == 0
+            assert pyrage.decrypt(Path("core.dat.age").read_bytes(), [scene.identity]) == CORE
+        else:  # tests/e2e does these
+            assert words[0] == "pyinstaller" or words[:3] in (["python3", "-m", "venv"], ["pip", "install", "./client"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from kadun import (
 from kadun.responses import Response
 
 from tests.support.client.fake_server import CARD, NOW, FakeServer, problem, reject
+from tests.support.client.fake_server import card_status as says
 from tests.support.client.offline import at, refused, unplug
 from tests.support.tables import for_each
 
@@ -31,13 +31,6 @@ if TYPE_CHECKING:
     from tests.support.client.offline import MakeClient
 
 SECOND = "Z" * 32
-STATUS: dict[str, Any] = {
-    "status": "active",
-    "expires_at": "2026-12-25T20:00:00+08:00",
-    "bound": False,
-    "unbinds_left": 1,
-    "next_unbind_at": None,
-}
 CHINA = timezone(timedelta(hours=8))
 EXPIRY = datetime(2026, 12, 25, 20, tzinfo=CHINA)
 ACTIONS: dict[str, Callable[[Client], CardStatus]] = {
@@ -47,10 +40,6 @@ ACTIONS: dict[str, Callable[[Client], CardStatus]] = {
 REASONS = [key.removeprefix("renew_") for key in messages.TEXTS if key.startswith("renew_")]
 
 
-def says(http_status: int = 200, /, **changes: Any) -> Response:
-    return Response(http_status, json.dumps({**STATUS, **changes}).encode(), content_type="application/json")
-
-
 def refused_action(client: Client, action: str) -> SelfServiceRefused:
     with pytest.raises(SelfServiceRefused) as caught:
         ACTIONS[action](client)
@@ -58,12 +47,12 @@ def refused_action(client: Client, action: str) -> SelfServiceRefused:
 
 
 def test_a_renewal_sends_both_cards_and_an_unbinding_one(client: Client, server: FakeServer) -> None:
-    server.script = [says(bound=True)]
+    server.script = [says(expires_at="2026-12-25T20:00:00+08:00")]
     status = client.renew(f" {SECOND}\n")
     assert status == CardStatus("active", EXPIRY, bound=True, unbinds_left=1, next_unbind_at=None)
     assert status.expires_at
     assert status.expires_at.utcoffset() == timedelta(0)
-    server.script = [says(expires_at=None, unbinds_left=0, next_unbind_at="2026-12-01T00:00:00.250Z")]
+    server.script = [says(unbinds_left=0, next_unbind_at="2026-12-01T00:00:00.250Z")]
     status = client.unbind()
     assert (status.expires_at, status.unbinds_left) == (None, 0)
     assert status.next_unbind_at == datetime(2026, 12, 1, 0, 0, 0, 250_000, tzinfo=UTC)
@@ -168,7 +157,7 @@ def test_an_unbinding_forgets_the_verdict_for_offline_starts_and_a_refused_or_lo
     start: MakeClient, server: FakeServer, folder: Path
 ) -> None:
     for client in (start(), start(state_dir=None)):
-        server.script = [says()]
+        server.script = [says(bound=False)]
         assert not client.unbind().bound
     assert not folder.exists()  # where nothing was stored, nothing is
     server.tweak = at(NOW)
@@ -199,7 +188,7 @@ def test_an_unbinding_forgets_the_verdict_for_offline_starts_and_a_refused_or_lo
 
 def test_the_answers_decide_nothing(client: Client, server: FakeServer) -> None:
     """A forged success opens nothing, and a forged refusal closes nothing."""
-    server.script = [says(status="active", bound=True)]
+    server.script = [says()]
     client.renew(SECOND)
     server.tweak = reject("CARD_EXPIRED")
     with pytest.raises(CardRejected, match="过期"):
