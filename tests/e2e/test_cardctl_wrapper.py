@@ -8,10 +8,13 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -24,7 +27,11 @@ from app.cli.card import card
 from app.cli.file import file
 from app.cli.function import function
 from app.cli.seal import seal
-from tests.support.service import ROOT
+from app.domain.codes import EventKind
+from app.storage import journal
+from app.storage.database import Database
+from app.storage.journal import Entry
+from tests.support.service import ROOT, wait_for
 
 DOCKER = """\
 #!/bin/bash
@@ -63,22 +70,17 @@ class Checkout:
         self.environ = {"PATH": f"{docker.parent}:{os.environ['PATH']}", "HOME": str(folder)}
         (folder / "running").write_text("0123456789ab\n")
 
-    def idle(self) -> None:
-        """Have no command run inside, where a test is about the way there: starting the app takes a second."""
-        (self.folder / "idle").touch()
-
     def cardctl(self, *arguments: str, **options: Any) -> CompletedProcess[Any]:
         return self.run([self.root / "scripts/cardctl", *arguments], **options)
 
-    def run(self, command: Sequence[str | Path], *, check: bool = False, **options: Any) -> CompletedProcess[Any]:
+    def run(self, command: Sequence[str | Path], **options: Any) -> CompletedProcess[Any]:
         defaults = {"cwd": self.callers, "env": self.environ, "text": True, "capture_output": True}
         standard_input = {} if "input" in options else {"stdin": subprocess.DEVNULL}
-        return subprocess.run(command, check=check, **(defaults | standard_input | options))
+        return subprocess.run(command, check=False, **(defaults | standard_input | options))
 
     @property
     def calls(self) -> list[str]:
-        file = self.folder / "calls"
-        return file.read_text().splitlines() if file.exists() else []
+        return (self.folder / "calls").read_text().splitlines()
 
     @property
     def passed_on(self) -> list[str]:
@@ -90,6 +92,13 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
+@pytest.fixture
+def idle(checkout: Checkout) -> Checkout:
+    """No command runs inside, where a test is about the way there: starting the app takes a second."""
+    (checkout.folder / "idle").touch()
+    return checkout
+
+
 def test_it_asks_this_checkouts_containers_with_the_arguments_as_they_were(checkout: Checkout) -> None:
     assert checkout.cardctl("--help").returncode == 0
     assert checkout.calls == [
@@ -98,10 +107,9 @@ def test_it_asks_this_checkouts_containers_with_the_arguments_as_they_were(check
     ]
     assert checkout.cardctl("healthcheck").returncode == 1
     assert checkout.cardctl("nonsense").returncode == 2
-    checkout.idle()
-    odd = ["card", "list", "--search", "a b  'c' \"d\" $HOME * 打开\n程序", ""]
-    checkout.cardctl(*odd)
-    assert checkout.passed_on == ["-T", "app", "python", "-m", "app", *odd]
+    (checkout.callers / "core").write_text("core")
+    refusal = checkout.cardctl("file", "add", "core", "--", "b")  # the app explains
+    assert (refusal.returncode, "Usage" in refusal.stderr) == (2, True)
 
 
 def test_while_the_service_is_down_only_a_migration_runs_and_as_the_owner(checkout: Checkout) -> None:
@@ -130,40 +138,37 @@ def test_doctor_says_in_one_line_that_docker_does_not_answer(checkout: Checkout)
     assert (result["check"], result["status"]) == ("containers", "FAIL")
 
 
-def test_a_data_folder_named_or_a_checkout_never_prepared_means_the_trial(checkout: Checkout) -> None:
-    checkout.idle()
-    named = checkout.cardctl("card", "list", env=checkout.environ | {"KADUN_DATA_DIR": "/nonexistent"})
-    (checkout.root / ".env").unlink()
-    never = checkout.cardctl("card", "list")
+def test_a_data_folder_named_or_a_checkout_never_prepared_means_the_trial(idle: Checkout) -> None:
+    named = idle.cardctl("card", "list", env=idle.environ | {"KADUN_DATA_DIR": "/nonexistent"})
+    (idle.root / ".env").unlink()
+    never = idle.cardctl("card", "list")
     for refusal in (named, never):
         assert (refusal.returncode, "scripts/run.sh" in refusal.stderr) == (1, True)
-    assert checkout.calls == []
-    (checkout.root / "secrets").mkdir()  # these alone mean the containers
-    checkout.cardctl("--help")
-    assert "exec" in checkout.calls[-1]
+    assert not (idle.folder / "calls").exists()
+    (idle.root / "secrets").mkdir()  # these alone mean the containers
+    idle.cardctl("--help")
+    assert "exec" in idle.calls[-1]
 
 
-def test_a_person_at_a_terminal_gets_one_inside_where_no_password_is_echoed(checkout: Checkout) -> None:
-    checkout.idle()
+def test_a_person_at_a_terminal_gets_one_inside_where_no_password_is_echoed(idle: Checkout) -> None:
     outer, inner = pty.openpty()
     # No -T: Compose looks at standard output, and makes a terminal inside, on which nothing echoes.
     for command, words in (("--help", ""), ("admin add alice", ""), ("admin add alice", ">/dev/null")):
-        line = f'"{checkout.root}/scripts/cardctl" {command} {words}'
-        checkout.run(["bash", "-c", line], stdin=inner, stdout=inner, stderr=inner, capture_output=False)
-        assert checkout.passed_on == ["app", "python", "-m", "app", *command.split()]
-    calls = len(checkout.calls)
+        line = f'"{idle.root}/scripts/cardctl" {command} {words}'
+        idle.run(["bash", "-c", line], stdin=inner, stdout=inner, stderr=inner, capture_output=False)
+        assert idle.passed_on == ["app", "python", "-m", "app", *command.split()]
+    calls = len(idle.calls)
     # The output goes elsewhere, and what is typed would be shown.
-    refusal = checkout.cardctl("admin", "password", "alice", stdin=inner)
-    assert (refusal.returncode, refusal.stderr.count("\n"), len(checkout.calls)) == (1, 1, calls + 1)
+    refusal = idle.cardctl("admin", "password", "alice", stdin=inner)
+    assert (refusal.returncode, refusal.stderr.count("\n"), len(idle.calls)) == (1, 1, calls + 1)
     for end in (outer, inner):
         os.close(end)
 
 
-def test_it_leaves_the_input_of_a_callers_loop_alone(checkout: Checkout) -> None:
-    checkout.idle()
+def test_it_leaves_the_input_of_a_callers_loop_alone(idle: Checkout) -> None:
     for command in ("seal --help", 'admin remove "$name"'):
-        loop = f'while read -r name; do "{checkout.root}/scripts/cardctl" {command} >/dev/null; echo "$name"; done'
-        done = checkout.run(["bash", "-c", loop], input="first\nsecond\n", check=True)
+        loop = f'while read -r name; do "{idle.root}/scripts/cardctl" {command} >/dev/null; echo "$name"; done'
+        done = idle.run(["bash", "-c", loop], input="first\nsecond\n")
         assert done.stdout.split() == ["first", "second"], command
 
 
@@ -177,7 +182,7 @@ def test_seal_takes_and_makes_the_callers_files_and_works_as_a_filter(checkout: 
         assert pyrage.decrypt(sealed.read_bytes(), [checkout.identity]) == core
         assert sorted(path.name for path in checkout.callers.iterdir()) == ["core", "core.age"]
         assert sealed.stat().st_mode & 0o777 == 0o644
-    done = checkout.cardctl("seal", "-", "-o", "-", input=b"core", text=False, check=True)
+    done = checkout.cardctl("seal", "-", "-o", "-", input=b"core", text=False)
     assert pyrage.decrypt(done.stdout, [checkout.identity]) == b"core"
 
 
@@ -224,25 +229,34 @@ SENT = [
         ["function", "run", "pro", "--arguments-file", "-"],
     ),
 ]
+ODD = ["card", "list", "--search", "a b  'c' \"d\" $HOME * 打开\n程序", ""]
+WITH_INPUT = [
+    ["file", "add", "--size=4", "-", "--name", "core.age"],
+    ["card", "import", "-", "--dry-run"],
+    ["function", "run", "--arguments-file=-", "f"],
+    ["admin", "add", "alice"],
+    ["admin", "password", "alice"],
+]
 
 
-def test_the_callers_file_becomes_standard_input_with_its_name_and_size(checkout: Checkout) -> None:
+def test_arguments_and_standard_input_are_passed_on_and_a_file_of_the_caller_becomes_it(idle: Checkout) -> None:
     contents = {"汇率 2026.dat": b"\0\r\n\xff" * 1000, "-v.dat": b"x", "pro": b"another", "x.dat": b"another"}
     for name, content in contents.items():
-        (checkout.callers / name).write_bytes(content)
-    refusal = checkout.cardctl("file", "add", "x.dat", "--", "b")  # the app explains
-    assert (refusal.returncode, "Usage" in refusal.stderr) == (2, True)
-    checkout.idle()
+        (idle.callers / name).write_bytes(content)
     for words, passed_on in SENT:
-        checkout.cardctl(*words)
-        assert checkout.passed_on == ["-T", "app", "python", "-m", "app", *passed_on]
+        idle.cardctl(*words)
+        assert idle.passed_on == ["-T", "app", "python", "-m", "app", *passed_on]
         expected = contents["-v.dat" if "-v.dat" in words else "汇率 2026.dat"]
-        assert (checkout.folder / "input").read_bytes() == expected
+        assert (idle.folder / "input").read_bytes() == expected
     for path in ("missing", "."):  # no files
-        before = len(checkout.calls)
-        refusal = checkout.cardctl("file", "add", path)
+        before = len(idle.calls)
+        refusal = idle.cardctl("file", "add", path)
         assert (refusal.returncode, refusal.stderr.count("\n")) == (1, 1)
-        assert not [call for call in checkout.calls[before:] if "-m app file" in call]
+        assert not [call for call in idle.calls[before:] if "-m app file" in call]
+    for words in (ODD, *WITH_INPUT):
+        idle.cardctl(*words, input="correct horse\n")
+        assert idle.passed_on == ["-T", "app", "python", "-m", "app", *words]
+        assert (idle.folder / "input").read_text() == ("" if words is ODD else "correct horse\n"), words
 
 
 def test_the_wrapper_knows_each_option_that_has_a_value() -> None:
@@ -253,24 +267,74 @@ def test_the_wrapper_knows_each_option_that_has_a_value() -> None:
     assert known == {name for option in options if not option.is_flag for name in option.opts}
 
 
-PIPED = [
-    ["file", "add", "--size=4", "-", "--name", "core.age"],
-    ["card", "import", "-", "--dry-run"],
-    ["function", "run", "--arguments-file=-", "f"],
-]
-
-
-def test_standard_input_is_passed_on_and_a_password_by_it(checkout: Checkout) -> None:
-    checkout.idle()
-    for words in (*PIPED, ["admin", "add", "alice"], ["admin", "password", "alice"]):
-        checkout.cardctl(*words, input="correct horse\n")
-        assert checkout.passed_on == ["-T", "app", "python", "-m", "app", *words]
-        assert (checkout.folder / "input").read_text() == "correct horse\n"
-
-
 def test_requirements_are_installed_by_a_container_of_their_own_and_then_taken_up(checkout: Checkout) -> None:
     checkout.cardctl("function", "install")
     assert [call.removeprefix(f"{checkout.root}: compose ") for call in checkout.calls[1:]] == [
         "--progress quiet run --rm -T functions-install",
         "exec -T app python -m app function reload",
     ]
+
+
+# As with the real one, the app is no child of the caller's terminal: it learns only by its standard input that compose
+# is gone.
+FOLLOWED = """\
+#!/bin/bash
+printf '%s\\n' "$*" >>"{folder}/calls"
+if [[ $2 == ps ]]; then echo 0123456789ab; exit; fi
+while [[ $1 != python ]]; do shift; done
+shift
+mkfifo "{folder}/stdin"
+(trap '' INT; cd / && exec env -i PYTHONPATH="{root}" DATABASE_URL={url} KADUN_KEYS_DIR=/nonexistent \\
+    KADUN_FILES_DIR=/nonexistent KADUN_FUNCTIONS_SOCKET=/nonexistent KERNAL_DATA_KEY=x \\
+    setsid {python} -P "$@" <"{folder}/stdin") &
+echo $! >"{folder}/pid"
+exec cat >"{folder}/stdin"
+"""
+
+
+def append(name: str) -> None:
+    journal.append([Entry(at=datetime.now(UTC), kind=EventKind.FROZEN, actor=name)])
+
+
+@pytest.fixture
+def following(checkout: Checkout, database_url: str, database: Database) -> Iterator["subprocess.Popen[str]"]:
+    script = FOLLOWED.format(folder=checkout.folder, root=ROOT, url=shlex.quote(database_url), python=sys.executable)
+    (checkout.folder / "bin" / "docker").write_text(script)
+    append("before")
+    process = subprocess.Popen(
+        # nohup, under which the tests may run, has every process below it ignore SIGHUP.
+        ["env", "--default-signal=HUP", checkout.root / "scripts/cardctl", "events", "--follow", "--format", "json"],
+        env=checkout.environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def ended(checkout: Checkout) -> bool:
+    """Tell whether the app inside is gone; a zombie that nobody has waited for yet is."""
+    try:
+        stat = Path(f"/proc/{(checkout.folder / 'pid').read_text().strip()}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 0), (signal.SIGHUP, -signal.SIGHUP)])
+def test_ctrl_c_and_a_lost_connection_end_it_inside_too(
+    checkout: Checkout, following: "subprocess.Popen[str]", sent: signal.Signals, status: int
+) -> None:
+    assert following.stdout is not None
+    assert json.loads(following.stdout.readline())["actor"] == "before"
+    append("after")
+    assert json.loads(following.stdout.readline())["actor"] == "after"
+    assert checkout.calls[-1].endswith("app events --follow --format json --until-input-ends")
+    assert not ended(checkout)
+    os.killpg(following.pid, sent)
+    assert following.wait(60) == status
+    wait_for(lambda: ended(checkout))
