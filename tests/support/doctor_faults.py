@@ -5,7 +5,7 @@ tests/integration.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from cryptography import x509
@@ -17,35 +17,34 @@ from tests.support.stack_changes import rewritten
 
 
 @contextmanager
-def expired_certificate(stack: Stack) -> Iterator[None]:
+def nginx_with(stack: Stack, changes: dict[Path, str]) -> Iterator[None]:
+    """Have nginx serve with other files."""
+    try:
+        with ExitStack() as undo:
+            for path, text in changes.items():
+                undo.enter_context(rewritten(path, text))
+            reload_nginx(stack)
+            yield
+    finally:
+        reload_nginx(stack)
+
+
+def expired_certificate(stack: Stack) -> AbstractContextManager[None]:
     """Have nginx serve a certificate for the same names that ended yesterday."""
     folder = stack.folder / "https_certificates"
     present = x509.load_pem_x509_certificate((folder / "fullchain.pem").read_bytes())
     names = present.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     made = Issued.make(*(str(name.value) for name in names), first_day=-90, days=89)
-    try:
-        with (
-            rewritten(folder / "fullchain.pem", made.pem.decode()),
-            rewritten(folder / "privkey.pem", made.key_bytes().decode()),
-        ):
-            reload_nginx(stack)
-            yield
-    finally:
-        reload_nginx(stack)
+    files = {folder / "fullchain.pem": made.pem.decode(), folder / "privkey.pem": made.key_bytes().decode()}
+    return nginx_with(stack, files)
 
 
-@contextmanager
-def gateways_address(stack: Stack) -> Iterator[None]:
+def gateways_address(stack: Stack) -> AbstractContextManager[None]:
     """Have nginx send the app another address than the client's."""
     file = stack.folder / "nginx/kadun/proxy.conf"
     text, header = file.read_text(), "X-Real-IP $remote_addr"
     assert header in text
-    try:
-        with rewritten(file, text.replace(header, "X-Real-IP 172.18.0.1")):
-            reload_nginx(stack)
-            yield
-    finally:
-        reload_nginx(stack)
+    return nginx_with(stack, {file: text.replace(header, "X-Real-IP 172.18.0.1")})
 
 
 def reload_nginx(stack: Stack) -> None:
@@ -76,18 +75,12 @@ def broken_module(stack: Stack) -> Iterator[None]:
 def older_schema(stack: Stack) -> Iterator[None]:
     """Rename the migrations in the database, so that it seems to be behind the program."""
 
-    def execute(statement: str) -> None:
-        run(
-            *("docker", "compose", "exec", "-T", "database", "psql", "-qX", "-U", "postgres", "-d", "kadun"),
-            *("-c", statement),
-            cwd=stack.folder,
-        )
-
-    execute("UPDATE schema_migration SET name = '0000_' || name")
+    psql = ("docker", "compose", "exec", "-T", "database", "psql", "-qX", "-U", "postgres", "-d", "kadun", "-c")
+    run(*psql, "UPDATE schema_migration SET name = '0000_' || name", cwd=stack.folder)
     try:
         yield
     finally:
-        execute("UPDATE schema_migration SET name = substr(name, 6)")
+        run(*psql, "UPDATE schema_migration SET name = substr(name, 6)", cwd=stack.folder)
 
 
 @contextmanager

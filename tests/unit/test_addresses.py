@@ -23,9 +23,8 @@ from app.domain.texts import RefusedError
 from tests.support.tables import for_each
 
 
-@for_each(
-    ("left", "right", "same"),
-    [
+def test_addresses_are_the_same_when_equal_or_within_one_ipv6_network() -> None:
+    for left, right, same in (
         ("203.0.113.7", "203.0.113.7", True),
         ("::ffff:203.0.113.7", "203.0.113.7", True),
         ("::ffff:203.0.113.7", "::ffff:203.0.113.8", False),
@@ -34,28 +33,22 @@ from tests.support.tables import for_each
         ("2001:db8:0:1::", "2001:db8:0:0:ffff:ffff:ffff:ffff", False),
         ("::1", "127.0.0.1", False),
         ("::203.0.113.7", "203.0.113.7", False),
-    ],
-)
-def test_addresses_are_the_same_when_equal_or_within_one_ipv6_network(left: str, right: str, *, same: bool) -> None:
-    assert same_address(left, right) is same
-    assert same_address(right, left) is same
+    ):
+        assert same_address(left, right) is same, (left, right)
+        assert same_address(right, left) is same, (left, right)
 
 
-@for_each(
-    "text, canonical, network, site",
-    [
+def test_an_address_has_one_spelling_counts_by_a_network_and_may_have_a_site() -> None:
+    for text, canonical, network, site in (
         ("203.0.113.7", "203.0.113.7", "203.0.113.7", None),
         ("::ffff:203.0.113.7", "203.0.113.7", "203.0.113.7", None),
         ("::FFFF:CB00:7107", "203.0.113.7", "203.0.113.7", None),
         ("2001:DB8:0:0:0:0:0:1", "2001:db8::1", "2001:db8::/64", "2001:db8::/48"),
         ("2001:db8:1:2::1", "2001:db8:1:2::1", "2001:db8:1:2::/64", "2001:db8:1::/48"),
-    ],
-)
-def test_an_address_has_one_spelling_counts_by_a_network_and_may_have_a_site(
-    text: str, canonical: str, network: str, site: str | None
-) -> None:
-    assert (canonical_address(text), network_of(text), site_of(text)) == (canonical, network, site)
-    assert (known(UNKNOWN_ADDRESS), known(text)) == (None, text)
+    ):
+        assert (canonical_address(text), network_of(text), site_of(text)) == (canonical, network, site)
+        assert known(text) == text
+    assert known(UNKNOWN_ADDRESS) is None
 
 
 @for_each(
@@ -72,9 +65,8 @@ def test_other_text_is_refused(text: str) -> None:
             read(text)
 
 
-@for_each(
-    "read, typed, network",
-    [
+def test_a_network_is_read_as_typed() -> None:
+    for read, typed, network in (
         (read_network, "203.0.113.7", "203.0.113.7"),
         (read_network, "2001:DB8:0:1::9", "2001:db8:0:1::/64"),
         (read_network, "2001:db8:0:1::/64", "2001:db8:0:1::/64"),
@@ -85,12 +77,10 @@ def test_other_text_is_refused(text: str) -> None:
         (read_any_network, "::1.2.3.4", "::/64"),
         (read_any_network, "::1/128", "::1/128"),
         (read_any_network, "0.0.0.0/1", "0.0.0.0/1"),
-    ],
-)
-def test_a_network_is_read_as_typed(read: Callable[[str], str], typed: str, network: str) -> None:
-    assert read(typed) == network
-    if read is read_any_network:
-        assert read_block_network(typed) == network
+    ):
+        assert read(typed) == network, (read, typed)
+        if read is read_any_network:
+            assert read_block_network(typed) == network
 
 
 @for_each(

@@ -94,23 +94,18 @@ def test_a_setting_without_the_buckets_name_is_refused(stray: str) -> None:
     assert line.startswith(f"KADUN_FILES_BUCKET_{stray.removesuffix('_FILE')} is set without KADUN_FILES_BUCKET")
 
 
-@for_each(
-    ("name", "value", "right"),
-    [
+def test_a_wrong_setting_is_named_with_what_would_be_right(bucket: dict[str, str]) -> None:
+    for name, value, right in (
         ("", "My_Files", "3 to 63 of a-z"),
         ("", "my.files", "KADUN_FILES_BUCKET_STYLE=path"),
         ("_ENDPOINT", "http://oss-cn-hangzhou.aliyuncs.com", "https"),
         *(("_REGION", region, "such as cn-hangzhou") for region in ("China East", "CN", "-x", "a" * 64, "a/b")),
         ("_STYLE", "host", "virtual or path"),
         ("_CA", "/nowhere.pem", "it cannot be read: No such file"),
-    ],
-)
-def test_a_wrong_setting_is_named_with_what_would_be_right(
-    bucket: dict[str, str], name: str, value: str, right: str
-) -> None:
-    line = refusal(**bucket | {f"KADUN_FILES_BUCKET{name}": value})
-    assert line.startswith(f"KADUN_FILES_BUCKET{name}")
-    assert right in line
+    ):
+        line = refusal(**bucket | {f"KADUN_FILES_BUCKET{name}": value})
+        assert line.startswith(f"KADUN_FILES_BUCKET{name}"), (name, value)
+        assert right in line, (name, value)
 
 
 def test_an_authority_of_ones_own_is_a_certificate_in_pem_form(bucket: dict[str, str], tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Which calls of core functions may run at once."""
 
 from app.domain.calls import Caller, CallLimits, may_begin
-from tests.support.tables import for_each
 
 LIMITS = CallLimits(places=4, per_card=1, per_address=2)
 HOME, NEIGHBOUR, ELSEWHERE, OFFICE = "2001:db8:1:1::/64", "2001:db8:1:2::/64", "2001:db8:2:1::/64", "192.0.2.1"
@@ -9,9 +8,8 @@ A, B, C, D = Caller("a", HOME), Caller("b", HOME), Caller("c", HOME), Caller("d"
 OPERATOR = Caller("0", None)
 
 
-@for_each(
-    ("caller", "running", "may"),
-    [
+def test_a_caller_may_begin() -> None:
+    for caller, running, may in (
         (A, [], True),
         (A, [D], True),
         (A, [A], False),
@@ -25,10 +23,8 @@ OPERATOR = Caller("0", None)
         (Caller("e", NEIGHBOUR), [A, B], True),
         (Caller("e", NEIGHBOUR), [A, D, OPERATOR], False),
         (Caller("e", "192.0.2.2"), [A, D, Caller("f", OFFICE)], True),
-    ],
-)
-def test_a_caller_may_begin(caller: Caller, running: list[Caller], may: bool) -> None:  # noqa: FBT001  # a column
-    assert may_begin(caller, running, LIMITS) is may
+    ):
+        assert may_begin(caller, running, LIMITS) is may, (caller, running)
 
 
 def test_a_card_never_has_the_last_place_unless_it_is_the_only_one() -> None:

@@ -42,9 +42,8 @@ def test_unbinding_removes_the_client_and_leaves_the_card_and_other_actions_keep
         assert apply(action, card, NOW, is_bound=is_bound, by=DAY).is_bound is is_bound
 
 
-@for_each(
-    ("action", "by", "card", "changed"),
-    [
+def test_extending_and_shortening_change_the_validity_or_the_expiry() -> None:
+    for action, by, card, changed in (
         # Extending adds to the validity, or to the later of now and the expiry.
         (Action.EXTEND, DAY, UNUSED, UNUSED._replace(validity=31 * DAY)),
         (Action.EXTEND, DAY, ACTIVE, ACTIVE._replace(expires_at=WHOLE_NOW + 30 * DAY)),
@@ -55,30 +54,21 @@ def test_unbinding_removes_the_client_and_leaves_the_card_and_other_actions_keep
         (Action.SHORTEN, DAY, ACTIVE, ACTIVE._replace(expires_at=WHOLE_NOW + 28 * DAY)),
         (Action.SHORTEN, 90 * DAY, ACTIVE, ACTIVE._replace(expires_at=WHOLE_NOW)),
         (Action.SHORTEN, DAY, EXPIRED, EXPIRED),
-    ],
-)
-def test_extending_and_shortening_change_the_validity_or_the_expiry(
-    action: Action, by: timedelta, card: Card, changed: Card
-) -> None:
-    assert after(action, card, by=by) == changed
+    ):
+        assert after(action, card, by=by) == changed, (action, by)
 
 
-@for_each(
-    ("action", "zh", "en"),
-    [
+def test_a_permanent_card_is_neither_extended_nor_shortened_and_others_by_a_duration() -> None:
+    for action, zh, en in (
         (Action.EXTEND, "是永久卡，无需延期", "permanent card"),
         (Action.SHORTEN, "是永久卡，不能缩短", "cannot be shortened"),
-    ],
-)
-def test_a_permanent_card_is_neither_extended_nor_shortened_and_others_by_a_duration(
-    action: Action, zh: str, en: str
-) -> None:
-    for card in (PERMANENT, UNUSED._replace(validity=None)):
-        with pytest.raises(RefusedError, match=en) as refusal:
-            after(action, card, by=DAY)
-        assert zh in refusal.value.text.zh
-    with pytest.raises(ValueError, match=r"^(extending|shortening) a card takes a duration$"):
-        after(action, ACTIVE)
+    ):
+        for card in (PERMANENT, UNUSED._replace(validity=None)):
+            with pytest.raises(RefusedError, match=en) as refusal:
+                after(action, card, by=DAY)
+            assert zh in refusal.value.text.zh
+        with pytest.raises(ValueError, match=r"^(extending|shortening) a card takes a duration$"):
+            after(action, ACTIVE)
 
 
 @for_each("card", [UNUSED, ACTIVE, EXPIRED])
@@ -112,9 +102,8 @@ def test_a_card_never_activated_is_deleted_and_no_other() -> None:
     assert apply(Action.FREEZE, UNUSED, NOW, is_bound=False, is_renewed=True).is_changed
 
 
-@for_each(
-    ("action", "card", "is_bound", "revives_unbound"),
-    [
+def test_a_card_that_comes_to_life_without_a_client_is_told() -> None:
+    for action, card, is_bound, revives_unbound in (
         (Action.UNFREEZE, FROZEN, False, True),
         (Action.UNFREEZE, FROZEN, True, False),
         (Action.UNFREEZE, EXPIRED._replace(frozen_at=NOW), False, False),
@@ -123,31 +112,24 @@ def test_a_card_never_activated_is_deleted_and_no_other() -> None:
         (Action.EXTEND, ACTIVE, False, False),
         (Action.UNBIND, ACTIVE, True, False),
         (Action.DELETE, UNUSED, False, False),
-    ],
-)
-def test_a_card_that_comes_to_life_without_a_client_is_told(
-    action: Action, card: Card, *, is_bound: bool, revives_unbound: bool
-) -> None:
-    outcome = apply(action, card, NOW, is_bound=is_bound, by=DAY)
-    assert outcome.revives_unbound is revives_unbound
-    assert outcome.status_before is card.status(NOW)
-    assert outcome.status_after is (outcome.after and outcome.after.status(NOW))
+    ):
+        outcome = apply(action, card, NOW, is_bound=is_bound, by=DAY)
+        assert outcome.revives_unbound is revives_unbound, (action, card)
+        assert outcome.status_before is card.status(NOW), (action, card)
+        assert outcome.status_after is (outcome.after and outcome.after.status(NOW))
 
 
-@for_each(
-    ("card", "is_bound", "possible"),
-    [
+def test_possible_actions_are_those_that_change_the_card() -> None:
+    for card, is_bound, possible in (
         (UNUSED, False, {Action.FREEZE, Action.EXTEND, Action.SHORTEN, Action.DELETE}),
         (ACTIVE, True, {Action.FREEZE, Action.UNBIND, Action.EXTEND, Action.SHORTEN}),
         (FROZEN, False, {Action.UNFREEZE, Action.EXTEND, Action.SHORTEN}),
         (PERMANENT, True, {Action.FREEZE, Action.UNBIND}),
-    ],
-)
-def test_possible_actions_are_those_that_change_the_card(card: Card, *, is_bound: bool, possible: set[Action]) -> None:
-    assert set(possible_actions(card, NOW, is_bound=is_bound)) == possible
-    for validity, is_possible in ((MAX_VALIDITY - MIN_VALIDITY, True), (MAX_VALIDITY, False)):
-        found = possible_actions(UNUSED._replace(validity=validity), NOW, is_bound=False)
-        assert (Action.EXTEND in found) is is_possible
+    ):
+        assert set(possible_actions(card, NOW, is_bound=is_bound)) == possible, (card, possible)
+        for validity, is_possible in ((MAX_VALIDITY - MIN_VALIDITY, True), (MAX_VALIDITY, False)):
+            found = possible_actions(UNUSED._replace(validity=validity), NOW, is_bound=False)
+            assert (Action.EXTEND in found) is is_possible
 
 
 def test_a_spent_card_is_neither_changed_nor_frozen() -> None:

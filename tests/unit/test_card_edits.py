@@ -25,19 +25,14 @@ def test_texts_are_set_and_cleared_and_an_invalid_one_is_refused_by_its_name(
         check_edit(changes)
 
 
-@for_each(
-    ("changes", "said"),
-    [
+def test_the_journal_has_what_changed_and_what_it_was() -> None:
+    for changes, said in (
         ({"batch": "new"}, {"batch": "new", "before": {"batch": "old"}}),
         ({"batch": None}, {"batch": "", "before": {"batch": "old"}}),
         ({"batch": "old", "note": "n"}, {"note": "n", "before": {"note": None}}),
         ({"batch": "old", "note": None}, None),
-    ],
-)
-def test_the_journal_has_what_changed_and_what_it_was(
-    changes: dict[str, str | None], said: dict[str, object] | None
-) -> None:
-    assert journalled(BEFORE, changes) == said
+    ):
+        assert journalled(BEFORE, changes) == said, (changes, said)
 
 
 def test_a_vendors_text_is_printable_and_of_a_bounded_length() -> None:

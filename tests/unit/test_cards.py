@@ -48,9 +48,8 @@ def test_an_id_is_crockfords_base32_of_exactly_20_bytes() -> None:
             cards.id_from_random(bytes(length))
 
 
-@for_each(
-    "typed, read",
-    [
+def test_an_id_is_read_as_people_type_it_and_no_other_text_is_one() -> None:
+    for typed, read in (
         *(
             (between + between.join(ID) + between, ID)
             for between in " \t\n\u00a0\u3000-\u2010\u2013\u2014\uff0d_\u200b"
@@ -60,10 +59,8 @@ def test_an_id_is_crockfords_base32_of_exactly_20_bytes() -> None:
         # U in full width, a digit, and letters of Unicode's upper and lower case.
         *((other + ID[1:], None) for other in "\uff35\u0660\u0131\u017f\u212a"),
         *((text, None) for text in ("", " ", "-" * 32, ID[:-1], ID + "0", f'{ID[:16]}"{ID[16:]}', f"my card:{ID}")),
-    ],
-)
-def test_an_id_is_read_as_people_type_it_and_no_other_text_is_one(typed: str, read: str | None) -> None:
-    assert cards.parse_card_id(typed) == read
+    ):
+        assert cards.parse_card_id(typed) == read, (typed, read)
 
 
 @given(st.text())
@@ -115,9 +112,8 @@ def test_what_is_pasted_with_a_card_does_not_count(  # the parts of a text
     assert cards.plain(text) == card
 
 
-@for_each(
-    ("text", "key"),
-    [
+def test_an_imported_key_is_hashed_without_what_surrounds_it() -> None:
+    for text, key in (
         ('"卡密\uff1aVIP-1 2"', "VIP-1 2"),
         ('{"card": "VIP-1"}', '{"card": "VIP-1"}'),
         ('"card" : "VIP-1"', "VIP-1"),
@@ -128,12 +124,10 @@ def test_what_is_pasted_with_a_card_does_not_count(  # the parts of a text
         ("\uff37\u3000x", "W x"),
         ("卡密\uff1a", ""),
         (f" {QUOTES}{ZERO_WIDTH}", ""),
-    ],
-)
-def test_an_imported_key_is_hashed_without_what_surrounds_it(text: str, key: str) -> None:
-    digest = hashlib.sha256(f"kadun-imported-key\n{key}".encode()).digest()
-    assert cards.plain(text) == key
-    assert cards.card_id_of(text) == cards.id_from_random(digest[:20])
+    ):
+        digest = hashlib.sha256(f"kadun-imported-key\n{key}".encode()).digest()
+        assert cards.plain(text) == key, (text, key)
+        assert cards.card_id_of(text) == cards.id_from_random(digest[:20]), (text, key)
 
 
 def test_keys_of_imported_cards() -> None:
@@ -145,18 +139,14 @@ def test_keys_of_imported_cards() -> None:
             cards.check_imported_key(other)
 
 
-@for_each(
-    ("guessable", "longer"),
-    [
+def test_short_keys_can_be_guessed() -> None:
+    for guessable, longer in (
         ("12345678901234", "123456789012345"),
         ("ABCDEFGHIJ", "ABCDEFGHIJK"),
         ("A1B2C3D4E", "A1B2C3D4E5"),
         ("aB3dE6gH", "aB3dE6gH9"),
-    ],
-)
-def test_short_keys_can_be_guessed(guessable: str, longer: str) -> None:
-    assert cards.is_guessable(guessable)
-    assert not cards.is_guessable(longer)
+    ):
+        assert [cards.is_guessable(key) for key in (guessable, longer)] == [True, False], guessable
     assert all(cards.is_guessable(key) for key in ("1234-5678-9012-34", "------", "一二三四五六"))
 
 
@@ -179,9 +169,8 @@ def test_the_beginning_of_an_id_is_read_like_an_id(text: str, beginning: str) ->
         assert cards.parse_card_id_beginning(other) is None
 
 
-@for_each(
-    ("duration", "texts"),
-    [
+def test_a_duration_is_read() -> None:
+    for duration, texts in (
         (timedelta(seconds=30), "30s"),
         (timedelta(minutes=45), "45m"),
         (timedelta(hours=12), "12h"),
@@ -192,27 +181,20 @@ def test_the_beginning_of_an_id_is_read_like_an_id(text: str, beginning: str) ->
         (365 * DAY, "year 年卡"),
         (cards.MIN_VALIDITY, "1s"),
         (cards.MAX_VALIDITY, "36500d 3153600000s"),
-    ],
-)
-def test_a_duration_is_read(duration: timedelta, texts: str) -> None:
-    for text in texts.split():
-        assert cards.parse_duration(text) == cards.parse_validity(text) == duration, text
+    ):
+        for text in texts.split():
+            assert cards.parse_duration(text) == cards.parse_validity(text) == duration, text
 
 
-MALFORMED = "30 d|30|d| 30d|30d\n|-1d|1.5d|1e3s|30D|1y|1d1h|３０d|12345678901s|Month||\u3000|permanent|永久"
-
-
-@for_each(
-    "text, zh, en",
-    [
-        *((text, "不是有效时长", "is no duration") for text in MALFORMED.split("|")),
+def test_any_other_text_is_refused_as_a_duration_in_both_languages() -> None:
+    malformed = "30 d|30|d| 30d|30d\n|-1d|1.5d|1e3s|30D|1y|1d1h|３０d|12345678901s|Month||\u3000|permanent|永久"
+    for text, zh, en in (
+        *((text, "不是有效时长", "is no duration") for text in malformed.split("|")),
         *((text, "超出范围", "from 1 second to 100 years") for text in ("0s", "0d", "36501d", "3153600001s")),
-    ],
-)
-def test_any_other_text_is_refused_as_a_duration_in_both_languages(text: str, zh: str, en: str) -> None:
-    with pytest.raises(ValidityError, match=en) as refusal:
-        cards.parse_duration(text)
-    assert zh in refusal.value.text.zh
+    ):
+        with pytest.raises(ValidityError, match=en) as refusal:
+            pytest.fail(f"{text} is read as {cards.parse_duration(text)}")
+        assert zh in refusal.value.text.zh
 
 
 def test_permanent_is_a_validity_and_the_trades_names_are_read_as_they_are_written() -> None:
@@ -227,26 +209,20 @@ def test_a_validity_reads_as_it_is_written(validity: timedelta | None) -> None:
     assert cards.parse_validity(cards.format_validity(validity)) == validity
 
 
-@for_each(
-    ("validity", "text", "words"),
-    [
+def test_a_validity_is_written_in_the_largest_unit_that_divides_it() -> None:
+    for validity, text, words in (
         (None, "permanent", ("永久", "permanent")),
         (30 * DAY, "30d", ("30 天", "30 days")),
         (DAY, "1d", ("1 天", "1 day")),
         (timedelta(hours=36), "36h", ("36 小时", "36 hours")),
         (timedelta(minutes=90), "90m", ("90 分钟", "90 minutes")),
         (timedelta(seconds=90), "90s", ("90 秒", "90 seconds")),
-    ],
-)
-def test_a_validity_is_written_in_the_largest_unit_that_divides_it(
-    validity: timedelta | None, text: str, words: tuple[str, str]
-) -> None:
-    assert (cards.format_validity(validity), cards.validity_text(validity)) == (text, words)
+    ):
+        assert (cards.format_validity(validity), cards.validity_text(validity)) == (text, words), (validity, text)
 
 
-@for_each(
-    ("card", "status"),
-    [
+def test_the_status_is_the_first_that_applies() -> None:
+    for card, status in (
         (UNUSED, CardStatus.UNUSED),
         (ACTIVE, CardStatus.ACTIVE),
         (EXPIRED, CardStatus.EXPIRED),
@@ -254,11 +230,9 @@ def test_a_validity_is_written_in_the_largest_unit_that_divides_it(
         (PERMANENT, CardStatus.ACTIVE),
         (UNUSED._replace(frozen_at=NOW), CardStatus.FROZEN),
         (EXPIRED._replace(frozen_at=NOW), CardStatus.FROZEN),
-    ],
-)
-def test_the_status_is_the_first_that_applies(card: Card, status: CardStatus) -> None:
-    assert card.status(NOW) is status
-    assert card.is_activated is (card.activated_at is not None)
+    ):
+        assert card.status(NOW) is status, (card, status)
+        assert card.is_activated is (card.activated_at is not None), (card, status)
 
 
 def test_of_an_imported_card_only_the_key_shows_that_somebody_has_it() -> None:

@@ -1,42 +1,15 @@
 """Ceilings and the limits of a shop's token: how many cards a day, how long cards last, until when and from where."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
+from app.domain import ceilings, token_limits
 from app.domain.cards import MAX_VALIDITY, Card, validity_text
-from app.domain.ceilings import (
-    MAX_CARDS_PER_DAY,
-    MAX_CHANGES_PER_DAY,
-    OPERATOR_DEFAULTS,
-    TOKEN_DEFAULTS,
-    CeilingExceededError,
-    Ceilings,
-    changes_allowed,
-    check_batches,
-    check_ceilings,
-    check_changes,
-    check_count,
-    check_extended,
-    check_validity,
-    described,
-    format_longest,
-    longest_of,
-    with_defaults,
-)
+from app.domain.ceilings import MAX_CARDS_PER_DAY, MAX_CHANGES_PER_DAY, TOKEN_DEFAULTS, CeilingExceededError, Ceilings
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
-from app.domain.token_limits import (
-    MAX_NETWORKS,
-    TokenElsewhereError,
-    TokenExpiredError,
-    TokenLimits,
-    check_limits,
-    check_use,
-    default_limits,
-    read_networks,
-)
+from app.domain.token_limits import MAX_NETWORKS, TokenElsewhereError, TokenExpiredError, TokenLimits
 from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -48,25 +21,25 @@ NONE = Ceilings()
 
 @for_each(("issued", "count", "left"), [(0, 10, None), (9, 1, None), (0, 11, 10), (10, 1, 0), (12, 1, 0), (4, 7, 6)])
 def test_no_more_cards_are_issued_than_are_left_of_the_day(issued: int, count: int, left: int | None) -> None:
-    check_count(NONE, issued, count)
+    ceilings.check_count(NONE, issued, count)
     if left is None:
-        check_count(MONTH, issued, count)
+        ceilings.check_count(MONTH, issued, count)
         return
     with pytest.raises(CeilingExceededError, match=f"10 cards a day, and {left} are left today") as refused:
-        check_count(MONTH, issued, count)
+        ceilings.check_count(MONTH, issued, count)
     assert refused.value.field == "count"
 
 
 @for_each(("changed", "count", "left"), [(0, 10_000, None), (0, 10_001, 10_000), (10_001, 1, 0)])
 def test_no_more_cards_are_changed_than_are_left_of_the_day(changed: int, count: int, left: int | None) -> None:
     for changes_per_day, allowed in ((None, 0), (0, 0), (5, 5)):
-        assert changes_allowed(Ceilings(changes_per_day=changes_per_day), Role.SELLER) == allowed
-    assert [changes_allowed(Ceilings(changes_per_day=5), role) for role in (Role.OWNER, None)] == [10_000] * 2
+        assert ceilings.changes_allowed(Ceilings(changes_per_day=changes_per_day), Role.SELLER) == allowed
+    assert [ceilings.changes_allowed(Ceilings(changes_per_day=5), role) for role in (Role.OWNER, None)] == [10_000] * 2
     if left is None:
-        check_changes(MAX_CHANGES_PER_DAY, changed, count)
+        ceilings.check_changes(MAX_CHANGES_PER_DAY, changed, count)
         return
     with pytest.raises(CeilingExceededError, match=f"{MAX_CHANGES_PER_DAY} cards a day .* {left} are left") as refused:
-        check_changes(MAX_CHANGES_PER_DAY, changed, count)
+        ceilings.check_changes(MAX_CHANGES_PER_DAY, changed, count)
     assert refused.value.field == "ids"
 
 
@@ -83,38 +56,33 @@ def test_a_new_card_lasts_no_longer_than_the_ceiling(
     longest: timedelta | None, allowed: list[timedelta | None], refused: list[timedelta | None]
 ) -> None:
     for lasting in allowed:
-        check_validity(Ceilings(None, longest), lasting)
+        ceilings.check_validity(Ceilings(None, longest), lasting)
     for lasting in refused:
         with pytest.raises(
-            CeilingExceededError, match=f"longest validity allowed is {format_longest(longest)};"
+            CeilingExceededError, match=f"longest validity allowed is {ceilings.format_longest(longest)};"
         ) as error:
-            check_validity(Ceilings(None, longest), lasting)
+            ceilings.check_validity(Ceilings(None, longest), lasting)
         assert (error.value.field, validity_text(longest).zh in error.value.text.zh) == ("validity", True)
 
 
 def test_cards_that_get_a_file_are_for_owners_to_issue() -> None:
-    check_batches(Role.OWNER, {"pro"})
+    ceilings.check_batches(Role.OWNER, {"pro"})
     for role in (Role.SELLER, None):
-        check_batches(role, set())
+        ceilings.check_batches(role, set())
         with pytest.raises(CeilingExceededError, match="a file is for the batch “pro”") as refused:
-            check_batches(role, {"studio", "pro"})
+            ceilings.check_batches(role, {"studio", "pro"})
         assert refused.value.field == "batch"
 
 
-def card(**values: Any) -> Card:
-    return Card(
-        **{"id": "0" * 32, "validity": DAY, "activated_at": None, "expires_at": None, "frozen_at": None} | values
-    )
-
-
 def test_an_extended_card_lasts_no_longer_than_the_ceiling_from_now() -> None:
-    activated = {"activated_at": NOW - 300 * DAY}
-    for good in (card(validity=30 * DAY), card(expires_at=NOW + 30 * DAY, **activated)):
-        check_extended(MONTH, good, NOW)
-    for long in (card(validity=31 * DAY), card(expires_at=NOW + 30 * DAY + SECOND, **activated)):
-        check_extended(NONE, long, NOW)
+    unused = Card("0" * 32, 30 * DAY, None, None, None)
+    active = unused._replace(activated_at=NOW - 300 * DAY, expires_at=NOW + 30 * DAY)
+    for good in (unused, active):
+        ceilings.check_extended(MONTH, good, NOW)
+    for long in (unused._replace(validity=31 * DAY), active._replace(expires_at=NOW + 30 * DAY + SECOND)):
+        ceilings.check_extended(NONE, long, NOW)
         with pytest.raises(CeilingExceededError, match=r"0{32} would last longer than the ceiling of 30d") as refused:
-            check_extended(MONTH, long, NOW)
+            ceilings.check_extended(MONTH, long, NOW)
         assert refused.value.field == "by"
 
 
@@ -128,81 +96,74 @@ def test_an_extended_card_lasts_no_longer_than_the_ceiling_from_now() -> None:
     ],
 )  # fmt: skip
 def test_an_impossible_ceiling_is_refused(good: list[Ceilings], bad: list[Ceilings], bounds: str) -> None:
-    for ceilings in good:
-        check_ceilings(ceilings)
-    for ceilings in bad:
+    for possible in good:
+        ceilings.check_ceilings(possible)
+    for impossible in bad:
         with pytest.raises(RefusedError, match=bounds):
-            check_ceilings(ceilings)
+            ceilings.check_ceilings(impossible)
 
 
 def test_new_accounts_have_both_ceilings() -> None:
-    assert set(OPERATOR_DEFAULTS) == set(Role)
-    for defaults in (*OPERATOR_DEFAULTS.values(), TOKEN_DEFAULTS):
-        check_ceilings(defaults)
+    assert set(ceilings.OPERATOR_DEFAULTS) == set(Role)
+    for defaults in (*ceilings.OPERATOR_DEFAULTS.values(), TOKEN_DEFAULTS):
+        ceilings.check_ceilings(defaults)
         assert None not in (defaults.cards_per_day, defaults.longest_validity)
         assert defaults.changes_per_day is None
-    assert with_defaults(NONE, TOKEN_DEFAULTS) == TOKEN_DEFAULTS
-    assert with_defaults(Ceilings(5), MONTH) == Ceilings(5, 30 * DAY)
-    assert with_defaults(Ceilings(None, DAY), MONTH) == Ceilings(10, DAY)
-    assert with_defaults(Ceilings(0), MONTH) == Ceilings(0, 30 * DAY), "refused, not replaced"
+    assert ceilings.with_defaults(NONE, TOKEN_DEFAULTS) == TOKEN_DEFAULTS
+    assert ceilings.with_defaults(Ceilings(5), MONTH) == Ceilings(5, 30 * DAY)
+    assert ceilings.with_defaults(Ceilings(None, DAY), MONTH) == Ceilings(10, DAY)
+    assert ceilings.with_defaults(Ceilings(0), MONTH) == Ceilings(0, 30 * DAY), "refused, not replaced"
 
 
 def test_permanent_is_the_highest_ceiling() -> None:
-    assert (longest_of(None), longest_of(DAY)) == (MAX_VALIDITY, DAY)
-    assert (format_longest(None), format_longest(DAY), format_longest(MAX_VALIDITY)) == (None, "1d", "permanent")
-    assert described(MONTH) == {"cards_per_day": 10, "longest_validity": "30d"}
-    assert described(NONE) == {}
+    assert (ceilings.longest_of(None), ceilings.longest_of(DAY)) == (MAX_VALIDITY, DAY)
+    assert (ceilings.format_longest(None), ceilings.format_longest(DAY), ceilings.format_longest(MAX_VALIDITY)) == (
+        None,
+        "1d",
+        "permanent",
+    )
+    assert ceilings.described(MONTH) == {"cards_per_day": 10, "longest_validity": "30d"}
+    assert ceilings.described(NONE) == {}
 
 
-OFFICE = ["203.0.113.0/24", "2001:db8::/48"]
-
-
-def test_a_token_works_until_its_expiry() -> None:
-    check_use(NOW, None, "::1", NOW - SECOND)
+def test_a_token_works_until_its_expiry_and_from_its_networks_alone() -> None:
+    token_limits.check_use(NOW, None, "::1", NOW - SECOND)
     for late in (NOW, NOW + SECOND):
         with pytest.raises(TokenExpiredError, match="the token expired on 2026-03-01"):
-            check_use(NOW, None, "::1", late)
-
-
-@for_each("address", ["203.0.114.0", "2001:db8:1::1", "::1"])
-def test_a_token_works_from_its_networks_alone(address: str) -> None:
+            token_limits.check_use(NOW, None, "::1", late)
+    office = ["203.0.113.0/24", "2001:db8::/48"]
     for inside in ("203.0.113.255", "2001:db8:0:ffff::1"):
-        check_use(None, OFFICE, inside, NOW)
-    check_use(None, None, address, NOW)
-    with pytest.raises(TokenElsewhereError) as refused:
-        check_use(None, OFFICE, address, NOW)
-    assert refused.value.text.en == f"the token may not be used from {address}"
+        token_limits.check_use(None, office, inside, NOW)
+    for outside in ("203.0.114.0", "2001:db8:1::1", "::1"):
+        token_limits.check_use(None, None, outside, NOW)
+        with pytest.raises(TokenElsewhereError) as refused:
+            token_limits.check_use(None, office, outside, NOW)
+        assert refused.value.text.en == f"the token may not be used from {outside}"
 
 
 def test_a_token_has_a_bounded_number_of_networks_each_once() -> None:
     some = [f"203.0.113.{number}" for number in range(MAX_NETWORKS)]
-    assert len(read_networks(some)) == MAX_NETWORKS
+    assert len(token_limits.read_networks(some)) == MAX_NETWORKS
     with pytest.raises(RefusedError, match="at most 32 networks"):
-        read_networks([*some, "198.51.100.1"])
-    assert read_networks(["203.0.113.7", "2001:DB8::1", "203.0.113.7/32"]) == ["203.0.113.7/32", "2001:db8::/64"]
+        token_limits.read_networks([*some, "198.51.100.1"])
+    assert token_limits.read_networks(["203.0.113.7", "2001:DB8::1", "203.0.113.7/32"]) == [
+        "203.0.113.7/32",
+        "2001:db8::/64",
+    ]
     with pytest.raises(RefusedError, match=r"'shop' is no network"):
-        read_networks(["203.0.113.7", "shop"])
+        token_limits.read_networks(["203.0.113.7", "shop"])
 
 
 def test_a_new_token_has_every_limit_but_networks_and_what_cannot_be_set_is_refused() -> None:
-    limits = default_limits(NOW)
+    limits = token_limits.default_limits(NOW)
     assert limits == TokenLimits(1000, timedelta(days=365), own_cards_only=True, expires_at=NOW + timedelta(days=365))
-    check_limits(limits, NOW)
-    check_limits(TokenLimits(), NOW)
-    for wrong, reason in (
-        (TokenLimits(expires_at=NOW), "must be in the future"),
-        (TokenLimits(0), "cards a day"),
-    ):
+    token_limits.check_limits(limits, NOW)
+    token_limits.check_limits(TokenLimits(), NOW)
+    for wrong, reason in ((TokenLimits(expires_at=NOW), "must be in the future"), (TokenLimits(0), "cards a day")):
         with pytest.raises(RefusedError, match=reason):
-            check_limits(wrong, NOW)
-
-
-def test_the_journal_has_the_limits_that_are_set() -> None:
-    assert TokenLimits().described() == {"own_cards_only": False}
-    assert default_limits(NOW)._replace(networks=["203.0.113.7/32"]).described() == {
-        "cards_per_day": 1000,
-        "longest_validity": "365d",
-        "own_cards_only": True,
-        "expires_at": "2027-03-01T12:00:00+00:00",
-        "networks": ["203.0.113.7/32"],
-    }
+            token_limits.check_limits(wrong, NOW)
+    assert TokenLimits().described() == {"own_cards_only": False}, "the journal has those that are set"
+    assert limits._replace(networks=["203.0.113.7/32"]).described() == {
+        "cards_per_day": 1000, "longest_validity": "365d", "own_cards_only": True,
+        "expires_at": "2027-03-01T12:00:00+00:00", "networks": ["203.0.113.7/32"],
+    }  # fmt: skip

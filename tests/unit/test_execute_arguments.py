@@ -41,17 +41,14 @@ def nested(levels: int, opening: str, closing: str) -> str:
     return '{"deep": ' + opening * (levels - 1) + "1" + closing * (levels - 1) + "}"
 
 
-@for_each(
-    "arguments",
-    [
+def test_arguments_are_read_exactly_as_sent() -> None:
+    for arguments in (
         {},
         {"金额": 1.5, "nothing": None, "rows": [[1, -1], {"a": True}], "text": "\n", "big": 10**400},
         json.loads(nested(MAX_NESTING, "[", "]")),
         json.loads(nested(MAX_NESTING, '{"a": ', "}")),
-    ],
-)
-def test_arguments_are_read_exactly_as_sent(arguments: dict[str, Any]) -> None:
-    assert read(body_with(json.dumps(arguments))).arguments == arguments
+    ):
+        assert read(body_with(json.dumps(arguments))).arguments == arguments, arguments
 
 
 @for_each(
@@ -95,20 +92,15 @@ def test_any_arguments_arrive_as_sent_or_are_refused(arguments: dict[str, Any]) 
         assert json.dumps(found) == written
 
 
-@for_each(
-    ("kind", "body", "field"),
-    [
+def test_arguments_are_required_and_only_execute_takes_them() -> None:
+    for kind, body, field in (
         (ExecuteRequest, VALID, "arguments"),
         (ExecuteRequest, {**VALID, "argument": {}}, "argument"),
         (VerifyRequest, {**VALID, "arguments": {}}, "arguments"),
-    ],
-)
-def test_arguments_are_required_and_only_execute_takes_them(
-    kind: type[VerifyRequest], body: dict[str, Any], field: str
-) -> None:
-    with pytest.raises(Problem) as refused:
-        json_body.parse(json.dumps(body).encode(), kind)
-    assert refused.value.field == field
+    ):
+        with pytest.raises(Problem) as refused:
+            json_body.parse(json.dumps(body).encode(), kind)
+        assert refused.value.field == field
 
 
 SMALL: dict[str, Any] = {"a": [1]}

@@ -26,20 +26,16 @@ def test_names_of_hosts(name: str) -> None:
         checked_name(name)
 
 
-@for_each(
-    ("machine", "name"),
-    [
+def test_any_machine_has_a_name() -> None:
+    for machine, name in (
         *(("web-1", "web-1"), ("X-WEB", "X-WEB"), ("卡盾 1.local", "1.local"), ("", "unnamed"), ("..", "unnamed")),
         (f"{'x' * 56}.y", "x" * 56),
-    ],
-)
-def test_any_machine_has_a_name(machine: str, name: str) -> None:
-    assert checked_name(default_name(machine)) == name
+    ):
+        assert checked_name(default_name(machine)) == name, (machine, name)
 
 
-@for_each(
-    ("changes", "column", "words"),
-    [
+def test_what_differs_is_named() -> None:
+    for changes, column, words in (
         ({"kid": OTHER_KID}, "kid", "different signing keys"),
         ({"functions_sha256": "d" * 64}, "functions_sha256", "different core functions"),
         ({"version": "1.9.3"}, "version", "different version"),
@@ -47,13 +43,11 @@ def test_any_machine_has_a_name(machine: str, name: str) -> None:
         ({"clock_offset_ms": 2_000}, None, ""),
         ({"clock_offset_ms": -2_001}, "clock_offset_ms", "different time"),
         ({"unseen_seconds": 61.0}, None, "away: b (if taken away: cardctl hosts --forget NAME)"),
-    ],
-)
-def test_what_differs_is_named(changes: dict[str, Any], column: str | None, words: str) -> None:
-    hosts = [host("a"), host("b", **changes), host("c")]
-    assert differences(hosts) == {column} - {None}
-    assert [text.en for text in faults(hosts)] == ([words] if words else [])
-    assert faults(hosts[:1]) == faults([]) == []
+    ):
+        hosts = [host("a"), host("b", **changes), host("c")]
+        assert differences(hosts) == {column} - {None}, (changes, column)
+        assert [text.en for text in faults(hosts)] == ([words] if words else []), (changes, column)
+        assert faults(hosts[:1]) == faults([]) == []
 
 
 def test_what_a_host_does_not_know_and_one_that_is_away_are_no_difference() -> None:
@@ -66,9 +60,8 @@ def test_what_a_host_does_not_know_and_one_that_is_away_are_no_difference() -> N
 A, B, C = Host("a", 5432), Host("b", 5433), Host("c", 5434)
 
 
-@for_each(
-    ("url", "hosts"),
-    [
+def test_they_are_those_of_the_url() -> None:
+    for url, hosts in (
         ("postgresql://u@a:5432,b:5433,c:5434/d", [A, B, C]),
         ("postgresql://u@a,b/d", [A, Host("b", 5432)]),
         ("postgresql://u@[::1]:5433/d", [Host("::1", 5433)]),
@@ -76,10 +69,8 @@ A, B, C = Host("a", 5432), Host("b", 5433), Host("c", 5434)
         ("postgresql://u@/d?host=a,b&port=5433", [Host("a", 5433), B]),
         ("postgresql://u@/d", []),
         ("postgresql://u@a,b/d?hostaddr=10.0.0.1,10.0.0.2", []),
-    ],
-)
-def test_they_are_those_of_the_url(url: str, hosts: list[Host]) -> None:
-    assert Hosts(url).all() == hosts
+    ):
+        assert Hosts(url).all() == hosts, (url, hosts)
 
 
 def test_the_one_that_answered_comes_first_and_the_slowest_to_fail_last() -> None:
@@ -95,9 +86,8 @@ def test_the_one_that_answered_comes_first_and_the_slowest_to_fail_last() -> Non
     assert hosts.all() == [A], "others than those of the URL are not taken up"
 
 
-@for_each(
-    ("host", "has_tls", "parameters", "expected"),
-    [
+def test_tls_alone_does_not_show_who_answers() -> None:
+    for host, has_tls, parameters, expected in (
         ("10.0.0.5", True, {"sslmode": "require", "channel_binding": "require"}, True),
         ("10.0.0.5", True, {"sslmode": "verify-full", "channel_binding": "prefer"}, True),
         ("10.0.0.5", True, {"sslmode": "verify-ca", "channel_binding": "prefer"}, True),
@@ -108,9 +98,5 @@ def test_the_one_that_answered_comes_first_and_the_slowest_to_fail_last() -> Non
         ("localhost", False, {}, True),
         ("database", False, {}, True),
         ("/run/postgresql", False, {}, True),
-    ],
-)
-def test_tls_alone_does_not_show_who_answers(
-    host: str, parameters: dict[str, str], *, has_tls: bool, expected: bool
-) -> None:
-    assert is_proven(host, has_tls=has_tls, parameters=parameters) is expected
+    ):
+        assert is_proven(host, has_tls=has_tls, parameters=parameters) is expected, (host, has_tls)

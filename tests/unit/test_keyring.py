@@ -29,20 +29,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "state" / "keys"
 
 
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
 def decoded(endorsement: str, public: dict[str, str]) -> dict[str, Any]:
     # The keys of these tests are made at a time of our own: the machine's clock has no say.
-    claims: dict[str, Any] = jwt.decode(
-        endorsement,
-        jwt.PyJWK(public).key,
-        algorithms=["EdDSA"],
-        audience="kadun-client",
-        options={"verify_iat": False},
-    )
-    return claims
+    key, options = jwt.PyJWK(public).key, {"verify_iat": False}
+    return jwt.decode(endorsement, key, algorithms=["EdDSA"], audience="kadun-client", options=options)
 
 
 def follow(ring: KeyRing, pinned: dict[str, str]) -> list[str]:
@@ -69,12 +59,13 @@ def test_a_new_ring_has_a_current_and_a_next_key_and_is_created_once(folder: Pat
 
 def test_only_the_owner_can_read_the_folder_and_its_files(folder: Path) -> None:
     KeyFolder(folder).create(NOW, "kadun")
-    assert mode(folder) == 0o700
     KeyFolder(folder).rotate(NOW, "kadun")
-    assert {path.name: mode(path) for path in folder.iterdir()} == {key_folder.FILE: 0o600, ".lock": 0o600}
     other = folder.with_name("other")
     key_folder.write_file(other / "file", b"content")
-    assert (mode(other), mode(other / "file"), (other / "file").read_bytes()) == (0o700, 0o600, b"content")
+    assert (other / "file").read_bytes() == b"content"
+    paths = (folder, other, *folder.iterdir(), other / "file")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in paths}
+    assert modes == {"keys": 0o700, "other": 0o700, key_folder.FILE: 0o600, ".lock": 0o600, "file": 0o600}
 
 
 def test_a_published_key_is_a_public_jwk_whose_kid_is_its_thumbprint_and_no_repr_has_its_secret(folder: Path) -> None:
@@ -101,15 +92,19 @@ def test_a_second_rotation_within_15_minutes_is_refused_unless_forced(folder: Pa
     assert len(KeyFolder(folder).rotate(NOW + timedelta(minutes=16), "kadun", force=True).keys) == len(ring.keys) + 2
 
 
-def test_a_retired_keys_private_half_is_deleted(folder: Path) -> None:
-    secret = KeyFolder(folder).create(NOW, "kadun").current.private
-    assert secret
-    assert secret in (folder / key_folder.FILE).read_text()
+def test_a_retired_keys_private_half_is_deleted_and_it_is_published_for_15_minutes(folder: Path) -> None:
+    retired = KeyFolder(folder).create(NOW, "kadun").current
+    assert retired.private
+    assert retired.private in (folder / key_folder.FILE).read_text()
     ring = KeyFolder(folder).rotate(NOW, "kadun")
     assert ring.keys[0].private is None
-    assert all(secret not in path.read_text() for path in folder.iterdir())
+    assert all(retired.private not in path.read_text() for path in folder.iterdir())
     with pytest.raises(ValueError):  # noqa: PT011  # the library's own words
         ring.keys[0].signing_key()
+    for seconds, published in ((0, True), (15 * 60 - 1, True), (15 * 60, False), (365 * 86_400, False)):
+        kids = [public["kid"] for public in ring.published(NOW + timedelta(seconds=seconds))]
+        assert (retired.kid in kids) is published, seconds
+        assert kids[-2:] == [key.kid for key in ring.keys[-2:]]
 
 
 def test_endorsements_lead_from_any_key_to_the_newest_each_by_the_key_before_and_no_other(folder: Path) -> None:
@@ -127,15 +122,6 @@ def test_endorsements_lead_from_any_key_to_the_newest_each_by_the_key_before_and
             if key.kid != signer.kid:
                 with pytest.raises(jwt.InvalidSignatureError):
                     decoded(endorsement, key.public)
-
-
-def test_a_retired_key_is_published_for_15_minutes(folder: Path) -> None:
-    retired = KeyFolder(folder).create(NOW, "kadun").current
-    ring = KeyFolder(folder).rotate(NOW, "kadun")
-    for seconds, published in ((0, True), (15 * 60 - 1, True), (15 * 60, False), (365 * 86_400, False)):
-        kids = [public["kid"] for public in ring.published(NOW + timedelta(seconds=seconds))]
-        assert (retired.kid in kids) is published, seconds
-        assert kids[-2:] == [key.kid for key in ring.keys[-2:]]
 
 
 def editing(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
@@ -168,16 +154,12 @@ DAMAGES: dict[str, Callable[[str], str]] = {
 
 @for_each("damage", DAMAGES)
 def test_a_damaged_ring_is_refused_and_left_unchanged(folder: Path, damage: str) -> None:
-    file = folder / key_folder.FILE
+    file, keys = folder / key_folder.FILE, KeyFolder(folder)
     file.unlink(missing_ok=True)
-    KeyFolder(folder).create(NOW, "kadun")
+    keys.create(NOW, "kadun")
     damaged = DAMAGES[damage](file.read_text()).encode()
     file.write_bytes(damaged)
-    for use in (
-        lambda: KeyFolder(folder).load(),
-        lambda: KeyFolder(folder).create(NOW, "kadun"),
-        lambda: KeyFolder(folder).rotate(NOW, "kadun"),
-    ):
+    for use in (keys.load, lambda: keys.create(NOW, "kadun"), lambda: keys.rotate(NOW, "kadun")):
         with pytest.raises(KeyRingError, match="are damaged: put your copy of data/keys back"):
             use()
     assert file.read_bytes() == damaged

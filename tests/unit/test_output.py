@@ -63,9 +63,8 @@ def test_times_are_shown_in_the_vendors_zone_with_their_offset_and_validities_in
     assert (local(None, zone), seconds(timedelta(days=30)), seconds(None)) == (None, 2_592_000, None)
 
 
-@for_each(
-    "error, explained",
-    [
+def test_an_error_is_explained() -> None:
+    for error, explained in (
         (KeyboardInterrupt(), "Cancelled: nothing was changed"),
         (SchemaMismatchError("run migrate"), "run migrate"),
         (DatabaseUnavailableError("refused"), "The database is unavailable: refused"),
@@ -73,7 +72,5 @@ def test_times_are_shown_in_the_vendors_zone_with_their_offset_and_validities_in
         (ConflictError("40P01"), "nothing was changed, try again"),
         (FileNotFoundError(2, "No such file", "a"), "a: No such file"),
         (ValueError("odd"), "An internal error: ValueError: odd"),
-    ],
-)
-def test_an_error_is_explained(error: BaseException, explained: str) -> None:
-    assert explained in explanation(error)
+    ):
+        assert explained in explanation(error), (error, explained)

@@ -19,8 +19,6 @@ NEEDED = {
     "KADUN_FILES_DIR": "/var/lib/kadun/files",
     "KADUN_FUNCTIONS_SOCKET": "/run/kadun-functions/functions.sock",
 }
-
-
 IDENTITY = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
 
 
@@ -35,48 +33,25 @@ def refusal(**changes: str) -> str:
 
 def test_five_settings_are_required() -> None:
     assert Settings.from_env(NEEDED) == Settings(
-        database_url=NEEDED["DATABASE_URL"],
+        database_url=NEEDED["DATABASE_URL"], kernal_data_key=NEEDED["KERNAL_DATA_KEY"], sealing_key=None,
+        keys_dir=Path("/var/lib/kadun/keys"), keys="folder", keys_identity=None,
+        files_dir=Path("/var/lib/kadun/files"), files_bucket=None,
+        functions_socket=Path("/run/kadun-functions/functions.sock"), function_seconds=30,
+        issuer="kadun", behind_proxy=False, require_sealed=False, owners_need_totp=False, confirm_cards=100,
+        webhooks_socket=None, webhook_private=False, offline_grace=None, timezone=ZoneInfo("Asia/Shanghai"),
+        journal_keep=timedelta(days=365), log_level="info", bind="127.0.0.1:8000", workers=2, threads=8,
         host=default_name(socket.gethostname()),
-        kernal_data_key=NEEDED["KERNAL_DATA_KEY"],
-        sealing_key=None,
-        keys_dir=Path("/var/lib/kadun/keys"),
-        keys="folder",
-        keys_identity=None,
-        files_dir=Path("/var/lib/kadun/files"),
-        files_bucket=None,
-        functions_socket=Path("/run/kadun-functions/functions.sock"),
-        function_seconds=30,
-        issuer="kadun",
-        behind_proxy=False,
-        require_sealed=False,
-        owners_need_totp=False,
-        confirm_cards=100,
-        webhooks_socket=None,
-        webhook_private=False,
-        offline_grace=None,
-        timezone=ZoneInfo("Asia/Shanghai"),
-        journal_keep=timedelta(days=365),
-        log_level="info",
-        bind="127.0.0.1:8000",
-        workers=2,
-        threads=8,
-    )
+    )  # fmt: skip
 
 
-@for_each(
-    "name, right, values",
-    [
-        ("KADUN_SEALING_KEY", "64 random digits from 0-9 and a-f (openssl rand -hex 32)",
-         ["5a" * 31, "5A" * 32, "zz" * 32, "5a" * 33]),
+def test_a_malformed_key_is_refused_and_not_printed_and_keys_in_the_database_need_an_identity() -> None:
+    secret = "64 random digits from 0-9 and a-f (openssl rand -hex 32)"
+    for name, right, values in (
+        ("KADUN_SEALING_KEY", secret, ["5a" * 31, "5A" * 32, "zz" * 32, "5a" * 33]),
         ("KADUN_KEYS_IDENTITY", "one age identity, AGE-SECRET-KEY-1… (age-keygen)",
          ["age1abc", IDENTITY.lower(), IDENTITY[:-1], f"{IDENTITY}\n{IDENTITY}"]),
-    ],
-)  # fmt: skip
-def test_a_malformed_key_is_refused_and_not_printed(name: str, right: str, values: list[str]) -> None:
-    assert [refusal(**{name: value}) for value in values] == [f"{name}: it must be {right}"] * len(values)
-
-
-def test_keys_in_the_database_need_an_identity_which_is_not_printed() -> None:
+    ):  # fmt: skip
+        assert [refusal(**{name: value}) for value in values] == [f"{name}: it must be {right}"] * len(values)
     read = Settings.from_env({**NEEDED, "KADUN_KEYS": "database", "KADUN_KEYS_IDENTITY": IDENTITY})
     assert (read.keys, read.keys_identity, IDENTITY in repr(read)) == ("database", IDENTITY, False)
     needs = "KADUN_KEYS=database needs KADUN_KEYS_IDENTITY, or KADUN_KEYS_IDENTITY_FILE"
@@ -123,9 +98,8 @@ def test_every_setting_is_tested_here() -> None:
     assert {field.name for field in fields(Settings)} == needed | {attribute for *_, attribute, _ in OPTIONAL}
 
 
-@for_each(
-    "name, right, values",
-    [
+def test_a_wrong_setting_is_named_with_what_would_be_right() -> None:
+    for name, right, values in (
         ("DATABASE_URL", "postgresql://user:password@host:5432/name", ["mysql://kadun@localhost/kadun", "localhost"]),
         ("KADUN_FUNCTION_SECONDS", "from 1 to 300", ["0"]),
         ("KADUN_BEHIND_PROXY", "true or false", ["yes", "True"]),
@@ -141,20 +115,18 @@ def test_every_setting_is_tested_here() -> None:
         ("KADUN_BIND", "host:port or unix:/path", ["127.0.0.1:http", "http://127.0.0.1:8000", "127.0.0.1:65536"]),
         ("KADUN_WORKERS", "from 1 to 64", ["0", "65", "two", "２"]),
         ("KADUN_THREADS", "from 1 to 64", ["-1", " 8", "1" * 5000]),
-    ],
-)
-def test_a_wrong_setting_is_named_with_what_would_be_right(name: str, right: str, values: list[str]) -> None:
-    for value in values:
-        line = refusal(**{name: value})
-        assert (line.startswith(name), right in line) == (True, True), line
+    ):
+        for value in values:
+            line = refusal(**{name: value})
+            assert (line.startswith(name), right in line) == (True, True), line
 
 
-@for_each("name", sorted(NEEDED))
-def test_a_missing_setting_is_named(name: str) -> None:
-    without = {key: value for key, value in NEEDED.items() if key != name}
-    for env in (without, {**NEEDED, name: ""}):
-        with pytest.raises(SettingsError, match=f"^{name} is not set"):
-            Settings.from_env(env)
+def test_a_missing_setting_is_named() -> None:
+    for name in NEEDED:
+        without = {key: value for key, value in NEEDED.items() if key != name}
+        for env in (without, {**NEEDED, name: ""}):
+            with pytest.raises(SettingsError, match=f"^{name} is not set"):
+                Settings.from_env(env)
 
 
 @for_each("name", ["DATABASE_URL", "KERNAL_DATA_KEY"])

@@ -8,19 +8,16 @@ QUIET = Spread(1, 1, 1, 0, 0)
 LIMITS = Limits(machines=4, networks=10, blocks=5, places=40)
 
 
-@for_each(
-    ("spread", "expected"),
-    [
+def test_the_number_that_comes_nearest_to_its_threshold_counts() -> None:
+    for spread, expected in (
         (Spread(4, 1, 1, 3, 0), 1),
         (Spread(3, 1, 1, 2, 0), 3 / 4),
         (Spread(1, 10, 5, 9, 0), 1),
         (Spread(1, 10, 4, 9, 0), 4 / 5),
         (Spread(1, 9, 9, 9, 0), 9 / 10),
         (Spread(1, 39, 1, 39, 40), 1),
-    ],
-)
-def test_the_number_that_comes_nearest_to_its_threshold_counts(spread: Spread, expected: float) -> None:
-    assert LIMITS.excess(spread) == expected
+    ):
+        assert LIMITS.excess(spread) == expected, spread
 
 
 def test_a_day_and_a_week_have_thresholds_of_their_own() -> None:

@@ -33,20 +33,20 @@ def test_each_term_is_read_and_an_empty_text_sets_its_default_again() -> None:
     assert read_terms(terms, [(name, "") for name in ALL]) == Terms()
 
 
-@for_each(
-    ("name", "text"),
-    [
+def test_the_smallest_and_the_largest_value_are_read_and_what_is_not_named_stays() -> None:
+    for name, text in (
         *(("changes_per_day", text) for text in ("1", "1000")),
         *(("self_unbind_per_30_days", text) for text in ("0", "1000")),
         ("update_url", "https://example.com/" + "x" * 480),
         ("notice", "x" * 500),
         ("contact", "x" * 200),
         ("minimum_version", "1" * 32),
-    ],
-)
-def test_the_smallest_and_the_largest_value_are_read_and_what_is_not_named_stays(name: str, text: str) -> None:
-    terms = read_terms(Terms(contact="QQ"), [(name, text)])
-    assert (str(getattr(terms, name)), terms) == (text, replace(Terms(contact="QQ"), **{name: getattr(terms, name)}))
+    ):
+        terms = read_terms(Terms(contact="QQ"), [(name, text)])
+        assert (str(getattr(terms, name)), terms) == (
+            text,
+            replace(Terms(contact="QQ"), **{name: getattr(terms, name)}),
+        )
 
 
 def test_terms_are_written_as_they_are_read() -> None:
