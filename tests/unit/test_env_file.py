@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from scripts.lib import env_file
-from tests.support.tables import for_each
 
 
 def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -50,9 +49,8 @@ def test_settings_of_another_server_keep_their_quotes_and_come_over_once() -> No
 EVIL = "COMPOSE_FILE=data/functions/evil.yml"
 
 
-@for_each(
-    "theirs",
-    [
+def test_a_setting_that_could_be_more_than_one_value_is_refused(tmp_path: Path) -> None:
+    for theirs in (
         *(f"KADUN_AAA={quote}x\nKADUN_AAB=y{quote} {EVIL}\n" for quote in "\"'"),
         f'KADUN_AAA="x" {EVIL}\n',
         f'KADUN_AAA=\u00a0"x\nKADUN_AAB=y" {EVIL}\n',
@@ -61,15 +59,13 @@ EVIL = "COMPOSE_FILE=data/functions/evil.yml"
         "KADUN_AAA=$HOME\n",
         "KADUN_RATE=10r/s; } server { listen 9; location / { proxy_pass http://127.0.0.1:2375; } } #\n",
         "KADUN_BURST=40 nodelay; include /tmp/x\n",
-    ],
-)
-def test_a_setting_that_could_be_more_than_one_value_is_refused(theirs: str, tmp_path: Path) -> None:
-    (tmp_path / "theirs").write_text(theirs, newline="")
-    (tmp_path / "ours").write_text("KADUN_UID=1\n")
-    for arguments in (("check",), ("merge", str(tmp_path / "ours"), "--fresh")):
-        done = ran(arguments[0], str(tmp_path / "theirs"), *arguments[1:])
-        assert (done.returncode, done.stdout, done.stderr.count("KADUN_")) == (1, "", 2)
-    assert (tmp_path / "ours").read_text() == "KADUN_UID=1\n"
+    ):
+        (tmp_path / "theirs").write_text(theirs, newline="")
+        (tmp_path / "ours").write_text("KADUN_UID=1\n")
+        for arguments in (("check",), ("merge", str(tmp_path / "ours"), "--fresh")):
+            done = ran(arguments[0], str(tmp_path / "theirs"), *arguments[1:])
+            assert (done.returncode, done.stdout, done.stderr.count("KADUN_")) == (1, "", 2), theirs
+        assert (tmp_path / "ours").read_text() == "KADUN_UID=1\n", theirs
 
 
 def test_a_bundle_says_neither_which_programs_containers_run_nor_what_they_reach(tmp_path: Path) -> None:
@@ -98,14 +94,11 @@ def test_what_belongs_to_the_machine_stays_but_not_the_issuer_which_clients_chec
     assert env_file.merged(machines, ours, fresh=True) == (ours + "KADUN_BACKUP_DIR=/old\n", ["KADUN_BACKUP_DIR"])
 
 
-@for_each(
-    "expected, lines",
-    [
+def test_every_form_is_read_as_docker_compose_reads_it(tmp_path: Path) -> None:
+    for expected, lines in (
         ("/disk", ["A=/disk", 'A="/disk"', "A=  /disk", "A = /disk", "export A=/disk", "  A=/disk"]),
-        (
-            "/disk",
-            ["A=/other\nA=/disk", "A=/disk\r", 'A="/disk"\r', "A=/disk # it\r", "A=/disk # it", 'A="/disk" # it'],
-        ),
+        ("/disk", ["A=/other\nA=/disk", "A=/disk\r", 'A="/disk"\r', "A=/disk # it\r"]),
+        ("/disk", ["A=/disk # it", 'A="/disk" # it']),
         ("/disk\t# it", ["A=/disk\t# it"]),
         ("/disk#2", ["A=/disk#2"]),
         ("/a disk # 2", ['A="/a disk # 2"', "A='/a disk # 2'"]),
@@ -114,12 +107,10 @@ def test_what_belongs_to_the_machine_stays_but_not_the_issuer_which_clients_chec
         ("it's", ["A=it's", 'A="it\'s"']),
         ('a "b" c', ['A=a "b" c']),
         ("https://a.example/x?y=1&z=2#part", ["A=https://a.example/x?y=1&z=2#part"]),
-    ],
-)
-def test_every_form_is_read_as_docker_compose_reads_it(tmp_path: Path, expected: str, lines: list[str]) -> None:
-    for line in lines:
-        (tmp_path / ".env").write_text(f"# a comment\n{line}\n", newline="")
-        assert env_file.value(env_file.read(tmp_path / ".env"), "A") == expected, line
+    ):
+        for line in lines:
+            (tmp_path / ".env").write_text(f"# a comment\n{line}\n", newline="")
+            assert env_file.value(env_file.read(tmp_path / ".env"), "A") == expected, line
 
 
 def test_the_default_stands_in_for_an_unset_or_empty_setting(tmp_path: Path) -> None:

@@ -43,10 +43,8 @@ def test_the_smallest_and_the_largest_value_are_read_and_what_is_not_named_stays
         ("minimum_version", "1" * 32),
     ):
         terms = read_terms(Terms(contact="QQ"), [(name, text)])
-        assert (str(getattr(terms, name)), terms) == (
-            text,
-            replace(Terms(contact="QQ"), **{name: getattr(terms, name)}),
-        )
+        assert str(getattr(terms, name)) == text, name
+        assert terms == replace(Terms(contact="QQ"), **{name: getattr(terms, name)}), name
 
 
 def test_terms_are_written_as_they_are_read() -> None:
