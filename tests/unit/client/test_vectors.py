@@ -19,6 +19,7 @@ from tests.support.tables import for_each
 from tests.vectors import generate
 
 ROOT = Path(__file__).resolve().parents[3]
+AGE_FILES_SHA256 = "139725229a497c3b519746ef33678cdd24592257fb6adb40c7b2c06faad8c312"
 Vector = dict[str, Any]
 
 
@@ -29,6 +30,7 @@ def read(name: str) -> Any:
 def test_the_files_are_what_the_table_of_cases_makes() -> None:
     for name, text in generate.documents().items():
         assert (generate.FOLDER / name).read_text("utf-8") == text, f"run python -m tests.vectors.generate: {name}"
+    assert hashlib.sha256((generate.FOLDER / "age-files.json").read_bytes()).hexdigest() == AGE_FILES_SHA256
 
 
 @for_each("vector", read("keys.json"))
