@@ -1,28 +1,82 @@
-"""A customer's machine: its clock, the program that starts there again and again, and what it stores."""
+"""A customer's machine: its clock, the program that starts there again and again, and what it stores.
+
+Also the server's side of it: a grace period for offline starts, a lost network, and keys over several rotations.
+"""
 
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kadun import CardRejected, KadunError, ServerUnreachable, UntrustedAnswer
+from kadun import CardRejected, Client, KadunError, ServerUnreachable, UntrustedAnswer
+from kadun.responses import Response
 from kadun.store import StateStore
 
-from tests.support.client.fake_server import CARD, HARDWARE, NOW, reject
-from tests.support.client.offline import no_network, plug_in, unplug
+from tests.support.client.fake_server import (
+    CARD,
+    HARDWARE,
+    ISSUER,
+    NOW,
+    OPEN,
+    FakeServer,
+    SigningKey,
+    Tweak,
+    pinned,
+    reject,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kadun import Client, Verdict
-    from kadun.store import CachedVerdict
+    from kadun import Verdict
+    from kadun.keys import Floor
+    from kadun.store import CachedVerdict, State
 
-    from tests.support.client.fake_server import FakeServer
-    from tests.support.client.offline import MakeClient
+DAY = 86_400
+GRACE = 7 * DAY
+YEAR_1970, YEAR_2100 = 0.0, 4_102_444_800.0
+CORE = "汇率表".encode()
+MINUTE = 60
+OTHER_CARD = "F" * 32
+REPLACED, UNKNOWN = "a later key has replaced", "neither pinned nor endorsed"
+MakeClient = Callable[..., Client]
+
+
+def at(now: int) -> Tweak:
+    """The genuine server at this time: the card is valid for a month, and offline starts are allowed for a week."""
+
+    def tweak(claims: dict[str, Any]) -> None:
+        claims.update(iat=now, exp=now + 300, card_expires_at=NOW + 30 * DAY)
+        if claims["function"] == OPEN:
+            claims["offline_until"] = now + GRACE
+
+    return tweak
+
+
+def no_network(_request: dict[str, Any]) -> ServerUnreachable:
+    return ServerUnreachable("no route")
+
+
+def unplug(server: FakeServer, answer: Any = no_network) -> None:
+    """From now on every request gets this answer."""
+    server.script = [answer] * 10_000
+    server.key_set = answer if isinstance(answer, Response) else None
+
+
+def plug_in(server: FakeServer) -> None:
+    server.script = []
+    server.key_set = None
+
+
+def refused(client: Client, error: type[KadunError] = ServerUnreachable) -> KadunError:
+    with pytest.raises(error) as caught:
+        client.open()
+    return caught.value
 
 
 class Machine:
@@ -105,3 +159,63 @@ def full_disk(most_bytes: int = 0) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class Rotations(Machine):
+    """The vendor's keys, oldest first, and a server that signs with the one before the last: the last is the next.
+
+    The machine has the program's first release.
+    """
+
+    def __init__(self, make_client: MakeClient, server: FakeServer, folder: Path) -> None:
+        super().__init__(make_client, server, folder)
+        self.keys = [server.key, SigningKey()]
+        self.publish(server.key)
+        self._first_release = self.release
+
+    @property
+    def release(self) -> dict[str, Any]:
+        """What a release of this moment pins: the current key and the next."""
+        return pinned(*self.keys[-2:])
+
+    def rotate(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.keys.append(SigningKey())
+        self.publish(self.keys[-2])
+
+    def publish(self, current: SigningKey) -> None:
+        self.server.key = current
+        self.server.endorsements = [
+            old.endorse(new.jwk, iss=ISSUER) for old, new in zip(self.keys, self.keys[1:], strict=False)
+        ]
+
+    def forge(self, stolen: SigningKey, *, successor: SigningKey | None = None) -> None:
+        """Serve the thief's verdicts: by the stolen key, or by a key that it endorses."""
+        self.server.key = successor or stolen
+        self.server.endorsements = [stolen.endorse(successor.jwk, iss=ISSUER)] if successor else []
+
+    def run(self, **changes: Any) -> Client:
+        return super().run(**{"public_keys": self._first_release, **changes})
+
+    def accepts(self, client: Client | None = None) -> bool:
+        """Open the program, which must believe the answer."""
+        return (client or self.run()).open().accepted
+
+    def refuses(self, why: str, client: Client | None = None) -> None:
+        """Open the program, which must not believe the answer."""
+        with pytest.raises(UntrustedAnswer, match=why):
+            (client or self.run()).open()
+
+    @property
+    def stored(self) -> State:
+        """The file of the keys and the floor."""
+        return self.keys_file.load(HARDWARE)
+
+    @stored.setter
+    def stored(self, state: State) -> None:
+        self.keys_file.save(state, HARDWARE)
+
+    @property
+    def stored_floor(self) -> Floor:
+        assert self.stored.floor is not None
+        return self.stored.floor

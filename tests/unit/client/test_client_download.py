@@ -26,8 +26,8 @@ from tests.support.tables import for_each
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.support.client.customer_machine import MakeClient
     from tests.support.client.file_server import Fetch
-    from tests.support.client.offline import MakeClient
 
 
 WHOLE, RESUMED = None, "bytes=100000-"

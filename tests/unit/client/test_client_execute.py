@@ -27,8 +27,8 @@ from tests.support.tables import for_each
 if TYPE_CHECKING:
     from kadun.responses import Response
 
+    from tests.support.client.customer_machine import MakeClient
     from tests.support.client.local_http import Respond
-    from tests.support.client.offline import MakeClient
 
 FUNCTION = "汇率换算"
 FAILURES = {

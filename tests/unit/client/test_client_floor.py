@@ -12,10 +12,8 @@ from kadun.keys import Floor, floor_in
 from kadun.learned import lineage
 from kadun.store import State
 
-from tests.support.client.customer_machine import full_disk
+from tests.support.client.customer_machine import MINUTE, OTHER_CARD, REPLACED, UNKNOWN, Rotations, at, full_disk
 from tests.support.client.fake_server import HARDWARE, ISSUER, NOW, REPORT, SigningKey, pinned, reject
-from tests.support.client.offline import at
-from tests.support.client.rotations import MINUTE, OTHER_CARD, REPLACED, UNKNOWN, Rotations
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:

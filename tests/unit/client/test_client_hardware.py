@@ -43,8 +43,8 @@ from tests.support.tables import for_each
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.support.client.customer_machine import MakeClient
     from tests.support.client.fake_server import FakeServer
-    from tests.support.client.offline import MakeClient
 
     Strings = Callable[..., str]
 

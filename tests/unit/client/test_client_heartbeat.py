@@ -17,9 +17,9 @@ from kadun.responses import Response
 from kadun.retries import RetryPolicy
 from kadun.transport import HttpTransport
 
+from tests.support.client.customer_machine import MakeClient, no_network
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, Tweak, pinned, problem, reject, setting
 from tests.support.client.local_http import forged, serving
-from tests.support.client.offline import MakeClient, no_network
 from tests.support.client.ports import closed_port
 from tests.support.client.timing import LONG_SECONDS, SOON_SECONDS, heartbeat_threads, wait_until
 from tests.support.tables import for_each

@@ -14,15 +14,15 @@ from kadun.keys import LONGEST_ENDORSEMENT, Floor, TrustedKeys
 from kadun.responses import Response
 from kadun_conformance.crypto import ABSENT, changed
 
+from tests.support.client.customer_machine import UNKNOWN, Rotations
 from tests.support.client.fake_server import ISSUER, REPORT, FakeServer, SigningKey, pinned
-from tests.support.client.rotations import UNKNOWN, Rotations
 from tests.support.client.timing import SOON_SECONDS
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.support.client.offline import MakeClient
+    from tests.support.client.customer_machine import MakeClient
 
 KEY_SET = "/.well-known/jwks.json"
 WAIT_SECONDS = 0.1  # for a step of another thread, which the lock must prevent

@@ -12,6 +12,7 @@ from kadun import CardRejected, FunctionFailed, RequestRefused, ServerUnreachabl
 from kadun.clocks import LATEST_TIME, synchronized
 from kadun.responses import Response
 
+from tests.support.client.customer_machine import CORE, DAY, GRACE, YEAR_1970, YEAR_2100, at, no_network, unplug
 from tests.support.client.fake_server import (
     CARD,
     NOW,
@@ -23,7 +24,6 @@ from tests.support.client.fake_server import (
     setting,
     verdict_response,
 )
-from tests.support.client.offline import CORE, DAY, GRACE, YEAR_1970, YEAR_2100, at, no_network, unplug
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:

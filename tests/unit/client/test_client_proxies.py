@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.support.client.customer_machine import MakeClient
     from tests.support.client.fake_server import FakeServer
-    from tests.support.client.offline import MakeClient
 
     Refused = Callable[[str, str], Any]
 

@@ -19,16 +19,16 @@ from kadun import (
 )
 from kadun.responses import Response
 
+from tests.support.client.customer_machine import at, refused, unplug
 from tests.support.client.fake_server import CARD, NOW, FakeServer, problem, reject
 from tests.support.client.fake_server import card_status as says
-from tests.support.client.offline import at, refused, unplug
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.support.client.offline import MakeClient
+    from tests.support.client.customer_machine import MakeClient
 
 SECOND = "Z" * 32
 CHINA = timezone(timedelta(hours=8))

@@ -24,10 +24,9 @@ from kadun.sealing import KeyPair
 from kadun.store import CachedVerdict, Rejection, State, StateStore, normalized_card_id
 
 from app.domain.cards import parse_card_id
-from tests.support.client.customer_machine import Machine, full_disk
+from tests.support.client.customer_machine import GRACE, Machine, at, full_disk
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, claims_for, reject, setting
 from tests.support.client.file_server import CONTENT, NAME, SIZE, sha256
-from tests.support.client.offline import GRACE, at
 from tests.support.client.timing import SOON_SECONDS
 from tests.support.tables import for_each
 
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
     from kadun.responses import Response
 
-    from tests.support.client.offline import MakeClient
+    from tests.support.client.customer_machine import MakeClient
 
 
 MIB = 1024 * 1024

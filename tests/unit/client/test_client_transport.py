@@ -13,9 +13,9 @@ from kadun.responses import Response
 from kadun.retries import RetryPolicy
 from kadun.transport import LARGEST_BODY_BYTES, HttpTransport
 
+from tests.support.client.customer_machine import refused
 from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned
 from tests.support.client.local_http import forged, serving
-from tests.support.client.offline import refused
 from tests.support.client.ports import resetting_port
 from tests.support.client.timing import LONG_SECONDS
 from tests.support.pki import Issued
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.support.client.offline import MakeClient
+    from tests.support.client.customer_machine import MakeClient
 
     Opens = Callable[..., bool]
 

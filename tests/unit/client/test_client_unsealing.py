@@ -13,8 +13,8 @@ import pyrage
 import pytest
 from kadun import CardRejected, Client, KadunError, Secret, UnsealFailed
 
+from tests.support.client.customer_machine import CORE
 from tests.support.client.fake_server import REPORT, FakeServer, forger_for, reject, setting
-from tests.support.client.offline import CORE
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from kadun import (
 )
 from kadun.responses import Response
 
+from tests.support.client.customer_machine import MakeClient, at, refused, unplug
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, OPEN, REPORT, FakeServer, problem, reject, setting
-from tests.support.client.offline import MakeClient, at, refused, unplug
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:

@@ -16,15 +16,15 @@ from kadun.tokens import Claims
 from kadun_conformance.cases import FORGED, GENUINE
 from kadun_conformance.forger import Forger, Vendor
 
+from tests.support.client.customer_machine import refused
 from tests.support.client.fake_server import NOW, REPORT, FakeServer, claims_for, reject, setting
-from tests.support.client.offline import refused
 from tests.support.tables import for_each
 
 if TYPE_CHECKING:
     from kadun_conformance.cases import Case
 
+    from tests.support.client.customer_machine import MakeClient
     from tests.support.client.fake_server import Tweak
-    from tests.support.client.offline import MakeClient
 
 ERRORS: dict[str, type[KadunError]] = {
     "untrusted": UntrustedAnswer,
