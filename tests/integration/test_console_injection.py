@@ -38,24 +38,11 @@ EVIL = (
 )
 PLAIN = tuple(f"plain{number}" for number in range(len(EVIL)))
 FORMULAS = (
-    "=1+1",
-    "+1",
-    "-1",
-    "@SUM(1)",
-    "\t=1",
-    "\r=1",
-    "\n=1",
-    "'=1",
-    "＝1+1",
-    "＋1",
-    "－1",
-    "＠x",
-    '"=1',
-    "=1,=2;=3",
-    "a;=1;'+2;;-3;@",
-    'x;"=1+1;""-1;y',
+    *("=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", "'=1", "＝1+1", "＋1", "－1", "＠x", '"=1'),
+    *("=1,=2;=3", "a;=1;'+2;;-3;@", 'x;"=1+1;""-1;y'),
 )
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+JOURNALLED = ("CLIENT_MISMATCH", "FUNCTION_FAILED", "released", "imported", "exported")
 LEADS = {"href", "src", "action", "formaction", "hx-get", "hx-post"}
 
 
@@ -73,10 +60,10 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements[tag, tuple(sorted(name for name, _ in attrs))] += 1
-        said = {name: value or "" for name, value in attrs}
-        self.leads += [value for name, value in said.items() if name in LEADS]
-        self.texts += said.values()
-        self.charts += [said["data-chart"]] if "data-chart" in said else []
+        said = [(name, value or "") for name, value in attrs]
+        self.leads += [value for name, value in said if name in LEADS]
+        self.texts += [value for _, value in said]
+        self.charts += [value for name, value in said if name == "data-chart"]
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)
@@ -192,15 +179,10 @@ def test_no_text_of_a_client_a_shop_or_a_vendor_becomes_markup(
     # Or it would be no wonder.
     names = [file_name(number, text) for number, text in enumerate(EVIL)]
     assert [name for name in names if escaped(name) not in texts["/admin/files"]] == []
-    in_journal = [
-        f"journal {what}" for what in ("CLIENT_MISMATCH", "FUNCTION_FAILED", "released", "imported", "exported")
-    ]
-    pages = ("", "cards", "usage", "operators", "functions", "sharing")
-    for page_name in (*(f"/admin/{page}" for page in pages), *in_journal):
+    for name in (*("", "cards", "usage", "operators", "functions", "sharing"), *JOURNALLED):
+        page_name = f"journal {name}" if name in JOURNALLED else f"/admin/{name}"
         assert [text for text in EVIL if escaped(text)[:28] not in texts[page_name]] == [], page_name
-    for page_name in ("/admin/card", "/admin/operator", "/admin/token", "/admin/cards/issued"):
-        assert EVIL[0] in texts[page_name], page_name
-    for page_name in ("issue", "operators", "extend", "import 0"):
+    for page_name in ("/admin/card", "/admin/operator", "/admin/token", "issue", "operators", "extend", "import 0"):
         assert EVIL[0] in texts[page_name], page_name
 
 
@@ -242,19 +224,13 @@ def unmoved(seen: Seen) -> None:
     assert where.path.startswith("/admin/"), seen.path
 
 
-def test_back_links_stay_in_the_console(olga: Browser, service: Service) -> None:
-    scene = furnish(["plain"])
-    for wanted in ("https://evil.example", "/admin//evil.example"):
-        form = {**scene.forms["/admin/cards/confirm"], "back": wanted}
-        confirm = olga.post("/admin/cards/confirm", form)
-        assert not says_evil(confirm.text)
-        done = olga.follow(olga.post("/admin/cards/apply", form))
-        assert (done.status, says_evil(done.text)) == (200, False)
-        assert olga.get(f"/admin/login?{urlencode({'next': wanted})}").headers["location"] == "/admin/"
-    seen = Browser(service).post(
-        "/admin/login", {"name": "olga", "password": PASSWORD, "next": "//evil.example"}, csrf=""
-    )
-    assert (seen.status, seen.headers["location"]) == (303, "/admin/")
+def test_back_links_stay_in_the_console(olga: Browser) -> None:
+    form = {**furnish(["plain"]).forms["/admin/cards/confirm"], "back": "https://evil.example"}
+    assert not says_evil(olga.post("/admin/cards/confirm", form).text)
+    done = olga.follow(olga.post("/admin/cards/apply", form))
+    assert (done.status, says_evil(done.text)) == (200, False)
+    login = {"name": "olga", "password": PASSWORD, "next": "//evil.example"}
+    assert Browser(olga.service).post("/admin/login", login, csrf="").headers["location"] == "/admin/"
 
 
 def test_the_host_that_a_request_names_is_in_no_answer(olga: Browser, service: Service) -> None:
@@ -266,12 +242,11 @@ def test_the_host_that_a_request_names_is_in_no_answer(olga: Browser, service: S
         for seen in (olga.get(address, named), outsider.get(address, {**named, "Forwarded": "host=evil.example"})):
             assert not says_evil(seen.text), path
             assert not says_evil(str(seen.headers)), path
-    for host in ("[", "[::1", "a:b", "a:99999999999999999999", "é".encode().decode("latin-1"), ":", "a b"):
+    for host in ("[::1", "a:99999999999999999999", "é".encode().decode("latin-1"), "a b"):
         for headers in ({"Host": host}, {"Host": host, "Sec-Fetch-Site": "", "Origin": "http://x"}):
             assert outsider.get("/admin/login", headers).status in {200, 400}, host
-            assert outsider.post("/admin/login", {"name": ["a", "b"]}, csrf="", headers=headers).status in {400, 403}, (
-                host
-            )
+            forged = outsider.post("/admin/login", {"name": ["a", "b"]}, csrf="", headers=headers)
+            assert forged.status in {400, 403}, host
 
 
 def test_no_cell_of_any_export_is_a_formula_and_no_text_breaks_a_line(olga: Browser) -> None:
@@ -303,29 +278,10 @@ def test_no_cell_of_any_export_is_a_formula_and_no_text_breaks_a_line(olga: Brow
     )
 
 
-NO_TEXT = ("%00", "%ff", "%ED%A0%80", "%F4%90%80%80")
 ODD = (
-    "-1",
-    "9" * 25,
-    "99999-01-01",
-    "0000-00-00",
-    "0001-01-01T00:00:00+14:00",
-    "9999-12-31T23:59:59.999999-14:00",
-    "١٢٣",
-    "00000000120000",
-    "1e309",
-    "%_\\'\"",
-    "🂡" * 300,
-    "99999999999999999999999.A",
-    "-99999999999999.A",
-    "9999-12-31.A.b",
-    "17.A",
-    "17.99999999999999999999999",
-    ".A",
-    ".1",
+    *("-1", "9" * 25, "0000-00-00", "9999-12-31T23:59:59.999999-14:00", "١٢٣", "1e309"),
+    *("🂡" * 300, "%_\\'\"", ".A", "17.99999999999999999999999"),
 )
-TAKE_MANY = {"/admin/cards/apply", "/admin/cards/confirm", "/admin/cards/export", "/admin/cards/import"}
-"""The forms that take many cards, or a file. All forms are read in one place: the others get every body at night."""
 
 
 def test_the_page_of_a_refused_log_in_repeats_no_long_text(service: Service) -> None:
@@ -339,8 +295,7 @@ def test_the_page_of_a_refused_log_in_repeats_no_long_text(service: Service) -> 
     assert len(refused.text) < 2 * len(page.text) < 50_000
 
 
-@pytest.mark.parametrize("odd", [ODD[::4], pytest.param(ODD, marks=pytest.mark.nightly)], ids=["some", "all"])
-def test_no_odd_input_is_an_error_of_the_service(service: Service, odd: tuple[str, ...]) -> None:
+def test_no_odd_input_is_an_error_of_the_service(service: Service) -> None:
     add_operator("olga")
     scene, log = furnish(["plain"]), service.log.stat().st_size
     outsider = Browser(service)
@@ -351,21 +306,19 @@ def test_no_odd_input_is_an_error_of_the_service(service: Service, odd: tuple[st
         address, query, form = address_of(path), scene.queries.get(path, {}), scene.forms.get(path, {})
         query = {**query, "lang": ""}
         first = next(iter(query))
-        asked = [f"{first}={value}" for value in NO_TEXT]
-        asked += [f"{first}=1&{first}=2&{first}={'x' * 6000}", "&" * 8000, "=&=&=", "%", urlencode({"a": "🂡" * 600})]
-        asked += ["&".join(f"{n}=" for n in range(1500))]
-        asked = asked if odd == ODD else asked[number % 5 :: 5]
-        asked += [urlencode({**query, name: value}) for name, value in untried(asked_so_far, query, odd)]
+        asked = [f"{first}={value}" for value in ("%00", "%ff", "%ED%A0%80")]
+        asked += [f"{first}=1&{first}=2&{first}={'x' * 6000}", "&" * 8000, "=&=&=", "%", "&".join(["n="] * 1500)]
+        asked = [asked[number % len(asked)], *(urlencode({**query, **odd}) for odd in untried(asked_so_far, query))]
         if "GET" in access:
             for said in asked:
                 fine(owner.get(f"{address}?{said[:8100]}"))
             fine(outsider.get(f"{address}?{asked[0]}"))
         if "POST" in access:
-            for body, kind in islice(bodies(form, csrf), None if odd == ODD or path in TAKE_MANY else 2):
+            for body, kind in islice(bodies(form, csrf), number % 2, None, 2):
                 fine(owner.send("POST", address, body, {"Content-Type": kind}))
             if "own_password" not in form and path not in {"/admin/login", "/admin/logout"}:
-                for name, value in untried(sent_so_far, form, odd):
-                    fine(owner.post(address, {**form, name: value}, csrf=csrf))
+                for odd in untried(sent_so_far, form):
+                    fine(owner.post(address, {**form, **odd}, csrf=csrf))
         assert owner.get("/admin/account").status == (303 if path == "/admin/logout" else 200), (
             "else all this is nobody's"
         )
@@ -374,12 +327,12 @@ def test_no_odd_input_is_an_error_of_the_service(service: Service, odd: tuple[st
     assert max(event.details["count"] for event in issued) <= MAX_ISSUED
 
 
-def untried(names: set[str], fields: Mapping[str, str], odd: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def untried(names: set[str], fields: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """Each field with every odd value where it is the first of its name, with one of them on every other page."""
     for number, name in enumerate(fields):
-        values = (odd[number % len(odd)],) if name in names else odd
+        values = (ODD[number % len(ODD)],) if name in names else ODD
         names.add(name)
-        yield from ((name, value) for value in values)
+        yield from ({name: value} for value in values)
 
 
 def fine(seen: Seen) -> None:
@@ -391,32 +344,21 @@ def fine(seen: Seen) -> None:
 def bodies(form: dict[str, str], csrf: str) -> Iterator[tuple[bytes, str]]:
     """What is no such form, with the session's own token where there is room for one."""
     encoded, token = "application/x-www-form-urlencoded", f"csrf={csrf}&".encode()
-    fields = [*form, "id"]
-    yield (
-        token + b"&".join(b"%s=%s" % (name.encode(), value.encode()) for name in fields for value in NO_TEXT[:1]),
-        encoded,
-    )
-    yield token + b"&".join(f"{name}={value}".encode() for name in fields for value in (1, 2)), encoded
+    fields = [name.encode() for name in (*form, "id")]
+    yield token + b"&".join(b"%s=%%00" % name for name in fields), encoded
+    yield token + b"&".join(b"%s=1&%s=2" % (name, name) for name in fields), encoded
     yield token + b"&".join(b"f%d=1" % number for number in range(10_000)), encoded
     yield token + b"action=freeze&" + b"&".join(b"id=%032d" % number for number in range(4_000)), encoded
-    yield token + b"\xff\xfe=\x80", encoded
     yield b"", encoded
     yield b"{}", "application/json"
-    yield b"x" * 300_000, encoded
     boundary = "multipart/form-data; boundary=b"
     head = b'--b\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n' + csrf.encode() + b"\r\n"
-    parts = [b'Content-Disposition: form-data; name="%s"\r\n\r\n1' % name.encode() for name in fields]
-    yield head + b"".join(b"--b\r\n" + part + b"\r\n" for part in parts) + b"--b--\r\n", boundary
     for part in (
-        b"\r\n\r\nx",
-        b'Content-Disposition: form-data; name="\xff"\r\n\r\nx',
-        b"Content-Disposition: form-data; name=file; filename*=odd''x\r\n\r\nx",
-        b"Content-Disposition: form-data; name=file; filename*=UTF-8''%ff\r\n\r\nx",
-        b'Content-Disposition: form-data; name=file; filename="../../x"\r\n\r\n\0\xff\xfe\0,\0',
-        b'Content-Disposition: form-data; name=file; filename=x\r\n\r\nid,validity\n"unclosed',
-        b"Content-Disposition: form-data; name=action\r\nContent-Type: text/plain; charset=odd\r\n\r\n\xff",
+        b'name="\xff"\r\n\r\nx',
+        b"name=file; filename*=odd''x\r\n\r\nx",
+        b'name=file; filename="../../x"\r\n\r\n\0\xff\xfe\0,\0',
+        b"name=action\r\nContent-Type: text/plain; charset=odd\r\n\r\n\xff",
     ):
-        yield head + b"--b\r\n" + part + b"\r\n--b--\r\n", boundary
-    yield head + b"--b\r\n", boundary
+        yield head + b"--b\r\nContent-Disposition: form-data; " + part + b"\r\n--b--\r\n", boundary
     yield head * 100 + b"--b--\r\n", boundary
     yield b"x", "multipart/form-data"
