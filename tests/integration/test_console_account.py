@@ -17,29 +17,14 @@ from tests.support.console_scene import NEW_PASSWORD, Scene, address_of, csrf_of
 from tests.support.sealing import SEALING
 from tests.support.service import Service, question
 from tests.support.shop import Shop
-from tests.support.tables import for_each
 
 NEW = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
 
 
-@pytest.fixture
-def sam(service: Service, database: Database) -> Browser:
-    """A seller, in a browser: one's own account is everybody's."""
-    add_operator("sam", Role.SELLER)
-    return Browser(service, language="en").log_in("sam")
-
-
-def secret_of(page: Seen) -> str:
-    return dict(page.form("/admin/account/two-step").fields)["secret"]
-
-
-def test_a_secret_of_another_form_is_refused(sam: Browser) -> None:
-    for secret in ("", "A", "a" * 32, "<script>", "=" * 32, "A" * 33):
-        fields = {"secret": secret, "code": "000000", "own_password": PASSWORD}
-        page = sam.post("/admin/account/two-step", fields)
-        assert page.status == 400
-        assert re.fullmatch("[A-Z2-7]{32}", secret_of(page)), "another one is offered"
-    assert Operator.get().totp_secret is None
+def test_instead_of_a_secret_of_another_form_a_new_one_is_offered(olga: Browser) -> None:
+    page = olga.post("/admin/account/two-step", {"secret": "a" * 32, "code": "000000", "own_password": PASSWORD})
+    assert page.status == 400
+    assert re.fullmatch("[A-Z2-7]{32}", dict(page.form("/admin/account/two-step").fields)["secret"])
 
 
 def changed_by_owner(action: str, **fields: str) -> Callable[[Browser, Browser], Seen]:
@@ -103,10 +88,8 @@ def test_a_log_in_replaces_a_planted_session(scene: Scene, service: Service) -> 
         victim = Browser(service)
         victim.set_cookie("kadun_session", planted)
         # The page was shown without the cookie: in another tab before the log-in, or by a link in a mail.
-        assert (
-            victim.submit(Browser(service).get("/admin/login"), "/admin/login", name="olga", password=PASSWORD).status
-            == 200
-        )
+        page = Browser(service).get("/admin/login")
+        assert victim.submit(page, "/admin/login", name="olga", password=PASSWORD).status == 200
         assert victim.cookie("kadun_session") != planted
         assert victim.get("/admin/operators").status == 200
         attacker.set_cookie("kadun_session", planted)
@@ -141,11 +124,7 @@ def test_behind_the_proxy_no_other_host_and_no_plain_http_can_plant_a_session(
     planted = Browser(proxied, address="192.0.2.1")
     planted.set_cookie("kadun_session", token)
     assert planted.get("/admin/cards").status == 303
-    (line,) = browser.post("/admin/logout").cookies
-    assert (
-        line
-        == '__Host-kadun_session=""; expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; Path=/; SameSite=Strict; Secure'
-    )
+    assert browser.post("/admin/logout").cookies[0].startswith('__Host-kadun_session=""; ')
     assert browser.cookie("__Host-kadun_session") is None
 
 
@@ -207,14 +186,8 @@ ISSUE, LOGIN = "/admin/cards/issue", "/admin/login"
 NOTHING_DONE = "提交的内容没有执行"
 
 
-@pytest.fixture
-def olga(service: Service) -> Browser:
-    add_operator("olga", Role.SELLER)
-    return Browser(service).walk_in("olga")
-
-
 def test_a_form_sent_late_does_nothing_and_the_log_in_leads_back_to_its_page(olga: Browser) -> None:
-    page = olga.get(ISSUE)
+    page = olga.get(f"{ISSUE}?lang=zh")
     OperatorSession.delete().execute()
     ended = olga.submit(page, ISSUE, count="7", note="淘宝 <张>")
     assert (ended.status, NOTHING_DONE in ended.words) == (200, True)
@@ -222,20 +195,16 @@ def test_a_form_sent_late_does_nothing_and_the_log_in_leads_back_to_its_page(olg
     assert (wrong.status, NOTHING_DONE in wrong.words) == (403, True)
     (english,) = [link for link in wrong.links if "lang=en" in link]
     back = olga.submit(olga.get(english), LOGIN, name="olga", password=PASSWORD, code="")
-    assert (back.status, back.path, "淘宝" in back.text) == (200, ISSUE, False)
+    assert (back.status, back.path.partition("?")[0], "淘宝" in back.text) == (200, ISSUE, False)
     assert Card.select().count() == 0
 
 
-@for_each(
-    "path, onward",
-    [
-        ("/admin/settings", "/admin/settings"),
-        ("/admin/token?name=shop", "/admin/token?name=shop"),
-        ("/admin/cards/export?q=" + "x" * 3_000, "/admin/"),  # longer than nginx takes as the log-in's address
-    ],
-)
-def test_any_form_says_that_nothing_was_done(olga: Browser, path: str, onward: str) -> None:
-    stranger = Browser(olga.service)
-    ended = stranger.follow(stranger.post(path, csrf=""))
-    assert (NOTHING_DONE in ended.words, dict(ended.form(LOGIN).fields)["next"]) == (True, onward)
+def test_any_form_says_that_nothing_was_done(service: Service) -> None:
+    add_operator("olga")
+    stranger = Browser(service)
+    # The last is longer than nginx takes as the log-in's address.
+    for path, onward in (("/admin/token?name=shop", None), ("/admin/cards/export?q=" + "x" * 3_000, "/admin/")):
+        ended = stranger.follow(stranger.post(path, csrf=""))
+        assert NOTHING_DONE in ended.words, path
+        assert dict(ended.form(LOGIN).fields)["next"] == (onward or path)
     assert stranger.post("/admin/logout", csrf="").headers["location"] == LOGIN, "a log-out says nothing"

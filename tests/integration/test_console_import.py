@@ -34,10 +34,8 @@ def previewed(browser: Browser, content: bytes) -> Seen:
 def test_another_file_than_the_previewed_one_is_not_imported(owner: Browser) -> None:
     preview = previewed(owner, TWO.encode())
     refused = send(owner, preview, "import", TWO.replace("月卡", "年卡").encode())
-    assert refused.status == 400
-    assert "与核对时不同" in refused.words
-    unseen = owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", TWO.encode())})
-    assert unseen.status == 400
+    assert (refused.status, "与核对时不同" in refused.words) == (400, True)
+    assert owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", TWO.encode())}).status == 400
     assert Card.select().count() == 0
 
 
@@ -106,16 +104,7 @@ def test_an_import_sent_again_while_it_runs_leads_to_its_result(service: Service
 
 HEADER = ["卡号", "状态", "类型/时长", "到期时间", "机器码", "登录IP", "备注", "价格"]
 GOOD = [
-    [
-        "VIP-2024-8K3M-77QX-1",
-        "已使用",
-        "年卡",
-        "2099/3/1 8:00",
-        "BFEBFBFF000906E9",
-        "203.0.113.7 [上海市]",
-        "张先生",
-        "99",
-    ],
+    ["VIP-2024-8K3M-77QX-1", "已使用", "年卡", "2099/3/1 8:00", "BFEBFBFF000906E9", "203.0.113.7 [上海市]", "", "99"],
     ["VIP-2024-8K3M-77QX-2", "未使用", "30天", "", "", "", "", "19"],
     ["VIP-2024-8K3M-77QX-3", "封禁", "永久", "", "", "", "退款", "299"],
     ["VIP-2024-8K3M-77QX-4", "正常", "永久卡", "9999-12-31 00:00:00", "BFEBFBFF000906E4", "", "", "299"],
@@ -151,12 +140,10 @@ def test_an_old_systems_file_is_understood_shown_and_imported(owner: Browser) ->
     preview = send(owner, owner.get(IMPORT), "preview", content, "旧卡.xlsx")
     assert Card.select().count() == 0
     for text in (
-        *("可以导入 4 张", "XLSX", "忽略的列 价格"),
-        *("登录IP → 绑定设备的 IP", "类型/时长 → 有效期", "卡号 → 卡密", "BFEBFBFF000906E9 203.0.113.7"),
-        *("其中已绑定设备 2", "其中已冻结 1", "2 张使用中的卡密没有激活时间"),
+        *("可以导入 4 张", "XLSX", "忽略的列 价格", "登录IP → 绑定设备的 IP", "BFEBFBFF000906E9 203.0.113.7"),
+        *("其中已绑定设备 2", "其中已冻结 1", "2 张使用中的卡密没有激活时间", "2099-03-01 08:00"),
     ):
         assert text in preview.words, text
-    assert "2099-03-01 08:00" in preview.words
     assert "own_password" in dict(preview.form(IMPORT).fields), "a workbook always takes the password"
     refused = send(owner, preview, "import", content, "旧卡.xlsx", own_password="wrong")
     assert (refused.status, Card.select().count()) == (400, 0)
@@ -166,14 +153,10 @@ def test_an_old_systems_file_is_understood_shown_and_imported(owner: Browser) ->
     assert set(found) == {row[0] for row in GOOD}
     assert found[GOOD[2][0]].frozen_at is not None
     assert found[GOOD[3][0]].validity is None
-    assert {client.hardware: client.ip for client in Client.select()} == {
-        "BFEBFBFF000906E9": "203.0.113.7",
-        "BFEBFBFF000906E4": "",
-    }
+    bound = {client.hardware: client.ip for client in Client.select()}
+    assert bound == {"BFEBFBFF000906E9": "203.0.113.7", "BFEBFBFF000906E4": ""}
     (event,) = Event.select().where(Event.kind == "imported")
     assert (event.details["count"], event.details["bound"]) == (4, 2)
-    page = owner.get("/admin/cards?q=VIP-2024-8K3M")
-    assert all(row[0] in page.words for row in GOOD)
 
 
 def test_all_mistakes_are_shown_at_once_by_line_and_the_files_own_columns(owner: Browser) -> None:

@@ -23,7 +23,7 @@ from tests.support.console import OWN, Browser, Seen, add_operator
 from tests.support.service import Service, wait_for
 
 NOON = datetime(2026, 3, 1, 4, 0, tzinfo=UTC)  # in Shanghai
-CARD, OTHER = "C" * 32, "D" * 32
+CARD = "C" * 32
 HOSTILE = '=cmd|\u202e"><script>alert(1)</script>\n' + "硬" * 900
 
 
@@ -53,15 +53,14 @@ def test_times_are_the_vendors_and_an_invalid_filter_is_refused_and_stays_in_its
     ]:
         assert references(owner.get(f"/admin/journal?{urlencode(query)}")) == found, query
     page = owner.get(f"/admin/journal?card={CARD}&until=0001-01-01T00:00")
-    assert (page.status, "“0001-01-01T00:00”不是有效的日期时间" in page.words) == (400, True)
     fields = dict(page.form("/admin/journal").fields)
-    assert (fields["card"], fields["until"]) == (CARD, "0001-01-01T00:00")
+    assert (page.status, fields["card"], fields["until"]) == (400, CARD, "0001-01-01T00:00")
+    assert "“0001-01-01T00:00”不是有效的日期时间" in page.words
 
 
 def exported(owner: Browser, output: str, query: str = "") -> Seen:
     page = owner.get(f"/admin/journal{query}")
     asked = owner.submit(page, "/admin/journal/export", button=("format", output))
-    assert "/admin/journal" in asked.text
     return owner.submit(asked, "/admin/journal/export", OWN)
 
 
@@ -72,9 +71,8 @@ def test_the_export_has_the_matching_entries_and_is_journalled(owner: Browser) -
     assert file.headers["content-type"] == "application/json"
     assert re.fullmatch(r"attachment; filename\*=UTF-8''journal-\d{8}-\d{6}\.json", file.headers["content-disposition"])
     (entry,) = json.loads(file.content)
-    assert entry["reference"] == "EVENT001"
-    assert entry["hardware"] == HOSTILE
-    assert entry["at"] == "2026-03-01T12:00:00+08:00"
+    told = entry["reference"], entry["hardware"], entry["at"]
+    assert told == ("EVENT001", HOSTILE, "2026-03-01T12:00:00+08:00")
     (noted,) = Event.select().where(Event.kind == EventKind.EXPORTED)
     assert noted.actor == "console:alice"
     assert noted.details == {"what": "journal", "format": "json", "filter": {"kind": "CLIENT_MISMATCH"}}

@@ -112,14 +112,11 @@ def test_the_journal_has_what_a_seller_did_and_the_entries_of_a_card_or_a_refere
     owner: Browser, seller: Browser, both: tuple[str, str]
 ) -> None:
     moved = {"moved_to": OWN}
-    journal.append(
-        [
-            rejected(OTHER, reference="K7M2Q9XD"),
-            rejected("VIP2024000001", Code.CARD_NOT_FOUND, reference="V5GJS7T1"),
-            Entry(datetime.now(UTC), EventKind.MOVED, card_id=OWN, actor="console:小李"),
-            Entry(datetime.now(UTC), EventKind.RELEASED, card_id=OTHER, actor="console:小李", details=moved),
-        ]
-    )
+    journal.append([rejected(OTHER, reference="K7M2Q9XD")])
+    journal.append([rejected("VIP2024000001", Code.CARD_NOT_FOUND, reference="V5GJS7T1")])
+    now, actor = datetime.now(UTC), "console:小李"
+    journal.append([Entry(now, EventKind.MOVED, card_id=OWN, actor=actor)])
+    journal.append([Entry(now, EventKind.RELEASED, card_id=OTHER, actor=actor, details=moved)])
     page = seller.get("/admin/journal?actor=console%3A%E8%80%81%E7%8E%8B")
     assert (page.text.count("<tr>"), OTHER in page.text, "•••" in page.words) == (3, False, True)
     assert page.links.count(card_link(OWN)) == 2, "of the move and in the details of the release"
@@ -181,10 +178,8 @@ def test_sellers_see_machines_by_a_digest(owner: Browser, seller: Browser, both:
     changed = {"before": {"hardware": "board=MB-1107;disk=WD9"}}
     entries.append(replace(entry, kind=EventKind.ENVIRONMENT_CHANGED, code=None, details=changed))
     journal.append(entries)
-    told = {
-        hardware_of(seller.get(path)) for path in ("/admin/cards", "/admin/sharing", f"/admin/journal?card={OTHER}")
-    }
-    assert len(told) == 1, "the same machine is the same one everywhere"
+    pages = [seller.get(path) for path in ("/admin/cards", "/admin/sharing", f"/admin/journal?card={OTHER}")]
+    assert len({hardware_of(page) for page in pages}) == 1, "the same machine is the same one everywhere"
     for path in ("/admin/cards", f"/admin/card?id={OWN}", "/admin/refusal?reference=K7M2Q9XD", "/admin/sharing"):
         assert HARDWARE in owner.get(path).text, path
         page = seller.get(path)
