@@ -17,13 +17,7 @@ CORE = DESK / "tariff.json"
 
 
 class DeskProgram:
-    """The program, and a customer's home for what it keeps.
-
-    Args:
-        folder: for all of it.
-        settings: what the vendor sets in shop.py.
-        sealed: the core data, sealed.
-    """
+    """The program, and a customer's home for what it keeps; the vendor's settings are those in shop.py."""
 
     def __init__(self, folder: Path, settings: dict[str, object], sealed: bytes) -> None:
         self.home = folder / "home"
@@ -38,11 +32,8 @@ class DeskProgram:
             shop.writelines(f"{name} = {value!r}\n" for name, value in settings.items())
         (self.source / "tariff.json.age").write_bytes(sealed)
         self.command: Sequence[str] = [sys.executable, str(self.source / "desk.py")]
-        self.environment = {
-            "HOME": str(self.home),
-            "LANG": "C.UTF-8",
-            "PYTHONPATH": str(ROOT / "client" / "src"),
-        }
+        sources = str(ROOT / "client" / "src")
+        self.environment = {"HOME": str(self.home), "LANG": "C.UTF-8", "PYTHONPATH": sources}
 
     @property
     def remembered(self) -> Path:

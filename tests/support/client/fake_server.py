@@ -50,8 +50,9 @@ def setting(**changes: Any) -> Tweak:
     return lambda claims: claims.update(changes)
 
 
-def verdict_response(token: str, status: int = 200) -> Response:
-    return Response(status, json.dumps({"code": "OK", "message": "unsigned words", "token": token}).encode())
+def verdict_response(token: str) -> Response:
+    """A verdict, in a body whose unsigned words mean nothing."""
+    return Response(200, json.dumps({"code": "CARD_FROZEN", "message": "unsigned words", "token": token}).encode())
 
 
 def problem(
@@ -77,7 +78,6 @@ class FakeServer:
         self.key = key
         self.data_key = "the key"
         self.tweak: Tweak = lambda _claims: None
-        self.header: dict[str, Any] = {}
         self.endorsements: list[Any] = []
         self.key_set: Response | None = None
         self.script: list[Any] = []
@@ -102,10 +102,10 @@ class FakeServer:
         return answer
 
     def genuine(self, request: dict[str, Any]) -> Response:
-        """The answer that the test's `tweak` and `header` leave; signed with `key`."""
+        """The answer that the test's `tweak` leaves; signed with `key`."""
         claims = claims_for(request, self.data_key, self.bodies.get(request["nonce"], b""))
         self.tweak(claims)
-        return verdict_response(self.key.token(claims, header=self.header))
+        return verdict_response(self.key.token(claims))
 
     def rotate(self, times: int = 1) -> None:
         """Sign with a new key from now on, endorsed by the one before."""

@@ -35,17 +35,29 @@ CODES = [
 FAILURES = ["FUNCTION_NOT_FOUND", "FUNCTION_FAILED", "FUNCTION_TIMEOUT"]
 
 
-def test_a_request_has_exactly_the_fields_of_the_protocol(make_client: MakeClient, server: FakeServer) -> None:
-    client = make_client(card_id=f" \t{CARD}\n")
+@for_each("version", [None, "1", "2026.11.28", "1" * 32])
+def test_each_request_has_exactly_the_fields_of_the_protocol(
+    version: str | None, make_client: MakeClient, server: FakeServer, tmp_path: Path
+) -> None:
+    server.requests.clear()
+    server.paths.clear()
+    server.tweak = setting(result=1, files=[])
+    client = make_client(card_id=f" \t{CARD}\n", version=version)
     client.open()
     verdict = client.report(REPORT)
-    opening, report = server.requests
-    assert set(opening) == {"card_id", "hardware", "function", "nonce", "client_public_key"}
-    assert set(report) == {"card_id", "hardware", "function", "nonce"}
+    assert (verdict.function, verdict.data_key) == (REPORT, None)
+    client.execute(REPORT, {})
+    with pytest.raises(DownloadFailed, match=r"model\.bin"):
+        client.download("model.bin", tmp_path / "model.bin")
+    assert server.paths == ["/v1/verify", "/v1/verify", "/v1/execute", "/v1/files"]
+    always = {"card_id", "hardware", "function", "nonce", *(["version"] if version else [])}
+    more: list[set[str]] = [{"client_public_key"}, set(), {"arguments"}, set()]
+    assert [set(request) for request in server.requests] == [always | names for names in more]
+    opening = server.requests[0]
     assert (opening["card_id"], opening["hardware"], opening["function"]) == (CARD, HARDWARE, OPEN)
+    assert opening.get("version") == version
     assert len(opening["client_public_key"]) == 43
     assert 16 <= len(opening["nonce"]) <= 64
-    assert (verdict.function, verdict.data_key) == (REPORT, None)
 
 
 def test_a_verdict_shows_the_servers_times(client: Client, server: FakeServer) -> None:
@@ -84,51 +96,30 @@ def test_each_signed_rejection_has_a_message_of_its_own_with_its_reference(
         make_client(language=language).open()
 
 
-def test_unsigned_text_and_status_do_not_matter(client: Client, server: FakeServer) -> None:
-    def contradict(request: dict[str, Any]) -> Response:
-        answer = server.genuine(request)
-        return Response(403, answer.body.replace(b'"code": "OK"', b'"code": "CARD_FROZEN"', 1))
-
-    server.script = [contradict]
-    assert client.open().accepted
-    server.tweak = reject("CARD_FROZEN")  # the body beside this token says OK, with 200
-    assert "unsigned" not in refused(client, CardRejected).message
-
-
-@for_each(
-    "answer",
-    [
+def test_only_the_servers_own_refusals_are_recognised(client: Client, server: FakeServer) -> None:
+    """Another page is a portal's; the customer would be told to check the card, and an offline start be lost."""
+    for answer in (
         problem(400, "INVALID_REQUEST", content_type="Application/problem+JSON; charset=utf-8"),
         problem(404, "NOT_FOUND"),
         problem(405, "METHOD_NOT_ALLOWED"),
         problem(413, "BODY_TOO_LARGE"),
         problem(415, "UNSUPPORTED_MEDIA_TYPE"),
-    ],
-)
-def test_each_refusal_of_the_server_is_recognised(answer: Response, client: Client, server: FakeServer) -> None:
-    server.script = [answer]
-    refused(client, RequestRefused)
-
-
-@for_each(
-    "answer",
-    [
+    ):
+        server.script = [answer]
+        refused(client, RequestRefused)
+    server.tweak = setting(offline_until=NOW + 3600)
+    client.open()
+    for answer in (
         problem(400, "INVALID_REQUEST", content_type="text/html; application/problem+json"),
         problem(403, "CARD_FROZEN"),
         problem(400, ["INVALID_REQUEST"]),
         problem(200, "INVALID_REQUEST"),
         problem(302, "NOT_FOUND"),
-    ],
-)
-def test_a_json_page_of_another_server_is_untrusted(answer: Response, client: Client, server: FakeServer) -> None:
-    """A portal's; the customer would be told to check the card, and an offline start be lost."""
-    server.tweak = setting(offline_until=NOW + 3600)
-    client.open()
-    server.script = [answer]
-    with pytest.raises(UntrustedAnswer):
-        client.report(REPORT)
-    server.script = [answer]
-    assert client.open().offline
+    ):
+        server.script = [answer] * 2
+        with pytest.raises(UntrustedAnswer):
+            client.report(REPORT)
+        assert client.open().offline, answer
 
 
 def test_invalid_settings_and_texts_are_refused_without_asking(make_client: MakeClient, server: FakeServer) -> None:
@@ -175,23 +166,6 @@ def test_every_failure_has_a_message_in_the_customers_language_and_can_be_pickle
 
 URL = "https://example.com/下载?v=2"
 TOLD = {"notice": "今晚 22:00 维护\n请提前保存", "latest_version": "1.10", "update_url": URL}
-
-
-@for_each("version", ["1", "2026.11.28", "1" * 32, None])
-def test_the_version_goes_with_every_question_about_the_card(
-    version: str | None, make_client: MakeClient, server: FakeServer, tmp_path: Path
-) -> None:
-    server.requests.clear()
-    server.paths.clear()
-    server.tweak = setting(result=1, files=[])
-    client = make_client(version=version)
-    client.open()
-    client.report(REPORT)
-    client.execute(REPORT, {})
-    with pytest.raises(DownloadFailed, match=r"model\.bin"):
-        client.download("model.bin", tmp_path / "model.bin")
-    assert server.paths == ["/v1/verify", "/v1/verify", "/v1/execute", "/v1/files"]
-    assert [request.get("version", "none") for request in server.requests] == [version or "none"] * 4
 
 
 @for_each("told", [TOLD, dict.fromkeys(TOLD)])
