@@ -20,7 +20,6 @@ from app.storage.journal import Entry
 from app.storage.models import Card, DailyCount, Event
 from tests.conftest import Clock
 from tests.support.asking import ask, claims
-from tests.support.tables import for_each
 
 DAY = date(2026, 3, 1)
 KEEP = timedelta(days=365)
@@ -59,12 +58,7 @@ def test_of_each_kind_a_card_has_50_places_a_day_and_all_are_counted(
         ask(verification, card_id, hardware="h9", address="192.0.2.9")
         ask(verification, rival, hardware=f"machine {number}", address="192.0.2.9")
         ask(verification, card_id, hardware=f"machine {number}")
-    expected = {
-        "hardware_changed": 60,
-        "address_changed": 120,
-        "CLIENT_MISMATCH": 60,
-    }
-    assert counts(card_id) == expected
+    assert counts(card_id) == {"hardware_changed": 60, "address_changed": 120, "CLIENT_MISMATCH": 60}
     assert counts(rival) == {"CLIENT_HAS_ANOTHER_CARD": 60}
     entries = Counter((event.card_id, event.code or event.kind) for event in Event.select())
     assert entries[card_id, "environment_changed"] == 100
@@ -134,20 +128,15 @@ def test_refusals_keep_the_beginning_of_the_hardware_and_its_digest(
     assert kept == {"CARD_NOT_FOUND": (short, digest), "CARD_EXPIRED": (short, digest)}
 
 
-@for_each("code", [Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT, Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT])
-def test_refusals_of_an_existing_card_are_counted_and_50_of_a_day_journalled(
-    database: Database, clock: Clock, code: Code
-) -> None:
-    card_id = f"{code:A<32}"
-    clock.advance(timedelta(hours=2))  # what was refused in the minute before hides some
-    entry = journal.Entry(
-        clock.now, EventKind.REJECTED, code, card_id, ip="198.51.100.1", hardware="h", counted=Counted(code)
-    )
-    written = [
-        journal.append_rejection(replace(entry, at=clock.now + timedelta(minutes=number)), DAY) for number in range(60)
-    ]
-    assert written == [True] * 50 + [False] * 10
-    assert counts(card_id) == {code: 60}
+def test_refusals_of_an_existing_card_are_counted_and_50_of_a_day_journalled(database: Database, clock: Clock) -> None:
+    for code in (Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT, Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT):
+        card_id, written = f"{code:A<32}", []
+        for _ in range(60):
+            clock.advance(timedelta(minutes=1))
+            entry = Entry(clock.now, EventKind.REJECTED, code, card_id, ip="198.51.100.1", counted=Counted(code))
+            written.append(journal.append_rejection(entry, DAY))
+        assert written == [True] * 50 + [False] * 10, code
+        assert counts(card_id) == {code: 60}, code
 
 
 def test_of_refusals_of_strangers_the_newest_are_kept(
@@ -157,7 +146,7 @@ def test_of_refusals_of_strangers_the_newest_are_kept(
 
     def refused(code: Code | EventKind, minutes: int) -> journal.Entry:
         kind, code = (code, None) if isinstance(code, EventKind) else (EventKind.REJECTED, code)
-        return journal.Entry(clock.now + timedelta(minutes=minutes), kind, code)
+        return Entry(clock.now + timedelta(minutes=minutes), kind, code)
 
     others = [refused(code, 0) for code in (Code.CLIENT_MISMATCH, Code.CARD_FROZEN)]
     journal.append([*others, *(refused(journal.STRANGERS[number], number) for number in range(3))])
@@ -172,7 +161,7 @@ def test_only_what_clients_write_is_pruned(verification: Verification, card_id: 
     ask(verification, card_id)
     ask(verification, card_id, hardware="h2")
     ask(verification, "0" * 32)
-    download = journal.Entry(at=clock.now, kind=EventKind.FILE_DOWNLOADED, card_id=card_id)
+    download = Entry(at=clock.now, kind=EventKind.FILE_DOWNLOADED, card_id=card_id)
     journal.append([download, replace(download, kind=EventKind.FILE_ADDED)])
     clock.advance(timedelta(days=300))
     ask(verification, "0" * 32)
@@ -205,7 +194,7 @@ def test_pruning_ends_before_the_time_and_at_the_size_of_a_batch(
     database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "PRUNE_BATCH", 2)
-    journal.append([journal.Entry(clock.now, EventKind.FILE_DOWNLOADED)] * 3)
+    journal.append([Entry(clock.now, EventKind.FILE_DOWNLOADED)] * 3)
     assert journal.prune(clock.now) == 0
     after = clock.now + timedelta(microseconds=1)
     assert [journal.prune(after) for _ in range(3)] == [2, 1, 0]
@@ -222,9 +211,7 @@ def test_refused_log_ins_of_an_address_end_at_the_limit_and_hide_no_refusals(dat
 
 
 def test_a_machine_is_found_by_the_first_entry_of_its_reference_that_names_it(database: Database, clock: Clock) -> None:
-    said = [("R2", "other"), ("R1", None), ("R1", "first"), ("R1", "second")]
-    journal.append(
-        [Entry(clock.now, EventKind.REJECTED, Code.CARD_FROZEN, "A" * 32, name, hardware=text) for name, text in said]
-    )
+    for name, text in (("R2", "other"), ("R1", None), ("R1", "first"), ("R1", "second")):
+        journal.append([Entry(clock.now, EventKind.REJECTED, Code.CARD_FROZEN, "A" * 32, name, hardware=text)])
     assert journal.hardware_sha256_of("R1") == sha256(b"first").hexdigest()
     assert journal.hardware_sha256_of("R3") is None
