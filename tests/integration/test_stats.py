@@ -43,14 +43,8 @@ def card(
 
 
 def test_cards_are_counted_by_state_and_batch(database: Database) -> None:
-    add(
-        database,
-        card(1, "b"),
-        card(2, "b", DAY),
-        card(3, "b", -DAY),
-        card(4, None, DAY, frozen=True),
-        card(5, None, -DAY, frozen=True),
-    )
+    add(database, card(1, "b"), card(2, "b", DAY), card(3, "b", -DAY))
+    add(database, card(4, None, DAY, frozen=True), card(5, None, -DAY, frozen=True))
     counted = figures(database)
     assert counted["cards"] == {"total": 5, "spent": 0, "frozen": 2, "expired": 1, "active": 1, "unused": 1}
     assert counted["batches"]["largest"] == [
@@ -78,12 +72,8 @@ def test_days_are_the_last_fourteen_of_the_vendors_zone_including_empty_ones(dat
     midnight = datetime(2026, 3, 2, tzinfo=SHANGHAI)
     for at in (midnight, midnight - timedelta(seconds=1), midnight - 13 * DAY, midnight - 13 * DAY - DAY / 86_400):
         journal.append([Entry(at=at, kind=EventKind.ACTIVATED)])
-    for day, function, count in (
-        (TODAY, "f", 3),
-        (TODAY, "g", 4),
-        (TODAY - 13 * DAY, "f", 5),
-        (TODAY - 14 * DAY, "f", 9),
-    ):
+    for back, function, count in ((0, "f", 3), (0, "g", 4), (13, "f", 5), (14, "f", 9)):
+        day = TODAY - back * DAY
         Usage.insert(card=f"{1:032}", day=day, function=function, count=count, last_at=NOW).execute()
     counted = figures(database)
     assert [day["day"] for day in counted["days"]] == [str(TODAY - back * DAY) for back in range(13, -1, -1)]
@@ -94,14 +84,9 @@ def test_days_are_the_last_fourteen_of_the_vendors_zone_including_empty_ones(dat
 
 def test_customers_are_cards_used_on_a_day_of_the_vendors_zone_and_in_the_last_minutes(database: Database) -> None:
     add(database, *(card(number, expires_in=DAY) for number in range(1, 5)))
-    for number, day, functions in (
-        (1, TODAY, "fg"),
-        (2, TODAY, "f"),
-        (3, TODAY - DAY, "fg"),
-        (1, TODAY - 2 * DAY, "f"),
-    ):
-        for function in functions:
-            Usage.insert(card=f"{number:032}", day=day, function=function, count=9, last_at=NOW).execute()
+    for number, back, function in ((1, 0, "f"), (1, 0, "g"), (2, 0, "f"), (3, 1, "f"), (3, 1, "g"), (1, 2, "f")):
+        used = {"card": f"{number:032}", "day": TODAY - back * DAY, "function": function}
+        Usage.insert(**used, count=9, last_at=NOW).execute()
     for number, minutes in ((1, 0), (2, 14), (3, 15)):
         machine = f"machine {number}"
         digest, at = hashlib.sha256(machine.encode()).hexdigest(), NOW - timedelta(minutes=minutes)
@@ -145,14 +130,9 @@ def test_repeated_rejections_are_counted_beside_the_entries_of_their_places(data
 
 
 def test_active_cards_that_expire_soon_are_named_the_first_first(database: Database) -> None:
-    add(
-        database,
-        card(1, None, 7 * DAY),
-        card(2, None, 7 * DAY + timedelta(seconds=1)),
-        card(3, None, -DAY),
-        card(4, None, DAY, frozen=True),
-        *(card(n, "b", n * timedelta(minutes=1)) for n in range(20, 9, -1)),
-    )
+    add(database, card(1, None, 7 * DAY), card(2, None, 7 * DAY + timedelta(seconds=1)))
+    add(database, card(3, None, -DAY), card(4, None, DAY, frozen=True))
+    add(database, *(card(n, "b", n * timedelta(minutes=1)) for n in range(20, 9, -1)))
     expiring = figures(database)["expiring"]
     assert expiring["count"] == 12
     assert [int(row["id"]) for row in expiring["first"]] == list(range(10, 20))
