@@ -3,24 +3,168 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyrage
 import pytest
 
 from app.tokens import keyring, sealing
+from app.tokens.keys import KeyRing
 from app.version import read_version
 from scripts.lib import archive
 from tests.support.archives import rewritten, signed_by, strangers_ring, unsigned
-from tests.support.joining import FUNCTION, IDENTITY, SCHEMA, SECRETS, Machines
+from tests.support.http_exchange import quiet_port
+from tests.support.script_libraries import checkout_in
 
 Change = Callable[[bytes], bytes]
 
 
+IDENTITY = pyrage.x25519.Identity.generate()
+SCHEMA = "0005_release_1_1"
+ENGINE = """#!/bin/bash
+printf '%s\\n' "${*//$'\\n'/ }" >>"$FAKE/calls"
+case "$*" in
+    *to_regclass*) [[ ! -e $FAKE/away ]] || { echo 'psql: error: Connection refused' >&2; exit 2; }; echo t ;;
+    *'max(name)'*) cat "$FAKE/schema" ;;
+    *'SELECT sealed'*) cat "$FAKE/sealed" ;;
+    *'FROM host'*) cat "$FAKE/namesakes" ;;
+    'compose ps --services'*) printf '%s\\n' database app nginx ;;
+esac
+"""
+STAT = '#!/bin/bash\n[[ $* == *--file-system* ]] || exec /usr/bin/stat "$@"\ncat "$FAKE/file-system"\n'
+SETTINGS = """
+KADUN_KEYS=database
+KADUN_HOST=first
+KADUN_OFFLINE_GRACE=12h
+KADUN_FILES_BUCKET=licensed
+KADUN_FILES_BUCKET_ENDPOINT=https://bucket.example
+KADUN_CERTIFICATE_HOSTS=root@10.0.0.9
+KADUN_NGINX_IMAGE=elsewhere/nginx:1
+COMPOSE_FILE=docker-compose.yml:evil.yml
+"""
+FUNCTION = "data/functions/shop/prices.py"
+SECRETS = (
+    *("owner_url", "backup_url", "database_url"),
+    *("kernal_data_key", "sealing_key", "keys_identity", "backup_identity"),
+)
+
+
+def _checkout(folder: Path) -> Path:
+    checkout = checkout_in(folder)
+    (checkout / ".env").unlink()
+    shutil.rmtree(checkout / "data")
+    (checkout / "https_certificates").mkdir()
+    (checkout / "app/storage/migrations").mkdir(parents=True)
+    (checkout / f"app/storage/migrations/{SCHEMA}.sql").touch()
+    return checkout
+
+
+def _ports() -> list[str]:
+    return ["--http-port", str(quiet_port()), "--https-port", str(quiet_port())]
+
+
+class Machines:
+    """A checkout that serves, another that may join it, and what the database and the engine would answer."""
+
+    def __init__(self, folder: Path) -> None:
+        self.fake, self.first = folder / "fake", folder / "first"
+        self.environment = os.environ | {"PATH": f"{self.fake / 'bin'}:{os.environ['PATH']}", "FAKE": str(self.fake)}
+        self.second = _checkout(folder / "second")
+        self.ring = KeyRing.new(datetime.now(UTC), "kadun")
+        self._bundle = b""
+
+    def copy(self, folder: Path) -> "Machines":
+        """Return the same machines in another folder."""
+        shutil.copytree(self.fake, folder / "fake")
+        shutil.copytree(self.first, folder / "first")
+        machines = Machines(folder)
+        machines.ring, machines._bundle = self.ring, self._bundle
+        return machines
+
+    def prepare(self) -> None:
+        """Make the engine, what the database answers, and the first machine with its bundle."""
+        (self.fake / "bin").mkdir(parents=True)
+        for name, text in (("docker", ENGINE), ("stat", STAT)):
+            (self.fake / "bin" / name).write_text(text)
+            (self.fake / "bin" / name).chmod(0o755)
+        for name, text in (
+            ("schema", SCHEMA),
+            ("namesakes", "0"),
+            ("file-system", "ext2/ext3"),
+            ("identity", IDENTITY),
+        ):
+            (self.fake / name).write_text(f"{text}\n")
+        _checkout(self.first)
+        done = self.run(self.first, "init.sh", *_ports(), "--database-host", "10.0.0.5,10.0.0.6", "--host", "first")
+        assert done.returncode == 0, done.stderr
+        data_key = (self.first / "secrets/keys_identity").read_text().strip()
+        (self.fake / "sealed").write_text(sealing.seal_text(keyring.encoded(self.ring), data_key))
+        (self.first / FUNCTION).parent.mkdir()
+        (self.first / FUNCTION).write_text("PRICE = 1\n")
+        for name in ("key_id", "secret"):
+            (self.first / f"secrets/files_bucket_{name}").write_text(name)
+        self.set(SETTINGS)
+        self.bundle()
+
+    def run(self, checkout: Path, script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [checkout / "scripts" / script, *words],
+            env=self.environment, cwd=self.fake, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            timeout=60,
+        )  # fmt: skip
+
+    def export(self) -> subprocess.CompletedProcess[str]:
+        """Run export.sh --join on the first machine, into `bundle.age`."""
+        recipient = str(IDENTITY.to_public())
+        return self.run(self.first, "export.sh", "--join", "-o", self.fake / "bundle.age", "--recipient", recipient)
+
+    def bundle(self, change: Callable[[bytes], bytes] = lambda content: content) -> Path:
+        """Return a bundle in clear, as somebody has changed it."""
+        if not self._bundle:
+            assert (done := self.export()).returncode == 0, done.stderr
+            encrypted = self.fake / "bundle.age"
+            self._bundle = pyrage.decrypt(encrypted.read_bytes(), [IDENTITY])
+            encrypted.unlink()
+        bundle = self.fake / "bundle"
+        bundle.write_bytes(change(self._bundle))
+        return bundle
+
+    def set(self, *lines: str) -> None:
+        """Change the first machine's settings, for the next bundle."""
+        with (self.first / ".env").open("a") as env:
+            env.write("".join(f"{line}\n" for line in lines))
+        self._bundle = b""
+
+    def join(self, bundle: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run init.sh --join on the second machine."""
+        options = ("--fingerprint", self.ring.current.kid, "--host", "second", *_ports(), *words)
+        return self.run(self.second, "init.sh", "--join", bundle, *options)
+
+    def refuse(self, bundle: Path, complaint: str, *words: str) -> None:
+        """Assert that the second machine does not join, and stays as it is."""
+        before = self.state()
+        done = self.join(bundle, *words)
+        assert (done.returncode, done.stdout, complaint in done.stderr) == (1, "", True), done.stderr
+        assert self.state() == before
+
+    def state(self) -> dict[str, bytes]:
+        """Return everything in the second machine's checkout but its program."""
+        return {
+            name: path.read_bytes() if path.is_file() else b""
+            for path in self.second.rglob("*")
+            if not (name := str(path.relative_to(self.second))).startswith(("scripts", "postgres", "app"))
+        }
+
+
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Machines:
-    return Machines.new(tmp_path_factory.mktemp("origin"))
+    machines = Machines(tmp_path_factory.mktemp("origin"))
+    machines.prepare()
+    return machines
 
 
 @pytest.fixture
@@ -57,14 +201,11 @@ def test_a_machine_that_joins_has_the_secrets_and_the_settings_and_no_data(machi
     assert "KADUN_NGINX_IMAGE=elsewhere/nginx:1" in done.stderr
     assert "joins as second" in done.stdout
     assert "docker compose up -d --wait" in done.stdout
-    (asked,) = {call.split(" psql ")[0].partition("--entrypoint")[2] for call in machines_runs(machines)}
+    runs = [call for call in (machines.fake / "calls").read_text().splitlines() if call.startswith("run ")]
+    (asked,) = {call.split(" psql ")[0].partition("--entrypoint")[2] for call in runs}
     assert asked == " as-role postgres:17-trixie owner --database kadun"
     again = machines.join(bundle, "--identity", str(machines.fake / "identity"))
     assert "This checkout is initialised already, and nothing was changed" in again.stderr
-
-
-def machines_runs(machines: Machines) -> list[str]:
-    return [call for call in (machines.fake / "calls").read_text().splitlines() if call.startswith("run ")]
 
 
 @pytest.mark.nightly
@@ -110,10 +251,7 @@ def test_a_bundle_for_joining_and_one_of_a_whole_service_are_not_mixed_up(machin
     output = io.BytesIO()
     archive.pack(whole, {}, output)
     bundle.write_bytes(output.getvalue())
-    before = machines.state()
-    joined = machines.join(bundle)
-    assert "to join, make a bundle with scripts/export.sh --join" in joined.stderr
-    assert (joined.returncode, machines.state()) == (1, before)
+    machines.refuse(bundle, "to join, make a bundle with scripts/export.sh --join")
 
 
 def test_a_bundle_that_was_changed_or_that_somebody_else_has_signed_is_refused(machines: Machines) -> None:
@@ -125,19 +263,11 @@ def test_a_bundle_that_was_changed_or_that_somebody_else_has_signed_is_refused(m
         (lambda content: signed_by(content, strangers_ring(machines.fake)), "which is not one of this server's"),
     ]
     for change, complaint in changes:
-        refuses(machines, machines.bundle(change), complaint)
+        machines.refuse(machines.bundle(change), complaint)
     machines.set("KADUN_DOMAIN=$(touch /tmp/ran)")  # more such values: tests/unit/test_env_file.py
-    refuses(machines, machines.bundle(), "The value of KADUN_DOMAIN must not contain $")
+    machines.refuse(machines.bundle(), "The value of KADUN_DOMAIN must not contain $")
     careless = machines.run(machines.second, "init.sh", "--join", machines.bundle())
     assert (careless.returncode, "--join needs --fingerprint KEY" in careless.stderr) == (2, True)
-
-
-def refuses(machines: Machines, bundle: Path, complaint: str, *words: str) -> None:
-    """Assert that the second machine does not join, and stays as it is."""
-    before = machines.state()
-    done = machines.join(bundle, *words)
-    assert (done.returncode, done.stdout, complaint in done.stderr) == (1, "", True), done.stderr
-    assert machines.state() == before
 
 
 def test_a_machine_that_does_not_reach_the_same_database_or_differs_stays_as_it_is(machines: Machines) -> None:
@@ -153,11 +283,11 @@ def test_a_machine_that_does_not_reach_the_same_database_or_differs_stays_as_it_
         file = machines.fake / fact
         before = file.read_bytes() if file.exists() else None
         file.write_text(f"{answer}\n")
-        refuses(machines, bundle, complaint)
+        machines.refuse(bundle, complaint)
         file.unlink() if before is None else file.write_bytes(before)
-    refuses(machines, bundle, "first is one of them: give this machine another name", "--host", "first")
+    machines.refuse(bundle, "first is one of them: give this machine another name", "--host", "first")
     (machines.second / "app/storage/migrations/0006_more.sql").touch()
-    refuses(machines, bundle, f"Both machines need the same version of the program: there it is {read_version()}")
+    machines.refuse(bundle, f"Both machines need the same version of the program: there it is {read_version()}")
 
 
 @pytest.mark.nightly
@@ -210,12 +340,7 @@ def test_a_hostile_bundle_brings_no_file_of_another_name(machines: Machines) -> 
         folder = machines.fake / "staged"
         folder.mkdir()
         subprocess.run(["tar", "-x", "-C", folder], input=content, check=True)
-        for name in (
-            "data/keys/keyring.json",
-            "data/backup-hooks.d/10-run",
-            "https_certificates/hsts.conf",
-            "scripts/x",
-        ):
+        for name in ("data/keys/keyring.json", "data/backup-hooks.d/10-run", "https_certificates/hsts.conf"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text("evil\n")
         manifest = json.loads((folder / "manifest.json").read_text())
