@@ -82,6 +82,22 @@ def test_a_body_over_64_kib_is_refused_with_or_without_a_length(service: Service
     assert sent_in_chunks(service, changed()).startswith(b"HTTP/1.1 404 ")
 
 
+def is_refused(service: Service, sent: bytes, *, ends: bool = False) -> None:
+    """Send what is no request, perhaps to its end: a problem answers, the service closes, and nothing fails."""
+    begun = len(service.log.read_bytes())
+    with RawConnection(service.port) as connection:
+        connection.send(sent)
+        if ends:
+            connection.socket.shutdown(socket.SHUT_WR)
+        answer = connection.answer()
+        problem = answer.json()
+        assert (answer.status, problem["status"], problem["code"]) == (400, 400, "INVALID_REQUEST"), sent
+        assert answer.headers["content-type"] == "application/problem+json", sent
+        assert answer.headers["x-request-id"] == problem["request_id"], sent
+        assert connection.is_closed(), sent
+    assert "Traceback" not in service.log.read_bytes()[begun:].decode(), sent
+
+
 def test_malformed_chunks_are_no_request_and_end_the_connection(service: Service, database: Database) -> None:
     for path in ["/v1/verify", "/v1/shop/cards"]:
         for body in [
@@ -94,14 +110,9 @@ def test_malformed_chunks_are_no_request_and_end_the_connection(service: Service
             b"9\r\n{",
         ]:
             token = f"Authorization: Bearer {Shop(service, database).token}"
-            request = posting(path, body, token, "Idempotency-Key: k", "Transfer-Encoding: chunked")
-            begun = len(service.log.read_bytes())
-            with RawConnection(service.port) as connection:
-                connection.send(request).socket.shutdown(socket.SHUT_WR)
-                answer = connection.answer()
-                assert (answer.status, answer.json()["code"]) == (400, "INVALID_REQUEST"), (path, body)
-                assert connection.is_closed(), (path, body)
-            assert "Traceback" not in service.log.read_bytes()[begun:].decode(), (path, body)
+            is_refused(
+                service, posting(path, body, token, "Idempotency-Key: k", "Transfer-Encoding: chunked"), ends=True
+            )
 
 
 def test_what_is_no_http_is_answered_with_a_problem(service: Service) -> None:
@@ -117,15 +128,7 @@ def test_what_is_no_http_is_answered_with_a_problem(service: Service) -> None:
         b"POST /v1/verify HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"POST /v1/verify HTTP/1.1\r\nExpect: a miracle\r\n\r\n",
     ]:
-        begun = len(service.log.read_bytes())
-        with RawConnection(service.port) as connection:
-            answer = connection.send(sent).answer()
-            problem = answer.json()
-            assert (answer.status, problem["status"], problem["code"]) == (400, 400, "INVALID_REQUEST"), sent
-            assert answer.headers["content-type"] == "application/problem+json", sent
-            assert answer.headers["x-request-id"] == problem["request_id"], sent
-            assert connection.is_closed(), sent
-        assert "Traceback" not in service.log.read_bytes()[begun:].decode(), sent
+        is_refused(service, sent)
 
 
 def test_another_media_type_and_odd_paths_are_refused_whatever_the_accept_header(service: Service) -> None:

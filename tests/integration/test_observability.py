@@ -63,7 +63,7 @@ def refused_start(service: Service) -> str:
     return line
 
 
-def test_a_wrong_setting_a_missing_secret_or_another_schema(
+def test_a_wrong_setting_a_missing_secret_another_schema_or_another_sealing_key(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
     assert "KADUN_THREADS is 'many'" in refused_start(Service(tmp_path, database_url, KADUN_THREADS="many"))
@@ -76,9 +76,6 @@ def test_a_wrong_setting_a_missing_secret_or_another_schema(
         assert expected_version() in line
     finally:
         database.execute_sql("UPDATE schema_migration SET name = %s WHERE name = '0000'", (expected_version(),))
-
-
-def test_another_sealing_key(database: Database, database_url: str, tmp_path: Path) -> None:
     add_operator("olga")
     olga = Operator.get()
     Operator.update(totp_secret=SealingKey("a5" * 32).seal("operator", olga.id, "x")).execute()

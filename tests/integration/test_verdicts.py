@@ -35,7 +35,7 @@ def header(token: str) -> dict[str, object]:
     return dict(json.loads(base64.urlsafe_b64decode(token.split(".", 1)[0] + "==")))
 
 
-def test_a_token_has_the_claims_of_the_protocol(service: Service) -> None:
+def test_a_token_has_the_claims_of_the_protocol_and_the_key_sealed_where_a_public_key_is_sent(service: Service) -> None:
     (card_id,) = service.issue(validity="1d")
     asked = question(card_id)
     answer = service.verify(asked)
@@ -55,6 +55,13 @@ def test_a_token_has_the_claims_of_the_protocol(service: Service) -> None:
     assert claims["KERNAL_DATA_KEY"] == service.environment["KERNAL_DATA_KEY"]
     assert "offline_until" not in claims, "without the vendor's leave"
     assert set(answer.body) == {"code", "message", "token"}
+    key = OKPKey.generate_key("X25519")
+    claims = service.verify(question(card_id, client_public_key=public_key_of(key))).claims
+    sealed = claims["KERNAL_DATA_KEY_SEALED"]
+    assert "KERNAL_DATA_KEY" not in claims
+    assert set(header(sealed)) == {"alg", "enc", "epk"}
+    opened = jwe.decrypt_compact(sealed, key, algorithms=["ECDH-ES", "A256GCM"])
+    assert (opened.plaintext or b"").decode() == service.environment["KERNAL_DATA_KEY"]
 
 
 def test_every_verdict_is_bound_to_the_bytes_of_its_request(service: Service) -> None:
@@ -64,17 +71,6 @@ def test_every_verdict_is_bound_to_the_bytes_of_its_request(service: Service) ->
             body = f"\n{json.dumps(question(card), ensure_ascii=ensure_ascii, indent=1)} ".encode()
             answer = service.request("POST", path, body, {"Content-Type": "application/json"})
             assert answer.claims["request_sha256"] == hashlib.sha256(body).hexdigest(), (path, answer)
-
-
-def test_the_key_is_sealed_when_a_public_key_is_sent(service: Service) -> None:
-    (card_id,) = service.issue()
-    key = OKPKey.generate_key("X25519")
-    claims = service.verify(question(card_id, client_public_key=public_key_of(key))).claims
-    sealed = claims["KERNAL_DATA_KEY_SEALED"]
-    assert "KERNAL_DATA_KEY" not in claims
-    assert set(header(sealed)) == {"alg", "enc", "epk"}
-    opened = jwe.decrypt_compact(sealed, key, algorithms=["ECDH-ES", "A256GCM"])
-    assert (opened.plaintext or b"").decode() == service.environment["KERNAL_DATA_KEY"]
 
 
 def test_settings_require_the_sealed_key_and_allow_offline_starts_until_the_cards_expiry_at_most(
@@ -214,8 +210,8 @@ def test_an_entry_tells_by_which_terms_a_request_was_judged(
     ]
 
 
-def test_the_first_request_activates_and_binds_and_others_refresh_and_are_counted(
-    verification: Verification, card_id: str, clock: Clock
+def test_the_first_request_activates_and_binds_others_are_counted_and_another_card_takes_the_client_over(
+    verification: Verification, card_id: str, other_id: str, clock: Clock
 ) -> None:
     token, whole = claims(ask(verification, card_id)), clock.now.replace(microsecond=0)
     assert (token["activated"], token["KERNAL_DATA_KEY"]) == (True, "the-vendor's-own-key")
@@ -232,6 +228,13 @@ def test_the_first_request_activates_and_binds_and_others_refresh_and_are_counte
     changed = Event.get(Event.kind == EventKind.ENVIRONMENT_CHANGED)
     assert changed.details["before"] == {"hardware": "h1", "ip": "198.51.100.1"}
     assert Client.get().ip == "203.0.113.9"
+    client_id = Client.get().id
+    clock.advance(timedelta(days=30))
+    assert ask(verification, card_id).code is Code.CARD_EXPIRED
+    assert ask(verification, other_id).code is Code.OK
+    assert (Client.get().id, Client.get().card_id) == (client_id, other_id)
+    released = Event.get(Event.kind == EventKind.RELEASED)
+    assert (released.card_id, released.details["moved_to"]) == (card_id, other_id)
 
 
 def test_another_machine_is_refused_changes_nothing_and_all_that_it_sent_is_journalled(
@@ -252,19 +255,6 @@ def test_another_machine_is_refused_changes_nothing_and_all_that_it_sent_is_jour
     )
     ask(verification, "0" * 32)
     assert list(Event.get(Event.code == Code.CARD_NOT_FOUND).details) == ["hardware_sha256"], "of others no nonce"
-
-
-def test_a_renewal_keeps_the_client_and_releases_the_old_card(
-    verification: Verification, card_id: str, other_id: str, clock: Clock
-) -> None:
-    ask(verification, card_id)
-    client_id = Client.get().id
-    clock.advance(timedelta(days=30))
-    assert ask(verification, card_id).code is Code.CARD_EXPIRED
-    assert ask(verification, other_id).code is Code.OK
-    assert (Client.get().id, Client.get().card_id) == (client_id, other_id)
-    released = Event.get(Event.kind == EventKind.RELEASED)
-    assert (released.card_id, released.details["moved_to"]) == (card_id, other_id)
 
 
 def test_after_64_functions_of_a_day_the_rest_are_counted_together(
