@@ -1,9 +1,9 @@
-"""Writes the test vectors beside it from the conformance kit's table of cases; everything random comes from a seed.
+"""Writes the answers beside it from the conformance kit's table of cases; everything random comes from a seed.
 
     PYTHONPATH=client/conformance/src:. python -m tests.vectors.generate
 
 A published vector never changes, because authors of clients test against it: add new ones.
-`age-files.json` is frozen: it has no generator.
+The other files are frozen: they have no generator.
 """
 
 import base64
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kadun_conformance.cases import FORGED, GENUINE, Case
-from kadun_conformance.crypto import b64, kdf_input, seal, shared_secret, unb64, x25519_public_key
+from kadun_conformance.crypto import b64, unb64, x25519_public_key
 from kadun_conformance.forger import OPEN, Forger, Vendor
 
 FOLDER = Path(__file__).parent
@@ -56,22 +56,6 @@ def request(name: str) -> tuple[bytes, Vector]:
     }
 
 
-def requests() -> Iterator[Vector]:
-    """Return hardware strings, with the digest that the response must contain."""
-    for hardware in ("machine-1", "机器码-1", "é", "e\u0301", " padded ", "😀", "x" * 1024):
-        digest = hashlib.sha256(hardware.encode()).hexdigest()
-        yield {"hardware": hardware, "utf8_hex": hardware.encode().hex(), "hardware_sha256": digest}
-
-
-def keys() -> Iterator[Vector]:
-    """Return the signing keys with their thumbprints; private keys too, so that authors can forge more responses."""
-    made, random = vendor("keys"), Seeded("keys")
-    names = ("chain-0", "chain-1", "chain-2", "chain-3", "chain-4", "stranger")
-    for name, key in zip(names, [*made.chain, made.stranger], strict=True):
-        private, thumbprint = b64(random(32)), {"thumbprint_of": key.thumbprint_input, "thumbprint": key.kid}
-        yield {"name": name, "private_key": private, "jwk": key.jwk, **thumbprint}
-
-
 def answers(cases: Iterable[Case]) -> Iterator[Vector]:
     """Return whole responses: the request, the token and the key set, and what a client must make of them."""
     for case in cases:
@@ -98,41 +82,13 @@ def answers(cases: Iterable[Case]) -> Iterator[Vector]:
         yield vector
 
 
-def sealed() -> Iterator[Vector]:
-    """Return sealed keys, with each step towards them."""
-    for name, plaintext in {"an identity": vendor("x").identity, "another scheme": "卖家自己的密钥 🔑\n"}.items():
-        private, asked = request(f"sealed {name}")
-        jwe = seal(plaintext.encode(), asked["client_public_key"], Seeded(f"sealed {name}"))
-        header, _none, iv, ciphertext, tag = jwe.split(".")
-        shared = shared_secret(private, json.loads(unb64(header))["epk"]["x"])
-        hashed = kdf_input(shared, "A256GCM", 256)
-        yield {
-            "name": name,
-            "client_private_key": b64(private),
-            "client_public_key": asked["client_public_key"],
-            "jwe": jwe,
-            "header": json.loads(unb64(header)),
-            "shared_secret_hex": shared.hex(),
-            "kdf_input_hex": hashed.hex(),
-            "content_key_hex": hashlib.sha256(hashed).hexdigest(),
-            "aad": header,
-            "iv_hex": unb64(iv).hex(),
-            "ciphertext_hex": unb64(ciphertext).hex(),
-            "tag_hex": unb64(tag).hex(),
-            "plaintext": plaintext,
-        }
-
-
 def documents() -> dict[str, str]:
     """Return the files by name, as text."""
     shared = {"pinned": vendor("x").pinned, "function": OPEN}
     found: dict[str, Any] = {
-        "requests.json": list(requests()),
-        "keys.json": list(keys()),
         "answers-good.json": {**shared, "answers": list(answers(GENUINE))},
         "answers-bad.json": {**shared, "answers": list(answers(case for case in FORGED if not case.key_set))},
         "endorsements-bad.json": {**shared, "answers": list(answers(case for case in FORGED if case.key_set))},
-        "sealed-keys.json": list(sealed()),
     }
     return {name: json.dumps(document, ensure_ascii=False, indent=1) + "\n" for name, document in found.items()}
 

@@ -19,7 +19,12 @@ from tests.support.tables import for_each
 from tests.vectors import generate
 
 ROOT = Path(__file__).resolve().parents[3]
-AGE_FILES_SHA256 = "139725229a497c3b519746ef33678cdd24592257fb6adb40c7b2c06faad8c312"
+FROZEN = {
+    "age-files.json": "139725229a497c3b519746ef33678cdd24592257fb6adb40c7b2c06faad8c312",
+    "keys.json": "b2906ee3d7bd03544b9b7de5a8ae6581fa6831282a5fdeb5f91ae47db5e46e44",
+    "requests.json": "eaffeadc2f7fde8ae591f819280bbbe78fe56b7b7dbdaa46c2bd04d9280c4583",
+    "sealed-keys.json": "de782ec286dae0bc9e6ae05a1a2377a99057a761698029a107abd94325e9ec7e",
+}
 Vector = dict[str, Any]
 
 
@@ -30,7 +35,8 @@ def read(name: str) -> Any:
 def test_the_files_are_what_the_table_of_cases_makes() -> None:
     for name, text in generate.documents().items():
         assert (generate.FOLDER / name).read_text("utf-8") == text, f"run python -m tests.vectors.generate: {name}"
-    assert hashlib.sha256((generate.FOLDER / "age-files.json").read_bytes()).hexdigest() == AGE_FILES_SHA256
+    for name, digest in FROZEN.items():
+        assert hashlib.sha256((generate.FOLDER / name).read_bytes()).hexdigest() == digest, name
 
 
 @for_each("vector", read("keys.json"))
