@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench import BenchError, load, report
 from tests.bench.service import CONNECTIONS, Gunicorn, host
 from tests.bench.subject import NEW_CONNECTIONS, Plan
-from tests.support import nginx_conf
+from tests.support.nginx import command, version, write_configuration
 from trial.environment import LOOPBACK
 from trial.postgres import free_port
 from trial.programs import Child, tail
@@ -50,7 +50,7 @@ _RESUMES_NOTHING = "ssl_session_cache off;\nssl_session_tickets off;"
 def measure(plan: Plan) -> list[str]:
     """Measure, and return the lines of the report."""
     with host() as here:
-        print(f"{report.machine(here.binaries)}\nnginx {nginx_conf.version()}", flush=True)
+        print(f"{report.machine(here.binaries)}\nnginx {version()}", flush=True)
         table, app, openssl = here.table("cards", plan.cards[0]), here.folder / "app.sock", here.folder / "openssl.cnf"
         openssl.write_text(_OPENSSL)
         settings = here.environ(table) | {"KADUN_BEHIND_PROXY": "true"}
@@ -91,13 +91,13 @@ def _nginx(folder: Path, app: Path, files: Path) -> Iterator[tuple[int, int]]:
         "KADUN_SOCKET": str(app),
         "KADUN_FILES": str(files),
     }
-    nginx_conf.write(folder, settings)
+    write_configuration(folder, settings)
     (folder / "etc/conf.d/static.conf").write_text(_STATIC.format(port=static, folder=folder))
     tls = folder / "etc/kadun/tls.conf"
     if _RESUMES not in (text := tls.read_text()):
         raise BenchError("nginx/kadun/tls.conf says otherwise how sessions are resumed")
     tls.write_text(text.replace(_RESUMES, _RESUMES_NOTHING))
-    nginx = Child(nginx_conf.command(folder), os.environ, folder / "log/nginx.log", signal.SIGTERM)
+    nginx = Child(command(folder), os.environ, folder / "log/nginx.log", signal.SIGTERM)
     nginx.start()
     try:
         deadline = time.monotonic() + _READY_SECONDS

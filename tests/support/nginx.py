@@ -3,7 +3,9 @@
 import contextlib
 import http.client
 import json
+import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -11,15 +13,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support import nginx_conf
 from tests.support.http_exchange import Response, exchange, quiet_port, read_response
 from tests.support.service import wait_for
+from trial.environment import CHECKOUT
 
 HSTS = "max-age=63072000"
 JSON = {"Content-Type": "application/json"}
 DEFAULTS = {"KADUN_RATE": "1000", "KADUN_BURST": "1000"}
 # Lets a test speak as any address. The project's own configuration never believes a header.
 BELIEVE_TEST_ADDRESS = "set_real_ip_from 127.0.0.1; set_real_ip_from ::1; real_ip_header X-Test-Address;\n"
+_MOVES = {
+    "/etc/nginx": "etc",
+    "/var/log/nginx": "log",
+    "/var/cache/nginx": "cache",
+    "/run/nginx.pid": "run/pid",
+}
+_FOLDERS = ("etc/conf.d", "log", "run", "cache", "certificates", "acme/.well-known/acme-challenge")
 
 
 class Gateway:
@@ -50,8 +59,7 @@ class Gateway:
             **DEFAULTS,
             **settings,
         }
-        nginx_conf.write(folder, variables)
-        self._command = nginx_conf.command(folder)
+        write_configuration(folder, variables)
         site = folder / "etc/conf.d/kadun.conf"
         said = variables["KADUN_HTTPS_PORT"]
         site.write_text(re.sub(rf"(listen (?:\[::\]:)?){said} ssl", rf"\g<1>{self.https_port} ssl", site.read_text()))
@@ -60,7 +68,7 @@ class Gateway:
         (folder / "etc/conf.d/test.conf").write_text(BELIEVE_TEST_ADDRESS if believe_test_address else "")
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen([*self.prefix, *self._command])
+        self._process = subprocess.Popen([*self.prefix, *command(self.folder)])
         wait_for(self._listens)
         return self
 
@@ -148,7 +156,9 @@ class Gateway:
             return read_response(connection)
 
     def access_log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in _text(self.log / "access.log").split("\n")[:-1]]
+        # nginx writes bytes beyond ASCII as they came, and they need not be UTF-8.
+        text = (self.log / "access.log").read_text("utf-8", "replace")
+        return [json.loads(line) for line in text.split("\n")[:-1]]
 
     def logged(self, path: str) -> dict[str, Any]:
         """The access log's line for a path; nginx writes it after the answer."""
@@ -167,6 +177,61 @@ def until_refused(ask: Callable[[], Response]) -> list[Response]:
     return answers
 
 
-def _text(file: Path) -> str:
-    """What nginx logged. It writes bytes beyond ASCII as they came, and they need not be UTF-8."""
-    return file.read_text("utf-8", "replace")
+def write_configuration(folder: Path, settings: Mapping[str, str]) -> None:
+    """Write the project's configuration to `etc`; only fixed paths change. A certificate is in `certificates`.
+
+    Args:
+        folder: Takes it all; must not be there.
+        settings: The template's variables, save for those that name folders in `folder`.
+    """
+    for name in _FOLDERS:
+        (folder / name).mkdir(parents=True)
+    _self_signed(folder / "certificates")
+    values = {"KADUN_CERTIFICATES": f"{folder}/certificates", "KADUN_ACME_ROOT": f"{folder}/acme", **settings}
+    etc = folder / "etc"
+    shutil.copytree(CHECKOUT / "nginx/kadun", etc / "kadun")
+    for file in (etc / "kadun").iterdir():
+        _put(folder, file, file.read_text(encoding="utf-8"))
+    user = "user root;" if os.geteuid() == 0 else ""
+    _put(folder, etc / "nginx.conf", _source("nginx.conf").replace("user nginx;", user))
+    site = re.sub(r"\$\{(KADUN_\w+)\}", lambda found: values[found[1]], _source("templates/kadun.conf.template"))
+    _put(folder, etc / "conf.d/kadun.conf", site)
+    for hook in ("35-older-nginx.sh", "40-networks.sh", "45-bucket.sh"):
+        _run_hook(folder, hook, values)
+
+
+def command(folder: Path) -> list[str]:
+    """Return what starts nginx on it, in the foreground."""
+    files = ["-p", str(folder), "-e", str(folder / "log/error.log"), "-c", str(folder / "etc/nginx.conf")]
+    return ["nginx", *files, "-g", "daemon off;"]
+
+
+def version() -> str:
+    """Return nginx's version, such as 1.26.3."""
+    said = subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True).stderr
+    return said.strip().rpartition("/")[2]
+
+
+def _source(name: str) -> str:
+    return (CHECKOUT / "nginx" / name).read_text(encoding="utf-8")
+
+
+def _put(folder: Path, file: Path, text: str) -> None:
+    for fixed, own in _MOVES.items():
+        text = text.replace(fixed, str(folder / own))
+    file.write_text(text, encoding="utf-8")
+
+
+def _run_hook(folder: Path, name: str, settings: Mapping[str, str]) -> None:
+    """Run a script that the image runs at each start."""
+    hook = folder / "run" / name
+    _put(folder, hook, _source(f"entrypoint/{name}"))
+    subprocess.run(["sh", hook], check=True, env={"PATH": os.environ["PATH"], **settings})
+
+
+def _self_signed(folder: Path) -> None:
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    made += ["-days", "2", "-subj", "/CN=localhost", "-addext", names]
+    made += ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
+    subprocess.run(made, check=True, capture_output=True)
