@@ -18,10 +18,18 @@ CONTENTS = "schema 0007_x\ntable card 2 17\ntable schema_migration 7 5\nfile {di
 """What contents.sql prints of a small database; `digest` is that of its licensed file."""
 
 
-def packed(folder: Path, **facts: str) -> bytes:
-    """Return an unsigned archive of a folder."""
+def staged(folder: Path) -> Path:
+    """Make a folder with a dump, as it is packed."""
+    folder.mkdir()
+    (folder / "database.dump").write_bytes(b"rows")
+    (folder / archive.CONTENTS).write_text(CONTENTS.format(digest="a" * 64))
+    return folder
+
+
+def packed(folder: Path, ring: Path | None = None, **facts: str) -> bytes:
+    """Return an archive of a folder, signed if there is a key ring."""
     output = io.BytesIO()
-    archive.pack(folder, facts, output)
+    archive.pack(folder, facts, output, ring)
     return output.getvalue()
 
 

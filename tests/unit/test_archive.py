@@ -12,7 +12,7 @@ from typing import Any
 import archive
 import pytest
 
-from tests.support.archives import CONTENTS, packed
+from tests.support.archives import CONTENTS, packed, staged
 from tests.support.tables import for_each
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # the SHA-256 of nothing
@@ -25,13 +25,12 @@ WHOLE: dict[str, Any] = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return what a move takes along."""
-    folder = tmp_path / "staged"
+    folder = staged(tmp_path / "staged")
     (folder / "data/keys").mkdir(parents=True)
     (folder / "data/empty").mkdir()
     (folder / "database.dump").write_bytes(b"\0\xff" * 100_000)
     (folder / "data/keys/keyring.json").write_text("{}")
     (folder / "data/keys/keyring.json").chmod(0o600)
-    (folder / archive.CONTENTS).write_text(CONTENTS.format(digest="a" * 64))
     return folder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archives import packed
+from tests.support.archives import packed, staged
 from tests.support.script_libraries import bash, checkout_in
 
 # A dump, a signature and age without PostgreSQL, the service's keys or age; `watched` shows where the dump waits.
@@ -70,10 +70,7 @@ def test_no_archive_is_read_through_a_link_that_takes_its_place_meanwhile(checko
 
 
 def test_an_earlier_backup_under_a_later_ones_name_is_refused(checkout: Path) -> None:
-    (checkout / "staged").mkdir()
-    (checkout / "staged/contents").write_text("schema 0001_initial\ntable card 2 17\n")
-    (checkout / "staged/database.dump").write_bytes(b"rows")
-    content = packed(checkout / "staged", created="2026-11-25T03:17:02Z")
+    content = packed(staged(checkout / "staged"), created="2026-11-25T03:17:02Z")
     for name, is_taken in (
         ("kadun-20261125T031701Z.tar", True),
         ("kadun-before-upgrade-20261126T031700Z.tar", False),

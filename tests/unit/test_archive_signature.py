@@ -18,7 +18,7 @@ from app.tokens.key_folder import KeyFolder
 from app.tokens.keys import AUDIENCE as CLIENT
 from app.tokens.keys import ENDORSEMENT_TYPE, Key, KeyRing
 from scripts.lib import archive
-from tests.support.archives import rewritten, strangers_ring
+from tests.support.archives import packed, rewritten, staged, strangers_ring
 from tests.support.tables import for_each
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -34,17 +34,7 @@ def ring(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "staged"
-    folder.mkdir()
-    (folder / "database.dump").write_bytes(b"PGDMP")
-    (folder / archive.CONTENTS).write_text("schema 0008_x\ntable card 2 17\n")
-    return folder
-
-
-def packed(folder: Path, ring: Path | None) -> bytes:
-    output = io.BytesIO()
-    archive.pack(folder, {"created": "now 现在"}, output, ring)
-    return output.getvalue()
+    return staged(tmp_path / "staged")
 
 
 def check(content: bytes, ring: Path, *fingerprints: str, unsigned: bool = False) -> archive.Manifest:
@@ -69,7 +59,11 @@ def signed_anew(content: bytes, **changes: Any) -> bytes:
 def test_the_same_server_asks_nothing_and_another_asks_for_the_fingerprint(
     folder: Path, ring: Path, tmp_path: Path
 ) -> None:
-    content, kid, strangers = packed(folder, ring), signature.fingerprint(ring), strangers_ring(tmp_path)
+    content, kid, strangers = (
+        packed(folder, ring, created="now 现在"),
+        signature.fingerprint(ring),
+        strangers_ring(tmp_path),
+    )
     assert kid == KeyFolder(ring.parent).load().current.kid
     manifest = check(content, ring)
     assert manifest["created"] == "now 现在"
@@ -82,8 +76,8 @@ def test_the_same_server_asks_nothing_and_another_asks_for_the_fingerprint(
         check(content, strangers, signature.fingerprint(strangers), "nonsense", unsigned=True)
     check(content, strangers, "nonsense", kid)
     with pytest.raises(SignatureError, match=r"nothing shows who made it.*--accept-unsigned"):
-        check(packed(folder, None), ring, kid)
-    assert "signature" not in check(packed(folder, None), ring, unsigned=True)
+        check(packed(folder), ring, kid)
+    assert "signature" not in check(packed(folder), ring, unsigned=True)
 
 
 def test_every_key_of_the_chain_counts_and_a_later_one_is_found_from_an_earlier_one(

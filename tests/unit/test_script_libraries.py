@@ -219,21 +219,18 @@ def test_a_start_waits_for_the_database_and_for_no_failed_migration(tmp_path: Pa
         assert (done.returncode, made, reason in done.stdout) == (int(tries == 1), tries, tries == 1), done.stderr
 
 
-COMMANDS = (
-    *("cardctl card issue --validity 30d --count 1", "cardctl migrate", "backup.sh", "verify-backup.sh"),
-    *("restore.sh /some.dump", "upgrade.sh", "export.sh --passphrase", "migrate-to.sh root@elsewhere"),
-)
-
-
-@for_each("command", COMMANDS)
-def test_where_the_service_has_moved_away_nothing_is_done_to_what_stayed(checkout: Path, command: str) -> None:
+def test_where_the_service_has_moved_away_nothing_is_done_to_what_stayed(checkout: Path) -> None:
     (checkout / "data/keys/moved-to").write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
-    name, *arguments = command.split()
-    script = (checkout / "scripts" / name, *arguments)
-    done = subprocess.run(script, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in done.stderr
-    assert "scripts/migrate-to.sh --resume-here" in done.stderr
+    for command in (
+        *("cardctl card issue --validity 30d --count 1", "cardctl migrate", "backup.sh", "verify-backup.sh"),
+        *("restore.sh /some.dump", "upgrade.sh", "export.sh --passphrase", "migrate-to.sh root@elsewhere"),
+    ):
+        name, *arguments = command.split()
+        script = (checkout / "scripts" / name, *arguments)
+        done = subprocess.run(script, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), command
+        assert "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in done.stderr, command
+        assert "scripts/migrate-to.sh --resume-here" in done.stderr, command
 
 
 def test_what_a_restored_database_calls_a_card_is_no_sql(checkout: Path) -> None:
@@ -307,39 +304,32 @@ run_hooks
 """
 
 
-@for_each(
-    "change, is_given",
-    [
+def test_a_hook_carries_away_the_backup_and_no_secret_in_its_place(tmp_path: Path) -> None:
+    for change, is_given in (
         ("", True),
         ("ln() { false; }", True),
         ('ln -sf "$ROOT/secret" "$SHARED/kadun-1.tar"', False),
         ('ln -sf "$ROOT/secret" "$SHARED/kadun-1.tar"; ln() { false; }', False),
         ('rm "$SHARED/kadun-1.tar"; mkfifo "$SHARED/kadun-1.tar"', False),
         ('echo theirs >"$SHARED/kadun-1.tar"', False),
-    ],
-)
-def test_a_hook_carries_away_the_backup_and_no_secret_in_its_place(
-    tmp_path: Path, change: str, *, is_given: bool
-) -> None:
-    checkout = fresh_checkout(tmp_path)
-    for folder in ("shared", "data/backup-hooks.d"):
-        (checkout / folder).mkdir()
-    (checkout / "secret").write_text("AGE-SECRET-KEY-1X\n")
-    (checkout / "shared/kadun-1.tar").write_text("rows")
-    hook = checkout / "data/backup-hooks.d/50-away"
-    exchange = f'ln -sf {checkout}/secret {checkout}/shared/kadun-1.tar; cat "$1" "$1.sha256"; basename "$1"'
-    hook.write_text(f"#!/bin/sh\n({exchange}) >{checkout}/away\n")
-    hook.chmod(0o755)
-    functions = functions_of(checkout, "backup.sh", "run_hooks", "copy_for_hooks", "run_hook")
-    done = bash(checkout, HOOKS.format(functions=functions, change=change))
-    assert (done.returncode == 0) is is_given, done.stderr
-    if is_given:
-        digest = hashlib.sha256(b"rows").hexdigest()
-        assert (checkout / "away").read_text() == f"rows{digest}  kadun-1.tar\nkadun-1.tar\n"
-        assert (checkout / "shared/last-away").read_text().endswith(" kadun-1.tar\n")
-    else:
-        assert "The backup was changed before it could be copied elsewhere" in done.stderr
-        assert not (checkout / "away").exists()
+    ):
+        checkout = fresh_checkout(tmp_path)
+        for folder in ("shared", "data/backup-hooks.d"):
+            (checkout / folder).mkdir()
+        (checkout / "secret").write_text("AGE-SECRET-KEY-1X\n")
+        (checkout / "shared/kadun-1.tar").write_text("rows")
+        hook, away = checkout / "data/backup-hooks.d/50-away", checkout / "away"
+        exchange = f'ln -sf {checkout}/secret {checkout}/shared/kadun-1.tar; cat "$1" "$1.sha256"; basename "$1"'
+        hook.write_text(f"#!/bin/sh\n({exchange}) >{away}\n")
+        hook.chmod(0o755)
+        functions = functions_of(checkout, "backup.sh", "run_hooks", "copy_for_hooks", "run_hook")
+        done = bash(checkout, HOOKS.format(functions=functions, change=change))
+        assert (done.returncode == 0, away.exists()) == (is_given, is_given), (change, done.stderr)
+        if is_given:
+            assert away.read_text() == f"rows{hashlib.sha256(b'rows').hexdigest()}  kadun-1.tar\nkadun-1.tar\n"
+            assert (checkout / "shared/last-away").read_text().endswith(" kadun-1.tar\n")
+        else:
+            assert "The backup was changed before it could be copied elsewhere" in done.stderr, change
 
 
 UPGRADE = "age() {{ cat; }}; stop_watch() {{ :; }}; roll_back() {{ {status}; }}\nSTEP=switch DUMP={clear}"
@@ -349,29 +339,23 @@ DONE='' RUNNING='' STEP={step} OLD=old NEW=new FAILED=failed JOURNAL='' SAFETY={
 """
 
 
-@for_each(
-    "script, step, status, is_encrypted",
-    [
+def test_after_a_failure_no_backup_stays_in_clear_unless_the_way_back_needs_it(tmp_path: Path) -> None:
+    for script, step, status, is_encrypted in (
         ("upgrade.sh", "switch", "true", True),
         ("upgrade.sh", "switch", "false", False),
         ("restore.sh", "swapped", "true", True),
         ("restore.sh", "swapped", "false", False),
         ("restore.sh", "", "true", True),
-    ],
-)
-def test_after_a_failure_no_backup_stays_in_clear_unless_the_way_back_needs_it(
-    tmp_path: Path, script: str, step: str, status: str, *, is_encrypted: bool
-) -> None:
-    checkout = fresh_checkout(tmp_path)
-    (checkout / ".env").write_text("KADUN_BACKUP_RECIPIENT=age1theirs\n")
-    clear = checkout / "data/kadun-before-20261128T000000Z.tar"
-    clear.write_text("rows")
-    Path(f"{clear}.sha256").touch()
-    is_upgrade = script == "upgrade.sh"
-    names = ["finish"] if is_upgrade else ["finish", "undo_restore", "settle_backup"]
-    code = (UPGRADE if is_upgrade else RESTORE).format(step=step, status=status, clear=clear)
-    done = bash(checkout, f"{functions_of(checkout, script, *names)}\n{code}\nfalse || finish")
-    assert done.returncode == 1
-    assert (clear.exists(), Path(f"{clear}.age").exists()) == (not is_encrypted, is_encrypted), done.stderr
-    if is_upgrade:
-        assert (f"{clear}.age" in done.stderr, "the backup is" in done.stderr) == (is_encrypted, not is_encrypted)
+    ):
+        checkout, is_upgrade = fresh_checkout(tmp_path), script == "upgrade.sh"
+        (checkout / ".env").write_text("KADUN_BACKUP_RECIPIENT=age1theirs\n")
+        clear = checkout / "data/kadun-before-20261128T000000Z.tar"
+        clear.write_text("rows")
+        Path(f"{clear}.sha256").touch()
+        names = ["finish"] if is_upgrade else ["finish", "undo_restore", "settle_backup"]
+        code = (UPGRADE if is_upgrade else RESTORE).format(step=step, status=status, clear=clear)
+        done = bash(checkout, f"{functions_of(checkout, script, *names)}\n{code}\nfalse || finish")
+        found = (done.returncode, clear.exists(), Path(f"{clear}.age").exists())
+        assert found == (1, not is_encrypted, is_encrypted), (script, step, status, done.stderr)
+        if is_upgrade:
+            assert (f"{clear}.age" in done.stderr, "the backup is" in done.stderr) == (is_encrypted, not is_encrypted)

@@ -8,7 +8,7 @@ from typing import Any
 import archive
 import pytest
 
-from tests.support.archives import CONTENTS, packed
+from tests.support.archives import packed, staged
 
 TAKEN = [
     *("secrets/kernal_data_key", "secrets/sealing_key", "secrets/keys_identity"),
@@ -51,12 +51,11 @@ def test_a_move_takes_what_is_listed_and_no_program_of_the_host(checkout: Path, 
     assert archive.hooks_in(checkout) == ["data/backup-hooks.d/10-copy"]
 
 
-def test_a_hostile_bundle_places_no_program_and_no_configuration(tmp_path: Path, folder: Path) -> None:
-    write_all(folder, [*TAKEN, *LEFT, "database.dump", "data/backup-hooks.d/more/20-deep", "data/\x1b[2J"])
+def test_a_hostile_bundle_places_no_program_and_no_configuration(tmp_path: Path) -> None:
+    folder, target = staged(tmp_path / "packed"), tmp_path / "unpacked"
+    write_all(folder, [*TAKEN, *LEFT, "data/backup-hooks.d/more/20-deep", "data/\x1b[2J"])
     for path in folder.rglob("*"):
         path.chmod(0o755)
-    (folder / archive.CONTENTS).write_text(CONTENTS.format(digest="a" * 64))
-    target = tmp_path / "unpacked"
     target.mkdir()
     manifest = archive.unpack(io.BytesIO(packed(folder)), target)
     files = [path for path in target.rglob("*") if path.is_file()]
