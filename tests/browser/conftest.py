@@ -39,11 +39,10 @@ from app.clock import utc_now
 from app.console.visitor import SessionCookie, session_cookie
 from app.domain.operators import Role
 from app.services.issuing import Issuing
-from tests.support.browser.contexts import Contexts
 from tests.support.browser.hostile_texts import FUNCTIONS, Strangers, invade
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import OWNER, Shop, opened, seed
-from tests.support.browser.visits import LOOKS, Look, Reading, Site, Troubles, Visit
+from tests.support.browser.visits import LOOKS, Contexts, Look, Reading, Site, Troubles, Visit
 from tests.support.console import add_operator, add_session
 from tests.support.functions_service import FunctionsService
 from tests.support.nginx import Gateway

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, WebError
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, WebError
 
 from tests.support.nginx import Gateway
 from tests.support.socket_service import SocketService
@@ -48,14 +48,11 @@ class Look(NamedTuple):
 
     def options(self) -> dict[str, Any]:
         """What a browser context wants to look so."""
-        phone = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "is_mobile": True}
-        return {
-            **(
-                {**phone, "has_touch": True} if self.device == "phone" else {"viewport": {"width": 1280, "height": 800}}
-            ),
-            "locale": "zh-CN" if self.language == "zh" else "en-US",
-            "color_scheme": self.scheme,
-        }
+        device: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
+        if self.device == "phone":
+            viewport = {"width": 360, "height": 740}
+            device = {"viewport": viewport, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+        return {**device, "locale": "zh-CN" if self.language == "zh" else "en-US", "color_scheme": self.scheme}
 
 
 LOOKS = [Look(), Look("desktop", "en", "dark"), Look("phone", "zh", "light"), Look("phone", "en", "dark")]
@@ -107,17 +104,13 @@ class Troubles:
         return [trouble for trouble in self._seen if not any(re.search(known, trouble) for known in self._expected)]
 
     def watch(self, context: BrowserContext) -> None:
-        """Listen until `leave`; `prepare` was called when the context was made."""
+        """Listen until `leave`."""
         for event, listener in self._listeners.items():
             context.on(event, listener)
 
     def leave(self, context: BrowserContext) -> None:
         for event, listener in self._listeners.items():
             context.remove_listener(event, listener)
-
-    @staticmethod
-    def prepare(context: BrowserContext) -> None:
-        context.add_init_script(_TELL_OF_VIOLATIONS)
 
     def _console(self, message: ConsoleMessage) -> None:
         # The icon that Chromium asks for by itself, at pages that name none: problems and JSON.
@@ -140,6 +133,70 @@ class Troubles:
         # A download, and what a page had under way when it was left, end so by right.
         if request.failure != "net::ERR_ABORTED":
             self._seen.append(f"failed: {request.method} {request.url}: {request.failure}")
+
+
+class _Kept(NamedTuple):
+    context: BrowserContext
+    look: Look
+    options: dict[str, Any]
+
+    @property
+    def page(self) -> Page:
+        return self.context.pages[0]
+
+
+class Contexts:
+    """Those of one browser, each with a page. Whoever takes one finds no cookies, but the browser's cache.
+
+    To open a page (with a process of its own, since the console's are isolated) takes as long as to read five. The
+    console keeps nothing else in a browser: no storage, no worker.
+    """
+
+    def __init__(self, browser: Browser, site_url: str) -> None:
+        self._browser = browser
+        self._site_url = site_url
+        self._free: list[_Kept] = []
+        self._taken: list[_Kept] = []
+        self._own: list[_Kept] = []
+
+    def take(self, look: Look, troubles: Troubles, cookies: Any, *, own: bool, options: dict[str, Any]) -> Page:
+        """Return the page of one that looks so and that nobody has now; `own` is one that nobody gets afterwards."""
+        wanted = (kept for kept in self._free if not own and (kept.look, kept.options) == (look, options))
+        kept = next(wanted, None) or self._make(look, options)
+        if kept in self._free:
+            self._free.remove(kept)
+        (self._own if own else self._taken).append(kept)
+        kept.context.add_cookies(cookies)
+        troubles.watch(kept.context)
+        return kept.page
+
+    def take_back(self, troubles: Troubles) -> None:
+        """Let all visitors go."""
+        for kept in self._own:
+            kept.context.close()
+        for kept in self._taken:
+            troubles.leave(kept.context)
+            kept.context.clear_cookies()
+            kept.page.unroute_all()
+        self._free += self._taken
+        self._own, self._taken = [], []
+
+    def look_of(self, page: Page) -> Look:
+        (look,) = [kept.look for kept in (*self._own, *self._taken) if kept.context == page.context]
+        return look
+
+    def _make(self, look: Look, options: dict[str, Any]) -> _Kept:
+        context = self._browser.new_context(
+            base_url=self._site_url,
+            timezone_id="America/New_York",
+            reduced_motion="reduce",
+            permissions=["clipboard-read", "clipboard-write"],
+            **{**look.options(), **options},
+        )
+        context.set_default_timeout(20_000)
+        context.add_init_script(_TELL_OF_VIOLATIONS)
+        context.new_page()
+        return _Kept(context, look, options)
 
 
 class Reading:
