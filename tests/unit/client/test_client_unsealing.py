@@ -22,58 +22,49 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOT_TEXT = b"half a secret \xff"
+IDENTITY, OTHER = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
+SEALED: bytes = pyrage.encrypt(CORE, [IDENTITY.to_public()])
 
 
 @pytest.fixture
-def identity() -> pyrage.x25519.Identity:
-    return pyrage.x25519.Identity.generate()
-
-
-@pytest.fixture
-def sealed(identity: pyrage.x25519.Identity) -> bytes:
-    return bytes(pyrage.encrypt(CORE, [identity.to_public()]))
-
-
-@pytest.fixture
-def opened(client: Client, server: FakeServer, identity: pyrage.x25519.Identity) -> Client:
-    server.data_key = str(identity)
+def opened(client: Client, server: FakeServer) -> Client:
+    server.data_key = str(IDENTITY)
     client.open()
     return client
 
 
-def unseal_failure(client: Client, sealed: bytes) -> UnsealFailed:
+def unseal_failure(client: Client) -> UnsealFailed:
     with pytest.raises(UnsealFailed) as caught:
-        client.unseal(io.BytesIO(sealed))
+        client.unseal(io.BytesIO(SEALED))
     return caught.value
 
 
-def test_core_data_is_unsealed_from_a_file_and_from_a_stream(opened: Client, sealed: bytes, tmp_path: Path) -> None:
+def test_core_data_is_unsealed_from_a_file_and_from_a_stream(opened: Client, tmp_path: Path) -> None:
     path = tmp_path / "核心.age"
-    path.write_bytes(sealed)
-    for source in (path, str(path), io.BytesIO(sealed)):
+    path.write_bytes(SEALED)
+    for source in (path, str(path), io.BytesIO(SEALED)):
         assert opened.unseal(source) == CORE
     with pytest.raises(FileNotFoundError):
         opened.unseal(tmp_path / "missing.age")
 
 
 def test_each_identity_of_the_key_is_tried(client: Client, server: FakeServer) -> None:
-    identities = [pyrage.x25519.Identity.generate() for _ in range(2)]
-    server.data_key = "\n".join(["# made by age-keygen", "AGE-SECRET-KEY-1MISTYPED", *map(str, identities), ""])
+    server.data_key = f"# made by age-keygen\nAGE-SECRET-KEY-1MISTYPED\n{IDENTITY}\n{OTHER}\n"
     client.open()
-    for identity in identities:
+    for identity in (IDENTITY, OTHER):
         assert client.unseal(io.BytesIO(pyrage.encrypt(CORE, [identity.to_public()]))) == CORE
 
 
-def test_core_data_needs_an_opening_and_a_key_of_age(client: Client, server: FakeServer, sealed: bytes) -> None:
+def test_core_data_needs_an_opening_and_a_key_of_age(client: Client, server: FakeServer) -> None:
     client.report(REPORT)
-    assert "call open() first" in unseal_failure(client, sealed).detail
+    assert "call open() first" in unseal_failure(client).detail
     client.open()
-    assert "no age identity; unseal with the vendor's own scheme" in unseal_failure(client, sealed).detail
-    server.data_key = f"  自己的密钥 \n{pyrage.x25519.Identity.generate()}"
+    assert "no age identity; unseal with the vendor's own scheme" in unseal_failure(client).detail
+    server.data_key = f"  自己的密钥 \n{OTHER}"
     key = client.open().data_key
     assert key is not None
     assert key.reveal() == server.data_key  # unchanged
-    error = unseal_failure(client, sealed)
+    error = unseal_failure(client)
     assert "核心数据" in error.message
     assert error.detail.startswith("the core data does not decrypt: ")
 
@@ -87,7 +78,7 @@ ASK: dict[str, Callable[[Client], object]] = {
 
 @for_each("ask", ASK)
 def test_only_a_signed_rejection_of_the_card_revokes_an_earlier_acceptance(
-    ask: str, opened: Client, server: FakeServer, sealed: bytes
+    ask: str, opened: Client, server: FakeServer
 ) -> None:
     server.tweak = setting()
     opened.open()
@@ -96,17 +87,17 @@ def test_only_a_signed_rejection_of_the_card_revokes_an_earlier_acceptance(
         server.tweak = tweak
         with pytest.raises(KadunError):
             ASK[ask](opened)
-        assert opened.unseal(io.BytesIO(sealed)) == CORE
+        assert opened.unseal(io.BytesIO(SEALED)) == CORE
     server.tweak = reject("CARD_FROZEN")
     with pytest.raises(CardRejected):
         ASK[ask](opened)
-    unseal_failure(opened, sealed)
+    unseal_failure(opened)
 
 
-def test_the_key_is_neither_shown_nor_copied(opened: Client, identity: pyrage.x25519.Identity) -> None:
+def test_the_key_is_neither_shown_nor_copied(opened: Client) -> None:
     verdict = opened.open()
     for shown in (opened, verdict, verdict.data_key, vars(opened), vars(verdict)):
-        assert str(identity) not in f"{shown!r} {shown}"
+        assert str(IDENTITY) not in f"{shown!r} {shown}"
     for way in (pickle.dumps, copy.copy, copy.deepcopy):
         for holder in (verdict.data_key, verdict, opened):
             if way is copy.copy and not isinstance(holder, Secret):
@@ -126,12 +117,10 @@ def shown_by(work: Callable[[], object]) -> str:
     return text
 
 
-def test_no_traceback_shows_the_key_even_with_local_variables(
-    opened: Client, server: FakeServer, identity: pyrage.x25519.Identity
-) -> None:
-    other = pyrage.encrypt(CORE, [pyrage.x25519.Identity.generate().to_public()])
-    server.tweak = setting(nonce="another", KERNAL_DATA_KEY=str(identity))
+def test_no_traceback_shows_the_key_even_with_local_variables(opened: Client, server: FakeServer) -> None:
+    other = pyrage.encrypt(CORE, [OTHER.to_public()])
+    server.tweak = setting(nonce="another", KERNAL_DATA_KEY=str(IDENTITY))
     for failing in (lambda: opened.unseal(io.BytesIO(other)), opened.open, lambda: opened.report(REPORT)):
-        assert str(identity) not in shown_by(failing)
+        assert str(IDENTITY) not in shown_by(failing)
     server.tweak = lambda claims: claims.update(KERNAL_DATA_KEY_SEALED=forger_for(server.requests[-1]).sealed(NOT_TEXT))
     assert "half a secret" not in shown_by(opened.open)
