@@ -117,44 +117,31 @@ def test_a_call_ends_when_the_service_closes_its_connection(generation: Generati
 
 GOOD = """
 from app.functions import core_function
-@core_function("good")
 def good(arguments, caller): return 1
+core_function("NAME")(good)
 """
 ODD = {
-    "a docstring that is not UTF-8": ("f.__doc__ = 'about \\ud800'", []),
-    "a name that is not UTF-8": ("core_function('mm\\ud800')(f)", ["mmm"]),
-    "a schema that is not UTF-8": (
-        "import msgspec, typing as t\ncore_function('x', schema=t.Annotated[dict, msgspec.Meta(title='\\ud800')])(f)",
-        ["mmm"],
-    ),
-    "a module name that is not a text": ("f.__module__ = 5", ["mmm"]),
+    "bbb": "good.__doc__ = 'about \\ud800'",
+    "ccc": "core_function('ccc\\ud800')(good)",
+    "ddd": "import msgspec, typing as t\n"
+    "core_function('x', schema=t.Annotated[dict, msgspec.Meta(title='\\ud800')])(good)",
+    "eee": "good.__module__ = 5",
+    os.fsdecode(b"m\xff"): "",
 }
+"""What each module has besides a good function."""
 
 
-def loaded_once(folder: Path) -> tuple[dict[str, str], list[str]]:
-    """Return the errors of a folder's broken modules, and the names of its functions."""
-    loaded = load(folder, LIMITS, launcher())
-    loaded.close()
-    return {broken.module: broken.error for broken in loaded.broken}, list(loaded.functions)
-
-
-@for_each("odd, blamed", ODD.values())
-def test_a_function_whose_description_is_not_json_breaks_its_own_module_only(
-    folder: Path, odd: str, blamed: list[str]
-) -> None:
-    for name, more in (("aaa", ""), ("mmm", odd), ("zzz", "")):
-        text = GOOD.replace('"good"', f'"{name}"').replace("def good", "def f")
-        (folder / f"{name}.py").write_text(text + more)
-    (folder / "module.py").unlink(missing_ok=True)
-    broken, functions = loaded_once(folder)
-    assert (list(broken), functions) == (blamed, [name for name in ("aaa", "mmm", "zzz") if name not in blamed])
-
-
-def test_a_file_whose_name_is_not_utf_8_is_a_broken_module_and_others_work(folder: Path) -> None:
-    (folder / "module.py").write_text(GOOD)
-    (folder / os.fsdecode(b"m\xff.py")).write_text(GOOD)
+def test_a_module_whose_name_or_description_is_not_json_is_broken_and_others_work(folder: Path) -> None:
+    (folder / "module.py").unlink()
+    for name, more in {"aaa": "", **ODD, "zzz": ""}.items():
+        (folder / f"{name}.py").write_text(GOOD.replace("NAME", ascii(name)[1:-1]) + more)
     (folder / os.fsdecode(b"p\xff")).mkdir()
     (folder / os.fsdecode(b"p\xff") / "__init__.py").write_text("")
-    broken, functions = loaded_once(folder)
-    assert (list(broken), functions) == (["m\\udcff", "p\\udcff"], ["good"])
-    assert all("cannot name a module" in error for error in broken.values())
+    loaded = load(folder, LIMITS, launcher())
+    loaded.close()
+    errors = {broken.module: broken.error for broken in loaded.broken}
+    assert (list(errors), list(loaded.functions)) == (
+        ["ccc", "ddd", "eee", "m\\udcff", "p\\udcff"],
+        ["aaa", "bbb", "zzz"],
+    )
+    assert all("cannot name a module" in errors[name] for name in ("m\\udcff", "p\\udcff"))
