@@ -120,20 +120,9 @@ def test_arguments_that_do_not_fit_and_results_that_are_no_json_are_refused(exec
     answer = execute(executing, card_id, "怪话", {})
     assert (answer.status, answer.body["code"]) == (502, "FUNCTION_FAILED")
     assert "half a pair" in journalled(executing, answer)["details"]["detail"], "lone surrogates too"
-
-
-def test_the_vendors_own_check_is_in_the_log_and_not_in_the_answer(executing: Service) -> None:
-    (card_id,) = executing.issue()
     answer = execute(executing, card_id, "打折", {"discount": {"code": "a"}})
-    assert (answer.status, answer.body["code"]) == (400, "INVALID_REQUEST")
-    assert answer.body["field"] == "arguments.discount"
-    assert answer.body["detail"] == "arguments.discount does not fit"
+    assert (answer.status, answer.body["detail"]) == (400, "arguments.discount does not fit"), "not the vendor's words"
     assert "hunter" not in json.dumps(answer.body)
-    (line,) = wait_for(
-        lambda: [line for line in (executing.folder / "functions.log").read_text().splitlines() if "打折" in line][-1:]
-    )
-    assert "in __post_init__" in json.loads(line)["printed"]
-    assert "ValueError: a is none of hunter2" in json.loads(line)["printed"]
 
 
 @contextmanager
