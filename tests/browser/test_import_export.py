@@ -1,17 +1,13 @@
 """Imports and exports in the browser, on desktop and phone, in both languages."""
 
 import json
-from datetime import timedelta
-from urllib.parse import urlencode
 
 from playwright.sync_api import Locator, expect
 
-from app.clock import utc_now
-from app.services.issuing import Issuing
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.people import Person
-from tests.support.browser.seeding import Shop, opened
-from tests.support.browser.visits import Look, Reading, Site, in_two_looks
+from tests.support.browser.seeding import Shop
+from tests.support.browser.visits import Look, Reading, in_two_looks
 from tests.support.console import PASSWORD
 
 pytestmark = in_two_looks
@@ -46,8 +42,9 @@ def test_a_faulty_file_is_mended_and_imported(enter: Enter, look: Look, reading:
     expect(person.rows).to_have_count(2)
 
 
-def confirmed(person: Person) -> Locator:
-    """Type the password; return the button that brings the file."""
+def export(person: Person, zh: str, en: str) -> Locator:
+    """Choose a format and type the password; return the button that brings the file."""
+    person.press(zh, en)
     person.page.locator("[name=own_password]").fill(PASSWORD)
     return person.button("导出", "Export", person.page.locator("main"))
 
@@ -55,33 +52,15 @@ def confirmed(person: Person) -> Locator:
 def test_cards_leave_as_files(enter: Enter, fresh: Fresh, reading: Reading, look: Look) -> None:
     person = enter(f"/admin/cards?batch={fresh.batch}&status=unused", look)
     page = person.page
-
-    def ask(zh: str, en: str) -> Locator:
-        person.press(zh, en)
-        person.is_headed("导出卡密", "Export cards")
-        return confirmed(person)
-
-    assert {row["id"] for row in person.download_rows(ask("CSV", "CSV"))} == set(fresh.ids)
+    assert {row["id"] for row in person.download_rows(export(person, "CSV", "CSV"))} == set(fresh.ids)
     reading(page, "export")
     person.follow("返回列表", "Back to the list")
-    assert {card["id"] for card in json.loads(person.download(ask("JSON", "JSON")))} == set(fresh.ids)
+    assert {card["id"] for card in json.loads(person.download(export(person, "JSON", "JSON")))} == set(fresh.ids)
     person.follow("返回列表", "Back to the list")
     page.locator(f"input[value='{fresh.ids[1]}']").check()
-    assert person.download(ask("导出所选 TXT", "Export selected TXT")).split() == [fresh.ids[1]]
+    assert person.download(export(person, "导出所选 TXT", "Export selected TXT")).split() == [fresh.ids[1]]
     person.go("/admin/journal?kind=exported")
     expect(person.rows.first).to_contain_text("txt")
-
-
-def test_a_large_issue_of_somebody_else_takes_the_password(enter: Enter, site: Site, look: Look) -> None:
-    with opened(site) as database:
-        issued = Issuing(database, "tester", utc_now).issue(101, timedelta(days=30), f"大批-{look}")
-    person = enter(f"/admin/cards/issued?{urlencode({'at': issued.at.isoformat()})}", look)
-    expect(person.page.locator("main .alert")).to_contain_text(person.t("下载全部需要您的密码", "takes your password"))
-    assert len(person.page.locator("#keys").input_value().split()) == 100
-    person.press("下载 CSV…", "Download CSV…")
-    assert len(person.download_rows(confirmed(person))) == 101
-    person.follow("返回列表", "Back to the list")
-    expect(person.page.locator("#keys")).to_be_visible()
 
 
 def test_the_journal_is_filtered_and_leaves_as_a_file(enter: Enter, shop: Shop, look: Look) -> None:
@@ -94,10 +73,6 @@ def test_the_journal_is_filtered_and_leaves_as_a_file(enter: Enter, shop: Shop, 
     page.wait_for_url(f"**card={shop.live}**")
     expect(person.rows.first).to_contain_text(person.t("设备不符", "another machine"))
     shown = person.rows.count()
-    person.press("CSV", "CSV")
-    rows = person.download_rows(confirmed(person))
+    rows = person.download_rows(export(person, "CSV", "CSV"))
     assert len(rows) == shown
     assert {(row["code"], row["card_id"]) for row in rows} == {("CLIENT_MISMATCH", shop.live)}
-    page.go_back()
-    person.press("JSON", "JSON")
-    assert len(json.loads(person.download(confirmed(person)))) == shown
