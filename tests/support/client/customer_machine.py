@@ -120,10 +120,9 @@ class Machine:
     ) -> KadunError:
         """Do the same, and return the error that the program gets."""
         unplug(self.server, answer)
-        with pytest.raises(error) as caught:
-            self.open(**changes)
+        failure = refused(self.run(**changes), error)
         plug_in(self.server)
-        return caught.value
+        return failure
 
     @property
     def cached(self) -> CachedVerdict:
