@@ -1,5 +1,6 @@
 """Ceilings in the database: counted exactly, in the transaction that issues or changes."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -97,24 +98,6 @@ def test_the_day_is_the_vendors(limited: Issuing, limits: Limits, clock: Clock) 
     assert (Ceiling.select().count(), limits.issued_today(clock.now)) == (1, 10)
 
 
-def test_of_orders_at_once_exactly_as_many_succeed_as_are_left(
-    database: Database, limits: Limits, clock: Clock
-) -> None:
-    def order(_number: int) -> bool:
-        try:
-            Issuing(database, "tester", clock, limits).issue(3, DAY)
-        except CeilingExceededError:
-            return False
-        finally:
-            database.close()
-        return True
-
-    with ThreadPoolExecutor(8) as pool:
-        done = list(pool.map(order, range(24)))
-    assert done.count(True) == 3
-    assert Card.select().count() == Ceiling.get().cards == 9
-
-
 def test_imports_count_too(limited: Issuing, limits: Limits, clock: Clock) -> None:
     now = clock.now
 
@@ -181,23 +164,27 @@ def test_no_more_cards_are_changed_than_a_day_allows(
 
 
 @pytest.mark.usefixtures("few_changes")
-def test_of_changes_at_once_exactly_as_many_succeed_as_are_left(
+def test_of_orders_or_changes_at_once_exactly_as_many_succeed_as_are_left(
     database: Database, clock: Clock, issuing: Issuing, limits: Limits
 ) -> None:
+    def succeed_at_once(act: Callable[[int], object]) -> int:
+        def attempt(number: int) -> bool:
+            try:
+                act(number)
+            except CeilingExceededError:
+                return False
+            finally:
+                database.close()
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(attempt, range(0, 24, 3))).count(True)
+
+    assert succeed_at_once(lambda _: Issuing(database, "tester", clock, limits).issue(3, DAY)) == 3
+    assert Card.select().count() == Ceiling.get().cards == 9
     ids = [card.id for card in issuing.issue(24, DAY).cards]
-
-    def freeze(number: int) -> bool:
-        try:
-            CardActions(database, "tester", clock, limits).apply(Action.FREEZE, ids[number : number + 3])
-        except CeilingExceededError:
-            return False
-        finally:
-            database.close()
-        return True
-
-    with ThreadPoolExecutor(8) as pool:
-        done = list(pool.map(freeze, range(0, 24, 3)))
-    assert done.count(True) == 3
+    actions = CardActions(database, "tester", clock, limits)
+    assert succeed_at_once(lambda number: actions.apply(Action.FREEZE, ids[number : number + 3])) == 3
     assert Card.select().where(Card.frozen_at.is_null(is_null=False)).count() == Ceiling.get().changed == 9
 
 

@@ -176,25 +176,23 @@ def test_guessing_tokens_is_throttled_by_network_and_site_but_not_the_shop_at_th
     assert guess("2001:db8:2::1").status == 401
 
 
-WRONG: list[tuple[str, Any, str | None]] = [
-    (CARDS, {}, "validity"),
-    (CARDS, {"validity": "\u202e30d"}, "validity"),
-    (CARDS, {"validity": "1d", "count": 0}, "count"),
-    (CARDS, {"validity": "1d", "count": True}, "count"),
-    (CARDS, {"validity": "1d", "batch": "b" * 201}, "batch"),
-    (CARDS, {"validity": "1d", "note": "\0"}, "note"),
-    (CARDS, {"validity": "1d", "price": 1}, "price"),
-    (CARDS, ["1d"], None),
-    (f"{CARDS}/freeze", {"ids": NOBODY}, "ids"),
-    (f"{CARDS}/freeze", {"ids": [NOBODY] * 101}, "ids"),
-    (f"{CARDS}/freeze", {"ids": [" "]}, "ids"),
-    (f"{CARDS}/unfreeze", {"ids": [NOBODY], "by": "1d"}, "by"),
-    (f"{CARDS}/extend", {"ids": [NOBODY], "by": "permanent"}, "by"),
-]
-
-
 def test_an_invalid_field_is_named_in_both_languages_and_nothing_is_done(shop: Shop) -> None:
-    for path, document, field in WRONG:
+    wrong: list[tuple[str, Any, str | None]] = [
+        (CARDS, {}, "validity"),
+        (CARDS, {"validity": "\u202e30d"}, "validity"),
+        (CARDS, {"validity": "1d", "count": 0}, "count"),
+        (CARDS, {"validity": "1d", "count": True}, "count"),
+        (CARDS, {"validity": "1d", "batch": "b" * 201}, "batch"),
+        (CARDS, {"validity": "1d", "note": "\0"}, "note"),
+        (CARDS, {"validity": "1d", "price": 1}, "price"),
+        (CARDS, ["1d"], None),
+        (f"{CARDS}/freeze", {"ids": NOBODY}, "ids"),
+        (f"{CARDS}/freeze", {"ids": [NOBODY] * 101}, "ids"),
+        (f"{CARDS}/freeze", {"ids": [" "]}, "ids"),
+        (f"{CARDS}/unfreeze", {"ids": [NOBODY], "by": "1d"}, "by"),
+        (f"{CARDS}/extend", {"ids": [NOBODY], "by": "permanent"}, "by"),
+    ]
+    for path, document, field in wrong:
         answer = shop.post(path, document)
         assert answer.body.get("field") == field, (path, document)
         is_problem(answer, 400, "INVALID_REQUEST", field)

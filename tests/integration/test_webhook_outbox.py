@@ -23,8 +23,6 @@ from tests.support.sealing import SEALING
 from tests.support.service import wait_for
 from tests.support.webhooks import example
 
-ENTRY = "INSERT INTO event (at, kind, code, card_id) VALUES (now(), %s, %s, %s)"
-
 
 @pytest.fixture
 def database_url(apart_url: str) -> str:
@@ -94,17 +92,16 @@ def test_a_paused_webhook_is_told_nothing_and_what_waits_goes_on_later(hooks: Ho
     assert (hooks.tell(), hooks.deliver()) == (0, 1), "what was before"
 
 
-def _triggers(hooks: Hooks, *entry: object) -> dict[str, int]:
-    """How often an entry called each trigger of the outbox."""
-    ((told,),) = hooks.database.execute_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {ENTRY}", entry).fetchall()
-    return {each["Trigger Name"]: each["Calls"] for each in told[0]["Triggers"]}
-
-
 def test_an_entry_costs_next_to_nothing_where_there_is_no_webhook(hooks: Hooks) -> None:
-    assert _triggers(hooks, "issued", None, None) == {}
-    assert _triggers(hooks, "rejected", "CARD_EXPIRED", "x") == {}
-    assert _triggers(hooks, "activated", None, "x") == {"event_activated": 1}
-    assert _triggers(hooks, "rejected", "CLIENT_MISMATCH", "x") == {"event_mismatch": 1}
+    insert = "INSERT INTO event (at, kind, code, card_id) VALUES (now(), %s, %s, 'x')"
+    for entry, triggers in (
+        (("issued", None), {}),
+        (("rejected", "CARD_EXPIRED"), {}),
+        (("activated", None), {"event_activated": 1}),
+        (("rejected", "CLIENT_MISMATCH"), {"event_mismatch": 1}),
+    ):
+        ((told,),) = hooks.database.execute_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {insert}", entry).fetchall()
+        assert {each["Trigger Name"]: each["Calls"] for each in told[0]["Triggers"]} == triggers, entry
     assert WebhookOutbox.select().count() == 0
     with statements(hooks.database) as ran:
         hooks.deliver()
