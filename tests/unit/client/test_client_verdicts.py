@@ -190,27 +190,18 @@ def test_a_claim_of_another_type_is_untrusted(claim: str, value: Any, client: Cl
         assert claim in refused(client, UntrustedAnswer).detail
 
 
-@for_each("told", [{}, {"latest_version": "2.0", "update_url": URL}])
-def test_an_update_that_the_vendor_requires_is_an_error_of_its_own(
-    told: dict[str, str], client: Client, server: FakeServer
-) -> None:
-    server.tweak = reject("UPDATE_REQUIRED", **told)
-    with pytest.raises(UpdateRequired) as caught:
-        client.open()
-    error = caught.value
-    assert isinstance(error, CardRejected)
-    assert (error.latest_version, error.update_url) == (told.get("latest_version"), told.get("update_url"))
-    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
-    assert vars(copy) == vars(error)
-
-
-def test_a_required_update_ends_offline_starts_until_the_program_is_updated(
+def test_a_required_update_is_an_error_of_its_own_and_ends_offline_starts_until_the_update(
     start: MakeClient, server: FakeServer
 ) -> None:
     server.tweak = at(NOW)
     start(version="1.4").open()
-    server.tweak = reject("UPDATE_REQUIRED")
-    refused(start(version="1.4"), UpdateRequired)
+    for told in ({}, {"latest_version": "2.0", "update_url": URL}):
+        server.tweak = reject("UPDATE_REQUIRED", **told)
+        error = refused(start(version="1.4"), CardRejected)
+        assert isinstance(error, UpdateRequired)
+        assert (error.latest_version, error.update_url) == (told.get("latest_version"), told.get("update_url"))
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+        assert vars(copy) == vars(error)
     unplug(server)
     refused(start(version="1.4"), ServerUnreachable)
     server.script = []
