@@ -101,6 +101,10 @@ def test_a_new_version_replaces_the_old_one_and_bytes_stay_while_one_file_has_th
     assert blobs(offline) == {sha256(b"two")}
     put(offline, "b", b"other")
     assert blobs(offline) == {sha256(b"other")}
+    (Path(offline.environment["KADUN_FILES_DIR"]) / sha256(b"other")).unlink()
+    assert listed(offline)[0]["missing"] is True
+    put(offline, "b", b"other")
+    assert listed(offline)[0]["missing"] is False
 
 
 def test_a_batch_without_cards_is_reported(offline: Service) -> None:
@@ -154,14 +158,6 @@ def test_removing_is_all_or_nothing(offline: Service) -> None:
     assert [event.details for event in removed] == [
         {"name": name, "size": 1, "sha256": sha256(name.encode())} for name in ("a", "b")
     ]
-
-
-def test_missing_bytes_are_shown_and_restored_by_adding_again(offline: Service) -> None:
-    put(offline, "a", b"one")
-    (Path(offline.environment["KADUN_FILES_DIR"]) / sha256(b"one")).unlink()
-    assert listed(offline)[0]["missing"] is True
-    put(offline, "a", b"one")
-    assert listed(offline)[0]["missing"] is False
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
