@@ -16,7 +16,7 @@ from app.storage.bucket import BucketObjects
 from app.storage.database import Database
 from app.storage.models import File
 from tests.integration.conftest import with_keys
-from tests.support.bucket_files import key, keys, states, without_bucket
+from tests.support.bucket_fixtures import key, keys, states
 from tests.support.bucket_host import TlsFront
 from tests.support.doctor_results import results
 from tests.support.downloads import CONTENT, blobs, fetch, links, put, sha256
@@ -30,6 +30,12 @@ def offline(offline: Service, bucket: Any, bucket_settings: dict[str, str]) -> S
     """The command line with the bucket."""
     offline.environment.update(bucket_settings)
     return offline
+
+
+def without_bucket(service: Service) -> Service:
+    for name in [name for name in service.environment if name.startswith("KADUN_FILES_BUCKET")]:
+        del service.environment[name]
+    return service
 
 
 def test_files_are_added_replaced_listed_and_removed(offline: Service, bucket: Any) -> None:
@@ -82,7 +88,14 @@ def test_a_bucket_that_cannot_be_used_is_named_with_what_it_says(
         front.show(Issued.make("localhost", f"{BUCKET}.localhost", issuer=authority))
 
 
-def test_while_the_bucket_is_away_the_list_says_so(offline: Service, front: TlsFront) -> None:
+def test_doctor_and_the_list_say_so_while_an_object_is_lost_or_the_bucket_is_away(
+    offline: Service, bucket: Any, front: TlsFront
+) -> None:
+    put(offline, "a", CONTENT)
+    found = results(offline)
+    assert [found[name]["status"] for name in ("bucket", "files")] == ["OK", "OK"]
+    obstore.delete(bucket, key(CONTENT))
+    assert (results(offline)["files"]["status"], keys(bucket)) == ("FAIL", set())
     put(offline, "a", CONTENT)
     with front.away():
         assert states(offline) == {"a": None}
@@ -92,15 +105,6 @@ def test_while_the_bucket_is_away_the_list_says_so(offline: Service, front: TlsF
     assert (found["bucket"]["status"], found["files"]["status"]) == ("FAIL", "WARN")
     assert sha256(CONTENT) in left  # the file is removed, and its bytes were not
     assert offline.cardctl_json("file", "list") == []
-
-
-def test_doctor_finds_lost_objects_and_leaves_nothing_behind(offline: Service, bucket: Any) -> None:
-    put(offline, "a", CONTENT)
-    found = results(offline)
-    assert [found[name]["status"] for name in ("bucket", "files")] == ["OK", "OK"]
-    obstore.delete(bucket, key(CONTENT))
-    assert results(offline)["files"]["status"] == "FAIL"
-    assert keys(bucket) == set()
 
 
 def test_an_addition_that_fails_leaves_nothing_in_the_bucket(offline: Service, bucket: Any, database: Database) -> None:
@@ -131,7 +135,9 @@ def test_a_service_without_nginx_sends_the_bytes_itself(
         assert fetch(service, url).status == 404
 
 
-def test_files_move_into_the_bucket_and_back(offline: Service, bucket: Any, bucket_settings: dict[str, str]) -> None:
+def test_files_move_into_the_bucket_and_back(
+    offline: Service, bucket: Any, front: TlsFront, bucket_settings: dict[str, str]
+) -> None:
     contents = {"a": CONTENT, "b": b"2", "b again": b"2", "empty": b""}
     without_bucket(offline)
     assert "no bucket is set" in offline.refusal("file", "move-to", "bucket")
@@ -139,6 +145,9 @@ def test_files_move_into_the_bucket_and_back(offline: Service, bucket: Any, buck
         put(offline, name, content)
     offline.environment.update(bucket_settings)
     assert set(states(offline).values()) == {False}  # they are read from the folder until then
+    with front.away():
+        assert "The bucket is unavailable" in offline.refusal("file", "move-to", "bucket")
+    assert (blobs(offline), keys(bucket)) == ({sha256(content) for content in contents.values()}, set())
     for _ in range(2):
         moved = offline.cardctl_json("file", "move-to", "bucket")
         assert {name for one in moved for name in one["names"]} == set(contents)
@@ -168,16 +177,6 @@ def test_what_cannot_be_moved_is_left_and_named(offline: Service, bucket: Any, b
     done = offline.cardctl("file", "move-to", "folder", check=False)
     assert "Not moved: 3 (altered, good, lost)" in done.stderr
     assert keys(bucket) == {key(b"good")}
-
-
-def test_a_move_without_its_bucket_leaves_everything_where_it_is(
-    offline: Service, bucket: Any, front: TlsFront, bucket_settings: dict[str, str]
-) -> None:
-    put(without_bucket(offline), "a", b"a")
-    offline.environment.update(bucket_settings)
-    with front.away():
-        assert "The bucket is unavailable" in offline.refusal("file", "move-to", "bucket")
-    assert (blobs(offline), keys(bucket)) == ({sha256(b"a")}, set())
 
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])

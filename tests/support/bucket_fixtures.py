@@ -1,4 +1,4 @@
-"""A bucket behind TLS, one for each process of tests, and the settings that lead to it."""
+"""A bucket behind TLS, one for each process of tests, the settings that lead to it, and its files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +7,23 @@ from typing import Any
 import obstore
 import pytest
 
-from tests.support.bucket_files import keys
 from tests.support.bucket_host import NameServer, TlsFront
+from tests.support.downloads import sha256
 from tests.support.pki import Issued
+from tests.support.service import Service
 from tests.support.swift import BUCKET, REGION, WRITER, Swift, install
+
+
+def keys(store: Any) -> set[str]:
+    return {found["path"] for page in obstore.list(store) for found in page}
+
+
+def key(content: bytes) -> str:
+    return f"files/{sha256(content)}"
+
+
+def states(service: Service) -> dict[str, bool | None]:
+    return {one["name"]: one["missing"] for one in service.cardctl_json("file", "list")}
 
 
 @pytest.fixture(scope="session")
