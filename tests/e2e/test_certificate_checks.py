@@ -64,10 +64,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def deploy(checkout: Path, tmp_path: Path, path: str) -> Deploy:
-    def run_it(
-        chain: bytes, key: bytes, *options: str, check: bool = True, trust: bytes = ROOT_CA.pem
-    ) -> CompletedProcess[str]:
-        for name, content in (("chain", chain), ("key", key), ("trusted", trust)):
+    def run_it(chain: bytes, key: bytes, *options: str, check: bool = True) -> CompletedProcess[str]:
+        for name, content in (("chain", chain), ("key", key), ("trusted", ROOT_CA.pem)):
             (tmp_path / name).write_bytes(content)
         environment = {"PATH": path, "SSL_CERT_FILE": str(tmp_path / "trusted")}  # without docker nothing runs here
         script = checkout / "scripts/deploy-certificate.sh"

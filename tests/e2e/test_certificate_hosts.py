@@ -80,10 +80,6 @@ class Renewing:
         names = ("fullchain.pem", "privkey.pem")
         return all((placed / name).read_bytes() == (self.folder / name).read_bytes() for name in names)
 
-    def asked(self) -> list[str]:
-        """Return ssh's options and host, of each call."""
-        return self.ssh_log.read_text().splitlines()
-
 
 @pytest.fixture
 def renewing(tmp_path: Path, checkouts: list[Path]) -> Renewing:
@@ -106,7 +102,7 @@ def test_every_machine_gets_it_and_those_that_do_not_are_named(renewing: Renewin
     ):
         assert complaint in done.stderr
     assert "FAILED away.test: ssh: connect to host" in (renewing.checkout / "data/certificates.log").read_text()
-    asked = renewing.asked()
+    asked = renewing.ssh_log.read_text().splitlines()
     assert [line.rsplit(" ", 1)[1] for line in asked] == ["root@10.0.0.5", "away.test", "root@fd00::3", "fd00::4"]
     assert all("-p 2222 -o IdentityFile=/k -o ServerAliveInterval=15" in line for line in asked)
     assert "BatchMode" not in asked[0], "a person can type a password"
@@ -126,7 +122,7 @@ def test_certbots_hook_sends_it_to_the_machines_in_the_settings(renewing: Renewi
     assert "--oops (不是 not [USER@]HOST[:/DIRECTORY]: --oops)" in done.stderr
     for checkout in checkouts:
         assert (checkout / "https_certificates/fullchain.pem").read_bytes() == pair.pem
-    asked = renewing.asked()
+    asked = renewing.ssh_log.read_text().splitlines()
     assert [line.rsplit(" ", 1)[1] for line in asked] == ["root@10.0.0.5", "10.0.0.6"]
     assert "-o BatchMode=yes" in asked[0], "nobody is there to be asked"
 

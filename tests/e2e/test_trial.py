@@ -127,23 +127,11 @@ def wait(arguments, caller):
 """
 
 
-def command_of(pid: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:  # it has just ended
-        return b""
-
-
 def child_of(run: TrialRun, program: str) -> int:
-    """Return the number of the trial's child with this argument; 0 while a dead one is being replaced."""
+    """Return the number of the trial's child with this argument."""
     assert run.process is not None
     children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
-    found = [int(pid) for pid in children if program.encode() in command_of(pid)]
-    return found[0] if found else 0
-
-
-def functions_pid(run: TrialRun) -> int:
-    return child_of(run, "app.functions")
+    return next(int(pid) for pid in children if program in Path(f"/proc/{pid}/cmdline").read_text())
 
 
 @contextmanager
@@ -177,7 +165,7 @@ def test_functions_get_no_secret_and_when_the_service_dies_all_ends(folder: Path
         assert (installed.returncode, "等待" in installed.stdout) == (0, True), installed.stderr
         client = Client(run.url, run.cardctl("key", "export").stdout, new_card(run), hardware="h", state_dir=None)
         seen = client.execute("环境", {})
-        told = Path(f"/proc/{functions_pid(run)}/environ").read_text()
+        told = Path(f"/proc/{child_of(run, 'app.functions')}/environ").read_text()
         assert str(run.data_dir / "functions.sock") in told
         for known in (told, json.dumps(seen)):
             assert not re.search("DATABASE_URL|KERNAL_DATA_KEY|KADUN_KEYS_DIR|AGE-SECRET-KEY", known)
