@@ -135,17 +135,16 @@ def test_the_service_marks_its_key_when_it_starts_and_takes_over_a_new_one_besid
     assert "KERNAL_DATA_KEY is not the one in use before" in own_service.log.read_text()
 
 
-def test_an_empty_database_is_found(keyed: Service, postgres: EmbeddedPostgres) -> None:
+def test_an_empty_database_is_found_and_a_missing_column_or_right_is_not_taken_for_an_absent_one(
+    keyed: Service, database: Database, postgres: EmbeddedPostgres
+) -> None:
+    here = keyed.environment["DATABASE_URL"]
     postgres.create_database("for_the_doctor")
     keyed.environment["DATABASE_URL"] = postgres.url("for_the_doctor")
     found = results(keyed)
     assert differing(found) == UNKNOWN_SCHEMA | {"schema": "FAIL"}
     assert "cardctl migrate" in found["schema"]["message_en"]
-
-
-def test_a_column_or_right_that_is_missing_is_not_taken_for_an_absent_database(
-    keyed: Service, database: Database
-) -> None:
+    keyed.environment["DATABASE_URL"] = here
     database.execute_sql("ALTER TABLE file RENAME COLUMN size TO length")
     try:
         found = results(keyed)

@@ -54,7 +54,9 @@ def current_kid(service: Service, card_id: str) -> str:
     return str(json.loads(base64.urlsafe_b64decode(answer.body["token"].split(".")[0] + "=="))["kid"])
 
 
-def test_a_ring_is_made_once_rotated_in_one_row_and_nothing_there_is_secret(store: KeyDatabase) -> None:
+def test_a_ring_is_made_once_rotated_in_one_row_and_opens_with_its_identity_alone(
+    store: KeyDatabase, database: Database
+) -> None:
     assert not store.exists()
     with pytest.raises(KeyRingError, match="no signing keys in the database"):
         store.load()
@@ -70,6 +72,12 @@ def test_a_ring_is_made_once_rotated_in_one_row_and_nothing_there_is_secret(stor
     assert store.load() == rotated
     assert SealedKeyRing.select().count() == 1
     assert store.rotate(NOW, "kadun", force=True).keys[:2] == store.load().keys[:2]
+    for identity, said in (
+        (str(pyrage.x25519.Identity.generate()), "put your copy of secrets/keys_identity back"),
+        (None, "KADUN_KEYS_IDENTITY is not set"),
+    ):
+        with pytest.raises(KeyRingError, match=said):
+            KeyDatabase(database, identity).load()
 
 
 def test_a_newer_ring_stays_and_an_unrelated_or_damaged_one_is_put_aside(store: KeyDatabase) -> None:
@@ -87,15 +95,6 @@ def test_a_newer_ring_stays_and_an_unrelated_or_damaged_one_is_put_aside(store: 
     assert store.restore(first, NOW)
     assert store.load() == first
     assert [row.replaced_at for row in SealedKeyRing.select().order_by(SealedKeyRing.id)] == [NOW, NOW, None]
-
-
-def test_another_identity_opens_nothing(store: KeyDatabase, database: Database) -> None:
-    store.create(NOW, "kadun")
-    other = KeyDatabase(database, str(pyrage.x25519.Identity.generate()))
-    with pytest.raises(KeyRingError, match="put your copy of secrets/keys_identity back"):
-        other.load()
-    with pytest.raises(KeyRingError, match="KADUN_KEYS_IDENTITY is not set"):
-        KeyDatabase(database, None).load()
 
 
 def test_twenty_first_starts_of_two_hosts_at_once_make_one_ring_each(database: Database) -> None:
@@ -214,14 +213,11 @@ def test_a_running_service_does_not_notice_a_move(own_service: Service) -> None:
         assert current_kid(service, card_id) == before["keys"][0]["kid"]
 
 
-def test_the_public_keys_are_exported_for_clients_to_pin(keyed: Service) -> None:
+def test_public_keys_are_exported_and_sealing_goes_through_pipes_and_opens_with_the_key_alone(keyed: Service) -> None:
     exported = json.loads(keyed.cardctl("key", "export").stdout)
     assert (exported["iss"], len(exported["keys"])) == ("kadun", 2)
     assert all("d" not in key for key in exported["keys"])
     assert exported["keys"][0]["kid"] in keyed.cardctl("key", "list").stdout
-
-
-def test_sealing_goes_through_pipes_and_opens_with_the_key_alone(keyed: Service) -> None:
     command, content = [sys.executable, "-m", "app", "seal", "-", "-o", "-"], os.urandom(300_000)
     done = subprocess.run(command, cwd=ROOT, env=keyed.environment, input=content, capture_output=True, check=True)
     identity = pyrage.x25519.Identity.from_str(keyed.environment["KERNAL_DATA_KEY"])

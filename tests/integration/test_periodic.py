@@ -5,10 +5,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
 
 import pytest
 
@@ -49,10 +47,7 @@ class Worker:
         with output.open("wb") as file:
             self.process = subprocess.Popen([sys.executable, "-c", WORKER, url, host], cwd=ROOT, stdout=file)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         self.process.kill()
         self.process.wait()
 
@@ -64,11 +59,10 @@ class Worker:
 @pytest.fixture
 def workers(database_url: str, tmp_path: Path) -> Iterator[list[Worker]]:
     """Two workers of the host `a` and one of the host `b`."""
-    with ExitStack() as running:
-        yield [
-            running.enter_context(Worker(database_url, host, tmp_path / f"{number}"))
-            for number, host in enumerate(("a", "a", "b"))
-        ]
+    running = [Worker(database_url, host, tmp_path / f"{number}") for number, host in enumerate(("a", "a", "b"))]
+    yield running
+    for worker in running:
+        worker.end()
 
 
 def test_another_worker_takes_over_when_the_one_that_works_is_killed(workers: list[Worker]) -> None:
@@ -82,8 +76,7 @@ def test_another_worker_takes_over_when_the_one_that_works_is_killed(workers: li
     assert [one for one in workers if one.did["once"]] == [once]
     assert [one for one in of_a if one.did["machine"]] == [of_host]
     for killed in {once, of_host}:
-        killed.process.kill()
-        killed.process.wait()
+        killed.end()
     left = [one for one in workers if one not in (once, of_host)]
     assert working(Scope.ONCE, left) is not once
     if set(of_a) & set(left):
