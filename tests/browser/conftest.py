@@ -39,7 +39,7 @@ from app.clock import utc_now
 from app.console.visitor import SessionCookie, session_cookie
 from app.domain.operators import Role
 from app.services.issuing import Issuing
-from tests.support.browser.hostile_texts import FUNCTIONS, Strangers, invade
+from tests.support.browser.hostile_texts import FUNCTIONS, invade
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import OWNER, Shop, opened, seed
 from tests.support.browser.visits import LOOKS, Contexts, Look, Reading, Site, Troubles, Visit
@@ -133,7 +133,8 @@ def shop(site: Site) -> Shop:
 
 
 @pytest.fixture(scope="session")
-def strangers(site: Site, shop: Shop) -> Iterator[Strangers]:
+def strangers(site: Site, shop: Shop) -> Iterator[str]:
+    """A card in use by those whose texts would run."""
     functions = FunctionsService(site.service.folder)
     (functions.modules / "shop.py").write_text(FUNCTIONS)
     with functions:

@@ -13,14 +13,7 @@ from app.storage.models import Operator
 from tests.browser.conftest import Enter, Hire
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import HOOK, LIVE, SELLER, SHOP, Shop, opened
-from tests.support.browser.visits import (
-    Look,
-    Reading,
-    Site,
-    Troubles,
-    Visit,
-    in_two_looks,
-)
+from tests.support.browser.visits import Look, Reading, Site, Troubles, Visit, in_two_looks
 from tests.support.console import PASSWORD
 
 ANOTHER = "a horse of another colour"
@@ -41,18 +34,6 @@ def new_password(person: Person, within: str) -> None:
     form.locator("[name=new_password_again]").fill(ANOTHER)
     form.locator("[name=own_password]").fill(PASSWORD)
     form.get_by_role("button").click()
-
-
-def set_up_two_steps(person: Person) -> pyotp.TOTP:
-    person.go("/admin/account")
-    person.follow("启用两步验证…", "Set it up…")
-    expect(person.page.locator("svg.qr")).to_be_visible()
-    totp = pyotp.TOTP(person.page.locator("#secret").inner_text())
-    person.field("您的密码", "Your password").fill(PASSWORD)
-    person.field("验证码", "Code").fill(totp.now())
-    person.press("启用", "Turn it on")
-    person.reads("已启用两步验证", "Two-step verification is on")
-    return totp
 
 
 def test_a_log_in_leads_to_the_requested_page(
@@ -79,7 +60,13 @@ def test_two_step_verification_is_set_up_asked_for_and_turned_off_again(
     troubles.expect("status of 403")
     name = hire(Role.SELLER)
     person = enter("/admin/account", look, name)
-    totp = set_up_two_steps(person)
+    person.follow("启用两步验证…", "Set it up…")
+    expect(person.page.locator("svg.qr")).to_be_visible()
+    totp = pyotp.TOTP(person.page.locator("#secret").inner_text())
+    person.field("您的密码", "Your password").fill(PASSWORD)
+    person.field("验证码", "Code").fill(totp.now())
+    person.press("启用", "Turn it on")
+    person.reads("已启用两步验证", "Two-step verification is on")
     reading(person.page, "recovery-codes")
     recovery_code = person.page.locator("#codes").input_value().splitlines()[0]
     person.press("退出", "Log out")

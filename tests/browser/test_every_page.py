@@ -6,16 +6,8 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Enter
 from tests.support.browser.console_pages import LANGUAGES, PICTURES, SEEN
-from tests.support.browser.hostile_texts import Strangers
 from tests.support.browser.seeding import FESTIVAL, Shop
-from tests.support.browser.visits import (
-    ROOT,
-    Look,
-    Reading,
-    Troubles,
-    Visit,
-    in_every_look,
-)
+from tests.support.browser.visits import ROOT, Look, Reading, Troubles, Visit, in_every_look
 from tests.support.console_scene import paths
 
 # Where those land who reload a form, or change its language.
@@ -44,7 +36,7 @@ def test_the_docs_show_the_pictures_that_are_made_for_them_and_there_are_no_othe
 
 
 @in_every_look
-def test_every_page_reads_well(enter: Enter, shop: Shop, strangers: Strangers, reading: Reading, look: Look) -> None:
+def test_every_page_reads_well(enter: Enter, shop: Shop, strangers: str, reading: Reading, look: Look) -> None:
     person = enter("/admin/account", look)
     assert person.page.locator("html").get_attribute("lang") == person.t("zh-CN", "en")
     assert person.page.locator("html").get_attribute("data-bs-theme") == look.scheme

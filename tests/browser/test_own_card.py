@@ -2,8 +2,6 @@
 
 from datetime import timedelta
 
-import pytest
-
 from app.clock import utc_now
 from app.storage.models import Card
 from tests.browser.conftest import Fresh
@@ -17,29 +15,15 @@ from tests.support.service import OPEN
 CONTACT = "微信 laowang-888，周一到周五 9:00–18:00 / WeChat laowang-888, weekdays"
 
 
-@pytest.fixture
-def allowed(site: Site) -> None:
+@in_every_look
+def test_a_customer_unbinds_and_renews(site: Site, visit: Visit, look: Look, reading: Reading, fresh: Fresh) -> None:
+    own, new, _ = fresh.ids
     with opened(site) as database:
         set_terms(database, **ALLOWED, contact=CONTACT)
         wait_in_force(database.execute_sql)
-
-
-@pytest.fixture
-def bound(site: Site, allowed: None, fresh: Fresh, look: Look) -> tuple[str, str]:
-    """A card in use, and a new one."""
-    own, new, _ = fresh.ids
     assert ask(site, own, f"pc of {own}", "192.0.2.1", OPEN) == "OK"
-    return own, new
-
-
-@in_every_look
-def test_a_customer_unbinds_and_renews(
-    site: Site, visit: Visit, look: Look, reading: Reading, bound: tuple[str, str]
-) -> None:
-    own, new = bound
-    headers = {
-        "X-Test-Address": f"203.0.113.{LOOKS.index(look)}"
-    }  # of one address there may be few requests in a minute
+    # Of one address there may be few requests in a minute.
+    headers = {"X-Test-Address": f"203.0.113.{LOOKS.index(look)}"}
     page = visit("/card", look, own=True, extra_http_headers=headers)
     customer = Person(page, look)
     customer.is_headed("卡密自助服务", "Your card")

@@ -2,7 +2,6 @@
 
 import io
 import json
-from dataclasses import dataclass
 from datetime import timedelta
 
 from app.clock import utc_now
@@ -58,16 +57,8 @@ _CARDS = 20  # enough for a place among the largest batches
 _REQUESTS = 5_000  # and the functions used most
 
 
-@dataclass(frozen=True)
-class Strangers:
-    """What a test needs to know of them. `card` is in use, `batch` is its and some more cards'."""
-
-    card: str
-    batch: str = MARKUP
-
-
-def invade(site: Site, shop: Shop) -> Strangers:
-    """Put such texts wherever there are texts; and two files beside one of such a name."""
+def invade(site: Site, shop: Shop) -> str:
+    """Put such texts wherever there are texts, and two files beside one of such a name; return a card in use."""
     with opened(site) as database:
         add_operator(MARKUP, Role.SELLER)
         ShopTokens(database, console_actor(MARKUP), utc_now).add(MARKUP, [Scope.CARDS_READ])
@@ -81,8 +72,19 @@ def invade(site: Site, shop: Shop) -> Strangers:
     with opened(site):
         Figures.delete().execute()  # a busy machine would show earlier ones for a while
         Usage.update(count=_REQUESTS).where(Usage.function == TURNED).execute()
-        journal.append([_failure(card.id)])
-    return Strangers(card.id)
+        failure = Entry(
+            at=utc_now(),
+            kind=EventKind.REJECTED,
+            code=Code.FUNCTION_FAILED,
+            card_id=card.id,
+            reference="00000000",
+            ip=_ADDRESS,
+            hardware=TURNED,
+            function=TURNED,
+            details={"detail": f"Traceback:\n  {TURNED}\n{json.dumps(TURNED)}", MARKUP: TURNED},
+        )
+        journal.append([failure])
+    return str(card.id)
 
 
 def _add_files(site: Site, database: Database) -> None:
@@ -94,17 +96,3 @@ def _add_files(site: Site, database: Database) -> None:
         (FILE, 1, (MARKUP,)),
     ):
         store.add(name, io.BytesIO(bytes(size)), batches=batches)
-
-
-def _failure(card_id: str) -> Entry:
-    return Entry(
-        at=utc_now(),
-        kind=EventKind.REJECTED,
-        code=Code.FUNCTION_FAILED,
-        card_id=card_id,
-        reference="00000000",
-        ip=_ADDRESS,
-        hardware=TURNED,
-        function=TURNED,
-        details={"detail": f"Traceback:\n  {TURNED}\n{json.dumps(TURNED)}", MARKUP: TURNED},
-    )
