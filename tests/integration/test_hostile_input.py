@@ -110,9 +110,8 @@ def test_malformed_chunks_are_no_request_and_end_the_connection(service: Service
             b"9\r\n{",
         ]:
             token = f"Authorization: Bearer {Shop(service, database).token}"
-            is_refused(
-                service, posting(path, body, token, "Idempotency-Key: k", "Transfer-Encoding: chunked"), ends=True
-            )
+            request = posting(path, body, token, "Idempotency-Key: k", "Transfer-Encoding: chunked")
+            is_refused(service, request, ends=True)
 
 
 def test_what_is_no_http_is_answered_with_a_problem(service: Service) -> None:

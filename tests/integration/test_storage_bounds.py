@@ -43,22 +43,10 @@ class Size(NamedTuple):
         return Size(self.database * factor, self.backup * factor)
 
 
-class Scale:
-    """Measures what one of so many rows adds."""
-
-    def __init__(self, database: Database, url: str, pg_dump: Path) -> None:
-        self.database, self.command = database, (pg_dump, "--format=custom", "--dbname", url)
-
-    def row(self, make: Callable[[], list[Entry]]) -> Size:
-        before = self._read()
-        journal.append(make())
-        database, backup = (new - old for new, old in zip(self._read(), before, strict=True))
-        return Size(database / ROWS / MB, backup / ROWS / MB)
-
-    def _read(self) -> tuple[int, int]:
-        self.database.execute_sql("VACUUM")
-        ((size,),) = self.database.execute_sql(_SIZE).fetchall()
-        return int(size), len(subprocess.run(self.command, check=True, capture_output=True).stdout)
+def size_of(database: Database, command: tuple[Path | str, ...]) -> tuple[int, int]:
+    database.execute_sql("VACUUM")
+    ((size,),) = database.execute_sql(_SIZE).fetchall()
+    return int(size), len(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
 @pytest.fixture
@@ -116,8 +104,14 @@ def measured(database: Database, database_url: str, postgres_binaries: Path, iss
         return []  # each has written its own
 
     (pg_dump,) = postgres_binaries.rglob("bin/pg_dump")
-    scale = Scale(database, database_url, pg_dump)
-    refusal, rejected, change, card = map(scale.row, (refused_strangers, rejected_customers, moves, issues))
+    command = (pg_dump, "--format=custom", "--dbname", database_url)
+
+    def of_a_row(make: Callable[[], list[Entry]]) -> Size:
+        before = size_of(database, command)
+        journal.append(make())
+        return Size(*((new - old) / ROWS / MB for new, old in zip(size_of(database, command), before, strict=True)))
+
+    refusal, rejected, change, card = map(of_a_row, (refused_strangers, rejected_customers, moves, issues))
     of_customer = len(Counted) * journal.MAX_ENTRIES_PER_DAY
     return {
         "strangers, however many, for ever": refusal.times(journal.STOCK),
