@@ -21,25 +21,6 @@ from tests.support.service import ROOT, Service
 HOME = "198.51.100.1"
 
 
-def at_a_terminal(service: Service, typed: list[str], *arguments: str) -> tuple[int, str]:
-    """Run a command on a terminal, type a line at each prompt, and return its status and what the terminal showed."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(ROOT)
-        os.execve(sys.executable, [sys.executable, "-m", "app", *arguments], service.environment)  # noqa: S606
-    seen, questions = b"", 0
-    while select.select([terminal], [], [], 20)[0]:
-        try:
-            seen += os.read(terminal, 4096)
-        except OSError:  # the program has ended
-            break
-        if len(re.findall(b"(?:Password|Again): ", seen)) > questions and questions < len(typed):
-            os.write(terminal, typed[questions].encode() + b"\n")
-            questions += 1
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode()
-
-
 def can_log_in(database: Database, name: str, password: str) -> bool:
     try:
         Sessions(database, utc_now, SEALING).log_in(name, password, None, HOME)
@@ -58,9 +39,24 @@ def test_a_password_is_a_line_of_standard_input(offline: Service, database: Data
 def test_a_password_is_typed_twice_and_not_shown_and_asked_for_again_where_they_differ(
     offline: Service, database: Database
 ) -> None:
-    typed = [PASSWORD, OTHER, PASSWORD, PASSWORD]
-    status, seen = at_a_terminal(offline, typed, "admin", "add", "alice")
-    assert (status, OTHER in seen, PASSWORD in seen, Operator.get().role) == (0, False, False, "owner"), seen
+    typed = [PASSWORD, OTHER, PASSWORD, PASSWORD]  # a line at each prompt
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execve(sys.executable, [sys.executable, "-m", "app", "admin", "add", "alice"], offline.environment)  # noqa: S606
+    seen, questions = b"", 0
+    while select.select([terminal], [], [], 20)[0]:
+        try:
+            seen += os.read(terminal, 4096)
+        except OSError:  # the program has ended
+            break
+        if len(re.findall(b"(?:Password|Again): ", seen)) > questions and questions < len(typed):
+            os.write(terminal, typed[questions].encode() + b"\n")
+            questions += 1
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, seen
+    assert not [password for password in (OTHER, PASSWORD) if password.encode() in seen]
+    assert Operator.get().role == "owner"
     assert can_log_in(database, "alice", PASSWORD)
 
 
@@ -165,18 +161,14 @@ def test_an_unknown_scope_is_a_usage_error(offline: Service) -> None:
 def test_an_operators_ceilings_are_set_and_changed(offline: Service) -> None:
     options = ("--cards-per-day", "50", "--longest-validity", "month")
     offline.cardctl("admin", "add", "sam", "--role", "seller", *options, text=PASSWORD)
-    assert ceilings_of(offline, "admin") == (50, "30d")
+    (listed,) = offline.cardctl_json("admin", "list")
+    assert (listed["cards_per_day"], listed["longest_validity"]) == (50, "30d")
     offline.cardctl("admin", "ceilings", "sam", "--longest-validity", "permanent", "--changes-per-day", "3")
-    assert ceilings_of(offline, "admin") == (50, "permanent")
-    assert offline.cardctl_json("admin", "list")[0]["changes_per_day"] == 3
+    (listed,) = offline.cardctl_json("admin", "list")
+    assert (listed["cards_per_day"], listed["longest_validity"], listed["changes_per_day"]) == (50, "permanent", 3)
     offline.refusal("admin", "ceilings", "nobody", "--cards-per-day", "1")
     for wrong in ((), ("--cards-per-day", "0"), ("--longest-validity", "soon")):
         assert offline.cardctl("admin", "ceilings", "sam", *wrong, check=False).returncode == 2, wrong
-
-
-def ceilings_of(service: Service, group: str) -> tuple[int | None, str | None]:
-    (listed,) = service.cardctl_json(group, "list")
-    return listed["cards_per_day"], listed["longest_validity"]
 
 
 def test_a_tokens_limits_are_set_and_changed(offline: Service) -> None:
@@ -186,7 +178,8 @@ def test_a_tokens_limits_are_set_and_changed(offline: Service) -> None:
 
     def limits() -> tuple[object, ...]:
         (listed,) = offline.cardctl_json("token", "list")
-        return *ceilings_of(offline, "token"), listed["own_cards_only"], listed["expires_at"], listed["networks"]
+        names = ("cards_per_day", "longest_validity", "own_cards_only", "expires_at", "networks")
+        return tuple(listed[name] for name in names)
 
     assert limits() == (5, "365d", False, None, ["203.0.113.0/24", "2001:db8::/64"])
     offline.cardctl("token", "limits", "shop", "--longest-validity", "7d", "--own-cards", "--network", "any")
