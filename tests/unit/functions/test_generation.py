@@ -1,7 +1,12 @@
 """A zygote with the vendor's modules, and the supervisors of its calls."""
 
+import atexit
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -12,9 +17,8 @@ from app.functions.decorator import Caller
 from app.functions.library import Generation, load, result_of
 from app.functions.messages import CallRequest, Failed, Limits, Outcome, Returned, TimedOut
 from tests.support.processes import processes_in
-from tests.support.service import wait_for
+from tests.support.service import ROOT, wait_for
 from tests.support.tables import for_each
-from tests.support.zygotes import launcher
 
 MODULE = """
 import os, time
@@ -55,8 +59,28 @@ def garbage(arguments, caller):
     os._exit(0)
 """
 
+LAUNCHER = """
+import socket, sys
+from app.functions.launcher import start_zygotes
+requests = socket.socket(fileno=int(sys.argv[1]))
+requests.send(b"r")
+start_zygotes(requests, None)
+"""
 LIMITS = Limits(20, 64 * 1024**2, 1000)
 WITHOUT_OUTCOME = Failed("进程没有给出有效的结果就结束了 / its process ended without a valid outcome")
+
+
+@cache
+def launcher() -> socket.socket:
+    """Return the socket of a launcher of zygotes that gives no user IDs; one serves all tests of this process."""
+    requests, mine = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with requests:
+        command = [sys.executable, "-c", LAUNCHER, str(requests.fileno())]
+        process = subprocess.Popen(command, cwd=ROOT, pass_fds=[requests.fileno()], start_new_session=True)
+    atexit.register(process.wait)
+    atexit.register(mine.close)
+    mine.recv(1)  # it is ready: tests limit how long modules may take, not how long Python takes to start
+    return mine
 
 
 @pytest.fixture
