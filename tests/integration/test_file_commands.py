@@ -255,28 +255,21 @@ def read(folder: Blobs, store: FileStore, name: str) -> bytes:
         return source.read()
 
 
-def test_a_failure_before_the_commit_leaves_the_old_version(store: FileStore, folder: FailingBlobs) -> None:
+def test_a_failure_leaves_the_old_version_before_the_commit_and_the_new_one_after_it(
+    store: FileStore, folder: FailingBlobs
+) -> None:
     add(store, "a", b"old")
-    folder.fails_at = "install"
-    with pytest.raises(PowerCutError):
-        add(store, "a", b"new")
-    assert read(folder, store, "a") == b"old"
-    assert Event.select().count() == 1
-    folder.fails_at = ""
-    add(store, "a", b"new")
-    assert read(folder, store, "a") == b"new"
-
-
-def test_a_failure_after_the_commit_leaves_the_new_version(store: FileStore, folder: FailingBlobs) -> None:
-    add(store, "a", b"old")
-    folder.fails_at = "remove"
-    with pytest.raises(PowerCutError):
-        add(store, "a", b"new")
-    assert read(folder, store, "a") == b"new"
-    assert Event.select().count() == 2
+    for folder.fails_at, left, changes in (("install", b"old", 1), ("remove", b"new", 2)):
+        with pytest.raises(PowerCutError):
+            add(store, "a", b"new")
+        assert read(folder, store, "a") == left, folder.fails_at
+        assert Event.select().count() == changes, folder.fails_at
     with pytest.raises(PowerCutError):
         store.remove(["a"])
     assert store.listed() == []
+    folder.fails_at = ""
+    add(store, "a", b"new")
+    assert read(folder, store, "a") == b"new"
 
 
 @for_each("failure", [DatabaseUnavailableError("gone"), KeyboardInterrupt(), PermissionError("not ours")])
