@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from app import hub
 from app.storage.hub_connection import HubConnection
 from tests.support.hub_thread import HubThread
 
@@ -14,7 +15,7 @@ class HeldStatements:
     def __init__(self, hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ran: list[tuple[Any, ...]] = []
         self._hub_thread = hub_thread
-        self._gate = hub_thread.event()
+        self._gate = hub_thread.call(hub.event)
         run_prepared = HubConnection.run_prepared
 
         def held(connection: HubConnection, name: str, *arguments: object) -> list[tuple[Any, ...]]:

@@ -16,14 +16,9 @@ _GLOBALS = ("_gevent", "_thread", "_hub", "_pool")
 
 
 class HubThread:
-    """Runs `app.hub` while the block lasts; afterwards everything runs where it is called, as before.
+    """Runs `app.hub` with two native threads in a block; afterwards everything runs where it is called, as before."""
 
-    Args:
-        threads: How many native threads it has.
-    """
-
-    def __init__(self, threads: int = 2) -> None:
-        self._threads = threads
+    def __init__(self) -> None:
         self._before = {name: getattr(hub, name) for name in _GLOBALS}
         self._is_started = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -52,10 +47,6 @@ class HubThread:
         (done,) = self.begin_all([work])
         return done
 
-    def event(self) -> Any:
-        """A `gevent.event.Event` of the hub."""
-        return self.call(Event)
-
     def begin_all(self, works: list[Callable[[], Result]]) -> "list[Future[Result]]":
         """Begin work in greenlets that become ready at the same moment, as `begin`."""
         done: list[Future[Result]] = [Future() for _ in works]
@@ -70,7 +61,7 @@ class HubThread:
         return greenlet
 
     def _run(self) -> None:
-        hub.start(self._threads)
+        hub.start(2)
         self._end: Any = Event()
         self._is_started.set()
         while not self._end.wait(1):  # as a worker's heartbeat, it keeps the hub's loop alive
