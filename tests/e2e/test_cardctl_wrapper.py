@@ -231,6 +231,7 @@ SENT = [
 ]
 ODD = ["card", "list", "--search", "a b  'c' \"d\" $HOME * 打开\n程序", ""]
 WITH_INPUT = [
+    ["key", "restore", "-"],
     ["file", "add", "--size=4", "-", "--name", "core.age"],
     ["card", "import", "-", "--dry-run"],
     ["function", "run", "--arguments-file=-", "f"],
