@@ -12,7 +12,7 @@ from kadun.keys import Floor, floor_in
 from kadun.learned import lineage
 from kadun.store import State
 
-from tests.support.client.customer_machine import MINUTE, OTHER_CARD, REPLACED, UNKNOWN, Rotations, at, full_disk
+from tests.support.client.customer_machine import MINUTE, OTHER_CARD, REPLACED, UNKNOWN, Rotations, at
 from tests.support.client.fake_server import HARDWARE, ISSUER, NOW, REPORT, SigningKey, pinned, reject
 from tests.support.tables import for_each
 
@@ -93,6 +93,8 @@ def test_a_clock_that_was_changed_ends_the_15_minutes_for_good(rotations: Rotati
 
 def test_the_pinned_next_key_ends_the_current_one(rotations: Rotations) -> None:
     """The order of the pinned keys is that of the chain, also where no endorsement was ever fetched."""
+    rotations.run().open()
+    assert not rotations.folder.exists()  # the first pinned key needs no file
     rotations.rotate()
     rotations.run().open()
     assert "/.well-known/jwks.json" not in rotations.server.paths
@@ -208,16 +210,6 @@ def test_without_a_file_the_running_program_keeps_the_floor(rotations: Rotations
         rotations.refuses(REPLACED, client)
 
 
-def test_a_full_disk_prevents_no_online_start_and_leaves_the_old_floor(rotations: Rotations) -> None:
-    rotations.rotate()
-    rotations.run().open()
-    before = rotations.stored
-    rotations.rotate()
-    with full_disk():
-        assert rotations.accepts()
-    assert rotations.stored == before
-
-
 @pytest.mark.parametrize(("code", "files"), [("CARD_FROZEN", 2), ("CARD_NOT_FOUND", 1)])  # none of a mistyped card
 def test_a_rejection_raises_the_floor_too(code: str, files: int, rotations: Rotations) -> None:
     rotations.rotate(2)
@@ -246,11 +238,6 @@ def test_the_overlap_is_counted_down() -> None:
     assert floor.at(1899.0) == Floor("kid", 1.0, 1899.0)
     assert floor.at(1899.0).at(1900.0) == floor.at(1900.0) == floor.at(999.0) == Floor("kid", 0.0, 0.0)
     assert floor.at(1900.0).at(1000.0) == Floor("kid", -1.0, 1000.0).at(1000.0) == Floor("kid", 0.0, 0.0)
-
-
-def test_the_first_pinned_key_needs_no_file(rotations: Rotations) -> None:
-    rotations.run().open()
-    assert not rotations.folder.exists()
 
 
 def test_keys_are_learned_once_whatever_the_server_says_of_the_card(rotations: Rotations) -> None:
@@ -282,6 +269,11 @@ def test_stored_endorsements_are_kept_and_learned_anew_if_spoilt(rotations: Rota
     rotations.stored = replace(kept, endorsements=(kept.endorsements[0], spoilt))
     assert rotations.accepts()
     assert set(rotations.stored.endorsements) - {spoilt} == set(kept.endorsements)
+    key = rotations.keys[2]
+    odd = ("no token", key.endorse("no key"), key.endorse({"kid": 1}), "a.b.c")
+    rotations.stored = replace(kept, endorsements=(*odd, *kept.endorsements))
+    assert rotations.accepts()
+    assert rotations.stored.endorsements == kept.endorsements
 
 
 def test_a_key_written_into_the_file_is_not_trusted(rotations: Rotations) -> None:
@@ -294,16 +286,6 @@ def test_a_key_written_into_the_file_is_not_trusted(rotations: Rotations) -> Non
     ):
         rotations.stored = State((forged,), floor=Floor(mine.kid, 900.0, NOW))
         rotations.refuses(UNKNOWN)
-
-
-def test_what_is_no_endorsement_in_the_file_is_dropped(rotations: Rotations) -> None:
-    rotations.rotate(2)
-    rotations.run().open()
-    kept, key = rotations.stored, rotations.keys[2]
-    odd = ("no token", key.endorse("no key"), key.endorse({"kid": 1}), "a.b.c")
-    rotations.stored = replace(kept, endorsements=(*odd, *kept.endorsements))
-    assert rotations.accepts()
-    assert rotations.stored.endorsements == kept.endorsements
 
 
 def test_a_stored_verdict_of_the_first_release_finds_its_keys_in_its_own_file(rotations: Rotations) -> None:
