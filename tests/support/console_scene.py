@@ -1,6 +1,5 @@
 """A little of everything that the console shows, and for each of its routes a request that means something there."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -68,10 +67,11 @@ def furnish(texts: Sequence[str]) -> Scene:
         File.insert(name=name, size=5, sha256="0" * 64, added_at=now).execute()
         FileBatch.insert(file=name, batch=text).execute()
         add_operator(text[:64], Role.SELLER)
-        ApiToken.insert(
-            name=text[:64], token_sha256=digest(text), scopes=["cards:read", "cards:issue"], created_at=now
-        ).execute()
-        _webhook(number, text, now)
+        token = {"name": text[:64], "token_sha256": digest(text), "scopes": ["cards:read", "cards:issue"]}
+        ApiToken.insert(**token, created_at=now).execute()
+        message = {"message_id": f"msg_{digest(text)[:10]}", "topic": "card.activated", "card_id": f"2{number:031d}"}
+        failed = {"body": text[:1000], "error": text[:200], "webhook": add_webhook(text[:64], now)}
+        WebhookOutbox.insert(**message, **failed, created_at=now, failed_at=now).execute()
         block = {"hardware_sha256": digest(text), "reason": text[:200], "actor": OLGA}
         block_ids.append(Block.insert(created_at=now, **block).execute())
     terms = Terms(notice=texts[0][:500], contact=texts[0][:200])
@@ -104,19 +104,6 @@ def add_webhook(name: str, now: datetime, **options: Any) -> int:
     return int(Webhook.insert(name=name, **{**rests, **common, **options}).execute())
 
 
-def _webhook(number: int, text: str, now: datetime) -> None:
-    WebhookOutbox.insert(
-        webhook=add_webhook(text[:64], now),
-        message_id=f"msg_{digest(text)[:10]}",
-        topic="card.activated",
-        card_id=f"2{number:031d}",
-        body=text[:1000],
-        created_at=now,
-        failed_at=now,
-        error=text[:200],
-    ).execute()
-
-
 def _cards(number: int, text: str, now: datetime) -> list[str]:
     unused, active, frozen = (f"{kind}{number:031d}" for kind in (1, 2, 3))
     issued_at = now - timedelta(seconds=2)
@@ -125,28 +112,16 @@ def _cards(number: int, text: str, now: datetime) -> list[str]:
     Card.insert(id=unused, **common).execute()
     Card.insert(id=active, **common, **begun).execute()
     Card.insert(id=frozen, **common, **begun, frozen_at=now).execute()
-    Client.insert(
-        id=f"{number:032d}",
-        card=active,
-        hardware=text,
-        hardware_sha256=hashlib.sha256(text.encode()).hexdigest(),
-        ip="203.0.113.7",
-        requested_at=now,
-        function=text,
-    ).execute()
+    machine = {"hardware": text, "hardware_sha256": digest(text), "ip": "203.0.113.7", "function": text}
+    Client.insert(id=f"{number:032d}", card=active, requested_at=now, **machine).execute()
     Usage.insert(card=active, day=now.date(), function=text, count=number + 1, last_at=now).execute()
     return [active, unused, frozen]
 
 
 def _entries(number: int, text: str, now: datetime) -> list[Entry]:
     card, actor = f"2{number:031d}", OLGA
-    client: dict[str, Any] = {
-        "card_id": card,
-        "ip": "203.0.113.7",
-        "hardware": text,
-        "function": text,
-        "claimed_ip": text,
-    }
+    client: dict[str, Any] = {"card_id": card, "ip": "203.0.113.7", "hardware": text}
+    client |= {"function": text, "claimed_ip": text}
     other: dict[str, Any] = {**client, "hardware": f"{text}!", "ip": "198.51.100.1"}
     mismatch: dict[str, Any] = {"kind": EventKind.REJECTED, "code": Code.CLIENT_MISMATCH, "reference": REFERENCE}
     another: dict[str, Any] = {**other, "card_id": f"3{number:031d}"}

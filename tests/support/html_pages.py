@@ -16,23 +16,11 @@ class Form:
     buttons: list[tuple[str, str, str]] = field(default_factory=list)
 
 
-def words_of(html: str) -> str:
-    """What a person reads: no tags, white space as one space."""
-    return re.sub(r"\s+", " ", " ".join(_Page.of(html).texts))
+class Page(HTMLParser):
+    """Reads texts, links as written, and forms with the fields outside of them (`form="…"`) too.
 
-
-def links_of(html: str) -> list[str]:
-    """Where links lead, as written."""
-    return _Page.of(html).links
-
-
-def forms_of(html: str, here: str) -> list[Form]:
-    """The forms; one without an action goes to `here`."""
-    return _Page.of(html, here).forms
-
-
-class _Page(HTMLParser):
-    """Reads texts, links, and forms with the fields outside of them (`form="…"`) too."""
+    A form without an action goes to `here`.
+    """
 
     def __init__(self, here: str) -> None:
         super().__init__()
@@ -47,6 +35,11 @@ class _Page(HTMLParser):
         self.forms: list[Form] = []
         self.links: list[str] = []
         self.texts: list[str] = []
+
+    @property
+    def words(self) -> str:
+        """What a person reads: no tags, white space as one space."""
+        return re.sub(r"\s+", " ", " ".join(self.texts))
 
     @classmethod
     def of(cls, html: str, here: str = "") -> Self:
