@@ -21,7 +21,7 @@ from tests.support.nginx import HSTS, JSON, Gateway
 from tests.support.pki import Issued
 from tests.support.service import wait_for
 from tests.support.socket_service import SocketService, body
-from tests.support.swift import BUCKET, WRITER, Swift
+from tests.support.swift import WRITER, Swift
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("bucket")]
 
@@ -238,7 +238,7 @@ def test_bytes_that_nginx_does_not_find_are_a_problem(
     content = b"the only bytes"
     put(bucket.service, "sole", content)
     url = bucket.url("sole")
-    obstore.delete(swift.store(BUCKET), f"files/{sha256(content)}")
+    obstore.delete(swift.store(), f"files/{sha256(content)}")
     bucket.gateway.ask("GET", url).require_problem(404, "NOT_FOUND")
     put(bucket.service, "sole", content)
     assert bucket.gateway.ask("GET", url).body == content, "until they are added again"

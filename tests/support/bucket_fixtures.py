@@ -39,8 +39,8 @@ def bucket_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def swift(bucket_folder: Path) -> Iterator[Swift]:
     install()
-    with Swift(bucket_folder / "swift", "localhost") as running:
-        running.make(BUCKET)
+    with Swift(bucket_folder / "swift") as running:
+        running.make()
         yield running
 
 
@@ -77,6 +77,6 @@ def bucket_settings(bucket_folder: Path, front: TlsFront) -> dict[str, str]:
 @pytest.fixture
 def bucket(swift: Swift) -> Iterator[Any]:
     """The bucket as its owner sees it; empty at the end."""
-    store = swift.store(BUCKET)
+    store = swift.store()
     yield store
     obstore.delete(store, list(keys(store)))

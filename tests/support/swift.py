@@ -10,7 +10,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import obstore
 from obstore.store import S3Store
@@ -51,7 +51,7 @@ account_autocreate = true
 """
 _OPTIONS = {
     "cache": "memcache_servers = 127.0.0.1:1",
-    "s3api": f"storage_domain = {{domain}}\nlocation = {REGION}\nmin_segment_size = 1048576",
+    "s3api": f"storage_domain = localhost\nlocation = {REGION}\nmin_segment_size = 1048576",
     "tempauth": f"user_kadun_writer = {WRITER[1]} .admin\nuser_kadun_stranger = {STRANGER[1]}",
     "slo": "minimum_segment_size = 1048576",
 }
@@ -76,10 +76,9 @@ class Swift:
 
     Args:
         folder: Takes everything; its file system must have extended attributes.
-        domain: The domain that names of buckets are put before, in virtual-hosted addresses.
     """
 
-    def __init__(self, folder: Path, domain: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
         self.port = quiet_port()
@@ -100,8 +99,7 @@ class Swift:
         proxy = _DEFAULTS.format(folder=folder, port=self.port, user=user) + _PROXY
         for name in _FILTERS.split():
             egg = "memcache" if name == "cache" else name
-            options = _OPTIONS.get(name, "").format(domain=domain)
-            proxy += f"[filter:{name}]\nuse = egg:swift#{egg}\n{options}\n"
+            proxy += f"[filter:{name}]\nuse = egg:swift#{egg}\n{_OPTIONS.get(name, '')}\n"
         (folder / "proxy.conf").write_text(proxy)
 
     def __enter__(self) -> Self:
@@ -122,23 +120,22 @@ class Swift:
         for process in self._processes:
             process.wait(timeout=60)
 
-    def make(self, bucket: str) -> None:
-        """Make a bucket, which only the writer may use."""
-        address = obstore.sign(self.store(bucket), "PUT", "", timedelta(seconds=60))
+    def make(self) -> None:
+        """Make the bucket, which only the writer may use."""
+        address = obstore.sign(self.store(), "PUT", "", timedelta(seconds=60))
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         answer = exchange(connection, "PUT", address.partition(str(self.port))[2], None, {})
         assert answer.status == 200, answer
 
-    def store(self, bucket: str, **changes: Any) -> S3Store:
+    def store(self) -> S3Store:
         """The bucket as its owner sees it, without the service's own code."""
         return S3Store(
-            bucket,
+            BUCKET,
             endpoint=f"http://127.0.0.1:{self.port}",
             region=REGION,
             access_key_id=WRITER[0],
             secret_access_key=WRITER[1],
             client_options={"allow_http": True, "timeout": timedelta(seconds=10)},
-            **changes,
         )
 
     def _answers(self) -> bool:
