@@ -60,13 +60,6 @@ def test_a_chain_with_a_gap_is_not_trusted(missing: int, client: Client, server:
         client.open()
 
 
-# The other forged endorsements are cases of the conformance kit; these checks go beyond the protocol.
-@for_each("changes", [{"use": "enc"}, {"alg": "ES256"}])
-def test_an_endorsement_for_another_use_is_refused(changes: Any, keys: TrustedKeys, signing_key: SigningKey) -> None:
-    with pytest.raises(UntrustedAnswer, match="not for EdDSA"):
-        keys.add_endorsed([signing_key.endorse({**SigningKey().jwk, **changes})])
-
-
 def test_an_endorsement_may_omit_the_issuer_and_be_repeated(keys: TrustedKeys, signing_key: SigningKey) -> None:
     new, bare = SigningKey(), SigningKey()
     endorsements = [signing_key.endorse(new.jwk, **claims) for claims in ({}, {"iss": ISSUER}, {"iat": 1})]
