@@ -123,6 +123,9 @@ def test_arguments_that_do_not_fit_and_results_that_are_no_json_are_refused(exec
     answer = execute(executing, card_id, "打折", {"discount": {"code": "a"}})
     assert (answer.status, answer.body["detail"]) == (400, "arguments.discount does not fit"), "not the vendor's words"
     assert "hunter" not in json.dumps(answer.body)
+    log = executing.folder / "functions.log"
+    (line,) = wait_for(lambda: [line for line in log.read_text().splitlines() if "打折" in line][-1:])
+    assert "ValueError: a is none of hunter2" in json.loads(line)["printed"]
 
 
 @contextmanager
