@@ -33,7 +33,8 @@ _SESSION_OPTIONS = (
 # SQLSTATE: 40001 and 40P01 ask for another attempt, 55P03 and 57014 are the limits above, 53 and 57P mean a server out
 # of resources or shutting down, 08 a broken connection, 25006 a read-only standby.
 _TRY_AGAIN = ("40001", "40P01")
-_AWAY = ("08", "53", "57P", "55P03", "57014", "25006")
+_TOO_LONG = ("55P03", "57014")
+_AWAY = ("08", "53", "57P", "25006")
 
 
 class Database(peewee.PostgresqlDatabase):
@@ -229,11 +230,14 @@ class Database(peewee.PostgresqlDatabase):
         state = getattr(cause, "pgcode", None)
         if state is not None and state.startswith(_TRY_AGAIN):
             return ConflictError(state)
+        reason = _reason(str(cause))
+        if state in _TOO_LONG:  # the connection is as before, and the statement not to be repeated
+            logger.warning("database slow", extra={"sqlstate": state, "reason": reason})
+            return DatabaseUnavailableError(reason)
         connection_lost = state is None and isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError))
         if not connection_lost and not (state or "").startswith(_AWAY):
             return error
         self._drop_connection()
-        reason = _reason(str(cause))
         logger.warning("database away", extra={"sqlstate": state, "reason": reason})
         return DatabaseUnavailableError(reason)
 

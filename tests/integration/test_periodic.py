@@ -89,7 +89,7 @@ def test_a_task_that_fails_or_takes_too_long_stops_no_other(
     done: list[str] = []
 
     def sleep(_until: float) -> None:
-        database.with_connection(lambda: database.execute_sql("SELECT pg_sleep(60)"), once=True)
+        database.execute_sql("SELECT pg_sleep(60)")
 
     def fail(_until: float) -> None:
         raise ValueError("odd")
@@ -103,13 +103,15 @@ def test_a_task_that_fails_or_takes_too_long_stops_no_other(
         Task("often", 0, 1, Scope.ONCE, work),
         Task("seldom", 3600, 1, Scope.MACHINE, lambda _until: done.append("seldom")),
     ]
-    loop = Loop(database, "web-1", table)
+    loop, pid = Loop(database, "web-1", table), database.connection().get_backend_pid()
     loop.turn()
     time.sleep(1)  # a task rests as long as it took
     loop.turn()
     assert Counter(done) == {"often": 2, "seldom": 1}
     failed = [record.__dict__["task"] for record in caplog.records if "task" in record.__dict__]
     assert failed == ["fails", "hangs", "fails"]
+    assert "database slow" in caplog.messages
+    assert database.connection().get_backend_pid() == pid, "its locks are held, and the statement is not repeated"
 
 
 def test_a_service_prunes_its_journal_counts_the_figures_and_tells_webhooks_of_cards(
