@@ -15,7 +15,7 @@ from app.services.doctor.gather_database import durability, standbys
 from app.storage import database as database_module
 from app.storage.database import Database
 from tests.support.service import wait_for
-from tests.support.silent_host import SilentHost
+from tests.support.tcp_proxy import SilentHost
 from trial.postgres import EmbeddedPostgres
 
 THREADS = 8

@@ -23,8 +23,7 @@ from tests.support.bound_cards import CardState, asking, counts, hardware_of, nu
 from tests.support.held_statements import HeldStatements
 from tests.support.hub_thread import HubThread
 from tests.support.service import wait_for_lock
-from tests.support.silent_host import SilentHost
-from tests.support.tcp_proxy import Wire
+from tests.support.tcp_proxy import SilentHost, Wire
 
 DAY = date(2026, 3, 1)
 MINE = asking(numbered_id(0))
