@@ -1,6 +1,5 @@
 """Requests that wait for a lock in the database, at a service of one process with four threads."""
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,49 +35,38 @@ def hold_up(
         card_id: The customer's card.
         values: The values of the statement's parameters.
     """
-    for _ in range(_TRIES):
-        with contextlib.suppress(_TooSlowError):
-            _hold_up_once(service, lock, requests, card_id, values)
-            return
-    raise AssertionError(f"not all was done within {_SECONDS} s, in {_TRIES} tries")
-
-
-class _TooSlowError(Exception):
-    """The machine took so long that the database may have ended the requests' wait."""
+    held_up = any(_hold_up_once(service, lock, requests, card_id, values) for _ in range(_TRIES))
+    assert held_up, f"not all was done within {_SECONDS} s, in {_TRIES} tries"
 
 
 def _hold_up_once(
     service: Service, lock: str, requests: Sequence[Callable[[], Response]], card_id: str, values: Sequence[str]
-) -> None:
+) -> bool:
+    """Return False if the machine took so long that the database may have ended the requests' wait."""
     database_url = service.environment["DATABASE_URL"]
     with closing(psycopg2.connect(database_url)) as other, ThreadPoolExecutor(len(requests)) as pool:
         with other.cursor() as cursor:
             cursor.execute(lock, values)
         end = time.monotonic() + _SECONDS
         answers = [pool.submit(request) for request in requests]
-
-        def in_time() -> None:
-            if time.monotonic() > end:
-                raise _TooSlowError
-
-        def are_refused() -> bool:
-            in_time()
-            return len(_done(answers)) == len(requests) - _MAX_UNDER_WAY
-
         try:
-            wait_for(are_refused)
+            wait_for(lambda: len(_done(answers)) == len(requests) - _MAX_UNDER_WAY or time.monotonic() > end)
             refused = _done(answers)
+            if time.monotonic() > end:
+                return False
             assert {answer.result().status for answer in refused} == {503}
             assert {"retry-after" in answer.result().headers for answer in refused} == {True}
             for number in range(5):
                 asked = question(card_id, "a machine", function=f"function {number}")
                 assert service.verify(asked, address="192.0.2.1").status == 200
             held_up = _done(answers) == refused
-            in_time()
+            if time.monotonic() > end:
+                return False
             assert held_up
         finally:
             other.rollback()
         assert {answer.result().status for answer in answers if answer not in refused} == {200}
+        return True
 
 
 def _done(answers: list[Future[Response]]) -> list[Future[Response]]:
