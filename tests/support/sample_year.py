@@ -15,11 +15,9 @@ SCATTERED = "1000000000000000 + mod({i} * 618033989, 1000000007) * 1000000"
 COUNTED = "1000000000000000 + {i}"
 CARD_ID = f"({SCATTERED.format(i='i')})::text || ({COUNTED.format(i='i')})::text"
 
-BATCH_CARDS = 10_000
 LARGE_BATCH = "大批次"
 RARE_BATCH = "一张卡的批次"
 RARE_NOTE = "回头客王先生"
-COMMON_NOTE = "代理甲 第"
 HOT_NETWORK = "203.0.113.77"
 HOT_HARDWARE = "cpu=hot;board=hot;disk=hot"
 FUNCTIONS = ("打开程序", "导出报表", "批量处理", "文件下载")
@@ -31,10 +29,10 @@ INSERT INTO card (id, validity, is_activated, activated_at, expires_at, frozen_a
 SELECT id, CASE WHEN s <> 14 THEN interval '30 days' END, s >= 9,
     CASE WHEN s >= 9 THEN expiry - interval '30 days' END, CASE WHEN s >= 9 AND s <> 14 THEN expiry END,
     CASE WHEN s = 19 THEN now() - interval '1 day' END,
-    CASE WHEN i = 0 THEN %(rare_batch)s WHEN i < %(cards)s * 0.3 THEN %(large_batch)s
-        WHEN i %% 7 > 0 THEN '批次-' || lpad((i / %(batch_cards)s)::text, 4, '0') END,
-    CASE WHEN i = 0 THEN %(rare_note)s WHEN i %% 3 = 1 THEN '订单 ' || 20260000000 + i
-        WHEN i %% 3 = 2 THEN %(common_note)s || (i / 1000) || ' 批' END,
+    CASE WHEN i = 0 THEN '{RARE_BATCH}' WHEN i < %(cards)s * 0.3 THEN '{LARGE_BATCH}'
+        WHEN i %% 7 > 0 THEN '批次-' || lpad((i / 10000)::text, 4, '0') END,
+    CASE WHEN i = 0 THEN '{RARE_NOTE}' WHEN i %% 3 = 1 THEN '订单 ' || 20260000000 + i
+        WHEN i %% 3 = 2 THEN '代理甲 第' || (i / 1000) || ' 批' END,
     now() - (%(cards)s - i) * (interval '1 year' / %(cards)s)
 FROM (
     SELECT i, {CARD_ID} AS id, i %% 20 AS s, date_trunc('second', now()) + interval '1 second'
@@ -46,7 +44,7 @@ _HARDWARE = "'board=' || md5(i::text) || ';cpu=GenuineIntel-06-9E-0A;disk=' || m
 _ADDRESS = "'10.' || i / 65536 %% 256 || '.' || i / 256 %% 256 || '.' || i %% 256"
 _CLIENTS = f"""
 INSERT INTO client (id, card_id, hardware, hardware_sha256, ip, requested_at, function)
-SELECT id, id, hardware, encode(sha256(convert_to(hardware, 'UTF8')), 'hex'), {_ADDRESS}, now(), %(function)s
+SELECT id, id, hardware, encode(sha256(convert_to(hardware, 'UTF8')), 'hex'), {_ADDRESS}, now(), '{FUNCTIONS[0]}'
 FROM (
     SELECT i, {CARD_ID} AS id, {_HARDWARE} AS hardware
     FROM generate_series(0, %(cards)s::bigint - 1) AS i WHERE i %% 20 >= 9
@@ -64,10 +62,10 @@ SELECT now() - (%(events)s - j) * (interval '1 year' / %(events)s),
         WHEN s = 96 THEN 'CLIENT_HAS_ANOTHER_CARD' END,
     CASE WHEN s < 99 THEN {CARD_ID} END,
     CASE WHEN s BETWEEN 50 AND 96 THEN upper(substr(md5(j::text), 1, 8)) END,
-    CASE WHEN hot THEN %(hot_network)s WHEN s < 97 THEN {_ADDRESS} END,
-    CASE WHEN hot THEN %(hot_network)s WHEN s < 97 THEN {_ADDRESS} END,
-    CASE WHEN hot THEN %(hot_hardware)s WHEN s < 97 THEN {_HARDWARE} END,
-    CASE WHEN s >= 97 THEN NULL WHEN hot OR j %% 2 = 0 THEN %(function)s ELSE %(other_function)s END,
+    CASE WHEN hot THEN '{HOT_NETWORK}' WHEN s < 97 THEN {_ADDRESS} END,
+    CASE WHEN hot THEN '{HOT_NETWORK}' WHEN s < 97 THEN {_ADDRESS} END,
+    CASE WHEN hot THEN '{HOT_HARDWARE}' WHEN s < 97 THEN {_HARDWARE} END,
+    CASE WHEN s >= 97 THEN NULL WHEN hot OR j %% 2 = 0 THEN '{FUNCTIONS[0]}' ELSE '{FUNCTIONS[1]}' END,
     CASE WHEN s >= 97 THEN 'console:owner' END,
     CASE WHEN s BETWEEN 20 AND 49
             THEN jsonb_build_object('before', jsonb_build_object('hardware', {_HARDWARE}, 'ip', '10.0.0.' || j %% 256))
@@ -100,21 +98,7 @@ def year_of(postgres: EmbeddedPostgres, *, cards: int, events: int, today: date)
     owner = connect_to(Database(url, bulk=True))
     with owner.connection_context():
         schema.migrate(owner, lambda _line: None)
-    values = {
-        "cards": cards,
-        "events": events,
-        "today": today,
-        "functions": list(FUNCTIONS),
-        "function": FUNCTIONS[0],
-        "other_function": FUNCTIONS[1],
-        "batch_cards": BATCH_CARDS,
-        "large_batch": LARGE_BATCH,
-        "rare_batch": RARE_BATCH,
-        "rare_note": RARE_NOTE,
-        "common_note": COMMON_NOTE,
-        "hot_network": HOT_NETWORK,
-        "hot_hardware": HOT_HARDWARE,
-    }
+    values = {"cards": cards, "events": events, "today": today, "functions": list(FUNCTIONS)}
     with contextlib.closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
