@@ -19,15 +19,7 @@ _PATHS = [
 
 
 def check(method: str, target: str, status: int, headers: dict[str, str], content: bytes) -> None:
-    """Assert that an answer is one that the document has for this request.
-
-    Args:
-        method: As sent.
-        target: As sent: a path, perhaps with a query.
-        status: The answer's.
-        headers: The answer's, names in lower case.
-        content: The answer's.
-    """
+    """Assert that an answer is one that the document has for this request; the headers' names are in lower case."""
     path = urlsplit(target).path
     operation = _operation(method, path)
     if operation is None:
