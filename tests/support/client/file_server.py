@@ -54,7 +54,7 @@ class FileServer:
             handler.send(answer.status, answer.body, Content_Type="application/json")
             return
         self.gets.append((handler.path, dict(handler.headers.items())))
-        respond = self.script.pop(0) if self.script else self.truth
+        respond = self.script.pop(0) if self.script else self.serve
         respond(handler, body)
 
     def listing(self, request: dict[str, Any]) -> Any:
@@ -64,10 +64,7 @@ class FileServer:
         self.fake.tweak(claims)
         return verdict_response(self.fake.key.token(claims))
 
-    def truth(self, handler: Handler, _body: bytes) -> None:
-        self.serve(handler)
-
-    def serve(self, handler: Handler, *, sent: int | None = None) -> None:
+    def serve(self, handler: Handler, _body: bytes = b"", *, sent: int | None = None) -> None:
         """Send what is asked for; only the first `sent` bytes of it, should that be told."""
         asked = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
         start = int(asked.group(1)) if asked and self.ranges_served else 0
