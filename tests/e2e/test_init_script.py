@@ -18,11 +18,7 @@ from tests.support.stack import ROOT, run
 ROLES = {"owner_url": "kadun_owner", "backup_url": "kadun_backup", "database_url": "kadun_app"}
 SECRETS = ["secrets/db_password", "secrets/kernal_data_key", *(f"secrets/{name}" for name in ROLES)]
 CERTIFICATES = ["https_certificates/privkey.pem", "https_certificates/fullchain.pem"]
-SEALING_KEY, KEYS_IDENTITY, IDENTITY = LATER = (
-    "secrets/sealing_key",
-    "secrets/keys_identity",
-    "secrets/backup_identity",
-)
+SEALING_KEY, KEYS_IDENTITY, IDENTITY = LATER = "secrets/sealing_key", "secrets/keys_identity", "secrets/backup_identity"
 """Not among SECRETS: an upgrade makes them beside an existing database."""
 LOCK = "data/.setup.lock"
 EVERYTHING = [*SECRETS, *LATER, *CERTIFICATES, ".env", LOCK]
@@ -106,14 +102,8 @@ def is_complete(checkout: Path) -> None:
         (0o755, data),
     ):
         assert {mode_of(checkout / name) for name in names_of_mode} == {mode}, names_of_mode
-    written = ("data/keys", "data/files", "data/functions-packages")
-    for name in (
-        *(f"secrets/{name}" for name in ROLES),
-        "secrets/kernal_data_key",
-        SEALING_KEY,
-        KEYS_IDENTITY,
-        *written,
-    ):
+    of_service = [*SECRETS[1:], SEALING_KEY, KEYS_IDENTITY, "data/keys", "data/files", "data/functions-packages"]
+    for name in of_service:
         assert (checkout / name).stat().st_uid == APP_UID
     assert (checkout / IDENTITY).stat().st_uid == os.geteuid(), "the scripts read it, not the service"
     assert f"\nKADUN_UID={APP_UID}\n" in (checkout / ".env").read_text()
