@@ -108,7 +108,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with (
         Namespace() as namespace,
         ConsoleStandIn(folder / "app.sock") as backend,
-        Server(folder / "nginx", backend.socket, namespace) as running,
+        Server(folder / "nginx", backend.path, namespace) as running,
     ):
         yield running
 

@@ -41,7 +41,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleStandIn
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory: pytest.TempPathFactory, backend: ConsoleStandIn) -> Iterator[Gateway]:
     """nginx before the stand-in."""
-    with Gateway(tmp_path_factory.mktemp("nginx"), backend.socket) as running:
+    with Gateway(tmp_path_factory.mktemp("nginx"), backend.path) as running:
         yield running
 
 

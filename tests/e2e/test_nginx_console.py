@@ -175,7 +175,7 @@ def test_where_addresses_are_named_nobody_else_comes_near_the_console(
     make_gateway: GatewayMaker, backend: ConsoleStandIn
 ) -> None:
     for allow, addresses in ALLOWED.items():
-        gateway = make_gateway(backend.socket, believe_test_address=True, KADUN_ADMIN_ALLOW=allow)
+        gateway = make_gateway(backend.path, believe_test_address=True, KADUN_ADMIN_ALLOW=allow)
         for address, welcome in addresses.items():
             headers = {"X-Test-Address": address, **SESSION}
             assert [refused(gateway.ask("GET", place, headers=headers)) for place in PLACES] == [not welcome] * 5
@@ -186,7 +186,7 @@ def test_where_addresses_are_named_nobody_else_comes_near_the_console(
 
 
 def test_no_spelling_and_no_header_lets_a_stranger_in(make_gateway: GatewayMaker, backend: ConsoleStandIn) -> None:
-    gateway = make_gateway(backend.socket, KADUN_ADMIN_ALLOW="192.0.2.1")
+    gateway = make_gateway(backend.path, KADUN_ADMIN_ALLOW="192.0.2.1")
     headers = {"X-Real-IP": "192.0.2.1", "X-Forwarded-For": "192.0.2.1", "Forwarded": "for=192.0.2.1"}
     for spelling in ("//admin/", "/%61dmin/", "/v1/../admin/x", "/./admin", "/admin/static/../x"):
         for method, body in (("GET", None), ("POST", b"x")):

@@ -133,7 +133,7 @@ def version_2(client: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def balanced(tmp_path_factory: pytest.TempPathFactory, backend: ConsoleStandIn) -> Iterator[Gateway]:
-    with Gateway(tmp_path_factory.mktemp("nginx"), backend.socket, **ON) as running:
+    with Gateway(tmp_path_factory.mktemp("nginx"), backend.path, **ON) as running:
         yield running
 
 
@@ -187,7 +187,7 @@ def test_plain_http_behind_the_balancer_is_led_to_https(balanced: Gateway) -> No
 
 
 def test_limits_and_the_log_are_by_the_clients_address(tmp_path: Path, backend: ConsoleStandIn) -> None:
-    with Gateway(tmp_path / "nginx", backend.socket, KADUN_RATE="1", KADUN_BURST="3", **ON) as gateway:
+    with Gateway(tmp_path / "nginx", backend.path, KADUN_RATE="1", KADUN_BURST="3", **ON) as gateway:
         *served, _ = until_refused(lambda: ask(gateway, version_1(CLIENT)))
         assert ({answer.status for answer in served}, len(served) >= 4) == ({200}, True)
         assert ask(gateway, version_2("203.0.113.8")).status == 200

@@ -14,15 +14,9 @@ EXPORT_BYTES = 32 * 1024 * 1024  # more than all buffers of the two connections 
 _PIECE = 64 * 1024
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-    block_on_close = False  # nginx keeps its connections open
-    sent_bytes = 0
-
-
 class _Handler(Quiet, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+    server: "ConsoleStandIn"
 
     def do_GET(self) -> None:
         if self.path.startswith("/admin/static/"):
@@ -56,22 +50,21 @@ class _Handler(Quiet, BaseHTTPRequestHandler):
             self.server.sent_bytes += _PIECE
 
 
-class ConsoleStandIn:
-    """Serves on a unix socket while in use."""
+class ConsoleStandIn(socketserver.ThreadingUnixStreamServer):
+    """Serves on a unix socket while in use; `sent_bytes` have left it so far, in all its answers."""
 
-    def __init__(self, socket: Path) -> None:
-        self.socket = socket
-        self._server = _Server(str(socket), _Handler)
+    daemon_threads = True
+    block_on_close = False  # nginx keeps its connections open
+    sent_bytes = 0
 
-    @property
-    def sent_bytes(self) -> int:
-        """What has left it so far, of all its answers."""
-        return self._server.sent_bytes
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), _Handler)
+        self.path = path
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self.shutdown()
+        self.server_close()
