@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.http_exchange import Response, exchange, quiet_port, read_response
+from tests.support.pki import Issued
 from tests.support.service import wait_for
 from trial.environment import CHECKOUT
 
@@ -186,7 +187,9 @@ def write_configuration(folder: Path, settings: Mapping[str, str]) -> None:
     """
     for name in _FOLDERS:
         (folder / name).mkdir(parents=True)
-    _self_signed(folder / "certificates")
+    issued = Issued.make("localhost", "127.0.0.1", "::1")
+    (folder / "certificates/fullchain.pem").write_bytes(issued.pem)
+    (folder / "certificates/privkey.pem").write_bytes(issued.key_bytes())
     values = {"KADUN_CERTIFICATES": f"{folder}/certificates", "KADUN_ACME_ROOT": f"{folder}/acme", **settings}
     etc = folder / "etc"
     shutil.copytree(CHECKOUT / "nginx/kadun", etc / "kadun")
@@ -197,7 +200,9 @@ def write_configuration(folder: Path, settings: Mapping[str, str]) -> None:
     site = re.sub(r"\$\{(KADUN_\w+)\}", lambda found: values[found[1]], _source("templates/kadun.conf.template"))
     _put(folder, etc / "conf.d/kadun.conf", site)
     for hook in ("35-older-nginx.sh", "40-networks.sh", "45-bucket.sh"):
-        _run_hook(folder, hook, values)
+        script = folder / "run" / hook
+        _put(folder, script, _source(f"entrypoint/{hook}"))
+        subprocess.run(["sh", script], check=True, env={"PATH": os.environ["PATH"], **values})
 
 
 def command(folder: Path) -> list[str]:
@@ -220,18 +225,3 @@ def _put(folder: Path, file: Path, text: str) -> None:
     for fixed, own in _MOVES.items():
         text = text.replace(fixed, str(folder / own))
     file.write_text(text, encoding="utf-8")
-
-
-def _run_hook(folder: Path, name: str, settings: Mapping[str, str]) -> None:
-    """Run a script that the image runs at each start."""
-    hook = folder / "run" / name
-    _put(folder, hook, _source(f"entrypoint/{name}"))
-    subprocess.run(["sh", hook], check=True, env={"PATH": os.environ["PATH"], **settings})
-
-
-def _self_signed(folder: Path) -> None:
-    names = "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1"
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    made += ["-days", "2", "-subj", "/CN=localhost", "-addext", names]
-    made += ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
-    subprocess.run(made, check=True, capture_output=True)
