@@ -52,7 +52,7 @@ def test_a_download_is_counted_as_usage_and_journalled_once(service: Service, ca
     put(service, NAME, b"version 2")
     put(service, "the same under another name", b"version 2")
     for url in links(service, card_with_file).values():
-        assert fetch(service, url).content == b"version 2"
+        assert fetch(service, url).body == b"version 2"
     assert Event.select().where(Event.kind == "file_downloaded").count() == 3
 
 
@@ -67,29 +67,29 @@ def test_downloads_at_once_are_journalled_once(proxied: Service) -> None:
 def test_a_part_of_a_file_is_sent_and_the_whole_of_another_version(service: Service, card_with_file: str) -> None:
     url, etag = links(service, card_with_file)[NAME], f'"{sha256(CONTENT)}"'
     rest = fetch(service, url, Range="bytes=1000-1999", If_Range=etag)
-    assert (rest.status, rest.content) == (206, CONTENT[1000:2000])
+    assert (rest.status, rest.body) == (206, CONTENT[1000:2000])
     assert rest.headers["content-range"] == f"bytes 1000-1999/{len(CONTENT)}"
     assert rest.headers["content-length"] == "1000"
     whole = fetch(service, url, Range="bytes=5-", If_Range='"other"')
-    assert (whole.status, whole.content, "content-range" in whole.headers) == (200, CONTENT, False)
+    assert (whole.status, whole.body, "content-range" in whole.headers) == (200, CONTENT, False)
 
 
 def test_without_a_byte_of_the_content_nothing_is_journalled(service: Service, card_with_file: str) -> None:
     url, etag = links(service, card_with_file)[NAME], f'"{sha256(CONTENT)}"'
     known = fetch(service, url, If_None_Match=etag)
-    assert (known.status, known.content, known.headers["etag"]) == (304, b"", etag)
+    assert (known.status, known.body, known.headers["etag"]) == (304, b"", etag)
     beyond = fetch(service, url, Range=f"bytes={len(CONTENT)}-")
     is_problem(beyond, 416, "INVALID_REQUEST")
     assert beyond.headers["content-range"] == f"bytes */{len(CONTENT)}"
     assert not {"etag", "content-disposition", "accept-ranges"} & set(beyond.headers)
     head = fetch(service, url, method="HEAD")
-    assert (head.status, head.content, head.headers["content-length"]) == (200, b"", str(len(CONTENT)))
+    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(CONTENT)))
     assert head.headers["etag"] == etag
     assert fetch(service, url.replace("token=", "token=x"), method="HEAD").status == 403
     assert not Event.select().where(Event.kind == "file_downloaded").exists()
     put(service, "empty", b"")
     empty = fetch(service, links(service, card_with_file)["empty"])
-    assert (empty.status, empty.content, empty.headers["content-length"]) == (200, b"", "0")
+    assert (empty.status, empty.body, empty.headers["content-length"]) == (200, b"", "0")
 
 
 def test_clients_that_read_nothing_take_no_threads(database_url: str, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_clients_that_read_nothing_take_no_threads(database_url: str, tmp_path: 
                 assert reader.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
             assert own.verify(question(issued)).status == 200
             assert own.verify(question(other, hardware="machine-2")).claims["activated"] is True
-            assert fetch(own, url).content == bytes(32 * 1024 * 1024)
+            assert fetch(own, url).body == bytes(32 * 1024 * 1024)
 
 
 def test_behind_a_proxy_nginx_sends_the_bytes(proxied: Service) -> None:
@@ -112,7 +112,7 @@ def test_behind_a_proxy_nginx_sends_the_bytes(proxied: Service) -> None:
     known = fetch(proxied, url, X_Real_IP="198.51.100.9", If_None_Match=f'"{sha256(CONTENT)}"')
     assert (known.status, "x-accel-redirect" in known.headers) == (304, False)
     fetched = fetch(proxied, url, X_Real_IP="198.51.100.8", Range="bytes=5-")
-    assert (fetched.status, fetched.content) == (200, b"")
+    assert (fetched.status, fetched.body) == (200, b"")
     assert fetched.headers["x-accel-redirect"] == f"/_kadun_files/{sha256(CONTENT)}"
     assert fetched.headers["etag"] == f'"{sha256(CONTENT)}"'
     assert fetched.headers["x-content-type-options"] == "nosniff"

@@ -45,7 +45,7 @@ def test_a_card_is_offered_the_file_and_its_link_brings_the_bytes(service: Servi
     assert entry["url"].startswith(f"/v1/files/{quote(NAME)}?token=")
     assert {**entry, "url": ""} == {"name": NAME, "size": len(CONTENT), "sha256": sha256(CONTENT), "url": ""}
     fetched = fetch(service, entry["url"])
-    assert (fetched.status, fetched.content) == (200, CONTENT)
+    assert (fetched.status, fetched.body) == (200, CONTENT)
     expected = {
         "content-type": "application/octet-stream",
         "content-length": str(len(CONTENT)),
@@ -107,7 +107,7 @@ def test_the_maximum_number_of_files_fits_into_an_answer_that_the_sdk_reads(
     assert len(offered) == MAX_FILES
     assert int(answer.headers["content-length"]) < SDK_READS_BYTES
     assert len(offered[0]["url"]) <= 4096
-    assert fetch(service, offered[0]["url"]).content == CONTENT
+    assert fetch(service, offered[0]["url"]).body == CONTENT
     refused = service.cardctl("file", "add", "-", "--name", "one more", check=False, text="x")
     assert (refused.returncode, f"at most {MAX_FILES} files" in refused.stderr) == (1, True)
     assert service.cardctl("file", "add", "-", "--name", f"{longest}00000", text="x").returncode == 0

@@ -4,24 +4,14 @@ import hashlib
 import http.client
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from tests.support import http_exchange
 from tests.support.service import Response, Service, question
 
 DOWNLOAD = "文件下载"
 CONTENT = bytes(range(256)) * 1000
 NAME = "数据 v1.bin"
-
-
-class Fetched(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    content: bytes
-
-    @property
-    def code(self) -> str:
-        """The code of a problem."""
-        return str(json.loads(self.content)["code"])
 
 
 def put(service: Service, name: str, content: bytes, *options: str) -> dict[str, Any]:
@@ -44,15 +34,11 @@ def links(service: Service, card_id: str, **more: Any) -> dict[str, str]:
     return {entry["name"]: entry["url"] for entry in ask(service, card_id, **more).claims["files"]}
 
 
-def fetch(service: Service, url: str, *, method: str = "GET", **headers: str) -> Fetched:
+def fetch(service: Service, url: str, *, method: str = "GET", **headers: str) -> http_exchange.Response:
     """Ask for an address; underscores in the headers' names stand for dashes."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=120)
-    try:
-        connection.request(method, url, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        answer = connection.getresponse()
-        return Fetched(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
-    finally:
-        connection.close()
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return http_exchange.exchange(connection, method, url, None, sent)
 
 
 def sha256(content: bytes) -> str:
@@ -65,7 +51,7 @@ def blobs(service: Service) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.exists() else set()
 
 
-def is_problem(fetched: Fetched, status: int, code: str) -> None:
+def is_problem(answer: http_exchange.Response, status: int, code: str) -> None:
     """Assert that an answer is this problem."""
-    assert (fetched.status, fetched.headers["content-type"]) == (status, "application/problem+json")
-    assert fetched.code == code
+    assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.json()["code"] == code

@@ -13,7 +13,7 @@ import jwt
 
 from tests.support import cardctl, forked_python
 from tests.support import openapi_contract as contract
-from tests.support.http_exchange import quiet_port
+from tests.support.http_exchange import exchange, quiet_port
 from tests.support.sealing import SEALING_KEY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,16 +155,10 @@ class Service(GunicornProcess):
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Response:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-        try:
-            connection.request(method, path, body, headers or {})
-            answer = connection.getresponse()
-            content = answer.read()
-        finally:
-            connection.close()
-        given = {k.lower(): v for k, v in answer.getheaders()}
-        contract.check(method, path, answer.status, given, content)
-        parsed = json.loads(content) if "json" in (answer.headers["Content-Type"] or "") and content else {}
-        return Response(answer.status, given, parsed)
+        answer = exchange(connection, method, path, body, headers or {})
+        contract.check(method, path, answer.status, answer.headers, answer.body)
+        is_json = "json" in answer.headers.get("content-type", "") and answer.body
+        return Response(answer.status, answer.headers, answer.json() if is_json else {})
 
     def get(self, path: str) -> Response:
         return self.request("GET", path)
