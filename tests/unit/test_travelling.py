@@ -65,6 +65,14 @@ def test_a_hostile_bundle_places_no_program_and_no_configuration(tmp_path: Path)
     assert r"'data/\x1b[2J'" in manifest["left"], "a terminal would obey it"
     assert {"data/backup-hooks.d/more/20-deep", "https_certificates/hsts.conf"} <= set(manifest["left"].split(", "))
 
+    (folder / "database.dump").unlink()
+    (folder / archive.CONTENTS).unlink()
+    (tmp_path / "joined").mkdir()
+    bundle = io.BytesIO(packed(folder, kind="join", schema="0007_x"))
+    left = set(archive.unpack(bundle, tmp_path / "joined", joining=True)["left"].split(", "))
+    hostile = {"data/keys/keyring.json", "data/backup-hooks.d/10-copy", "https_certificates/hsts.conf"}
+    assert hostile <= left, "a machine that joins takes no signing keys either"
+
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 @pytest.mark.parametrize("is_other_disk", [False, True])
