@@ -9,9 +9,11 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from multiprocessing import forkserver
+from multiprocessing.process import _children  # type: ignore[attr-defined]
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +27,7 @@ from tests.support.in_force import REAL_INTERVAL, SECONDS
 _IMPORTED = "tests.support.forked_imports"
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([_IMPORTED])
+_STARTING = threading.Lock()
 
 
 class ForkedProcess:
@@ -35,7 +38,9 @@ class ForkedProcess:
     ) -> None:
         passed = [_Passed(stream) for stream in streams]
         self._process = _FORKS.Process(target=_become, args=(module, arguments, dict(environment), passed))
-        self._process.start()
+        with _STARTING:
+            self._process.start()
+            _children.discard(self._process)  # or another thread's start would ask for its status, which is told once
         assert self._process.pid
         self.pid = self._process.pid
         self.kill, self.terminate = self._process.kill, self._process.terminate
@@ -106,6 +111,7 @@ def _become(module: str, arguments: Sequence[str], environment: Mapping[str, str
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  # the fork server's is another descriptor
     os.environ.clear()
     os.environ.update(environment)
     sys.argv[1:] = arguments
