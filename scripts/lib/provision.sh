@@ -91,7 +91,9 @@ start() {
         return
     fi
     for unit in "$@"; do
-        systemctl is-active --quiet "$unit" && systemctl is-enabled --quiet "$unit" 2>/dev/null || run systemctl enable --now "$unit"
+        if ! systemctl is-active --quiet "$unit" || ! systemctl is-enabled --quiet "$unit" 2>/dev/null; then
+            run systemctl enable --now "$unit"
+        fi
     done
 }
 
