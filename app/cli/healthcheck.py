@@ -1,4 +1,4 @@
-"""`cardctl healthcheck`. Containers run it all day, so it imports little."""
+"""`cardctl healthcheck`. Scripts repeat it until the service is ready, so it imports little."""
 
 import http.client
 import os
@@ -13,12 +13,7 @@ TIMEOUT_SECONDS = 5.0
 
 
 @click.command()
-@click.option(
-    "--live",
-    is_flag=True,
-    help="只问应用是否应答，不问数据库 / ask only whether the app answers, not whether the database does",
-)
-def healthcheck(*, live: bool) -> None:
+def healthcheck() -> None:
     """服务是否就绪 / Ask the service whether it is ready; exit 1 when it is not."""
     bind = value(os.environ, "KADUN_BIND")
     connection = (
@@ -27,7 +22,7 @@ def healthcheck(*, live: bool) -> None:
         else http.client.HTTPConnection(bind, timeout=TIMEOUT_SECONDS)
     )
     try:
-        connection.request("GET", "/healthz" if live else "/readyz")
+        connection.request("GET", "/readyz")
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
         raise click.ClickException(f"服务没有响应 / The service does not answer at {bind}: {error}") from error

@@ -11,7 +11,7 @@ import click
 from app.services.formatting import escaped
 from app.version import read_version
 
-# Each is in the module of its name, imported when it is used: containers run `healthcheck` all day.
+# Each is in the module of its name, imported when it is used: scripts repeat `healthcheck` until the service is ready.
 COMMANDS = (
     *("card", "terms", "block", "events", "stats", "report", "file", "function", "key", "seal", "admin", "token"),
     *("webhook", "hosts", "migrate", "drain", "healthcheck", "doctor"),
