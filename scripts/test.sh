@@ -46,7 +46,7 @@ while (($#)); do
     shift
 done
 
-# Three or four processes on two cores, since tests wait for other programs. Where tests share what takes long to start, they
+# Three to five processes on two cores, since tests wait for other programs. Where tests share what takes long to start, they
 # stay in one process (tests/support/groups.py), and the files that are marked `long` begin first (tests/conftest.py).
 BY_TEST=(--numprocesses 3 --dist worksteal)
 BY_GROUP=(--numprocesses 3 --dist loadgroup --no-loadscope-reorder)
@@ -182,7 +182,7 @@ tier_browser() {
 }
 
 # tier_containers: tests that share stacks stay in one process.
-tier_containers() { run_with_engine containers tests/containers "${BY_GROUP[@]}" --numprocesses 4; }
+tier_containers() { run_with_engine containers tests/containers "${BY_GROUP[@]}" --numprocesses 5; }
 
 # tier_cluster: one process: the tests share three machines, and mostly wait.
 tier_cluster() { run_with_engine cluster tests/cluster; }

@@ -13,7 +13,7 @@ import pytest
 from tests.support.moving import Program, contents, ship
 from tests.support.stack import ROOT, Stack, copy_checkout, run
 
-pytestmark = pytest.mark.xdist_group("releases")
+pytestmark = pytest.mark.xdist_group("machines")  # shares nothing with it: two short ones make a long one
 
 RELEASE = "c63c55c3de1603c05fea889516c98ae89a92b9e9"
 # The program opens over and over until its standard input ends; what it prints is what failed, and a last line.

@@ -8,7 +8,7 @@ from tests.support.moving import contents
 from tests.support.servers import BROKEN, MIGRATION, Vendor, customer
 from tests.support.stack import run
 
-pytestmark = pytest.mark.xdist_group("releases")
+pytestmark = pytest.mark.xdist_group("upgrades")
 
 
 def test_an_upgrade_that_migrates_is_noticed_by_no_customer(vendor: Vendor) -> None:

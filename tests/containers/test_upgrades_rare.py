@@ -8,7 +8,7 @@ from tests.support.servers import BROKEN, MIGRATION, Vendor
 from tests.support.service import wait_for
 from tests.support.stack import run
 
-pytestmark = [pytest.mark.xdist_group("releases"), pytest.mark.nightly]
+pytestmark = [pytest.mark.xdist_group("upgrades"), pytest.mark.nightly]
 
 
 def test_folders_and_secrets_that_an_older_version_had_not_are_made_before_the_switch(vendor: Vendor) -> None:
