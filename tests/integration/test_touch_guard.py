@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.domain.policy import Facts, VerificationRequest, decide
@@ -46,6 +46,12 @@ card_states = st.builds(
 )
 
 
+FITTING = CardState(
+    hardware="h1", is_activated=True, expires_in=moment, is_frozen=False, address=ADDRESSES[0], functions=((DAY, "f"),)
+)
+REQUEST = VerificationRequest.from_fields(numbered_id(0), "h1", "f", "n" * 22, ADDRESSES[0])
+
+
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[list[CardState], list[VerificationRequest]]:
     """Cards in random states, and requests of which many nearly fit them, or come twice."""
@@ -76,6 +82,10 @@ def facts_of(database: Database, request: VerificationRequest) -> Facts:
 
 
 @given(situation=situations())
+@example(situation=([FITTING], [REQUEST]))
+@example(situation=([replace(FITTING, is_frozen=True)], [REQUEST]))
+@example(situation=([replace(FITTING, is_activated=False)], [REQUEST]))
+@example(situation=([replace(FITTING, expires_in=timedelta(0))], [REQUEST]))
 def test_what_is_touched_is_a_refresh(
     database: Database, touches: Touches, situation: tuple[list[CardState], list[VerificationRequest]]
 ) -> None:
