@@ -86,6 +86,8 @@ def test_keys_learned_before_an_invalid_endorsement_stay(keys: TrustedKeys, sign
     genuine = signing_key.endorse(new.jwk)
     with pytest.raises(UntrustedAnswer, match="typ"):
         keys.add_endorsed([genuine, new.endorse(SigningKey().jwk, header={"typ": "JWT"})])
+    with pytest.raises(UntrustedAnswer, match="claim aud"):
+        keys.add_endorsed([new.endorse(SigningKey().jwk, aud="kadun-archive")])
     assert new.kid in keys
     assert [*keys.steps.values()] == [genuine]
 
