@@ -11,13 +11,14 @@ CONNECTION_RULES=/etc/kadun/connections.nft
 # step_connections: writes the rules, and a unit that loads them at each boot.
 step_connections() {
     step "每个地址的连接数" "Connections of one address"
-    local unit=/etc/systemd/system/kadun-connections.service
+    local rules unit=/etc/systemd/system/kadun-connections.service
     # What `systemctl enable` makes; the command may be missing where systemd does not run.
     local link=/etc/systemd/system/multi-user.target.wants/kadun-connections.service
     local -a ports=() balancers=()
     mapfile -t ports < <(connection_ports)
     if [[ -e $ROOT/.env ]]; then read -ra balancers < <(env_file get "$ROOT/.env" KADUN_PROXY_FROM | tr ',' ' ') || true; fi
-    write "$CONNECTION_RULES" "$(connection_rules "${ports[*]}" "${balancers[@]}")"
+    rules=$(connection_rules "${ports[*]}" "${balancers[@]}") # by itself, so that its end is the script's
+    write "$CONNECTION_RULES" "$rules"
     write "$unit" "[Unit]
 Description=Limit of the connections of one address to Kadun's nginx
 After=nftables.service ufw.service

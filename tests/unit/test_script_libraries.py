@@ -359,3 +359,11 @@ def test_after_a_failure_no_backup_stays_in_clear_unless_the_way_back_needs_it(t
         assert found == (1, not is_encrypted, is_encrypted), (script, step, status, done.stderr)
         if is_upgrade:
             assert (f"{clear}.age" in done.stderr, "the backup is" in done.stderr) == (is_encrypted, not is_encrypted)
+
+
+def test_a_balancer_that_is_no_address_stops_the_firewall_before_its_rules_are_written(checkout: Path) -> None:
+    (checkout / ".env").write_text("KADUN_PROXY_FROM=10.0.0.8;accept\n")
+    libraries = "".join(f'source "$ROOT/scripts/lib/{name}.sh"\n' for name in ("provision", "connections"))
+    refused = bash(checkout, f"{libraries}DRY_RUN=yes\nstep_connections")
+    assert (refused.returncode, "would write" in refused.stdout) == (1, False)
+    assert "'10.0.0.8;accept' 不是地址或网段 is not an address or network" in refused.stderr
