@@ -20,7 +20,7 @@ from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
 from kadun.errors import UntrustedAnswer
 from kadun.tokens import AUDIENCE, key_id, verify_token
 
-PublicKeys = Union["Mapping[str, Any]", str]
+PublicKeys = Union[Mapping[str, Any], str]
 Step = tuple[str, str]  # an endorser and the key that it endorses, by `kid`
 LONGEST_ENDORSEMENT = 2048  # characters; the server's have about 400
 OVERLAP_SECONDS = 900.0

@@ -49,7 +49,7 @@ class _Platform(Enum):
 
 
 PLATFORM_FOLDER = _Platform.FOLDER
-StateDir = Union[str, "os.PathLike[str]", _Platform, None]
+StateDir = Union[str, os.PathLike[str], _Platform, None]
 
 
 @dataclass(frozen=True)
