@@ -34,6 +34,7 @@ source "$ROOT/scripts/lib/connections.sh"
 TOOLS=(ca-certificates curl openssl python3 git age cron certbot ufw unattended-upgrades rsync iproute2 nftables tzdata gpg jq zstd
     openssh-client)
 SWAP_MIB=2048
+STEPS=(packages tools docker firewall connections timezone clock security_updates swap)
 
 step_packages() {
     step "系统更新" "Packages up to date"
@@ -100,10 +101,12 @@ step_firewall() {
     ((${#ports[@]})) || ports=(22) # for the server to come
     tell "SSH 端口 SSH listens on: ${ports[*]}"
     for port in "${ports[@]}" "$(env_port KADUN_HTTP_PORT 80)" "$(env_port KADUN_HTTPS_PORT 443)"; do
-        # Where it is on already, each rule that names the port is its owner's choice.
-        if [[ -n $anew ]] || ! grep -qE "^ufw (allow|limit) (in )?$port(/tcp)?( comment .*)?\$${is_on:+|[ ,]$port([/,: ]|\$)}" <<<"$added"; then
-            change_firewall allow "$port/tcp" comment kadun
+        if grep -qE "^ufw (allow|limit) (in )?$port(/tcp)?( comment .*)?\$" <<<"$added"; then
+            [[ -n $anew ]] || continue
+        elif [[ -n $is_on ]] && grep -qE "[ ,]$port([/,: ]|\$)" <<<"$added"; then
+            continue # its owner's choice
         fi
+        change_firewall allow "$port/tcp" comment kadun
     done
     # Afterwards, since an active firewall applies it at once, and this SSH session must survive.
     grep -q '^DEFAULT_INPUT_POLICY="DROP"' /etc/default/ufw 2>/dev/null || change_firewall default deny incoming
@@ -153,6 +156,7 @@ step_security_updates() {
         write /etc/apt/apt.conf.d/99kadun-periodic '// Kadun, scripts/provision.sh: daily unattended security updates.
 APT::Periodic::Update-Package-Lists "1";
 APT::Periodic::Unattended-Upgrade "1";'
+        break
     done
     start apt-daily.timer apt-daily-upgrade.timer
 }
@@ -166,7 +170,7 @@ step_swap() {
         not_possible "容器的内存由宿主机负责; swap, which is the host's affair"
         return
     fi
-    if ! grep -qE "^${file}[[:space:]]" /etc/fstab; then
+    if ! grep -qE "^${file}[[:space:]]" /etc/fstab 2>/dev/null; then
         [[ ! -e $file ]] || die "$file 已存在但未使用，请先移走。It exists and is not in use: move it away first"
         read -r kind free_mib < <(echo "$(stat -f -c %T /)" "$(df --output=avail -BM / | tr -dc '0-9\n' | tail -n 1)")
         if [[ $kind != ext2/ext3 && $kind != xfs ]] || ((free_mib < 2 * SWAP_MIB)); then
@@ -218,7 +222,7 @@ main() {
     if [[ -e $ROOT/data/.provision.lock || -d $ROOT/data && -z $DRY_RUN ]]; then open_lock provision; else exec {LOCK}<"$ROOT"; fi
     flock -w 30 "$LOCK" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
     prepare
-    for name in packages tools docker firewall connections timezone clock security_updates swap; do
+    for name in "${STEPS[@]}"; do
         CHANGED=''
         "step_$name"
         [[ -n $CHANGED ]] || tell "已是如此 already so"

@@ -2,7 +2,7 @@
 # How provision.sh reports and runs its steps, writes files, uses apt and finds SSH. Sourced after common.sh, never run.
 
 LOG=/var/log/kadun-provision.log
-STEPS=9 STEP=0
+STEPS=() STEP=0 # all, which provision.sh names, and the present one
 DRY_RUN=''
 CHANGED=''      # whether the present step has anything to do
 NOT_POSSIBLE=() # what a container or a chroot does not allow
@@ -19,7 +19,7 @@ prepare() {
 # step CHINESE ENGLISH: prints the heading of the next step.
 step() {
     STEP=$((STEP + 1))
-    printf '[%d/%d] %s  %s\n' "$STEP" "$STEPS" "$1" "$2"
+    printf '[%d/%d] %s  %s\n' "$STEP" "${#STEPS[@]}" "$1" "$2"
 }
 
 tell() { printf '      %s\n' "$1"; }
@@ -156,6 +156,9 @@ ssh_ports() {
     {
         printf '%s\n' "${OPTION[ssh-port]:-}"
         sshd -T 2>/dev/null | sed -nE 's/^(port |listenaddress .*:)([0-9]+)$/\2/p' || true
+        # It says nothing where it could not start: without host keys, or without its folder in /run.
+        sed -nE 's/^[[:space:]]*(port[[:space:]=]+"?|listenaddress[[:space:]=]+\S+:)([0-9]+).*/\2/Ip' \
+            /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf 2>/dev/null || true
         if systemctl is-enabled --quiet ssh.socket 2>/dev/null; then # an empty value resets the list
             cat {/usr/lib,/etc}/systemd/system/ssh.socket {/run/systemd/generator,/etc/systemd/system}/ssh.socket.d/*.conf 2>/dev/null \
                 | awk -F= '/^ListenStream=/ { if ($2 == "") n = 0; else v[++n] = $2 } END { for (i = 1; i <= n; i++) print v[i] }' \

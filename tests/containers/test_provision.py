@@ -202,6 +202,10 @@ def test_ssh_is_found_wherever_it_listens(second: str, machine: BareMachine) -> 
         f"/usr/sbin/sshd -p {RUNNING} && env -u SSH_CONNECTION /opt/kadun/scripts/provision.sh --dry-run; exit",
     ).stdout  # fmt: skip
     machine.run("systemctl", "disable", "ssh.socket")
+    unable = machine.run(
+        "bash", "-c", "rmdir /run/sshd; /opt/kadun/scripts/provision.sh --dry-run; mkdir /run/sshd"
+    ).stdout
+    assert f"SSH listens on: {CONFIGURED}\n" in unable, "though sshd cannot say so"
     assert f"SSH listens on: {SYSTEMDS} {SESSIONS} {RUNNING} {CONFIGURED}\n" in shown
     for port in (SYSTEMDS, SESSIONS, RUNNING):
         assert f"would run: ufw allow {port}/tcp" in shown
