@@ -1,140 +1,237 @@
 #!/usr/bin/env bash
-# 通过 SSH 把整套服务搬到另一台服务器：期间本机回答 503，客户端自动重试，不丢任何数据。
-# Moves the whole service to another server over SSH. Meanwhile this server answers 503 with Retry-After and clients ask
-# again, so that nothing is lost. After any failure this server serves again.
+# 通过 SSH（rsync）把整套服务搬到另一台服务器，或让另一台服务器加入。本机停顿期间回答 503，客户端自动重试，不丢任何数据。
+# Moves the whole service to another server over SSH, by rsync, or adds an app machine. Only for the last part of a move this
+# server answers 503 with Retry-After, and clients ask again: nothing is lost. After a failure this server serves again.
 #
-#   scripts/migrate-to.sh USER@HOST [--directory DIR] [--ssh-port N] [--ssh-option OPTION]…
-#                         [--http-port N] [--https-port N] [--project NAME]
+#   scripts/migrate-to.sh USER@HOST [--join] [--directory DIR] [--ssh-port N] [--ssh-option OPTION]…
+#                         [--http-port N] [--https-port N] [--project NAME] [--host NAME]
 #   scripts/migrate-to.sh --resume-here
 #
-#   USER@HOST           新服务器，须已装 Docker（scripts/provision.sh） the new server, which has Docker
-#   --directory DIR     那里的目录 the folder there (the same as here). A missing or empty one gets this checkout's code;
-#                       an existing checkout must be as new as this one
+#   USER@HOST           新服务器：root，或可免密 sudo；须已装 Docker（scripts/provision.sh）
+#                       the new server: root, or a user with sudo and no password; it has Docker
+#   --join              使其与本机一起服务同一个（容器外的）数据库：复制密钥、设置、证书与核心功能，不复制数据
+#                       it serves the same database, which is outside this stack, beside this machine: secrets, settings,
+#                       certificates and functions are copied, no data
+#   --directory DIR     那里的目录 the folder there (the same as here): missing, empty, or a checkout that never ran
 #   --ssh-port N        SSH 端口 its SSH port
 #   --ssh-option OPTION 传给 ssh -o 的选项，可多次 an option for ssh -o, such as IdentityFile=…; may be repeated
 #   --http-port, --https-port, --project
 #                       那里的端口与项目名 ports and project name there (the same as here)
-#   --resume-here       撤销搬迁，本机恢复服务 undoes the move, or export.sh --final: this server serves again
+#   --host NAME         那里的 KADUN_HOST KADUN_HOST there (the same as here; with --join that machine's own name)
+#   --resume-here       撤销搬迁，本机恢复服务 undoes the move: this server serves again
 #
-# 完成后按提示修改域名解析；本机保持 503，直到您停用它。Afterwards it prints the DNS step; this server answers 503 until
-# you take it down. What the new server has done since the move is not here: consider that before --resume-here.
+# 中断后再次执行同一命令即可继续。After an interruption the same command goes on. What the new server has done since a finished
+# move is not here: consider that before --resume-here.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/archive.sh
-source "$ROOT/scripts/lib/archive.sh"
-# shellcheck source=scripts/lib/remote.sh
-source "$ROOT/scripts/lib/remote.sh"
+# shellcheck source=scripts/lib/keys.sh
+source "$ROOT/scripts/lib/keys.sh"
+# shellcheck source=scripts/lib/ssh.sh
+source "$ROOT/scripts/lib/ssh.sh"
 
-HOST='' DIRECTORY=$ROOT STEP=''
-SSH_OPTIONS=()
-import_options=()
+FROM="from $(uname -n):$ROOT" # what the mark of an unfinished copy says
+# Never copied: the marks, the locks, folders of running scripts, and what belongs to this machine's Python.
+readonly NEVER=('- /data/keys/moved-to*' '- /.env' '- /data/.*.lock' '- /data/.*.??????' '- /.venv*' '- /.trial' '- /.*_cache')
+# What a machine that joins gets of data/: the functions, and the other folders empty. The cluster's own files stay here.
+readonly NO_DATA=('+ /data/functions/***' '+ /data/functions-packages/***' '+ /data/keys/' '+ /data/files/' '+ /data/acme/'
+    '- /data/*' '- /data/*/**' '- cluster/data/' '- cluster/node/' '- cluster/nodes/' '- .env')
+readonly LOCAL_FILE_SYSTEMS=' ext2/ext3 xfs btrfs zfs f2fs jfs reiserfs bcachefs overlayfs tmpfs ramfs ' # as stat calls them
 
-take_options() {
-    local name
-    parse_options "resume-here directory= ssh-port= ssh-option=* http-port= https-port= project=" "$@"
-    ((${#OPERANDS[@]} <= 1)) || usage_error "只能搬到一台服务器 one server at a time: ${OPERANDS[1]}"
-    HOST=${OPERANDS[0]:-} DIRECTORY=${OPTION[directory]:-$ROOT}
-    take_ssh_options
-    for name in http-port https-port project; do
-        [[ -z ${OPTION[$name]:-} ]] || import_options+=("--$name" "${OPTION[$name]}")
+# require_outside: another machine can serve beside this one.
+require_outside() {
+    local hosts=${URL_BEFORE#*@}
+    [[ $hosts != database/ && $hosts != database:* && $hosts != database ]] \
+        || die "数据库在本机容器中，其他主机无法访问：先按《从容器迁到您自己的 PostgreSQL》迁出。The database is in this stack's container, which no other machine reaches: docs/operations.md, 'From the container to a PostgreSQL of your own'"
+    [[ $(keys_are_in) == database ]] \
+        || die "签名密钥只在本机：请执行 scripts/cardctl key store database，在 .env 中设置 KADUN_KEYS=database，再 docker compose up -d --wait。KADUN_KEYS must be database: run scripts/cardctl key store database, write KADUN_KEYS=database into .env, then docker compose up -d --wait"
+    [[ -n $(setting KADUN_HOST) ]] || die "本机还没有名称：请先执行 scripts/init.sh。KADUN_HOST must be this machine's name: run scripts/init.sh, which writes it"
+    [[ $(schema_of "$LIVE") == "$(own_schema)" ]] \
+        || die "代码与数据库的结构不同：请先执行 scripts/upgrade.sh --no-pull。The code here and the database have different schemas: run scripts/upgrade.sh --no-pull first"
+    if [[ $LOCAL_FILE_SYSTEMS == *" $(stat --file-system --format=%T -- "$ROOT/data/files") "* ]] \
+        && [[ -n $(find "$ROOT/data/files" -maxdepth 1 -type f ! -name '.*' -print -quit) ]]; then
+        die "授权文件只在本机磁盘：设置 KADUN_FILES_BUCKET 后执行 scripts/cardctl file move-to bucket，或在 data/files 挂载共享存储。The licensed files in data/files are on this machine's own disk: set KADUN_FILES_BUCKET and run scripts/cardctl file move-to bucket, or mount shared storage there (docs/files-and-functions.md)"
+    fi
+}
+
+# require_free_name NAME: no machine that serves the database has it.
+require_free_name() {
+    is_host_name "$1" || usage_error "--host 须为 1–57 个字母、数字、.、- 或 _ must be 1 to 57 letters, digits, dots, dashes or underscores: $1"
+    [[ $1 != "$(host_here)" && $(owner_sql "$LIVE" "SELECT count(*) FROM host WHERE name = '$1' AND $PRESENT") == 0 ]] \
+        || die "名称 $1 已在使用：请加 --host NAME。$1 is the name of a machine that serves already: give the new one another with --host NAME"
+}
+
+# new_env FILE: this machine's .env with what is the new one's own.
+new_env() {
+    local name option project=${OPTION[project]:-}
+    cp -- "$ROOT/.env" "$1" && chmod 644 -- "$1"
+    for name in http-port:KADUN_HTTP_PORT https-port:KADUN_HTTPS_PORT project:COMPOSE_PROJECT_NAME; do
+        option=${OPTION[${name%%:*}]:-}
+        [[ -z $option ]] || env_file set "$1" "${name#*:}" "$option"
     done
-    [[ -n ${OPTION[resume-here]:-} || -n $HOST ]] || usage_error "请写明新服务器 name the new server: USER@HOST"
-    [[ -z ${OPTION[resume-here]:-} || -z $HOST ]] || usage_error "--resume-here 不带服务器 takes no server"
-    [[ $DIRECTORY == /* ]] || usage_error "--directory 须为绝对路径 must be an absolute path: $DIRECTORY"
+    if [[ -n $project && $(setting KADUN_APP_IMAGE) == "$(setting COMPOSE_PROJECT_NAME kadun)-app" ]]; then
+        env_file set "$1" KADUN_APP_IMAGE "$project-app"
+    fi
+    [[ -z ${OPTION[host]:-} ]] || env_file set "$1" KADUN_HOST "${OPTION[host]}"
+    [[ -z ${OPTION[join]:-} || -z $(setting KADUN_CERTIFICATE_HOSTS) ]] || env_file set "$1" KADUN_CERTIFICATE_HOSTS ''
 }
 
-resume_here() {
-    local log
-    log=$(serve_again) \
-        || die "服务未就绪：docker compose logs。The service is not ready, see docker compose logs: $log"
-    say "本机已恢复服务。This server serves again."
-    say "如新服务器已接待客户，其数据不在本机：请停止那边，或从那边搬回。If the new server has served customers, what it knows of them is not here: stop it, or move back from there."
+# copy SSH FOLDER PATH [OPTION…]: what lies at the path in this checkout, an empty one for all of it.
+copy() {
+    local -a rules=("${NEVER[@]/#/--filter=}")
+    [[ -z ${OPTION[join]:-} ]] || rules+=("${NO_DATA[@]/#/--filter=}")
+    rsync --archive --hard-links --no-devices --no-specials --secluded-args --numeric-ids --delete -e "$1" "${rules[@]}" "${@:4}" \
+        -- "$ROOT/$3" "there:$2/$3"
 }
 
-# finish: after a failure this server serves again, and the new one does not.
+# copy_first SSH FOLDER ENV: while the service runs its files change and vanish, which the last copy makes good.
+copy_first() {
+    local said status=0
+    said=$(copy "$1" "$2" '' 2>&1) || status=$?
+    [[ " 0 23 24 " == *" $status "* ]] || die "复制失败，本机照常服务。The copy failed; this server keeps serving: $(last_line "$said")"
+    rsync --archive --secluded-args -e "$1" -- "$3" "there:$2/.env" || die "复制失败 the copy failed: .env"
+}
+
+# evidence [SSH FOLDER]: what must be the same on both sides: the database's content, or with --join the signing keys in it.
+evidence() {
+    local -a what=(contents_of "$LIVE")
+    [[ -z ${OPTION[join]:-} ]] || what=(sealed_keys "$LIVE")
+    if (($#)); then remote_stack "$@" "${what[@]}"; else "${what[@]}"; fi
+}
+
+# start_database SSH FOLDER: the one there, and nothing else.
+start_database() {
+    local said
+    said=$(remote_stack "$1" "$2" come_up database && remote_stack "$1" "$2" await database_ready database) \
+        || die "那里的数据库未能启动。The database there did not start: $(last_line "$said")"
+}
+
+# move SSH FOLDER MARK: what customers wait for. Until serve_again the copy there cannot start, and this server can.
+move() {
+    local before said
+    say "本机暂停服务（503）… This server answers 503 from now on …"
+    STEP=stopped since=${since:-$EPOCHSECONDS}
+    move_away "$3"
+    said=$(compose stop functions webhooks 2>&1 </dev/null && come_up database && await database_ready database) \
+        || die "数据库没有响应 the database does not answer: $(last_line "$said")"
+    before=$(evidence) && [[ -n $before ]] || die "无法读取数据库 the database cannot be read"
+    said=$(compose stop database 2>&1 </dev/null) && [[ $(inspect database '{{.State.ExitCode}}') == 0 ]] \
+        || die "数据库未能正常停止。The database did not shut down cleanly: $(last_line "$said")"
+    { copy "$1" "$2" '' --exclude=/data/postgres && copy "$1" "$2" data/postgres/ --checksum; } \
+        || die "复制失败（原因见上）。The copy failed, see rsync's message above"
+    start_database "$1" "$2"
+    [[ $(evidence "$1" "$2") == "$before" ]] || die "那里的数据与本机不同。The data there is not what it is here"
+    hand_over "$1" "$2" handed
+}
+
+# hand_over SSH FOLDER STEP: from here on the copy can start.
+hand_over() {
+    local said
+    STEP=$3
+    said=$(remote_stack "$1" "$2" serve_again) || die "新服务器未就绪。The new server does not get ready: $(last_line "$said")"
+    STEP=''
+}
+
+# join SSH FOLDER: the copy serves beside this server, once it has proved that it reaches the same database.
+join() {
+    start_database "$1" "$2"
+    [[ $(evidence "$1" "$2") == "$(evidence)" ]] \
+        || die "那里访问的不是同一个数据库。What answers there at the database's address is not the same database"
+    hand_over "$1" "$2" joined
+}
+
+# finish SSH FOLDER WORK: after a failure this server serves, and the new one does not; or nobody, where that is unknown.
 finish() {
-    local status=$? said
+    local status=$? said=''
     trap - EXIT
     trap '' INT TERM HUP
     set +e
-    if [[ -n $STEP ]]; then
+    [[ $STEP != handed && $STEP != joined ]] || remote_stack "$1" "$2" move_away "$FROM" >/dev/null 2>&1 || STEP+=' lost'
+    [[ -z $STEP ]] || remote_stack "$1" "$2" compose stop >/dev/null 2>&1
+    if [[ $STEP == 'handed lost' || -z $STEP && $status != 0 && -e $MOVED ]]; then
+        warn "搬迁未完成，本机不提供服务。续搬：再次执行同一命令；撤销：先确认新服务器已停止，再执行 scripts/migrate-to.sh --resume-here。The move is not finished, and this server does not serve. To go on, run the same command again; to go back, see that the new server is stopped, then run scripts/migrate-to.sh --resume-here"
+    elif [[ $STEP == stopped || $STEP == handed ]]; then
         if said=$(serve_again); then
             warn "搬迁未完成，本机已恢复服务。The move failed; this server serves again"
         else
             warn "搬迁未完成，且本机未就绪：docker compose up -d --wait。The move failed, and this server is not ready: docker compose up -d --wait: $said"
         fi
-        ((status)) || status=1
-        if [[ $STEP == imported ]]; then remote_checkout docker compose stop app >/dev/null 2>&1 </dev/null; fi
     fi
-    close_connection
+    disconnect "$3"
     exit "$status"
 }
 
-# kilobytes_needed: three times the database (archive, restored, its log), the files, and the images.
-kilobytes_needed() {
-    local database files
-    database=$(in_database as-role backup psql --no-psqlrc --tuples-only --no-align \
-        --command "SELECT pg_database_size(current_database()) / 1024" </dev/null) || die "数据库没有响应 the database does not answer"
-    require_number "$database"
-    files=$(du -sk --exclude=postgres --exclude=backups --exclude=functions-packages "$ROOT/data" | cut -f1)
-    printf '%s' $((4 * database + 2 * files + 1024 * 1024))
-}
-
-# prepare_remote: does everything that can be done there while this server still serves, above all the image.
-prepare_remote() {
-    local holds
-    find_signer || die "无法签名迁移包，本机照常服务。The bundle could not be signed; this server keeps serving: $(last_line "$FINGERPRINT")"
-    import_options+=(--fingerprint "$FINGERPRINT") # nobody is asked: it comes over the same connection as the bundle
-    holds=$(check_remote "$(kilobytes_needed)") || exit 1
-    if [[ $holds == nothing ]]; then
-        say "正在发送代码 sending the code: $HOST:$DIRECTORY"
-        send_code || die "代码发送失败 could not send the code"
-    fi
-    say "新服务器准备中（镜像、空数据库）… The new server gets ready (image, empty database) …"
-    remote_checkout scripts/import.sh --prepare - "${import_options[@]}" <"$ROOT/.env" >/dev/null \
-        || die "新服务器未能就绪（原因见上），本机照常服务。The new server could not be prepared, see above; this one keeps serving"
-}
-
-move() {
-    local start=$SECONDS
-    say "本机暂停服务（503），开始搬迁… This server answers 503 from now on; moving …"
-    STEP=stopped
-    move_away "$HOST:$DIRECTORY"
-    STEP=imported
-    "$ROOT/scripts/export.sh" -o - --unencrypted | remote_checkout scripts/import.sh - "${import_options[@]}" >/dev/null \
-        || die "导入失败（原因见上）。The import on the new server failed, see above"
-    remote_checkout scripts/cardctl healthcheck >/dev/null </dev/null || die "新服务器不健康。The new server is not healthy"
-    STEP=''
-    say "搬迁完成，用时 $((SECONDS - start)) 秒，新服务器运行正常。Moved in $((SECONDS - start)) s, and the new server is healthy: $HOST:$DIRECTORY"
-}
-
-report() {
+report_move() {
     local domain
     domain=$(setting KADUN_DOMAIN)
-    say "下一步 next:"
-    say "  1. 把域名${domain:+ $domain }的解析（A、AAAA）改为新服务器的地址。Point the DNS records (A, AAAA)${domain:+ of $domain} at the new server."
-    say "     本机继续回答 503，客户端会重试。This server goes on answering 503, so that clients ask again."
+    say "搬迁完成，客户等待了 $1 秒。下一步 Moved; customers waited $1 s. Next: $2"
+    say "  1. 把域名${domain:+ $domain }的解析（A、AAAA）改为新服务器的地址。Point the DNS records (A, AAAA)${domain:+ of $domain} at the new server. 本机继续回答 503 This server goes on answering 503"
     say "  2. 在新服务器上 on the new server: scripts/issue-certificate.sh DOMAIN; scripts/install-cron.sh; scripts/cardctl doctor"
     say "  3. 一切正常后在本机 when all is well, here: docker compose down"
     say "  反悔则 or, to undo the move: scripts/migrate-to.sh --resume-here"
 }
 
+resume_here() {
+    local log
+    [[ $(moved_to) != *'Z from '* ]] || require_home
+    log=$(serve_again) || die "服务未就绪：docker compose logs。The service is not ready, see docker compose logs: $log"
+    say "本机已恢复服务。This server serves again."
+    say "请停止新服务器：在那里执行 docker compose stop。如它已接待客户，其数据不在本机。Stop the new server, there: docker compose stop. If it has served customers, what it knows of them is not here."
+}
+
 umask 077
-take_options "$@"
-require_stack ${OPTION[resume-here]:+moved}
+parse_options "resume-here join directory= ssh-port= ssh-option=* http-port= https-port= project= host=" "$@"
+at_most 1
+host=${OPERANDS[0]:-} folder=${OPTION[directory]:-$ROOT} STEP=''
+[[ -n $host || -n ${OPTION[resume-here]:-} ]] || usage_error "请写明新服务器 name the new server: USER@HOST"
+[[ $folder == /* ]] || usage_error "--directory 须为绝对路径 must be an absolute path: $folder"
+place=$(moved_to) since=''
+[[ -z $place ]] || since=$(date -d "${place%% *}" +%s) || since=$EPOCHSECONDS # customers have waited since then
+if [[ -n $place && ${place#* } != "$host:$folder" && -z ${OPTION[resume-here]:-} ]]; then require_home; fi
+require_stack moved
 lock_stack
-if [[ -n ${OPTION[resume-here]:-} ]]; then
-    resume_here
-    exit
-fi
-require_running database app nginx
-find_live
-require_alone "一台机器才能搬迁。Only a single machine can move: stop the others first, there: docker compose stop app nginx"
+if [[ -n ${OPTION[resume-here]:-} ]]; then resume_here && exit; fi
 need ssh openssh-client
-trap finish EXIT
+need rsync rsync
+find_live
+[[ -n $place ]] || require_running database app nginx
+if [[ -n ${OPTION[join]:-} ]]; then
+    require_outside
+else
+    [[ -n $place ]] || require_alone "一台机器才能搬迁。Only a single machine can move: stop the others first, there: docker compose stop app nginx"
+    [[ $EUID == 0 ]] || die "数据库的文件只有 root 能读：请用 sudo 执行。Only root can read the database's files: run it by sudo"
+    [[ -e $ROOT/data/postgres/PG_VERSION ]] \
+        || die "数据库在本机之外：请以 --join 加入新服务器，再停用本机。The database is outside this stack: let the new server join with --join, then take this one down"
+fi
+work=$(mktemp -d)
+trap 'finish "$work/ssh" "$folder" "$work"' EXIT
 trap 'exit 130' INT TERM HUP
-open_connection
-prepare_remote
-move
-report
+ssh_options=(${OPTION[ssh-port]:+-p "${OPTION[ssh-port]}"})
+while IFS= read -r option; do [[ -z $option ]] || ssh_options+=(-o "$option"); done <<<"${OPTION[ssh-option]:-}"
+connect "$work" "$host" "${ssh_options[@]}"
+new_env "$work/env"
+found=$(look_there "$work/ssh" "$folder" "$work/env" "$FROM") || exit 1
+if [[ -n ${OPTION[join]:-} ]]; then
+    name=${OPTION[host]:-${found#* }}
+    require_free_name "$name"
+    env_file set "$work/env" KADUN_HOST "$name"
+fi
+if [[ $found == 'served '* ]]; then # the last move came so far that the new server may have customers
+    [[ -n $place ]] || die "那里已有一个服务，不会覆盖：请用 --directory 另选目录。A service is there already and will not be overwritten: choose another folder with --directory: $folder"
+    said=$(remote_stack "$work/ssh" "$folder" serve_again) \
+        || die "数据已在新服务器，但它未就绪。The data is on the new server, but it does not get ready: $(last_line "$said")"
+else
+    mark_there "$work/ssh" "$folder" "$FROM" || die "无法写入 cannot write to $folder there"
+    [[ $found == empty* ]] || remote_stack "$work/ssh" "$folder" compose stop >/dev/null 2>&1 || true # of an earlier attempt
+    say "正在复制… Copying …"
+    copy_first "$work/ssh" "$folder" "$work/env"
+    send_images "$work/ssh" "$work/env"
+    if [[ -n ${OPTION[join]:-} ]]; then join "$work/ssh" "$folder"; else move "$work/ssh" "$folder" "$host:$folder"; fi
+fi
+if [[ -z ${OPTION[join]:-} ]]; then
+    report_move $((EPOCHSECONDS - since)) "$host:$folder"
+else
+    say "已加入，正在服务 it serves beside this server: $host:$folder"
+    say "下一步，在新服务器上 next, on the new server: scripts/cardctl hosts; scripts/cardctl doctor; scripts/install-cron.sh --backup-at 04:17"
+    say "把它加入负载均衡；在续期证书的主机上 add it to the balancer; on the machine that renews the certificate: scripts/issue-certificate.sh DOMAIN --to $host"
+fi

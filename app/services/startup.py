@@ -24,7 +24,7 @@ class MovedAwayError(Exception):
 
 
 def check_home(keys_dir: Path) -> None:
-    """Refuse to start where scripts/migrate-to.sh or export.sh has moved the service away: two copies would diverge.
+    """Refuse to start where the service has moved away, or arrives: two copies would diverge.
 
     Raises:
         MovedAwayError: it has moved, and the message says where to; or the folder cannot be read.
@@ -40,10 +40,17 @@ def check_home(keys_dir: Path) -> None:
             f"Cannot read {keys_dir / MOVED} ({error.strerror}), so whether the service has moved is unknown "
             "and it does not start: the owner of data/keys must be KADUN_UID in .env"
         ) from error
+    if place.startswith("from "):
+        raise MovedAwayError(
+            f"此处是未完成的搬迁（{place}）：在原服务器再次执行 scripts/migrate-to.sh，或在那里 --resume-here / "
+            f"This is an unfinished copy {place} and does not start: "
+            "run scripts/migrate-to.sh there again to go on, or with --resume-here to go back"
+        )
     raise MovedAwayError(
-        f"服务已搬迁到 {place}（{at}），此处不再启动；撤销搬迁：scripts/migrate-to.sh --resume-here / "
-        f"The service moved to {place} at {at} and does not start here; "
-        "to undo the move: scripts/migrate-to.sh --resume-here"
+        f"服务已搬迁到 {place}（{at}），此处不再启动。如搬迁中断，再次执行 scripts/migrate-to.sh；"
+        "要恢复本机：scripts/migrate-to.sh --resume-here / "
+        f"The service moved to {place} at {at} and does not start here. If the move was cut off, "
+        "run the same scripts/migrate-to.sh again; to serve here again: scripts/migrate-to.sh --resume-here"
     )
 
 

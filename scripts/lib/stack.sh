@@ -130,7 +130,7 @@ setting() {
     env_file get "$ROOT/.env" "$@"
 }
 
-# moved_to: when and where scripts/migrate-to.sh or export.sh moved this service; nothing if it serves here. The containers
+# moved_to: when and where scripts/migrate-to.sh moved this service, or `from` where an unfinished copy comes; nothing if it serves here. The containers
 # see the same file, and the service does not start while it exists (app/services/startup.py).
 MOVED=$ROOT/data/keys/moved-to
 moved_to() {
@@ -168,8 +168,10 @@ restore_keys() { compose --progress quiet run --rm --no-deps -T app python -m ap
 require_home() {
     local place
     place=$(moved_to)
+    [[ ${place#* } != 'from '* ]] \
+        || die "此处是未完成的搬迁（${place#* }）：在原服务器再次执行 scripts/migrate-to.sh，或在那里 --resume-here。This is an unfinished copy ${place#* }: run scripts/migrate-to.sh there again to go on, or with --resume-here to go back"
     [[ -z $place ]] \
-        || die "服务已搬迁到 ${place#* }（${place%% *}）：请在那里操作；要撤销搬迁：scripts/migrate-to.sh --resume-here。The service moved to ${place#* } at ${place%% *}: use it there; to undo the move: scripts/migrate-to.sh --resume-here"
+        || die "服务已搬迁到 ${place#* }（${place%% *}）：请在那里操作。如搬迁中断，再次执行 scripts/migrate-to.sh；要恢复本机：scripts/migrate-to.sh --resume-here。The service moved to ${place#* } at ${place%% *}: use it there. If the move was cut off, run the same scripts/migrate-to.sh again; to serve here again: scripts/migrate-to.sh --resume-here"
 }
 
 # require_stack [moved]: this checkout is prepared, Docker answers and, without `moved`, the service has not moved away.

@@ -14,15 +14,12 @@ from app.tokens.key_folder import KeyFolder
 from tests.support.moved import Moved
 from tests.support.servers import Vendor
 from tests.support.service import wait_for
-from tests.support.ssh import ssh_server
-from tests.support.stack import Stack, copy_checkout, run
+from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.xdist_group("servers"), pytest.mark.nightly]
 
 # A slow disk: the export does not end.
 SLOW_AGE = '#!/bin/sh\n[ "$1" = --passphrase ] && exec sleep 60\nexec {age} "$@"\n'
-# A slow server: it is prepared, and then the import does not end.
-SLOW_IMPORT = "#!/bin/sh\ncase $1 in --prepare) cat >/dev/null; exit 0 ;; esac\nexec sleep 60\n"
 
 
 class Running:
@@ -67,42 +64,6 @@ def test_an_interrupted_final_export_leaves_no_bundle(vendor: Vendor, tmp_path: 
     assert not bundle.exists()
     assert not mark.exists()
     assert is_served(old)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_move_leaves_one_server_that_serves(
-    vendor: Vendor, tmp_path: Path, number: signal.Signals
-) -> None:
-    """After a power cut it serves when told only: the new one may be serving."""
-    old, slow = vendor.stack, tmp_path / "slow"
-    copy_of_checkout(vendor, slow)
-    (slow / "scripts/import.sh").write_text(SLOW_IMPORT)
-    (tmp_path / "sshd").mkdir()
-    with ssh_server(tmp_path / "sshd") as ssh:
-        options = ("root@127.0.0.1", *ssh.options(), "--directory", slow)
-        moving = Running(old, tmp_path / "log", "migrate-to.sh", *options)
-        said = moving.kill(number)
-    if number == signal.SIGINT:
-        assert "The move failed; this server serves again" in said
-        assert moving.process.returncode == 130
-    else:
-        moved = f"The service moved to root@127.0.0.1:{slow} at "
-        assert old.compose("up", "--detach", "--wait", check=False).returncode != 0
-        assert moved in old.compose("logs", "migrate").stdout
-        run("docker", "start", str(old.inspect("app")["Id"]))  # past Compose, and so past `migrate`
-        wait_for(lambda: moved in old.compose("logs", "app").stdout)
-        issuing = ("cardctl", "card", "issue", "--validity", "1d", "--count", "1")
-        wait_for(lambda: moved in old.script(*issuing, check=False).stderr)  # Docker starts the app over and over
-        assert moved in old.script("cardctl", "doctor", check=False).stdout
-        assert "This server serves again" in old.script("migrate-to.sh", "--resume-here").stdout
-    assert is_served(old)
-
-
-def copy_of_checkout(vendor: Vendor, folder: Path) -> None:
-    """Copy the vendor's code: its schema may be newer than that of this checkout."""
-    copy_checkout(folder)
-    migrations = "app/storage/migrations"
-    shutil.copytree(vendor.upstream / migrations, folder / migrations, dirs_exist_ok=True)
 
 
 def test_keys_that_continue_those_of_the_bundle_stay_and_know_who_has_signed_it(

@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import uuid4
 
-import pyrage
 import pytest
 
 from tests.support.http_exchange import quiet_port
 from tests.support.service import wait_for
+from tests.support.ssh import ssh_server
 from tests.support.stack import Stack, run
 
 pytestmark = pytest.mark.xdist_group("machines")
 
-IDENTITY = pyrage.x25519.Identity.generate()
-RECIPIENT = str(IDENTITY.to_public())
 # Planted faults: an older version, on a machine whose clock is five seconds fast.
 OLDER_AND_FAST = """
 USER root
@@ -72,34 +70,27 @@ def first(tmp_path_factory: pytest.TempPathFactory, app_image: str) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-def bundle(first: Stack, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Return the options by which another machine joins the first."""
-    refused = first.script("export.sh", "--join", "--recipient", RECIPIENT, check=False)
-    assert (refused.returncode, "KADUN_KEYS must be database" in refused.stderr) == (1, True)
-    first.script("cardctl", "key", "store", "database")
-    with (first.folder / ".env").open("a") as env:
-        env.write("KADUN_KEYS=database\nKADUN_OFFLINE_GRACE=12h\n")
-    first.up()
-    (first.folder / "data/keys/keyring.json").unlink()
-    folder = tmp_path_factory.mktemp("bundle")
-    (folder / "identity").write_text(f"{IDENTITY}\n")
-    exported = first.script("export.sh", "--join", "-o", folder / "join.age", "--recipient", RECIPIENT)
-    key = exported.stdout.partition("--fingerprint ")[2].split()[0]
-    return ["--join", str(folder / "join.age"), "--identity", str(folder / "identity"), "--fingerprint", key]
-
-
-@pytest.fixture(scope="module")
-def machines(first: Stack, bundle: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    """Join a second machine: another checkout, which has the first one's bundle and nothing else of it."""
-    with Stack(tmp_path_factory.mktemp("second")) as second:
-        ports = ("--http-port", str(second.http_port), "--https-port", str(second.https_port))
-        options = (*bundle, "--project", second.project, *ports)
-        namesake = second.init(*options, check=False)
-        assert "give this machine another name with --host NAME" in namesake.stderr
-        assert namesake.returncode == 1
-        assert not (second.folder / "data").exists()
-        assert not (second.folder / "secrets").exists()
-        assert "docker compose up -d --wait" in second.init(*options, "--host", "second").stdout
+def machines(first: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    """Let a second machine join over SSH, whose folder is not there yet."""
+    second = Stack(tmp_path_factory.mktemp("second") / "kadun", copy=lambda _folder: None)
+    ports = ("--http-port", str(second.http_port), "--https-port", str(second.https_port))
+    with second, ssh_server(tmp_path_factory.mktemp("sshd")) as ssh:
+        there = ("root@127.0.0.1", *ssh.options(), "--directory", second.folder, "--project", second.project, *ports)
+        keys = first.script("migrate-to.sh", *there, "--join", check=False)
+        assert (keys.returncode, "KADUN_KEYS must be database" in keys.stderr) == (1, True)
+        first.script("cardctl", "key", "store", "database")
+        with (first.folder / ".env").open("a") as env:
+            env.write("KADUN_KEYS=database\nKADUN_OFFLINE_GRACE=12h\n")
+        first.up()
+        (first.folder / "data/keys/keyring.json").unlink()
+        namesake = first.script("migrate-to.sh", *there, "--join", check=False)
+        assert (namesake.returncode, "give the new one another with --host NAME" in namesake.stderr) == (1, True)
+        alone = first.script("migrate-to.sh", *there, check=False)
+        assert (alone.returncode, "let the new server join with --join" in alone.stderr) == (1, True)
+        assert not second.folder.exists()
+        joined = first.script("migrate-to.sh", *there, "--join", "--host", "second")
+        assert "it serves beside this server" in joined.stdout
+        assert not (second.folder / "data/keys/keyring.json").exists()
         flawed = f"FROM {first.project}-app\n{OLDER_AND_FAST}"
         run("docker", "build", "--quiet", "--tag", f"{second.project}-app", "-", input=flawed)
         (second.folder / "data/functions/more.py").write_text("")

@@ -266,12 +266,11 @@ def test_a_backup_is_tried_as_the_role_that_can_change_nothing_that_is_live(chec
 
 def test_what_the_database_answers_is_no_arithmetic_and_no_warning_is_part_of_it(checkout: Path) -> None:
     room = functions_of(checkout, "backup.sh", "require_room")
-    functions = f"{room}\n{functions_of(checkout, 'migrate-to.sh', 'kilobytes_needed')}\nretention() {{ :; }}\n"
+    functions = f"{room}\nretention() {{ :; }}\n"
     hostile = f"HOSTILE='BASH_VERSINFO[$(touch {checkout}/ran; echo 0)]'\n{functions}"
     for code in (
         'require_space "$ROOT" "$HOSTILE"',
         'in_database() { printf %s "$HOSTILE"; }; require_room',
-        'in_database() { printf %s "$HOSTILE"; }; kilobytes_needed',
     ):
         done = bash(checkout, hostile + code)
         assert (done.returncode, "does not answer with a number" in done.stderr) == (1, True), done.stderr

@@ -26,6 +26,9 @@ def test_a_service_that_has_moved_names_the_new_server_before_it_looks_at_databa
         check_home(tmp_path)
     assert "scripts/migrate-to.sh --resume-here" in str(caught.value)
     assert "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in str(caught.value)
+    (tmp_path / MOVED).write_text("2026-11-25T12:00:00Z from old:/srv/kadun\n")
+    with pytest.raises(MovedAwayError, match="This is an unfinished copy from old:/srv/kadun and does not start"):
+        check_home(tmp_path)
     done = CliRunner().invoke(migrate, env={"KADUN_KEYS_DIR": str(tmp_path), "DATABASE_URL": "postgresql://nowhere/x"})
     assert isinstance(done.exception, MovedAwayError)
     keys: Any = SimpleNamespace(folder=tmp_path)

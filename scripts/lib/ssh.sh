@@ -1,0 +1,111 @@
+# shellcheck shell=bash
+# The new server of scripts/migrate-to.sh, over one SSH connection. Sourced after keys.sh, never run.
+
+# connect FOLDER HOST [OPTION…]: writes FOLDER/ssh, which runs a command there, as root: ssh's first argument, a name, is only what
+# rsync wants. All share one connection, so that a password is typed once.
+connect() {
+    local options as=''
+    options=$(quoted "${@:3}" -o ControlMaster=auto -o "ControlPath=$1/%C" -o ControlPersist=60 -o ConnectTimeout=20 \
+        -o ServerAliveInterval=15 -o ServerAliveCountMax=4)
+    write_ssh "$1/ssh" "$options" "$2" ''
+    [[ $(remote "$1/ssh" id -u </dev/null) == 0 ]] || as='sudo -n'
+    write_ssh "$1/ssh" "$options" "$2" "$as"
+    remote "$1/ssh" true </dev/null \
+        || die "无法以 root 登录 $2，且 sudo 不可用（原因见上）。Cannot work as root on $2, nor by sudo without a password; see ssh's message above"
+}
+
+# write_ssh FILE OPTIONS HOST PREFIX
+write_ssh() {
+    printf '#!/usr/bin/env bash\nshift\nexec ssh %s -- %s %s "$@"\n' "$2" "$(quoted "$3")" "$4" >"$1" && chmod 700 "$1"
+}
+
+# disconnect FOLDER: ends the connection.
+disconnect() {
+    local socket
+    for socket in "$1"/*; do
+        if [[ -S $socket ]]; then ssh -O exit -o "ControlPath=$socket" -- there >/dev/null 2>&1 || true; fi
+    done
+    rm -rf -- "$1"
+}
+
+# quoted WORD…: the words as one line, quoted for any shell.
+quoted() {
+    local word
+    for word in "$@"; do printf "'%s' " "${word//\'/\'\\\'\'}"; done
+}
+
+# remote SSH COMMAND…: runs it there, with this standard input.
+remote() { "$1" there "$(quoted "${@:2}")"; }
+
+# remote_stack SSH CHECKOUT FUNCTION…: runs a function of lib/keys.sh, and of what that sources, for the checkout there.
+remote_stack() {
+    # shellcheck disable=SC2016  # for the bash on the other side
+    remote "$1" bash -c 'ROOT=$1 && cd -- "$1" && source scripts/lib/keys.sh && "${@:2}"' migrate-to.sh "${@:2}" </dev/null
+}
+
+# look_there SSH FOLDER ENV MARK: ends the script unless the new server can take the service. Prints `empty`, `arriving` where an
+# unfinished copy of this move is there, or `served`; and the machine's name.
+look_there() {
+    local first users kilobytes
+    first=$(setting KADUN_FUNCTION_FIRST_UID 20001)
+    users=$(seq -s ' ' "$first" $((first + 128)))
+    [[ -n $(getent passwd "$(setting KADUN_UID 0)") ]] || users+=" $(setting KADUN_UID)"
+    kilobytes=$(du -sk --exclude='.venv*' -- "$ROOT" | cut -f1) || true # the database's files come and go
+    remote "$1" bash -s -- "$2" "$((kilobytes + 2 * 1024 * 1024))" "$(uname -m)" "$4" "$users" \
+        "$(env_file get "$3" COMPOSE_PROJECT_NAME kadun)" "$(env_file get "$3" KADUN_HTTP_PORT 80)" "$(env_file get "$3" KADUN_HTTPS_PORT 443)" <<'END'
+        fail() { printf '%s: %s\n' "$(uname -n)" "$1" >&2; exit 1; }
+        for program in docker rsync openssl flock python3 age; do
+            command -v "$program" >/dev/null || fail "缺少 $program：请在那里执行 scripts/provision.sh。$program is missing: run scripts/provision.sh there first"
+        done
+        docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1 \
+            || fail "Docker 或 Compose 没有响应：请在那里执行 scripts/provision.sh。Docker or Compose does not answer: run scripts/provision.sh there first"
+        [[ $(uname -m) == "$3" ]] \
+            || fail "处理器架构不同（$3 与 $(uname -m)），数据文件不能直接使用：请用迁移包。Another architecture, $(uname -m) and here $3, cannot use the database's files: move by a bundle (docs/operations.md)"
+        place=$(cut -d ' ' -f 2- "$1/data/keys/moved-to" 2>/dev/null) || true
+        if [[ $place == "$4" ]]; then
+            echo arriving "$(uname -n)"
+            exit
+        elif [[ -e $1/.env ]]; then
+            echo served "$(uname -n)"
+            exit
+        elif [[ -d $1/secrets || -d $1/data/postgres || -d $1/data/keys ]] || [[ -n $(ls -A -- "$1" 2>/dev/null) && ! -e $1/scripts/migrate-to.sh ]]; then
+            fail "$1 已有其他内容，未作改动：请用 --directory 另选目录。$1 has something else in it, and nothing was changed: choose another folder with --directory"
+        fi
+        other=$(docker ps --all --filter "label=com.docker.compose.project=$6" --format '{{.Label "com.docker.compose.project.working_dir"}}' | grep -vxFm 1 -- "$1")
+        [[ -z $other ]] || fail "项目名 $6 已被 $other 使用：请用 --project 另选。Project $6 runs from $other: choose another with --project"
+        for port in "$7" "$8"; do
+            ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || fail "端口 $port 已被占用：请用 --http-port、--https-port 另选。Port $port is taken: choose others with --http-port and --https-port"
+        done
+        # shellcheck disable=SC2086  # a list of numbers
+        other=$(getent passwd $5 | head -n 1)
+        [[ -z $other ]] || fail "用户 ${other%%:*} 占用了服务的用户 ID。User ${other%%:*} has a user ID of the service's, and could read its files: give that account another ID"
+        folder=$1
+        while [[ ! -e $folder ]]; do folder=$(dirname -- "$folder"); done
+        free=$(df -Pk -- "$folder" | awk 'NR == 2 { print $4 }')
+        ((free >= $2)) || fail "磁盘空间不足：需 $(($2 / 1024)) MB。Not enough room in $folder: $(($2 / 1024)) MB are needed, $((free / 1024)) MB are free"
+        echo empty "$(uname -n)"
+END
+}
+
+# mark_there SSH FOLDER MARK: what is copied there does not start until it is whole, whoever tries.
+mark_there() {
+    # shellcheck disable=SC2016  # for the bash on the other side
+    remote "$1" bash -c 'umask 077 && mkdir -p -- "$1/data/keys" && umask 022 && printf "%s %s\n" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$2" \
+        >"$1/data/keys/moved-to" && sync -- "$1/data/keys/moved-to"' bash "$2" "$3" </dev/null
+}
+
+# send_images SSH ENV: those that run here, unless they are there.
+send_images() {
+    local name here there image
+    local -a names=()
+    while read -r name; do
+        here=$(docker image inspect --format '{{.Id}}' "$name") || die "缺少镜像 image $name is missing here"
+        there=$(remote "$1" docker image inspect --format '{{.Id}}' "$name" 2>/dev/null </dev/null) || there=''
+        [[ $here == "$there" ]] || names+=("$name")
+    done < <(compose config --images </dev/null | sort -u)
+    if ((${#names[@]})); then
+        docker save "${names[@]}" | gzip -1 | remote "$1" docker load --quiet >/dev/null || die "镜像发送失败（磁盘满？）。The images could not be sent: is the disk there full?"
+    fi
+    image=$(env_file get "$2" KADUN_APP_IMAGE)
+    remote "$1" docker tag "$(setting KADUN_APP_IMAGE)" "$image" </dev/null || die "无法命名镜像 cannot tag image $image there"
+}

@@ -1,0 +1,143 @@
+"""scripts/migrate-to.sh: what it refuses before the first byte, and when it gives up. Stand-ins are the new server."""
+
+import os
+import shlex
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support.script_libraries import bash, checkout_in, functions_of
+
+SSH = """#!/bin/bash
+shift
+export PATH={fake}:$PATH
+exec bash -c "$*"
+"""
+MARK = "2026-12-02T10:00:00Z from old:/srv/kadun\n"
+OUTSIDE = """
+LIVE=kadun URL_BEFORE=$1 LOCAL_FILE_SYSTEMS=' ext2/ext3 '
+schema_of() { cat "$ROOT/schema"; }; own_schema() { echo 0005; }
+stat() { cat "$ROOT/file-system"; }
+require_outside
+"""
+MOVE = """
+STEP='' since='' LIVE=kadun
+called() { echo "$*" >>"$ROOT/called"; }
+move_away() { called move_away; }; compose() { called compose "$*"; }; come_up() { :; }; await() { :; }
+inspect() { cat "$ROOT/exit-code"; }; copy() { called copy "$*"; }; start_database() { :; }
+evidence() { if (($#)); then cat "$ROOT/there"; else echo rows; fi; }
+remote_stack() { called "$3"; }
+move SSH /srv/new root@new:/srv/new
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = checkout_in(tmp_path / "checkout")
+    (folder / ".env").write_text("COMPOSE_PROJECT_NAME=kadun\nKADUN_HTTP_PORT=47101\nKADUN_HTTPS_PORT=47102\n")
+    return folder
+
+
+def look(checkout: Path, commands: dict[str, str]) -> tuple[int, str]:
+    """Look at the folder `there`, where these commands answer so; return the status and what was printed."""
+    fake, code = checkout.parent / "fake", 'source "$ROOT/scripts/lib/ssh.sh"; look_there {} {} "$ROOT/.env" {}'
+    fake.mkdir(exist_ok=True)
+    answers = dict.fromkeys(("docker", "rsync", "age", "getent"), "exit 0") | commands
+    for name, text in ({name: f"#!/bin/bash\n{text}\n" for name, text in answers.items()} | {
+        "ssh": SSH.format(fake=shlex.quote(str(fake)))
+    }).items():  # fmt: skip
+        (fake / name).write_text(text)
+        (fake / name).chmod(0o755)
+    words = (str(fake / "ssh"), str(checkout.parent / "there"), "from old:/srv/kadun")
+    done = bash(checkout, code.format(*map(shlex.quote, words)))
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_missing_an_empty_and_an_unused_folder_are_taken_and_an_unfinished_copy_is_recognised(checkout: Path) -> None:
+    there, name = checkout.parent / "there", os.uname().nodename
+    assert look(checkout, {}) == (0, f"empty {name}\n")
+    there.mkdir()
+    assert look(checkout, {}) == (0, f"empty {name}\n")
+    (there / "scripts").mkdir()
+    (there / "scripts/migrate-to.sh").touch()
+    assert look(checkout, {}) == (0, f"empty {name}\n")
+    (there / "data/keys").mkdir(parents=True)
+    (there / "data/keys/moved-to").write_text(MARK)
+    assert look(checkout, {}) == (0, f"arriving {name}\n")
+    (there / "data/keys/moved-to").write_text(MARK.replace("old", "another"))
+    assert "has something else in it, and nothing was changed" in look(checkout, {})[1]
+    (there / ".env").touch()
+    assert look(checkout, {}) == (0, f"served {name}\n")
+
+
+@pytest.mark.parametrize(
+    ("commands", "complaint"),
+    [
+        ({"uname": "[[ $1 == -m ]] && echo another || echo new"}, "Another architecture, another and here "),
+        ({"docker": "[[ $1 != ps ]] || echo /srv/shop"}, "Project kadun runs from /srv/shop"),
+        ({"docker": "[[ $1 != info ]]"}, "Docker or Compose does not answer"),
+        ({"getent": "[[ $* != *20128* ]] || echo bob:x:20128:"}, "User bob has a user ID of the service's"),
+        ({"df": "printf 'f\\n/ 1 1 4096 1 /\\n'"}, "MB are needed, 4 MB are free"),
+    ],
+)
+def test_a_server_that_cannot_take_the_service_is_refused(
+    checkout: Path, commands: dict[str, str], complaint: str
+) -> None:
+    status, said = look(checkout, commands)
+    assert (status, complaint in said, said.count("\n")) == (1, True, 1), said
+    assert not (checkout.parent / "there").exists()
+
+
+def test_a_folder_with_something_else_and_a_taken_port_are_refused(checkout: Path) -> None:
+    there = checkout.parent / "there"
+    for name in ("secrets", "data/postgres", "else"):
+        (there / name).mkdir(parents=True)
+        assert "has something else in it" in look(checkout, {})[1]
+        (there / name).rename(checkout.parent / Path(name).name)
+        (there / "data").rmdir() if name.startswith("data") else None
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (checkout / ".env").write_text(f"KADUN_HTTP_PORT=47101\nKADUN_HTTPS_PORT={port}\n")
+        assert f"Port {port} is taken" in look(checkout, {})[1]
+
+
+def test_a_machine_joins_only_where_both_can_serve(checkout: Path) -> None:
+    def refusal(url: str = "postgresql://kadun_owner:word@10.0.0.5:5432/") -> str:
+        code = functions_of(checkout, "migrate-to.sh", "require_outside") + OUTSIDE.replace("$1", shlex.quote(url))
+        return bash(checkout, code).stderr
+
+    (checkout / ".env").write_text("KADUN_KEYS=database\nKADUN_HOST=first\n")
+    (checkout / "schema").write_text("0005\n")
+    (checkout / "file-system").write_text("ext2/ext3\n")
+    (checkout / "data/files").mkdir()
+    assert refusal() == ""
+    assert "The database is in this stack's container" in refusal("postgresql://kadun_owner:word@database:5432/")
+    (checkout / "data/files" / ("a" * 64)).touch()
+    assert "are on this machine's own disk" in refusal()
+    (checkout / "file-system").write_text("nfs\n")
+    assert refusal() == "", "shared"
+    (checkout / "schema").write_text("0004\n")
+    assert "have different schemas" in refusal()
+    (checkout / ".env").write_text("KADUN_KEYS=database\n")
+    assert "KADUN_HOST must be this machine's name" in refusal()
+    (checkout / ".env").write_text("KADUN_HOST=first\n")
+    assert "KADUN_KEYS must be database" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("there", "exit_code", "complaint", "last"),
+    [
+        ("rows\n", "0\n", "", "serve_again"),
+        ("other rows\n", "0\n", "The data there is not what it is here", "copy SSH /srv/new data/postgres/ --checksum"),
+        ("rows\n", "137\n", "The database did not shut down cleanly", "compose stop database"),
+    ],
+)
+def test_the_new_server_serves_only_what_was_compared_after_a_clean_stop(
+    checkout: Path, there: str, exit_code: str, complaint: str, last: str
+) -> None:
+    (checkout / "there").write_text(there)
+    (checkout / "exit-code").write_text(exit_code)
+    done = bash(checkout, functions_of(checkout, "migrate-to.sh", "move", "hand_over") + MOVE)
+    assert (done.returncode, complaint in done.stderr) == (int(bool(complaint)), True), done.stderr
+    assert (checkout / "called").read_text().splitlines()[-1] == last
