@@ -98,7 +98,7 @@ write_hsts() {
     local value
     value=$(setting KADUN_HSTS max-age=63072000)
     is_publicly_trusted "$work/chain/0.pem" "$work/new/fullchain.pem" || return 0
-    if ! grep -q '^KADUN_HSTS=' .env || [[ -n $(env_file get .env KADUN_HSTS) ]]; then
+    if ! grep -q '^KADUN_HSTS=' .env || [[ -n $(setting_in .env KADUN_HSTS) ]]; then
         [[ $value =~ ^[A-Za-z0-9=\;\ -]+$ ]] || refuse ".env 中 KADUN_HSTS 无效 KADUN_HSTS in .env is not a valid value of that header: $value"
         printf 'add_header Strict-Transport-Security "%s" always;\n' "$value" >"$work/new/hsts.conf"
         chmod 644 "$work/new/hsts.conf"

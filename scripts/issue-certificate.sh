@@ -170,7 +170,7 @@ renewal=$config_dir/renewal/$lineage_name.conf
 if [[ $way == webroot ]]; then check_webroot; fi
 if [[ $way != dns ]]; then check_names_resolve; fi
 warn_of_pinning
-[[ -z ${OPTION[to]:-} || -n $dry_run ]] || env_file set .env KADUN_CERTIFICATE_HOSTS "${HOSTS[*]}" # the hook reads it
+[[ -z ${OPTION[to]:-} || -n $dry_run ]] || set_setting KADUN_CERTIFICATE_HOSTS "${HOSTS[*]}" .env # the hook reads it
 run_certbot || die "未能取得证书，原证书继续使用；请看上面 certbot 的说明。No certificate was issued; the old one stays in use. certbot says why above: does each domain point to this server, and is port 80 reachable from outside? (otherwise use --dns)"
 if [[ -n $dry_run ]]; then
     say "演练成功，未改动任何内容。It works: nothing was changed. Run it again without --dry-run"
@@ -178,6 +178,6 @@ if [[ -n $dry_run ]]; then
 fi
 renew_by_webroot
 deploy || die "证书已取得，但未能在各处启用。The certificate was issued but is not in use everywhere: see above, then run scripts/deploy-certificate.sh ${config_dir@Q}/live/$lineage_name/{fullchain,privkey}.pem ${domains[*]/#/--domain }"
-env_file set .env KADUN_DOMAIN "${domains[*]}" # scripts/cardctl doctor checks the certificate for these names
+set_setting KADUN_DOMAIN "${domains[*]}" .env # scripts/cardctl doctor checks the certificate for these names
 check_timer
 say "完成：证书会自动续期并启用。Done: certbot renews it, and each renewal is installed automatically."

@@ -67,13 +67,13 @@ new_env() {
     cp -- "$ROOT/.env" "$1" && chmod 644 -- "$1"
     for name in http-port:KADUN_HTTP_PORT https-port:KADUN_HTTPS_PORT project:COMPOSE_PROJECT_NAME; do
         option=${OPTION[${name%%:*}]:-}
-        [[ -z $option ]] || env_file set "$1" "${name#*:}" "$option"
+        [[ -z $option ]] || set_setting "${name#*:}" "$option" "$1"
     done
     if [[ -n $project && $(setting KADUN_APP_IMAGE) == "$(setting COMPOSE_PROJECT_NAME kadun)-app" ]]; then
-        env_file set "$1" KADUN_APP_IMAGE "$project-app"
+        set_setting KADUN_APP_IMAGE "$project-app" "$1"
     fi
-    [[ -z ${OPTION[host]:-} ]] || env_file set "$1" KADUN_HOST "${OPTION[host]}"
-    [[ -z ${OPTION[join]:-} || -z $(setting KADUN_CERTIFICATE_HOSTS) ]] || env_file set "$1" KADUN_CERTIFICATE_HOSTS ''
+    [[ -z ${OPTION[host]:-} ]] || set_setting KADUN_HOST "${OPTION[host]}" "$1"
+    [[ -z ${OPTION[join]:-} || -z $(setting KADUN_CERTIFICATE_HOSTS) ]] || set_setting KADUN_CERTIFICATE_HOSTS '' "$1"
 }
 
 # copy SSH FOLDER PATH [OPTION…]: what lies at the path in this checkout, an empty one for all of it.
@@ -214,7 +214,7 @@ found=$(look_there "$work/ssh" "$folder" "$work/env" "$FROM") || exit 1
 if [[ -n ${OPTION[join]:-} ]]; then
     name=${OPTION[host]:-${found#* }}
     require_free_name "$name"
-    env_file set "$work/env" KADUN_HOST "$name"
+    set_setting KADUN_HOST "$name" "$work/env"
 fi
 if [[ $found == 'served '* ]]; then # the last move came so far that the new server may have customers
     [[ -n $place ]] || die "那里已有一个服务，不会覆盖：请用 --directory 另选目录。A service is there already and will not be overwritten: choose another folder with --directory: $folder"

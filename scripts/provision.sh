@@ -76,8 +76,8 @@ use_index() {
     if [[ ! -e $ROOT/.env ]]; then
         write "$file" "$1"
         [[ -n $DRY_RUN ]] || chown --reference="$ROOT" "$ROOT/data" "$file" # its owner may run init.sh
-    elif [[ $(env_file get "$ROOT/.env" PIP_INDEX_URL) != "$1" ]]; then
-        run env_file set "$ROOT/.env" PIP_INDEX_URL "$1"
+    elif [[ $(setting_in "$ROOT/.env" PIP_INDEX_URL) != "$1" ]]; then
+        run set_setting PIP_INDEX_URL "$1" "$ROOT/.env"
     fi
 }
 
@@ -95,7 +95,7 @@ step_firewall() {
         || die "UFW 未启用却已有 deny 规则，可能挡住 SSH，请先查看 ufw show added。UFW is off and holds deny rules, which may shut SSH out: look at ufw show added first"
     if ! grep -q '^IPV6=yes' /etc/default/ufw 2>/dev/null; then
         anew=yes # rules were made without IPv6: make them again
-        run env_file set /etc/default/ufw IPV6 yes
+        run set_setting IPV6 yes /etc/default/ufw
     fi
     mapfile -t ports < <(ssh_ports)
     ((${#ports[@]})) || ports=(22) # for the server to come
@@ -115,7 +115,7 @@ step_firewall() {
         grep -q '^Status: active' <<<"$(ufw status 2>/dev/null)" || run ufw --force enable
         systemctl is-enabled --quiet ufw || run systemctl enable ufw
     else # a chroot would change its host's firewall
-        grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null || run env_file set /etc/ufw/ufw.conf ENABLED yes
+        grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null || run set_setting ENABLED yes /etc/ufw/ufw.conf
         not_possible "启用防火墙，开机时启用; switching the firewall on, which happens at the next boot"
     fi
 }
@@ -123,7 +123,7 @@ step_firewall() {
 # change_firewall ARGUMENT…: of ufw. One that is enabled but not loaded refuses new rules.
 change_firewall() {
     if grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null && grep -q '^Status: inactive' <<<"$(ufw status)"; then
-        run env_file set /etc/ufw/ufw.conf ENABLED no
+        run set_setting ENABLED no /etc/ufw/ufw.conf
     fi
     run ufw "$@"
 }

@@ -3,8 +3,6 @@
 
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
-# shellcheck source=scripts/lib/selfsigned.sh
-source "$ROOT/scripts/lib/selfsigned.sh"
 
 # certificate_problem CHAIN KEY FOLDER NAME…: prints in one line why the pair cannot be served, or nothing if it can. Writes
 # the certificates into FOLDER, an empty one: 0.pem is the server's, 1.pem its issuer's, and so on.

@@ -71,8 +71,41 @@ need() {
 # library FILE ARGUMENT…: a program of scripts/lib, with the machine's python3 and the standard library alone.
 library() { python3 -B -E -s -S "$ROOT/scripts/lib/$1" "${@:2}"; }
 
-# env_file get|set|merge|render …: see lib/env_file.py.
-env_file() { library env_file.py "$@"; }
+# setting NAME [DEFAULT]: a setting from .env, or the default where it is unset or empty.
+setting() { setting_in "$ROOT/.env" "$@"; }
+
+# setting_in FILE NAME [DEFAULT]: as Docker Compose reads it: the last line counts; quotes, and a comment behind, are not part of
+# the value. Escapes and variables stay as they are written.
+setting_in() {
+    local value
+    value=$(sed -n "s/^[ \t]*\(export[ \t]\+\)\?$2[ \t]*=[ \t]*//p" "$1" 2>/dev/null | tail -n 1 | tr -d '\r') || value=''
+    case $value in
+        '"'*'"'*) value=${value#'"'} value=${value%%'"'*} ;;
+        "'"*"'"*) value=${value#"'"} value=${value%%"'"*} ;;
+        *) value=${value%%' #'*} value=${value%"${value##*[! ]}"} ;;
+    esac
+    printf '%s' "${value:-${3:-}}"
+}
+
+# set_setting NAME VALUE [FILE]: in its line of .env, in the one where it is commented out, or in a new one.
+set_setting() {
+    local file=${3:-$ROOT/.env}
+    cp -p -- "$file" "$file.new"
+    NAME=$1 LINE=$1=$2 awk '
+        index($0, ENVIRON["NAME"] "=") == 1 || (!done && index($0, "#" ENVIRON["NAME"] "=") == 1) {
+            if (!done++) print ENVIRON["LINE"]
+            next
+        }
+        { print }
+        END { if (!done) print ENVIRON["LINE"] }' "$file" >"$file.new"
+    sync -- "$file.new" && mv -fT -- "$file.new" "$file"
+}
+
+# remind_to_copy: the one file without which no backup opens must lie on another machine, too, until .env says that it does.
+remind_to_copy() {
+    [[ $(setting KADUN_IDENTITY_COPIED no) == yes ]] \
+        || say "请把 secrets/backup_identity 复制到别的机器，再在 .env 中设置 KADUN_IDENTITY_COPIED=yes：没有它，任何备份都无法解密。Copy secrets/backup_identity to another machine, then set KADUN_IDENTITY_COPIED=yes in .env: nothing else opens the backups"
+}
 
 # open_to_containers: the containers' users can read postgres/, whatever umask it was written under.
 open_to_containers() {
@@ -99,6 +132,9 @@ make_lock() {
     (umask 077 && mkdir -p -- "$ROOT/data" && : >>"$1")
     if [[ $EUID == 0 ]]; then chown --reference="$ROOT" -- "${paths[@]}"; fi
 }
+
+is_ipv6() { [[ $1 == *:*:* && $1 =~ ^[0-9A-Fa-f:.]+$ ]]; }
+is_ip() { [[ $1 =~ ^[0-9]+(\.[0-9]+){3}$ ]] || is_ipv6 "$1"; }
 
 # is_host_name NAME: it may be KADUN_HOST, by the rule of checked_name in app/domain/hosts.py.
 is_host_name() { [[ $1 =~ ^[A-Za-z0-9]([A-Za-z0-9._-]{0,55}[A-Za-z0-9])?$ ]]; }

@@ -16,7 +16,7 @@ step_connections() {
     local link=/etc/systemd/system/multi-user.target.wants/kadun-connections.service
     local -a ports=() balancers=()
     mapfile -t ports < <(connection_ports)
-    if [[ -e $ROOT/.env ]]; then read -ra balancers < <(env_file get "$ROOT/.env" KADUN_PROXY_FROM | tr ',' ' ') || true; fi
+    if [[ -e $ROOT/.env ]]; then read -ra balancers < <(setting_in "$ROOT/.env" KADUN_PROXY_FROM | tr ',' ' ') || true; fi
     rules=$(connection_rules "${ports[*]}" "${balancers[@]}") # by itself, so that its end is the script's
     write "$CONNECTION_RULES" "$rules"
     write "$unit" "[Unit]

@@ -14,27 +14,31 @@ import subprocess
 import sys
 from contextlib import suppress
 from datetime import datetime, timezone
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import env_file
 import hostfacts_network
-from regular import opened
 
 Facts = dict[str, Any]
 
 CRON_FOLDER = Path("/etc/cron.d")
-SHOWN = {"KADUN_ADMIN_ALLOW", "KADUN_BACKUP_RECIPIENT", "KADUN_DOMAIN", "KADUN_KEYS", "KADUN_PROXY_FROM"}
-_SETTING = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=")
+SHOWN = {"KADUN_ADMIN_ALLOW", "KADUN_DOMAIN", "KADUN_IDENTITY_COPIED", "KADUN_KEYS", "KADUN_PROXY_FROM"}
+_SETTING = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*)")
 _LABEL = "com.docker.compose."
+
+
+def unquoted(raw: str) -> str:
+    """Return a value of .env as Docker Compose reads it: no quotes, no comment behind it, no Windows line end."""
+    for quote in "\"'":
+        if raw.startswith(quote) and quote in raw[1:]:
+            return raw[1:].partition(quote)[0]
+    return raw.partition(" #")[0].rstrip()
 
 
 def host_facts(root: Path) -> Facts:
     """Gather all of them."""
     text = text_of(root / ".env") or ""
-    names = dict.fromkeys(match[1] for line in text.splitlines() if (match := _SETTING.match(line)))
-    settings = {name: env_file.value(text, name) or "" for name in names}
+    settings = {match[1]: unquoted(match[2]) for line in text.splitlines() if (match := _SETTING.match(line))}
     backups = root / (settings.get("KADUN_BACKUP_DIR") or "data/backups")
     hooks = root / (settings.get("KADUN_BACKUP_HOOKS") or "data/backup-hooks.d")
     written = stat(root / ".env")
@@ -55,7 +59,7 @@ def host_facts(root: Path) -> Facts:
         **{f"last_{word}": last_line(backups / f"last-{word}") for word in ("good", "verified", "away")},
         "has_backup": has_backup(backups),
         "has_hooks": any(os.access(hook, os.X_OK) and hook.name[0] != "." for hook in files_in(hooks)),
-        "backup_identity": backup_identity(root / "secrets/backup_identity", backups),
+        "has_identity": exists(root / "secrets/backup_identity"),
         "cron": cron(root, settings.get("COMPOSE_PROJECT_NAME") or "kadun"),
     }
 
@@ -123,15 +127,15 @@ def has_backup(backups: Path) -> bool:
     return bool(name) and stat(backups / name) is not None
 
 
-def backup_identity(file: Path, backups: Path) -> str | None:
-    """Return "copied" where the note of backup.sh names this very file, else "not copied" or "missing"."""
+def exists(file: Path) -> bool | None:
+    """Tell whether a file exists; None where its folder cannot be read."""
     try:
-        digest = sha256(file.read_bytes()).hexdigest()
+        file.lstat()
     except FileNotFoundError:
-        return "missing"
+        return False
     except OSError:
         return None
-    return "copied" if (last_line(backups / "identity-copied") or "").partition(" ")[2] == digest else "not copied"
+    return True
 
 
 def cron(root: Path, project: str) -> str | None:
@@ -154,9 +158,10 @@ def moved_to(mark: Path) -> str | None:
 def last_line(file: Path) -> str | None:
     """Return the last line of a note, of 1 KiB at most; None where it cannot be read or is empty.
 
-    Others may write in its folder: no link is followed, which could lead to a secret, and no named pipe is waited for.
+    The service may write beside the mark of a move: no link is followed, which could lead to a secret,
+    and no named pipe is waited for.
     """
-    with suppress(OSError), opened(file) as content:
+    with suppress(OSError), os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as content:
         lines = content.read(1024).decode("utf-8", "replace").splitlines()
         return lines[-1] if lines else None
     return None

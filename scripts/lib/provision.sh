@@ -145,7 +145,7 @@ os_release() {
 # env_port NAME DEFAULT
 env_port() {
     local port=''
-    if [[ -e $ROOT/.env ]]; then port=$(env_file get "$ROOT/.env" "$1"); fi
+    if [[ -e $ROOT/.env ]]; then port=$(setting_in "$ROOT/.env" "$1"); fi
     [[ $port =~ ^[0-9]+$ ]] || port=$2
     printf '%s' "$port"
 }

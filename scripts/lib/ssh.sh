@@ -52,7 +52,7 @@ look_there() {
     [[ -n $(getent passwd "$(setting KADUN_UID 0)") ]] || users+=" $(setting KADUN_UID)"
     kilobytes=$(du -sk --exclude='.venv*' -- "$ROOT" | cut -f1) || true # the database's files come and go
     remote "$1" bash -s -- "$2" "$((kilobytes + 2 * 1024 * 1024))" "$(uname -m)" "$4" "$users" \
-        "$(env_file get "$3" COMPOSE_PROJECT_NAME kadun)" "$(env_file get "$3" KADUN_HTTP_PORT 80)" "$(env_file get "$3" KADUN_HTTPS_PORT 443)" <<'END'
+        "$(setting_in "$3" COMPOSE_PROJECT_NAME kadun)" "$(setting_in "$3" KADUN_HTTP_PORT 80)" "$(setting_in "$3" KADUN_HTTPS_PORT 443)" <<'END'
         fail() { printf '%s: %s\n' "$(uname -n)" "$1" >&2; exit 1; }
         for program in docker rsync openssl flock python3 age; do
             command -v "$program" >/dev/null || fail "缺少 $program：请在那里执行 scripts/provision.sh。$program is missing: run scripts/provision.sh there first"
@@ -106,6 +106,6 @@ send_images() {
     if ((${#names[@]})); then
         docker save "${names[@]}" | gzip -1 | remote "$1" docker load --quiet >/dev/null || die "镜像发送失败（磁盘满？）。The images could not be sent: is the disk there full?"
     fi
-    image=$(env_file get "$2" KADUN_APP_IMAGE)
+    image=$(setting_in "$2" KADUN_APP_IMAGE)
     remote "$1" docker tag "$(setting KADUN_APP_IMAGE)" "$image" </dev/null || die "无法命名镜像 cannot tag image $image there"
 }

@@ -125,12 +125,8 @@ not_answering() {
     printf '%s' "$service"
 }
 
-# setting NAME [DEFAULT]: a setting from .env, or the default where it is unset or empty.
-setting() {
-    env_file get "$ROOT/.env" "$@"
-}
-
-# moved_to: when and where scripts/migrate-to.sh moved this service, or `from` where an unfinished copy comes; nothing if it serves here. The containers
+# moved_to: when and where scripts/migrate-to.sh moved this service, or `from` where an unfinished copy comes; nothing if it serves
+# here. The containers
 # see the same file, and the service does not start while it exists (app/services/startup.py).
 MOVED=$ROOT/data/keys/moved-to
 moved_to() {

@@ -21,7 +21,8 @@ CERTIFICATES = ["https_certificates/privkey.pem", "https_certificates/fullchain.
 SEALING_KEY, KEYS_IDENTITY, IDENTITY = LATER = "secrets/sealing_key", "secrets/keys_identity", "secrets/backup_identity"
 """Not among SECRETS: an upgrade makes them beside an existing database."""
 LOCK = "data/.setup.lock"
-EVERYTHING = [*SECRETS, *LATER, *CERTIFICATES, ".env", LOCK]
+NOTE = "data/.project"
+EVERYTHING = [*SECRETS, *LATER, *CERTIFICATES, ".env", LOCK, NOTE]
 APP_UID = 10001 if os.geteuid() == 0 else os.geteuid()
 KILLER = """#!/bin/bash
 # Stands in for a program, and kills the script that has called it once.
@@ -96,7 +97,7 @@ def is_complete(checkout: Path) -> None:
     assert re.fullmatch(r"[0-9a-f]{64}\n", (checkout / SEALING_KEY).read_text())
     data = [f"data/{name}" for name in ("acme", "files", "functions", "functions-packages")]
     for mode, names_of_mode in (
-        (0o600, [*SECRETS, *LATER, CERTIFICATES[0], LOCK]),
+        (0o600, [*SECRETS, *LATER, CERTIFICATES[0], LOCK, NOTE]),
         (0o644, [CERTIFICATES[1], ".env"]),
         (0o700, ["secrets", "data/keys", "data/postgres"]),
         (0o755, data),
@@ -137,10 +138,10 @@ def test_everything_is_made_once_and_a_second_run_changes_nothing(checkout: Path
     dotenv = checkout / ".env"
     whole = dotenv.read_text()
     dotenv.write_text(whole[: whole.index("KADUN_UID=")])
-    refuses(checkout, ".env is incomplete (KADUN_APP_IMAGE is missing): move it away")
-    dotenv.unlink()
-    assert init(checkout, *ports, "--project", "shop", *asked).returncode == 0
-    assert dotenv.read_text() == whole
+    assert "copy your own settings back" in init(checkout, *asked).stderr
+    assert dotenv.read_text() == whole, "project and ports are those that it noted"
+    (aside,) = checkout.glob(".env.cut-off-*")
+    assert whole.startswith(aside.read_text())
 
 
 def test_the_host_has_a_name_and_the_service_a_user_id_that_no_account_has(
@@ -275,7 +276,7 @@ def test_what_cannot_be_is_refused_with_one_line_before_anything_is_made(
         refuses(checkout, f"Port {port} is taken", "--https-port", port, "--http-port", str(quiet_port()))
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("bash", "env", "dirname", "flock", "stat", "sed", "tail", "rm"):
+    for name in ("bash", "env", "dirname", "flock", "stat", "sed", "tail", "rm", "tr"):
         (tools / name).symlink_to(shutil.which(name) or name)
     refuses(checkout, "apt-get install openssl", PATH=str(tools))
     (checkout / CERTIFICATES[1]).write_text(f"my own {CERTIFICATES[1]}")

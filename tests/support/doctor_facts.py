@@ -47,7 +47,7 @@ PROBE = {"host": "127.0.0.1", "address": "::ffff:127.0.0.1", "status": 404, "ans
 BY_NAME = {"host": "card.example.com", "address": "10.0.0.5", "status": 404, "answer": answer("OUTSIDE1")}
 HOST: dict[str, Any] = {
     "now": NOW.isoformat(),
-    "settings": {"KADUN_DOMAIN": "example.com", "KADUN_HTTP_PORT": None},
+    "settings": {"KADUN_DOMAIN": "example.com", "KADUN_HTTP_PORT": None, "KADUN_IDENTITY_COPIED": "yes"},
     "unreadable_lines": [],
     "moved_to": None,
     "installed": 0,
@@ -69,7 +69,7 @@ HOST: dict[str, Any] = {
     "last_away": "2026-11-25T03:31:00Z kadun-1.tar.age",
     "has_backup": True,
     "has_hooks": True,
-    "backup_identity": "copied",
+    "has_identity": True,
     "cron": "installed",
 }
 HOST_REPORT = HostReport("web-1", "1.0", "0001_initial", "current", "f" * 64, 10, NOW, 5.0)

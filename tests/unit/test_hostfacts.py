@@ -1,6 +1,5 @@
 """What hostfacts.py gathers of files; tests/containers/test_doctor.py has the engine and the network."""
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -41,26 +40,6 @@ def test_the_last_backup_is_looked_for_and_so_are_hooks_that_can_be_run(checkout
     assert found() == (False, True)
     (backups / "kadun-1.tar").touch()
     assert found() == (True, True)
-
-
-def test_the_identity_of_backups_counts_as_copied_once_its_own_digest_is_noted(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, backups = checkout / "secrets/backup_identity", checkout / "data/backups"
-    assert hostfacts.backup_identity(file, backups) == "missing"
-    file.write_text("AGE-SECRET-KEY-1EXAMPLE\n")
-    assert hostfacts.backup_identity(file, backups) == "not copied"
-    note = f"2026-11-27T03:17:09Z {hashlib.sha256(file.read_bytes()).hexdigest()}\n"
-    (backups / "identity-copied").write_text(note)
-    assert hostfacts.backup_identity(file, backups) == "copied"
-    file.write_text("AGE-SECRET-KEY-1ANOTHER\n")
-    assert hostfacts.backup_identity(file, backups) == "not copied"
-
-    def refuse(_file: Path) -> bytes:
-        raise PermissionError(13, "Permission denied")  # which root, who may run these tests, never gets
-
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert hostfacts.backup_identity(file, backups) is None
 
 
 def test_modes_are_told_of_what_exists(checkout: Path) -> None:

@@ -44,23 +44,18 @@ def backup_proof(facts: Facts) -> CheckResult:
     host = facts.host
     if host.last_verified is None:
         return warn(
-            "还没有验证过备份：运行 scripts/verify-backup.sh",
-            "No backup was ever verified: run scripts/verify-backup.sh",
+            "还没有验证过备份：运行 scripts/backup.sh --verify",
+            "No backup was ever verified: run scripts/backup.sh --verify",
         )
     verified, name = _parse(host.last_verified)
     if verified is None or not -CLOCK_TOLERANCE < host.now - verified < MAX_VERIFICATION_AGE:
         return warn(
             f"八天内没有成功的验证（{host.last_verified}）："
-            "请查看 data/backups/backup.log，并运行 scripts/verify-backup.sh",
+            "请查看 data/backups/backup.log，并运行 scripts/backup.sh --verify",
             f"No backup was verified within 8 days (last: {host.last_verified}): see data/backups/backup.log, "
-            "and run scripts/verify-backup.sh",
+            "and run scripts/backup.sh --verify",
         )
     days = max((host.now - verified).days, 0)
-    if name.endswith(" sha256"):
-        return ok(
-            f"{days} 天前核对过校验和；已加密，请在有私钥的机器上完整验证",
-            f"The checksum was right {days} days ago; the backup is encrypted: verify it where the identity is",
-        )
     return ok(f"{days} 天前验证过：{name}", f"Verified {days} days ago: {name}")
 
 
@@ -84,36 +79,26 @@ def backup_away(facts: Facts) -> CheckResult:
 
 
 def backup_identity(facts: Facts) -> CheckResult:
-    """Check that backups are encrypted, and that a copy of the identity elsewhere was confirmed."""
+    """Check that the identity that opens the backups is there, and that the vendor has copied it elsewhere."""
     host = facts.host
-    match host.setting("KADUN_BACKUP_RECIPIENT"), host.backup_identity:
-        case "none", _:
-            return warn(
-                "备份未加密（KADUN_BACKUP_RECIPIENT=none）",
-                "Backups are in clear (KADUN_BACKUP_RECIPIENT=none)",
-            )
-        case "", "missing":
-            return fail(
-                "缺少 secrets/backup_identity，无法备份：请放回您的副本；若已丢失，运行 scripts/init.sh 新建",
-                "secrets/backup_identity is missing, and no backup can be made: put your copy back; if it is lost, run "
-                "scripts/init.sh, which makes a new one",
-            )
-        case "", "not copied":
-            return warn(
-                "请把 secrets/backup_identity 复制到别的机器：没有它，备份无法解密。"
-                "然后在那里算出副本的 SHA-256，在本机执行 scripts/backup.sh --copied SHA256",
-                "Copy secrets/backup_identity to another machine: without it no backup can be decrypted. Then compute "
-                "the copy's SHA-256 there, and run here scripts/backup.sh --copied SHA256",
-            )
-        case "", None:
-            raise NotCheckedError(
-                "无法读取 secrets/backup_identity（请用 root 运行）",
-                "secrets/backup_identity cannot be read (try as root)",
-            )
-        case "", _:
-            return ok("备份已加密，私钥另有副本", "Backups are encrypted, and a copy of the identity is elsewhere")
-        case _:
-            return ok("备份以您自己的公钥加密", "Backups are encrypted to a recipient of your own")
+    if host.has_identity is None:
+        raise NotCheckedError(
+            "看不到 secrets/backup_identity（请用 root 运行）", "secrets/backup_identity is not visible (try as root)"
+        )
+    if not host.has_identity:
+        return fail(
+            "缺少 secrets/backup_identity，无法备份：请放回您的副本；若已丢失，运行 scripts/init.sh 新建",
+            "secrets/backup_identity is missing, and no backup can be made: put your copy back; if it is lost, run "
+            "scripts/init.sh, which makes a new one",
+        )
+    if host.setting("KADUN_IDENTITY_COPIED") != "yes":
+        return warn(
+            "请把 secrets/backup_identity 复制到别的机器，再在 .env 中设置 KADUN_IDENTITY_COPIED=yes："
+            "没有它，任何备份都打不开",
+            "Copy secrets/backup_identity to another machine, then set KADUN_IDENTITY_COPIED=yes in .env: "
+            "nothing else opens the backups",
+        )
+    return ok("私钥另有副本", "A copy of the identity is elsewhere")
 
 
 def cron_jobs(facts: Facts) -> CheckResult:

@@ -77,13 +77,13 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
     proxy: list[ProxyProbe]
     disks: list[Disk]  # each disk that holds data or backups
     modes: dict[str, int]  # the permission bits of what only its owner should read, by path
-    # Lines that backup.sh and verify-backup.sh wrote: a time and the name of a backup.
+    # Lines that backup.sh wrote: a time and the name of a backup.
     last_good: str | None
     last_verified: str | None
     last_away: str | None  # copied elsewhere by every hook
     has_backup: bool  # whether the file of the last good backup is there
     has_hooks: bool  # whether there are hooks that copy backups elsewhere
-    backup_identity: str | None  # `copied`, `not copied` or `missing`
+    has_identity: bool | None  # secrets/backup_identity; None where that is not visible
     cron: str | None  # whether the cron file calls this checkout's backup.sh: `installed`, `other` or `missing`
 
     def setting(self, name: str) -> str:
