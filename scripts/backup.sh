@@ -1,156 +1,187 @@
 #!/usr/bin/env bash
-# 备份数据库：导出、整份检查、校验和、按天/周/月保留；供 cron 使用（见 scripts/install-cron.sh）。
-# Backs up the database while it serves: dumps it, reads the dump back whole, packs it with checksums. Old backups are
-# removed by day, week and month.
+# 备份整套服务：数据库、密钥、设置、证书与核心功能，加密为一个文件；验证备份；或为搬到另一台服务器打包。
+# Backs up the whole service while it serves, as one encrypted file: database, keys, settings, certificates and functions.
 #
-#   scripts/backup.sh [--quiet]
-#   scripts/backup.sh --copied SHA256
+#   scripts/backup.sh [--with-files] [--quiet]
+#   scripts/backup.sh --verify [FILE] [--identity FILE] [--quiet]
+#   scripts/backup.sh --bundle [-o FILE] [--passphrase]
 #
-#   --quiet            成功时不输出 prints nothing on success, so that cron mails failures only
-#   --copied SHA256    不备份，只确认 secrets/backup_identity 在别的机器上已有副本，SHA256 为副本的校验和 makes no backup, but
-#                      confirms that a copy of secrets/backup_identity is on another machine: the copy's SHA-256
+#   --with-files      也备份授权文件 licensed files (data/files), too
+#   --verify [FILE]   恢复到临时数据库并逐表核对，默认最新一份；不影响服务 proves a backup, by default the newest: restores it
+#                     into a temporary database and compares the rows. The service is not touched
+#   --identity FILE   解密用的 age 私钥，默认 secrets/backup_identity the age identity that opens it (secrets/backup_identity)
+#   --bundle          为 scripts/restore.sh --new-server 打包，含授权文件 for scripts/restore.sh --new-server on another server, with
+#                     licensed files. What the service does afterwards is not in it: docker compose stop app first
+#   -o, --output FILE 写到此文件 where to (kadun-bundle-TIME.tar.age in the current folder)
+#   --passphrase      改用口令加密 encrypts to a passphrase that it asks for; an empty one is generated and shown
+#   --quiet           成功时不输出 prints nothing on success, so that cron mails failures only
 #
-# 写入 data/backups（.env 中 KADUN_BACKUP_DIR 可改），以 secrets/backup_identity 可解密。密钥不在其中：请另存 secrets/ 与
-# data/keys/，或用 scripts/export.sh。
-# Writes kadun-TIME.tar.age and its .sha256 into data/backups, or KADUN_BACKUP_DIR. secrets/backup_identity decrypts it. A
-# backup does not hold the keys: keep secrets/ and data/keys/ elsewhere, too, or use scripts/export.sh. Settings, all
-# optional, in .env:
+# 写入 data/backups/kadun-TIME.tar.age，以 secrets/backup_identity 解密：请在别处保存这个私钥文件。谁有一份备份与私钥，谁就拥有
+# 全部密钥。
+# Writes data/backups/kadun-TIME.tar.age, which secrets/backup_identity opens: keep a copy of that one file elsewhere. Who
+# has a backup and the identity has all keys of the service. Settings, all optional, in .env: docs/reference.md, "Backups".
 #
-#   KADUN_BACKUP_DIR            目录 the folder (./data/backups)
-#   KADUN_BACKUP_KEEP_DAILY     保留多少天、周、月 the newest backup of each of so many days (7),
-#   KADUN_BACKUP_KEEP_WEEKLY    weeks (5)
-#   KADUN_BACKUP_KEEP_MONTHLY   and months (12) is kept; so are the newest three of all
-#   KADUN_BACKUP_RECIPIENT      改用此 age 公钥加密；none 为不加密 another age recipient (age1…) that backups are encrypted to;
-#                               none: backups are in clear
-#   KADUN_BACKUP_HOOKS          异地备份程序目录 a folder of programs (./data/backup-hooks.d); each is called with the path of the
-#                               finished backup, under its name, and copies it elsewhere: rclone, rsync, …
-#   KADUN_BACKUP_HOOK_SECONDS   每个程序的时限（秒）the time limit of each program (3600)
-#   KADUN_BACKUP_WEBHOOK        通知地址 a URL that is told of success and failure, in JSON; put a secret one into the file
-#                               secrets/backup_webhook instead
-#
-# 退出码 Exit status: 0 已备份 backed up; 1 失败，旧备份不受影响 failed, older backups are untouched; 2 用法 usage.
+# 退出码 Exit status: 0 完成 done; 1 失败，旧备份不受影响 failed, older backups are untouched; 2 用法 usage.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/archive.sh
 source "$ROOT/scripts/lib/archive.sh"
-# shellcheck source=scripts/lib/backups.sh
-source "$ROOT/scripts/lib/backups.sh"
+# shellcheck source=scripts/lib/keys.sh
+source "$ROOT/scripts/lib/keys.sh"
 
-DONE='' CLAIMED='' NAME='' OUTPUT='' HOOK='' COPY=''
-daily=0 weekly=0 monthly=0 limit=0
+EVENT=backup DONE='' CLAIMED='' SCRATCH='' HOOK='' PARTIAL=''
 
-# finish: after a failure no unfinished backup stays, and the failure is reported.
+# finish: after a failure no unfinished backup and no temporary database stays, and the failure is reported.
 finish() {
     local status=$?
     trap - EXIT
     [[ -n $DONE ]] || ((status != 0)) || status=143 # a signal that ends bash leaves no status
     if [[ -n $HOOK ]]; then kill -- "-$HOOK" 2>/dev/null || true; fi
-    if [[ -n $OUTPUT ]]; then rm -f -- "$OUTPUT"; fi
-    if [[ -n $CLAIMED ]]; then remove_leftovers; fi
-    ((status == 0)) || report_failure backup "$status"
+    if [[ -n $SCRATCH ]]; then
+        drop_database "$SCRATCH" >/dev/null 2>&1 || warn "未能删除临时数据库，下次验证时删除。Could not drop $SCRATCH: the next run does"
+    fi
+    [[ -z $PARTIAL ]] || rm -f -- "$PARTIAL"
+    [[ -z $CLAIMED ]] || remove_leftovers
+    ((status == 0)) || report_failure "$EVENT" "$status"
     exit "$status"
 }
 
-# require_room: as much as the last backup took, else half the database, for the archive here and for the dump in data/.
+# conclude MESSAGE FILE: reports success.
+conclude() {
+    log_run "$EVENT" ok: "$1"
+    notify "$EVENT" ok "$1" "${2##*/}"
+    DONE=yes
+}
+
+# require_room FOLDER: as much as the last backup took, else half the database, for the archive there and the dump in data/.
 require_room() {
-    local last bytes said
+    local last bytes
     last=$(retention newest "$BACKUP_FOLDER")
     if [[ -n $last ]]; then
         bytes=$(($(stat --format=%s -- "$BACKUP_FOLDER/$last") * 6 / 5))
     else
-        said=$(in_database as-role backup psql --no-psqlrc --quiet --tuples-only --no-align \
-            --command 'SELECT pg_database_size(current_database()) / 2' </dev/null 2>&1) \
-            || die "数据库没有响应。The database does not answer: $(error_line "$said")"
-        bytes=$(grep --extended-regexp --line-regexp '[0-9]+' <<<"$said") || bytes=$said # among warnings
+        bytes=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE') / 2") || die "数据库没有响应。The database does not answer"
         require_number "$bytes"
     fi
-    if [[ $(stat --format=%d -- "$BACKUP_FOLDER") == $(stat --format=%d -- "$ROOT/data") ]]; then bytes=$((2 * bytes)); fi
+    if [[ $(stat --format=%d -- "$1") == $(stat --format=%d -- "$ROOT/data") ]]; then bytes=$((2 * bytes)); fi
     require_space "$ROOT/data" $((bytes + 1048576))
-    require_space "$BACKUP_FOLDER" $((bytes + 1048576))
+    require_space "$1" $((bytes + 1048576))
 }
 
-take_backup() {
-    local name
-    until # a clock that was set back must not overwrite a backup
-        name=kadun-$(date --utc +%Y%m%dT%H%M%SZ).tar
-        [[ ! -e $BACKUP_FOLDER/$name && ! -e $BACKUP_FOLDER/$name.age ]]
-    do sleep 0.2; done
-    take_archive "$BACKUP_FOLDER/$name" "$RECIPIENT"
-    NAME=${TAKEN##*/}
-    note last-good "$NAME"
-}
-
-# run_hooks: calls each executable of the folder with the finished file. One that fails or exceeds the time limit makes the
-# run fail in the end; last-away tells doctor when all of them succeeded.
+# run_hooks FILE SECONDS: calls each executable of the folder with the finished file, and ends it after that time. One that fails
+# makes the run fail in the end; last-away tells doctor when all of them succeeded.
 run_hooks() {
-    local folder hook failed='' status
-    folder=$(folder_setting KADUN_BACKUP_HOOKS ./data/backup-hooks.d)
-    for hook in "$folder"/*; do
+    local hook status output failed='' called=''
+    output=$(mktemp "$ROOT/data/.backup.XXXXXX")
+    for hook in "$(folder_setting KADUN_BACKUP_HOOKS ./data/backup-hooks.d)"/*; do
         [[ -f $hook && -x $hook ]] || continue
-        [[ -n $COPY ]] || copy_for_hooks
-        status=0
-        run_hook "$hook" || status=$?
+        called=yes status=0
+        # Its output goes into a file: a process that it leaves running would hold a pipe open.
+        (unlock_child; exec timeout --kill-after=10 "$2" "$hook" "$1") >"$output" 2>&1 </dev/null &
+        HOOK=$! # and of its group, which timeout makes
+        wait "$HOOK" || status=$?
+        HOOK=''
         case $status in
             0) ;;
-            124 | 137) failed+=" ${hook##*/} ($limit 秒内未结束 not done within $limit s)" ;;
-            *) failed+=" ${hook##*/} ($(tr -d '\0' <"$OUTPUT" | tail -n 1))" ;;
+            124 | 137) failed+=" ${hook##*/} ($2 秒内未结束 not done within $2 s)" ;;
+            *) failed+=" ${hook##*/} ($(tr -d '\0' <"$output" | tail -n 1))" ;;
         esac
     done
-    [[ -z $failed ]] || die "备份已完成，但异地副本失败。The backup $NAME is good, but it was not copied elsewhere:$failed"
-    [[ -z $COPY ]] || note last-away "$NAME"
+    [[ -z $failed ]] || die "备份已完成，但异地副本失败。The backup ${1##*/} is good, but it was not copied elsewhere:$failed"
+    [[ -z $called ]] || note last-away "${1##*/}"
 }
 
-# copy_for_hooks: sets COPY, the backup in a folder that only root can change. Whoever can write to the backup folder could
-# exchange it there for a link to a secret, which a hook would carry away.
-copy_for_hooks() {
-    local copy
-    copy=$(mktemp -d "$ROOT/data/.backup.XXXXXX")/$NAME
-    ln --physical -- "$BACKUP_FOLDER/$NAME" "$copy" 2>/dev/null || read_file "$BACKUP_FOLDER/$NAME" >"$copy" 2>/dev/null || true
-    [[ -f $copy && ! -L $copy && $(sha256_of "$copy") == "$TAKEN_SHA256" ]] \
-        || die "备份在异地复制之前被改动，请查看谁能写入此目录。The backup was changed before it could be copied elsewhere: see who can write to its folder: $BACKUP_FOLDER/$NAME"
-    printf '%s  %s\n' "$TAKEN_SHA256" "$NAME" >"$copy.sha256"
-    COPY=$copy
+back_up() {
+    local file size daily weekly monthly limit started=$SECONDS
+    daily=$(number_setting KADUN_BACKUP_KEEP_DAILY 7 0 9999) || exit 1
+    weekly=$(number_setting KADUN_BACKUP_KEEP_WEEKLY 5 0 9999) || exit 1
+    monthly=$(number_setting KADUN_BACKUP_KEEP_MONTHLY 12 0 9999) || exit 1
+    limit=$(number_setting KADUN_BACKUP_HOOK_SECONDS 3600 1 999999) || exit 1
+    require_room "$BACKUP_FOLDER"
+    until # a clock that was set back must not overwrite a backup
+        file=$BACKUP_FOLDER/kadun-$(date --utc +%Y%m%dT%H%M%SZ).tar.age
+        [[ ! -e $file ]]
+    do sleep 0.2; done
+    take_archive "$file" recipients ${OPTION[with-files]:+data/files}
+    note last-good "${file##*/}"
+    retention prune "$BACKUP_FOLDER" "$daily" "$weekly" "$monthly" "${file##*/}"
+    run_hooks "$file" "$limit"
+    size=$(megabytes "$(stat --format=%s -- "$file")")
+    conclude "${file##*/}, $size, $((SECONDS - started)) s" "$file"
+    [[ -z ${OPTION[quiet]:-} ]] || return 0
+    say "已备份 backed up: $file ($size)"
+    remind_to_copy
 }
 
-# run_hook PROGRAM: its output goes into a file: a process that it leaves running would hold a pipe open.
-run_hook() {
-    (unlock_child; exec timeout --kill-after=10 "$limit" "$1" "$COPY") >"$OUTPUT" 2>&1 </dev/null &
-    HOOK=$! # and of its group, which timeout makes
-    local status=0
-    wait "$HOOK" || status=$?
-    HOOK=''
-    return "$status"
+# verify FILE: proves that it can be restored.
+verify() {
+    local file=$1 folder mine rows
+    EVENT=verify
+    if [[ -z $file ]]; then
+        file=$(retention newest "$BACKUP_FOLDER")
+        [[ -n $file ]] || die "还没有备份：请先运行 scripts/backup.sh。There is no backup yet in $BACKUP_FOLDER: run scripts/backup.sh"
+        file=$BACKUP_FOLDER/$file
+    fi
+    folder=$(mktemp -d "$ROOT/data/.backup.XXXXXX")
+    open_archive "$file" "$folder" "$IDENTITY"
+    [[ -n ${OPTION[quiet]:-} ]] || say_times "$folder"
+    mine=$VERIFIED$(printf %s "$ROOT $(host_here)" | sha256sum | head -c 12)_ # another machine may share the database server
+    drop_databases "$mine"
+    SCRATCH=$mine$(date --utc +%Y%m%dt%H%M%Sz)
+    load_database "$SCRATCH" "$folder"
+    if [[ ${file%/*} -ef $BACKUP_FOLDER ]]; then note last-verified "${file##*/}"; fi # for doctor
+    rows="card $(rows_in card "$folder"), client $(rows_in client "$folder")"
+    conclude "${file##*/}, $rows" "$file"
+    [[ -n ${OPTION[quiet]:-} ]] || say "备份可用 good: $file ($rows)"
 }
 
-parse_options "quiet copied=" "$@"
-at_most 0
+# bundle FILE: an archive with all that another server needs.
+bundle() {
+    local file
+    file=$(absolute "${1:-kadun-bundle-$(date --utc +%Y%m%dT%H%M%SZ).tar.age}")
+    [[ ! -e $file ]] || die "文件已存在：请换名。The file exists already, choose another name: $file"
+    [[ -w ${file%/*} ]] || die "无法写入 cannot write $file"
+    require_room "${file%/*}"
+    PARTIAL=$file.partial
+    if [[ -n ${OPTION[passphrase]:-} ]]; then
+        take_archive "$file" passphrase data/files
+    else
+        take_archive "$file" recipients data/files
+    fi
+    DONE=yes
+    say "已打包 bundled: $file ($(megabytes "$(stat --format=%s -- "$file")"))"
+    say "放到新服务器的卡盾目录，在那里执行 Put it into the checkout on the new server and run there: scripts/restore.sh --new-server FILE${OPTION[passphrase]:- --identity backup_identity}"
+    say "它含所有密钥，用毕请删除。It holds every secret: delete it afterwards."
+}
+
 umask 077
-if [[ -n ${OPTION[copied]:-} ]]; then
-    find_folder
-    confirm_copy "${OPTION[copied]}"
-    exit
-fi
+for word; do
+    shift
+    [[ $word != -o ]] || word=--output
+    set -- "$@" "$word"
+done
+parse_options "quiet with-files verify bundle passphrase output= identity=" "$@"
+if [[ -n ${OPTION[verify]:-} ]]; then at_most 1; else at_most 0; fi
+[[ -z ${OPTION[identity]:-} || -n ${OPTION[verify]:-} ]] || usage_error "--identity 只用于 --verify is for --verify"
+[[ -z ${OPTION[passphrase]:-}${OPTION[output]:-} || -n ${OPTION[bundle]:-} ]] || usage_error "--passphrase 与 -o 只用于 --bundle are for --bundle"
+FILE=${OPERANDS[0]:-}
+[[ -z $FILE ]] || FILE=$(absolute "$FILE")
+IDENTITY=$(absolute "${OPTION[identity]:-$OWN_IDENTITY}")
+if [[ -n ${OPTION[output]:-} ]]; then OPTION[output]=$(absolute "${OPTION[output]}"); fi
+[[ -z ${OPTION[verify]:-} ]] || EVENT=verify
 trap finish EXIT
-started=$SECONDS
 require_stack
 find_folder
-lock_stack 2
+find_live
+if [[ -n ${OPTION[verify]:-} ]]; then lock_stack 900; else lock_stack 2; fi # a backup may be under way
 claim_folder
 CLAIMED=yes
-read_number daily KADUN_BACKUP_KEEP_DAILY 7 0 9999
-read_number weekly KADUN_BACKUP_KEEP_WEEKLY 5 0 9999
-read_number monthly KADUN_BACKUP_KEEP_MONTHLY 12 0 9999
-read_number limit KADUN_BACKUP_HOOK_SECONDS 3600 1 999999
-find_recipient
 require_running database
-require_room
-take_backup
-retention prune "$BACKUP_FOLDER" "$daily" "$weekly" "$monthly" "$NAME"
-OUTPUT=$(mktemp)
-run_hooks
-size=$(megabytes "$(stat --format=%s -- "$BACKUP_FOLDER/$NAME")")
-log_run backup ok: "$NAME, $size, $((SECONDS - started)) s"
-notify backup ok "$NAME, $size, $((SECONDS - started)) s" "$NAME"
-[[ -n ${OPTION[quiet]:-} ]] || say "已备份 backed up: $BACKUP_FOLDER/$NAME ($size)"
-DONE=yes
+if [[ -n ${OPTION[verify]:-} ]]; then
+    verify "$FILE"
+elif [[ -n ${OPTION[bundle]:-} ]]; then
+    bundle "${OPTION[output]:-}"
+else
+    back_up
+fi

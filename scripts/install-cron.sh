@@ -3,14 +3,13 @@
 # Installs cron jobs that back up this stack every day and verify a backup every week: /etc/cron.d/kadun-PROJECT. A second run
 # replaces them; stacks with other names have files of their own.
 #
-#   scripts/install-cron.sh [--backup-at 03:17] [--verify-at 04:47] [--verify-on sun] [--mail ADDRESS] [--identity FILE]
+#   scripts/install-cron.sh [--backup-at 03:17] [--verify-at 04:47] [--verify-on sun] [--mail ADDRESS]
 #   scripts/install-cron.sh --remove
 #
 #   --backup-at HH:MM   每天备份的时间 the time of the daily backup, in the machine's time zone
 #   --verify-at HH:MM   验证的时间与星期 the time of the verification,
 #   --verify-on DAY     and its day: sun, mon, tue, wed, thu, fri, sat; daily; or never
 #   --mail ADDRESS      失败时发邮件到此地址 the address that cron mails failures to (root); needs a mail system
-#   --identity FILE     加密备份的 age 私钥 opens encrypted backups to verify them; without it only checksums are compared
 #   --remove            删除 removes the jobs
 #
 # 结果见 data/backups/backup.log。Every run adds a line to backup.log in the backup folder.
@@ -36,7 +35,7 @@ check_mail() {
 
 # table: prints the whole file. cron does not know the shell's PATH and variables.
 table() {
-    local path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin docker day=$verify_on option=''
+    local path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin docker day=$verify_on
     docker=$(command -v docker) docker=${docker%/*}
     if [[ :$path: != *":$docker:"* ]]; then path+=:$docker; fi
     printf '%s\n' "# Kadun 卡盾: scripts/install-cron.sh" "# $ROOT" SHELL=/bin/sh "PATH=$path"
@@ -44,8 +43,7 @@ table() {
     job "$backup_at" '*' "$(quoted "$ROOT/scripts/backup.sh") --quiet"
     if [[ $day == never ]]; then return; fi
     if [[ $day == daily ]]; then day='*'; fi
-    if [[ -n $identity ]]; then option=" --identity $(quoted "$identity")"; fi
-    job "$verify_at" "$day" "$(quoted "$ROOT/scripts/verify-backup.sh") --quiet$option"
+    job "$verify_at" "$day" "$(quoted "$ROOT/scripts/backup.sh") --verify --quiet"
 }
 
 # job HH:MM DAY COMMAND
@@ -65,7 +63,6 @@ install_table() {
     command -v cron >/dev/null || command -v crond >/dev/null || [[ -x /usr/sbin/cron ]] \
         || die "未安装 cron。cron is missing: apt-get install cron"
     [[ $ROOT != *$'\n'* ]] || die "路径含换行，cron 不支持。cron cannot call a path with a line break in it"
-    [[ -z $identity || -r $identity ]] || die "无法读取 cannot read $identity"
     umask 022
     { table >"$new" && chmod 644 "$new" && sync "$new" && mv -f "$new" "$file"; } \
         || { rm -f "$new"; die "无法写入 cannot write $file"; }
@@ -85,16 +82,15 @@ remove_table() {
     fi
 }
 
-parse_options "remove backup-at= verify-at= verify-on= mail= identity=" "$@"
+parse_options "remove backup-at= verify-at= verify-on= mail=" "$@"
 at_most 0
 action=${OPTION[remove]:+remove} action=${action:-install}
 backup_at=${OPTION[backup-at]:-03:17} verify_at=${OPTION[verify-at]:-04:47} verify_on=${OPTION[verify-on]:-sun}
-mail=${OPTION[mail]:-} identity=${OPTION[identity]:-}
+mail=${OPTION[mail]:-}
 check_time "$backup_at"
 check_time "$verify_at"
 check_day "$verify_on"
 [[ -z $mail ]] || check_mail "$mail"
-[[ -z $identity ]] || identity=$(absolute "$identity")
 [[ $EUID == 0 ]] || die "请以 root 运行。Run as root: sudo scripts/install-cron.sh"
 [[ -e $ROOT/.env ]] || die "尚未初始化：请先执行 scripts/init.sh。Not prepared yet: run scripts/init.sh first"
 project=$(setting COMPOSE_PROJECT_NAME kadun)

@@ -1,39 +1,33 @@
 #!/usr/bin/env bash
-# 从备份恢复：校验、先备份现有数据、恢复到新数据库、核对、切换、启动；原数据库保留，直到 --drop-old。
-# Restores a backup: checks it, backs up the present database, restores into a new database, compares, switches, starts. The
-# old database is kept under another name; after any failure it serves on. Works on an empty server, too.
+# 从备份恢复：解密、恢复到新数据库、核对、切换、启动；原数据库保留，直到 --drop-old。失败或中断则换回。
+# Restores a backup: opens it, restores into a new database, compares the rows, exchanges the databases, starts. The old database is
+# kept under another name. After a failure it serves on; run again after a kill, this finishes or undoes what was begun.
 #
-#   scripts/restore.sh [--identity FILE] [--fingerprint KEY] [--accept-unsigned] [--no-safety-dump] [--other-cards] FILE
+#   scripts/restore.sh [--identity FILE] [--no-safety-dump] [--yes] FILE
+#   scripts/restore.sh --new-server FILE [--identity FILE] [--yes] [--http-port N] [--https-port N] [--project NAME]
 #   scripts/restore.sh --drop-old
 #
-#   FILE                kadun-TIME.tar[.age]，或 pg_dump -Fc 的 .dump or a .dump that pg_dump -Fc made
-#   --identity FILE     age 私钥文件，默认 secrets/backup_identity the identity that opens an encrypted backup, by default
-#                       secrets/backup_identity
-#   --fingerprint KEY   签名密钥的指纹，本机 data/keys/ 不认识时用 the ID of a signing key of your service, where
-#                       data/keys/ here does not know the key that signed
-#   --accept-unsigned   接受无签名的备份（旧版本制作的、.dump）：内容由谁制作，无从确认 accepts a backup without a
-#                       signature, as older versions made, and a .dump: nothing shows who made it
-#   --no-safety-dump    现有数据库已损坏、无法导出时 skips the backup of a database that is too damaged to be dumped; the
+#   FILE                备份 a backup of scripts/backup.sh. Only the database is restored: keys and settings here stay
+#   --new-server FILE   在没有数据的服务器上恢复整套服务：数据库、密钥、设置、证书、核心功能 on a server without data: the whole service
+#                       from a backup or from backup.sh --bundle, with keys, settings, certificates and functions
+#   --identity FILE     解密用的 age 私钥，默认 secrets/backup_identity the age identity that opens it (secrets/backup_identity)
+#   --no-safety-dump    不先备份现有数据库（已损坏、无法导出时） skips the backup of a database that is too damaged to be dumped; the
 #                       database itself is kept
-#   --other-cards       备份与现有数据没有共同的已激活卡密时仍然恢复 restores a backup that has no activated card in common
-#                       with the present database: another installation's, as a rule
+#   --yes               不询问 does not ask: not about a backup with far fewer activated cards, nor about where it comes from
+#   --http-port, --https-port, --project
+#                       本机的端口与项目名，默认与备份中相同 ports and project name here: by default those in the backup
 #   --drop-old          删除以往恢复时保留的数据库 drops the databases that earlier restores kept
 #
-# 密钥不在备份中：换了机器时，先放回 secrets/ 与 data/keys/。A backup does not hold the keys: on a new machine put secrets/
-# and data/keys/ back first (scripts/import.sh does both), or customers' programs will not trust this server.
 # 退出码 Exit status: 0 已恢复 restored; 1 失败，原数据仍在服务 failed, the old database serves on; 2 用法 usage.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/archive.sh
 source "$ROOT/scripts/lib/archive.sh"
-# shellcheck source=scripts/lib/backups.sh
-source "$ROOT/scripts/lib/backups.sh"
+# shellcheck source=scripts/lib/replace.sh
+source "$ROOT/scripts/lib/replace.sh"
 
-STEP=''    # how far the restore has come: made, stopped, swapped; `finish` undoes it
-JOURNAL='' # the last journal entry of what is restored
-SAFETY=''  # the backup of the database that was there
-DONE='' RUNNING=''
+DONE='' STAGED=''
 
 # finish: undoes what a failure, or Ctrl-C, left half done.
 finish() {
@@ -42,36 +36,18 @@ finish() {
     [[ -n $DONE ]] || ((status != 0)) || status=143 # a signal that ends bash leaves no status
     trap '' INT TERM
     set +e
-    if ((status != 0)); then
-        remove_leftovers
-        if undo_restore && [[ -n $SAFETY ]]; then settle_backup; fi
-    fi
+    if ((status != 0)) && [[ -n ${LIVE:-} ]]; then undo_replacement; fi
+    [[ -z $STAGED ]] || rm -rf -- "$STAGED"
+    remove_leftovers
     exit "$status"
 }
 
-# undo_restore: the old database serves again; fails where it could not be put back. What was restored is kept if it has served:
-# customers may have been told of what is in it.
-undo_restore() {
-    local said
-    [[ -n $STEP ]] || return 0
-    # Ctrl-C ends our side of an exchange that goes on in the container: once NEW is dropped, there is none.
-    [[ $STEP == swapped ]] || drop_database "$NEW" >/dev/null 2>&1
-    if [[ $STEP == stopped ]] && (exists "$OLD"); then STEP=swapped; fi
-    if [[ $STEP == swapped ]]; then
-        compose stop app >/dev/null 2>&1 </dev/null
-        if ! swap_back "$OLD" "$FAILED" "$JOURNAL"; then
-            warn "无法换回原数据库：它仍在，名为 $OLD。The old database could not be put back: it is there as $OLD"
-            return 1
-        fi
-        warn "恢复出的数据库保留为 $FAILED（其中多 $NEWER 条日志），--drop-old 可删除。What was restored is kept as $FAILED, with $NEWER journal entries more; --drop-old drops it"
-    fi
-    [[ $STEP != made ]] || return 0
-    if [[ -n $RUNNING ]]; then
-        said=$(serve) \
-            || warn "原数据库已就位，但服务未就绪。The old database is in place, but the service is not ready: $said"
-    fi
-    warn "未恢复，原数据库照旧。Nothing was restored: the old database is in its place"
-    return 0
+# confirm QUESTION: a person at the terminal answers yes, or --yes does.
+confirm() {
+    local answer=''
+    [[ -z ${OPTION[yes]:-} ]] || return 0
+    if [[ -t 0 ]]; then IFS= read -r -p "$1 [yes/no] " answer; fi
+    [[ $answer == yes ]] || die "未恢复；确要继续，加 --yes。Nothing was restored. To go on all the same: --yes. $1"
 }
 
 # start_database: on an empty server this creates the cluster and its roles.
@@ -84,120 +60,70 @@ start_database() {
         || die "数据库无法启动。The database does not start (docker compose logs database; a cluster beyond repair: move data/postgres away and run this again): $(last_line "$said")"
 }
 
-# back_up_present: in a form that can be restored here without asking for an identity.
+# require_similar DATABASE: it does not have far fewer activated cards than the present one: an older or another service's backup.
+require_similar() {
+    local activated='SELECT count(*) FROM card WHERE is_activated' here there
+    { here=$(owner_sql "$LIVE" "$activated") && there=$(owner_sql "$1" "$activated"); } 2>/dev/null || return 0 # damaged, or empty
+    ((2 * there >= here)) \
+        || confirm "备份只有 $there 张已激活的卡密，现有 $here 张。The backup has only $there activated cards; the present database has $here."
+}
+
+# require_own_keys: the archive is of this service: one of its signing keys is, or was, this server's. Clients trust no other.
+require_own_keys() {
+    local ours
+    ours=$(own_key_ids) && [[ -n $ours ]] \
+        || die "此处没有签名密钥，客户端不会信任：请用 scripts/restore.sh --new-server 恢复整套服务，或先放回 data/keys/ 与 secrets/。There are no signing keys here, which customers' programs would trust: restore the whole service with --new-server, or put data/keys/ and secrets/ back first"
+    if [[ ! -s $STAGED/key-ids ]]; then
+        say "此备份不含签名密钥（1.0 版），其来源无法核对。This backup holds no signing keys (version 1.0): where it comes from cannot be checked."
+    else
+        grep -qxFf <(printf '%s\n' "$ours") "$STAGED/key-ids" \
+            || die "这是另一套服务的备份：其中没有本服务的签名密钥，未作改动。This is another service's backup: none of its signing keys is this server's. Nothing was changed"
+    fi
+}
+
+# back_up_present: the present database stays, too, but on the same disk.
 back_up_present() {
-    local bytes
-    find_folder
+    local bytes file
     bytes=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE') + 1048576") || die "无法读取现有数据库。Cannot read the present database (--no-safety-dump goes on without)"
     require_space "$BACKUP_FOLDER" "$bytes"
-    find_safety_recipient
-    take_archive "$BACKUP_FOLDER/kadun-before-restore-$TIME.tar" "$RECIPIENT"
-    SAFETY=$TAKEN
-    say "现有数据已备份 the present database is backed up in: $SAFETY"
-}
-
-# settle_backup: once the way back is not needed, the backup is encrypted, if backups are and it is not yet; the newest three
-# are kept.
-settle_backup() {
-    [[ -n $SAFETY ]] || return 0
-    local settled
-    settled=$(encrypt_archive "$SAFETY")
-    if [[ $settled == *.age ]]; then say "已加密 encrypted: $settled"; fi
+    file=$BACKUP_FOLDER/kadun-before-restore-$(date --utc +%Y%m%dT%H%M%SZ).tar.age
+    take_archive "$file" recipients
     retention keep-newest "$BACKUP_FOLDER" kadun-before-restore- 3
+    say "现有数据已备份 the present database is backed up in: $file"
 }
 
-# require_common_card: activated cards are never deleted, so that two states of one installation share the oldest one of at
-# least one of them. With another installation's backup every customer would hear that their card does not exist.
-require_common_card() {
-    local oldest='SELECT id FROM card WHERE is_activated ORDER BY activated_at, id LIMIT 1' here there
-    # Too damaged to tell, or older than cards.
-    { here=$(owner_sql "$LIVE" "$oldest") && there=$(owner_sql "$NEW" "$oldest"); } 2>/dev/null || return 0
-    [[ -n $here && -n $there ]] || return 0
-    if ! is_activated "$NEW" "$here" && ! is_activated "$LIVE" "$there"; then
-        die "这像是另一套服务的备份：与现有数据没有共同的已激活卡密；确要以它取代，加 --other-cards。This looks like another installation's backup: it has no activated card in common with the present database. To put it in place all the same: --other-cards"
-    fi
-}
-
-# is_activated DATABASE CARD
-is_activated() {
-    [[ $2 =~ ^[0-9A-Z]{32}$ ]] && [[ $(owner_sql "$1" "SELECT count(*) FROM card WHERE is_activated AND id = '$2'") == 1 ]]
-}
-
-# make_new: restores into database NEW, compared and open to the roles that serve.
-make_new() {
-    local schema
-    drop_databases "${LIVE}_restoring_"
-    require_database_space "$(database_bytes "$FILE")"
-    STEP=made
-    restore_dump "$NEW" open_dump "$FILE"
-    schema=$(schema_of "$NEW") || die "无法读取恢复后的数据库 cannot read $NEW"
-    require_known_schema "$schema"
-    if [[ $schema != "$(own_schema)" ]]; then
-        say "备份的结构较旧（$schema），启动时自动升级到 $(own_schema)。The backup's schema is older ($schema): it is migrated to $(own_schema) at the start"
-    fi
-    require_same_contents "$NEW"
-    [[ -n ${OPTION[other-cards]:-} ]] || require_common_card
-    require_keys
-    prepare_database "$NEW" || die "无法设置 cannot set up $NEW"
-    JOURNAL=$(journal_end "$NEW" 2>/dev/null) || JOURNAL='' # an old schema may have none
-}
-
-# require_keys: clients of activated cards trust the old signing keys only; without them the service does not start.
-require_keys() {
-    local in_use found
-    if [[ $(keys_are_in) == database ]]; then
-        found=$(sealed_keys "$NEW" && sealed_keys "$LIVE") || die "无法读取 cannot read $NEW"
-        [[ -z $found ]] || return 0
-    else
-        [[ ! -e $ROOT/data/keys/keyring.json ]] || return 0
-    fi
-    in_use=$(owner_sql "$NEW" "SELECT EXISTS (SELECT FROM card WHERE is_activated)") || die "无法读取 cannot read $NEW"
-    [[ $in_use == f ]] || die "备份中有已激活的卡密，而此处没有签名密钥：请先放回 data/keys/ 与 secrets/kernal_data_key，并设置 KADUN_KEYS=folder。Cards of this backup are in use, but there are no signing keys here: set KADUN_KEYS=folder, and put data/keys/ and secrets/kernal_data_key back first (if they are lost for good: docker compose up -d --wait makes new ones; restore then, and give every customer a new release)"
-}
-
-# switch: NEW takes the live database's place, and the service starts on it.
-switch() {
-    local said
-    said=$(compose ps --quiet --status running app 2>/dev/null </dev/null) || said=''
-    RUNNING=${said:+yes}
-    STEP=stopped
-    said=$(compose stop app 2>&1 </dev/null) || die "无法停止服务 could not stop the service: $(last_line "$said")"
-    said=$(swap_databases "$LIVE" "$OLD" "$NEW" 2>&1) \
-        || die "无法切换数据库 the databases cannot change places: $(error_line "$said")"
-    STEP=swapped
-    migrate_and_carry_keys "$OLD"
-    say "正在启动…  Starting …"
-    said=$(serve) \
-        || die "恢复后的服务未就绪。The service is not ready on what was restored: $said"
-    STEP=''
-}
-
+# restore FILE IDENTITY: the database alone.
 restore() {
-    local has_schema made there here=0
-    [[ $(own_schema) == *_* ]] || die "此目录不完整 this checkout is incomplete: app/storage/migrations"
-    require_backup "$FILE"
+    local has_schema
     start_database
+    settle_replacement
     require_alone
-    read_archive "$FILE"
+    open_archive "$1" "$STAGED" "$2"
+    require_own_keys
     has_schema=$(schema_of "$LIVE") || die "无法读取现有数据库 cannot read database $LIVE"
-    made=$(fact created) there=$(archive summary card <<<"$MANIFEST" | tr -dc 0-9) # nothing of a bare dump
-    if [[ -n $has_schema ]]; then here=$(owner_sql "$LIVE" "SELECT count(*) FROM card" 2>/dev/null) || here='?'; fi
-    say "备份时间为 ${made:-?}，卡密 ${there:-?} 张；现有 $here 张。The backup was made at ${made:-?} and holds ${there:-?} cards; the present database holds $here"
+    say_times "$STAGED"
+    [[ $(fact schema "$STAGED") == "$(own_schema)" ]] \
+        || say "备份的结构较旧（$(fact schema "$STAGED")），启动时自动升级到 $(own_schema)。The backup's schema is older ($(fact schema "$STAGED")): it is migrated to $(own_schema) at the start"
     if [[ -z ${OPTION[no-safety-dump]:-} && -n $has_schema ]]; then back_up_present; fi
-    make_new
-    switch
-    if [[ -n $has_schema ]]; then
-        say "原数据库保留为 $OLD；确认无误后 scripts/restore.sh --drop-old 可删除。The old database is kept as $OLD; scripts/restore.sh --drop-old drops it"
+    replace_database "$STAGED" require_similar
+    report_old "$has_schema"
+    warn_of_missing_files "$STAGED"
+    say "已恢复 restored: $1 (card $(rows_in card "$STAGED"), client $(rows_in client "$STAGED"), $(fact taken "$STAGED"))"
+}
+
+# report_old HAD_SCHEMA: what became of the database that was there.
+report_old() {
+    local old
+    old=$(list_databases "${LIVE}_before_restore_") old=${old##* }
+    if [[ -n $1 ]]; then
+        say "原数据库保留为 $old；确认无误后 scripts/restore.sh --drop-old 可删除。The old database is kept as $old; scripts/restore.sh --drop-old drops it"
     else
-        drop_database "$OLD" >/dev/null 2>&1 || true # it was empty
+        drop_database "$old" >/dev/null 2>&1 || true # it was empty
     fi
-    settle_backup
-    warn_of_missing_files "$MANIFEST" "$ROOT/data/files" "这些文件的内容不在 data/files：请放回，或重新添加（cardctl file add）。The bytes of these files are not in data/files: put them back, or add them again (cardctl file add)"
-    say "已恢复 restored: $FILE${MANIFEST:+ ($(archive summary card client <<<"$MANIFEST"), $(fact created))}"
 }
 
 drop_old() {
-    local found prefix names=''
+    local prefix found names=''
     require_running database
     for prefix in before failed; do
         found=$(list_databases "${LIVE}_${prefix}_restore_") || die "数据库没有响应。The database does not answer"
@@ -207,8 +133,8 @@ drop_old() {
     say "已删除 dropped:${names:- 无 nothing}"
 }
 
-parse_options "$TRUST_OPTIONS drop-old no-safety-dump other-cards identity=" "$@"
-take_trust
+umask 077
+parse_options "new-server yes no-safety-dump drop-old identity= http-port= https-port= project=" "$@"
 at_most 1
 FILE=${OPERANDS[0]:-}
 if [[ -n ${OPTION[drop-old]:-} ]]; then
@@ -217,13 +143,23 @@ else
     [[ -n $FILE ]] || usage_error "请指定备份文件 name the backup to restore"
     FILE=$(absolute "$FILE")
 fi
-[[ -z ${OPTION[identity]:-} ]] || IDENTITY=$(absolute "${OPTION[identity]}")
-umask 077
-require_stack
+IDENTITY=$(absolute "${OPTION[identity]:-$OWN_IDENTITY}")
+if [[ -n ${OPTION[new-server]:-} ]]; then
+    # shellcheck source=scripts/lib/new-server.sh
+    source "$ROOT/scripts/lib/new-server.sh"
+    require_docker
+else
+    require_stack
+fi
+mkdir -p -- "$ROOT/data"
 lock_stack 5
-TIME=$(date --utc +%Y%m%dT%H%M%SZ)
-find_live
-OLD=${LIVE}_before_restore_${TIME,,} NEW=${LIVE}_restoring_${TIME,,} FAILED=${LIVE}_failed_restore_${TIME,,}
+find_folder
 trap finish EXIT
-if [[ -n ${OPTION[drop-old]:-} ]]; then drop_old; else restore; fi
+STAGED=$(mktemp -d "$ROOT/data/.backup.XXXXXX")
+if [[ -n ${OPTION[new-server]:-} ]]; then
+    new_server "$FILE" "$IDENTITY"
+else
+    find_live
+    if [[ -n ${OPTION[drop-old]:-} ]]; then drop_old; else restore "$FILE" "$IDENTITY"; fi
+fi
 DONE=yes

@@ -47,6 +47,7 @@ def rotate(session: Session, *, force: bool) -> None:
     """轮换 / Make the next key the current one; the running service uses it within seconds."""
     ring = _keys(session).rotate(operator_name(), utc_now, force=force)
     output.say(f"当前密钥 / The current key is now {ring.current.kid}")
+    output.say("请立即备份，使备份含有它 / Back up now, so that a backup has it: scripts/backup.sh")
 
 
 @key.command()

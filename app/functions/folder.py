@@ -51,5 +51,5 @@ def _status(path: str) -> tuple[str, tuple[int, ...]]:
         status = os.stat(path)  # noqa: PTH116
     except OSError:  # gone, or a link to nowhere
         return path, ()
-    # Not ctime: export.sh makes hard links, which change it.
+    # Not ctime, which hard links change.
     return path, (status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode, status.st_uid, status.st_gid)

@@ -80,18 +80,30 @@ sha256_of() {
     sum=$(sha256sum <"$1") && printf '%s' "${sum%% *}"
 }
 
-# restore_dump DATABASE COMMAND…: the dump that the command prints becomes a new database; after an error there is none.
-restore_dump() {
+# load_database DATABASE FOLDER: the dump of an unpacked archive becomes a new database that holds, row for row, what the archive
+# says; after an error there is none.
+load_database() {
     local said owner=''
     if [[ $(role_in "$1") == backup ]]; then owner='OWNER kadun_backup '; fi
+    require_number "$(fact bytes "$2")"
+    require_database_space "$(fact bytes "$2")"
     said=$(owner_sql postgres "CREATE DATABASE \"$1\" ${owner}TEMPLATE template0" 2>&1) \
         || die "无法创建数据库 cannot create database $1: $(error_line "$said")"
-    if ! said=$({ "${@:2}" | in_database as-role "$(role_in "$1")" --database "$1" \
-        pg_restore --exit-on-error --single-transaction --no-owner --no-privileges; } 2>&1); then
+    if ! said=$(in_database as-role "$(role_in "$1")" --database "$1" \
+        pg_restore --exit-on-error --single-transaction --no-owner --no-privileges <"$2/database.dump" 2>&1); then
         drop_database "$1" >/dev/null 2>&1 || true
         die "恢复失败，未改动任何数据。The dump cannot be restored; nothing was changed: $(error_line "$said")"
     fi
+    contents_of "$1" >"$2/contents.loaded" || die "无法读取数据库 cannot read database $1"
+    said=$(comm -3 <(compared "$2/contents") <(compared "$2/contents.loaded") | tr -d '\t' | cut -d ' ' -f 1,2 | sort -u)
+    if [[ -n $said ]]; then
+        drop_database "$1" >/dev/null 2>&1 || true
+        die "恢复后的内容与备份时不一致。What was restored differs from what was dumped: ${said//$'\n'/, }"
+    fi
 }
+
+# compared FILE: the lines of contents.sql that must be the same in a dump and in what was restored from it.
+compared() { grep --extended-regexp '^(schema|table|file) ' "$1" | grep --invert-match '^table host ' | LC_ALL=C sort; }
 
 # prepare_database DATABASE: sets what a dump lacks: who may connect, and the planner's statistics. The migrate step
 # grants rights inside the database.
@@ -119,7 +131,7 @@ own_schema() {
 require_known_schema() {
     local own
     own=$(own_schema)
-    [[ -n $1 ]] || die "这不是卡盾的备份。Not a backup of Kadun's: it holds no schema"
+    [[ $1 =~ ^[0-9]{4}_[a-z0-9_]+$ ]] || die "这不是卡盾的备份。Not a backup of Kadun's: it holds no schema"
     [[ ! $1 > $own ]] || die "备份的结构 $1 比本程序（$own）新：请先升级程序。The backup's schema $1 is newer than this program's ($own): upgrade the program first"
 }
 
@@ -139,14 +151,4 @@ swap_databases() {
             WHERE datname IN ('$1', '$3') AND backend_type = 'client backend' AND pg_has_role(usesysid, 'MEMBER');
         ALTER DATABASE \"$1\" RENAME TO \"$2\";
         ALTER DATABASE \"$3\" RENAME TO \"$1\";"
-}
-
-# swap_back BACK ASIDE END: BACK takes LIVE's place, and what has served meanwhile is kept as ASIDE. Sets NEWER: the
-# number of journal entries in ASIDE after entry END.
-# shellcheck disable=SC2034  # NEWER is the caller's
-swap_back() {
-    NEWER=''
-    if [[ $3 =~ ^[0-9]+$ ]]; then NEWER=$(owner_sql "$LIVE" "SELECT count(*) FROM event WHERE id > $3" 2>/dev/null) || NEWER=''; fi
-    NEWER=${NEWER:-?}
-    swap_databases "$LIVE" "$2" "$1" >/dev/null 2>&1
 }

@@ -4,25 +4,29 @@
 # shellcheck source=scripts/lib/database.sh
 source "$ROOT/scripts/lib/database.sh"
 
-KEYRING=$ROOT/data/keys/keyring.json
-
 # keys_are_in: folder or database.
 keys_are_in() { setting KADUN_KEYS folder; }
 
-# use_keyring: where the signing keys are in the database, KEYRING becomes a copy of them in a file without a name, which only
-# this script and what it starts can open. If they cannot be read, it is empty.
-use_keyring() {
-    local file held said
-    [[ $(keys_are_in) == database && $KEYRING == "$ROOT"/* ]] || return 0
-    need age age
-    need_live
-    { file=$(mktemp "$ROOT/data/.keys.XXXXXX") && exec {held}<>"$file" && rm -f -- "$file"; } \
-        || die "无法写入 cannot write to $ROOT/data"
-    KEYRING=/proc/$$/fd/$held
-    if ((${#TRUST[@]})); then TRUST[1]=$KEYRING; fi
-    if ! said=$({ sealed_keys "$LIVE" | unseal_keys >&"$held"; } 2>&1); then
-        warn "数据库中的签名密钥无法读取。The signing keys in the database cannot be read: $(last_line "$said")"
+# key_ring: prints this service's keys, as in keyring.json; nothing where there are none yet.
+key_ring() {
+    local sealed
+    if [[ $(keys_are_in) == folder ]]; then
+        [[ ! -s $ROOT/data/keys/keyring.json ]] || cat -- "$ROOT/data/keys/keyring.json"
+    else
+        sealed=$(sealed_keys "$LIVE") || return 1
+        [[ -z $sealed ]] || unseal_keys <<<"$sealed"
     fi
+}
+
+# own_key_ids: the IDs of all signing keys that this service has had, one a line: each past key has endorsed the next one.
+own_key_ids() {
+    local ring
+    ring=$(key_ring) || return 1
+    [[ -z $ring ]] || python3 -B -I -c '
+import base64, json, sys
+ring = json.load(sys.stdin)
+endorsers = (json.loads(base64.urlsafe_b64decode(one.split(".")[0] + "==")) for one in ring["endorsements"])
+print(*sorted({key["public"]["kid"] for key in ring["keys"]} | {one["kid"] for one in endorsers}), sep="\n")' <<<"$ring"
 }
 
 # sealed_keys DATABASE: the signing keys in it, if there are any. Fails where it does not answer.
@@ -34,26 +38,20 @@ sealed_keys() {
 
 unseal_keys() { age --decrypt --identity "$ROOT/secrets/keys_identity"; }
 
-# carry_keys FROM: where the signing keys are in the database, those of database FROM go on if they continue those of the live
-# one, or if it has none: clients refuse keys older than those that they have seen.
-carry_keys() {
+# migrate_and_carry_keys FROM: where the signing keys are in the database, those of database FROM go on if they continue those of
+# the live one, whose schema may be older, or if it has none: clients refuse keys older than those that they have seen.
+migrate_and_carry_keys() {
     local sealed keys said
     [[ $(keys_are_in) == database ]] || return 0
+    said=$(compose run --rm -T migrate 2>&1 </dev/null) || die "数据库升级失败。The migration failed: $(last_line "$said")"
     sealed=$(sealed_keys "$1") || die "无法读取数据库中的签名密钥。The signing keys in the database cannot be read"
     [[ -n $sealed ]] || return 0
     if ! keys=$(unseal_keys <<<"$sealed" 2>/dev/null); then # as where another identity was put back since a first start
         warn "现有的签名密钥打不开，不沿用。The present signing keys do not open, and are left behind"
         return 0
     fi
-    said=$(restore_keys <(printf '%s' "$keys") --only-newer 2>&1) \
+    # In a container of its own: the service may refuse to start. Its last line says which keys are in place.
+    said=$(compose --progress quiet run --rm --no-deps -T app python -m app key restore --only-newer - <<<"$keys" 2>&1) \
         || die "无法放置签名密钥。The signing keys cannot be put in place: $(last_line "$said")"
     say "$(last_line "$said")"
-}
-
-# migrate_and_carry_keys FROM: likewise, into a live database whose schema may be older than the table of the keys.
-migrate_and_carry_keys() {
-    local said
-    [[ $(keys_are_in) == database ]] || return 0
-    said=$(compose run --rm -T migrate 2>&1 </dev/null) || die "数据库升级失败。The migration failed: $(last_line "$said")"
-    carry_keys "$1"
 }

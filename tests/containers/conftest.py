@@ -9,15 +9,14 @@ import pytest
 
 from tests.support.backups import Backups
 from tests.support.http_exchange import exchange
-from tests.support.moved import moved  # noqa: F401  # the fixtures of the group `servers`
 from tests.support.moving import Program, ship
-from tests.support.restored import restored  # noqa: F401
+from tests.support.restored import restored  # noqa: F401  # the fixtures of the other groups
 from tests.support.servers import vendor  # noqa: F401
 from tests.support.stack import Namespace, Stack, build_image
 
 FUNCTIONS = Path(__file__).with_name("vendor_functions.py")
-# Its tests' customers come from one address, and tests take its backups apart.
-SETTINGS = "KADUN_FUNCTION_SECONDS=20\nKADUN_BACKUP_RECIPIENT=none\nKADUN_RATE=9000\nKADUN_BURST=9000\n"
+# Its tests' customers come from one address.
+SETTINGS = "KADUN_FUNCTION_SECONDS=20\nKADUN_RATE=9000\nKADUN_BURST=9000\n"
 
 
 @pytest.fixture(scope="session")

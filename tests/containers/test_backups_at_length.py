@@ -1,7 +1,6 @@
 """What else can happen to a backup."""
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,32 +31,18 @@ def test_a_run_that_is_ended_leaves_nothing_and_says_so(backups: Backups) -> Non
     assert "backup failed: " in backups.log()[-1]
 
 
-def test_where_the_keys_cannot_sign_a_backup_is_made_and_the_reason_said(backups: Backups, tmp_path: Path) -> None:
-    ring = backups.stack.folder / "data/keys/keyring.json"
-    aside = Path(shutil.move(ring, tmp_path))
-    try:
-        done = backups.script("backup.sh")
-    finally:
-        shutil.move(aside, ring)
-    (unsigned,) = done.stderr.splitlines()
-    assert "The backup is not signed, and restoring it will need --accept-unsigned: " in unsigned
-    backups.refused("verify-backup.sh", says="It is not signed, so nothing shows who made it")
-    backups.script("verify-backup.sh", "--accept-unsigned")
-    backups.take()
-
-
 def test_a_backup_of_a_database_without_a_table_is_not_good(backups: Backups) -> None:
     backups.stack.sql("owner", "ALTER TABLE client RENAME TO customer")
     try:
         file = backups.take()
     finally:
         backups.stack.sql("owner", "ALTER TABLE customer RENAME TO client")
-    refused = backups.script("verify-backup.sh", file, check=False)
+    refused = backups.script("backup.sh", "--verify", file, check=False)
     assert refused.returncode == 1
     assert refused.stderr.rstrip().endswith(
         "It lacks tables, since the database had been changed when it was made: client"
     )
-    backups.script("verify-backup.sh", backups.take())
+    backups.script("backup.sh", "--verify", backups.take())
 
 
 def test_a_hook_that_hangs_is_ended_with_its_children_and_holds_nothing_up(backups: Backups, tmp_path: Path) -> None:

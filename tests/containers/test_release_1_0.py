@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.archives import members
 from tests.support.moving import Program, contents, ship
 from tests.support.stack import ROOT, Stack, copy_checkout, run
 
@@ -99,6 +100,8 @@ def test_release_1_0_is_upgraded_and_put_back_and_its_customers_notice_neither(t
         git(upstream, "add", "--all")
         git(upstream, "commit", "--quiet", "--message", "this version")
         with customer.using_the_program():
+            refused = stack.script("upgrade.sh", check=False)  # the release's own
+            assert "Nothing was changed; the old version goes on serving" in refused.stderr
             git(stack.folder, "pull", "--quiet", "--ff-only")
             upgraded = stack.script("upgrade.sh", "--no-pull")
         assert "Upgraded" in upgraded.stdout
@@ -106,14 +109,17 @@ def test_release_1_0_is_upgraded_and_put_back_and_its_customers_notice_neither(t
         with customer.using_the_program():
             for _ in range(2):  # the keys that it was shipped with are past then
                 stack.script("cardctl", "key", "rotate", "--force")
-        stack.script("restore.sh", "--accept-unsigned", backup)
+        assert "holds no signing keys (version 1.0)" in stack.script("restore.sh", backup).stdout
         with customer.using_the_program():
             pass
 
         (safety,) = (stack.folder / "data/backups").glob("kadun-before-upgrade-*.age")
+        opened = ("age", "--decrypt", "--identity", stack.folder / "secrets/backup_identity", safety)
+        plain = subprocess.run(opened, capture_output=True, check=True).stdout
+        (tmp_path / "before.dump").write_bytes(members(plain)["database.dump"])
         git(stack.folder, "reset", "--quiet", "--keep", "HEAD~1")
         run("docker", "tag", f"{stack.project}-app:previous", f"{stack.project}-app")
-        stack.script("restore.sh", "--identity", stack.folder / "secrets/backup_identity", safety)
+        stack.script("restore.sh", tmp_path / "before.dump")
         stack.up()
         assert contents(stack).splitlines()[0] == before.splitlines()[0], "the schema"
         with customer.using_the_program():

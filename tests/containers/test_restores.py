@@ -2,18 +2,17 @@
 
 import os
 import re
+import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import signature
 
-from tests.support.archives import rewritten, signed_by, strangers_ring, unsigned
-from tests.support.backups import flip_a_bit
+from tests.support.archives import Members, repacked
 from tests.support.restored import Restored, rows
 from tests.support.service import wait_for
-from tests.support.stack import Stack, run
+from tests.support.stack import run
 
 pytestmark = pytest.mark.xdist_group("restores")
 
@@ -24,6 +23,12 @@ FAILS_AFTERWARDS = """#!/bin/bash
 touch {folder}/done
 until [[ -e {folder}/go ]]; do read -rt 0.05 <> <(:) || :; done
 exit 1
+"""
+HANGS = """#!/bin/bash
+# Replaces docker: the start after the exchange of the databases is never carried out.
+[[ "$*" == 'compose up --detach' ]] || exec {docker} "$@"
+touch {folder}/here
+read -rt 600 <> <(:)
 """
 HEALTHCHECK = ("exec", "-T", "app", "python", "-m", "app", "healthcheck")
 
@@ -49,44 +54,56 @@ def test_a_backup_taken_under_load_is_restored_row_for_row_into_a_stack_that_nev
         assert refused.returncode != 0, statement
 
 
-def with_another_client(backup: bytes) -> bytes:
-    """Return a backup whose manifest lists one client more, as its signature does not."""
-
-    def add(manifest: dict[str, Any]) -> None:
-        manifest["tables"]["client"][0] += 1
-
-    return rewritten(backup, add)
+def with_another_client(files: Members) -> None:
+    """Say in the contents that there is one client more than in the dump."""
+    (count,) = re.findall(rb"^table client (\d+) ", files["contents"], re.MULTILINE)
+    files["contents"] = files["contents"].replace(b"table client " + count, b"table client %d" % (int(count) + 1))
 
 
-def test_a_damaged_or_forged_backup_is_refused_and_changes_nothing(restored: Restored, tmp_path: Path) -> None:
-    plain, ring, before = restored.plain(), strangers_ring(tmp_path), state(restored)
-    file = tmp_path / restored.backup.name
-    file.write_bytes(restored.backup.read_bytes())
-    flip_a_bit(file)
-    restored.server.refused("restore.sh", file, says=str(file))
-    restored.server.refused("verify-backup.sh", file, says=str(file))
-    forged = tmp_path / "forged.tar"
-    for content, says in (
-        (with_another_client(plain), "somebody changed it after it was signed, or forged the signature"),
-        (unsigned(plain), "It is not signed, so nothing shows who made it"),
-        (signed_by(plain, ring), f"signed by key {signature.fingerprint(ring)}, which is not one of this server's"),
-    ):
-        forged.write_bytes(content)
-        restored.server.refused("restore.sh", forged, says=says)
+def without_a_table(files: Members) -> None:
+    files["contents"] = re.sub(rb"(?m)^table client .*\n", b"", files["contents"])
+
+
+def with_a_command(files: Members) -> None:
+    files["contents"] = re.sub(rb"(?m)^bytes .*", b"bytes a[$(touch /tmp/kadun-was-here)]", files["contents"])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (with_another_client, "What was restored differs from what was dumped: table client"),
+        (without_a_table, "It lacks tables, since the database had been changed when it was made: client"),
+        (lambda files: files.pop("database.dump"), "it lacks the database"),
+        (lambda files: files.update({"key-ids": b"another\n"}), "none of its signing keys is this server's"),
+        (
+            lambda files: files.update(contents=files["contents"].replace(b"schema 00", b"schema 99")),
+            "is newer than this",
+        ),
+        (with_a_command, "not a number: "),
+    ],
+    ids=["altered", "a table less", "no dump", "another service's", "newer", "a command"],
+)
+def test_an_archive_with_other_content_is_refused_and_changes_nothing(
+    restored: Restored, tmp_path: Path, change: Callable[[Members], object], says: str
+) -> None:
+    file, before = tmp_path / "changed.tar", state(restored)
+    file.write_bytes(repacked(restored.plain(), change))
+    restored.server.refused("restore.sh", "--no-safety-dump", file, says=says)
     assert state(restored) == before
+    assert not Path("/tmp/kadun-was-here").exists()
 
 
-def test_rows_that_are_not_those_of_the_manifest_are_refused(restored: Restored, tmp_path: Path) -> None:
-    altered, file, before = with_another_client(restored.plain()), tmp_path / "altered.tar", state(restored)
-    ring = strangers_ring(tmp_path)
-    for script, content, options in (
-        ("verify-backup.sh", unsigned(altered), ("--accept-unsigned",)),
-        ("restore.sh", signed_by(altered, ring), ("--fingerprint", signature.fingerprint(ring))),
-    ):
+def test_a_damaged_cut_foreign_or_empty_archive_is_refused_and_changes_nothing(
+    restored: Restored, tmp_path: Path
+) -> None:
+    before, whole, file = state(restored), restored.backup.read_bytes(), tmp_path / "kadun.tar.age"
+    flipped = bytearray(whole)
+    flipped[len(whole) * 3 // 4] ^= 1
+    plain = restored.plain()
+    for content in (flipped, whole[: len(whole) // 2], plain[: len(plain) // 2], b"PK\3\4 no tar at all", b""):
         file.write_bytes(content)
-        refused = restored.server.script(script, *options, file, check=False)
-        assert refused.returncode == 1, script
-        assert "What was restored differs from what was dumped: table client" in refused.stderr
+        for command in (("restore.sh",), ("backup.sh", "--verify")):
+            restored.server.refused(*command, file, says=str(file))
     assert state(restored) == before
 
 
@@ -119,35 +136,48 @@ def test_a_switch_interrupted_at_the_start_is_undone_and_keeps_acknowledged_acti
     restored.server.script("restore.sh", "--drop-old")
 
 
-def test_an_older_programs_dump_is_migrated_and_the_safety_backup_brings_the_rows_back(
-    restored: Restored, tmp_path: Path
-) -> None:
-    server, stack, before = restored.server, restored.server.stack, rows(restored.server)
-    file, there = older_dump(stack, tmp_path), set(server.folder.glob("kadun-before-restore-*"))
-    server.refused("restore.sh", file, says="A bare dump is not signed, so nothing shows who made it")
-    done = server.script("restore.sh", "--accept-unsigned", file)
-    assert "0000_" in done.stdout
-    assert "the rows are not compared" in done.stderr
-    assert stack.sql("owner", "SELECT count(*) FROM card") == "0"
-    assert stack.new_card()
+def test_a_restore_killed_after_the_exchange_is_finished_by_the_next_run(restored: Restored, tmp_path: Path) -> None:
+    server, backup = restored.server, restored.server.take()
+    before = rows(server)
+    docker = run("sh", "-c", "command -v docker").stdout.strip()
+    (tmp_path / "docker").write_text(HANGS.format(docker=docker, folder=tmp_path))
+    (tmp_path / "docker").chmod(0o755)
+    restoring = subprocess.Popen(
+        (server.stack.folder / "scripts/restore.sh", "--no-safety-dump", backup),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=server.environment | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    wait_for(lambda: (tmp_path / "here").exists() or restoring.poll() is not None, 300)
+    os.killpg(restoring.pid, signal.SIGKILL)
+    restoring.communicate()
+    said = server.script("restore.sh", backup).stdout
+    assert "An earlier restore was interrupted after the databases changed places: finishing it" in said
+    assert rows(server) == before
+    assert restored.serves(restored.acknowledged[1])
     (kept,) = restored.databases() - {"kadun"}
-    assert stack.sql("owner", "SELECT count(*) FROM card", kept) == str(len(before["card"]))
-    made = set(server.folder.glob("kadun-before-restore-*")) - there
-    assert {"".join(one.suffixes) for one in made} == {".tar.age", ".tar.age.sha256"}, "none in clear"
-    (safety,) = (one for one in made if one.suffix == ".age")
+    assert f"the old database is kept as {kept}" in said
+    assert kept in server.script("restore.sh", "--drop-old").stdout
+
+
+def test_far_fewer_activated_cards_are_asked_about_and_the_safety_backup_brings_the_rows_back(
+    restored: Restored,
+) -> None:
+    server, there = restored.server, set(restored.server.folder.glob("kadun-before-restore-*"))
+    server.stack.sql("owner", "CREATE TABLE aside AS SELECT id FROM card WHERE is_activated")
+    halve = "UPDATE card SET is_activated = {}, activated_at = {}, expires_at = {} WHERE id IN (SELECT id FROM aside)"
+    clients = server.stack.sql("owner", "SELECT count(*) FROM client")
+    server.stack.sql("owner", "CREATE TABLE clients AS SELECT * FROM client; DELETE FROM client")
+    server.stack.sql("owner", halve.format("false", "NULL", "NULL"))
+    few = server.take()
+    server.stack.sql("owner", halve.format("true", "now()", "now() + validity"))
+    server.stack.sql("owner", "INSERT INTO client SELECT * FROM clients")
+    before = rows(server)
+    server.refused("restore.sh", "--no-safety-dump", few, says="The backup has only 0 activated cards")
+    server.script("restore.sh", "--yes", few)
+    assert server.stack.sql("owner", "SELECT count(*) FROM client") == "0" != clients
+    (safety,) = set(server.folder.glob("kadun-before-restore-*")) - there
     server.script("restore.sh", "--no-safety-dump", safety)
     assert rows(server) == before
-    assert kept in server.script("restore.sh", "--drop-old").stdout
+    server.stack.sql("owner", "DROP TABLE aside, clients")
+    server.script("restore.sh", "--drop-old")
     assert restored.databases() == {"kadun"}
-
-
-def older_dump(stack: Stack, folder: Path) -> Path:
-    """Return a dump of a program that knew no migration yet."""
-    stack.sql("owner", "CREATE DATABASE older", "postgres")
-    history = stack.as_role("owner", "pg_dump", "--table=schema_migration", "--no-privileges").stdout
-    stack.sql("owner", f"{history}\nUPDATE public.schema_migration SET name = '0000_' || name", "older")
-    command = ("docker", "compose", "exec", "-T", "database", "as-role", "owner", "--database", "older")
-    with (folder / "old.dump").open("wb") as dump:
-        subprocess.run([*command, "pg_dump", "-Fc"], stdout=dump, cwd=stack.folder, check=True)
-    stack.sql("owner", "DROP DATABASE older", "postgres")
-    return folder / "old.dump"

@@ -24,27 +24,27 @@ def test_an_upgrade_that_migrates_is_noticed_by_no_customer(vendor: Vendor) -> N
         done = stack.script("upgrade.sh")
     assert load.failures == []
     assert load.succeeded > 3
-    assert f"Upgraded to {commit[:12]}; the service was away for " in done.stdout
+    assert f"Upgraded to {commit[:12]}\n" in done.stdout
     assert vendor.commit() == commit
     assert vendor.image() != old_image
     assert "table more 0 0" in contents(stack)
     assert stack.inspect("nginx")["State"]["StartedAt"] != nginx, "it has read its new configuration"
-    assert float((stack.folder / "data/upgrade.log").read_text().rpartition("gap=")[2].rstrip("s\n")) > 0
     for name in (*changed, new):
         assert (stack.folder / name).stat().st_mode & 0o444 == 0o444, "the containers' users read it"
     assert not leftover.exists()
-    made = {path for path in vendor.backups() - before if path.name.startswith("kadun-before-upgrade-")}
-    assert {"".join(path.suffixes) for path in made} == {".tar.age", ".tar.age.sha256"}, "none in clear"
-    (dump,) = (path for path in made if path.suffix == ".age")
-    assert f"the dump before: {dump}" in done.stdout
-    assert "Copy secrets/backup_identity to another machine and confirm that" in done.stdout
-    stack.script("verify-backup.sh", dump)
+    (backup,) = (path for path in vendor.backups() - before if path.name.startswith("kadun-before-upgrade-"))
+    assert f"the backup before: {backup}" in done.stdout
+    assert "Copy secrets/backup_identity to another machine" in done.stdout
+    stack.script("backup.sh", "--verify", backup)
+    assert "Already the newest version; nothing was changed" in stack.script("upgrade.sh").stdout
 
 
 def test_a_version_that_does_not_start_is_taken_back_with_its_migration(vendor: Vendor) -> None:
     stack, image, commit = vendor.stack, vendor.image(), vendor.commit()
     before = contents(stack)
-    vendor.release("broken", BROKEN | {vendor.next_migration(): MIGRATION.format("CREATE TABLE regret (id int)")})
+    vendor.release(
+        "broken", BROKEN | {vendor.next_migration(): "-- Takes away nothing.\nCREATE TABLE regret (id int);\n"}
+    )
     with customer(vendor) as load:
         failed = stack.script("upgrade.sh", check=False)
     vendor.withdraw()

@@ -24,7 +24,7 @@ def test_folders_and_secrets_that_an_older_version_had_not_are_made_before_the_s
     assert "Upgraded" in stack.script("upgrade.sh").stdout
     assert folder.stat().st_uid == owner
     dump = max((stack.folder / "data/backups").glob("kadun-before-upgrade-*.age"))
-    stack.script("verify-backup.sh", "--identity", identity, dump)
+    stack.script("backup.sh", "--verify", "--identity", identity, dump)
     identity.write_text(former)  # other tests' backups are for it
     stack.script("cardctl", "function", "install")
 

@@ -124,7 +124,7 @@ class Scene:
                 self.apps.append(AppMachine(self._folder / name, url, identity))
                 self._stack.callback(self.apps[-1].stop)
             first, second = self.apps
-            for name in ("fullchain.pem", "privkey.pem"):  # as scripts/export.sh would carry them along
+            for name in ("fullchain.pem", "privkey.pem"):  # as scripts/migrate-to.sh --join copies them
                 (second.nginx.certificates / name).write_bytes((first.nginx.certificates / name).read_bytes())
             SocketService(self._folder, self.cluster.url("owner")).cardctl("migrate")
             for app in self.apps:

@@ -1,66 +1,37 @@
-"""Archives of backup.sh and export.sh, whole, or changed by an attacker who can write to their folder."""
+"""Archives of scripts/backup.sh, opened, and changed as a fault or an attacker would."""
 
 import io
-import json
 import tarfile
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import archive
-import signature
+import pyrage
 
-from app.tokens import keyring
-from app.tokens.keys import KeyRing
-
-CONTENTS = "schema 0007_x\ntable card 2 17\ntable schema_migration 7 5\nfile {digest} a file.bin\nbytes 8192\n"
-"""What contents.sql prints of a small database; `digest` is that of its licensed file."""
+Members = dict[str, bytes]
+"""The content of an archive's files by their names."""
 
 
-def staged(folder: Path) -> Path:
-    """Make a folder with a dump, as it is packed."""
-    folder.mkdir()
-    (folder / "database.dump").write_bytes(b"rows")
-    (folder / archive.CONTENTS).write_text(CONTENTS.format(digest="a" * 64))
-    return folder
+def decrypted(backup: Path, identity: Path) -> bytes:
+    """Return the tar in a backup."""
+    key = pyrage.x25519.Identity.from_str(identity.read_text().split()[-1])
+    plain: bytes = pyrage.decrypt(backup.read_bytes(), [key])
+    return plain
 
 
-def packed(folder: Path, ring: Path | None = None, **facts: str) -> bytes:
-    """Return an archive of a folder, signed if there is a key ring."""
-    output = io.BytesIO()
-    archive.pack(folder, facts, output, ring)
+def members(plain: bytes) -> Members:
+    """Return the files in a tar."""
+    with tarfile.open(fileobj=io.BytesIO(plain)) as source:
+        files = [info for info in source if info.isfile()]
+        return {info.name: (source.extractfile(info) or io.BytesIO()).read() for info in files}
+
+
+def repacked(plain: bytes, change: Callable[[Members], object]) -> bytes:
+    """Return a tar with other files."""
+    files, output = members(plain), io.BytesIO()
+    change(files)
+    with tarfile.open(fileobj=output, mode="w") as target:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            target.addfile(info, io.BytesIO(content))
     return output.getvalue()
-
-
-def rewritten(content: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """Return an archive whose manifest was changed, and nothing else."""
-    output = io.BytesIO()
-    with tarfile.open(fileobj=io.BytesIO(content)) as source, tarfile.open(fileobj=output, mode="w") as target:
-        for info in source:
-            file = source.extractfile(info)
-            member = file.read() if file else b""
-            if info.name == "manifest.json":
-                manifest = json.loads(member)
-                change(manifest)
-                member = json.dumps(manifest).encode()
-                info.size = len(member)
-            target.addfile(info, io.BytesIO(member))
-    return output.getvalue()
-
-
-def unsigned(content: bytes) -> bytes:
-    """Return an archive without its signature, as older versions made them."""
-    return rewritten(content, lambda manifest: manifest.pop("signature"))
-
-
-def signed_by(content: bytes, ring: Path) -> bytes:
-    """Return an archive with a signature by another key ring, which goes along."""
-    return rewritten(content, lambda manifest: manifest.update(signature=signature.sign(manifest, ring)))
-
-
-def strangers_ring(folder: Path) -> Path:
-    """Make the key ring of somebody else."""
-    file = folder / "strangers.json"
-    file.write_bytes(keyring.encoded(KeyRing.new(datetime.now(UTC), "kadun")))
-    return file

@@ -57,7 +57,7 @@ class Backups:
         before = self.contents()
         done = self.script(name, *arguments, check=False, **environment)
         assert done.returncode == 1, done.stdout + done.stderr
-        assert done.stderr.count("\n") == 1
+        assert done.stderr.count("\n") == 1, done.stderr
         assert says in done.stderr, done.stderr
         assert self.contents() == before
 
@@ -103,12 +103,6 @@ class Backups:
         file.write_text(SPOILER.format(docker=docker))
         file.chmod(0o755)
         return f"{folder}:{os.environ['PATH']}"
-
-
-def flip_a_bit(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) * 3 // 4] ^= 1  # in the rows: the first half of a dump is definitions, without a checksum
-    file.write_bytes(content)
 
 
 def fill(stack: Stack, cards: int, batch: str = "first") -> None:

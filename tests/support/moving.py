@@ -11,7 +11,6 @@ from typing import Any
 
 import kadun
 
-from app.tokens.key_folder import KeyFolder
 from tests.support.stack import ROOT, Stack
 
 CONTENTS_SQL = ROOT / "scripts/lib/contents.sql"
@@ -65,11 +64,6 @@ def ship(stack: Stack, folder: Path, hardware: str) -> Program:
     return Program(json.dumps(stack.cardctl("key", "export")), folder / "core.age", stack.new_card(), hardware)
 
 
-def fingerprint(stack: Stack) -> tuple[str, str]:
-    """Return the options by which a person confirms that a bundle comes from this stack."""
-    return "--fingerprint", KeyFolder(stack.folder / "data/keys").load().current.kid
-
-
 def type_at(command: list[str | Path], answers: list[str]) -> tuple[int, str]:
     """Run a command on a terminal of its own and type an answer at each prompt for a passphrase.
 
@@ -95,3 +89,8 @@ def type_at(command: list[str | Path], answers: list[str]) -> tuple[int, str]:
 def contents(stack: Stack) -> str:
     """Return every table of a stack with its number of rows and their digest."""
     return stack.as_role("owner", "psql", "-qAt", text=CONTENTS_SQL.read_text()).stdout
+
+
+def rows(stack: Stack) -> dict[str, str]:
+    """Return every card and every entry of the journal."""
+    return {table: stack.sql("backup", f"SELECT * FROM {table} ORDER BY 1") for table in ("card", "event")}  # noqa: S608

@@ -1,16 +1,13 @@
 """A stack that never ran, into which a backup of the vendor's server was restored, taken under load."""
 
-import io
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyrage
 import pytest
-import signature
 
+from tests.support.archives import decrypted, members
 from tests.support.backups import Backups
 from tests.support.customers import Customers
 from tests.support.servers import Vendor
@@ -44,13 +41,6 @@ class Restored:
         return set(self.server.stack.sql("owner", names).split())
 
 
-def decrypted(backup: Path, identity: Path) -> bytes:
-    """Return a backup as it was before it was encrypted."""
-    key = pyrage.x25519.Identity.from_str(identity.read_text().split()[-1])
-    plain: bytes = pyrage.decrypt(backup.read_bytes(), [key])
-    return plain
-
-
 def rows(server: Backups) -> dict[str, list[str]]:
     copy = "COPY (SELECT * FROM {} ORDER BY id) TO STDOUT"
     return {table: server.stack.sql("owner", copy.format(table)).splitlines() for table in TABLES}
@@ -58,10 +48,7 @@ def rows(server: Backups) -> dict[str, list[str]]:
 
 def _rows_in(server: Backups, plain: bytes, table: str) -> list[str]:
     """Return the rows of a table in a backup's dump."""
-    with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
-        member = archive.extractfile("database.dump")
-        assert member
-        dump = member.read()
+    dump = members(plain)["database.dump"]
     restore = ("pg_restore", "--data-only", f"--table={table}", "-f", "-")
     command = ("docker", "compose", "exec", "-T", "database", *restore)
     done = subprocess.run(
@@ -104,12 +91,10 @@ def restored(vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def _put_keys_back(vendor: Vendor, new: Backups, backup: Path) -> None:
     """Put back what a vendor keeps elsewhere; without it each restore is refused."""
-    old, kid = vendor.stack, signature.fingerprint(vendor.stack.folder / "data/keys/keyring.json")
-    identity = ("--identity", old.folder / "secrets/backup_identity")
+    old = vendor.stack
     for options, says in (
-        ((), "--identity"),
-        (identity, f"holds no usable signing keys: if you have a copy, put it back first. It is signed by key {kid}"),
-        ((*identity, "--fingerprint", kid), "put data/keys/ and secrets/kernal_data_key back first"),
+        ((), "name the identity that you keep with --identity FILE"),
+        (("--identity", old.folder / "secrets/backup_identity"), "There are no signing keys here"),
     ):
         refused = new.script("restore.sh", backup, *options, check=False)
         assert refused.returncode == 1

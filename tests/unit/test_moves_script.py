@@ -35,7 +35,7 @@ move SSH /srv/new root@new:/srv/new
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     folder = checkout_in(tmp_path / "checkout")
-    (folder / ".env").write_text("COMPOSE_PROJECT_NAME=kadun\nKADUN_HTTP_PORT=47101\nKADUN_HTTPS_PORT=47102\n")
+    (folder / ".env").write_text("COMPOSE_PROJECT_NAME=kadun\nKADUN_HTTP_PORT=1\nKADUN_HTTPS_PORT=2\n")
     return folder
 
 
@@ -98,7 +98,7 @@ def test_a_folder_with_something_else_and_a_taken_port_are_refused(checkout: Pat
         (there / "data").rmdir() if name.startswith("data") else None
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        (checkout / ".env").write_text(f"KADUN_HTTP_PORT=47101\nKADUN_HTTPS_PORT={port}\n")
+        (checkout / ".env").write_text(f"KADUN_HTTP_PORT=1\nKADUN_HTTPS_PORT={port}\n")
         assert f"Port {port} is taken" in look(checkout, {})[1]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.hosts import PRESENT_SECONDS, checked_name
-from tests.support.script_libraries import bash, checkout_in, functions_of
+from tests.support.script_libraries import bash, checkout_in
 
 HARMLESS = ("compose version", "info", "compose ps", "compose up --detach database", "ps --all")
 ENGINE = """#!/bin/bash
@@ -26,7 +26,7 @@ STOP = "docker compose stop app nginx"
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     folder = checkout_in(tmp_path / "checkout")
-    (folder / ".env").write_text("COMPOSE_PROJECT_NAME=kadun\nKADUN_HOST=web-1\nKADUN_BACKUP_RECIPIENT=none\n")
+    (folder / ".env").write_text("COMPOSE_PROJECT_NAME=kadun\nKADUN_HOST=web-1\n")
     for name in ("secrets", "data/backups", "app/storage/migrations", "../bin"):
         (folder / name).mkdir(parents=True)
     (folder / "secrets/owner_url").write_text("postgresql://kadun_owner:word@10.0.0.5:5432/kadun\n")
@@ -58,10 +58,9 @@ def run(checkout: Path, command: str, others: str = "") -> tuple[int, str, list[
 @pytest.mark.parametrize(
     ("command", "advice"),
     [
-        ("restore.sh --accept-unsigned {backup}", STOP),
+        ("restore.sh {backup}", STOP),
         ("upgrade.sh --no-pull", "upgrade.sh --rolling"),
         ("migrate-to.sh root@192.0.2.1", STOP),
-        ("export.sh --final --passphrase -o {backup}.age", STOP),
     ],
 )
 def test_a_script_refuses_while_another_machine_serves_the_database_and_changes_nothing(
@@ -80,18 +79,6 @@ def test_a_rolling_upgrade_is_for_several_machines(checkout: Path) -> None:
     _, said, asked = run(checkout, "upgrade.sh --no-pull --rolling", others="web-2")
     assert said == "upgrade.sh: 数据库没有响应 the database does not answer\n"
     assert "pg_database_size" in asked[-1], "the question that this engine does not answer"
-
-
-def test_an_import_refuses_before_it_looks_at_what_the_database_holds(checkout: Path) -> None:
-    code = f"""{functions_of(checkout, "import.sh", "install_all")}
-    STAGED='' NOT_TAKEN='' trial=yes init_options=()
-    prepare_checkout() {{ :; }}; start_database() {{ :; }}; holds_data() {{ echo looked; return 1; }}
-    discard_replaced() {{ echo looked is all; exit; }}
-    """
-    alone = bash(checkout, f"{code}require_alone() {{ :; }}; install_all")
-    assert alone.stdout == "looked\nlooked is all\n", alone.stderr
-    refused = bash(checkout, f"{code}require_alone() {{ die alone; }}; install_all")
-    assert (refused.returncode, refused.stdout, "alone" in refused.stderr) == (1, "", True)
 
 
 def test_the_scripts_and_the_service_have_one_rule_for_names_and_presence_and_whether_it_serves_is_never_guessed(
