@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # 启用证书：检查、就位、重新加载 nginx 并确认已生效；任何一步失败都恢复原证书。
-# Installs a certificate: checks the pair, places it in https_certificates/, reloads nginx and waits until it is served.
+# Installs a certificate: checks the pair, copies it into https_certificates/, reloads nginx and waits until it is served.
 # After any failure the old pair is put back. Since certbot hides a hook's output, the failure is also reported to syslog
 # (journalctl -t kadun-certificate), data/certificates.log and KADUN_BACKUP_WEBHOOK.
 #
@@ -32,12 +32,10 @@ source "$ROOT/scripts/lib/certificate.sh"
 source "$ROOT/scripts/lib/certificate-hosts.sh"
 
 FOLDER=$ROOT/https_certificates
-FILES=(fullchain.pem privkey.pem hsts.conf)
 SECONDS_TO_SERVE=30
 # shellcheck disable=SC2034 # for backups.sh: nothing is written to its log
 BACKUP_FOLDER=''
-chain='' key='' work='' swapped='' reloaded='' told=''
-domains=()
+work='' placed='' reloaded='' told=''
 
 take_options() {
     parse_options "domain=* to=* here ssh-port= ssh-option=*" "$@"
@@ -55,7 +53,7 @@ take_options() {
 # record OUTCOME TEXT PRIORITY: adds a line to the log and to syslog. certbot ignores a hook's exit status.
 record() {
     printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" "$2" >>"$ROOT/data/certificates.log" || true
-    own "$ROOT/data/certificates.log" || true
+    if [[ $EUID == 0 ]]; then chown --reference="$FOLDER" -- "$ROOT/data/certificates.log" || true; fi
     if command -v logger >/dev/null; then
         logger --tag kadun-certificate --priority "daemon.$3" -- "$ROOT: $1 $2" 2>/dev/null || true
     fi
@@ -83,97 +81,51 @@ require_own_name() {
     refuse "证书不含 .env 中 KADUN_DOMAIN 的任何名称；确要启用，请加 --domain。The certificate names none of KADUN_DOMAIN in .env (${names[*]}); to install it all the same, add --domain with one of its names: $(certificate_names "$work/new/fullchain.pem")"
 }
 
-# copy_pair: copies into a folder on the same disk, so that a rename installs them; cp -L, since live/ holds links.
-copy_pair() {
-    mkdir "$work/new" "$work/old" "$work/chain"
-    local said
-    said=$(cp -L -- "$chain" "$work/new/fullchain.pem" 2>&1) || refuse "无法复制证书 cannot copy the certificate: $said"
-    said=$(cp -L -- "$key" "$work/new/privkey.pem" 2>&1) || refuse "无法复制私钥 cannot copy the private key: $said"
-    chmod 644 "$work/new/fullchain.pem"
-    chmod 600 "$work/new/privkey.pem"
-}
-
 # write_hsts: only with a certificate that every browser trusts: HSTS lets visitors not go past a warning.
 write_hsts() {
     local value
-    value=$(setting KADUN_HSTS max-age=63072000)
-    is_publicly_trusted "$work/chain/0.pem" "$work/new/fullchain.pem" || return 0
-    if ! grep -q '^KADUN_HSTS=' .env || [[ -n $(setting_in .env KADUN_HSTS) ]]; then
-        [[ $value =~ ^[A-Za-z0-9=\;\ -]+$ ]] || refuse ".env 中 KADUN_HSTS 无效 KADUN_HSTS in .env is not a valid value of that header: $value"
-        printf 'add_header Strict-Transport-Security "%s" always;\n' "$value" >"$work/new/hsts.conf"
-        chmod 644 "$work/new/hsts.conf"
-    fi
+    is_publicly_trusted "$work/new/fullchain.pem" || return 0
+    value=$(setting KADUN_HSTS "$(grep -q '^KADUN_HSTS=' .env || echo max-age=63072000)")
+    [[ -n $value ]] || return 0
+    [[ $value =~ ^[A-Za-z0-9=\;\ -]+$ ]] || refuse ".env 中 KADUN_HSTS 无效 KADUN_HSTS in .env is not a valid value of that header: $value"
+    printf 'add_header Strict-Transport-Security "%s" always;\n' "$value" >"$work/new/hsts.conf"
 }
 
-# own FILE…: sets the owner to that of the folder.
-own() {
-    if [[ $EUID == 0 ]]; then chown --reference="$FOLDER" -- "$@"; fi
-}
-
-# swap FROM: installs the files in FROM, each by rename, and removes those that FROM lacks. Links are renamed, so that FROM
-# stays whole and the next run can undo an interrupted one.
-swap() {
+# install_from FOLDER: its files take their places, each by rename, and those that it lacks go.
+install_from() {
     local name
-    for name in "${FILES[@]}"; do
+    for name in fullchain.pem privkey.pem hsts.conf; do
         if [[ -e $1/$name ]]; then
-            ln -f -- "$1/$name" "$1/.$name"
-            mv -fT -- "$1/.$name" "$FOLDER/$name"
+            cp -p -- "$1/$name" "$FOLDER/.$name.new" && mv -fT -- "$FOLDER/.$name.new" "$FOLDER/$name"
         else
             rm -f -- "$FOLDER/$name"
         fi
     done
-    sync "$FOLDER"
+    sync -f -- "$FOLDER"
 }
 
+# place: keeps the old files in $work/old. A self-signed pair stays beside the new one: programs may trust nothing else.
 place() {
     local name
-    own "$work"/new/*
-    for name in "${FILES[@]}"; do
+    chmod 644 "$work"/new/* && chmod 600 "$work/new/privkey.pem"
+    if [[ $EUID == 0 ]]; then chown --reference="$FOLDER" -- "$work"/new/*; fi
+    for name in fullchain.pem privkey.pem hsts.conf; do
         if [[ -e $FOLDER/$name ]]; then cp -pL -- "$FOLDER/$name" "$work/old/"; fi
     done
-    keep_self_signed
-    sync "$work"/new/* "$work"/old
-    swapped=yes
-    swap "$work/new"
-}
-
-# keep_self_signed: a self-signed pair that is replaced stays beside the new one, since programs may trust nothing else.
-keep_self_signed() {
-    local name
-    [[ -e $work/old/fullchain.pem && -e $work/old/privkey.pem ]] || return 0
-    is_self_signed "$work/old/fullchain.pem" && ! cmp -s "$work/old/fullchain.pem" "$work/new/fullchain.pem" || return 0
-    for name in fullchain.pem privkey.pem; do
-        cp -p -- "$work/old/$name" "$work/self-signed"
-        mv -fT -- "$work/self-signed" "$FOLDER/self-signed-$name"
-    done
+    if [[ -e $work/old/fullchain.pem && -e $work/old/privkey.pem ]] && is_self_signed "$work/old/fullchain.pem" \
+        && ! cmp -s "$work/old/fullchain.pem" "$work/new/fullchain.pem"; then
+        for name in fullchain.pem privkey.pem; do cp -p -- "$work/old/$name" "$FOLDER/self-signed-$name"; done
+    fi
+    placed=yes
+    install_from "$work/new"
 }
 
 # put_back: installs the old files and reloads nginx.
 put_back() {
-    [[ -n $swapped ]] || return 0
-    swapped=''
-    swap "$work/old"
+    [[ -n $placed ]] || return 0
+    placed=''
+    install_from "$work/old"
     if [[ -n $reloaded ]]; then in_nginx nginx -s reload >/dev/null 2>&1 || true; fi
-}
-
-# recover: an interrupted run may have left files of two pairs. Puts the old pair back and removes the rest.
-recover() {
-    local left
-    for left in "$FOLDER"/.deploy.*/old; do
-        if [[ -d $left ]] && ! is_pair "$FOLDER" && is_pair "$left"; then
-            swap "$left"
-            record RECOVERED "中断的启用已撤销，原证书已恢复 an interrupted run was undone: the old pair is back" warning
-        fi
-    done
-    rm -rf -- "$FOLDER"/.deploy.*
-}
-
-# is_pair FOLDER: its certificate and its key belong together.
-is_pair() {
-    local of_certificate of_key
-    of_certificate=$(openssl x509 -in "$1/fullchain.pem" -pubkey -noout 2>/dev/null) || return 1
-    of_key=$(openssl pkey -in "$1/privkey.pem" -pubout 2>/dev/null) || return 1
-    [[ $of_certificate == "$of_key" ]]
 }
 
 in_nginx() {
@@ -227,12 +179,13 @@ need openssl openssl
 [[ -w $FOLDER && -w data ]] || die "请以 root 运行。Run this as root, or as the owner of $FOLDER"
 open_lock certificates
 flock -w 120 "$LOCK" || die "另一张证书正在启用。Another certificate is being installed: try again when that is done"
-recover
-work=$(mktemp -d "$FOLDER/.deploy.XXXXXX")
+work=$(mktemp -d data/.certificate.XXXXXX)
+mkdir "$work/new" "$work/old"
 trap finish EXIT
 trap 'refuse "被中断 interrupted"' HUP INT TERM
-copy_pair
-problem=$(certificate_problem "$work/new/fullchain.pem" "$work/new/privkey.pem" "$work/chain" "${domains[@]}")
+# -L: certbot's live/ holds links.
+said=$(cp -L -- "$chain" "$work/new/fullchain.pem" 2>&1 && cp -L -- "$key" "$work/new/privkey.pem" 2>&1) || refuse "无法复制 cannot copy: $said"
+problem=$(certificate_problem "$work/new/fullchain.pem" "$work/new/privkey.pem" "${domains[@]}")
 [[ -z $problem ]] || refuse "$problem"
 require_own_name
 if [[ -z ${RENEWED_LINEAGE:-} ]]; then is_self_signed "$work/new/fullchain.pem" || warn_of_pinning; fi
@@ -244,8 +197,8 @@ if nginx_runs; then
 else
     state="已放置，下次启动时生效 placed; nginx is not running and will use it at its next start"
 fi
-swapped=''
-facts="serial=$(certificate_fact "$FOLDER/fullchain.pem" serial) until=$(date -u -d "$(certificate_fact "$FOLDER/fullchain.pem" enddate)" +%Y-%m-%d)"
+placed=''
+facts=$(openssl x509 -in "$FOLDER/fullchain.pem" -noout -serial -enddate -dateopt iso_8601 | sed 's/^notAfter=\([^ ]*\).*/until=\1/' | paste -sd ' ')
 facts+=" names=$(certificate_names "$FOLDER/fullchain.pem" | tr ' ' ,) hsts=$([[ -e $FOLDER/hsts.conf ]] && echo yes || echo no)"
 told=yes
 record OK "$facts" info

@@ -69,7 +69,7 @@ check_machine() {
     need openssl openssl
     need certbot certbot
     [[ $EUID == 0 || -n $(option_of --config-dir '') ]] || die "请以 root 运行：certbot 需要写 /etc/letsencrypt。Run this as root: certbot writes to /etc/letsencrypt"
-    if [[ -n $staging && -z $dry_run ]] && is_publicly_trusted https_certificates/fullchain.pem https_certificates/fullchain.pem; then
+    if [[ -n $staging && -z $dry_run ]] && is_publicly_trusted https_certificates/fullchain.pem; then
         die "正在使用受信任的证书，不会以演练证书替换；请用 --dry-run。A trusted certificate is in use and a staging one would replace it: use --dry-run"
     fi
 }

@@ -2,9 +2,6 @@
 # The other machines that get the certificate, over SSH. For scripts/deploy-certificate.sh, which has `record` and `notify`, and
 # scripts/issue-certificate.sh. Sourced, never run.
 
-# shellcheck source=scripts/lib/remote.sh
-source "$ROOT/scripts/lib/remote.sh"
-
 HOSTS=() # [USER@]HOST[:/FOLDER], an IPv6 address in brackets
 SSH_OPTIONS=()
 
@@ -23,8 +20,9 @@ take_hosts() {
             check_place "$place" || usage_error "--to 须为 [USER@]HOST[:/DIRECTORY]（IPv6 加方括号） --to must be [USER@]HOST[:/DIRECTORY], an IPv6 address in brackets: $place"
         done
     fi
-    take_ssh_options
-    SSH_OPTIONS+=("${SSH_PATIENCE[@]}")
+    SSH_OPTIONS=(${OPTION[ssh-port]:+-p "${OPTION[ssh-port]}"})
+    while IFS= read -r place; do [[ -z $place ]] || SSH_OPTIONS+=(-o "$place"); done <<<"${OPTION[ssh-option]:-}"
+    SSH_OPTIONS+=(-o ServerAliveInterval=15 -o ServerAliveCountMax=8 -o ConnectTimeout=20) # for ssh, the first value counts
     [[ -z ${RENEWED_LINEAGE:-} ]] || SSH_OPTIONS+=(-o BatchMode=yes) # nobody is there to be asked
 }
 
@@ -50,14 +48,14 @@ send_to_hosts() {
 
 # send_to PLACE FOLDER
 send_to() {
+    local host=$1 folder=$ROOT
     check_place "$1" || { echo "不是 not [USER@]HOST[:/DIRECTORY]: $1"; return 1; }
-    HOST=$1 DIRECTORY=$ROOT
-    if [[ $1 == *:/* ]]; then HOST=${1%%:/*} DIRECTORY=/${1#*:/}; fi
-    HOST=${HOST/[/} HOST=${HOST/]/}
-    # shellcheck disable=SC2016  # for the bash on the other side
-    tar --create --file - --directory "$2" fullchain.pem privkey.pem | remote bash -c '
+    if [[ $1 == *:/* ]]; then host=${1%%:/*} folder=/${1#*:/}; fi
+    host=${host/[/} host=${host/]/}
+    # shellcheck disable=SC2016,SC2029  # for the bash on the other side
+    tar --create --file - --directory "$2" fullchain.pem privkey.pem | ssh "${SSH_OPTIONS[@]}" -- "$host" "$(quoted bash -c '
         [[ -e $1/scripts/deploy-certificate.sh ]] || { echo "没有卡盾的目录 no checkout of Kadun: $1 (--to HOST:/DIRECTORY)" >&2; exit 1; }
         cd -- "$1" && umask 077 && work=$(mktemp -d data/.certificate.XXXXXX) && trap "rm -rf -- $work" EXIT &&
             tar --extract --file - --directory "$work" --no-same-owner &&
-            scripts/deploy-certificate.sh "$work/fullchain.pem" "$work/privkey.pem" --here >/dev/null' bash "$DIRECTORY"
+            scripts/deploy-certificate.sh "$work/fullchain.pem" "$work/privkey.pem" --here >/dev/null' bash "$folder")"
 }

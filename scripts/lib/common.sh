@@ -144,6 +144,12 @@ absolute() {
     if [[ $1 == /* ]]; then printf '%s' "$1"; else printf '%s/%s' "$PWD" "$1"; fi
 }
 
+# quoted WORD…: the words as one line, quoted for any shell.
+quoted() {
+    local word
+    for word in "$@"; do printf "'%s' " "${word//\'/\'\\\'\'}"; done
+}
+
 # last_line TEXT: the line in which a program usually says what went wrong.
 last_line() {
     local text=${1%$'\n'}

@@ -28,12 +28,6 @@ disconnect() {
     rm -rf -- "$1"
 }
 
-# quoted WORD…: the words as one line, quoted for any shell.
-quoted() {
-    local word
-    for word in "$@"; do printf "'%s' " "${word//\'/\'\\\'\'}"; done
-}
-
 # remote SSH COMMAND…: runs it there, with this standard input.
 remote() { "$1" there "$(quoted "${@:2}")"; }
 
