@@ -123,7 +123,6 @@ env_text() {
         [COMPOSE_PROJECT_NAME]=kadun [KADUN_HTTP_PORT]=80 [KADUN_HTTPS_PORT]=443)
     for name in "${!wanted[@]}"; do values[$name]=${wanted[$name]}; done
     values[KADUN_APP_IMAGE]=${values[COMPOSE_PROJECT_NAME]}-app
-    if [[ -r data/pip-index-url ]]; then values[PIP_INDEX_URL]=$(<data/pip-index-url); fi # from provision.sh --mirror-pip
     while IFS= read -r line; do
         name=${line%%=*}
         if [[ -n $name && -n ${values[$name]:-} ]]; then line=$name=${values[$name]}; fi
@@ -190,7 +189,7 @@ find_lost_settings
 check_state "$hosts" "${domains[@]}"
 uid=$(user_id)
 mkdir -p data
-[[ -e .env ]] || chmod go= data               # provision.sh may have made it
+[[ -e .env ]] || chmod go= data               # it may have been made by hand
 [[ -e data/.setup.lock ]] || open_lock setup  # for the next run
 make_folder https_certificates 755 0
 make_folder secrets 700 0

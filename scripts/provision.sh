@@ -1,243 +1,243 @@
 #!/usr/bin/env bash
 # 把一台空的服务器准备好：系统更新、Docker、防火墙、时区、对时、自动安全更新、交换文件；可反复运行。
-# Prepares an empty server for Kadun: packages, Docker, firewall, clock, security updates, swap. A second run changes
-# nothing. For Ubuntu 22.04, 24.04, 26.04 and Debian 12, 13; as root.
+# Prepares an empty server for Kadun: packages, Docker, firewall, clock, security updates, swap. Run it again at any time.
+# For Ubuntu 22.04, 24.04, 26.04 and Debian 12, 13; as root.
 #
-#   sudo scripts/provision.sh [--dry-run] [--timezone Asia/Shanghai] [--ssh-port PORT]… [--mirror-… URL]…
+#   sudo scripts/provision.sh [OPTIONS]
 #
 #   --dry-run                 只显示每一步，不作改动 prints each step without changing anything
 #   --timezone ZONE           时区 the time zone (Asia/Shanghai)
 #   --ssh-port PORT           另外放行的 SSH 端口，可多次 an SSH port to allow in addition to those in use; may be repeated
+#   --mirror-docker-apt URL   国内镜像站，代替 a mirror, instead of https://download.docker.com
+#   --mirror-registry URL     Docker Hub 的镜像站 a mirror of Docker Hub
 #
-# 国内镜像站，各自可选 Mirrors, each optional:
-#   --mirror-docker-apt URL   代替 instead of https://download.docker.com
-#   --mirror-registry URL     Docker Hub 的镜像站 a mirror of Docker Hub, for /etc/docker/daemon.json
-#   --mirror-pip URL          Python 包索引 the Python package index, for .env
-#
-# 防火墙只放行 SSH、HTTP、HTTPS（端口取自 .env，默认 80 和 443）；先放行正在使用的 SSH 端口再启用。另限制每个地址到 HTTP、HTTPS 的连接数。
-# The firewall lets in SSH, HTTP and HTTPS only (the ports in .env, or 80 and 443). Each SSH port in use is allowed before
-# the firewall is enabled. It also limits the connections of one address to HTTP and HTTPS. The output of the
-# programs goes into /var/log/kadun-provision.log.
+# 所调用程序的输出在 The output of the programs goes into /var/log/kadun-provision.log
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/provision.sh
-source "$ROOT/scripts/lib/provision.sh"
-# shellcheck source=scripts/lib/docker.sh
-source "$ROOT/scripts/lib/docker.sh"
-# shellcheck source=scripts/lib/connections.sh
-source "$ROOT/scripts/lib/connections.sh"
 
-# gpg checks Docker's key, jq is for Docker's settings, zstd packs image archives, openssh-client moves the service.
-TOOLS=(ca-certificates curl openssl python3 git age cron certbot ufw unattended-upgrades rsync iproute2 nftables tzdata gpg jq zstd
-    openssh-client)
-SWAP_MIB=2048
-STEPS=(packages tools docker firewall connections timezone clock security_updates swap)
+LOG=/var/log/kadun-provision.log
+DOCKER_FINGERPRINT=9DC858229FC7DD38854AE2D88D81803C0EBFCD88 # "Docker Release (CE deb)", since 2017
+ENGINE_MINIMUM=25.0        # for start_interval in docker-compose.yml
+COMPOSE_MINIMUM=2.24.4     # for !override and !reset in an override file
+CONNECTIONS_OF_ADDRESS=128 # an IPv4 address or an IPv6 /64; nginx holds 1024 (nginx/nginx.conf)
+CONNECTIONS_OF_SITE=256    # an IPv6 /48
+RULES=/etc/kadun/connections.nft
 
-step_packages() {
-    step "系统更新" "Packages up to date"
-    local waiting
-    if [[ -n $(dpkg --audit 2>/dev/null) ]]; then # an upgrade was interrupted
-        run dpkg --configure -a --force-confdef --force-confold
-        run apt-get --fix-broken install
-    fi
-    look_up
-    # Without its planner's log: a dry run writes nothing.
-    waiting=$(command apt-get -s -o Dir::Log::Planner=/dev/null --with-new-pkgs upgrade 2>/dev/null | grep -c '^Inst ' || true)
-    if ((waiting)); then run apt-get --with-new-pkgs upgrade; fi
+step() { printf '[%d/9] %s\n' "$1" "$2"; }
+
+# run COMMAND…: prints and runs it; a dry run only prints it. A failure ends the script unless the caller deals with it.
+run() {
+    say "      ${DRY_RUN:+演练 dry run: }执行 runs: $*"
+    [[ -z $DRY_RUN ]] || return 0
+    "$@" </dev/null >>"$LOG" 2>&1 && return
+    warn "失败，修正后再运行即可（日志 $LOG）。Failed, run this again once it is put right: $*: $(tail -n 1 "$LOG")"
+    return 1
 }
 
-step_tools() {
-    step "基本工具" "Basic tools"
-    install_missing "${TOOLS[@]}"
-    start cron certbot.timer
+# write FILE TEXT: replaces the file, whole or not at all.
+write() {
+    say "      ${DRY_RUN:+演练 dry run: }写入 writes: $1"
+    [[ -z $DRY_RUN ]] || return 0
+    mkdir -p "${1%/*}"
+    printf '%s\n' "$2" >"$1.kadun-new"
+    sync "$1.kadun-new"
+    mv -fT "$1.kadun-new" "$1"
 }
 
-# step_docker: from Docker's own source, which alone has a new enough Engine and Compose for every release. What is new enough
-# is left alone, wherever it came from.
-step_docker() {
-    step "Docker Engine 与 Compose" "Docker Engine and Compose"
-    merge_docker_settings # before its first start
-    if ! docker_is_good; then
-        add_docker_source "${OPTION[mirror-docker-apt]:-https://download.docker.com}"
-        # Without apparmor's parser a kernel with AppArmor starts no container.
-        install_missing docker-ce docker-ce-cli containerd.io docker-buildx-plugin docker-compose-plugin apparmor
-        [[ -n $DRY_RUN ]] || docker_is_good || die "Docker 或 Compose 版本太旧。Too old, or incomplete: Kadun needs Docker Engine $ENGINE_MINIMUM, Compose $COMPOSE_MINIMUM and buildx"
-    fi
-    start docker
-    [[ -z ${OPTION[mirror-pip]:-} ]] || use_index "${OPTION[mirror-pip]}"
+# A chroot has no services to start: they start with the machine.
+runs_systemd() { [[ -d /run/systemd/system ]]; }
+start() { if runs_systemd; then run systemctl enable --now "$@"; fi; }
+
+# apt-get ARGUMENT…: asks no questions and keeps changed settings files.
+apt-get() {
+    command apt-get -q -y -o DPkg::Lock::Timeout=600 -o APT::Update::Error-Mode=any \
+        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold --no-install-recommends "$@"
 }
 
-# use_index URL: where the image's build gets Python packages from; until scripts/init.sh makes .env, it is kept in data/.
-use_index() {
-    local file=$ROOT/data/pip-index-url
-    if [[ ! -e $ROOT/.env ]]; then
-        write "$file" "$1"
-        [[ -n $DRY_RUN ]] || chown --reference="$ROOT" "$ROOT/data" "$file" # its owner may run init.sh
-    elif [[ $(setting_in "$ROOT/.env" PIP_INDEX_URL) != "$1" ]]; then
-        run set_setting PIP_INDEX_URL "$1" "$ROOT/.env"
-    fi
+# at_least HAVE WANTED: compares versions.
+at_least() { [[ -n $1 && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; }
+
+docker_is_good() {
+    at_least "$(dockerd --version 2>/dev/null | sed -n 's/^Docker version \([0-9.]*\).*/\1/p')" "$ENGINE_MINIMUM" \
+        && at_least "$(docker compose version --short 2>/dev/null | sed 's/^v//')" "$COMPOSE_MINIMUM" \
+        && docker buildx version >/dev/null 2>&1
 }
 
-# step_firewall: lets in SSH, HTTP and HTTPS only, and out everything, for IPv4 and IPv6.
-step_firewall() {
-    step "防火墙" "Firewall"
-    local port added is_on='' anew=''
-    local -a ports
-    added=$(if command -v ufw >/dev/null; then ufw show added; fi)
-    if runs_systemd && systemctl is-active --quiet firewalld; then
-        die "firewalld 正在运行，请二选一：systemctl disable --now firewalld。firewalld runs here, and UFW is set up: keep one of them"
+# ssh_ports: configured, systemd's (as on Ubuntu) and listening, a line each. One too many is better than one too few.
+ssh_ports() {
+    sshd -T 2>/dev/null | sed -nE 's/^(port |listenaddress .*:)([0-9]+)$/\2/p' || true
+    if systemctl --quiet is-enabled ssh.socket 2>/dev/null; then
+        systemctl show --property=Listen ssh.socket 2>/dev/null | sed -nE 's/.*:([0-9]+) \(Stream\)$/\1/p' || true
     fi
-    if grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null; then is_on=yes; fi
-    [[ -n $is_on ]] || ! grep -qE '^ufw (insert [0-9]+ |prepend )?(deny|reject) ' <<<"$added" \
-        || die "UFW 未启用却已有 deny 规则，可能挡住 SSH，请先查看 ufw show added。UFW is off and holds deny rules, which may shut SSH out: look at ufw show added first"
-    if ! grep -q '^IPV6=yes' /etc/default/ufw 2>/dev/null; then
-        anew=yes # rules were made without IPv6: make them again
-        run set_setting IPV6 yes /etc/default/ufw
-    fi
-    mapfile -t ports < <(ssh_ports)
-    ((${#ports[@]})) || ports=(22) # for the server to come
-    tell "SSH 端口 SSH listens on: ${ports[*]}"
-    for port in "${ports[@]}" "$(env_port KADUN_HTTP_PORT 80)" "$(env_port KADUN_HTTPS_PORT 443)"; do
-        if grep -qE "^ufw (allow|limit) (in )?$port(/tcp)?( comment .*)?\$" <<<"$added"; then
-            [[ -n $anew ]] || continue
-        elif [[ -n $is_on ]] && grep -qE "[ ,]$port([/,: ]|\$)" <<<"$added"; then
-            continue # its owner's choice
-        fi
-        change_firewall allow "$port/tcp" comment kadun
+    # Except on the loopback interface, where sshd listens for forwarded ports.
+    ss -Hltnp 2>/dev/null | awk '/"(sshd|dropbear)"/ && $4 !~ /^(127\.|\[::1\])/ { sub(/.*:/, "", $4); print $4 }' || true
+}
+
+# connection_rules PORTS BALANCER…: the file for nft. Its first lines remove the former table, in the same transaction. A
+# balancer brings the connections of all clients, and limits them itself.
+connection_rules() {
+    local network exempt='' family
+    for network in "${@:2}"; do
+        [[ $network =~ ^[0-9A-Fa-f.:/]+$ ]] || die "KADUN_PROXY_FROM: '$network' 不是地址或网段 is not an address or network"
+        if [[ $network == *:* ]]; then family=ip6; else family=ip; fi
+        exempt+=$'\n'"        $family saddr $network tcp dport \$ports accept"
     done
-    # Afterwards, since an active firewall applies it at once, and this SSH session must survive.
-    grep -q '^DEFAULT_INPUT_POLICY="DROP"' /etc/default/ufw 2>/dev/null || change_firewall default deny incoming
-    grep -q '^DEFAULT_OUTPUT_POLICY="ACCEPT"' /etc/default/ufw 2>/dev/null || change_firewall default allow outgoing
-    if runs_systemd; then
-        grep -q '^Status: active' <<<"$(ufw status 2>/dev/null)" || run ufw --force enable
-        systemctl is-enabled --quiet ufw || run systemctl enable ufw
-    else # a chroot would change its host's firewall
-        grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null || run set_setting ENABLED yes /etc/ufw/ufw.conf
-        not_possible "启用防火墙，开机时启用; switching the firewall on, which happens at the next boot"
-    fi
+    cat <<RULES
+# Written by scripts/provision.sh, loaded by kadun-connections.service.
+table inet kadun
+delete table inet kadun
+define ports = { ${1//,/, } }
+table inet kadun {
+    set ipv4 { type ipv4_addr; size 65535; flags dynamic; }
+    set ipv6 { type ipv6_addr; size 65535; flags dynamic; }
+    set sites { type ipv6_addr; size 65535; flags dynamic; }
+    chain input {
+        type filter hook input priority filter - 10; policy accept;
+        iifname "lo" accept$exempt
+        # Sites first, whose many networks would otherwise fill the sets of the networks.
+        tcp dport \$ports ct state new add @sites { ip6 saddr & ffff:ffff:ffff:: ct count over $CONNECTIONS_OF_SITE } counter reject with tcp reset
+        tcp dport \$ports ct state new add @ipv6 { ip6 saddr & ffff:ffff:ffff:ffff:: ct count over $CONNECTIONS_OF_ADDRESS } counter reject with tcp reset
+        tcp dport \$ports ct state new add @ipv4 { ip saddr ct count over $CONNECTIONS_OF_ADDRESS } counter reject with tcp reset
+    }
+}
+RULES
 }
 
-# change_firewall ARGUMENT…: of ufw. One that is enabled but not loaded refuses new rules.
-change_firewall() {
-    if grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null && grep -q '^Status: inactive' <<<"$(ufw status)"; then
-        run set_setting ENABLED no /etc/ufw/ufw.conf
-    fi
-    run ufw "$@"
-}
+parse_options "dry-run timezone= ssh-port=* mirror-docker-apt= mirror-registry=" "$@"
+at_most 0
+DRY_RUN=${OPTION[dry-run]:-}
+zone=/usr/share/zoneinfo/${OPTION[timezone]:-Asia/Shanghai}
+download=${OPTION[mirror-docker-apt]:-https://download.docker.com} registry=${OPTION[mirror-registry]:-}
+[[ ! -d /usr/share/zoneinfo || -f $zone ]] || usage_error "没有此时区 no such time zone: ${OPTION[timezone]}"
+for port in ${OPTION[ssh-port]:-}; do
+    [[ $port =~ ^[1-9][0-9]{0,4}$ && $port -le 65535 ]] || usage_error "端口须为 1–65535 not a port from 1 to 65535: $port"
+done
+# Without user and password: they would appear in public files and in the log. Docker takes no path.
+[[ $download =~ ^https?://[A-Za-z0-9._~:/+-]+$ ]] || usage_error "须为不含密码的网址 not a URL without user or password: $download"
+[[ $registry =~ ^(https?://[A-Za-z0-9.:-]+)?$ ]] || usage_error "须为不含密码与路径的网址 not a URL without user or path: $registry"
+[[ $EUID == 0 ]] || die "请以 root 运行。Run it as root: sudo scripts/provision.sh"
+umask 022 # whatever root's is: apt's own user reads the keys, everyone the settings
+export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a PATH=$PATH:/usr/sbin:/sbin
+read -r system release codename < <(. /etc/os-release && echo "$ID ${VERSION_ID:-?} ${VERSION_CODENAME:-?}") || true
+[[ " ubuntu:22.04 ubuntu:24.04 ubuntu:26.04 debian:12 debian:13 " == *" $system:$release "* ]] \
+    || die "不支持此系统，未作改动。Nothing was changed: this is for Ubuntu 22.04, 24.04, 26.04 and Debian 12, 13, not for $system $release"
+web="$(setting KADUN_HTTP_PORT 80) $(setting KADUN_HTTPS_PORT 443)"
+rules=$(ufw show added 2>/dev/null | grep '^ufw ') || true
+if grep -q '^ENABLED=no' /etc/ufw/ufw.conf 2>/dev/null && grep -qv "comment 'kadun'" <<<"${rules:-comment 'kadun'}"; then
+    die "UFW 未启用却有规则：确认放行 SSH 后执行 ufw enable，或 ufw reset。UFW is off, but has rules: run ufw enable if they let SSH in, or ufw reset"
+fi
+[[ -n $DRY_RUN ]] || (umask 077 && : >>"$LOG")
 
-step_timezone() {
-    step "时区" "Time zone"
-    [[ $(readlink -f /etc/localtime) != "/usr/share/zoneinfo/$TIMEZONE" ]] || return 0
-    [[ -n $DRY_RUN || -f /usr/share/zoneinfo/$TIMEZONE ]] || die "没有此时区 no such time zone: $TIMEZONE"
-    run ln -sfn "/usr/share/zoneinfo/$TIMEZONE" /etc/localtime
-    write /etc/timezone "$TIMEZONE"
-    if runs_systemd; then run systemctl try-restart cron; fi # it reads the time zone only when it starts
-}
+step 1 "系统更新 Packages up to date"
+# A fresh machine updates its lists at its first start. Apt waits for dpkg's lock only.
+while [[ $(lslocks --noheadings --output PATH 2>/dev/null) == */var/lib/apt/lists/lock* ]]; do sleep 5; done
+if [[ -n $(dpkg --audit 2>/dev/null) ]]; then run dpkg --configure -a --force-confdef --force-confold; fi # was interrupted
+run apt-get update
+run apt-get --with-new-pkgs upgrade
 
-# step_clock: activations and certificates depend on it.
-step_clock() {
-    step "时间同步" "Time synchronisation"
-    local package unit=systemd-timesyncd
-    for package in chrony ntpsec ntp openntpd; do
-        if installed "$package"; then unit=$package && break; fi
-    done
-    install_missing "$unit"
-    if in_container; then not_possible "对时由宿主机负责; keeping the clock, which is the host's affair"; else start "$unit"; fi
-}
+step 2 "基本工具 Basic tools"
+run apt-get install ca-certificates curl openssl python3 git age cron certbot ufw unattended-upgrades rsync iproute2 nftables \
+    tzdata gpg zstd openssh-client apparmor
+start cron certbot.timer
 
-step_security_updates() {
-    step "自动安全更新" "Unattended security updates"
-    local name
-    for name in Update-Package-Lists Unattended-Upgrade; do
-        [[ $(apt-config dump --format '%v' "APT::Periodic::$name") =~ ^([1-9][0-9]*|always)$ ]] && continue
-        write /etc/apt/apt.conf.d/99kadun-periodic '// Kadun, scripts/provision.sh: daily unattended security updates.
-APT::Periodic::Update-Package-Lists "1";
+step 3 "时区 Time zone"
+run ln -sfn "$zone" /etc/localtime
+write /etc/timezone "${zone#/usr/share/zoneinfo/}"
+if runs_systemd; then run systemctl try-restart cron; fi # it reads the time zone only when it starts
+
+step 4 "时间同步 Time synchronisation" # activations and certificates depend on it
+for clock in chrony ntpsec ntp openntpd systemd-timesyncd; do
+    if [[ $(dpkg-query -W -f '${db:Status-Status}' "$clock" 2>/dev/null) == installed ]]; then break; fi
+done
+run apt-get install "$clock"
+start "$clock"
+
+step 5 "Docker Engine 与 Compose" # from Docker's own source, which alone is new enough for every release
+settings=/etc/docker/daemon.json source=/etc/apt/sources.list.d/docker.sources key=/etc/apt/keyrings/docker.asc
+mirrors=${registry:+", \"registry-mirrors\": [\"$registry\"]"}
+logs='"log-driver": "local", "log-opts": {"max-size": "10m", "max-file": "5"}'
+if [[ ! -e $settings || $(<"$settings") == "{$logs}" ]]; then # before its first start
+    write "$settings" "{$logs$mirrors}"
+elif [[ -n $registry ]] && ! grep -qF "$registry" "$settings"; then
+    die "$settings 已存在，请自行加入后再运行。It exists, add to it and run this again${mirrors/,/:}"
+fi
+if ! docker_is_good; then
+    url=${download%/}/linux/$system
+    run mkdir -p "${key%/*}"
+    run curl -fsSL --retry 2 --max-time 60 -o "$key.new" "$url/gpg"
+    # Of every key in the file: apt would trust each.
+    prints=$(gpg --batch --show-keys --with-colons "$key.new" 2>/dev/null | awk -F: '$1 == "pub" { getline; print $10 }') || true
+    [[ -n $DRY_RUN || $prints == "$DOCKER_FINGERPRINT" ]] \
+        || die "指纹不符，这不是 Docker 的密钥，请换镜像站。Not Docker's key ($DOCKER_FINGERPRINT), name another mirror: $url/gpg"
+    run mv -fT "$key.new" "$key"
+    write "$source" "$(printf '%s\n' "Types: deb" "URIs: $url" "Suites: $codename" "Components: stable" "Signed-By: $key")"
+    run apt-get update || { rm -f "$source" && exit 1; } # it would make every later use of apt fail
+    run apt-get install docker-ce docker-ce-cli containerd.io docker-buildx-plugin docker-compose-plugin
+fi
+start docker
+if runs_systemd; then run systemctl reload docker; fi # for the mirror, where it ran before
+
+step 6 "防火墙 Firewall" # lets in SSH, HTTP and HTTPS only, over IPv4 and IPv6
+run sed -i 's/^IPV6=.*/IPV6=yes/' /etc/default/ufw
+ssh=$(ssh_ports | sort -nu)
+for port in ${ssh:-22} ${OPTION[ssh-port]:-} $web; do
+    # A port that a rule names is its owner's choice.
+    if ! grep -qE "[ ,]$port([/,: ]|\$)" <<<"$rules"; then run ufw allow "$port/tcp" comment kadun; fi
+done
+run ufw default deny incoming # afterwards: a firewall that is on obeys at once, and this SSH session must survive
+if runs_systemd; then
+    run ufw --force enable
+else # a chroot would change its host's firewall
+    run sed -i 's/^ENABLED=.*/ENABLED=yes/' /etc/ufw/ufw.conf
+fi
+
+step 7 "每个地址的连接数 Connections of one address"
+# nginx counts complete requests only: the kernel alone can refuse a connection before it costs nginx memory.
+unit=kadun-connections.service
+read -ra balancers < <(setting KADUN_PROXY_FROM | tr ',' ' ') || true
+# The ports of other stacks on this machine stay limited.
+others=$(sed -n 's/^define ports = { \(.*\) }/\1/p' "$RULES" 2>/dev/null || true)
+table=$(connection_rules "$(tr -s ', ' '\n' <<<"$others $web" | sed /^$/d | sort -nu | paste -sd,)" "${balancers[@]}")
+write "$RULES" "$table"
+write "/etc/systemd/system/$unit" "[Unit]
+Description=Limit of the connections of one address to Kadun's nginx
+After=nftables.service ufw.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/nft --file $RULES
+ExecStop=/usr/sbin/nft delete table inet kadun
+[Install]
+WantedBy=multi-user.target"
+run systemctl enable "$unit"
+if runs_systemd; then
+    run systemctl daemon-reload
+    run systemctl restart "$unit" || say "      内核不支持 nftables 的 ct count，未限制。This kernel lacks nftables' ct count: not limited"
+fi
+
+step 8 "自动安全更新 Unattended security updates"
+write /etc/apt/apt.conf.d/99kadun-periodic 'APT::Periodic::Update-Package-Lists "1";
 APT::Periodic::Unattended-Upgrade "1";'
-        break
-    done
-    start apt-daily.timer apt-daily-upgrade.timer
-}
+start apt-daily.timer apt-daily-upgrade.timer
 
-# step_swap: for a machine with little memory.
-step_swap() {
-    step "交换文件" "Swap file"
-    local file=/swapfile kind free_mib
-    (($(wc -l </proc/swaps) == 1 && $(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo) < 2048 * 1024)) || return 0
-    if in_container; then
-        not_possible "容器的内存由宿主机负责; swap, which is the host's affair"
-        return
+step 9 "交换文件 Swap file" # for a machine with little memory and enough disk
+if (($(wc -l </proc/swaps) == 1 && $(awk '/^MemTotal:/ { print $2 }' /proc/meminfo) < 2048 * 1024)) \
+    && (($(df --output=avail -BM / | tr -dc '0-9\n' | tail -n 1) > 4096)) && ! grep -q '^/swapfile ' /etc/fstab; then
+    run install -m 600 /dev/null /swapfile.new
+    run fallocate -l 2GiB /swapfile.new
+    run mkswap /swapfile.new
+    run mv /swapfile.new /swapfile
+    if runs_systemd && ! run swapon /swapfile; then
+        say "      请自行添加交换空间。Add swap by hand" # as on btrfs
+    else
+        write /etc/fstab "$(cat /etc/fstab)"$'\n'"/swapfile none swap sw 0 0"
     fi
-    if ! grep -qE "^${file}[[:space:]]" /etc/fstab 2>/dev/null; then
-        [[ ! -e $file ]] || die "$file 已存在但未使用，请先移走。It exists and is not in use: move it away first"
-        read -r kind free_mib < <(echo "$(stat -f -c %T /)" "$(df --output=avail -BM / | tr -dc '0-9\n' | tail -n 1)")
-        if [[ $kind != ext2/ext3 && $kind != xfs ]] || ((free_mib < 2 * SWAP_MIB)); then
-            not_possible "在 $kind 上、剩余 $free_mib MiB 时建交换文件，请自行添加; a swap file on $kind with $free_mib MiB free: add one by hand"
-            return
-        fi
-        run install -m 600 /dev/null "$file.new"
-        run fallocate -l "${SWAP_MIB}MiB" "$file.new"
-        run mkswap "$file.new"
-        run mv "$file.new" "$file"
-        write /etc/fstab "$(cat /etc/fstab 2>/dev/null)"$'\n'"$file none swap sw 0 0"
-    fi
-    if runs_systemd; then run swapon "$file"; else not_possible "启用交换文件，开机时启用; switching swap on, which happens at the next boot"; fi
-}
+fi
 
-take_options() {
-    local name
-    parse_options "dry-run timezone= ssh-port=* mirror-docker-apt= mirror-registry= mirror-pip=" "$@"
-    at_most 0
-    DRY_RUN=${OPTION[dry-run]:-} TIMEZONE=${OPTION[timezone]:-Asia/Shanghai}
-    [[ $TIMEZONE =~ ^[A-Za-z0-9+_-]+(/[A-Za-z0-9+_-]+)*$ && ( ! -d /usr/share/zoneinfo || -f /usr/share/zoneinfo/$TIMEZONE ) ]] \
-        || usage_error "没有此时区 no such time zone: $TIMEZONE"
-    for name in ${OPTION[ssh-port]:-}; do
-        [[ $name =~ ^[1-9][0-9]{0,4}$ && $name -le 65535 ]] || usage_error "端口须为 1–65535 a port must be a number from 1 to 65535: $name"
-    done
-    for name in docker-apt registry pip; do # without user and password: they would appear in public files and in the log
-        [[ ${OPTION[mirror-$name]:-http://x} =~ ^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]+)?(/[A-Za-z0-9._~/+-]*)?$ ]] \
-            || usage_error "须为不含密码的 http(s) 地址 an http(s) URL without user or password: ${OPTION[mirror-$name]}"
-    done
-    name=${OPTION[mirror-registry]:-}
-    [[ ${name#*://} != */?* ]] || usage_error "--mirror-registry 只写主机 a host only, no path: $name"
-}
-
-# check_machine: refuses other systems before anything changes.
-check_machine() {
-    [[ $EUID == 0 ]] || die "请以 root 运行：sudo scripts/provision.sh。Run it as root: sudo scripts/provision.sh"
-    SYSTEM=$(os_release ID) CODENAME=$(os_release VERSION_CODENAME)
-    case $SYSTEM:$(os_release VERSION_ID) in
-        ubuntu:22.04 | ubuntu:24.04 | ubuntu:26.04 | debian:12 | debian:13) ;;
-        *) die "不支持此系统，未作改动。Nothing was changed: this is for Ubuntu 22.04, 24.04, 26.04 and Debian 12, 13, not for ${SYSTEM:-an unknown system} $(os_release VERSION_ID)" ;;
-    esac
-}
-
-main() {
-    local name
-    take_options "$@"
-    check_machine
-    # --dry-run writes nothing, and the first run comes before data/.
-    if [[ -e $ROOT/data/.provision.lock || -d $ROOT/data && -z $DRY_RUN ]]; then open_lock provision; else exec {LOCK}<"$ROOT"; fi
-    flock -w 30 "$LOCK" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
-    prepare
-    for name in "${STEPS[@]}"; do
-        CHANGED=''
-        "step_$name"
-        [[ -n $CHANGED ]] || tell "已是如此 already so"
-    done
-    echo
-    if [[ -n $DRY_RUN ]]; then
-        echo "以上为演练，未作改动。That was a dry run: nothing was changed."
-        return
-    fi
-    for name in "${NOT_POSSIBLE[@]}"; do printf '此处无法 not possible here: %s\n' "$name"; done
-    if [[ -e /var/run/reboot-required ]]; then
-        echo "请择时重启：新的内核或系统库要重启后生效。Reboot when it suits: an updated kernel or library waits for it."
-    fi
-    echo "服务器已就绪。The server is ready."
-    [[ -e $ROOT/.env ]] || echo "下一步 next: $(printf '%q' "$ROOT/scripts/init.sh") --domain YOUR.DOMAIN"
-}
-
-main "$@"
+[[ -z $DRY_RUN ]] || { say "以上为演练，未作改动。That was a dry run: nothing was changed."; exit; }
+if [[ -e /var/run/reboot-required ]]; then say "请择时重启，新内核才生效。Reboot when it suits: an updated kernel waits for it."; fi
+say "服务器已就绪。The server is ready."
+[[ -e $ROOT/.env ]] || say "下一步 next: scripts/init.sh --domain YOUR.DOMAIN"

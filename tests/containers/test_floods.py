@@ -18,7 +18,7 @@ from tests.support.stack import Namespace, run
 
 pytestmark = pytest.mark.xdist_group("floods")
 
-SCRIPT = (ROOT / "scripts/lib/connections.sh").read_text()
+SCRIPT = (ROOT / "scripts/provision.sh").read_text()
 LIMITS = {name: int(number) for name, number in re.findall(r"^([A-Z]+_OF_[A-Z]+)=(\d+)", SCRIPT, re.MULTILINE)}
 OF_ADDRESS, OF_SITE = LIMITS["CONNECTIONS_OF_ADDRESS"], LIMITS["CONNECTIONS_OF_SITE"]
 (LIMIT_MIB,) = re.findall(r"mem_limit: (\d+)m  # nginx/nginx.conf", (ROOT / "docker-compose.yml").read_text())
@@ -56,9 +56,10 @@ class Server(Gateway):
     @contextlib.contextmanager
     def limited(self, *balancers: str) -> Iterator[None]:
         """Limit connections by the rules of scripts/provision.sh, with these addresses as KADUN_PROXY_FROM."""
-        code = 'source "$1" && connection_rules "${@:2}"'
-        script = ROOT / "scripts/lib/connections.sh"
-        rules = run("bash", "-euc", code, "-", script, str(self.https_port), *balancers).stdout
+        numbers = "".join(f"{name}={number}\n" for name, number in LIMITS.items())
+        function = SCRIPT[SCRIPT.index("connection_rules() {") : SCRIPT.index("\nparse_options ")]
+        code = f'{numbers}{function}\nconnection_rules "$@"'
+        rules = run("bash", "-euc", code, "-", str(self.https_port), *balancers).stdout
         self._load(rules)
         try:
             yield

@@ -165,15 +165,13 @@ def test_the_host_has_a_name_and_the_service_a_user_id_that_no_account_has(
 
 
 def test_folders_of_others_get_the_right_modes(checkout: Path, ports: list[str]) -> None:
-    (checkout / "data").mkdir(mode=0o755)  # by provision.sh; the source of core functions is in it
+    (checkout / "data").mkdir(mode=0o755)  # made by hand; the source of core functions is in it
     (checkout / "data").chmod(0o755)
-    (checkout / "data/pip-index-url").write_text("https://mirror.test/simple\n")
     shutil.copytree(ROOT / "postgres", checkout / "postgres")  # cloned under a strict umask; containers read it
     for path in (checkout / "postgres", *(checkout / "postgres").rglob("*")):
         path.chmod(path.stat().st_mode & 0o700)
     assert init(checkout, *ports).returncode == 0
     assert mode_of(checkout / "data") == 0o700
-    assert "PIP_INDEX_URL=https://mirror.test/simple\n" in (checkout / ".env").read_text()
     modes = {path.name: mode_of(path) for path in (checkout / "postgres").rglob("*")}
     assert (modes["init"], modes["as-role"], modes["roles.sql"]) == (0o755, 0o755, 0o644)
     assert mode_of(checkout / "postgres") == 0o755
