@@ -31,8 +31,9 @@ source "$ROOT/scripts/lib/keys.sh"
 source "$ROOT/scripts/lib/ssh.sh"
 
 FROM="from $(uname -n):$ROOT" # what the mark of an unfinished copy says
-# Never copied: the marks, the locks, folders of running scripts, and what belongs to this machine's Python.
-readonly NEVER=('- /data/keys/moved-to*' '- /.env' '- /data/.*.lock' '- /data/.*.??????' '- /.venv*' '- /.trial' '- /.*_cache')
+# Never copied: the marks, notes of the project, locks, folders of running scripts, and what belongs to this machine's Python.
+readonly NEVER=('- /data/keys/moved-to*' '- /.env' '- /data/.project' '- /data/backups/.project' '- /data/.*.lock'
+    '- /data/.*.??????' '- /.venv*' '- /.trial' '- /.*_cache')
 # What a machine that joins gets of data/: the functions, and the other folders empty. The cluster's own files stay here.
 readonly NO_DATA=('+ /data/functions/***' '+ /data/functions-packages/***' '+ /data/keys/' '+ /data/files/' '+ /data/acme/'
     '- /data/*' '- /data/*/**' '- cluster/data/' '- cluster/node/' '- cluster/nodes/' '- .env')

@@ -126,8 +126,7 @@ not_answering() {
 }
 
 # moved_to: when and where scripts/migrate-to.sh moved this service, or `from` where an unfinished copy comes; nothing if it serves
-# here. The containers
-# see the same file, and the service does not start while it exists (app/services/startup.py).
+# here. The containers see the same file, and the service does not start while it exists (app/services/startup.py).
 MOVED=$ROOT/data/keys/moved-to
 moved_to() {
     local said

@@ -103,6 +103,8 @@ def test_a_move_is_whole_no_customer_notices_it_and_nothing_is_overwritten(
     ours, theirs = files(old), files(new)
     assert ours.pop("data/keys/moved-to")
     assert theirs == ours
+    assert (old.folder / "data/.project").exists()
+    assert not (new.folder / "data/.project").exists()
     ours, theirs = (dict(line.split("=", 1) for line in (one.folder / ".env").read_text().splitlines() if "=" in line)
                     for one in (old, new))  # fmt: skip
     changed = {"COMPOSE_PROJECT_NAME", "KADUN_HTTP_PORT", "KADUN_HTTPS_PORT", "KADUN_APP_IMAGE"}

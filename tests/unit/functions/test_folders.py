@@ -92,7 +92,7 @@ def test_the_same_modules_have_the_same_digest(tmp_path: Path) -> None:
         (lambda folder: (folder / "tables/rates.csv").write_text("EUR,7.9"), True, True),
         (lambda folder: (folder / "tables/link").symlink_to("nowhere"), True, True),
         (lambda folder: packages_dir(folder).mkdir(parents=True), True, False),
-        # As export.sh does.
+        # As a backup may.
         (lambda folder: (folder.parent / "exported.py").hardlink_to(folder / "shop.py"), False, False),
         (lambda folder: (folder / "again").symlink_to(folder), False, False),
         (lambda folder: (folder / "__pycache__").mkdir(), False, False),
