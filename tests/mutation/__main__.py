@@ -35,7 +35,11 @@ FOLDER = ROOT / "test-artifacts" / "mutation"
 PROCESSES = 2
 PYPROJECT = "pyproject.toml"
 _KILLED = ("killed", "timeout", "caught by type check")
-_WHOLE_WRITES = ("verification", "card_moves")  # the integration tests of what uses the statements and the bindings
+_WHOLE_WRITES = (
+    "verdicts",
+    "card_actions",
+    "terms",
+)  # the integration tests of what uses the statements and the bindings
 _READS_THE_REPOSITORY = re.compile(r"\bcheckout\b|\bdocuments\b")
 # mutmut's copies of methods repeat definitions, and its decorator has no types.
 _MYPY = (
@@ -55,7 +59,7 @@ def selected_tests(mutated: Iterable[str]) -> list[str]:
     """Return the test files of what is mutated.
 
     Those are unit tests that import a mutated module, or are named after one of the SDK's; and integration tests with
-    the name of one of the storage's. Tests of scripts and documents stay out: mutmut's folder has none.
+    the name of one of the storage's or the services'. Tests of scripts and documents stay out: mutmut's folder has none.
     """
     modules = [path.removeprefix("src/").removesuffix(".py").replace("/", ".") for path in mutated]
     packages = {re.sub(r"^(app\.(domain|tokens))\..*", r"\1", name) for name in modules}
@@ -71,9 +75,13 @@ def selected_tests(mutated: Iterable[str]) -> list[str]:
         for path, text in unit.items()
         if (imports.search(text) or any(name in path.stem for name in sdk)) and not _READS_THE_REPOSITORY.search(text)
     ]
-    stored = [Path(path).stem for path in mutated if "/storage/" in path]
-    integration = (ROOT / "tests" / "integration" / f"test_{name}.py" for name in (*stored, *_WHOLE_WRITES))
-    return sorted(str(path.relative_to(ROOT)) for path in (*selected, *filter(Path.exists, integration)))
+    stored = [Path(path).stem for path in mutated if "/storage/" in path or "/services/" in path]
+    folder = ROOT / "tests" / "integration"
+    named = [path for name in stored if (path := folder / f"test_{name}.py").exists()]
+    whole = [folder / f"test_{name}.py" for name in _WHOLE_WRITES]
+    if missing := [path for path in whole if not path.exists()]:
+        raise FileNotFoundError(f"not among the integration tests: {missing}")
+    return sorted(str(path.relative_to(ROOT)) for path in {*selected, *named, *whole})
 
 
 def make_folder() -> None:
