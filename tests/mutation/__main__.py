@@ -59,7 +59,8 @@ def selected_tests(mutated: Iterable[str]) -> list[str]:
     """Return the test files of what is mutated.
 
     Those are unit tests that import a mutated module, or are named after one of the SDK's; and integration tests with
-    the name of one of the storage's or the services'. Tests of scripts and documents stay out: mutmut's folder has none.
+    the name of a module of the storage or the services. Tests of scripts and documents stay out: mutmut's folder has
+    none.
     """
     modules = [path.removeprefix("src/").removesuffix(".py").replace("/", ".") for path in mutated]
     packages = {re.sub(r"^(app\.(domain|tokens))\..*", r"\1", name) for name in modules}
