@@ -68,13 +68,15 @@ require_similar() {
         || confirm "备份只有 $there 张已激活的卡密，现有 $here 张。The backup has only $there activated cards; the present database has $here."
 }
 
-# require_own_keys: the archive is of this service: one of its signing keys is, or was, this server's. Clients trust no other.
+# require_own_keys FILE: the archive is of this service: one of its signing keys is, or was, this server's. Clients trust no other.
 require_own_keys() {
     local ours
+    [[ $(kind_of "$1") != nothing ]] \
+        || say "此文件未加密，无从确认由谁制作。This file is in clear: nothing shows who made it."
     ours=$(own_key_ids) && [[ -n $ours ]] \
         || die "此处没有签名密钥，客户端不会信任：请用 scripts/restore.sh --new-server 恢复整套服务，或先放回 data/keys/ 与 secrets/。There are no signing keys here, which customers' programs would trust: restore the whole service with --new-server, or put data/keys/ and secrets/ back first"
     if [[ ! -s $STAGED/key-ids ]]; then
-        say "此备份不含签名密钥（1.0 版），其来源无法核对。This backup holds no signing keys (version 1.0): where it comes from cannot be checked."
+        say "此备份不含签名密钥（1.0 版）。This backup holds no signing keys (version 1.0): whether it is this service's cannot be checked."
     else
         grep -qxFf <(printf '%s\n' "$ours") "$STAGED/key-ids" \
             || die "这是另一套服务的备份：其中没有本服务的签名密钥，未作改动。This is another service's backup: none of its signing keys is this server's. Nothing was changed"
@@ -99,7 +101,7 @@ restore() {
     settle_replacement
     require_alone
     open_archive "$1" "$STAGED" "$2"
-    require_own_keys
+    require_own_keys "$1"
     has_schema=$(schema_of "$LIVE") || die "无法读取现有数据库 cannot read database $LIVE"
     say_times "$STAGED"
     [[ $(fact schema "$STAGED") == "$(own_schema)" ]] \

@@ -96,11 +96,15 @@ def test_an_archive_with_other_content_is_refused_and_changes_nothing(
 def test_a_damaged_cut_foreign_or_empty_archive_is_refused_and_changes_nothing(
     restored: Restored, tmp_path: Path
 ) -> None:
-    before, whole, file = state(restored), restored.backup.read_bytes(), tmp_path / "kadun.tar.age"
+    before, whole, encrypted = state(restored), restored.backup.read_bytes(), tmp_path / "kadun.tar.age"
     flipped = bytearray(whole)
     flipped[len(whole) * 3 // 4] ^= 1
     plain = restored.plain()
-    for content in (flipped, whole[: len(whole) // 2], plain[: len(plain) // 2], b"PK\3\4 no tar at all", b""):
+    in_clear = tmp_path / "kadun.tar"
+    for file, content in (
+        (encrypted, flipped), (encrypted, whole[: len(whole) // 2]), (encrypted, plain), (encrypted, b""),
+        (in_clear, plain[: len(plain) // 2]), (in_clear, b"PK\3\4 no tar at all"),
+    ):  # fmt: skip
         file.write_bytes(content)
         for command in (("restore.sh",), ("backup.sh", "--verify")):
             restored.server.refused(*command, file, says=str(file))
