@@ -19,33 +19,6 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
 
-FOLDER=/etc/cron.d
-
-check_time() {
-    [[ $1 =~ ^([01][0-9]|2[0-3]):[0-5][0-9]$ ]] || usage_error "时间格式为 HH:MM a time must be HH:MM, such as 03:17: $1"
-}
-
-check_day() {
-    [[ $1 =~ ^(sun|mon|tue|wed|thu|fri|sat|daily|never)$ ]] || usage_error "星期为 a day must be sun, mon, … sat, daily or never: $1"
-}
-
-check_mail() {
-    [[ $1 =~ ^[A-Za-z0-9@._+-]+$ ]] || usage_error "邮件地址无效 not a mail address: $1"
-}
-
-# table: prints the whole file. cron does not know the shell's PATH and variables.
-table() {
-    local path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin docker day=$verify_on
-    docker=$(command -v docker) docker=${docker%/*}
-    if [[ :$path: != *":$docker:"* ]]; then path+=:$docker; fi
-    printf '%s\n' "# Kadun 卡盾: scripts/install-cron.sh" "# $ROOT" SHELL=/bin/sh "PATH=$path"
-    if [[ -n $mail ]]; then printf 'MAILTO=%s\n' "$mail"; fi
-    job "$backup_at" '*' "$(quoted "$ROOT/scripts/backup.sh") --quiet"
-    if [[ $day == never ]]; then return; fi
-    if [[ $day == daily ]]; then day='*'; fi
-    job "$verify_at" "$day" "$(quoted "$ROOT/scripts/backup.sh") --verify --quiet"
-}
-
 # job HH:MM DAY COMMAND
 job() { printf '%d %d * * %s root %s\n' "$((10#${1#*:}))" "$((10#${1%:*}))" "$2" "$3"; }
 
@@ -56,48 +29,47 @@ quoted() {
     printf "'%s'" "${word//"%"/\\%}"
 }
 
-install_table() {
-    local new=$FOLDER/.kadun-$project.new # cron ignores names with a dot
-    require_stack
-    [[ -d $FOLDER ]] || die "未安装 cron。cron is missing: apt-get install cron"
-    command -v cron >/dev/null || command -v crond >/dev/null || [[ -x /usr/sbin/cron ]] \
-        || die "未安装 cron。cron is missing: apt-get install cron"
-    [[ $ROOT != *$'\n'* ]] || die "路径含换行，cron 不支持。cron cannot call a path with a line break in it"
-    umask 022
-    { table >"$new" && chmod 644 "$new" && sync "$new" && mv -f "$new" "$file"; } \
-        || { rm -f "$new"; die "无法写入 cannot write $file"; }
-    say "已安装 installed: $file"
-    grep ' root ' "$file"
-    if [[ ! -e /run/crond.pid && ! -e /var/run/crond.pid ]] && ! systemctl is-active --quiet cron 2>/dev/null; then
-        warn "cron 似乎未运行。cron does not seem to run: systemctl enable --now cron"
-    fi
-}
-
-remove_table() {
-    if [[ -e $file ]]; then
-        rm -f "$file" || die "无法删除 cannot remove $file"
-        say "已删除 removed: $file"
-    else
-        say "未安装，未作改动。It was not installed: nothing changed"
-    fi
-}
-
 parse_options "remove backup-at= verify-at= verify-on= mail=" "$@"
 at_most 0
-action=${OPTION[remove]:+remove} action=${action:-install}
-backup_at=${OPTION[backup-at]:-03:17} verify_at=${OPTION[verify-at]:-04:47} verify_on=${OPTION[verify-on]:-sun}
-mail=${OPTION[mail]:-}
-check_time "$backup_at"
-check_time "$verify_at"
-check_day "$verify_on"
-[[ -z $mail ]] || check_mail "$mail"
+backup_at=${OPTION[backup-at]:-03:17} verify_at=${OPTION[verify-at]:-04:47} day=${OPTION[verify-on]:-sun} mail=${OPTION[mail]:-}
+for time in "$backup_at" "$verify_at"; do
+    [[ $time =~ ^([01][0-9]|2[0-3]):[0-5][0-9]$ ]] || usage_error "时间格式为 HH:MM a time must be HH:MM, such as 03:17: $time"
+done
+[[ $day =~ ^(sun|mon|tue|wed|thu|fri|sat|daily|never)$ ]] || usage_error "星期为 a day must be sun, mon, … sat, daily or never: $day"
+[[ $mail =~ ^[A-Za-z0-9@._+-]*$ ]] || usage_error "邮件地址无效 not a mail address: $mail"
 [[ $EUID == 0 ]] || die "请以 root 运行。Run as root: sudo scripts/install-cron.sh"
 [[ -e $ROOT/.env ]] || die "尚未初始化：请先执行 scripts/init.sh。Not prepared yet: run scripts/init.sh first"
-project=$(setting COMPOSE_PROJECT_NAME kadun)
-file=$FOLDER/kadun-$project
+file=/etc/cron.d/kadun-$(setting COMPOSE_PROJECT_NAME kadun)
 if [[ -e $file ]] && ! grep -qxF "# $ROOT" "$file"; then
     other=$(sed -n '2s/^# //p' "$file")
     # A stack that was moved within the machine leaves its file behind; one that still exists keeps it.
     [[ ! -e $other/scripts/backup.sh ]] || die "$file 属于 $other 的服务：两套服务须有不同的项目名。It belongs to $other: two stacks need two names"
 fi
-"${action}_table"
+if [[ -n ${OPTION[remove]:-} ]]; then
+    rm -f "$file"
+    say "已删除 removed: $file"
+    exit
+fi
+require_stack
+command -v cron >/dev/null || command -v crond >/dev/null || die "未安装 cron。cron is missing: apt-get install cron"
+[[ $ROOT != *$'\n'* ]] || die "路径含换行，cron 不支持。cron cannot call a path with a line break in it"
+
+# cron does not know the shell's PATH and variables.
+docker=$(command -v docker)
+table="# Kadun 卡盾: scripts/install-cron.sh
+# $ROOT
+SHELL=/bin/sh
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:${docker%/*}
+MAILTO=${mail:-root}
+$(job "$backup_at" '*' "$(quoted "$ROOT/scripts/backup.sh") --quiet")"
+if [[ $day != never ]]; then
+    table+=$'\n'$(job "$verify_at" "${day/daily/'*'}" "$(quoted "$ROOT/scripts/backup.sh") --verify --quiet")
+fi
+umask 022
+printf '%s\n' "$table" >"$file.new" # cron ignores names with a dot
+sync "$file.new"
+mv -f "$file.new" "$file"
+say "已安装 installed: $file"
+grep ' root ' "$file"
+[[ -e /run/crond.pid ]] || systemctl is-active --quiet cron 2>/dev/null \
+    || warn "cron 似乎未运行。cron does not seem to run: systemctl enable --now cron"
