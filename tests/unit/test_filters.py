@@ -115,6 +115,7 @@ def test_words_that_may_be_imported_keys() -> None:
         ("我的卡密 VIP-2024-8K3M 打不开", ["VIP-2024-8K3M"]),
         ("卡号\uff1aVIP-2024-8K3M\uff0c今天提示设备不符", ["VIP-2024-8K3M", "今天提示设备不符"]),
         ("card VIP-2024-8K3M, please", ["VIP-2024-8K3M,", "VIP-2024-8K3M", "please"]),
+        ("card VIP-2024-8K3M! please", ["VIP-2024-8K3M!", "VIP-2024-8K3M", "please"]),
         (f"{'x' * 64} short", ["x" * 64]),
         ('key:VIP-2024-8K3M "VIP-2024-8K3N"', ["VIP-2024-8K3M", "VIP-2024-8K3N"]),
         (f"{CARD} VIP-2024-8K3M", ["VIP-2024-8K3M"]),

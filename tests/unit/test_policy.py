@@ -212,6 +212,7 @@ def test_a_request_has_its_fields_as_sent_the_card_in_its_one_spelling_and_diges
     assert OPEN_PROGRAM == "\u6253\u5f00\u7a0b\u5e8f"
     sent = ACTIVE.id.lower()
     fields = (sent, "hardware", "f", "n" * 22, "203.0.113.7", "198.51.100.1", "key")
+    assert not VerificationRequest.from_fields(*fields, body=b"{}").needs_version
     request = VerificationRequest.from_fields(*fields, body=b"{}", version="1.2", needs_version=True)
     assert request == VerificationRequest(
         card_id=ACTIVE.id,

@@ -73,6 +73,7 @@ def test_what_is_kept_of_an_answer_is_printable_and_short() -> None:
     assert Sent(None, "a\0\ud800b\x1b[2J\u202ec").error == "a  b [2J c"
     assert Sent(500, "a\0" * 500) == Sent(500, ("a " * 100).rstrip())
     assert [status for status in (199, 200, 299, 300) if Sent(status, None).is_delivered] == [200, 299]
+    assert [Sent(status, None).status for status in (100, 999)] == [100, 999]
     for status in (99, 1000, 1 << 40):
         with pytest.raises(ValueError, match="not a status"):
             Sent(status, None)
