@@ -91,12 +91,12 @@ write_hsts() {
     printf 'add_header Strict-Transport-Security "%s" always;\n' "$value" >"$work/new/hsts.conf"
 }
 
-# install_from FOLDER: its files take their places, each by rename, and those that it lacks go.
+# install_from FOLDER: its files take their places, each by rename, and those that it lacks go. Fails where the disk is full.
 install_from() {
     local name
     for name in fullchain.pem privkey.pem hsts.conf; do
         if [[ -e $1/$name ]]; then
-            cp -p -- "$1/$name" "$FOLDER/.$name.new" && mv -fT -- "$FOLDER/.$name.new" "$FOLDER/$name"
+            { cp -p -- "$1/$name" "$FOLDER/.$name.new" && mv -fT -- "$FOLDER/.$name.new" "$FOLDER/$name"; } || return 1
         else
             rm -f -- "$FOLDER/$name"
         fi
@@ -117,14 +117,14 @@ place() {
         for name in fullchain.pem privkey.pem; do cp -p -- "$work/old/$name" "$FOLDER/self-signed-$name"; done
     fi
     placed=yes
-    install_from "$work/new"
+    install_from "$work/new" || refuse "无法写入（磁盘满？）cannot write to $FOLDER: is the disk full?"
 }
 
 # put_back: installs the old files and reloads nginx.
 put_back() {
     [[ -n $placed ]] || return 0
     placed=''
-    install_from "$work/old"
+    install_from "$work/old" || warn "原证书未能放回：请再次执行。The old pair could not be put back: run this again"
     if [[ -n $reloaded ]]; then in_nginx nginx -s reload >/dev/null 2>&1 || true; fi
 }
 
@@ -179,7 +179,8 @@ need openssl openssl
 [[ -w $FOLDER && -w data ]] || die "请以 root 运行。Run this as root, or as the owner of $FOLDER"
 open_lock certificates
 flock -w 120 "$LOCK" || die "另一张证书正在启用。Another certificate is being installed: try again when that is done"
-work=$(mktemp -d data/.certificate.XXXXXX)
+rm -rf -- data/.deploying.* # with a private key, of a run that was killed
+work=$(mktemp -d data/.deploying.XXXXXX)
 mkdir "$work/new" "$work/old"
 trap finish EXIT
 trap 'refuse "被中断 interrupted"' HUP INT TERM

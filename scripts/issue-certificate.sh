@@ -147,7 +147,8 @@ renew_by_webroot() {
 # deploy: installs the certificate unless the hook has done so. Nobody has seen whether other machines got it.
 deploy() {
     local lineage=$config_dir/live/$lineage_name
-    if ((${#HOSTS[@]} == 0)) && cmp -s "$lineage/fullchain.pem" https_certificates/fullchain.pem; then return; fi
+    if ((${#HOSTS[@]} == 0)) && cmp -s "$lineage/fullchain.pem" https_certificates/fullchain.pem \
+        && cmp -s "$lineage/privkey.pem" https_certificates/privkey.pem; then return; fi
     RENEWED_LINEAGE=$lineage RENEWED_DOMAINS=${domains[*]} "$ROOT/scripts/deploy-certificate.sh"
 }
 

@@ -6,12 +6,14 @@ source "$ROOT/scripts/lib/stack.sh"
 
 # certificate_problem CHAIN KEY NAME…: prints in one line why the pair cannot be served, or nothing if it can.
 certificate_problem() {
-    local said count
+    local said count damaged
     count=$(LC_ALL=C grep -ac '^-----BEGIN CERTIFICATE-----' "$1") || true
     if LC_ALL=C grep -aq 'PRIVATE KEY-----' "$1"; then
         echo "证书文件内含私钥，请分成两个文件。The certificate's file also holds a private key: split it into two files"
     elif [[ ${count:-0} == 0 ]] || ! openssl x509 -in "$1" -noout 2>/dev/null; then
         echo "不是 PEM 证书；DER 请先转换 not a certificate in PEM; convert one in DER: openssl x509 -inform DER -in FILE -out fullchain.pem"
+    elif damaged=$(damaged_certificate "$1") && [[ -n $damaged ]]; then
+        echo "证书链第 $damaged 张已损坏。Certificate $damaged of the chain is damaged"
     elif ! openssl pkey -inform PEM -in "$2" -noout -passin pass: 2>/dev/null </dev/null; then
         echo "不是无密码的 PEM 私钥 not a private key in PEM without a password; to remove one: openssl pkey -in FILE -out privkey.pem"
     elif [[ $(openssl x509 -in "$1" -noout -pubkey) != "$(openssl pkey -in "$2" -pubout)" ]]; then
@@ -20,12 +22,21 @@ certificate_problem() {
         echo "证书链不完整：请在服务器证书之后附上签发者的证书。The chain is incomplete: add the issuer's certificate after the server's"
     elif ! said=$(openssl verify -purpose sslserver -partial_chain -trusted <(last_certificate "$1") -untrusted "$1" "$1" 2>&1); then
         said=$(sed -n 's/^error \([0-9]*\) at \([0-9]*\) depth lookup: */\2 /p' <<<"$said" | head -n 1)
-        echo "证书链无效（过期、顺序错误、缺少或已损坏）。The chain is not valid: certificate $((${said%% *} + 1)): ${said#* }"
+        echo "证书链无效（过期、尚未生效或缺少中间证书）。The chain is not valid: certificate $((${said%% *} + 1)): ${said#* }"
     elif ! openssl x509 -in "$1" -noout -ext subjectAltName 2>/dev/null | grep -qE 'DNS:|IP Address:'; then
         echo "证书没有 subjectAltName，客户端不会接受。The certificate has no subjectAltName, so no client accepts it"
     else
         check_names "$1" "${@:3}" || true
     fi
+}
+
+# damaged_certificate CHAIN: prints the number of the first that cannot be parsed, one that is cut off included.
+damaged_certificate() {
+    awk -v parse='openssl x509 -noout 2>/dev/null' '
+        /^-----BEGIN CERTIFICATE-----/ { count++; text = "" }
+        { text = text $0 "\n" }
+        /^-----END CERTIFICATE-----/ { whole++; printf "%s", text | parse; if (close(parse)) { print whole; exit } }
+        END { if (whole < count) print count }' "$1" | head -n 1
 }
 
 # last_certificate CHAIN: it, alone.

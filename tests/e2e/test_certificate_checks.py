@@ -28,7 +28,12 @@ REFUSED: dict[str, tuple[bytes, bytes, str]] = {
     "a key in DER": (CHAIN, GOOD.key_bytes(Encoding.DER), "not a private key in PEM"),
     "a certificate in DER": (GOOD.der, GOOD.key_bytes(), "openssl x509 -inform DER -in FILE -out fullchain.pem"),
     "no certificate": (b"", GOOD.key_bytes(), "not a certificate in PEM"),
-    "a chain cut short": (CHAIN[:-200], GOOD.key_bytes(), "The chain is not valid"),
+    "a chain cut short": (CHAIN[:-200], GOOD.key_bytes(), "Certificate 2 of the chain is damaged"),
+    "a damaged issuer between": (
+        GOOD.pem + MIDDLE.pem.replace(b"MII", b"AAA", 1) + ROOT_CA.pem,
+        GOOD.key_bytes(),
+        "Certificate 2 of the chain is damaged",
+    ),
     "a chain with the key in it": (CHAIN + GOOD.key_bytes(), GOOD.key_bytes(), "also holds a private key"),
     "an expired one": (EXPIRED.pem, EXPIRED.key_bytes(), "certificate 1: certificate has expired"),
     "one of tomorrow": (FUTURE.pem, FUTURE.key_bytes(), "certificate 1: certificate is not yet valid"),
