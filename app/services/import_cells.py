@@ -20,7 +20,7 @@ _STATUSES = {
     CardStatus.EXPIRED: ("已过期", "已到期", "过期", "到期", "失效", "已失效"),
     CardStatus.FROZEN: (
         *("已冻结", "冻结", "封禁", "已封禁", "禁用", "已禁用", "停用", "已停用", "锁定", "已锁定", "作废", "已作废"),
-        *("banned", "disabled", "blocked", "suspended", "locked", "void"),
+        *("banned", "disabled", "blocked", "suspended", "locked", "void", CardStatus.SPENT.value),  # spent: not for use
     ),
 }
 _STATUS_OF = {word: status for status, words in _STATUSES.items() for word in (status.value, *words)}

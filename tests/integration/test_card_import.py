@@ -46,6 +46,11 @@ def test_columns_have_any_order_and_chinese_names_and_ids_may_be_grouped(databas
     assert (named.cards, named.faults) == ([NewCard(ONE, timedelta(days=30), "春季", "给老王")], [])
 
 
+def test_a_spent_card_of_an_export_comes_in_frozen(database: Database) -> None:
+    (card,) = read(f"id,validity_seconds,status\n{ONE},30,spent\n", database).cards
+    assert card.frozen_at is not None
+
+
 def test_a_wrong_cell_is_named_by_line_and_column(database: Database) -> None:
     for header, row, column in [
         ("id,validity", f"{ONE}{ONE}U,30d", "id"),
