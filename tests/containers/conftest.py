@@ -1,4 +1,4 @@
-"""What the stacks of all groups share, and the stack of `serving` and `certificates`, whose tests put back changes."""
+"""What the stacks of all groups share, and the stack of the group `serving`, whose tests put back what they change."""
 
 import ssl
 from collections.abc import Iterator

@@ -17,7 +17,7 @@ from tests.support.site import Site, Webhook, ask
 from tests.support.ssh import SshServer, ssh_server
 from tests.support.stack import Stack, run
 
-pytestmark = pytest.mark.xdist_group("certificates")
+pytestmark = pytest.mark.xdist_group("serving")
 
 NAMES = ("kadun.test", "www.kadun.test")
 HSTS = "strict-transport-security"

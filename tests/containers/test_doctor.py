@@ -17,7 +17,7 @@ from tests.support.doctor_faults import (
 from tests.support.stack import Stack, run
 from tests.support.stack_changes import mode, rewritten
 
-pytestmark = pytest.mark.xdist_group("certificates")
+pytestmark = pytest.mark.xdist_group("serving")
 
 Statuses = dict[str, str]
 UNKNOWN = ("hosts", "files", "console", "sealing-key", "proxy")

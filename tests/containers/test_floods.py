@@ -16,7 +16,7 @@ from tests.support.nginx_backend import ConsoleStandIn
 from tests.support.service import ROOT, wait_for
 from tests.support.stack import Namespace, run
 
-pytestmark = pytest.mark.xdist_group("certificates")
+pytestmark = pytest.mark.xdist_group("floods")
 
 SCRIPT = (ROOT / "scripts/provision.sh").read_text()
 LIMITS = {name: int(number) for name, number in re.findall(r"^([A-Z]+_OF_[A-Z]+)=(\d+)", SCRIPT, re.MULTILINE)}
