@@ -19,7 +19,7 @@
 # 写入 data/backups/kadun-TIME.tar.age，以 secrets/backup_identity 解密：请在别处保存这个私钥文件。谁有一份备份与私钥，谁就拥有
 # 全部密钥。
 # Writes data/backups/kadun-TIME.tar.age, which secrets/backup_identity opens: keep a copy of that one file elsewhere. Who
-# has a backup and the identity has all keys of the service. Settings, all optional, in .env: docs/reference.md, "Backups".
+# has a backup and the identity has all keys of the service. Settings, all optional, in .env: docs/reference.md.
 #
 # 退出码 Exit status: 0 完成 done; 1 失败，旧备份不受影响 failed, older backups are untouched; 2 用法 usage.
 set -euo pipefail

@@ -22,8 +22,8 @@ source "$ROOT/scripts/lib/stack.sh"
 # job HH:MM DAY COMMAND
 job() { printf '%d %d * * %s root %s\n' "$((10#${1#*:}))" "$((10#${1%:*}))" "$2" "$3"; }
 
-# quoted PATH: as a word for sh, in which cron makes no line break of a %.
-quoted() {
+# cron_word PATH: as a word for sh, in which cron makes no line break of a %.
+cron_word() {
     local quote="'\\''" word
     word=${1//"'"/$quote}
     printf "'%s'" "${word//"%"/\\%}"
@@ -61,9 +61,9 @@ table="# Kadun 卡盾: scripts/install-cron.sh
 SHELL=/bin/sh
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:${docker%/*}
 MAILTO=${mail:-root}
-$(job "$backup_at" '*' "$(quoted "$ROOT/scripts/backup.sh") --quiet")"
+$(job "$backup_at" '*' "$(cron_word "$ROOT/scripts/backup.sh") --quiet")"
 if [[ $day != never ]]; then
-    table+=$'\n'$(job "$verify_at" "${day/daily/'*'}" "$(quoted "$ROOT/scripts/backup.sh") --verify --quiet")
+    table+=$'\n'$(job "$verify_at" "${day/daily/'*'}" "$(cron_word "$ROOT/scripts/backup.sh") --verify --quiet")
 fi
 umask 022
 printf '%s\n' "$table" >"$file.new" # cron ignores names with a dot

@@ -60,6 +60,7 @@ open_archive() {
     [[ -f $1 && -r $1 && -s $1 ]] || die "无法读取或为空 cannot be read or is empty: $1"
     [[ $1 != *.age || $(kind_of "$1") != nothing ]] \
         || die "$1 并未加密，与文件名不符：可能被人替换，请换一份。It is not encrypted, though its name says so: somebody may have exchanged it, take another"
+    [[ $(kind_of "$1") == nothing ]] || need age age
     said=$({ decrypted "$1" "$3" | tar --extract --no-same-owner --no-same-permissions --directory "$2"; } 2>&1) || case $said in
         *'no identity matched'*) die "$1 已加密，$3 打不开它：请用 --identity 指定您保存的私钥。It is encrypted, and $3 does not open it: name the identity that you keep with --identity FILE" ;;
         *"$3"*) die "私钥无法读取：请放回您的副本，或用 --identity 指定。The identity cannot be read: put your copy back, or name it with --identity FILE: $3" ;;

@@ -27,9 +27,6 @@ find_live() {
     [[ $LIVE =~ ^[A-Za-z0-9_]+$ ]] || die "数据库名只能含字母、数字和 _ a database's name consists of letters, digits and _: $LIVE"
 }
 
-# need_live: sets LIVE, unless the script has.
-need_live() { [[ -n ${LIVE:-} ]] || find_live; }
-
 # exists DATABASE: ends the script where the database server does not answer.
 exists() {
     local found
@@ -80,8 +77,8 @@ sha256_of() {
     sum=$(sha256sum <"$1") && printf '%s' "${sum%% *}"
 }
 
-# load_database DATABASE FOLDER: the dump of an unpacked archive becomes a new database that holds, row for row, what the archive
-# says; after an error there is none.
+# load_database DATABASE FOLDER: restores the dump of an unpacked archive into a new database, and compares it with the archive's
+# contents, row for row. Drops the database after an error.
 load_database() {
     local said owner=''
     if [[ $(role_in "$1") == backup ]]; then owner='OWNER kadun_backup '; fi

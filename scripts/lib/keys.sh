@@ -7,7 +7,7 @@ source "$ROOT/scripts/lib/database.sh"
 # keys_are_in: folder or database.
 keys_are_in() { setting KADUN_KEYS folder; }
 
-# key_ring: prints this service's keys, as in keyring.json; nothing where there are none yet.
+# key_ring: prints this service's key ring in the form of keyring.json. Prints nothing before the first start.
 key_ring() {
     local sealed
     if [[ $(keys_are_in) == folder ]]; then
@@ -50,8 +50,7 @@ migrate_and_carry_keys() {
         warn "现有的签名密钥打不开，不沿用。The present signing keys do not open, and are left behind"
         return 0
     fi
-    # In a container of its own: the service may refuse to start. Its last line says which keys are in place.
-    said=$(compose --progress quiet run --rm --no-deps -T app python -m app key restore --only-newer - <<<"$keys" 2>&1) \
+    said=$(restore_keys <(printf '%s' "$keys") --only-newer 2>&1) \
         || die "无法放置签名密钥。The signing keys cannot be put in place: $(last_line "$said")"
     say "$(last_line "$said")"
 }

@@ -8,7 +8,6 @@ MACHINE_SETTINGS=(COMPOSE_PROJECT_NAME COMPOSE_FILE KADUN_HTTP_PORT KADUN_HTTPS_
 # new_server FILE IDENTITY
 new_server() {
     local had_env
-    need age age
     had_env=$([[ ! -e $ROOT/.env ]] || echo yes)
     open_archive "$1" "$STAGED" "$2"
     [[ -s $STAGED/env && -s $STAGED/secrets/kernal_data_key && (-s $STAGED/data/keys/keyring.json || -s $STAGED/secrets/keys_identity) ]] \

@@ -20,7 +20,7 @@ replace_database() {
     "${2:-true}" "$NEW"
     prepare_database "$NEW" || die "无法设置数据库 cannot set up $NEW"
     ran=$(compose ps --quiet --status running app 2>/dev/null </dev/null) || ran=''
-    printf '%s %s %s\n' "$old" "$([[ -z $ran ]] && echo no || echo yes)" "$(owner_sql "$NEW" "SELECT coalesce(max(id), 0) FROM event" 2>/dev/null)" >"$REPLACING"
+    printf '%s %s %s\n' "$old" "$([[ -z $ran ]] && echo no || echo yes)" "$(journal_end "$NEW" 2>/dev/null)" >"$REPLACING"
     sync -- "$REPLACING"
     said=$(compose stop app 2>&1 </dev/null) || die "无法停止服务 could not stop the service: $(last_line "$said")"
     said=$(swap_databases "$LIVE" "$old" "$NEW" 2>&1) \
@@ -37,8 +37,8 @@ start_replaced() {
     rm -f -- "$REPLACING"
 }
 
-# undo_replacement: the old database serves again, if an exchange was left half done. What was restored is kept if it has served:
-# customers may have been told of what is in it. Fails where it could not be put back.
+# undo_replacement: puts the old database back if an exchange was left half done. Keeps the restored one under another name, since
+# customers may have activated cards in it. Fails if the old database cannot be put back.
 undo_replacement() {
     local old ran end found failed newer said
     [[ -z $NEW ]] || drop_database "$NEW" >/dev/null 2>&1 || true

@@ -81,7 +81,7 @@ look_there() {
 END
 }
 
-# mark_there SSH FOLDER MARK: what is copied there does not start until it is whole, whoever tries.
+# mark_there SSH FOLDER MARK: marks the copy on the new server as unfinished. The service there does not start with this mark.
 mark_there() {
     # shellcheck disable=SC2016  # for the bash on the other side
     remote "$1" bash -c 'umask 077 && mkdir -p -- "$1/data/keys" && umask 022 && printf "%s %s\n" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$2" \
