@@ -36,7 +36,7 @@ policy = RetryPolicy(tries=8, sleep=pause)
 client = kadun.Client(url, keys, card, hardware=hardware, ca_file=ca, state_dir=None, retry_policy=policy)
 print("opened", client.open().activated)
 """
-# An ssh that kills the script, and with it whatever it waits for, before or after the command that has this word.
+# A stand-in for ssh. It kills the process group of the script before or after the command that contains this word.
 FATAL = """#!/bin/bash
 [[ "$*" == *{word}* && ! -e {folder}/done ]] || exec {ssh} "$@"
 touch {folder}/done
