@@ -111,8 +111,13 @@ def test_a_second_run_gives_way_and_one_that_is_killed_leaves_no_half_a_backup(b
 def test_a_backup_opens_with_the_identity_here_and_with_a_recipient_beside_it(backups: Backups, tmp_path: Path) -> None:
     identity, another = backups.stack.folder / "secrets/backup_identity", tmp_path / "another"
     run("age-keygen", "-o", another)
+    licensed = backups.stack.folder / "data/files" / ("a" * 64)
+    licensed.write_bytes(b"licensed")
     with backups.settings(KADUN_BACKUP_RECIPIENT=run("age-keygen", "-y", another).stdout.strip()):
-        file = backups.take()
+        backups.script("backup.sh", "--with-files", "--quiet")
+    file = backups.newest()
+    licensed.unlink()
+    assert members(decrypted(file, another))[f"data/files/{licensed.name}"] == b"licensed"
     assert decrypted(file, another) == decrypted(file, identity)
     assert counts(backups.stack) in backups.script("backup.sh", "--verify", file).stdout
     with backups.settings(KADUN_BACKUP_RECIPIENT="age1nonsense"):

@@ -1,6 +1,9 @@
-"""Which signing keys go on after the database was replaced."""
+"""Which archives are opened, and which signing keys go on after the database was replaced."""
 
+import io
+import json
 import subprocess
+import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from app.tokens import sealing
 from app.tokens.keyring import decoded, encoded
 from app.tokens.keys import KeyRing
+from tests.support.archives import repacked
 from tests.support.script_libraries import bash, checkout_in
 
 IDENTITY = pyrage.x25519.Identity.generate()
@@ -57,3 +61,36 @@ def test_the_keys_of_a_replaced_database_go_on_where_they_are_newer(checkout: Pa
     done = carry()
     assert (done.returncode, "are left behind" in done.stderr) == (0, True)
     assert not (checkout / "given").exists(), "keys that do not open"
+
+
+def test_archives_of_release_1_0_are_opened_in_clear_and_encrypted(checkout: Path) -> None:
+    manifest = {
+        "schema": "0004_x",
+        "created": "2026-01-01T00:00:00Z",
+        "tables": {"card": [2, "17"]},
+        "files": {"a b": "c" * 64},
+    }
+    plain = repacked(
+        empty_tar(),
+        lambda files: files.update({"manifest.json": json.dumps(manifest).encode(), "database.dump": b"rows"}),
+    )
+    encrypted = pyrage.encrypt(plain, [IDENTITY.to_public()])
+    contents = f"schema 0004_x\ntaken 2026-01-01T00:00:00Z\nbytes 0\ntable card 2 17\nfile {'c' * 64} a b\n"
+    for name, content, said in (
+        ("kadun.tar", plain, ""),
+        ("kadun.tar.age", encrypted, ""),
+        ("other.tar.age", plain, "is not encrypted, though its name says so"),
+    ):
+        (checkout / name).write_bytes(content)
+        code = f"""own_schema() {{ echo 0005_x; }}
+        rm -rf "$ROOT/out" && mkdir "$ROOT/out" && open_archive "$ROOT/{name}" "$ROOT/out" "$ROOT/secrets/keys_identity"
+        cat "$ROOT/out/contents"
+        """
+        done = bash(checkout, code)
+        assert (done.stdout, said in done.stderr) == ("" if said else contents, True), done.stderr
+
+
+def empty_tar() -> bytes:
+    with tarfile.open(fileobj=(output := io.BytesIO()), mode="w"):
+        pass
+    return output.getvalue()

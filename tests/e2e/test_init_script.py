@@ -144,6 +144,18 @@ def test_everything_is_made_once_and_a_second_run_changes_nothing(checkout: Path
     assert whole.startswith(aside.read_text())
 
 
+def test_a_lost_env_gets_the_project_and_the_ports_of_this_folders_containers(checkout: Path, tmp_path: Path) -> None:
+    inspected = "COMPOSE_PROJECT_NAME=shop\nKADUN_HTTP_PORT=8080\nKADUN_HTTPS_PORT=8443\nPATH=/bin\n"
+    engine = (
+        f'#!/bin/sh\ncase "$*" in ps*"working_dir={checkout}"*) echo id ;; inspect*) printf "{inspected}" ;; esac\n'
+    )
+    done = init(checkout, PATH=path_with(tmp_path, docker=engine))
+    assert done.returncode == 0, done.stderr
+    text = (checkout / ".env").read_text()
+    for line in (*inspected.splitlines()[:3], "KADUN_APP_IMAGE=shop-app"):
+        assert f"\n{line}\n" in text
+
+
 def test_the_host_has_a_name_and_the_service_a_user_id_that_no_account_has(
     checkout: Path, ports: list[str], tmp_path: Path
 ) -> None:

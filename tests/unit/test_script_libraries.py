@@ -144,6 +144,14 @@ def test_a_start_waits_for_the_database_and_for_no_failed_migration(tmp_path: Pa
         assert (done.returncode, made, reason in done.stdout) == (int(tries == 1), tries, tries == 1), done.stderr
 
 
+def test_an_upgrade_names_the_files_that_stop_git_pull(checkout: Path) -> None:
+    code = functions_of(checkout, "upgrade.sh", "obstacle")
+    local = "error: Your local changes would be overwritten by merge:\n\tnginx/nginx.conf\n\tDockerfile\nAborting\n"
+    for said, named in ((local, "nginx/nginx.conf Dockerfile"), ("fatal: no route\n", "fatal: no route")):
+        (checkout / "said").write_text(said)
+        assert bash(checkout, f'{code}\nprintf %s "$(obstacle "$(<"$ROOT/said")")"').stdout == named
+
+
 def test_where_the_service_has_moved_away_nothing_is_done_to_what_stayed(checkout: Path) -> None:
     (checkout / "data/keys/moved-to").write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
     for command in (
