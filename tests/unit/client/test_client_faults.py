@@ -19,7 +19,7 @@ from kadun import Client, KadunError, ServerUnreachable, UntrustedAnswer
 from kadun.retries import RetryPolicy
 from kadun.transport import Connections, HttpTransport
 
-from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned, setting
+from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned
 from tests.support.client.local_http import Handler, forged, serving
 from tests.support.client.ports import closed_port, deaf_port, dripping_tls_port, hanging_up_port, silent_port
 from tests.support.client.raw_responses import CHUNKED, LONG, OK, drip, half_close, repeat, send, stall
@@ -50,12 +50,6 @@ FAULTS: list[tuple[str, Respond, type[KadunError]]] = [
     ("garbage: 511 sign in", send(b"HTTP/1.1 511 Network Authentication Required\r\n\r\n<html>"), UNREACHABLE),
     ("garbage: a token that is not text", send(OK + b'\r\n{"token": 7}'), UNTRUSTED),
     ("garbage: deep JSON", send(OK + b"\r\n" + b"[" * 200_000), UNTRUSTED),
-]
-FILE_FAULTS: list[tuple[str, Respond, type[KadunError]]] = [
-    ("reset: during the body", send(LONG + b"{", Handler.reset), UNREACHABLE),
-    ("half-closed: during the body", send(LONG + b"{", half_close), UNREACHABLE),
-    ("garbage: a length below zero", send(OK + b"Content-Length: -5\r\n\r\n{}"), UNTRUSTED),
-    ("busy: 503 for an hour", send(b"HTTP/1.1 503 Unavailable\r\nRetry-After: 3600\r\n\r\n"), UNREACHABLE),
 ]
 
 
@@ -93,25 +87,6 @@ def test_a_faulty_server_ends_in_the_documented_error(
     assert ("no answer within" in caught.value.detail) is stalls(fault)
     if fault.startswith(("closed", "reset")):
         assert len(local.seen) == 3
-
-
-@for_each("fault, faulty, documented", FILE_FAULTS)
-def test_a_faulty_file_server_leaves_the_target_unchanged(
-    fault: str, faulty: Respond, documented: type[KadunError], server: FakeServer, tmp_path: Path
-) -> None:
-    server.tweak = setting(
-        files=[{"name": "model.bin", "size": 100_000, "sha256": "0" * 64, "url": "/v1/files/model.bin"}]
-    )
-
-    def respond(handler: Handler, body: bytes) -> None:
-        (forged(server) if handler.command == "POST" else faulty)(handler, body)
-
-    target = tmp_path / "model.bin"
-    target.write_bytes(b"old")
-    with serving(respond) as local, pytest.raises(KadunError) as caught:
-        client_for(local.url, server.key).download("model.bin", target)
-    assert type(caught.value) is documented, fault
-    assert target.read_bytes() == b"old"
 
 
 @for_each("scheme", ["http", "https"])

@@ -187,12 +187,6 @@ def test_retry_after_delays_a_beat_by_the_interval_at_most(asked_for: int, pause
     assert timeline.pauses == [0, pause]
 
 
-def test_retry_after_never_delays_a_beat_past_the_expiry(simulate: Simulate) -> None:
-    busy, opened = Response(503, b"", retry_after="999999"), setting(card_expires_at=NOW + INTERVAL + 60)
-    first, second = simulate(busy, beats=1, opened=opened).pauses
-    assert first + second == pytest.approx(INTERVAL + 61)
-
-
 @pytest.mark.parametrize(
     ("raised", "level"),
     [
