@@ -1,7 +1,7 @@
 """When the accepted requests of a card look like those of several customers.
 
 The thresholds separate such a card from a customer whose environment changes often. They were chosen with simulated
-months, whose result stands in docs/console.md; tests/unit/test_sharing_thresholds.py has a smaller simulation.
+months, whose result stands in docs/console.md.
 """
 
 import hashlib

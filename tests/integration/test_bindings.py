@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
 from hashlib import sha256
-from itertools import product
 from typing import Any
 
 import peewee
@@ -18,7 +17,6 @@ from app.domain.policy import Decision, Facts, VerificationRequest, decide
 from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
-from app.storage.touches import Touches
 from tests.conftest import START
 from tests.support import bound_cards
 from tests.support.query_plans import statements
@@ -76,53 +74,6 @@ def test_facts_are_the_card_its_client_and_the_rival_with_its_card(database: Dat
     assert bindings.read_facts(database, UNUSED, unknown) == Facts(unused)
     assert bindings.read_facts(database, UNUSED, others) == Facts(unused, None, rival, rival_card)
     assert bindings.read_facts(database, "Z" * 32, own) == Facts()
-
-
-def test_a_touch_returns_the_facts_changes_one_client_and_counts_once(database: Database, bound: Facts) -> None:
-    cards, clients, events, usage = rows()
-    assert Touches(database).touch(REQUEST, LATER, DAY) == bound
-    clients[0] |= {"requested_at": LATER, "function": "f"}
-    counted = next(row for row in usage if (row["card"], row["day"], row["function"]) == (CARD, DAY, "f"))
-    counted |= {"count": 4, "last_at": LATER}
-    assert rows() == [cards, clients, events, usage]
-
-
-CARDS: dict[str, dict[str, Any]] = {
-    "unused": {"is_activated": False, "activated_at": None, "expires_at": None},
-    "permanent": {"validity": None, "expires_at": None},
-    "live": {"expires_at": LATER + timedelta(microseconds=1)},
-    "expiring now": {"expires_at": LATER},
-    "expired": {"expires_at": LATER - timedelta(days=1)},
-    "frozen": {"frozen_at": AT},
-}
-OTHERS: dict[str, VerificationRequest] = {
-    "the same": REQUEST,
-    "another function": REQUEST._replace(function="g"),
-    "an address of the same network": REQUEST._replace(address="2001:db8::2"),
-    "another address": REQUEST._replace(address="198.51.100.9"),
-    "other hardware": VerificationRequest.from_fields(CARD, "h9", "f", "n" * 22, "2001:db8::1"),
-    "a rival's hardware": VerificationRequest.from_fields(CARD, "h2", "f", "n" * 22, "2001:db8::1"),
-    "another card": REQUEST._replace(card_id=UNUSED),
-    "no card": REQUEST._replace(card_id="nonsense"),
-}
-
-
-@for_each("state, asked", product(CARDS, OTHERS))
-def test_what_is_touched_is_a_refresh_by_the_rules_and_what_is_not_is_left_alone(
-    database: Database, bound: Facts, state: str, asked: str
-) -> None:
-    with database.atomic() as transaction:
-        Card.update(**CARDS[state]).where(Card.id == CARD).execute()
-        request, before = OTHERS[asked], rows()
-        facts = bindings.read_facts(database, request.card_id, request.hardware_sha256)
-        touched = Touches(database).touch(request, LATER, DAY)
-        assert (touched is not None) == (state in {"permanent", "live"} and asked in {"the same", "another function"})
-        if touched is None:
-            assert rows() == before
-        else:
-            assert touched == facts
-            assert decide(facts, request, LATER).is_refresh
-        transaction.rollback()
 
 
 def change(table: Any, key: str, **columns: object) -> Callable[[], object]:

@@ -16,7 +16,7 @@ from app.storage.hub_connection import HubConnection
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
 from tests.conftest import START
-from tests.support.bound_cards import asking, counts, write_bound
+from tests.support.bound_cards import write_bound
 from tests.support.hub_thread import HubThread
 
 DAY = date(2026, 3, 1)
@@ -87,17 +87,6 @@ def test_a_statement_that_the_server_refuses_is_not_repeated(
         with pytest.raises(psycopg2.errors.LockNotAvailable):
             hub_thread.call(partial(connection.run_prepared, "lock", card_id))
     assert ran == ["pid", "lock"]
-
-
-def test_a_touch_after_an_ended_connection_counts_once(database: Database, hub_thread: HubThread) -> None:
-    (card_id,) = write_bound(1, START, (DAY, "f"))
-    touch = partial(Touches(database).touch, asking(card_id), START, DAY)
-    facts = hub_thread.call(touch)
-    found = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'EXECUTE touch%%' AND datname = current_database()"
-    for (pid,) in database.execute_sql(found).fetchall():
-        end(database, pid)
-    assert hub_thread.call(touch) == facts
-    assert counts(DAY) == {(card_id, "f"): 3}
 
 
 def test_an_older_schema_is_refused_at_the_next_connection(database: Database, run: Callable[..., Any]) -> None:

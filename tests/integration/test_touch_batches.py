@@ -4,32 +4,17 @@ from datetime import date, timedelta
 from functools import partial
 
 import gevent
-import pytest
 
 from app.domain.policy import Facts
-from app.storage import bindings
-from app.storage.database import Database
 from app.storage.models import Client, Usage
 from app.storage.touches import MAX_CARDS, Touches
 from tests.conftest import START
-from tests.support.bound_cards import asking, counts, hardware_of, write_bound
+from tests.support.bound_cards import asking, counts, write_bound
 from tests.support.held_statements import HeldStatements
 from tests.support.hub_thread import HubThread
 
 DAY, NEXT_DAY = date(2026, 3, 1), date(2026, 3, 2)
 SECOND = timedelta(seconds=1)
-
-
-def test_a_request_alone_is_recorded_at_once(
-    database: Database, touches: Touches, held: HeldStatements, hub_thread: HubThread
-) -> None:
-    first, second = write_bound(2, START, (DAY, "f"))
-    held.release()
-    for card_id in (first, second, first):
-        request = asking(card_id)
-        facts = hub_thread.call(partial(touches.touch, request, START, DAY))
-        assert facts == bindings.read_facts(database, card_id, request.hardware_sha256)
-    assert held.cards() == [[first], [second], [first]]
 
 
 def test_requests_during_a_statement_are_recorded_by_the_next(
@@ -65,34 +50,6 @@ def test_equal_requests_are_summed_and_their_latest_time_recorded(
     assert counts(DAY) == {(first, "f"): 2, (card_id, "f"): 5}
     assert Client.get(Client.card == card_id).requested_at == max(times)
     assert Usage.get(Usage.card == card_id).last_at == max(times)
-
-
-def test_each_function_of_a_card_is_counted(touches: Touches, held: HeldStatements, hub_thread: HubThread) -> None:
-    functions = ["f", "g", "f", "h", "g", "f"]
-    first, card_id, other = write_bound(3, START, *((DAY, function) for function in "fgh"))
-    asked = [hub_thread.begin(partial(touches.touch, asking(first), START, DAY))]
-    asked += [hub_thread.begin(partial(touches.touch, asking(card_id, name), START, DAY)) for name in functions]
-    asked += [hub_thread.begin(partial(touches.touch, asking(other, "g"), START, DAY))]
-    held.release()
-    assert all(one.result(20) for one in asked)
-    assert held.cards() == [[first], [card_id, other], [card_id], [card_id]]
-    found = counts(DAY)
-    assert [found[card_id, name] for name in "fgh"] == [4, 3, 2]
-    assert [found[other, name] for name in "fgh"] == [1, 2, 1]
-
-
-@pytest.mark.parametrize("other", [{"hardware": "another machine"}, {"address": "198.51.100.9"}], ids=str)
-def test_another_machine_does_not_disturb_the_cards_own(
-    touches: Touches, held: HeldStatements, hub_thread: HubThread, other: dict[str, str]
-) -> None:
-    first, card_id = write_bound(2, START, (DAY, "f"))
-    others, mine = asking(card_id, **other), asking(card_id)
-    requests = [asking(first), others, mine, others, mine]
-    asked = [hub_thread.begin(partial(touches.touch, request, START, DAY)) for request in requests]
-    held.release()
-    assert [one.result(20) is not None for one in asked] == [True, False, True, False, True]
-    assert counts(DAY)[card_id, "f"] == 3
-    assert Client.get(Client.card == card_id).hardware == hardware_of(card_id)
 
 
 def test_requests_of_two_days_do_not_mix(touches: Touches, held: HeldStatements, hub_thread: HubThread) -> None:

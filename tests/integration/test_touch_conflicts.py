@@ -80,22 +80,6 @@ def test_an_operator_who_locks_in_another_order_is_let_through(
     assert Client.select().count() == 3
 
 
-def test_several_processes_that_touch_the_same_cards_do_not_fail(
-    database: Database, hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(touches.SESSION, "lock_timeout", "60s")  # so that only a deadlock makes one fail
-    ids = write_bound(50, START, (DAY, "f"))
-    processes = [Touches(database) for _ in range(4)]  # each has a connection of its own
-    works = [
-        partial(process.touch, asking(card_id), START, DAY)
-        for number, process in enumerate(processes)
-        for card_id in (ids if number % 2 else ids[::-1])
-    ]
-    for _ in range(10):
-        assert all(one.result(20) for one in hub_thread.begin_all(works))
-    assert {row["count"] for row in rows()[2]} == {1 + 4 * 10}
-
-
 CHANGES: dict[str, tuple[str, tuple[object, ...]]] = {
     "unbound": ("DELETE FROM client WHERE card_id = %s", (numbered_id(0),)),
     "moved to another card": ("UPDATE client SET card_id = %s", (numbered_id(1),)),

@@ -11,20 +11,10 @@ from hypothesis import strategies as st
 from app.domain.policy import Facts, VerificationRequest, decide
 from app.storage import bindings
 from app.storage.database import Database
-from app.storage.touches import MAX_CARDS, Touches
+from app.storage.touches import Touches
 from tests.conftest import START
 from tests.support import bound_cards
-from tests.support.bound_cards import (
-    TRICKY,
-    WIDTH,
-    CardState,
-    asking,
-    counts,
-    hostile_ids,
-    numbered_id,
-    rows,
-    write_bound,
-)
+from tests.support.bound_cards import TRICKY, WIDTH, CardState, numbered_id, rows
 from tests.support.hub_thread import HubThread
 
 AT = START
@@ -86,6 +76,7 @@ def facts_of(database: Database, request: VerificationRequest) -> Facts:
 @example(situation=([replace(FITTING, is_frozen=True)], [REQUEST]))
 @example(situation=([replace(FITTING, is_activated=False)], [REQUEST]))
 @example(situation=([replace(FITTING, expires_in=timedelta(0))], [REQUEST]))
+@example(situation=([replace(FITTING, functions=((DAY, "\\"),))], [REQUEST._replace(function="\\")]))
 def test_what_is_touched_is_a_refresh(
     database: Database, touches: Touches, situation: tuple[list[CardState], list[VerificationRequest]]
 ) -> None:
@@ -147,23 +138,3 @@ def recorded(before: bound_cards.Rows, requests: list[VerificationRequest]) -> b
         for row in usage
     ]
     return [cards, clients, usage]
-
-
-def test_hostile_ids_and_functions_do_not_disturb_good_cards_of_the_same_batch(
-    database: Database, touches: Touches, hub_thread: HubThread
-) -> None:
-    hostile = hostile_ids()
-    assert len(hostile) == 1_000
-    in_use = [(DAY, function) for function in TRICKY] + [(YESTERDAY, function) for function in TRICKY]
-    ids = write_bound(40, AT, *in_use)
-    asked_for, left_alone = ids[:30], ids[30:]
-    before = rows()
-    good = [asking(card_id, TRICKY[number % len(TRICKY)]) for number, card_id in enumerate(asked_for)]
-    requests = [good[number // 34] if number % 34 == 0 else asking(text) for number, text in enumerate(hostile)]
-    asked = hub_thread.begin_all([partial(touches.touch, request, AT, DAY) for request in requests])
-    found = [one.result(20) for one in asked]
-    assert [facts is not None for facts in found] == [number % 34 == 0 for number in range(1_000)]
-    assert len(good) < MAX_CARDS
-    assert rows() == recorded(before, good)
-    assert {card for (card, _), count in counts(DAY).items() if count == 2} == set(asked_for)
-    assert not any(count > 1 for (card, _), count in counts(DAY).items() if card in left_alone)

@@ -115,16 +115,3 @@ def counts(day: date) -> dict[tuple[str, str], int]:
     return {
         (card, function): count for card, function, count in Usage.select(*columns).where(Usage.day == day).tuples()
     }
-
-
-def hostile_ids() -> list[str]:
-    """A thousand texts, at most as long as the schema allows, that are no card IDs: most of them nearly are."""
-    good = [numbered_id(number) for number in range(40)]
-    made = [
-        text
-        for card_id in good
-        for tricky in TRICKY
-        for text in (card_id + tricky, tricky + card_id, card_id[:16] + tricky + card_id[16:], tricky)
-        if len(text) <= WIDTH and tricky.strip() and asking(text).card_id != card_id
-    ]
-    return list(dict.fromkeys(made))[:1_000]
