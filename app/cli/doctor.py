@@ -21,10 +21,9 @@ from app.services.formatting import escaped
     "--host-facts",
     "source",
     type=click.File("rb"),
-    metavar="FILE",
-    help="主机信息，由 scripts/cardctl 提供 / Facts of the host, from scripts/cardctl; - is standard input.",
+    hidden=True,  # facts of the host, from scripts/cardctl
 )
-@click.option("--host-only", is_flag=True, help="服务未运行，只检查主机 / The service is down: check the host only.")
+@click.option("--host-only", is_flag=True, hidden=True)  # the service is down
 @format_option("text", "json")
 def doctor(source: BinaryIO | None, output_format: str, *, host_only: bool) -> None:
     """全面检查 / Check the whole installation; exit 1 when something is wrong (FAIL)."""

@@ -34,7 +34,7 @@ PRUNED_KINDS = (
 )
 """Kinds that strangers or normal use write. Operators' changes and activations are never pruned."""
 PROBE = "cardctl doctor"
-"""The card that `cardctl doctor` sends, to see which address arrives (scripts/lib/hostfacts_network.py).
+"""The card that `cardctl doctor` sends, to see which address arrives (scripts/lib/hostfacts.py).
 
 It deletes the entry again.
 """

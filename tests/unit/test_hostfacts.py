@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import hostfacts
-import hostfacts_network
 import pytest
 
 
@@ -45,7 +44,7 @@ def test_the_last_backup_is_looked_for_and_so_are_hooks_that_can_be_run(checkout
 def test_modes_are_told_of_what_exists(checkout: Path) -> None:
     backup = checkout / "data/backups/kadun-20261127T031700Z.tar.age"
     backup.with_name(f"{backup.name}.sha256").touch(0o644)
-    told = {"https_certificates/self-signed-privkey.pem": 0o644, str(backup): 0o600}
+    told = {"https_certificates/self-signed-privkey.pem": 0o644, f"data/backups/{backup.name}": 0o600}
     told |= {"secrets": 0o700, "data/keys": 0o700, "secrets/db_password": 0o644}
     for path, mode in told.items():
         if not (checkout / path).exists():
@@ -68,16 +67,13 @@ def test_crons_file_is_this_checkouts_and_makes_backups(checkout: Path, monkeypa
     assert hostfacts.cron(checkout, "shop") is None
 
 
-def test_the_room_is_that_of_the_nearest_folder_and_told_once_for_each_disk(checkout: Path) -> None:
-    missing = checkout / "nowhere/at/all"
-    (found,) = hostfacts.disks(missing, checkout)
-    assert found["folder"] == str(missing)
+def test_the_room_is_that_of_folders_that_exist_and_told_once_for_each_disk(checkout: Path) -> None:
+    (found,) = hostfacts.disks(checkout, checkout / "data", checkout / "nowhere")
     assert found["size"] > found["free"] > 0
     assert [disk["folder"] for disk in hostfacts.disks(checkout, Path("/proc"))] == [str(checkout), "/proc"]
 
 
-def test_the_public_name_is_asked_as_customers_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "exists", lambda _: False)  # no IPv6
+def test_the_public_name_is_asked_as_customers_do() -> None:
     for domains, balancer, public in (
         ("", "false", []),
         ("203.0.113.9 *.example.com", "false", []),
@@ -85,19 +81,14 @@ def test_the_public_name_is_asked_as_customers_do(monkeypatch: pytest.MonkeyPatc
         ("card.example.com", "true", [("card.example.com", 443)]),
     ):
         settings = {"KADUN_HTTPS_PORT": "8443", "KADUN_DOMAIN": domains, "KADUN_PROXY_PROTOCOL": balancer}
-        assert hostfacts_network.proxy_targets(settings) == [("127.0.0.1", 8443), *public]
+        assert hostfacts.proxy_targets(settings) == [("127.0.0.1", 8443), ("::1", 8443), *public]
 
 
-def test_a_note_or_a_mark_that_is_no_file_holds_nothing_up_and_tells_no_secret(tmp_path: Path) -> None:
-    note, mark = tmp_path / "last-good", tmp_path / "moved-to"
-    assert hostfacts.moved_to(mark) is None
-    mark.mkdir()
-    assert hostfacts.moved_to(mark) == "?", "a mark that cannot be read is a move all the same"
-    mark.rmdir()
-    os.mkfifo(note)
-    assert hostfacts.last_line(note) is None
-    note.unlink()
-    (tmp_path / "secret").write_text("AGE-SECRET-KEY-1X\n")
-    for file in (note, mark):
-        file.symlink_to("secret")
-    assert (hostfacts.last_line(note), hostfacts.moved_to(mark)) == (None, "?")
+def test_a_mark_that_is_no_file_is_a_move_all_the_same_holds_nothing_up_and_tells_no_secret(checkout: Path) -> None:
+    mark = checkout / "data/keys/moved-to"
+    assert hostfacts.host_facts(checkout)["moved_to"] is None
+    os.mkfifo(mark)
+    assert hostfacts.host_facts(checkout)["moved_to"] == "?"
+    mark.unlink()
+    mark.symlink_to(checkout / "secrets/db_password")
+    assert hostfacts.host_facts(checkout)["moved_to"] == "?"

@@ -75,7 +75,7 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
     tls_handshake: str | None  # the certificates that nginx serves (PEM), and OpenSSL's "Verify return code"
     trust_store: bool  # whether this machine has ca-certificates
     proxy: list[ProxyProbe]
-    disks: list[Disk]  # each disk that holds data or backups
+    disks: list[Disk]  # each disk that holds the checkout, data or backups
     modes: dict[str, int]  # the permission bits of what only its owner should read, by path
     # Lines that backup.sh wrote: a time and the name of a backup.
     last_good: str | None
