@@ -13,8 +13,8 @@ set -euo pipefail
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=postgres/url.sh
-source "$ROOT/postgres/url.sh"
+# shellcheck source=deploy/postgres/url.sh
+source "$ROOT/deploy/postgres/url.sh"
 
 parse_options '' "$@"
 at_most 0
@@ -23,4 +23,4 @@ at_most 0
 variables=$(role_variables "$ROOT/secrets") \
     || die "无法读取 secrets/ 中的 URL。Cannot read the URLs in secrets/: want postgresql://USER:PASSWORD@HOST/NAME, readable by you"
 printf '%s\n' "$variables"
-cat "$ROOT/postgres/roles.sql"
+cat "$ROOT/deploy/postgres/roles.sql"

@@ -24,7 +24,7 @@ source "$ROOT/scripts/lib/common.sh"
 # shellcheck source=scripts/lib/secrets.sh
 source "$ROOT/scripts/lib/secrets.sh"
 
-readonly CONTAINER=database:5432 EXTERNAL_FILES=docker-compose.yml:docker-compose.external-database.yml
+readonly CONTAINER=database:5432 EXTERNAL_FILES=docker-compose.yml:deploy/external-database.yml
 declare -A wanted=() # settings that were asked for
 made=()
 
@@ -83,6 +83,8 @@ check_state() {
         [[ ! -e .env || $(setting "$name") == "${wanted[$name]}" ]] \
             || die ".env 已存在且 $name 不同，请直接修改 .env。.env exists and says $name=$(setting "$name"): edit it there"
     done
+    [[ $(setting COMPOSE_FILE) != *docker-compose.external-database.yml* ]] \
+        || die ".env 的 COMPOSE_FILE 是旧文件名：请执行 git pull && scripts/upgrade.sh --no-pull。COMPOSE_FILE in .env has a file of an older version: run git pull && scripts/upgrade.sh --no-pull"
     check_database "$1"
     [[ -e https_certificates/privkey.pem || ! -e https_certificates/fullchain.pem ]] \
         || die "https_certificates/ 有证书而无 privkey.pem：请补上或移走证书。https_certificates/ holds fullchain.pem without privkey.pem: add the key, or move the certificate away"

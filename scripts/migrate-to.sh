@@ -36,7 +36,7 @@ readonly NEVER=('- /data/keys/moved-to*' '- /.env' '- /data/.project' '- /data/b
     '- /data/.*.??????' '- /.venv*' '- /.trial' '- /.*_cache')
 # What a machine that joins gets of data/: the functions, and the other folders empty. The cluster's own files stay here.
 readonly NO_DATA=('+ /data/functions/***' '+ /data/functions-packages/***' '+ /data/keys/' '+ /data/files/' '+ /data/acme/'
-    '- /data/*' '- /data/*/**' '- cluster/data/' '- cluster/node/' '- cluster/nodes/' '- .env')
+    '- /data/*' '- /data/*/**' '- deploy/cluster/data/' '- deploy/cluster/node/' '- deploy/cluster/nodes/' '- .env')
 readonly LOCAL_FILE_SYSTEMS=' ext2/ext3 xfs btrfs zfs f2fs jfs reiserfs bcachefs overlayfs tmpfs ramfs ' # as stat calls them
 
 # require_outside: another machine can serve beside this one.

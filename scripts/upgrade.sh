@@ -32,6 +32,14 @@ previous_image() {
     printf '%s:previous' "$repository"
 }
 
+# rename_compose_files: until release 1.0 the file for an external database lay at the top.
+rename_compose_files() {
+    local files
+    files=$(setting COMPOSE_FILE)
+    [[ $files != *docker-compose.external-database.yml* ]] \
+        || set_setting COMPOSE_FILE "${files//docker-compose.external-database.yml/deploy/external-database.yml}"
+}
+
 # get_code: pulls the newest code of this branch.
 get_code() {
     local said
@@ -39,7 +47,6 @@ get_code() {
     need git git
     OLD_COMMIT=$(git_here rev-parse HEAD 2>/dev/null) \
         || die "此目录不是 git 克隆：更新代码后加 --no-pull。This is no git clone: put the new code here and use --no-pull"
-    STEP=code
     said=$(git_here pull --quiet --ff-only 2>&1 </dev/null) \
         || die "git pull 失败，未作改动；请移走或还原所列文件。git pull failed, and nothing was changed; move the files that it names away, or restore them: $(obstacle "$said")"
     open_to_containers
@@ -151,7 +158,7 @@ finish() {
     local status=$?
     trap - EXIT
     trap '' INT TERM HUP
-    if [[ -n $STEP ]]; then
+    if [[ -n $STEP && -z ${DONE:-} ]]; then
         ((status)) || status=1
         (roll_back) || warn "退回未完成，请按上面的提示处理，备份在 $BACKUP。The old version could not be put back completely; the backup is $BACKUP"
         [[ -z $BACKUP ]] || warn "升级前的备份 the backup from before the upgrade: $BACKUP"
@@ -161,14 +168,16 @@ finish() {
 }
 
 roll_back() {
-    local said folder
+    local said folder files
+    files=$(setting COMPOSE_FILE)
     if [[ -n $OLD_COMMIT && $(git_here rev-parse HEAD) != "$OLD_COMMIT" ]]; then
         git_here reset --quiet --keep "$OLD_COMMIT" \
             || warn "代码未能退回：请手工执行 git reset --keep $OLD_COMMIT。The code could not be put back: do it by hand, git reset --keep $OLD_COMMIT"
         open_to_containers
     fi
-    if [[ $STEP == code ]]; then return; fi
+    if [[ -n ${OPTION[no-pull]:-} && -n $files ]]; then export COMPOSE_FILE=$files; fi # those of the code, which stays
     cmp --silent -- "$OLD_ENV" "$ROOT/.env" || { cp -p -- "$OLD_ENV" "$ROOT/.env.new" && mv -fT -- "$ROOT/.env.new" "$ROOT/.env"; }
+    if [[ $STEP == code ]]; then return; fi
     docker tag "$OLD_IMAGE" "$APP_IMAGE" || die "无法恢复旧镜像：docker tag $OLD_IMAGE $APP_IMAGE。The old image could not be put back"
     if [[ $STEP == image ]]; then warn "未作改动${SERVED:+，原版本照常服务}。Nothing was changed${SERVED:+; the old version goes on serving}"; return; fi
     if [[ -n $NEEDS_COPY && -e $BACKUP && $(schema_of "$LIVE") != "$OLD_SCHEMA" ]]; then
@@ -201,21 +210,23 @@ fi
 require_stack
 lock_stack 5
 find_folder
+claim_folder
 find_live
 APP_IMAGE=$(setting KADUN_APP_IMAGE kadun-app)
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
+OLD_ENV=$(mktemp "$ROOT/data/.backup.XXXXXX")
+cp -p -- "$ROOT/.env" "$OLD_ENV"
+STEP=code
+rename_compose_files
 said=$(come_up database && await database_ready database) || die "数据库无法启动。The database does not start: $said"
 settle_replacement
 [[ -n ${OPTION[rolling]:-} ]] || require_alone "请逐台升级：scripts/upgrade.sh --rolling。Upgrade one after the other: scripts/upgrade.sh --rolling"
 find_old
 need age age
-claim_folder
 bytes=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE')") && [[ $bytes =~ ^[0-9]+$ ]] || die "数据库没有响应 the database does not answer"
 require_space "$BACKUP_FOLDER" $((bytes + 1048576))
 OLD_SCHEMA=$(schema_of "$LIVE")
-trap finish EXIT
-trap 'exit 130' INT TERM HUP
-OLD_ENV=$(mktemp "$ROOT/data/.backup.XXXXXX")
-cp -p -- "$ROOT/.env" "$OLD_ENV"
 get_code
 [[ -e $OWN_IDENTITY ]] || warn "从此版本起，备份总是加密，并含全部密钥：以新生成的 secrets/backup_identity 解密。From this version on, backups are always encrypted, and hold all keys: the new secrets/backup_identity opens them"
 "$ROOT/scripts/init.sh" >/dev/null </dev/null # folders and secrets that the new version adds

@@ -1,4 +1,4 @@
-"""The rights of the service's and the backup's roles inside the database; `postgres/roles.sql` creates the roles."""
+"""The rights of the service's and the backup's roles in the database; `deploy/postgres/roles.sql` creates the roles."""
 
 from app.storage.database import Database
 

@@ -107,9 +107,9 @@ remind_to_copy() {
         || say "请把 secrets/backup_identity 复制到别的机器，再在 .env 中设置 KADUN_IDENTITY_COPIED=yes：没有它，任何备份都无法解密。Copy secrets/backup_identity to another machine, then set KADUN_IDENTITY_COPIED=yes in .env: nothing else opens the backups"
 }
 
-# open_to_containers: the containers' users can read postgres/, whatever umask it was written under.
+# open_to_containers: the containers' users can read deploy/postgres/, whatever umask it was written under.
 open_to_containers() {
-    [[ ! -d $ROOT/postgres ]] || find "$ROOT/postgres" ! -perm -o+r -exec chmod a+rX {} +
+    [[ ! -d $ROOT/deploy/postgres ]] || find "$ROOT/deploy/postgres" ! -perm -o+r -exec chmod a+rX {} +
 }
 
 # write_new FILE: makes it from the input. FILE must not exist: a link, pipe or device that somebody has put there is not written

@@ -3,8 +3,8 @@
 
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
-# shellcheck source=postgres/url.sh
-source "$ROOT/postgres/url.sh"
+# shellcheck source=deploy/postgres/url.sh
+source "$ROOT/deploy/postgres/url.sh"
 # shellcheck source=scripts/lib/hosts.sh
 source "$ROOT/scripts/lib/hosts.sh"
 

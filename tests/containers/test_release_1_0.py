@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.archives import members
+from tests.support.external_database import Server
 from tests.support.moving import Program, contents, ship
 from tests.support.stack import ROOT, Stack, copy_checkout, run
 
@@ -52,6 +53,23 @@ def unpack_release(folder: Path) -> None:
     (folder / "release.tar").unlink()
 
 
+def upstream_in(folder: Path) -> Path:
+    """Return a repository with the release."""
+    upstream = folder / "upstream"
+    unpack_release(upstream)
+    git(upstream, "init", "--quiet", "--initial-branch=main")
+    git(upstream, "add", "--all")
+    git(upstream, "commit", "--quiet", "--message", "release 1.0")
+    return upstream
+
+
+def release_this_version(upstream: Path) -> None:
+    git(upstream, "rm", "--quiet", "-r", ".")
+    copy_checkout(upstream)
+    git(upstream, "add", "--all")
+    git(upstream, "commit", "--quiet", "--message", "this version")
+
+
 class Customer:
     """A customer with the program of release 1.0, SDK and keys as they were shipped then."""
 
@@ -76,14 +94,9 @@ class Customer:
 
 
 def test_release_1_0_is_upgraded_and_put_back_and_its_customers_notice_neither(tmp_path: Path) -> None:
-    upstream = tmp_path / "upstream"
-    unpack_release(upstream)
+    upstream = upstream_in(tmp_path)
     unpack_release(tmp_path / "upstream-1.0")
-    git(upstream, "init", "--quiet", "--initial-branch=main")
-    git(upstream, "add", "--all")
-    git(upstream, "commit", "--quiet", "--message", "release 1.0")
-    clone = partial(git, upstream, "clone", "--quiet", upstream)
-    with Stack(tmp_path / "server", copy=clone) as stack:
+    with Stack(tmp_path / "server", copy=partial(git, upstream, "clone", "--quiet", upstream)) as stack:
         stack.init_anew("kadun.test")
         stack.up()
         program = ship(stack, tmp_path, "the customer's pc")
@@ -94,11 +107,7 @@ def test_release_1_0_is_upgraded_and_put_back_and_its_customers_notice_neither(t
         (backup,) = (stack.folder / "data/backups").glob("kadun-2*.tar")
         before = contents(stack)
 
-        # Upstream: this version instead of the release.
-        git(upstream, "rm", "--quiet", "-r", ".")
-        copy_checkout(upstream)
-        git(upstream, "add", "--all")
-        git(upstream, "commit", "--quiet", "--message", "this version")
+        release_this_version(upstream)
         with customer.using_the_program():
             refused = stack.script("upgrade.sh", check=False)  # the release's own
             assert "Nothing was changed; the old version goes on serving" in refused.stderr
@@ -119,11 +128,45 @@ def test_release_1_0_is_upgraded_and_put_back_and_its_customers_notice_neither(t
         (tmp_path / "before.dump").write_bytes(members(plain)["database.dump"])
         git(stack.folder, "reset", "--quiet", "--keep", "HEAD~1")
         run("docker", "tag", f"{stack.project}-app:previous", f"{stack.project}-app")
+        stack.up("database")
         stack.script("restore.sh", tmp_path / "before.dump")
         stack.up()
         assert contents(stack).splitlines()[0] == before.splitlines()[0], "the schema"
         with customer.using_the_program():
             pass
+
+
+@pytest.mark.nightly
+def test_release_1_0_with_an_external_database_is_upgraded_and_a_failure_puts_its_settings_back(tmp_path: Path) -> None:
+    upstream, server = upstream_in(tmp_path), Server()
+    try:
+        server.start()
+        with Stack(tmp_path / "server", copy=partial(git, upstream, "clone", "--quiet", upstream)) as stack:
+            ports = ("--http-port", str(stack.http_port), "--https-port", str(stack.https_port))
+            host = ("--database-host", f"127.0.0.1:{server.port}")
+            stack.init("--project", stack.project, "--domain", "kadun.test", *ports, *host)
+            server.administer(run(stack.folder / "scripts/database-roles.sh").stdout)
+            stack.up()
+            program, settings = ship(stack, tmp_path, "the customer's pc"), (stack.folder / ".env").read_text()
+            assert "docker-compose.external-database.yml" in settings
+
+            release_this_version(upstream)
+            assert stack.script("upgrade.sh", check=False).returncode == 1  # the release's own
+            assert (stack.folder / ".env").read_text() == settings
+            git(stack.folder, "pull", "--quiet", "--ff-only")
+            dockerfile = (stack.folder / "Dockerfile").read_text()
+            (stack.folder / "Dockerfile").write_text("FROM nowhere.invalid/kadun\n")
+            refused = stack.script("upgrade.sh", "--no-pull", check=False)
+            assert "Nothing was changed; the old version goes on serving" in refused.stderr
+            assert (stack.folder / ".env").read_text() == settings
+            (stack.folder / "Dockerfile").write_text(dockerfile)
+            stack.script("upgrade.sh", "--no-pull")
+            assert (
+                "COMPOSE_FILE=docker-compose.yml:deploy/external-database.yml\n" in (stack.folder / ".env").read_text()
+            )
+            assert program.open_on(stack)["core"]
+    finally:
+        server.remove()
 
 
 def rows(contents: str, table: str) -> int:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.xdist_group("upgrades")
 
 def test_an_upgrade_that_migrates_is_noticed_by_no_customer(vendor: Vendor) -> None:
     stack, old_image, before = vendor.stack, vendor.image(), vendor.backups()
-    new, changed = vendor.next_migration(), ("nginx/kadun/log.conf", "postgres/url.sh")
+    new, changed = vendor.next_migration(), ("nginx/kadun/log.conf", "deploy/postgres/url.sh")
     files = {name: (vendor.upstream / name).read_text() + "# changed\n" for name in changed}
     commit = vendor.release("second", files | {new: MIGRATION.format("CREATE TABLE more (id int)")})
     leftover = stack.folder / "data/backups/kadun-before-upgrade-20260101T000000Z.tar.partial"
@@ -41,13 +41,14 @@ def test_an_upgrade_that_migrates_is_noticed_by_no_customer(vendor: Vendor) -> N
 
 def test_a_version_that_does_not_start_is_taken_back_with_its_migration(vendor: Vendor) -> None:
     stack, image, commit = vendor.stack, vendor.image(), vendor.commit()
-    before = contents(stack)
-    vendor.release(
-        "broken", BROKEN | {vendor.next_migration(): "-- Takes away nothing.\nCREATE TABLE regret (id int);\n"}
-    )
+    before, settings = contents(stack), (stack.folder / ".env").read_text()
+    init, migration = vendor.upstream / "scripts/init.sh", "-- Takes away nothing.\nCREATE TABLE regret (id int);\n"
+    adds = {"scripts/init.sh": init.read_text() + "set_setting KADUN_MORE 1\n", vendor.next_migration(): migration}
+    vendor.release("broken", BROKEN | adds)
     with customer(vendor) as load:
         failed = stack.script("upgrade.sh", check=False)
     vendor.withdraw()
+    assert (stack.folder / ".env").read_text() == settings
     assert failed.returncode == 1
     assert "The new version is not ready" in failed.stderr
     assert "The database is as before the upgrade" in failed.stderr

@@ -111,7 +111,7 @@ class Scene:
         self._port = quiet_port()
         self._stack = contextlib.ExitStack()
         self.cluster = DatabaseCluster(folder / "cluster", nodes=nodes)
-        self._balancer = self.cluster.checkout / "cluster/balancer"
+        self._balancer = self.cluster.checkout / "deploy/cluster/balancer"
         self.apps: list[AppMachine] = []
         self._migrations = itertools.count()
 

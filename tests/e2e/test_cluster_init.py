@@ -11,7 +11,7 @@ NODES = ("--node", "10.0.0.1", "--node", "10.0.0.2", "--witness", "10.0.0.3")
 
 def test_it_makes_everything_once_for_the_owner_alone_and_each_certificate_for_its_own_address(tmp_path: Path) -> None:
     copy_checkout(tmp_path)
-    script, folder = tmp_path / "scripts/cluster-init.sh", tmp_path / "cluster/nodes"
+    script, folder = tmp_path / "scripts/cluster-init.sh", tmp_path / "deploy/cluster/nodes"
     done = run(script, *NODES, cwd="/")
     own = {"ca.crt", "etcd.yml", "tls.crt", "tls.key"}
     for name, files in (("node1", {*own, "patroni.yml"}), ("node2", {*own, "patroni.yml"}), ("witness", own)):
@@ -37,7 +37,7 @@ def test_it_makes_everything_once_for_the_owner_alone_and_each_certificate_for_i
 
 
 def test_the_balancer_limits_the_connections_of_an_address_and_of_a_site(tmp_path: Path) -> None:
-    script = (ROOT / "cluster/balancer/haproxy.sh").read_text()
+    script = (ROOT / "deploy/cluster/balancer/haproxy.sh").read_text()
     moved = script.replace("/run/haproxy.cfg", str(tmp_path / "haproxy.cfg")).replace("exec haproxy", "exec true")
     environment = {"PATH": os.environ["PATH"], "KADUN_APPS": "10.0.0.1", "KADUN_CONNECTIONS": "100"}
     run("bash", "-c", moved, env=environment)

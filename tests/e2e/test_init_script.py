@@ -179,14 +179,15 @@ def test_the_host_has_a_name_and_the_service_a_user_id_that_no_account_has(
 def test_folders_of_others_get_the_right_modes(checkout: Path, ports: list[str]) -> None:
     (checkout / "data").mkdir(mode=0o755)  # made by hand; the source of core functions is in it
     (checkout / "data").chmod(0o755)
-    shutil.copytree(ROOT / "postgres", checkout / "postgres")  # cloned under a strict umask; containers read it
-    for path in (checkout / "postgres", *(checkout / "postgres").rglob("*")):
+    postgres = checkout / "deploy/postgres"
+    shutil.copytree(ROOT / "deploy/postgres", postgres)  # cloned under a strict umask; containers read it
+    for path in (postgres, *postgres.rglob("*")):
         path.chmod(path.stat().st_mode & 0o700)
     assert init(checkout, *ports).returncode == 0
     assert mode_of(checkout / "data") == 0o700
-    modes = {path.name: mode_of(path) for path in (checkout / "postgres").rglob("*")}
+    modes = {path.name: mode_of(path) for path in postgres.rglob("*")}
     assert (modes["init"], modes["as-role"], modes["roles.sql"]) == (0o755, 0o755, 0o644)
-    assert mode_of(checkout / "postgres") == 0o755
+    assert mode_of(postgres) == 0o755
 
     folders = [checkout / "data" / name for name in ("files", "functions-packages")]
     for folder in folders:  # the engine made them to mount them
@@ -240,7 +241,7 @@ def test_a_database_elsewhere_is_written_into_the_urls_and_chosen_by_compose(che
         assert re.fullmatch(rf"postgresql://{role}:[0-9a-f]{{48}}{wanted}\n", url)
     assert not (checkout / "secrets/db_password").exists(), "it would be the container's"
     assert not (checkout / "data/postgres").exists()
-    dotenv, files = checkout / ".env", "COMPOSE_FILE=docker-compose.yml:docker-compose.external-database.yml\n"
+    dotenv, files = checkout / ".env", "COMPOSE_FILE=docker-compose.yml:deploy/external-database.yml\n"
     text = dotenv.read_text()
     assert f"\n{files}" in text
     before = contents(checkout)
@@ -251,6 +252,8 @@ def test_a_database_elsewhere_is_written_into_the_urls_and_chosen_by_compose(che
 
     dotenv.write_text(text.replace(files, ""))
     refuses(checkout, f"add this to .env: {files.strip()}")
+    dotenv.write_text(text.replace("deploy/", "docker-compose."))
+    refuses(checkout, "a file of an older version: run git pull && scripts/upgrade.sh --no-pull")
     dotenv.write_text(text)
     owner_url = checkout / "secrets/owner_url"
     owner_url.write_text(owner_url.read_text().replace(HOSTS, "database:5432"))

@@ -1,4 +1,4 @@
-"""The database of cluster/: three machines, each a network of its own, on this one's container engine."""
+"""The database of deploy/cluster/: three machines, each a network of its own, on this one's container engine."""
 
 import contextlib
 import itertools
@@ -34,8 +34,8 @@ class Machine:
 
     def build(self, checkout: Path) -> None:
         """Put what a vendor copies to the machine into its folder, and start it without any container of Kadun's."""
-        shutil.copytree(checkout / "cluster", self.folder, ignore=shutil.ignore_patterns("nodes"))
-        shutil.copytree(checkout / "cluster/nodes" / self.name, self.folder / "node")
+        shutil.copytree(checkout / "deploy/cluster", self.folder, ignore=shutil.ignore_patterns("nodes"))
+        shutil.copytree(checkout / "deploy/cluster/nodes" / self.name, self.folder / "node")
         (self.folder / "override.yml").write_text(OVERRIDE.format(machine=self._container))
         environment = {
             "COMPOSE_FILE": "docker-compose.yml:override.yml",
@@ -111,7 +111,7 @@ class DatabaseCluster:
             ("--witness" if machine.name == "witness" else "--node", machine.address) for machine in self.machines
         )
         run(self.checkout / "scripts/cluster-init.sh", *words, "--app", self._gateway)
-        run("docker", "build", "--quiet", "--target", "database", "--tag", IMAGE, self.checkout / "cluster")
+        run("docker", "build", "--quiet", "--target", "database", "--tag", IMAGE, self.checkout / "deploy/cluster")
         try:
             run("docker", "network", "create", "--subnet", self._subnet, "--gateway", self._gateway, self._network)
             for machine in self.machines:

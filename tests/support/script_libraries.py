@@ -22,7 +22,7 @@ owner_sql() {{ # what the test says that the database answers to this
 
 def checkout_in(folder: Path) -> Path:
     """Return a checkout with the scripts and without a service."""
-    for name in ("scripts", "postgres"):
+    for name in ("scripts", "deploy/postgres"):
         shutil.copytree(ROOT / name, folder / name)
     version = "client/src/kadun/version.py"
     (folder / version).parent.mkdir(parents=True)

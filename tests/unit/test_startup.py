@@ -88,6 +88,6 @@ def test_only_a_held_lock_is_taken_for_another_database(tmp_path: Path, status: 
     flock.write_text(f"#!/bin/sh\nexit {status}\n")
     flock.chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PGDATA": str(tmp_path)}
-    command = ["bash", ROOT / "postgres/entrypoint.sh"]
+    command = ["bash", ROOT / "deploy/postgres/entrypoint.sh"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, said in done.stderr, len(done.stderr.splitlines())) == (1, True, 1)

@@ -2,7 +2,7 @@
 # Makes the roles. The image runs this once, as user postgres, after it has made the cluster.
 set -euo pipefail
 
-# shellcheck source=postgres/url.sh
+# shellcheck source=deploy/postgres/url.sh
 source /usr/local/lib/kadun/url.sh
 
 # The administrator connects through the container's own socket, never over the network.
