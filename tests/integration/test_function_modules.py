@@ -20,6 +20,12 @@ from tests.support.functions_service import WELL, FunctionsService
 from tests.support.service import wait_for
 from tests.support.wheels import write_wheel
 
+GOOD = """
+from app.functions import core_function
+import msgspec, typing
+def good(arguments, caller): ...
+core_function(__name__)(good)
+"""
 TWICE = "from app.functions import core_function\n@core_function('twice')\ndef f(a, c): ...\n"
 
 
@@ -40,6 +46,13 @@ def test_broken_modules_are_listed_with_their_errors_and_others_work(service: Fu
         "needs": "import no_such_package",
         "one": TWICE,
         "other": TWICE + "@core_function('once')\ndef g(a, c): return 1\n",
+        # What cannot be listed as JSON.
+        "surrogate": GOOD + "core_function('c\\ud800')(good)",
+        "title": GOOD + "schema = typing.Annotated[dict, msgspec.Meta(title='\\ud800')]\n"
+        "core_function('x', schema=schema)(good)",
+        "number": GOOD + "good.__module__ = 5",
+        os.fsdecode(b"m\xff"): "",
+        "described": GOOD + "good.__doc__ = 'about \\ud800'",
     }.items():
         (service.modules / f"{name}.py").write_text(text)
     service.with_module("_helper", "VALUE = 42")
@@ -52,7 +65,8 @@ def test_broken_modules_are_listed_with_their_errors_and_others_work(service: Fu
         listing = service.client.list()
         errors = {broken.module: broken.error for broken in listing.broken}
         assert errors.keys() == {
-            "raises", "syntax", "exits", "leaves", "crashes", "json", "two words", "needs", "one", "other"
+            "raises", "syntax", "exits", "leaves", "crashes", "json", "two words", "needs", "one", "other",
+            "surrogate", "title", "number", "m\\udcff",
         }  # fmt: skip
         assert "raises.py" in errors["raises"]
         assert "ZeroDivisionError" in errors["raises"]
@@ -66,7 +80,7 @@ def test_broken_modules_are_listed_with_their_errors_and_others_work(service: Fu
         assert "No module named 'no_such_package'" in errors["needs"]
         assert "one and other" in errors["one"], "they have a function of the same name"
         assert errors["other"] == errors["one"]
-        assert [function.name for function in listing.functions] == ["once", "packaged", "well"]
+        assert [function.name for function in listing.functions] == ["described", "once", "packaged", "well"]
         assert service.call("twice") == NotFound()
         assert service.call("packaged") == Returned(42)
         assert service.call("well") == Returned({})

@@ -136,29 +136,6 @@ def test_large_bodies_are_parsed_off_the_hub_and_small_ones_on_it(hub_thread: Hu
     assert where == [True, True, False, False]
 
 
-def test_large_bodies_are_parsed_one_at_a_time(hub_thread: HubThread, around: Any) -> None:
-    parsing, together, go_on = 0, [], threading.Event()
-
-    def note() -> None:
-        nonlocal parsing
-        parsing += 1
-        together.append(parsing)
-        assert go_on.wait(60)
-        parsing -= 1
-
-    def ask_often() -> None:
-        asking = [gevent.spawn(executing(LARGE)) for _ in range(4)]
-        while not together:
-            gevent.sleep(0.01)
-        assert executing(SMALL)  # the hub goes on meanwhile
-        go_on.set()
-        gevent.joinall(asking, raise_error=True)
-
-    around(note)
-    hub_thread.call(ask_often)
-    assert together == [1] * 4
-
-
 def test_large_bodies_that_find_too_many_waiting_are_refused_unparsed(
     hub_thread: HubThread, around: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
