@@ -202,7 +202,6 @@ make_folder data/functions 755 0               # the vendor's code, which the se
 make_folder data/functions-packages 755 "$uid" # cardctl function install writes
 [[ $hosts != "$CONTAINER" ]] || make_folder data/postgres 700 0 # PostgreSQL's own user takes it over at its first start
 open_to_containers
-trap 'rm -f secrets/.new' EXIT
 [[ $hosts != "$CONTAINER" ]] || place secrets/db_password 600 0 openssl rand -hex 24 # the administrator's, in the container only
 place secrets/owner_url 600 "$uid" new_url kadun_owner "$hosts"
 place secrets/backup_url 600 "$uid" new_url kadun_backup "$hosts"

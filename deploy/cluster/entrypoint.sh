@@ -7,7 +7,5 @@ data=$1
 shift
 chown postgres:postgres "$data"
 chmod 700 "$data"
-for file in /etc/kadun/*; do
-    [[ ! -f $file ]] || install -o postgres -m 400 -t /run/kadun "$file"
-done
+install -o postgres -m 400 -t /run/kadun /etc/kadun/*/*
 exec setpriv --reuid=postgres --regid=postgres --clear-groups --no-new-privs -- "$@"

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# Makes files, secrets and the first certificate, whole or not at all. For scripts/init.sh. Sourced, never run.
-# shellcheck disable=SC2154  # CONTAINER and made are init.sh's
+# Makes files, secrets and the first certificate, whole or not at all. Sourced, never run. `made` is the list of what was made.
+# shellcheck disable=SC2154  # CONTAINER is init.sh's
 
 # place FILE MODE OWNER COMMAND…: unless FILE exists, writes what the command prints into it, whole or not at all.
 place() {
-    local new=secrets/.new
+    local new=$1.new
     [[ ! -e $1 ]] || return 0
-    { "${@:4}" >"$new" && [[ -s $new ]]; } || die "无法生成 could not make $1"
+    { "${@:4}" >"$new" && [[ -s $new ]]; } || { rm -f -- "$new" && die "无法生成 could not make $1"; }
     chmod "$2" "$new"
     if [[ $EUID == 0 ]]; then chown "$3:0" "$new"; fi
     sync "$new"

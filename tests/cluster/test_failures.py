@@ -1,5 +1,8 @@
 """Machines fail under load: no accepted activation is lost, and customers are told to try again."""
 
+import contextlib
+import select
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +23,14 @@ def parametrized_by(failures: dict[str, Failure]) -> pytest.MarkDecorator:
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with Scene(tmp_path_factory.mktemp("scene")) as made:
         yield made
+
+
+def test_the_balancer_accepts_128_connections_of_an_address(scene: Scene) -> None:
+    with contextlib.ExitStack() as stack:
+        made = [stack.enter_context(scene.connect()) for _ in range(140)]
+        time.sleep(1)
+        closed, _, _ = select.select(made, [], [], 0)
+    assert len(closed) in (12, 13), "the balancer's own check is one, at times"
 
 
 @parametrized_by(OF_THE_APP)

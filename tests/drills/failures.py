@@ -1,6 +1,7 @@
 """What can fail, and how it comes back."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 
 from tests.drills.customers import ACCEPTED, REFUSED, Customers
@@ -59,6 +60,18 @@ def etcd_without_majority(scene: Scene, customers: Customers) -> Iterator[None]:
         for machine in scene.cluster.machines[1:]:
             stack.enter_context(_killed(machine, "etcd"))
         customers.answered(REFUSED)
+    yield
+
+
+@contextlib.contextmanager
+def new_authority(scene: Scene, _customers: Customers) -> Iterator[None]:
+    """All certificates are replaced, on one machine after the other, the leader's last, as after a theft."""
+    primary, standbys = scene.cluster.primary(), scene.cluster.standbys()
+    scene.cluster.make_certificates("--new-authority")
+    for machine in (*standbys, primary):
+        made = scene.cluster.checkout / "deploy/cluster/nodes" / machine.name
+        shutil.copytree(made, machine.folder / "node", dirs_exist_ok=True)
+        machine.compose("restart")
     yield
 
 
@@ -138,6 +151,7 @@ OF_THE_DATABASE: dict[str, Failure] = {
     "standby-killed": standby_killed,
     "standby-silent": standby_silent,
     "etcd-without-majority": etcd_without_majority,
+    "new-authority": new_authority,
 }
 OF_THE_APP: dict[str, Failure] = {
     "app-killed": app_killed,

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -143,7 +144,7 @@ class Scene:
         settings = {
             "COMPOSE_PROJECT_NAME": f"kadun-test-{secrets.token_hex(4)}",
             "KADUN_BALANCER_IMAGE": "kadun-test-balancer",
-            "KADUN_APPS": ",".join(app.namespace.ipv4 for app in self.apps),
+            **{f"KADUN_APP{number}": app.namespace.ipv4 for number, app in enumerate(self.apps, 1)},
             "KADUN_APP_HTTP_PORT": str(PORTS[0]),
             "KADUN_APP_HTTPS_PORT": str(PORTS[1]),
             "KADUN_HTTP_PORT": str(quiet_port()),
@@ -156,6 +157,10 @@ class Scene:
     @property
     def _certificate(self) -> Path:
         return self.apps[0].nginx.certificates / "fullchain.pem"
+
+    def connect(self) -> socket.socket:
+        """Connect to the balancer, and send nothing."""
+        return socket.create_connection(("127.0.0.1", self._port))
 
     def verify(self, card_id: str) -> Reply:
         """One request, as a program without the SDK sends it."""

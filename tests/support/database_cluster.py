@@ -107,10 +107,7 @@ class DatabaseCluster:
 
     def __enter__(self) -> Self:
         copy_checkout(self.checkout)
-        words = itertools.chain.from_iterable(
-            ("--witness" if machine.name == "witness" else "--node", machine.address) for machine in self.machines
-        )
-        run(self.checkout / "scripts/cluster-init.sh", *words, "--app", self._gateway)
+        self.make_certificates()
         run("docker", "build", "--quiet", "--target", "database", "--tag", IMAGE, self.checkout / "deploy/cluster")
         try:
             run("docker", "network", "create", "--subnet", self._subnet, "--gateway", self._gateway, self._network)
@@ -127,6 +124,13 @@ class DatabaseCluster:
 
     def __exit__(self, *_: object) -> None:
         self.remove()
+
+    def make_certificates(self, *options: str) -> None:
+        """Make what is copied to the machines, as docs/several-machines.md says."""
+        words = itertools.chain.from_iterable(
+            ("--witness" if machine.name == "witness" else "--node", machine.address) for machine in self.machines
+        )
+        run(self.checkout / "scripts/cluster-init.sh", *words, *options)
 
     def remove(self) -> None:
         """Leave nothing behind."""
