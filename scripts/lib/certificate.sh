@@ -26,7 +26,7 @@ certificate_problem() {
     elif ! openssl x509 -in "$1" -noout -ext subjectAltName 2>/dev/null | grep -qE 'DNS:|IP Address:'; then
         echo "证书没有 subjectAltName，客户端不会接受。The certificate has no subjectAltName, so no client accepts it"
     else
-        check_names "$1" "${@:3}" || true
+        names_problem "$1" "${@:3}"
     fi
 }
 
@@ -42,15 +42,15 @@ damaged_certificate() {
 # last_certificate CHAIN: it, alone.
 last_certificate() { awk '/^-----BEGIN CERTIFICATE-----/ { text = "" } { text = text $0 "\n" } END { printf "%s", text }' "$1"; }
 
-# check_names FILE NAME…: a client that asks for any of these names accepts the certificate.
-check_names() {
+# names_problem FILE NAME…: prints the first name with which no client would accept the certificate, or nothing.
+names_problem() {
     local name check
     for name in "${@:2}"; do
         check=-checkhost
         if is_ip "$name"; then check=-checkip; fi
         openssl x509 -in "$1" -noout "$check" "$name" | grep -q 'does match' && continue
         echo "证书不含 $name。The certificate does not name $name; it names: $(certificate_names "$1")"
-        return 1
+        return
     done
 }
 

@@ -107,7 +107,7 @@ class Authority:
     def issue(
         self, checkout: Path, *arguments: str, certbot: tuple[str, ...] = (), check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        options = (*arguments, "--server", self.url, "--", *self.folders, *certbot)
+        options = (*arguments, "--", "--server", self.url, *self.folders, *certbot)
         return run(checkout / "scripts/issue-certificate.sh", *options, check=check, env=self.environment, cwd="/")
 
     def renew(self) -> subprocess.CompletedProcess[str]:
