@@ -6,13 +6,11 @@ from urllib.parse import urlencode
 import pyotp
 from playwright.sync_api import expect
 
-from app.clock import utc_now
-from app.domain.operators import Role, Scope
-from app.services.shop_tokens import ShopTokens
+from app.domain.operators import Role
 from app.storage.models import Operator
 from tests.browser.conftest import Enter, Hire
 from tests.support.browser.people import Person
-from tests.support.browser.seeding import HOOK, LIVE, SELLER, SHOP, Shop, opened
+from tests.support.browser.seeding import HOOK, LIVE, SELLER, Shop, opened
 from tests.support.browser.visits import Look, Reading, Site, Troubles, Visit, in_two_looks
 from tests.support.console import PASSWORD
 
@@ -168,19 +166,6 @@ def test_a_seller_sees_what_a_seller_may_do(
     person.press("发卡", "Issue", page.locator("main"))
     person.is_headed("已发出 1 张", "Issued 1 card")
     assert len(person.download(page.get_by_role("link").filter(has_text="TXT")).split()) == 1
-
-
-def test_a_token_is_revoked(site: Site, enter: Enter, look: Look) -> None:
-    name = f"{SHOP} {look}"
-    with opened(site) as database:
-        ShopTokens(database, "tester", utc_now).add(name, [Scope.CARDS_ISSUE, Scope.CARDS_READ])
-    person = enter("/admin/operators", look)
-    row = person.page.locator("tr", has_text=name)
-    row.get_by_role("link").click()
-    person.page.locator("[name=own_password]").fill(PASSWORD)
-    person.press(f"吊销{name}", f"Revoke {name}")
-    person.reads("已吊销令牌", "The token is revoked")
-    expect(row).to_contain_text(person.t("已吊销", "revoked"))
 
 
 def test_a_webhook_is_added_tried_and_removed(enter: Enter, hire: Hire, reading: Reading, look: Look) -> None:

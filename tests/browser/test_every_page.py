@@ -1,4 +1,7 @@
-"""Every page at desktop and phone width, in both languages, light and dark; kept as pictures."""
+"""Every page at desktop and phone width, in both languages, light and dark; kept as pictures.
+
+There are texts on them that would run if they could. A dialog, a script, an image from nowhere: `troubles` sees each.
+"""
 
 import re
 
@@ -9,6 +12,7 @@ from tests.support.browser.console_pages import LANGUAGES, PICTURES, SEEN
 from tests.support.browser.seeding import FESTIVAL, Shop
 from tests.support.browser.visits import ROOT, Look, Reading, Troubles, Visit, in_every_look
 from tests.support.console_scene import paths
+from tests.support.service import wait_for
 
 # Where those land who reload a form, or change its language.
 LED_ON = {
@@ -68,3 +72,20 @@ def test_reloading_a_form_leads_to_its_page(enter: Enter) -> None:
     for path, target in LED_ON.items():
         landed = person.page.request.get(path, ignore_https_errors=True)  # it knows nothing of what the browser trusts
         assert (landed.status, landed.url.endswith(target)) == (200, True), path
+
+
+def test_a_long_name_does_not_break_the_short_ones_beside_it(enter: Enter, strangers: str) -> None:
+    modules = enter("/admin/functions").page.locator("tbody td.module code")
+    assert modules.evaluate_all("(all) => all.map((one) => one.getClientRects().length)") == [1, 1, 1]
+
+
+def test_a_script_that_runs_would_be_seen(visit: Visit, troubles: Troubles) -> None:
+    page = visit("/healthz")
+    headers = {"Content-Security-Policy": "default-src 'self'", "Content-Type": "text/html"}
+    page.route("**/page", lambda route: route.fulfill(headers=headers, body="<script>alert(1)</script>"))
+    page.goto("/page")
+    page.evaluate("alert(2)")
+    for seen in ("CSP violation: script-src-elem inline", "dialog: 2"):
+        # The title is asked for since Playwright hears of the page only while it is asked something.
+        wait_for(lambda seen=seen: page.title() is not None and any(seen in one for one in troubles.unexpected()))
+    troubles.expect("")

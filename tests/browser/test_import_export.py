@@ -6,7 +6,6 @@ from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.people import Person
-from tests.support.browser.seeding import Shop
 from tests.support.browser.visits import Look, Reading, in_two_looks
 from tests.support.console import PASSWORD
 
@@ -61,18 +60,3 @@ def test_cards_leave_as_files(enter: Enter, fresh: Fresh, reading: Reading, look
     assert person.download(export(person, "导出所选 TXT", "Export selected TXT")).split() == [fresh.ids[1]]
     person.go("/admin/journal?kind=exported")
     expect(person.rows.first).to_contain_text("txt")
-
-
-def test_the_journal_is_filtered_and_leaves_as_a_file(enter: Enter, shop: Shop, look: Look) -> None:
-    person = enter("/admin/journal", look)
-    page = person.page
-    person.field("类型", "Kind").select_option("CLIENT_MISMATCH")
-    page.wait_for_url("**/admin/journal?kind=CLIENT_MISMATCH")
-    person.field("卡密", "Card").fill(shop.live)
-    page.keyboard.press("Enter")
-    page.wait_for_url(f"**card={shop.live}**")
-    expect(person.rows.first).to_contain_text(person.t("设备不符", "another machine"))
-    shown = person.rows.count()
-    rows = person.download_rows(export(person, "CSV", "CSV"))
-    assert len(rows) == shown
-    assert {(row["code"], row["card_id"]) for row in rows} == {("CLIENT_MISMATCH", shop.live)}

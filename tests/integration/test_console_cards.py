@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 import pyotp
 
 from app.console.rendering import url
-from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.codes import EventKind
 from app.storage.models import Card, Ceiling, Client, Event, IdempotencyRecord, LoginFailure, Operator
 from tests.support.console import OWN, PASSWORD, Browser, Seen, add_operator
@@ -134,15 +133,6 @@ def many(count: int) -> list[str]:
     ids, born = [f"{number:032d}" for number in range(count)], datetime.now(UTC)
     Card.insert_many([{"id": card_id, "created_at": born} for card_id in ids]).execute()
     return ids
-
-
-def test_more_cards_than_are_left_of_the_day_are_not_changed(owner: Browser, cards: list[str]) -> None:
-    apply(owner, confirm(owner, "freeze", cards[:1]))
-    Ceiling.update(changed=MAX_CHANGES_PER_DAY - 2).execute()
-    refused = apply(owner, confirm(owner, "freeze", cards[1:4]))
-    assert (refused.status, "今天还可改动 2 张" in refused.words, frozen()) == (400, True, {cards[0]})
-    apply(owner, confirm(owner, "freeze", cards[1:3]))
-    assert frozen() == set(cards[:3])
 
 
 def test_a_card_that_changed_since_the_preview_is_previewed_again(

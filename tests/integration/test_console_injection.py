@@ -20,7 +20,7 @@ from app.domain.codes import EventKind
 from app.services.formatting import escaped
 from app.storage.database import Database
 from app.storage.models import Event, Host, Operator
-from tests.support.console import OWN, PASSWORD, Browser, Seen, add_operator
+from tests.support.console import OWN, Browser, Seen, add_operator
 from tests.support.console_scene import FILES, Scene, address_of, csrf_of, file_name, furnish, paths
 from tests.support.service import Service, wait_for
 
@@ -222,15 +222,6 @@ def unmoved(seen: Seen) -> None:
     where = urlsplit(urljoin("https://vendor.example", seen.headers.get("location", "/admin/")))
     assert (where.scheme, where.netloc) == ("https", "vendor.example"), seen.path
     assert where.path.startswith("/admin/"), seen.path
-
-
-def test_back_links_stay_in_the_console(olga: Browser) -> None:
-    form = {**furnish(["plain"]).forms["/admin/cards/confirm"], "back": "https://evil.example"}
-    assert not says_evil(olga.post("/admin/cards/confirm", form).text)
-    done = olga.follow(olga.post("/admin/cards/apply", form))
-    assert (done.status, says_evil(done.text)) == (200, False)
-    login = {"name": "olga", "password": PASSWORD, "next": "//evil.example"}
-    assert Browser(olga.service).post("/admin/login", login, csrf="").headers["location"] == "/admin/"
 
 
 def test_the_host_that_a_request_names_is_in_no_answer(olga: Browser, service: Service) -> None:

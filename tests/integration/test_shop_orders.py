@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from app.clock import utc_now
-from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.operators import Scope
 from app.domain.token_limits import TokenLimits, default_limits
 from app.storage.database import Database
-from app.storage.models import Card, Ceiling, Event
+from app.storage.models import Card, Event
 from tests.integration.conftest import with_keys
 from tests.support.processes import children_of
 from tests.support.service import Response, Service, wait_for
@@ -149,18 +148,6 @@ def test_an_order_beyond_a_ceiling_is_refused_with_the_field_and_the_reason(
     assert problem(answer) == (403, "CEILING_EXCEEDED", "by")
     assert answer.body["detail"].startswith(f"Card {card_id} would last longer than the ceiling of 30d from now;")
     assert Card.select().count() == 1
-
-
-def test_an_order_that_changes_more_cards_than_are_left_of_the_day_is_refused_and_may_be_sent_again(shop: Shop) -> None:
-    ids = shop.issue(3)
-    Ceiling.update(changed=MAX_CHANGES_PER_DAY - 2).execute()
-    answer = shop.post(f"{CARDS}/freeze", {"ids": ids}, "order-1", **ENGLISH)
-    assert problem(answer) == (403, "CEILING_EXCEEDED", "ids")
-    assert answer.body["detail"].startswith("At most 10000 cards a day may be changed, and 2 are left today;")
-    assert Card.select().where(Card.frozen_at.is_null()).count() == 3
-    assert shop.post(f"{CARDS}/freeze", {"ids": ids[:2]}, "order-1").body["changed"] == ids[:2]
-    assert is_replay(shop.post(f"{CARDS}/freeze", {"ids": ids[:2]}, "order-1"))
-    assert Ceiling.get().changed == MAX_CHANGES_PER_DAY
 
 
 def test_a_token_reaches_only_the_cards_that_it_issued(service: Service, database: Database) -> None:
