@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# `cardctl doctor` where the service runs in containers: hostfacts.py gathers the host's facts, and the app's image checks
-# them. Sourced after stack.sh, never run.
+# `cardctl doctor` where the service runs in containers: hostfacts.py gathers the host's facts, and the app's image
+# checks them. Sourced after stack.sh, never run.
 
-# doctor [--format text|json]: in a container of its own beside the database, since the app may not run. Where that cannot start
-# either, in one that checks the host alone; without an image, one line says so.
+# doctor [--format text|json]: in a container of its own beside the database, since the app may not run. Where that
+# cannot start either, in one that checks the host alone; without an image, one line says so.
 doctor() {
     local facts image running report='' status=0
     need python3 python3
@@ -32,8 +32,9 @@ doctor() {
 # only_result ARGUMENTS CHINESE ENGLISH: the whole report where nothing can be checked; exit status 1.
 only_result() {
     if [[ $1 == *json ]]; then
-        python3 -I -c 'import json, sys; print(json.dumps([dict(zip(("check", "status", "message_zh", "message_en"), sys.argv[1:]))]))' \
-            containers FAIL "$2" "$3"
+        python3 -I -c 'import json, sys
+names = "check", "status", "message_zh", "message_en"
+print(json.dumps([dict(zip(names, sys.argv[1:]))]))' containers FAIL "$2" "$3"
     else
         printf 'FAIL  containers  %s / %s\n' "$2" "$3"
     fi
