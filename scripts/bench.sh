@@ -36,7 +36,7 @@ done
 
 SCRATCH=$(mktemp -d)
 trap 'rm -rf "$SCRATCH"; allow_services' EXIT
-ensure_venv requirements.txt requirements-trial.txt
+ensure_venv requirements.txt trial/requirements.txt
 bring_tools "${TOOLS[@]}" >&2 || die "$MISSING missing: install it first (apt-get install $MISSING)"
 rm -rf "$SCRATCH"
 trap - EXIT

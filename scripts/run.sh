@@ -29,5 +29,5 @@ esac
 { : >&1; } 2>/dev/null || exec >/dev/null
 { : >&2; } 2>/dev/null || exec 2>/dev/null
 
-ensure_venv requirements.txt requirements-trial.txt
+ensure_venv requirements.txt trial/requirements.txt
 exec "$VENV_PYTHON" -P -m trial

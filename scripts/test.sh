@@ -12,7 +12,7 @@
 #   --mutation     only mutation testing, which takes long and belongs to the nightly runs: does a test fail for each small
 #                  change of the code?
 #
-# Every tier needs .venv, which is made from requirements*.txt; lint and unit need nothing else. With it made, a file runs by
+# Every tier needs .venv, which is made from pinned requirements; lint and unit need nothing else. With it made, a file runs by
 # `.venv/bin/python -m pytest FILE`. The other tiers need PostgreSQL's programs, from PyPI, and Debian packages: as root on
 # Debian or Ubuntu the script installs those that a tier needs. Otherwise it skips a tier that lacks one and says what to
 # install; with CI=true that is a failure. Ubuntu's archive has no Chromium (it is a snap there): the tier `browser` then
@@ -111,7 +111,7 @@ run_pytest() {
 
 # shell_scripts: the names of all shell scripts and libraries.
 shell_scripts() {
-    grep -rlE '^(#!.*[/ ](ba)?sh$|# shellcheck shell=)' .ci scripts nginx postgres
+    grep -rlE '^(#!.*[/ ](ba)?sh$|# shellcheck shell=)' .ci scripts nginx deploy
 }
 
 tier_lint() {
@@ -143,16 +143,7 @@ tier_rules() {
     record rules "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
 }
 
-# ensure_swift: the tests' bucket, in an environment of its own; not of the python3 in $SCRATCH, which goes with this run.
-ensure_swift() {
-    local KADUN_PYTHON VENV=$ROOT/.venv-swift
-    KADUN_PYTHON=$(readlink -f "$VENV_PYTHON")
-    local VENV_PYTHON=$VENV/bin/python
-    ensure_venv requirements-swift.txt
-}
-
 tier_integration() {
-    ensure_swift
     local MEASURE=()
     [[ -z $COVERAGE ]] || MEASURE=(-m coverage run)
     run_pytest integration tests/integration "${BY_TEST[@]}"
@@ -160,7 +151,6 @@ tier_integration() {
 
 tier_e2e() {
     if bring_tools "${E2E_TOOLS[@]}" && bring_libpython; then
-        ensure_swift
         run_pytest e2e tests/e2e "${BY_GROUP[@]}"
     else
         leave_out e2e "$MISSING missing; as root: apt-get install $MISSING"
@@ -233,10 +223,10 @@ tier_mutation() {
 }
 
 cd "$ROOT"
-REQUIREMENTS=(requirements.txt requirements-trial.txt requirements-dev.txt)
-if [[ ${TIERS[*]} == mutation ]]; then # apart: requirements-mutation.in says why
+REQUIREMENTS=(requirements.txt trial/requirements.txt tests/requirements.txt)
+if [[ ${TIERS[*]} == mutation ]]; then # apart: pyproject.toml says why
     VENV=$ROOT/.venv-mutation VENV_PYTHON=$ROOT/.venv-mutation/bin/python
-    REQUIREMENTS+=(requirements-mutation.txt)
+    REQUIREMENTS+=(tests/mutation/requirements.txt)
 fi
 ensure_venv "${REQUIREMENTS[@]}"
 # shellcheck disable=SC2086  # the names are words

@@ -23,7 +23,7 @@ from psycopg2 import sql
 from trial.environment import CHECKOUT, LOOPBACK, write_secret
 from trial.programs import Child, run
 
-REQUIREMENTS = CHECKOUT / "requirements-postgresql.txt"
+REQUIREMENTS = CHECKOUT / "trial/postgresql-requirements.txt"
 USER = DATABASE = "kadun"
 NOBODY = 65_534
 """The user and group that PostgreSQL has where root starts it: it refuses to run as root."""

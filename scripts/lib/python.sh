@@ -52,7 +52,7 @@ venv_is_current() {
     local file
     [[ -x $VENV_PYTHON ]] || return 1
     for file in "$@"; do
-        cmp -s <(sha256sum <"$ROOT/$file") "$VENV/.installed-$file" || return 1
+        cmp -s <(sha256sum <"$ROOT/$file") "$VENV/.installed-${file//\//-}" || return 1
     done
     venv_works
 }
@@ -108,12 +108,12 @@ install_packages() {
     shift
     for file in "$@"; do
         requirements+=(--requirement "$ROOT/$file")
-        rm -f "$VENV/.installed-$file"
+        rm -f "$VENV/.installed-${file//\//-}"
     done
     "$VENV_PYTHON" -P -m pip install --disable-pip-version-check --require-hashes "${requirements[@]}" >>"$log" 2>&1 \
         || return 1
     for file in "$@"; do
-        sha256sum <"$ROOT/$file" >"$VENV/.installed-$file"
+        sha256sum <"$ROOT/$file" >"$VENV/.installed-${file//\//-}"
     done
 }
 

@@ -109,6 +109,8 @@ GOOD = [
     ["VIP-2024-8K3M-77QX-3", "封禁", "永久", "", "", "", "退款", "299"],
     ["VIP-2024-8K3M-77QX-4", "正常", "永久卡", "9999-12-31 00:00:00", "BFEBFBFF000906E4", "", "", "299"],
 ]
+
+
 def as_csv(rows: list[list[str]]) -> bytes:
     """As WPS and a Chinese Excel save it: GBK, CRLF, and commas after the last cell."""
     return "".join(",".join([*row, "", ""]) + "\r\n" for row in [HEADER, *rows]).encode("gbk")

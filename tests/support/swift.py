@@ -23,7 +23,7 @@ STRANGER = ("kadun:stranger", "strangers-secret")
 REGION = "cn-test"
 BUCKET = "licensed-files"
 _VENV = ROOT / ".venv-swift"
-_REQUIREMENTS = ROOT / "requirements-swift.txt"
+_REQUIREMENTS = ROOT / "tests/support/swift-requirements.txt"
 _DEFAULTS = """\
 [DEFAULT]
 swift_dir = {folder}
@@ -58,16 +58,17 @@ _OPTIONS = {
 
 
 def install() -> None:
-    """Make `.venv-swift` from its requirements, as scripts/test.sh does, unless it is there already."""
-    stamp = _VENV / f".installed-{_REQUIREMENTS.name}"
-    digest = f"{hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()}  -\n"  # as scripts/lib/python.sh has it
-    with (ROOT / _REQUIREMENTS.name).open("rb") as lock:
+    """Make `.venv-swift` from its requirements, unless it is there already."""
+    stamp, digest = _VENV / ".installed", hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()
+    with _REQUIREMENTS.open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if stamp.exists() and stamp.read_text() == digest:
             return
-        subprocess.run([sys.executable, "-m", "venv", "--clear", _VENV], check=True, capture_output=True)
-        pip = [f"{_VENV}/bin/python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(_REQUIREMENTS)]
-        subprocess.run(pip, check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "venv", "--clear", "--without-pip", _VENV], check=True, capture_output=True
+        )
+        pip = [sys.executable, "-m", "pip", "--python", str(_VENV), "install", "--quiet", "--require-hashes"]
+        subprocess.run([*pip, "-r", _REQUIREMENTS], check=True, capture_output=True)
         stamp.write_text(digest)
 
 
