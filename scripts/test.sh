@@ -27,24 +27,17 @@ source "$ROOT/scripts/lib/python.sh"
 # shellcheck source=scripts/lib/tools.sh
 source "$ROOT/scripts/lib/tools.sh"
 
-TIERS=(unit lint browser integration e2e)
-MARKED='not nightly' COVERAGE='' RULES='app/domain/*,app/tokens/*'
-while (($#)); do
-    case $1 in
-        -h | --help) print_help "$ROOT/scripts/test.sh"; exit ;;
-        --containers) TIERS+=(cluster containers) ;;
-        --nightly) MARKED=nightly ;;
-        --coverage) COVERAGE=yes ;;
-        --mutation) TIERS=(mutation) ;;
-        --tier)
-            case ${2:-} in
-                lint | unit | integration | e2e | browser | cluster | containers) TIERS=("$2") && shift ;;
-                *) usage_error "--tier wants lint, unit, integration, e2e, browser, cluster or containers" ;;
-            esac ;;
-        *) usage_error "unknown argument: $1" ;;
-    esac
-    shift
-done
+parse_options "containers nightly coverage mutation tier=" "$@"
+at_most 0
+TIERS=(unit lint browser integration e2e ${OPTION[containers]:+cluster containers})
+if [[ -n ${OPTION[tier]:-} ]]; then TIERS=("${OPTION[tier]}"); fi
+[[ " lint unit integration e2e browser cluster containers " == *" ${OPTION[tier]:-unit} "* ]] \
+    || usage_error "--tier wants lint, unit, integration, e2e, browser, cluster or containers"
+if [[ -n ${OPTION[mutation]:-} ]]; then TIERS=(mutation); fi
+COVERAGE=${OPTION[coverage]:-} MARKED=${OPTION[nightly]:+nightly}
+MARKED=${MARKED:-not nightly}
+RULES='app/domain/*,app/tokens/*'
+RULES_REACHED=".venv/bin/coverage report --include=$RULES --fail-under=100"
 
 # Three to five processes on two cores, since tests wait for other programs. Where tests share what takes long to start, they
 # stay in one process (tests/support/groups.py), and the files that are marked `long` begin first (tests/conftest.py).
@@ -61,30 +54,33 @@ declare -A BESIDE=() # the processes that run tiers beside others
 SCRATCH=$(mktemp -d)
 trap '((${#BESIDE[@]} == 0)) || kill "${BESIDE[@]}" 2>/dev/null; rm -rf "$SCRATCH"; allow_services' EXIT
 
-# record TIER PASSED FAILED SECONDS [MORE]: in files, since a tier may be another process: TIER.outcome for people, TIER.counts.
+# record TIER PASSED FAILED LEFT_OUT TEXT: in files, since a tier may be another process.
 record() {
-    printf '%s passed%s in %s s%s\n' "$2" "$( (($3 == 0)) || echo ", $3 FAILED")" "$4" "${5:-}" >"$SCRATCH/$1.outcome"
-    printf '%s %s 0\n' "$2" "$3" >"$SCRATCH/$1.counts"
+    printf '%s %s %s\n' "$2" "$3" "$4" >"$SCRATCH/$1.counts"
+    printf '%s: %s\n' "$1" "$5" >"$SCRATCH/$1.outcome"
 }
 
-# leave_out TIER WHY: records that a tier was skipped.
+# result PASSED FAILED SECONDS: in words.
+result() { printf '%s passed%s in %s s' "$1" "$( (($2 == 0)) || echo ", $2 FAILED")" "$3"; }
+
+# leave_out TIER WHY
 leave_out() {
-    printf 'LEFT OUT: %s\n' "$2" >"$SCRATCH/$1.outcome"
-    printf '0 0 1\n' >"$SCRATCH/$1.counts"
+    record "$1" 0 0 1 "LEFT OUT: $2"
     printf '\n!!! %s is left out: %s\n' "$1" "$2"
 }
 
-# check TIER NAME COMMAND…: runs one check of a tier that is not a pytest run; prints its output when it fails.
-check() {
-    local tier=$1 name=$2
-    shift 2
-    if "$@" >"$SCRATCH/$tier.check" 2>&1; then
-        CHECKS_PASSED=$((CHECKS_PASSED + 1))
-    else
-        CHECKS_FAILED=$((CHECKS_FAILED + 1))
+# run_checks TIER COMMAND…: checks that are not a pytest run, each one word; prints the output of those that fail.
+run_checks() {
+    local tier=$1 start=$SECONDS failed=0 command
+    shift
+    for command; do
+        # shellcheck disable=SC2086
+        $command >"$SCRATCH/$tier.check" 2>&1 && continue
+        failed=$((failed + 1))
         cat "$SCRATCH/$tier.check"
-        printf '%s: %s failed\n' "$tier" "$name"
-    fi
+        printf '%s: %s failed\n' "$tier" "$command"
+    done
+    record "$tier" $(($# - failed)) "$failed" 0 "$(result $(($# - failed)) "$failed" $((SECONDS - start)))"
 }
 
 # count TIER WORDS: how many of the tests in pytest's closing line, "2 failed, 31 passed in 4.20s", have these words.
@@ -105,26 +101,19 @@ run_pytest() {
     failed=$(count "$tier" 'failed|errors?')
     if ((status == 5)) && [[ $MARKED == nightly ]]; then status=0; fi # not every tier has nightly tests
     ((status == 0 || failed > 0)) || failed=1 # collected nothing, or died
-    record "$tier" "$(count "$tier" passed)" "$failed" $((SECONDS - start)) \
-        " ($(awk '{ printf "%d", $1 + $2 }' "$SCRATCH/$tier.cpu") s of processor time)"
+    record "$tier" "$(count "$tier" passed)" "$failed" 0 \
+        "$(result "$(count "$tier" passed)" "$failed" $((SECONDS - start))) ($(awk '{ printf "%d", $1 + $2 }' "$SCRATCH/$tier.cpu") s of processor time)"
 }
 
-# shell_scripts: the names of all shell scripts and libraries.
-shell_scripts() {
-    grep -rlE '^(#!.*[/ ](ba)?sh$|# shellcheck shell=)' .ci scripts nginx deploy
+# check_shell: the data-flow analysis takes as long again and adds SC2317 alone: commands that are never reached.
+check_shell() {
+    grep -rlE '^(#!.*[/ ](ba)?sh$|# shellcheck shell=)' .ci scripts nginx deploy \
+        | xargs --max-procs=2 --max-args=4 .venv/bin/shellcheck -x --extended-analysis=false
 }
 
 tier_lint() {
-    local start=$SECONDS
-    CHECKS_PASSED=0 CHECKS_FAILED=0
-    check lint "ruff format" "$VENV_PYTHON" -m ruff format --check .
-    check lint "ruff check" "$VENV_PYTHON" -m ruff check .
-    check lint mypy "$VENV_PYTHON" -m mypy
-    check lint import-linter "$VENV_PYTHON" "$VENV/bin/lint-imports"
-    # The data-flow analysis takes as long again and adds SC2317 alone: commands that are never reached.
-    check lint shellcheck xargs --arg-file=<(shell_scripts) --max-procs=2 --max-args=4 \
-        "$VENV/bin/shellcheck" -x --extended-analysis=false
-    record lint "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
+    run_checks lint ".venv/bin/ruff format --check ." ".venv/bin/ruff check ." ".venv/bin/python -m mypy" \
+        ".venv/bin/python .venv/bin/lint-imports" check_shell
 }
 
 # tier_unit: in two processes, since it waits for little, and each process collects all tests anew.
@@ -135,13 +124,7 @@ tier_unit() {
 }
 
 # tier_rules: the unit tests alone reach every branch of the rules and the tokens.
-tier_rules() {
-    local start=$SECONDS
-    CHECKS_PASSED=0 CHECKS_FAILED=0
-    "$VENV_PYTHON" -m coverage combine --quiet
-    check rules "100% of the rules and the tokens" "$VENV_PYTHON" -m coverage report --include="$RULES" --fail-under=100
-    record rules "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
-}
+tier_rules() { run_checks rules ".venv/bin/coverage combine --quiet" "$RULES_REACHED"; }
 
 tier_integration() {
     local MEASURE=()
@@ -150,7 +133,7 @@ tier_integration() {
 }
 
 tier_e2e() {
-    if bring_tools "${E2E_TOOLS[@]}" && bring_libpython; then
+    if bring_tools "${E2E_TOOLS[@]}" "$(libpython)"; then
         run_pytest e2e tests/e2e "${BY_GROUP[@]}"
     else
         leave_out e2e "$MISSING missing; as root: apt-get install $MISSING"
@@ -182,7 +165,7 @@ run_with_engine() {
     local tier=$1
     if ! docker compose version >/dev/null 2>&1 || ! docker info >/dev/null 2>&1; then
         echo "$tier: start a Docker engine with Compose first" >&2
-        record "$tier" 0 1 0
+        record "$tier" 0 1 0 "no Docker engine"
     elif bring_tools "${CONTAINERS_TOOLS[@]}"; then
         run_pytest "$@"
     else
@@ -195,7 +178,7 @@ start_beside() {
     local tier
     for tier; do
         [[ " ${TIERS[*]} " == *" $tier "* ]] || continue
-        record "$tier" 0 1 0 # until it says otherwise
+        record "$tier" 0 1 0 "ended early" # until it says otherwise
         "tier_$tier" >"$SCRATCH/$tier.log" 2>&1 &
         BESIDE[$tier]=$!
     done
@@ -203,32 +186,26 @@ start_beside() {
 
 # tier_coverage: what unit and integration reached, together; with --coverage.
 tier_coverage() {
-    local start=$SECONDS
-    CHECKS_PASSED=0 CHECKS_FAILED=0
     # Files that nothing imported count, too: one process finds them, since looking for them takes every process long.
-    "$VENV_PYTHON" -m coverage run --rcfile=/dev/null --branch --parallel-mode \
+    .venv/bin/coverage run --rcfile=/dev/null --branch --parallel-mode \
         --source=app,client/src/kadun,client/conformance/src/kadun_conformance -m app --help >/dev/null
-    "$VENV_PYTHON" -m coverage combine --quiet
-    check coverage "at least 95% over all" "$VENV_PYTHON" -m coverage report --skip-covered --fail-under=95
-    check coverage "100% of the rules and the tokens" "$VENV_PYTHON" -m coverage report --include="$RULES" --fail-under=100
-    record coverage "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start)) \
-        " ($("$VENV_PYTHON" -m coverage report --format=total || true)%)"
+    run_checks coverage ".venv/bin/coverage combine --quiet" \
+        ".venv/bin/coverage report --skip-covered --fail-under=95" "$RULES_REACHED"
+    .venv/bin/coverage report --format=total || true
 }
 
 # tier_mutation: prints the mutants that survived and are not listed, and the numbers.
 tier_mutation() {
     local start=$SECONDS failed=0
     "$VENV_PYTHON" -m tests.mutation || failed=1
-    record mutation $((1 - failed)) "$failed" $((SECONDS - start))
+    record mutation $((1 - failed)) "$failed" 0 "$(result $((1 - failed)) "$failed" $((SECONDS - start)))"
 }
 
 cd "$ROOT"
-REQUIREMENTS=(requirements.txt trial/requirements.txt tests/requirements.txt)
 if [[ ${TIERS[*]} == mutation ]]; then # apart: pyproject.toml says why
     VENV=$ROOT/.venv-mutation VENV_PYTHON=$ROOT/.venv-mutation/bin/python
-    REQUIREMENTS+=(tests/mutation/requirements.txt)
 fi
-ensure_venv "${REQUIREMENTS[@]}"
+ensure_venv {,trial/,tests/}requirements.txt ${OPTION[mutation]:+tests/mutation/requirements.txt}
 # shellcheck disable=SC2086  # the names are words
 unset ${!KADUN_@} ${!DATABASE_URL@} ${!KERNAL_DATA_KEY@} # a developer's own settings are not the tests'
 if [[ $MARKED == nightly ]]; then export KADUN_HYPOTHESIS=thorough; fi
@@ -250,7 +227,7 @@ for tier in "${TIERS[@]}"; do
     # Not beside browsers: networks that come and go abort their requests.
     if [[ $tier == integration && ${TIERS[*]} == *containers* ]]; then
         # Packages first: two apt-get processes get into each other's way.
-        bring_tools "${E2E_TOOLS[@]}" "${CONTAINERS_TOOLS[@]}" && bring_libpython || true # each tier says what it lacks
+        bring_tools "${E2E_TOOLS[@]}" "$(libpython)" "${CONTAINERS_TOOLS[@]}" || true # each tier says what it lacks
         start_beside cluster containers
     fi
     printf '\n=== %s\n' "$tier"
@@ -265,7 +242,7 @@ done
 
 echo
 for tier in "${TIERS[@]}"; do
-    printf '%s: %s\n' "$tier" "$(<"$SCRATCH/$tier.outcome")"
+    cat "$SCRATCH/$tier.outcome"
 done
 read -r passed failed left_out < <(cat "$SCRATCH"/*.counts | awk '{ p += $1; f += $2; l += $3 } END { print p, f, l }')
 printf '%d passed, %d failed\n' "$passed" "$failed"
