@@ -37,31 +37,31 @@ class Images:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("stack")) as stack:
-        stack.init_anew()
-        yield stack
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("stack")) as offline:
+        offline.init_anew()
+        yield offline
 
 
 @pytest.fixture(scope="module")
-def images(stack: Stack) -> Iterator[Images]:
-    images = Images(stack)
+def images(offline: Stack) -> Iterator[Images]:
+    images = Images(offline)
     try:
         yield images
     finally:
-        stack.compose("down", "--timeout", "5", check=False)
+        offline.compose("down", "--timeout", "5", check=False)
         images.remove()
 
 
 @pytest.fixture(scope="module")
-def archive(stack: Stack, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive(offline: Stack, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("a folder") / "kadun images.tar.zst"
-    script(stack, "save-images.sh", file)
+    script(offline, "save-images.sh", file)
     return file
 
 
-def script(stack: Stack, name: str, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return run(stack.folder / "scripts" / name, *arguments, check=check, cwd="/")
+def script(offline: Stack, name: str, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return run(offline.folder / "scripts" / name, *arguments, check=check, cwd="/")
 
 
 def refuses(done: subprocess.CompletedProcess[str], words: str) -> None:
@@ -71,55 +71,55 @@ def refuses(done: subprocess.CompletedProcess[str], words: str) -> None:
 
 
 def test_a_damaged_archive_or_one_without_its_checksum_is_not_loaded(
-    stack: Stack, images: Images, archive: Path, tmp_path: Path
+    offline: Stack, images: Images, archive: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy.tar.zst"
     content = bytearray(archive.read_bytes())
     copy.write_bytes(content)
     images.remove()
-    refuses(script(stack, "load-images.sh", copy, check=False), "Its checksum is missing")
+    refuses(script(offline, "load-images.sh", copy, check=False), "Its checksum is missing")
     (tmp_path / "copy.tar.zst.sha256").write_text((archive.parent / f"{archive.name}.sha256").read_text())
     content[len(content) // 2] ^= 1
     copy.write_bytes(content)
-    refuses(script(stack, "load-images.sh", copy, check=False), "The checksum is wrong, nothing was loaded")
+    refuses(script(offline, "load-images.sh", copy, check=False), "The checksum is wrong, nothing was loaded")
     copy.write_bytes(content[:-1])
-    refuses(script(stack, "load-images.sh", copy, check=False), "The checksum is wrong, nothing was loaded")
+    refuses(script(offline, "load-images.sh", copy, check=False), "The checksum is wrong, nothing was loaded")
     assert images.present() == []
 
 
 def test_from_the_archive_alone_the_stack_comes_up_and_builds_and_pulls_nothing(
-    stack: Stack, images: Images, archive: Path
+    offline: Stack, images: Images, archive: Path
 ) -> None:
     run("sha256sum", "--check", f"{archive.name}.sha256", cwd=archive.parent)
     images.remove()
     assert images.present() == []
-    assert stack.compose("up", "--detach", "--no-build", check=False).returncode != 0
-    loaded = script(stack, "load-images.sh", archive)
+    assert offline.compose("up", "--detach", "--no-build", check=False).returncode != 0
+    loaded = script(offline, "load-images.sh", archive)
     assert "docker compose up -d --wait" in loaded.stdout
     before = images.ids()
-    stack.up("--no-build", "--pull", "never")
-    stack.compose("down", "--timeout", "5")
-    stack.up()  # just as the manual says: Compose builds only what is not there
+    offline.up("--no-build", "--pull", "never")
+    offline.compose("down", "--timeout", "5")
+    offline.up()  # just as the manual says: Compose builds only what is not there
     assert images.ids() == before
-    assert {stack.inspect(service)["Image"] for service in ("app", "database", "nginx")} == {
+    assert {offline.inspect(service)["Image"] for service in ("app", "database", "nginx")} == {
         image.strip() for image in before.values()
     }
 
 
 def test_an_archive_is_never_overwritten_and_a_half_written_one_not_left(
-    stack: Stack, images: Images, archive: Path, tmp_path: Path
+    offline: Stack, images: Images, archive: Path, tmp_path: Path
 ) -> None:
     before = archive.stat().st_mtime_ns
-    refuses(script(stack, "save-images.sh", archive, check=False), "It exists, choose another name")
+    refuses(script(offline, "save-images.sh", archive, check=False), "It exists, choose another name")
     assert archive.stat().st_mtime_ns == before
-    wrong = script(stack, "save-images.sh", tmp_path / "images.zip", check=False)
+    wrong = script(offline, "save-images.sh", tmp_path / "images.zip", check=False)
     assert wrong.returncode == 2
     assert "must end in .tar.zst or .tar.gz" in wrong.stderr
     small = tmp_path / "small disk"
     small.mkdir()
     run("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", small)
     try:
-        done = script(stack, "save-images.sh", small / "images.tar.gz", check=False)
+        done = script(offline, "save-images.sh", small / "images.tar.gz", check=False)
         assert done.returncode == 1
         assert "Could not be written (disk full?), nothing was made" in done.stderr
         assert list(small.iterdir()) == []
