@@ -43,7 +43,7 @@ readonly LOCAL_FILE_SYSTEMS=' ext2/ext3 xfs btrfs zfs f2fs jfs reiserfs bcachefs
 require_outside() {
     local hosts=${URL_BEFORE#*@}
     [[ $hosts != database/ && $hosts != database:* && $hosts != database ]] \
-        || die "数据库在本机容器中，其他主机无法访问：先按《从容器迁到您自己的 PostgreSQL》迁出。The database is in this stack's container, which no other machine reaches: docs/operations.md, 'From the container to a PostgreSQL of your own'"
+        || die "数据库在本机容器中，其他主机无法访问：先按《从容器迁到您自己的 PostgreSQL》迁出。The database is in this stack's container, which no other machine reaches: docs/installation.md, 'From the container to a PostgreSQL of your own'"
     [[ $(keys_are_in) == database ]] \
         || die "签名密钥只在本机：请执行 scripts/cardctl key store database，在 .env 中设置 KADUN_KEYS=database，再 docker compose up -d --wait。KADUN_KEYS must be database: run scripts/cardctl key store database, write KADUN_KEYS=database into .env, then docker compose up -d --wait"
     [[ -n $(setting KADUN_HOST) ]] || die "本机还没有名称：请先执行 scripts/init.sh。KADUN_HOST must be this machine's name: run scripts/init.sh, which writes it"

@@ -54,9 +54,9 @@ def seal_all(database: Database, key: SealingKey) -> None:
             if key.opens(*place, secret.text) is False:
                 raise SealingKeyError(
                     f"KADUN_SEALING_KEY 打不开 {secret.table} {secret.name} 的密钥：请放回原来的 secrets/sealing_key；"
-                    "若已丢失，见 docs/operations.zh-CN.md / "
+                    "若已丢失，见 docs/backups.zh-CN.md / "
                     f"KADUN_SEALING_KEY does not open the secret of {secret.table} {secret.name}: "
-                    "put the former secrets/sealing_key back; if it is lost, see docs/operations.md"
+                    "put the former secrets/sealing_key back; if it is lost, see docs/backups.md"
                 )
             sealed = key.seal(*place, secret.text)
             if sealed != secret.text:

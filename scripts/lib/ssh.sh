@@ -54,7 +54,7 @@ look_there() {
         docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1 \
             || fail "Docker 或 Compose 没有响应：请在那里执行 scripts/provision.sh。Docker or Compose does not answer: run scripts/provision.sh there first"
         [[ $(uname -m) == "$3" ]] \
-            || fail "处理器架构不同（$3 与 $(uname -m)），数据文件不能直接使用：请用迁移包。Another architecture, $(uname -m) and here $3, cannot use the database's files: move by a bundle (docs/operations.md)"
+            || fail "处理器架构不同（$3 与 $(uname -m)），数据文件不能直接使用：请用迁移包。Another architecture, $(uname -m) and here $3, cannot use the database's files: move by a bundle (docs/backups.md)"
         place=$(cut -d ' ' -f 2- "$1/data/keys/moved-to" 2>/dev/null) || true
         if [[ $place == "$4" ]]; then
             echo arriving "$(uname -n)"

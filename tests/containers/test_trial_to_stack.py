@@ -1,4 +1,4 @@
-"""From the trial into the real stack, by four commands of docs/operations.md: keys, and cards with their machines."""
+"""From the trial into the real stack, by four commands of docs/backups.md: keys, and cards with their machines."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def test_keys_and_cards_of_a_trial_go_on_in_the_real_stack(tmp_path: Path, app_i
     folder, stack = Path(tempfile.mkdtemp(prefix="kadun-test-", dir="/var/tmp")), Stack(tmp_path / "real", app_image)
     run("docker", "tag", app_image, f"{stack.project}-app")
     folder.chmod(0o711)
-    guide = (ROOT / "docs/operations.md").read_text().partition("### From the trial into the real service")[2]
+    guide = (ROOT / "docs/backups.md").read_text().partition("### From the trial into the real service")[2]
     commands = re.findall("^    (.*?)(?:  +#.*)?$", guide.partition("\n###")[0], re.MULTILINE)
     assert [command.split()[0] for command in commands] == ["scripts/cardctl", "cp", "chown", "scripts/cardctl"]
     commands = [command.replace(".trial", str(folder / "state")) for command in commands]

@@ -26,11 +26,11 @@ READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, AUTHORS, SHOPS, *_ = PAIRS = [
     (f"{name}.md", f"{name}.zh-CN.md")
     for name in (
         *("README", "docs/operations", "docs/console", "docs/reference", "docs/client", "docs/client-authors"),
-        *("docs/shop-api", "docs/self-service", "docs/several-machines"),
+        *("docs/shop-api", "docs/self-service", "docs/several-machines", "docs/installation", "docs/backups"),
     )
 ]
 ROUTES = re.findall(r'add_route\(\s*"([^"]+)"', document("app/factory.py"))
-FOLDERS = "app|client|scripts|tests|trial|docs|examples|nginx|postgres"
+FOLDERS = "app|client|scripts|tests|trial|docs|examples|nginx|deploy/postgres"
 MADE_BY_READERS = {"app/cli/today.py", "app/console/templates/version.html"}  # of the worked examples
 
 
@@ -127,10 +127,11 @@ def test_both_languages_have_the_same_headings_and_code(pair: tuple[str, str]) -
 def test_the_manuals_have_every_script_for_the_vendor_and_explain_messages_that_they_print(name: str) -> None:
     scripts = [path.name for path in ROOT.glob("scripts/*.sh") if path.name not in ("run.sh", "test.sh", "bench.sh")]
     assert [script for script in scripts if script not in document(name)] == []
+    manuals = "".join(document(name.replace("operations", page)) for page in ("operations", "installation", "backups"))
     files = [path for folder in ("scripts", "nginx") for path in ROOT.glob(f"{folder}/**/*.*")]
     sources = "".join(path.read_text("utf-8") for path in files if path.suffix != ".pyc")
     head = r"^\| (?:line says|the log says|提示|日志内容) \|.*\n\|.*\n"
-    rows = "".join(re.findall(rf"{head}((?:\|.*\n)+)", document(name), re.MULTILINE)).splitlines()
+    rows = "".join(re.findall(rf"{head}((?:\|.*\n)+)", manuals, re.MULTILINE)).splitlines()
     explained = [message for row in rows for message in re.findall("`([^`]+)`", row.split("|")[1])]
     assert len(explained) >= 15
     parts = {part.strip(" '\"") for message in explained for part in message.split("…")}

@@ -165,9 +165,9 @@ def sealing_key(facts: Facts) -> CheckResult:
     if lost := [name for name, opens in found.items() if opens is False]:
         return fail(
             f"KADUN_SEALING_KEY 打不开：{listing(lost)}。请放回原来的 secrets/sealing_key 并重启；"
-            "若已丢失，见 docs/operations.zh-CN.md",
+            "若已丢失，见 docs/backups.zh-CN.md",
             f"KADUN_SEALING_KEY does not open the secrets of {listing(lost)}: "
-            "put the former secrets/sealing_key back and restart; if it is lost, see docs/operations.md",
+            "put the former secrets/sealing_key back and restart; if it is lost, see docs/backups.md",
         )
     if clear := [name for name, opens in found.items() if opens is None]:
         return warn(
