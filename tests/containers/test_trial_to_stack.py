@@ -26,7 +26,7 @@ def test_keys_and_cards_of_a_trial_go_on_in_the_real_stack(tmp_path: Path, app_i
     run("docker", "tag", app_image, f"{stack.project}-app")
     folder.chmod(0o711)
     guide = (ROOT / "docs/backups.md").read_text().partition("### From the trial into the real service")[2]
-    commands = re.findall("^    (.*?)(?:  +#.*)?$", guide.partition("\n###")[0], re.MULTILINE)
+    commands = re.findall("^    (.*?)(?:  +#.*)?$", guide.partition("\n##")[0], re.MULTILINE)
     assert [command.split()[0] for command in commands] == ["scripts/cardctl", "cp", "chown", "scripts/cardctl"]
     commands = [command.replace(".trial", str(folder / "state")) for command in commands]
     try:
