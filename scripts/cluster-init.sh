@@ -93,8 +93,7 @@ if [[ -n ${OPTION[witness]:-} ]]; then names=(node1 node2 witness) && addresses+
     || usage_error "须为三个 --node，或两个 --node 加一个 --witness want three --node, or two and one --witness"
 check_addresses "${addresses[@]}"
 umask 077
-open_lock cluster
-flock -w 30 "$LOCK" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
+hold_lock cluster 30
 mkdir -p "$ROOT/deploy/cluster/nodes"
 cd "$ROOT/deploy/cluster/nodes"
 members=()

@@ -183,7 +183,7 @@ send_to_all() {
 
 parse_options "domain=* to=* here ssh-port= ssh-option=*" "$@"
 at_most 2
-[[ -z ${OPTION[to]:-} || -z ${OPTION[here]:-} ]] || usage_error "--to 与 --here 只能选一 choose one of --to and --here"
+exclusive to here
 read -rd '' -a places <<<"${OPTION[to]:-}" || true
 for place in "${places[@]}"; do
     is_place "$place" || usage_error "--to 须为 [USER@]HOST[:/DIRECTORY]（IPv6 加方括号） --to must be [USER@]HOST[:/DIRECTORY], an IPv6 address in brackets: $place"
@@ -200,10 +200,9 @@ chain=$(realpath -m -- "$chain") key=$(realpath -m -- "$key")
 cd "$ROOT"
 umask 077
 need openssl openssl
-[[ -e .env && -d $FOLDER ]] || die "请先运行 scripts/init.sh。Run scripts/init.sh first"
+require_prepared
 [[ -w $FOLDER && -w data ]] || die "请以 root 运行。Run this as root, or as the owner of $FOLDER"
-open_lock certificates
-flock -w 120 "$LOCK" || die "另一张证书正在启用。Another certificate is being installed: try again when that is done"
+hold_lock certificates 120
 rm -rf -- data/.deploying.* # with a private key, of a run that was killed
 WORK=$(mktemp -d data/.deploying.XXXXXX)
 mkdir "$WORK/new" "$WORK/old"

@@ -89,13 +89,13 @@ check_timer() {
 
 parse_options "dry-run standalone dns= to=*" "$@"
 check_domains "${OPERANDS[@]}"
-[[ -z ${OPTION[standalone]:-} || -z ${OPTION[dns]:-} ]] || usage_error "--standalone 与 --dns 只能选一个 --standalone and --dns exclude each other"
+exclusive standalone dns
 cd "$ROOT"
-[[ -e .env && -d https_certificates ]] || die "请先运行 scripts/init.sh。Run scripts/init.sh first"
+require_prepared
 need openssl openssl
 need certbot certbot
 config=$(config_dir)
-[[ $EUID == 0 || $config != /etc/letsencrypt ]] || die "请以 root 运行：certbot 需要写 /etc/letsencrypt。Run this as root: certbot writes to /etc/letsencrypt"
+[[ $config != /etc/letsencrypt ]] || require_root # where certbot writes
 port=$(setting KADUN_HTTP_PORT 80)
 lineage=$(setting COMPOSE_PROJECT_NAME kadun) # one for each stack, whatever its domains become
 [[ -n ${OPTION[standalone]:-}${OPTION[dns]:-} ]] || check_webroot "$port"

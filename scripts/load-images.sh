@@ -17,7 +17,7 @@ at_most 1
 file=${OPERANDS[0]:-}
 [[ -n $file ]] || usage_error "缺少文件名 FILE is missing"
 require_docker
-[[ -f $file && -r $file ]] || die "无法读取 cannot read $file"
+require_readable "$file"
 [[ -r $file.sha256 ]] || die "缺少校验文件，请一并复制。Its checksum is missing, copy that too: $file.sha256"
 sum=$(sha256sum <"$file")
 [[ $(<"$file.sha256") == "${sum%% *} "* ]] \

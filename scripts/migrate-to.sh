@@ -200,7 +200,7 @@ if [[ -n ${OPTION[join]:-} ]]; then
     require_outside
 else
     [[ -n $place ]] || require_alone "一台机器才能搬迁。Only a single machine can move: stop the others first, there: docker compose stop app nginx"
-    [[ $EUID == 0 ]] || die "数据库的文件只有 root 能读：请用 sudo 执行。Only root can read the database's files: run it by sudo"
+    require_root # to read the database's files
     [[ -e $ROOT/data/postgres/PG_VERSION ]] \
         || die "数据库在本机之外：请以 --join 加入新服务器，再停用本机。The database is outside this stack: let the new server join with --join, then take this one down"
 fi

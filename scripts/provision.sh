@@ -118,7 +118,7 @@ done
 # Without user and password: they would appear in public files and in the log. Docker takes no path.
 [[ $download =~ ^https?://[A-Za-z0-9._~:/+-]+$ ]] || usage_error "须为不含密码的网址 not a URL without user or password: $download"
 [[ $registry =~ ^(https?://[A-Za-z0-9.:-]+)?$ ]] || usage_error "须为不含密码与路径的网址 not a URL without user or path: $registry"
-[[ $EUID == 0 ]] || die "请以 root 运行。Run it as root: sudo scripts/provision.sh"
+require_root
 umask 022 # whatever root's is: apt's own user reads the keys, everyone the settings
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a PATH=$PATH:/usr/sbin:/sbin
 read -r system release codename < <(. /etc/os-release && echo "$ID ${VERSION_ID:-?} ${VERSION_CODENAME:-?}") || true

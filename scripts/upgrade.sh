@@ -118,7 +118,7 @@ back_up() {
     if [[ -n $NEEDS_COPY ]]; then
         require_database_space "$1"
         STEP=switch
-        compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
+        stop_app
     fi
     BACKUP=$BACKUP_FOLDER/kadun-before-upgrade-$(date --utc +%Y%m%dT%H%M%SZ).tar.age
     take_archive "$BACKUP" recipients
@@ -132,7 +132,7 @@ drain() {
         say "本机已排空，等待负载均衡 $1 秒… Draining; the balancer has $1 s …"
         sleep "$1"
     fi
-    compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
+    stop_app
 }
 
 # start_stack: starts the app first: together with it Compose would recreate nginx, which answers 503 meanwhile. Prints what went wrong.
@@ -201,10 +201,10 @@ umask 077
 parse_options "no-pull rolling image-archive= drain-seconds=" "$@"
 at_most 0
 [[ ${OPTION[drain-seconds]:-15} =~ ^[0-9]{1,3}$ ]] || usage_error "--drain-seconds 须为 0–999 的整数 must be a number from 0 to 999: ${OPTION[drain-seconds]}"
-[[ -n ${OPTION[rolling]:-} || -z ${OPTION[drain-seconds]:-} ]] || usage_error "--drain-seconds 只用于 --rolling is for --rolling"
+only_with drain-seconds rolling
 archive=${OPTION[image-archive]:-}
 if [[ -n $archive ]]; then
-    [[ -r $archive ]] || die "无法读取 cannot read $archive"
+    require_readable "$archive"
     archive=$(realpath -- "$archive")
 fi
 require_stack

@@ -63,6 +63,14 @@ at_most() {
     ((${#OPERANDS[@]} <= $1)) || usage_error "未知参数 unknown argument: ${OPERANDS[$1]}"
 }
 
+# only_with OPTION OTHER, exclusive OPTION OTHER: of the options that were given.
+only_with() { [[ -z ${OPTION[$1]:-} || -n ${OPTION[$2]:-} ]] || usage_error "--$1 只用于 --$2 is for --$2"; }
+exclusive() { [[ -z ${OPTION[$1]:-} || -z ${OPTION[$2]:-} ]] || usage_error "--$1 与 --$2 只能选一个 --$1 and --$2 exclude each other"; }
+
+require_root() { [[ $EUID == 0 ]] || die "请以 root 运行。Run this as root: sudo scripts/${0##*/}"; }
+require_readable() { [[ -f $1 && -r $1 ]] || die "无法读取 cannot read $1"; }
+require_prepared() { [[ -e $ROOT/.env ]] || die "尚未初始化：请先执行 scripts/init.sh。Not prepared yet: run scripts/init.sh first"; }
+
 # need COMMAND PACKAGE: ends the script where a program is missing, and names the package that brings it.
 need() {
     command -v "$1" >/dev/null || die "$1 is missing: install it first (apt-get install $2)"
@@ -123,6 +131,12 @@ open_lock() {
     local file=$ROOT/data/.$1.lock
     { { [[ -e $file ]] || make_lock "$file"; } && exec {LOCK}<>"$file"; } 2>/dev/null \
         || die "无法写入 cannot write $file"
+}
+
+# hold_lock NAME SECONDS: until the script ends; waits for so long.
+hold_lock() {
+    open_lock "$1"
+    flock --wait "$2" "$LOCK" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
 }
 
 # make_lock FILE: of the checkout's owner, who may run the scripts as well as root. So is data/, if this makes it.

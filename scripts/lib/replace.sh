@@ -22,7 +22,7 @@ replace_database() {
     ran=$(compose ps --quiet --status running app 2>/dev/null </dev/null) || ran=''
     printf '%s %s %s\n' "$old" "$([[ -z $ran ]] && echo no || echo yes)" "$(journal_end "$NEW" 2>/dev/null)" >"$REPLACING"
     sync -- "$REPLACING"
-    said=$(compose stop app 2>&1 </dev/null) || die "无法停止服务 could not stop the service: $(last_line "$said")"
+    stop_app
     said=$(swap_databases "$LIVE" "$old" "$NEW" 2>&1) \
         || die "无法切换数据库 the databases cannot change places: $(error_line "$said")"
     start_replaced "$old"

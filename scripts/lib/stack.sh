@@ -139,12 +139,11 @@ moved_to() {
 # move_away PLACE: writes the mark, which the service's user can read, whole or not at all; and stops the app, so that clients
 # get 503. After a failure `serve_again` undoes it.
 move_away() {
-    local said
     # The app may write there: nothing is written through a link.
     { rm -f -- "$MOVED.new" && printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" | (umask 022 && write_new "$MOVED.new") \
         && sync -- "$MOVED.new" && mv -fT -- "$MOVED.new" "$MOVED" && sync -- "$(dirname -- "$MOVED")"; } 2>/dev/null \
         || die "无法写入 cannot write $MOVED"
-    said=$(compose stop app 2>&1 </dev/null) || die "无法停止服务 could not stop the service: $(last_line "$said")"
+    stop_app
 }
 
 # serve_again: this server serves again. Prints what went wrong.
@@ -172,7 +171,7 @@ require_home() {
 # require_stack [moved]: this checkout is prepared, Docker answers and, without `moved`, the service has not moved away.
 require_stack() {
     [[ ${1:-} == moved ]] || require_home
-    [[ -e $ROOT/.env ]] || die "尚未初始化：请先执行 scripts/init.sh。Not prepared yet: run scripts/init.sh first"
+    require_prepared
     require_docker
 }
 
@@ -194,6 +193,12 @@ require_running() {
         grep -qxF "$service" <<<"$running" \
             || die "容器 $service 未运行：请先执行 docker compose up -d。Container $service is down: docker compose up -d starts it"
     done
+}
+
+# stop_app: clients get 503 from then on.
+stop_app() {
+    local said
+    said=$(compose stop app 2>&1 </dev/null) || die "无法停止服务 could not stop the service: $(last_line "$said")"
 }
 
 # git_here ARGUMENT…: in this clone, even if it belongs to another user. Containers can read what it writes.

@@ -67,7 +67,7 @@ def refuses(done: subprocess.CompletedProcess[str], words: str, status: int = 1)
 def test_it_refuses_what_it_was_not_made_for_and_changes_nothing(machine: BareMachine) -> None:
     script = "/opt/kadun/scripts/provision.sh"
     before = machine.files()
-    refuses(machine.run("setpriv", "--reuid=65534", script, check=False), "Run it as root")
+    refuses(machine.run("setpriv", "--reuid=65534", script, check=False), "Run this as root")
     refuses(machine.provision("--timezone", "Mars/Olympus", check=False), "no such time zone", 2)
     refuses(machine.provision("--mirror-docker-apt", "https://me:x@docker.example/", check=False), "without user", 2)
     refuses(machine.provision("--mirror-registry", f"{REGISTRY}/path", check=False), "without user or path", 2)

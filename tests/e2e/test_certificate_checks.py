@@ -317,7 +317,7 @@ def test_nothing_goes_where_this_machine_refuses_it_or_an_option_is_wrong_or_say
         (("--to", "-oProxyCommand=x"), 2, "--to must be [USER@]HOST[:/DIRECTORY]"),
         (("--to", "root@10.0.0.5:folder"), 2, "--to must be"),
         (("--to", "fd00::5"), 2, "an IPv6 address in brackets"),
-        (("--to", "10.0.0.5", "--here"), 2, "choose one of --to and --here"),
+        (("--to", "10.0.0.5", "--here"), 2, "--to and --here exclude each other"),
         (("--to", f"10.0.0.5:{checkouts[1]}", "--domain", "other.test"), 1, "does not name other.test"),
     ):
         done = renewing.deploy(*options)
