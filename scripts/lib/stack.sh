@@ -139,10 +139,12 @@ moved_to() {
 # move_away PLACE: writes the mark, which the service's user can read, whole or not at all; and stops the app, so that clients
 # get 503. After a failure `serve_again` undoes it.
 move_away() {
-    # The app may write there: nothing is written through a link.
-    { rm -f -- "$MOVED.new" && printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" | (umask 022 && write_new "$MOVED.new") \
-        && sync -- "$MOVED.new" && mv -fT -- "$MOVED.new" "$MOVED" && sync -- "$(dirname -- "$MOVED")"; } 2>/dev/null \
-        || die "无法写入 cannot write $MOVED"
+    # The app may write there: nothing is written through a link. A subshell, or what a trap says meanwhile would get lost.
+    (
+        umask 022
+        rm -f -- "$MOVED.new" && printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" | write_new "$MOVED.new" \
+            && sync -- "$MOVED.new" && mv -fT -- "$MOVED.new" "$MOVED" && sync -- "$(dirname -- "$MOVED")"
+    ) 2>/dev/null || die "无法写入 cannot write $MOVED"
     stop_app
 }
 
