@@ -235,6 +235,8 @@ def test_the_first_request_activates_and_binds_others_are_counted_and_another_ca
     assert (Client.get().id, Client.get().card_id) == (client_id, other_id)
     released = Event.get(Event.kind == EventKind.RELEASED)
     assert (released.card_id, released.details["moved_to"]) == (card_id, other_id)
+    activated = {card.id: card.activated_at for card in Card.select()}
+    assert activated == {card_id: whole, other_id: clock.now.replace(microsecond=0)}
 
 
 def test_another_machine_is_refused_changes_nothing_and_all_that_it_sent_is_journalled(

@@ -35,11 +35,8 @@ FOLDER = ROOT / "test-artifacts" / "mutation"
 PROCESSES = 2
 PYPROJECT = "pyproject.toml"
 _KILLED = ("killed", "timeout", "caught by type check")
-_WHOLE_WRITES = (
-    "verdicts",
-    "card_actions",
-    "terms",
-)  # the integration tests of what uses the statements and the bindings
+# The integration tests of what uses the statements, the bindings and the journal.
+_WHOLE_WRITES = ("abuse_report", "card_actions", "execute", "journal_lists", "terms", "verdicts")
 _READS_THE_REPOSITORY = re.compile(r"\bcheckout\b|\bdocuments\b")
 # mutmut's copies of methods repeat definitions, and its decorator has no types.
 _MYPY = (
