@@ -140,7 +140,7 @@ def test_the_manuals_have_every_script_for_the_vendor_and_explain_messages_that_
 
 
 def test_contributing_quotes_the_present_code() -> None:
-    diffs = re.findall(r"^```diff\n--- (\S+)\n(.*?)^```$", document("CONTRIBUTING.md"), re.MULTILINE | re.DOTALL)
+    diffs = re.findall(r"^```diff\n--- (\S+)\n(.*?)^```$", document("docs/CONTRIBUTING.md"), re.MULTILINE | re.DOTALL)
     assert len(diffs) >= 12
     for path, diff in diffs:
         before = "".join(f"{line[1:]}\n" for line in diff.splitlines() if not line.startswith("+"))
