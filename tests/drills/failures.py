@@ -66,9 +66,9 @@ def etcd_without_majority(scene: Scene, customers: Customers) -> Iterator[None]:
 @contextlib.contextmanager
 def new_authority(scene: Scene, _customers: Customers) -> Iterator[None]:
     """All certificates are replaced, on one machine after the other, the leader's last, as after a theft."""
-    primary, standbys = scene.cluster.primary(), scene.cluster.standbys()
+    primary = scene.cluster.primary()
     scene.cluster.make_certificates("--new-authority")
-    for machine in (*standbys, primary):
+    for machine in sorted(scene.cluster.machines, key=lambda machine: machine is primary):
         made = scene.cluster.checkout / "deploy/cluster/nodes" / machine.name
         shutil.copytree(made, machine.folder / "node", dirs_exist_ok=True)
         machine.compose("restart")
