@@ -12,7 +12,6 @@ from app.services.licence import TOKEN_SECONDS
 from app.storage.database import Database
 from app.storage.models import Card, Usage
 from app.storage.models import Client as ClientRow
-from app.storage.statements import MAX_FUNCTIONS_PER_DAY, OTHER_FUNCTIONS
 from tests.support.executing import FUNCTION_SECONDS, Held, claims, execute, journalled
 from tests.support.functions_service import FunctionsService
 from tests.support.service import OPEN, Service, question, wait_for
@@ -64,19 +63,6 @@ def test_the_rules_come_first_and_a_function_that_is_not_installed_is_a_rejectio
         answer = execute(executing, card_id, OPEN, {}, **more)
         assert (answer.status, answer.body["code"]) == (404, "FUNCTION_NOT_FOUND"), "what earns the key is no function"
     assert {row.function: row.count for row in Usage.select()} == {OPEN: 1}
-
-
-def test_a_missing_function_after_too_many_others_is_taken_back_from_these(executing: Service) -> None:
-    (card_id,) = executing.issue()
-    assert executing.verify(question(card_id, "machine-1", OPEN)).status == 200
-    today, last = Usage.get().day, Usage.get().last_at
-    for number in range(MAX_FUNCTIONS_PER_DAY):
-        Usage.insert(card=card_id, day=today, function=f"f{number}", count=1, last_at=last).execute()
-    assert executing.verify(question(card_id, "machine-1", "one more")).status == 200
-    for _ in range(2):
-        assert execute(executing, card_id, "没有的", {}).body["code"] == "FUNCTION_NOT_FOUND"
-    counted = {row.function: row.count for row in Usage.select()}
-    assert (counted[OTHER_FUNCTIONS], "没有的" in counted) == (1, False)
 
 
 def test_a_traceback_is_in_the_journal_and_not_in_the_answer(executing: Service) -> None:

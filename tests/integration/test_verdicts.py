@@ -19,9 +19,10 @@ from app.services.issuing import Issuing
 from app.services.licence import LicenceService
 from app.services.terms import VendorTerms
 from app.services.verification import Verification
-from app.storage import daily_counts
+from app.storage import bindings, daily_counts
 from app.storage.database import Database
 from app.storage.models import Card, Client, DailyCount, Event, Usage
+from app.storage.statements import OTHER_FUNCTIONS
 from tests.conftest import Clock
 from tests.support.asking import ask, claims, kinds
 from tests.support.service import OPEN, Service, question
@@ -270,6 +271,28 @@ def test_after_64_functions_of_a_day_the_rest_are_counted_together(
     assert (len(counts), counts["其他"], counts["f3"]) == (65, 6, 3)
     assert ask(verification, other_id, hardware="h2", function="f99").code is Code.OK
     assert Usage.get(Usage.card == other_id).function == "f99"
+
+
+def test_a_function_that_does_not_exist_is_taken_back_from_its_own_count_or_from_that_of_the_rest(
+    verification: Verification, card_id: str, other_id: str, clock: Clock
+) -> None:
+    day, counted = clock.now.date(), ["f0", "f0", *(f"f{number}" for number in range(1, 67))]
+    for function in counted:
+        ask(verification, card_id, function=function)
+    ask(verification, other_id, hardware="h2", function="f0")
+    clock.advance(timedelta(days=1))
+    ask(verification, card_id, function="f0")
+
+    def taken_back(function: str) -> dict[str, int]:
+        bindings.take_back(VerificationRequest.from_fields(card_id, "h1", function, "n" * 22, "198.51.100.1"), day)
+        rows = list(Usage.select().where(Usage.function.in_(["f0", "f1", OTHER_FUNCTIONS])))
+        assert sorted(row.count for row in rows if (row.card_id, row.day) != (card_id, day)) == [1, 1]
+        return {row.function: row.count for row in rows if (row.card_id, row.day) == (card_id, day)}
+
+    assert taken_back("f0") == {"f0": 1, "f1": 1, OTHER_FUNCTIONS: 3}
+    assert taken_back("f0") == {"f1": 1, OTHER_FUNCTIONS: 3}
+    assert taken_back("f66") == {"f1": 1, OTHER_FUNCTIONS: 2}
+    assert [taken_back("f66") for _ in range(3)][-1] == {"f1": 1}
 
 
 def test_usage_is_counted_by_the_vendors_day(verification: Verification, card_id: str, clock: Clock) -> None:

@@ -36,7 +36,7 @@ PROCESSES = 2
 PYPROJECT = "pyproject.toml"
 _KILLED = ("killed", "timeout", "caught by type check")
 # The integration tests of what uses the statements, the bindings and the journal.
-_WHOLE_WRITES = ("abuse_report", "card_actions", "execute", "journal_lists", "terms", "verdicts")
+_WHOLE_WRITES = ("abuse_report", "card_actions", "journal_lists", "terms", "verdicts")
 _READS_THE_REPOSITORY = re.compile(r"\bcheckout\b|\bdocuments\b")
 # mutmut's copies of methods repeat definitions, and its decorator has no types.
 _MYPY = (
