@@ -55,6 +55,8 @@ def test_it_imports_what_it_requires_and_nothing_of_the_server() -> None:
     required = [re.split(r"[^\w-]", requirement, maxsplit=1)[0] for requirement in project["dependencies"]]
     importable = {{"py-machineid": "machineid", "pyjwt": "jwt"}.get(name, name) for name in required}
     assert imported - set(sys.stdlib_module_names) == {"kadun", *importable}
+    (machine_id,) = (requirement for requirement in project["dependencies"] if "py-machineid" in requirement)
+    assert machine_id.endswith("; sys_platform != 'win32'")
 
 
 @pytest.mark.parametrize("platform", ["win32", pytest.param("darwin", marks=pytest.mark.nightly)])
