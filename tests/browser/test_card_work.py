@@ -10,9 +10,8 @@ from app.domain.codes import Code
 from app.domain.policy import OPEN_PROGRAM as OPEN
 from app.services.issuing import Issuing
 from tests.browser.conftest import Enter, Fresh
-from tests.support.browser.people import query_of
-from tests.support.browser.seeding import FIRMS, Shop, ask, opened
-from tests.support.browser.visits import Look, Reading, Site, Troubles, in_two_looks
+from tests.support.browser.seeding import Shop, ask, opened
+from tests.support.browser.visits import Look, Reading, Site, in_two_looks
 from tests.support.console import PASSWORD
 from tests.support.service import question
 
@@ -45,25 +44,6 @@ def test_cards_are_issued_copied_and_downloaded(enter: Enter, look: Look) -> Non
     expect(person.field("批次（可不填）", "Batch (optional)")).to_have_value(batch)
     person.go(f"/admin/cards?batch={batch}")
     expect(person.rows).to_have_count(4)
-
-
-def test_a_card_is_found_by_key_hardware_and_address(enter: Enter, shop: Shop, look: Look) -> None:
-    person = enter("/admin/cards", look)
-    page = person.page
-    hardware, address = shop.machines[shop.live]
-    page.evaluate("window.stays = true")
-    for text in (shop.live[:9], shop.live, hardware[:20], hardware, address):
-        page.locator("[name=q]").fill(text)
-        page.keyboard.press("Enter")
-        page.wait_for_url(lambda url, text=text: query_of(url).get("q") == text)
-        expect(person.rows).to_have_count(1)
-        expect(person.rows).to_contain_text(shop.live)
-    assert page.evaluate("window.stays")  # htmx put the rows into the page that was there
-    page.reload()
-    expect(person.rows).to_have_count(1)
-    page.locator("[name=q]").fill("没有这样的设备")
-    page.keyboard.press("Enter")
-    person.reads("没有符合条件的记录", "No results")
 
 
 def test_filters_are_in_the_url_and_the_back_button_works(enter: Enter, shop: Shop, look: Look) -> None:
@@ -129,25 +109,6 @@ def test_the_batch_of_many_is_changed_by_typing_it(enter: Enter, fresh: Fresh, l
     person.is_headed("已修改 3 张", "Changed 3 cards")
     person.follow("返回", "Back")
     expect(person.rows.filter(has_text="老客户")).to_have_count(3)
-
-
-def test_the_preview_of_an_extension_names_the_cards_left_out(
-    enter: Enter, shop: Shop, look: Look, troubles: Troubles, reading: Reading
-) -> None:
-    troubles.expect("status of 400")
-    person = enter(f"/admin/cards?batch={FIRMS}", look)
-    page = person.page
-    page.get_by_text(person.t("全选本页", "All on this page")).click()
-    person.press("延期", "Extend")
-    person.reads("不能延期，跳过", "left out")  # the permanent ones
-    reading(page, "confirm-extend")
-    page.locator("[name=by_other]:not([type=hidden])").fill("很久")
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("alert")).to_be_visible()
-    expect(page.locator("#preview button")).to_have_count(0)
-    reading(page, "confirm-refused")
-    person.follow("取消", "Cancel")
-    page.wait_for_url("**/admin/cards?**")
 
 
 def test_more_than_a_hundred_cards_are_extended_with_the_password(
@@ -228,17 +189,3 @@ def test_a_pasted_message_leads_to_moving_the_card(
     person.press("换绑", "Move", person.page.locator("main"))
     person.is_headed(card_id, card_id)
     expect(person.page.locator("section[aria-labelledby=binding]")).to_contain_text(machines[1])
-
-
-def test_a_card_is_deleted_and_its_history_stays(enter: Enter, fresh: Fresh, look: Look, reading: Reading) -> None:
-    person = enter(f"/admin/card?id={fresh.ids[0]}", look)
-    person.press("删除…", "Delete…")
-    person.reads("不能撤销：删除", "Cannot be undone: a deleted")
-    expect(person.button("删除 1 张", "Delete 1 card")).to_be_visible()
-    reading(person.page, "confirm-delete")
-    person.press("删除 1 张", "Delete 1 card")
-    person.is_headed("已删除 1 张", "Deleted 1 card")
-    person.go(f"/admin/card?id={fresh.ids[0]}")
-    person.reads("没有这张卡密", "There is no such card")
-    expect(person.page.locator(".timeline")).to_contain_text(person.t("删除", "deleted"))
-    reading(person.page, "card-deleted")

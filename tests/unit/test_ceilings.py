@@ -1,10 +1,11 @@
-"""Ceilings and the limits of a shop's token: how many cards a day, how long cards last, until when and from where."""
+"""Bounds: ceilings of a day, limits of a shop's token, and which calls of core functions may run at once."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from app.domain import ceilings, token_limits
+from app.domain.calls import Caller, CallLimits, may_begin
 from app.domain.cards import MAX_VALIDITY, Card, validity_text
 from app.domain.ceilings import MAX_CARDS_PER_DAY, MAX_CHANGES_PER_DAY, TOKEN_DEFAULTS, CeilingExceededError, Ceilings
 from app.domain.operators import Role
@@ -161,3 +162,51 @@ def test_a_new_token_has_every_limit_but_networks_and_what_cannot_be_set_is_refu
         "cards_per_day": 1000, "longest_validity": "365d", "own_cards_only": True,
         "expires_at": "2027-03-01T12:00:00+00:00", "networks": ["203.0.113.7/32"],
     }  # fmt: skip
+
+
+LIMITS = CallLimits(places=4, per_card=1, per_address=2)
+HOME, NEIGHBOUR, ELSEWHERE, OFFICE = "2001:db8:1:1::/64", "2001:db8:1:2::/64", "2001:db8:2:1::/64", "192.0.2.1"
+A, B, C, D = Caller("a", HOME), Caller("b", HOME), Caller("c", HOME), Caller("d", ELSEWHERE)
+OPERATOR = Caller("0", None)
+
+
+def test_a_caller_may_begin() -> None:
+    for caller, running, may in (
+        (A, [], True),
+        (A, [D], True),
+        (A, [A], False),
+        (Caller("a", ELSEWHERE), [A], False),
+        (B, [A], True),
+        (C, [A, B], False),
+        (D, [A, B], True),
+        (B, [A, D, OPERATOR], False),
+        (Caller("e", OFFICE), [A, B, D], True),
+        (Caller("e", OFFICE), [A, B, D, OPERATOR], False),
+        (Caller("e", NEIGHBOUR), [A, B], True),
+        (Caller("e", NEIGHBOUR), [A, D, OPERATOR], False),
+        (Caller("e", "192.0.2.2"), [A, D, Caller("f", OFFICE)], True),
+    ):
+        assert may_begin(caller, running, LIMITS) is may, (caller, running)
+
+
+def test_a_card_never_has_the_last_place_unless_it_is_the_only_one() -> None:
+    limits = LIMITS._replace(per_card=4, per_address=4)
+    assert may_begin(A, [A, A], limits)
+    assert not may_begin(A, [A, A, A], limits)
+    only = LIMITS._replace(places=1)
+    assert may_begin(A, [], only)
+    assert not may_begin(B, [A], only)
+
+
+def test_a_site_has_five_times_what_an_address_has() -> None:
+    limits = LIMITS._replace(places=64, per_address=1)
+    running = [Caller(str(number), f"2001:db8:1:{number + 16:x}::/64") for number in range(5)]
+    assert may_begin(A, running[:4], limits)
+    assert not may_begin(A, running, limits)
+    assert may_begin(D, running, limits)
+
+
+def test_an_operators_call_counts_for_no_card_and_no_address_and_may_take_the_last_place() -> None:
+    assert may_begin(Caller("0", HOME), [OPERATOR], LIMITS)
+    assert may_begin(OPERATOR, [OPERATOR, OPERATOR, OPERATOR], LIMITS)
+    assert not may_begin(OPERATOR, [OPERATOR] * 4, LIMITS)
