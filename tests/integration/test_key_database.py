@@ -16,7 +16,6 @@ import peewee
 import pyrage
 import pytest
 
-from app.domain.errors import UnavailableError
 from app.services.key_database import KeyDatabase
 from app.services.signing_keys import SigningKeys
 from app.settings import DATABASE, FOLDER, Settings
@@ -25,7 +24,6 @@ from app.storage.models import Event, SealedKeyRing
 from app.tokens.key_folder import KeyFolder
 from app.tokens.keyring import KeyRingError
 from app.tokens.keys import KeyRing
-from app.tokens.signer import Signer
 from tests.conftest import Clock
 from tests.support.service import ROOT, Service, question, wait_for
 
@@ -117,20 +115,6 @@ def test_twenty_first_starts_of_two_hosts_at_once_make_one_ring_each(database: D
         assert len(made) == 2
         assert made[0] == made[1]
         assert SealedKeyRing.select().count() == 1
-
-
-def test_a_signer_keeps_its_keys_while_the_database_is_away(
-    store: KeyDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.tokens.signer._SECONDS_BETWEEN_CHECKS", 0.0)
-    ring = store.create(NOW, "kadun")
-    signer = Signer(store)
-
-    def away() -> tuple[str, ...]:
-        raise UnavailableError("away")
-
-    monkeypatch.setattr(store, "version", away)
-    assert signer.pinned() == ring.pinned
 
 
 @pytest.mark.parametrize("chosen", [DATABASE, FOLDER])
