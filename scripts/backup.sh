@@ -163,8 +163,9 @@ for word; do
 done
 parse_options "quiet with-files verify bundle passphrase output= identity=" "$@"
 if [[ -n ${OPTION[verify]:-} ]]; then at_most 1; else at_most 0; fi
-[[ -z ${OPTION[identity]:-} || -n ${OPTION[verify]:-} ]] || usage_error "--identity 只用于 --verify is for --verify"
-[[ -z ${OPTION[passphrase]:-}${OPTION[output]:-} || -n ${OPTION[bundle]:-} ]] || usage_error "--passphrase 与 -o 只用于 --bundle are for --bundle"
+only_with identity verify
+only_with passphrase bundle
+only_with output bundle
 FILE=${OPERANDS[0]:-}
 [[ -z $FILE ]] || FILE=$(absolute "$FILE")
 IDENTITY=$(absolute "${OPTION[identity]:-$OWN_IDENTITY}")

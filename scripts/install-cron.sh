@@ -37,8 +37,8 @@ for time in "$backup_at" "$verify_at"; do
 done
 [[ $day =~ ^(sun|mon|tue|wed|thu|fri|sat|daily|never)$ ]] || usage_error "星期为 a day must be sun, mon, … sat, daily or never: $day"
 [[ $mail =~ ^[A-Za-z0-9@._+-]*$ ]] || usage_error "邮件地址无效 not a mail address: $mail"
-[[ $EUID == 0 ]] || die "请以 root 运行。Run as root: sudo scripts/install-cron.sh"
-[[ -e $ROOT/.env ]] || die "尚未初始化：请先执行 scripts/init.sh。Not prepared yet: run scripts/init.sh first"
+require_root
+require_prepared
 file=/etc/cron.d/kadun-$(setting COMPOSE_PROJECT_NAME kadun)
 if [[ -e $file ]] && ! grep -qxF "# $ROOT" "$file"; then
     other=$(sed -n '2s/^# //p' "$file")
@@ -52,7 +52,6 @@ if [[ -n ${OPTION[remove]:-} ]]; then
 fi
 require_stack
 command -v cron >/dev/null || command -v crond >/dev/null || die "未安装 cron。cron is missing: apt-get install cron"
-[[ $ROOT != *$'\n'* ]] || die "路径含换行，cron 不支持。cron cannot call a path with a line break in it"
 
 # cron does not know the shell's PATH and variables.
 docker=$(command -v docker)

@@ -235,6 +235,8 @@ if (($(wc -l </proc/swaps) == 1 && $(awk '/^MemTotal:/ { print $2 }' /proc/memin
     else
         write /etc/fstab "$(cat /etc/fstab)"$'\n'"/swapfile none swap sw 0 0"
     fi
+else
+    say "      未创建 none is made: 内存或交换已足够，或磁盘不足 4 GB there is enough memory or swap, or less than 4 GB of disk"
 fi
 
 [[ -z $DRY_RUN ]] || { say "以上为演练，未作改动。That was a dry run: nothing was changed."; exit; }
