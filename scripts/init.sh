@@ -51,19 +51,21 @@ check_options() {
 }
 
 # find_lost_settings: without .env, or with one that was cut off, project and ports are those of this folder's containers; without
-# these the project is that of the note in data/.
+# these they are those of the note in data/, and so are the names of the certificate.
 find_lost_settings() {
     local id name value
     if [[ -e .env && (-z $(setting KADUN_APP_IMAGE) || -z $(setting KADUN_UID)) ]]; then
         mv -- .env ".env.cut-off-$(date --utc +%Y%m%dT%H%M%SZ)"
         warn ".env 不完整，已移到旁边：请把您改过的设置抄回。.env was cut off and is kept beside the new one: copy your own settings back"
+    elif [[ ! -e .env && -e data/.project ]]; then
+        warn ".env 丢失，已按原项目、端口与域名重新生成：其余设置请从备份抄回。.env was lost and is made anew with project, ports and domain: copy your other settings back from a backup"
     fi
     [[ ! -e .env ]] || return 0
     id=$(docker ps --all --quiet --filter "label=com.docker.compose.project.working_dir=$ROOT" \
         --filter label=com.docker.compose.service=nginx 2>/dev/null </dev/null | head -n 1) || id=''
     while IFS='=' read -r name value; do
-        [[ $name =~ ^(COMPOSE_PROJECT_NAME|KADUN_HTTPS?_PORT)$ && -n $value ]] || continue
-        wanted[$name]=${wanted[$name]:-$value}
+        [[ $name =~ ^(COMPOSE_PROJECT_NAME|KADUN_HTTPS?_PORT|KADUN_DOMAIN)$ && -n $value ]] || continue
+        [[ $name == KADUN_DOMAIN && -n ${OPTION[domain]:-} ]] || wanted[$name]=${wanted[$name]:-$value}
     done < <([[ -z $id ]] || docker inspect --format 'COMPOSE_PROJECT_NAME={{index .Config.Labels "com.docker.compose.project"}}
 {{range .Config.Env}}{{println .}}{{end}}' "$id" 2>/dev/null; cat data/.project 2>/dev/null || true)
     [[ -z $id ]] || return 0
@@ -218,6 +220,6 @@ if [[ -z $(setting KADUN_HOST) ]]; then # of an older version
     set_setting KADUN_HOST "$(host_name)"
     made+=("KADUN_HOST in .env")
 fi
-note=$(grep -E '^(COMPOSE_PROJECT_NAME|KADUN_HTTPS?_PORT)=' .env)
+note=$(grep -E '^(COMPOSE_PROJECT_NAME|KADUN_HTTPS?_PORT|KADUN_DOMAIN)=' .env)
 [[ $(cat data/.project 2>/dev/null) == "$note" ]] || printf '%s\n' "$note" >data/.project # should .env be lost
 report "$hosts"

@@ -103,6 +103,6 @@ notify() {
 # report_failure EVENT STATUS: the reason of a failure goes to the log, where there is one yet, and to the webhook.
 report_failure() {
     local reason=${REASON:-被中断或出错 interrupted or failed (status $2)}
-    if [[ -n $BACKUP_FOLDER ]]; then log_run "$1" failed: "$reason"; fi
+    if [[ -w $BACKUP_FOLDER ]]; then log_run "$1" failed: "$reason"; fi
     notify "$1" failed "$reason"
 }

@@ -69,7 +69,13 @@ exclusive() { [[ -z ${OPTION[$1]:-} || -z ${OPTION[$2]:-} ]] || usage_error "--$
 
 require_root() { [[ $EUID == 0 ]] || die "请以 root 运行。Run this as root: sudo scripts/${0##*/}"; }
 require_readable() { [[ -f $1 && -r $1 ]] || die "无法读取 cannot read $1"; }
-require_prepared() { [[ -e $ROOT/.env ]] || die "尚未初始化：请先执行 scripts/init.sh。Not prepared yet: run scripts/init.sh first"; }
+
+# require_prepared: .env is there, and whole.
+require_prepared() {
+    [[ -e $ROOT/.env ]] || die "尚未初始化：请先执行 scripts/init.sh。Not prepared yet: run scripts/init.sh first"
+    [[ -n $(setting KADUN_UID) && -n $(setting KADUN_APP_IMAGE) ]] \
+        || die ".env 不完整：请执行 scripts/init.sh。.env was cut off: run scripts/init.sh, which makes it anew"
+}
 
 # need COMMAND PACKAGE: ends the script where a program is missing, and names the package that brings it.
 need() {

@@ -224,6 +224,6 @@ lock_stack() {
     need flock util-linux
     open_lock stack
     flock --wait "${1:-0}" "$LOCK" \
-        || die "另一个备份、恢复或升级正在进行，请稍候再试。A backup, restore or upgrade is under way here: try again when it is done"
+        || die "另一个备份、恢复或升级正在进行，请稍候再试。A backup, restore or upgrade is under way here: try again when it is done; one that was killed ends within seconds"
     export KADUN_LOCK=$LOCK
 }

@@ -142,6 +142,11 @@ def test_everything_is_made_once_and_a_second_run_changes_nothing(checkout: Path
     assert dotenv.read_text() == whole, "project and ports are those that it noted"
     (aside,) = checkout.glob(".env.cut-off-*")
     assert whole.startswith(aside.read_text())
+    dotenv.write_text(whole.replace("KADUN_DOMAIN=", "KADUN_DOMAIN=card.test"))
+    init(checkout)  # notes it
+    dotenv.unlink()
+    assert "copy your other settings back" in init(checkout).stderr
+    assert "\nKADUN_DOMAIN=card.test" in dotenv.read_text()
 
 
 def test_a_lost_env_gets_the_project_and_the_ports_of_this_folders_containers(checkout: Path, tmp_path: Path) -> None:

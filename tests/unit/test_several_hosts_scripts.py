@@ -26,7 +26,9 @@ STOP = "docker compose stop app nginx"
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     folder = checkout_in(tmp_path / "checkout")
-    (folder / ".env").write_text("COMPOSE_PROJECT_NAME=kadun\nKADUN_HOST=web-1\n")
+    (folder / ".env").write_text(
+        "COMPOSE_PROJECT_NAME=kadun\nKADUN_UID=10001\nKADUN_APP_IMAGE=kadun-app\nKADUN_HOST=web-1\n"
+    )
     for name in ("secrets", "data/backups", "app/storage/migrations", "../bin"):
         (folder / name).mkdir(parents=True)
     (folder / "secrets/owner_url").write_text("postgresql://kadun_owner:word@10.0.0.5:5432/kadun\n")
