@@ -117,4 +117,4 @@ def test_the_conformance_kit_installs_and_tests_the_sdk(tmp_path: Path) -> None:
     run(*pip, "install", "--quiet", CLIENT, cwd=tmp_path)
     run(*pip, "check", cwd=tmp_path)
     kit = [own, "-I", "-W", "error", "-m", "kadun_conformance", "--client-timeout", "2", "--jobs", "8"]
-    assert "0 not refused; 15 genuine responses: 0 not accepted" in run(*kit, cwd=tmp_path)
+    assert "0 not refused; 13 genuine responses: 0 not accepted" in run(*kit, cwd=tmp_path)
