@@ -116,7 +116,7 @@ class _Console:
 
 
 class _Context:
-    """What middleware leaves for a page, or for what is none."""
+    """Sets the request ID, and on a console page the visitor, as the service's middleware does."""
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
         request.context.request_id = "0"
