@@ -2,7 +2,6 @@
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -22,6 +21,7 @@ from app.storage.card_lists import CardFilter
 from app.storage.cards import NewBinding, NewCard
 from app.storage.database import Database
 from app.storage.models import Card, Event
+from tests.support.concurrency import at_once
 from tests.support.service import Service
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -197,7 +197,6 @@ def test_an_import_is_reported_and_journalled_once_or_refused_with_every_wrong_l
 
 def test_one_of_two_imports_of_a_file_at_once_succeeds(offline: Service) -> None:
     text = "id,validity\n" + "".join(f"{id_from_random(os.urandom(20))},30d\n" for _ in range(2_000))
-    with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda _: offline.forked_cardctl("card", "import", "-", text=text, check=False), range(2)))
+    done = at_once([lambda: offline.forked_cardctl("card", "import", "-", text=text, check=False)] * 2)
     assert sorted(one.returncode for one in done) == [0, 1], [one.stderr for one in done]
     assert (Card.select().count(), Event.select().count()) == (2_000, 1)

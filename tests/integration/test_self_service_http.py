@@ -10,7 +10,7 @@ from app.clock import utc_now
 from app.services.blocks import Blocks
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
-from tests.integration.test_faults import at_once
+from tests.support.concurrency import at_once
 from tests.support.downloads import CONTENT, DOWNLOAD, NAME, fetch, is_problem, put
 from tests.support.in_force import wait_in_force
 from tests.support.self_service import JSON, Customers

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from app.domain.token_limits import TokenLimits, default_limits
 from app.storage.database import Database
 from app.storage.models import Card, Event
 from tests.integration.conftest import with_keys
+from tests.support.concurrency import at_once
 from tests.support.processes import children_of
 from tests.support.service import Response, Service, wait_for
 from tests.support.shop import CARDS, Shop
@@ -82,8 +84,7 @@ def test_a_key_is_good_for_one_order(shop: Shop) -> None:
 def test_one_of_many_orders_at_once_with_one_key_acts(proxied: Service, database: Database) -> None:
     shop = Shop(proxied, database, address="198.51.100.7")
     for number in range(10):
-        with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda _: shop.post_until_done(ORDER, f"order-{number}"), range(8)))  # noqa: B023
+        answers = at_once([partial(shop.post_until_done, ORDER, f"order-{number}")] * 8)
         assert {answer.status for answer in answers} == {201}
         assert len({json.dumps(answer.body) for answer in answers}) == 1
         assert sum(not is_replay(answer) for answer in answers) == 1
