@@ -37,7 +37,6 @@ readonly NEVER=('- /data/keys/moved-to*' '- /.env' '- /data/.project' '- /data/b
 # What a machine that joins gets of data/: the functions, and the other folders empty. The cluster's own files stay here.
 readonly NO_DATA=('+ /data/functions/***' '+ /data/functions-packages/***' '+ /data/keys/' '+ /data/files/' '+ /data/acme/'
     '- /data/*' '- /data/*/**' '- deploy/cluster/data/' '- deploy/cluster/node/' '- deploy/cluster/nodes/' '- .env')
-readonly LOCAL_FILE_SYSTEMS=' ext2/ext3 xfs btrfs zfs f2fs jfs reiserfs bcachefs overlayfs tmpfs ramfs ' # as stat calls them
 
 # require_outside: another machine can serve beside this one.
 require_outside() {
@@ -46,18 +45,16 @@ require_outside() {
         || die "数据库在本机容器中，其他主机无法访问：先按《从容器迁到您自己的 PostgreSQL》迁出。The database is in this stack's container, which no other machine reaches: docs/installation.md, 'From the container to a PostgreSQL of your own'"
     [[ $(keys_are_in) == database ]] \
         || die "签名密钥只在本机：请执行 scripts/cardctl key store database，在 .env 中设置 KADUN_KEYS=database，再 docker compose up -d --wait。KADUN_KEYS must be database: run scripts/cardctl key store database, write KADUN_KEYS=database into .env, then docker compose up -d --wait"
-    [[ -n $(setting KADUN_HOST) ]] || die "本机还没有名称：请先执行 scripts/init.sh。KADUN_HOST must be this machine's name: run scripts/init.sh, which writes it"
     [[ $(schema_of "$LIVE") == "$(own_schema)" ]] \
         || die "代码与数据库的结构不同：请先执行 scripts/upgrade.sh --no-pull。The code here and the database have different schemas: run scripts/upgrade.sh --no-pull first"
-    if [[ $LOCAL_FILE_SYSTEMS == *" $(stat --file-system --format=%T -- "$ROOT/data/files") "* ]] \
-        && [[ -n $(find "$ROOT/data/files" -maxdepth 1 -type f ! -name '.*' -print -quit) ]]; then
+    if ! mountpoint --quiet "$ROOT/data/files" && [[ -n $(find "$ROOT/data/files" -maxdepth 1 -type f ! -name '.*' -print -quit) ]]; then
         die "授权文件只在本机磁盘：设置 KADUN_FILES_BUCKET 后执行 scripts/cardctl file move-to bucket，或在 data/files 挂载共享存储。The licensed files in data/files are on this machine's own disk: set KADUN_FILES_BUCKET and run scripts/cardctl file move-to bucket, or mount shared storage there (docs/files-and-functions.md)"
     fi
 }
 
 # require_free_name NAME: no machine that serves the database has it.
 require_free_name() {
-    is_host_name "$1" || usage_error "--host 须为 1–57 个字母、数字、.、- 或 _ must be 1 to 57 letters, digits, dots, dashes or underscores: $1"
+    is_host_name "$1" || usage_error "不是主机名 --host is not a host name: $1"
     [[ $1 != "$(host_here)" && $(owner_sql "$LIVE" "SELECT count(*) FROM host WHERE name = '$1' AND $PRESENT") == 0 ]] \
         || die "名称 $1 已在使用：请加 --host NAME。$1 is the name of a machine that serves already: give the new one another with --host NAME"
 }
@@ -89,7 +86,7 @@ copy() {
 copy_first() {
     local said status=0
     said=$(copy "$1" "$2" '' 2>&1) || status=$?
-    [[ " 0 23 24 " == *" $status "* ]] || die "复制失败，本机照常服务。The copy failed; this server keeps serving: $(last_line "$said")"
+    [[ " 0 23 24 " == *" $status "* ]] || die "复制失败，本机照常服务。The copy failed; this server keeps serving: $(error_line "$said")"
     rsync --archive --secluded-args -e "$1" -- "$3" "there:$2/.env" || die "复制失败 the copy failed: .env"
 }
 
@@ -192,8 +189,6 @@ if [[ -n $place && ${place#* } != "$host:$folder" && -z ${OPTION[resume-here]:-}
 require_stack moved
 lock_stack
 if [[ -n ${OPTION[resume-here]:-} ]]; then resume_here && exit; fi
-need ssh openssh-client
-need rsync rsync
 find_live
 [[ -n $place ]] || require_running database app nginx
 if [[ -n ${OPTION[join]:-} ]]; then

@@ -7,8 +7,8 @@
 #
 #   --no-pull             不执行 git pull：代码已由您更新 no git pull: you have put the new code here already. After a
 #                         failure your code is left as it is; the image is put back
-#   --image-archive FILE  从文件载入镜像而不构建（scripts/save-images.sh 所存） loads the image from a file that
-#                         scripts/save-images.sh made, instead of building it
+#   --image-archive FILE  从文件载入镜像而不构建（docker save 所存） loads the image from a file of docker save, instead of
+#                         building it
 #   --rolling             多台机器依次升级：先让负载均衡移出本机，再升级本机 for several machines, one after the other: the
 #                         balancer takes this one out first
 #   --drain-seconds N     等待负载均衡的秒数（15） how long the balancer may take to notice (15)
@@ -25,13 +25,6 @@ source "$ROOT/scripts/lib/replace.sh"
 STEP='' OLD_ENV='' OLD_IMAGE='' OLD_COMMIT='' OLD_SCHEMA='' BACKUP='' SERVED=''
 NEEDS_COPY='' # whether the old version cannot run on the new schema: the way back is the backup, which must hold everything
 
-# previous_image IMAGE: the name under which the old image is kept.
-previous_image() {
-    local repository=$1
-    if [[ ${1##*/} == *:* ]]; then repository=${1%:*}; fi
-    printf '%s:previous' "$repository"
-}
-
 # rename_compose_files: until release 1.0 the file for an external database lay at the top.
 rename_compose_files() {
     local files
@@ -42,27 +35,16 @@ rename_compose_files() {
 
 # get_code: pulls the newest code of this branch.
 get_code() {
-    local said
     [[ -z ${OPTION[no-pull]:-} ]] || return 0
-    need git git
-    OLD_COMMIT=$(git_here rev-parse HEAD 2>/dev/null) \
-        || die "此目录不是 git 克隆：更新代码后加 --no-pull。This is no git clone: put the new code here and use --no-pull"
-    said=$(git_here pull --quiet --ff-only 2>&1 </dev/null) \
-        || die "git pull 失败，未作改动；请移走或还原所列文件。git pull failed, and nothing was changed; move the files that it names away, or restore them: $(obstacle "$said")"
+    { OLD_COMMIT=$(git_here rev-parse HEAD) && git_here pull --quiet --ff-only </dev/null; } \
+        || die "git pull 失败（原因见上），未作改动：请移走或还原所列文件；非 git 克隆请自行更新代码并加 --no-pull。git pull failed, see above, and nothing was changed: move the files that it names away, or restore them; where this is not a clone, put the new code here yourself and add --no-pull"
     open_to_containers
-}
-
-# obstacle TEXT: the files that git pull names, or what else it says.
-obstacle() {
-    local files
-    files=$(grep $'^\t' <<<"$1" | tr -d '\t' | paste -sd ' ')
-    if [[ -n $files ]]; then printf '%s' "$files"; else last_line "$1"; fi
 }
 
 # find_old: sets OLD_IMAGE, what the app's container runs or would run, kept under another name too; and SERVED.
 find_old() {
     local container
-    container=$(container_of app) || die "无法查询容器 cannot ask for the containers"
+    container=$(container_of app)
     # Two commands: what one prints before it fails does not count.
     OLD_IMAGE=$(docker container inspect --format '{{.Image}}' "$container" 2>/dev/null) \
         || OLD_IMAGE=$(docker image inspect --format '{{.Id}}' "$APP_IMAGE" 2>/dev/null) \
@@ -75,19 +57,16 @@ find_old() {
 # get_image: builds or loads the new image.
 get_image() {
     local said schema
+    local -a get=(compose build --quiet app)
+    [[ -z $1 ]] || get=(docker load --quiet --input "$1")
     STEP=image
-    docker tag "$OLD_IMAGE" "$(previous_image "$APP_IMAGE")"
-    if [[ -n $1 ]]; then
-        "$ROOT/scripts/load-images.sh" "$1" >/dev/null || exit 1
-    else
-        say "正在构建镜像… Building the image …"
-        said=$(compose build --quiet app 2>&1 </dev/null) || die "镜像构建失败。The image could not be built: $(last_line "$said")"
-    fi
+    docker tag "$OLD_IMAGE" "$PREVIOUS_IMAGE"
+    say "正在构建或载入镜像… Building or loading the image …"
+    said=$("${get[@]}" 2>&1 </dev/null) || die "镜像无法构建或载入。The image could not be built or loaded: $(last_line "$said")"
     schema=$(docker run --rm --network none --read-only "$APP_IMAGE" \
-        python -c 'from app.storage.schema import expected_version as v; print(v())' 2>&1 </dev/null) \
-        || die "新镜像无法运行。The new image does not run: $(last_line "$schema")"
+        python -c 'from app.storage.schema import expected_version as v; print(v())' 2>&1 </dev/null) || true
     [[ $schema == "$(own_schema)" ]] \
-        || die "镜像（$schema）与代码（$(own_schema)）不是同一版本。Image ($schema) and code ($(own_schema)) are of different versions"
+        || die "镜像与代码（$(own_schema)）不是同一版本，或无法运行。The image is not of this code ($(own_schema)), or does not run: $(last_line "$schema")"
     [[ ! $OLD_SCHEMA > $schema ]] \
         || die "新版本比数据库旧（$OLD_SCHEMA）。This version is older than its database ($OLD_SCHEMA)"
 }
@@ -160,7 +139,7 @@ finish() {
     trap '' INT TERM HUP
     if [[ -n $STEP && -z ${DONE:-} ]]; then
         ((status)) || status=1
-        (roll_back) || warn "退回未完成，请按上面的提示处理，备份在 $BACKUP。The old version could not be put back completely; the backup is $BACKUP"
+        (roll_back) || true
         [[ -z $BACKUP ]] || warn "升级前的备份 the backup from before the upgrade: $BACKUP"
     fi
     remove_leftovers
@@ -189,10 +168,8 @@ roll_back() {
     compose exec -T app python -m app drain --end >/dev/null 2>&1 </dev/null || true
     if said=$(start_stack); then
         warn "升级失败，已退回原版本并正常服务。The upgrade failed; the old version is back and serves"
-    elif [[ -n $SERVED ]]; then
-        die "原版本也未就绪：docker compose logs。The old version is not ready either, see docker compose logs: $said"
     else
-        warn "升级失败，已退回原版本，它与升级前一样未就绪。The upgrade failed; the old version is back and, as before, not ready: $said"
+        warn "升级失败，已退回原版本，但它未就绪：docker compose logs。The upgrade failed; the old version is back and not ready: $said"
     fi
     [[ -z ${OPTION[no-pull]:-} ]] || warn "代码未动：请自行放回旧代码。The code is as you put it: put the old code back yourself"
 }
@@ -201,18 +178,15 @@ umask 077
 parse_options "no-pull rolling image-archive= drain-seconds=" "$@"
 at_most 0
 [[ ${OPTION[drain-seconds]:-15} =~ ^[0-9]{1,3}$ ]] || usage_error "--drain-seconds 须为 0–999 的整数 must be a number from 0 to 999: ${OPTION[drain-seconds]}"
-only_with drain-seconds rolling
 archive=${OPTION[image-archive]:-}
-if [[ -n $archive ]]; then
-    require_readable "$archive"
-    archive=$(realpath -- "$archive")
-fi
+[[ -z $archive ]] || archive=$(absolute "$archive")
 require_stack
 lock_stack 5
 find_folder
 claim_folder
 find_live
 APP_IMAGE=$(setting KADUN_APP_IMAGE kadun-app)
+[[ $APP_IMAGE =~ ^(.*/)?[^:/]+ ]] && PREVIOUS_IMAGE=${BASH_REMATCH[0]}:previous # the old one's name from now on
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
 OLD_ENV=$(mktemp "$ROOT/data/.backup.XXXXXX")
@@ -245,5 +219,5 @@ STEP=''
 version=$(git_here rev-parse --short=12 HEAD 2>/dev/null || true)
 say "升级完成${version:+（$version）}。Upgraded${version:+ to $version}"
 say "升级前的备份 the backup before: $BACKUP"
-say "升级前的镜像 the image before: $(previous_image "$APP_IMAGE")"
+say "升级前的镜像 the image before: $PREVIOUS_IMAGE"
 remind_to_copy

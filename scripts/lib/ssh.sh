@@ -40,23 +40,15 @@ remote_stack() {
 # look_there SSH FOLDER ENV MARK: ends the script unless the new server can take the service. Prints `empty`, `arriving` where an
 # unfinished copy of this move is there, or `served`; and the machine's name.
 look_there() {
-    local first users kilobytes
-    first=$(setting KADUN_FUNCTION_FIRST_UID 20001)
-    users=$(seq -s ' ' "$first" $((first + 128)))
-    [[ -n $(getent passwd "$(setting KADUN_UID 0)") ]] || users+=" $(setting KADUN_UID)"
-    kilobytes=$(du -sk --exclude='.venv*' -- "$ROOT" | cut -f1) || true # the database's files come and go
-    remote "$1" bash -s -- "$2" "$((kilobytes + 2 * 1024 * 1024))" "$(uname -m)" "$4" "$users" \
-        "$(setting_in "$3" COMPOSE_PROJECT_NAME kadun)" "$(setting_in "$3" KADUN_HTTP_PORT 80)" "$(setting_in "$3" KADUN_HTTPS_PORT 443)" <<'END'
+    remote "$1" bash -s -- "$2" "$4" "$(uname -m)" "$(setting_in "$3" COMPOSE_PROJECT_NAME kadun)" \
+        "$(setting_in "$3" KADUN_HTTP_PORT 80)" "$(setting_in "$3" KADUN_HTTPS_PORT 443)" <<'END'
         fail() { printf '%s: %s\n' "$(uname -n)" "$1" >&2; exit 1; }
-        for program in docker rsync openssl flock python3 age; do
-            command -v "$program" >/dev/null || fail "缺少 $program：请在那里执行 scripts/provision.sh。$program is missing: run scripts/provision.sh there first"
-        done
-        docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1 \
-            || fail "Docker 或 Compose 没有响应：请在那里执行 scripts/provision.sh。Docker or Compose does not answer: run scripts/provision.sh there first"
+        said=$({ type rsync openssl flock python3 age >/dev/null && docker compose version && docker info; } 2>&1) \
+            || fail "软件不齐：请在那里执行 scripts/provision.sh。Run scripts/provision.sh there first: ${said##*$'\n'}"
         [[ $(uname -m) == "$3" ]] \
             || fail "处理器架构不同（$3 与 $(uname -m)），数据文件不能直接使用：请用迁移包。Another architecture, $(uname -m) and here $3, cannot use the database's files: move by a bundle (docs/backups.md)"
         place=$(cut -d ' ' -f 2- "$1/data/keys/moved-to" 2>/dev/null) || true
-        if [[ $place == "$4" ]]; then
+        if [[ $place == "$2" ]]; then
             echo arriving "$(uname -n)"
             exit
         elif [[ -e $1/.env ]]; then
@@ -65,18 +57,11 @@ look_there() {
         elif [[ -d $1/secrets || -d $1/data/postgres || -d $1/data/keys ]] || [[ -n $(ls -A -- "$1" 2>/dev/null) && ! -e $1/scripts/migrate-to.sh ]]; then
             fail "$1 已有其他内容，未作改动：请用 --directory 另选目录。$1 has something else in it, and nothing was changed: choose another folder with --directory"
         fi
-        other=$(docker ps --all --filter "label=com.docker.compose.project=$6" --format '{{.Label "com.docker.compose.project.working_dir"}}' | grep -vxFm 1 -- "$1")
-        [[ -z $other ]] || fail "项目名 $6 已被 $other 使用：请用 --project 另选。Project $6 runs from $other: choose another with --project"
-        for port in "$7" "$8"; do
+        other=$(docker ps --all --filter "label=com.docker.compose.project=$4" --format '{{.Label "com.docker.compose.project.working_dir"}}' | grep -vxFm 1 -- "$1")
+        [[ -z $other ]] || fail "项目名 $4 已被 $other 使用：请用 --project 另选。Project $4 runs from $other: choose another with --project"
+        for port in "$5" "$6"; do
             ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || fail "端口 $port 已被占用：请用 --http-port、--https-port 另选。Port $port is taken: choose others with --http-port and --https-port"
         done
-        # shellcheck disable=SC2086  # a list of numbers
-        other=$(getent passwd $5 | head -n 1)
-        [[ -z $other ]] || fail "用户 ${other%%:*} 占用了服务的用户 ID。User ${other%%:*} has a user ID of the service's, and could read its files: give that account another ID"
-        folder=$1
-        while [[ ! -e $folder ]]; do folder=$(dirname -- "$folder"); done
-        free=$(df -Pk -- "$folder" | awk 'NR == 2 { print $4 }')
-        ((free >= $2)) || fail "磁盘空间不足：需 $(($2 / 1024)) MB。Not enough room in $folder: $(($2 / 1024)) MB are needed, $((free / 1024)) MB are free"
         echo empty "$(uname -n)"
 END
 }

@@ -179,18 +179,15 @@ require_stack() {
 
 # require_docker: Docker and Compose answer; scripts/init.sh need not have run.
 require_docker() {
-    need docker docker.io
-    docker compose version >/dev/null 2>&1 \
-        || die "缺少 Docker Compose。Docker Compose is missing: apt-get install docker-compose-plugin"
-    docker info >/dev/null 2>&1 \
-        || die "Docker 没有响应：请检查其是否运行、您是否有权限。Docker does not answer: is it running, and may $(id -un) use it?"
+    local said
+    said=$(docker compose version 2>&1 && docker info 2>&1 >/dev/null) \
+        || die "Docker 或 Compose 没有响应：请检查其是否安装、运行、您是否有权限。Docker or Compose does not answer: is it installed (scripts/provision.sh) and running, and may $(id -un) use it? $(error_line "$said")"
 }
 
 # require_running SERVICE…: all of them are running.
 require_running() {
     local service running
-    running=$(compose ps --services --status running 2>&1 </dev/null) \
-        || die "无法查询容器。Cannot ask for the containers: ${running##*$'\n'}"
+    running=$(compose ps --services --status running </dev/null) || running=''
     for service in "$@"; do
         grep -qxF "$service" <<<"$running" \
             || die "容器 $service 未运行：请先执行 docker compose up -d。Container $service is down: docker compose up -d starts it"

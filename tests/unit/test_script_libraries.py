@@ -145,11 +145,10 @@ def test_a_start_waits_for_the_database_and_for_no_failed_migration(tmp_path: Pa
 
 
 def test_an_upgrade_names_the_files_that_stop_git_pull(checkout: Path) -> None:
-    code = functions_of(checkout, "upgrade.sh", "obstacle")
-    local = "error: Your local changes would be overwritten by merge:\n\tnginx/nginx.conf\n\tDockerfile\nAborting\n"
-    for said, named in ((local, "nginx/nginx.conf Dockerfile"), ("fatal: no route\n", "fatal: no route")):
-        (checkout / "said").write_text(said)
-        assert bash(checkout, f'{code}\nprintf %s "$(obstacle "$(<"$ROOT/said")")"').stdout == named
+    git = 'git_here() { [[ $1 != pull ]] || { printf "error: these::\\n\\tDockerfile\\n" >&2; return 1; }; }'
+    done = bash(checkout, f"{functions_of(checkout, 'upgrade.sh', 'get_code')}\n{git}\nget_code")
+    assert (done.returncode, done.stdout, "\n\tDockerfile\n" in done.stderr) == (1, "", True)
+    assert done.stderr.splitlines()[-1].endswith("put the new code here yourself and add --no-pull")
 
 
 def test_where_the_service_has_moved_away_nothing_is_done_to_what_stayed(checkout: Path) -> None:
