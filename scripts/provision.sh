@@ -140,7 +140,7 @@ run apt-get --with-new-pkgs upgrade
 
 step 2 "基本工具 Basic tools"
 run apt-get install ca-certificates curl openssl python3 git age cron certbot ufw unattended-upgrades rsync iproute2 nftables \
-    tzdata gpg zstd openssh-client apparmor
+    tzdata gpg openssh-client apparmor
 start cron certbot.timer
 
 step 3 "时区 Time zone"

@@ -47,7 +47,7 @@ BY_GROUP=(--numprocesses 3 --dist loadgroup --no-loadscope-reorder)
 E2E_TOOLS=(nginx openssl age ip:iproute2 curl node:nodejs objdump:binutils)
 # The font: without one, Chinese text is a row of boxes, with widths unlike real text's.
 BROWSER_TOOLS=(nginx openssl /usr/share/fonts/truetype/wqy/wqy-microhei.ttc:fonts-wqy-microhei)
-CONTAINERS_TOOLS=(nginx openssl curl ip:iproute2 nft:nftables ps:procps certbot pebble age cron gpg:gnupg zstd debootstrap git ssh:openssh-client
+CONTAINERS_TOOLS=(nginx openssl curl ip:iproute2 nft:nftables ps:procps certbot pebble age cron gpg:gnupg debootstrap git ssh:openssh-client
     sshd:openssh-server rsync /usr/share/keyrings/ubuntu-archive-keyring.gpg:ubuntu-keyring)
 
 declare -A BESIDE=() # the processes that run tiers beside others
