@@ -1,7 +1,5 @@
 """`pip install ./client` and `./client/conformance` on the oldest and the newest Python here."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

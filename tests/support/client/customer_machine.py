@@ -3,18 +3,18 @@
 Also the server's side of it: a grace period for offline starts, a lost network, and keys over several rotations.
 """
 
-from __future__ import annotations
-
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from kadun import CardRejected, Client, KadunError, ServerUnreachable, UntrustedAnswer
+from kadun import CardRejected, Client, KadunError, ServerUnreachable, UntrustedAnswer, Verdict
+from kadun.keys import Floor
 from kadun.responses import Response
-from kadun.store import StateStore
+from kadun.store import CachedVerdict, State, StateStore
 
 from tests.support.client.fake_server import (
     CARD,
@@ -28,14 +28,6 @@ from tests.support.client.fake_server import (
     pinned,
     reject,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from kadun import Verdict
-    from kadun.keys import Floor
-    from kadun.store import CachedVerdict, State
 
 DAY = 86_400
 GRACE = 7 * DAY

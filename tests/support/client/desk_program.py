@@ -1,15 +1,10 @@
 """examples/desk as a customer has it: the vendor's settings in it, the core data sealed beside it."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parents[3]
 DESK = ROOT / "examples" / "desk"

@@ -1,7 +1,5 @@
 """A server inside the test process: genuine answers, or what the test says. The conformance kit's forger signs them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -1,20 +1,14 @@
 """A file server as PROTOCOL section 3 describes it, which can also break connections, stall and send forgeries."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from tests.support.client.fake_server import claims_for, verdict_response
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.client.fake_server import FakeServer
-    from tests.support.client.local_http import Handler, Respond
+from tests.support.client.fake_server import FakeServer, claims_for, verdict_response
+from tests.support.client.local_http import Handler, Respond
 
 NAME = "模型.bin"
 SIZE = 300_000

@@ -1,21 +1,16 @@
 """A real HTTP server on a thread, whose every answer is written by the test, byte by byte where need be."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.support.client.fake_server import FakeServer
+from tests.support.client.fake_server import FakeServer
 
 Respond = Callable[["Handler", bytes], None]
 
@@ -24,7 +19,7 @@ class Handler(BaseHTTPRequestHandler):
     """Reads the request and leaves the answer to the server's `respond`."""
 
     protocol_version = "HTTP/1.1"
-    server: LocalServer
+    server: "LocalServer"
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -4,8 +4,6 @@ The values are of the shapes that such machines report; serial numbers and UUIDs
 out as the makers of these interfaces document them: DSP0134 for SMBIOS, ntddstor.h for disks.
 """
 
-from __future__ import annotations
-
 import ctypes
 import struct
 import uuid

@@ -1,20 +1,14 @@
 """Ports without an HTTP server: deaf, closed, silent, or ending each connection."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 import struct
 import threading
-from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 
 from tests.support.client.timing import STALLED
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-    from pathlib import Path
 
 
 @contextmanager

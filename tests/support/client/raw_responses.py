@@ -1,16 +1,10 @@
 """HTTP responses written byte by byte: complete, cut off, stalled, dripping or endless."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from tests.support.client.local_http import Handler
+from tests.support.client.local_http import Handler, Respond
 from tests.support.client.timing import STALLED
-
-if TYPE_CHECKING:
-    from tests.support.client.local_http import Respond
 
 Ending = Callable[[Handler], object]
 OK = b"HTTP/1.1 200 OK\r\n"

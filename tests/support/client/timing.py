@@ -1,14 +1,10 @@
 """Waiting in the SDK's tests without real timeouts: for events, or until a server has stalled."""
 
-from __future__ import annotations
-
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import Any
 
 SOON_SECONDS = 60.0  # the limit for an awaited event, far above what a loaded machine needs
 LONG_SECONDS = 120.0  # a client's timeout that no test reaches, unless it passes early: see `StalledQueue`

@@ -1,24 +1,16 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from kadun import Client
 from kadun.retries import RetryPolicy
 from kadun.transport import HttpTransport
 
-from tests.support.client.customer_machine import Machine, Rotations, at
+from tests.support.client.customer_machine import Machine, MakeClient, Rotations, at
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, pinned
-from tests.support.client.file_server import NAME, FileServer
+from tests.support.client.file_server import NAME, Fetch, FileServer
 from tests.support.client.local_http import LocalServer, serving
 from tests.support.client.timing import LONG_SECONDS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from tests.support.client.customer_machine import MakeClient
-    from tests.support.client.file_server import Fetch
 
 
 @pytest.fixture(autouse=True)

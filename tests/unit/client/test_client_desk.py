@@ -3,12 +3,12 @@
 tests/e2e/test_packaged_example.py has offline starts and the end of the card while it runs.
 """
 
-from __future__ import annotations
-
 import json
 import stat
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pyrage
 import pytest
@@ -28,10 +28,6 @@ from tests.support.client.fake_server import (
 )
 from tests.support.client.local_http import forged, serving
 from tests.support.tables import for_each
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 URL = "https://example.com/下载?v=1.10"
 OTHER = "Z" * 32

@@ -3,16 +3,15 @@
 tests/unit/test_documents.py compares its blocks with those of its Chinese twin.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import pyrage
@@ -21,13 +20,8 @@ from kadun.__main__ import main
 
 from app.cli.main import cardctl
 from tests.support.client.fake_server import CARD, FakeServer, SigningKey, Tweak, card_status, pinned, reject, setting
-from tests.support.client.local_http import forged, serving
+from tests.support.client.local_http import Handler, forged, serving
 from tests.support.pki import Issued
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.client.local_http import Handler
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = ROOT / "docs" / "client.md"

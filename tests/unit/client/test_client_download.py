@@ -1,34 +1,26 @@
 """Downloads: complete and put in place at once, resumed after interruptions, or ended without the file."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from kadun import CardRejected, Client, DownloadFailed, ServerUnreachable, UntrustedAnswer
 from kadun.partial_file import Offer, PartialFile
 from kadun.transport import HttpTransport
 
-from tests.support.client.customer_machine import full_disk
+from tests.support.client.customer_machine import MakeClient, full_disk
 from tests.support.client.fake_server import reject, setting
-from tests.support.client.file_server import CONTENT, NAME, SIZE, FileServer, left_in, refuse, sha256
+from tests.support.client.file_server import CONTENT, NAME, SIZE, Fetch, FileServer, left_in, refuse, sha256
+from tests.support.client.local_http import Handler, LocalServer
 from tests.support.client.timing import LONG_SECONDS, SOON_SECONDS, STALLED, StalledQueue, wait_until
 from tests.support.tables import for_each
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.support.client.customer_machine import MakeClient
-    from tests.support.client.file_server import Fetch
-    from tests.support.client.local_http import Handler, LocalServer
-
 
 WHOLE, RESUMED = None, "bytes=100000-"
 

@@ -1,9 +1,7 @@
 """Functions on the server: one question, one answer, and no second run by mistake."""
 
-from __future__ import annotations
-
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from kadun import (
@@ -15,19 +13,15 @@ from kadun import (
     ServerUnreachable,
     UntrustedAnswer,
 )
+from kadun.responses import Response
 from kadun.transport import HttpTransport
 
+from tests.support.client.customer_machine import MakeClient
 from tests.support.client.fake_server import OPEN, REPORT, FakeServer, SigningKey, reject, setting
-from tests.support.client.local_http import Handler, serving
+from tests.support.client.local_http import Handler, Respond, serving
 from tests.support.client.ports import closed_port
 from tests.support.client.raw_responses import LONG, send
 from tests.support.tables import for_each
-
-if TYPE_CHECKING:
-    from kadun.responses import Response
-
-    from tests.support.client.customer_machine import MakeClient
-    from tests.support.client.local_http import Respond
 
 FUNCTION = "汇率换算"
 FAILURES = {

@@ -4,15 +4,15 @@ Nothing here depends on the load of the machine. Where a call can only end by it
 as the server has stalled; everywhere else it is so long that only the fault itself can end the call.
 """
 
-from __future__ import annotations
-
 import contextlib
 import queue
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from kadun import Client, KadunError, ServerUnreachable, UntrustedAnswer
@@ -20,17 +20,11 @@ from kadun.retries import RetryPolicy
 from kadun.transport import Connections, HttpTransport
 
 from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned
-from tests.support.client.local_http import Handler, forged, serving
+from tests.support.client.local_http import Handler, Respond, forged, serving
 from tests.support.client.ports import closed_port, deaf_port, dripping_tls_port, hanging_up_port, silent_port
 from tests.support.client.raw_responses import CHUNKED, LONG, OK, drip, half_close, repeat, send, stall
 from tests.support.client.timing import LONG_SECONDS, StalledQueue, wait_until
 from tests.support.tables import for_each
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-
-    from tests.support.client.local_http import Respond
 
 SHORT_SECONDS = 0.1  # for the port where no connection is established
 UNREACHABLE, UNTRUSTED = ServerUnreachable, UntrustedAnswer

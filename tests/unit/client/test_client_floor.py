@@ -1,10 +1,9 @@
 """The floor, and the learned keys in the file: no earlier key is believed, and no thief can fill the file."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from kadun import CardRejected
@@ -16,11 +15,7 @@ from tests.support.client.customer_machine import MINUTE, OTHER_CARD, REPLACED, 
 from tests.support.client.fake_server import HARDWARE, ISSUER, NOW, REPORT, SigningKey, pinned, reject
 from tests.support.tables import for_each
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    Flood = Callable[[SigningKey, list[SigningKey]], list[str]]
+Flood = Callable[[SigningKey, list[SigningKey]], list[str]]
 
 
 def test_a_key_stolen_after_rotations_that_the_program_saw_is_not_believed(rotations: Rotations) -> None:

@@ -1,16 +1,15 @@
 """The machine's own string: what changes it, what does not, and which failures leave no string."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import machineid
 import pytest
@@ -21,6 +20,8 @@ from kadun.hardware import unix
 from kadun.hardware.placeholders import without_placeholders
 from kadun.hardware.windows import disk_serial_in, identifiers_in
 
+from tests.support.client.customer_machine import MakeClient
+from tests.support.client.fake_server import FakeServer
 from tests.support.client.machines import (
     MACBOOK,
     THINKPAD,
@@ -34,13 +35,7 @@ from tests.support.client.machines import (
 )
 from tests.support.tables import for_each
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from tests.support.client.customer_machine import MakeClient
-    from tests.support.client.fake_server import FakeServer
-
-    Strings = Callable[..., str]
+Strings = Callable[..., str]
 
 
 MACHINE_ID = "e08d2021fbdd6f894fde550c98aff54d"

@@ -1,7 +1,5 @@
 """The heartbeat: on a simulated clock when it asks and what it reports; in its thread how it starts and stops."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading

@@ -1,12 +1,11 @@
 """Trusted keys: the pinned keys, and those that a chain of endorsements connects to them."""
 
-from __future__ import annotations
-
 import json
 import random
 import re
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from kadun import Client, ServerUnreachable, UntrustedAnswer
@@ -14,15 +13,10 @@ from kadun.keys import LONGEST_ENDORSEMENT, Floor, TrustedKeys
 from kadun.responses import Response
 from kadun_conformance.crypto import ABSENT, changed
 
-from tests.support.client.customer_machine import UNKNOWN, Rotations
+from tests.support.client.customer_machine import UNKNOWN, MakeClient, Rotations
 from tests.support.client.fake_server import ISSUER, REPORT, FakeServer, SigningKey, pinned
 from tests.support.client.timing import SOON_SECONDS
 from tests.support.tables import for_each
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tests.support.client.customer_machine import MakeClient
 
 WAIT_SECONDS = 0.1  # for a step of another thread, which the lock must prevent
 

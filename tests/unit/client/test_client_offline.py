@@ -1,10 +1,8 @@
 """Offline starts: when the last accepted verdict is used, what ends that, and what a wrong clock costs."""
 
-from __future__ import annotations
-
 import io
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyrage
 import pytest
@@ -12,7 +10,17 @@ from kadun import CardRejected, FunctionFailed, RequestRefused, ServerUnreachabl
 from kadun.clocks import LATEST_TIME, synchronized
 from kadun.responses import Response
 
-from tests.support.client.customer_machine import CORE, DAY, GRACE, YEAR_1970, YEAR_2100, at, no_network, unplug
+from tests.support.client.customer_machine import (
+    CORE,
+    DAY,
+    GRACE,
+    YEAR_1970,
+    YEAR_2100,
+    Machine,
+    at,
+    no_network,
+    unplug,
+)
 from tests.support.client.fake_server import (
     CARD,
     NOW,
@@ -25,10 +33,6 @@ from tests.support.client.fake_server import (
     verdict_response,
 )
 from tests.support.tables import for_each
-
-if TYPE_CHECKING:
-    from tests.support.client.customer_machine import Machine
-
 
 IDENTITIES = [pyrage.x25519.Identity.generate() for _ in range(2)]
 

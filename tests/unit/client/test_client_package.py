@@ -1,7 +1,5 @@
 """The package as a vendor's program sees it, and its command line: `python -m kadun seal`."""
 
-from __future__ import annotations
-
 import ast
 import io
 import os
@@ -9,8 +7,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import kadun
 import pyrage
@@ -22,10 +20,7 @@ from kadun.sealing import unseal
 from tests.support.client.customer_machine import full_disk
 from tests.support.client.file_server import left_in
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Seal = Callable[..., tuple[int, str, str]]
+Seal = Callable[..., tuple[int, str, str]]
 
 SOURCE = Path(kadun.__file__).parent
 ROOT = Path(__file__).parents[3]

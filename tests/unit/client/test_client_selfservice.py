@@ -1,10 +1,10 @@
 """Renewing and unbinding without the vendor: what the customer reads, and that nothing is decided by it."""
 
-from __future__ import annotations
-
 import pickle
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from kadun import (
@@ -19,16 +19,10 @@ from kadun import (
 )
 from kadun.responses import Response
 
-from tests.support.client.customer_machine import at, refused, unplug
+from tests.support.client.customer_machine import MakeClient, at, refused, unplug
 from tests.support.client.fake_server import CARD, NOW, FakeServer, problem, reject
 from tests.support.client.fake_server import card_status as says
 from tests.support.tables import for_each
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from tests.support.client.customer_machine import MakeClient
 
 SECOND = "Z" * 32
 CHINA = timezone(timedelta(hours=8))

@@ -1,7 +1,5 @@
 """The state file: encrypted, private and optional, shared by threads and processes, and verified at each reading."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os
@@ -9,9 +7,10 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import kadun
 import pytest
@@ -20,23 +19,16 @@ from kadun import files as kadun_files
 from kadun.clocks import Times
 from kadun.keys import Floor
 from kadun.partial_file import Offer, PartialFile
+from kadun.responses import Response
 from kadun.sealing import KeyPair
 from kadun.store import CachedVerdict, Rejection, State, StateStore, normalized_card_id
 
 from app.domain.cards import parse_card_id
-from tests.support.client.customer_machine import GRACE, Machine, at, full_disk
+from tests.support.client.customer_machine import GRACE, Machine, MakeClient, at, full_disk
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, claims_for, reject, setting
 from tests.support.client.file_server import CONTENT, NAME, SIZE, sha256
 from tests.support.client.timing import SOON_SECONDS
 from tests.support.tables import for_each
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from kadun.responses import Response
-
-    from tests.support.client.customer_machine import MakeClient
-
 
 MIB = 1024 * 1024
 ONE, OTHER = State(("x",)), State(("y",))

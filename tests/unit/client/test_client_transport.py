@@ -1,11 +1,11 @@
 """HTTP with real sockets: bounds, which certificates are trusted, proxies; and when the client asks again."""
 
-from __future__ import annotations
-
 import traceback
 import zlib
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import requests
@@ -14,7 +14,7 @@ from kadun.responses import Response
 from kadun.retries import RetryPolicy
 from kadun.transport import LARGEST_BODY_BYTES, HttpTransport
 
-from tests.support.client.customer_machine import refused
+from tests.support.client.customer_machine import MakeClient, refused
 from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned
 from tests.support.client.local_http import Handler, forged, serving
 from tests.support.client.ports import resetting_port
@@ -23,14 +23,8 @@ from tests.support.client.timing import LONG_SECONDS
 from tests.support.pki import Issued
 from tests.support.tables import for_each
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from tests.support.client.customer_machine import MakeClient
-
-    Opens = Callable[..., bool]
-    Refused = Callable[[str, str], Any]
+Opens = Callable[..., bool]
+Refused = Callable[[str, str], Any]
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 

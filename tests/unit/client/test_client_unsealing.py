@@ -1,14 +1,14 @@
 """The key, what it opens and that it shows nowhere; and reading what strangers wrote."""
 
-from __future__ import annotations
-
 import copy
 import io
 import pickle
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pyrage
 import pytest
@@ -19,11 +19,6 @@ from kadun.tokens import Claims
 from tests.support.client.customer_machine import CORE
 from tests.support.client.fake_server import REPORT, FakeServer, forger_for, reject, setting
 from tests.support.tables import for_each
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
 
 NOT_TEXT = b"half a secret \xff"
 IDENTITY, OTHER = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()

@@ -1,10 +1,9 @@
 """What a believed verdict tells the program, yes or no: times, reasons, notices and updates."""
 
-from __future__ import annotations
-
 import pickle
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from kadun import (
@@ -23,10 +22,6 @@ from kadun.responses import Response
 from tests.support.client.customer_machine import MakeClient, at, refused, unplug
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, OPEN, REPORT, FakeServer, problem, reject, setting
 from tests.support.tables import for_each
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 CODES = [
     *("CARD_NOT_FOUND", "CARD_FROZEN", "CARD_EXPIRED", "CARD_SPENT"),

@@ -1,7 +1,5 @@
 """The conformance kit: what a client prints, how it ends and asks for decide; and the test vectors of its table."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
@@ -10,8 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from kadun import Secret, UnsealFailed
@@ -25,10 +24,7 @@ from tests.support.service import wait_for
 from tests.support.tables import for_each
 from tests.vectors import generate
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Kit = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
+Kit = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
 
 
 ROOT = Path(__file__).resolve().parents[3]

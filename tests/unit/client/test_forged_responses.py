@@ -1,11 +1,9 @@
 """The SDK refuses every forged response of the conformance kit's table, by the check that the table names."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,18 +11,12 @@ from hypothesis import strategies as st
 from kadun import CardRejected, Client, KadunError, ServerUnreachable, UntrustedAnswer
 from kadun.responses import Response, endorsements_from
 from kadun.tokens import Claims
-from kadun_conformance.cases import FORGED, GENUINE
+from kadun_conformance.cases import FORGED, GENUINE, Case
 from kadun_conformance.forger import Forger, Vendor
 
-from tests.support.client.customer_machine import refused
-from tests.support.client.fake_server import NOW, REPORT, FakeServer, claims_for, reject, setting
+from tests.support.client.customer_machine import MakeClient, refused
+from tests.support.client.fake_server import NOW, REPORT, FakeServer, Tweak, claims_for, reject, setting
 from tests.support.tables import for_each
-
-if TYPE_CHECKING:
-    from kadun_conformance.cases import Case
-
-    from tests.support.client.customer_machine import MakeClient
-    from tests.support.client.fake_server import Tweak
 
 ERRORS: dict[str, type[KadunError]] = {
     "untrusted": UntrustedAnswer,
