@@ -218,8 +218,11 @@ def emptied(migrated_url: str, _superuser: Cursor, remembered: Remembered) -> Ca
 
 
 @pytest.fixture
-def database_url(emptied: Callable[[], str]) -> str:
+def database_url(request: pytest.FixtureRequest, emptied: Callable[[], str]) -> str:
     """Return the URL of a database with the current schema and no rows."""
+    if request.node.get_closest_marker("apart"):
+        apart: str = request.getfixturevalue("apart_url")
+        return apart
     return emptied()
 
 

@@ -109,7 +109,7 @@ def issuing(database: Database, clock: Clock) -> Issuing:
 
 @pytest.fixture
 def hooks(database: Database, clock: Clock) -> Hooks:
-    """The webhooks of the database; a file that uses them sets `database_url` to `apart_url`, which no service uses."""
+    """The webhooks of the database; a file that uses them has the marker `apart`: services deliver, too."""
     return Hooks(database, clock)
 
 
@@ -141,6 +141,16 @@ def year(year_url: str) -> Iterator[Database]:
     connected.connect()
     yield connected
     connected.close()
+
+
+@pytest.fixture
+def elsewhere(database: Database, database_url: str) -> Iterator[Database]:
+    """Another connection, in a transaction."""
+    other = Database(database_url)
+    other.connect()
+    other.execute_sql("BEGIN")
+    yield other
+    other.close()
 
 
 @pytest.fixture

@@ -64,15 +64,9 @@ def test_a_missing_or_weak_password_is_refused_in_one_line_and_none_can_be_an_ar
     for text in ["", "\n", "short\n", "a" * 20]:
         offline.refusal("admin", "add", "alice", text=text)
     assert offline.cardctl("admin", "add", "alice", PASSWORD, check=False, text=PASSWORD).returncode == 2
-    not_utf_8 = subprocess.run(
-        [sys.executable, "-m", "app", "admin", "add", "alice"],
-        cwd=ROOT,
-        env=offline.environment,
-        input=b"\xff" * 20 + b"\n",
-        capture_output=True,
-        check=False,
-    )
-    assert (not_utf_8.returncode, not_utf_8.stderr.count(b"\n"), b"UTF-8" in not_utf_8.stderr) == (1, 1, True)
+    with offline.spawn_cardctl("admin", "add", "alice", stdin=subprocess.PIPE, stderr=subprocess.PIPE) as adding:
+        _, said = adding.communicate(b"\xff" * 20 + b"\n")
+    assert (adding.returncode, said.count(b"\n"), b"UTF-8" in said) == (1, 1, True)
     assert Operator.select().count() == 0
 
 

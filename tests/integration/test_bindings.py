@@ -1,9 +1,9 @@
 """The guarded writes of a verification: what they write, and that stale facts write nothing."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -19,8 +19,8 @@ from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
 from tests.conftest import START
 from tests.support import bound_cards
+from tests.support.concurrency import wait_behind
 from tests.support.query_plans import statements
-from tests.support.service import wait_for_lock
 from tests.support.tables import for_each
 
 CARD, RIVAL_CARD, UNUSED = "A" * 32, "B" * 32, "C" * 32
@@ -161,43 +161,29 @@ def apply_during(
 ) -> bool:
     """Write a decision while another transaction runs a statement, which commits once the write waits for it."""
     facts = bindings.read_facts(database, request.card_id, request.hardware_sha256)
-    elsewhere.connect()
-    elsewhere.execute_sql("BEGIN")
     elsewhere.execute_sql(*statement)
-
-    def ask() -> bool:
-        with database.connection_context():
-            return apply(database, request, facts)
-
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask)
-        try:
-            wait_for_lock(elsewhere)
-        finally:
-            elsewhere.execute_sql("COMMIT")
-            elsewhere.close()
-        return asked.result()
+    return wait_behind(elsewhere, database, partial(apply, database, request, facts))
 
 
 def test_a_machine_that_another_request_binds_at_the_same_time_is_decided_again(
-    database: Database, database_url: str, bound: Facts
+    database: Database, elsewhere: Database, bound: Facts
 ) -> None:
     request = VerificationRequest.from_fields(UNUSED, "h3", "f", "n" * 22, "198.51.100.3")
     Client.delete().where(Client.id == RIVAL_CLIENT).execute()
     insert = "INSERT INTO client (id, card_id, hardware, hardware_sha256, ip, requested_at, function)"
     values = (OTHER, RIVAL_CARD, "h3", request.hardware_sha256, "198.51.100.3", LATER, "f")
     statement = f"{insert} VALUES (%s, %s, %s, %s, %s, %s, %s)"
-    assert not apply_during(database, Database(database_url), request, (statement, values))
+    assert not apply_during(database, elsewhere, request, (statement, values))
     assert Card.get_by_id(UNUSED).is_activated is False
 
 
 def test_a_dead_card_that_is_revived_at_the_same_time_keeps_its_client(
-    database: Database, database_url: str, bound: Facts
+    database: Database, elsewhere: Database, bound: Facts
 ) -> None:
     Card.update(frozen_at=AT).where(Card.id == CARD).execute()
     request = REQUEST._replace(card_id=UNUSED, sent_card_id=UNUSED)
     revive = "UPDATE card SET frozen_at = NULL WHERE id = %s"
-    assert not apply_during(database, Database(database_url), request, (revive, (CARD,)))
+    assert not apply_during(database, elsewhere, request, (revive, (CARD,)))
     assert Client.get_by_id(CLIENT).card_id == CARD
 
 

@@ -102,16 +102,14 @@ def test_a_machine_is_blocked_by_the_reference_of_its_refusal(
 
 
 def test_blocks_that_change_places_in_one_second_are_noticed(
-    licences: LicenceService, blocks: Blocks, database_url: str
+    licences: LicenceService, blocks: Blocks, elsewhere: Database
 ) -> None:
-    first, elsewhere = blocks.add(blocks.machine("h1"), "r"), Database(database_url)
-    elsewhere.execute_sql("BEGIN")
+    first = blocks.add(blocks.machine("h1"), "r")
     insert = "INSERT INTO block (hardware_sha256, reason, actor, created_at) VALUES (%s, 'r', 'olga', now())"
     elsewhere.execute_sql(insert, (blocks.machine("h2").hardware_sha256,))
     blocks.add(blocks.machine("h3"), "r")
     licences.rules.renew()
     elsewhere.execute_sql("COMMIT")
-    elsewhere.close()
     blocks.remove(first)
     licences.rules.renew()
     found = licences.rules.get().blocks
@@ -133,12 +131,10 @@ def test_the_refusal_of_a_blocked_machine_with_an_imported_card_names_the_card(
 
 
 def test_a_request_that_waits_meets_the_blocks_of_the_moment_when_it_is_decided(
-    verification: Verification, licences: LicenceService, blocks: Blocks, database: Database, database_url: str,
+    verification: Verification, licences: LicenceService, blocks: Blocks, database: Database, elsewhere: Database,
     card_id: str,
 ) -> None:  # fmt: skip
     ask(verification, card_id)
-    elsewhere = Database(database_url)
-    elsewhere.execute_sql("BEGIN")
     elsewhere.execute_sql("SELECT FROM card WHERE id = %s FOR UPDATE", (card_id,))
 
     def move() -> Code:
@@ -151,6 +147,5 @@ def test_a_request_that_waits_meets_the_blocks_of_the_moment_when_it_is_decided(
         blocks.add(blocks.machine("h2"), "charged back")
         licences.rules.renew()
         elsewhere.execute_sql("ROLLBACK")
-        elsewhere.close()
         assert moving.result() is Code.CLIENT_BLOCKED
     assert Client.get().hardware == "h1"

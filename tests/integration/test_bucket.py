@@ -3,7 +3,6 @@
 import secrets
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from tests.support.bucket_host import TlsFront
 from tests.support.doctor_results import results
 from tests.support.downloads import CONTENT, blobs, fetch, links, put, sha256
 from tests.support.pki import Issued
-from tests.support.service import ROOT, Service, wait_for
+from tests.support.service import Service, wait_for
 from tests.support.swift import BUCKET, STRANGER, WRITER
 
 
@@ -188,8 +187,7 @@ def test_an_interrupted_move_loses_nothing_and_goes_on(
     for name, content in contents.items():
         put(offline, name, content)
     offline.environment.update(bucket_settings)
-    command = [sys.executable, "-m", "app", "file", "move-to", "bucket"]
-    with subprocess.Popen(command, cwd=ROOT, env=offline.environment, stderr=subprocess.PIPE) as moving:
+    with offline.spawn_cardctl("file", "move-to", "bucket", stderr=subprocess.PIPE) as moving:
         wait_for(lambda: keys(bucket))
         moving.send_signal(kill)
         assert moving.stderr

@@ -30,11 +30,11 @@ def test_issued_cards_are_printed_as_json(offline: Service) -> None:
 
 
 def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Database) -> None:
-    command = [sys.executable, "-m", "app", "card", "issue", "--validity", "1d", "--count", "20000"]
+    command = ("card", "issue", "--validity", "1d", "--count", "20000")
     output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with database.atomic():
         database.execute_sql("LOCK TABLE card IN SHARE MODE")
-        process = subprocess.Popen(command, cwd=ROOT, env=offline.environment, **output)
+        process = offline.spawn_cardctl(*command, **output)
         # Its own statement: until that waits, Python may end by the signal in its own way.
         waiting = "SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)) AND query LIKE %s"
 

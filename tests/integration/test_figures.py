@@ -19,10 +19,7 @@ SHANGHAI = ZoneInfo("Asia/Shanghai")
 DAY = timedelta(days=1)
 
 
-@pytest.fixture
-def database_url(apart_url: str) -> str:
-    """Whole tables are counted: no service writes into these."""
-    return apart_url
+pytestmark = pytest.mark.apart  # whole tables are counted
 
 
 @pytest.fixture

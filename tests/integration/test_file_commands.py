@@ -5,7 +5,6 @@ import json
 import secrets
 import signal
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +25,7 @@ from app.storage.models import Event, File, FileBatch
 from tests.conftest import Clock
 from tests.support.downloads import blobs, put, sha256
 from tests.support.passwords import PASSWORD
-from tests.support.service import ROOT, Service, wait_for
+from tests.support.service import Service, wait_for
 from tests.support.tables import for_each
 
 
@@ -36,14 +35,8 @@ def listed(service: Service) -> list[dict[str, Any]]:
 
 def adding(service: Service, *arguments: str) -> subprocess.Popen[bytes]:
     """`cardctl file add` as a process, which reads what we write to it."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "app", "file", "add", "-", *arguments],
-        cwd=ROOT,
-        env=service.environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return service.spawn_cardctl("file", "add", "-", *arguments, **pipes)
 
 
 def feed(process: subprocess.Popen[bytes], content: bytes) -> None:

@@ -24,10 +24,7 @@ from tests.support.service import Service, wait_for
 REPORT = {"version": "1.0", "schema": "0005_now", "kid": "K", "functions_sha256": "f" * 64, "clock_offset_ms": 0}
 
 
-@pytest.fixture
-def database_url(apart_url: str) -> str:
-    """A database in which no other test's service reports itself."""
-    return apart_url
+pytestmark = pytest.mark.apart  # services report themselves, too
 
 
 def add(name: str, **changes: Any) -> None:

@@ -1,8 +1,8 @@
 """A request takes effect once: operators' forms and shops' orders, without HTTP."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import peewee
@@ -15,14 +15,14 @@ from app.domain.texts import RefusedError
 from app.http import problems
 from app.services import housekeeping
 from app.services import idempotency as records
-from app.services.idempotency import Answer, Document, Idempotency, KeyReusedError, Owner, Request
+from app.services.idempotency import Document, Idempotency, KeyReusedError, Owner, Request
 from app.services.issuing import Issuing
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import Card, Event, Operator
 from tests.conftest import Clock
+from tests.support.concurrency import wait_behind
 from tests.support.console import add_operator
-from tests.support.service import wait_for_lock
 
 
 @pytest.fixture
@@ -127,45 +127,30 @@ def test_an_operator_who_was_removed_a_moment_ago_does_nothing(idempotency: Idem
         idempotency.run(request, lambda: pytest.fail("done all the same"))
 
 
-def claimed_elsewhere(database_url: str, request: Request) -> Database:
-    """A connection whose transaction has claimed the request's key."""
-    elsewhere = Database(database_url)
-    elsewhere.connect()
-    elsewhere.execute_sql("BEGIN")
+def claim(elsewhere: Database, request: Request) -> None:
+    """Claim the request's key in another transaction."""
     insert = "INSERT INTO idempotency_record VALUES (DEFAULT, %s, %s, %s, %s, 201, '{}', now())"
     elsewhere.execute_sql(insert, (*request.owner, request.key, request.request_sha256))
-    return elsewhere
 
 
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
 def test_a_request_in_progress_elsewhere_is_waited_for(
-    run: Any, sample_request: Request, database: Database, database_url: str, end: str
+    run: Any, sample_request: Request, database: Database, elsewhere: Database, end: str
 ) -> None:
-    def ask() -> Answer:
-        with database.connection_context():
-            answer: Answer = run(sample_request)
-            return answer
-
-    elsewhere = claimed_elsewhere(database_url, sample_request)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask)
-        wait_for_lock(elsewhere)
-        elsewhere.execute_sql(end)
-        answer = asked.result()
-    elsewhere.close()
+    claim(elsewhere, sample_request)
+    answer = wait_behind(elsewhere, database, partial(run, sample_request), end)
     assert answer.is_replayed is (end == "COMMIT")
     assert Card.select().count() == (0 if end == "COMMIT" else 1)
 
 
 def test_a_request_that_stays_in_progress_elsewhere_is_soon_told_to_come_again(
-    run: Any, sample_request: Request, database: Database, database_url: str, caplog: pytest.LogCaptureFixture
+    run: Any, sample_request: Request, database: Database, elsewhere: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     pid = database.connection().get_backend_pid()
-    elsewhere = claimed_elsewhere(database_url, sample_request)
+    claim(elsewhere, sample_request)
     with pytest.raises(DatabaseUnavailableError, match=r"^the same request is still being processed$"):  # a 503
         run(sample_request)
     elsewhere.execute_sql("ROLLBACK")
-    elsewhere.close()
     assert not run(sample_request).is_replayed
     assert database.connection().get_backend_pid() == pid, "the database was not away"
     assert caplog.messages == []

@@ -25,10 +25,7 @@ DAY = date(2026, 3, 1)
 KEEP = timedelta(days=365)
 
 
-@pytest.fixture
-def database_url(apart_url: str) -> str:
-    """No other test's service, which prunes the journal, too, sees these entries."""
-    return apart_url
+pytestmark = pytest.mark.apart  # services prune the journal, too
 
 
 def counts(card_id: str) -> dict[str, int]:

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,7 @@ from app.services.journal_lists import JournalFilter
 from app.storage import journal
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
-from tests.support.service import ROOT, Service, wait_for
+from tests.support.service import Service, wait_for
 from trial.postgres import EmbeddedPostgres
 
 INSERT = "INSERT INTO event (at, kind, actor) VALUES (now(), 'frozen', %s)"
@@ -154,14 +153,8 @@ class Following:
     def __init__(self, service: Service, folder: Path, *arguments: str, **options: Any) -> None:
         self.out, self.err = folder / "out", folder / "err"
         with self.out.open("wb") as out, self.err.open("wb") as err:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", "events", "--follow", *arguments],
-                cwd=ROOT,
-                env=service.environment,
-                stdout=out,
-                stderr=err,
-                **{"stdin": subprocess.DEVNULL, **options},
-            )
+            options = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, **options}
+            self.process = service.spawn_cardctl("events", "--follow", *arguments, **options)
 
     def lines(self) -> list[str]:
         return self.out.read_text().splitlines()

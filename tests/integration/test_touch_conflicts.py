@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
 from typing import Any
@@ -20,6 +19,7 @@ from app.storage.statements import PREPARED
 from app.storage.touches import Touches
 from tests.conftest import START, Clock
 from tests.support.bound_cards import CardState, asking, counts, hardware_of, numbered_id, rows, write, write_bound
+from tests.support.concurrency import wait_behind
 from tests.support.held_statements import HeldStatements
 from tests.support.hub_thread import HubThread
 from tests.support.service import wait_for_lock
@@ -27,16 +27,6 @@ from tests.support.tcp_proxy import SilentHost, Wire
 
 DAY = date(2026, 3, 1)
 MINE = asking(numbered_id(0))
-
-
-@pytest.fixture
-def elsewhere(database: Database, database_url: str) -> Iterator[Database]:
-    """Another connection, in a transaction."""
-    other = Database(database_url)
-    other.connect()
-    other.execute_sql("BEGIN")
-    yield other
-    other.close()
 
 
 def begin(hub_thread: HubThread, verification: Verification, ids: list[str]) -> list[Any]:
@@ -117,16 +107,7 @@ def test_a_touch_that_waited_for_another_counts_as_well(database: Database, else
 
 def touch_until_committed(database: Database, elsewhere: Database) -> Facts | None:
     """Touch the first card off a hub, where locks are waited for, and commit the other transaction meanwhile."""
-
-    def touch() -> Facts | None:
-        with database.connection_context():
-            return Touches(database).touch(MINE, START, DAY)
-
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(touch)
-        wait_for_lock(elsewhere)
-        elsewhere.execute_sql("COMMIT")
-        return asked.result(20)
+    return wait_behind(elsewhere, database, partial(Touches(database).touch, MINE, START, DAY))
 
 
 def test_a_card_that_makes_a_statement_fail_harms_no_other(

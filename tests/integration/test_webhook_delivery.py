@@ -22,11 +22,7 @@ from tests.support.sealing import SEALING
 from tests.support.service import Service, wait_for
 from tests.support.webhooks import example, receiving
 
-
-@pytest.fixture
-def database_url(apart_url: str) -> str:
-    """No other test's service, which delivers, too, sees these webhooks."""
-    return apart_url
+pytestmark = pytest.mark.apart  # services deliver, too
 
 
 def test_two_processes_claim_two_messages(hooks: Hooks) -> None:

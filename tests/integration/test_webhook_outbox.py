@@ -23,11 +23,7 @@ from tests.support.sealing import SEALING
 from tests.support.service import wait_for
 from tests.support.webhooks import example
 
-
-@pytest.fixture
-def database_url(apart_url: str) -> str:
-    """No other test's service, which delivers, too, sees these webhooks."""
-    return apart_url
+pytestmark = pytest.mark.apart  # services deliver, too
 
 
 def test_an_activation_is_told_with_a_masked_key(hooks: Hooks) -> None:

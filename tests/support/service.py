@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -136,6 +137,11 @@ class Service(GunicornProcess):
         done = forked_python.run("app", *arguments, environment=self.environment, text=text)
         assert not check or done.returncode == 0, done.stderr
         return done
+
+    def spawn_cardctl(self, *arguments: str, **options: Any) -> subprocess.Popen[Any]:
+        """Begin a command in a process of its own, which a test feeds, reads or ends."""
+        command = [sys.executable, "-m", "app", *arguments]
+        return subprocess.Popen(command, cwd=ROOT, env=self.environment, **options)
 
     def cardctl_json(self, *arguments: str, text: str = "") -> Any:
         """Run a command; return what it prints with `--format json`."""
