@@ -126,10 +126,6 @@ open_to_containers() {
     [[ ! -d $ROOT/deploy/postgres ]] || find "$ROOT/deploy/postgres" ! -perm -o+r -exec chmod a+rX {} +
 }
 
-# write_new FILE: makes it from the input. FILE must not exist: a link, pipe or device that somebody has put there is not written
-# to, as it would be with bash's noclobber.
-write_new() { dd of="$1" conv=excl iflag=fullblock bs=1M status=none; }
-
 # open_lock NAME: opens data/.NAME.lock as LOCK, for flock. Only root and the checkout's owner can: whoever can read a file can
 # lock it, and could keep backups and certificates from being renewed.
 # shellcheck disable=SC2034

@@ -129,22 +129,21 @@ not_answering() {
 # here. The containers see the same file, and the service does not start while it exists (app/services/startup.py).
 MOVED=$ROOT/data/keys/moved-to
 moved_to() {
-    local said
+    local said=''
     [[ -e $MOVED || -L $MOVED ]] || return 0
-    # The app may write there: no link is followed, which could lead to a secret, and no named pipe is waited for.
-    said=$(dd if="$MOVED" iflag=nofollow,nonblock bs=1024 count=1 status=none 2>/dev/null | tr -d '[:cntrl:]') || said=''
+    # The app may write there: a link could lead to a secret, and a named pipe would be waited for.
+    if [[ -f $MOVED && ! -L $MOVED ]]; then said=$(head -c 1024 -- "$MOVED" | tr -d '[:cntrl:]'); fi
     printf '%s' "${said:-?}"
 }
 
 # move_away PLACE: writes the mark, which the service's user can read, whole or not at all; and stops the app, so that clients
 # get 503. After a failure `serve_again` undoes it.
 move_away() {
-    # The app may write there: nothing is written through a link. A subshell, or what a trap says meanwhile would get lost.
-    (
-        umask 022
-        rm -f -- "$MOVED.new" && printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" | write_new "$MOVED.new" \
-            && sync -- "$MOVED.new" && mv -fT -- "$MOVED.new" "$MOVED" && sync -- "$(dirname -- "$MOVED")"
-    ) 2>/dev/null || die "无法写入 cannot write $MOVED"
+    local new
+    # Not made in data/keys: the app may write there, and could lay a link in its place.
+    new=$(mktemp "$ROOT/data/.moved.XXXXXX") && printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" >"$new" \
+        && chmod 644 -- "$new" && sync -- "$new" && mv -fT -- "$new" "$MOVED" && sync -- "$ROOT/data/keys" \
+        || die "无法写入 cannot write $MOVED"
     stop_app
 }
 
