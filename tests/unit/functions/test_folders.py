@@ -12,7 +12,7 @@ from app.environment import SettingsError
 from app.functions import modules
 from app.functions.folder import digest, signature
 from app.functions.modules import packages_dir
-from app.functions.places import IDS, remove
+from app.functions.places import remove
 from app.functions.processes import MAX_TASKS
 from app.functions.settings import FunctionSettings
 from tests.support.service import ROOT
@@ -137,7 +137,6 @@ def test_the_container_allows_as_many_processes_as_calls_may_start_and_has_the_d
     calls = FunctionSettings.from_env(LEAST).calls.places * (1 + MAX_TASKS)  # and their supervisors
     assert calls + 64 <= int(limit[1])  # the service itself, and its threads
     assert "${KADUN_FUNCTION_FIRST_UID:-20001}" in (ROOT / "docker-compose.yml").read_text()
-    assert f"first + {IDS - 1}" in (ROOT / "scripts/lib/ssh.sh").read_text()
 
 
 def test_user_ids_are_numbers_and_the_service_has_none_of_those_for_calls() -> None:
