@@ -1,7 +1,6 @@
 """Downloads: complete and put in place at once, resumed after interruptions, or ended without the file."""
 
 import json
-import pickle
 import queue
 import threading
 from collections.abc import Callable
@@ -350,10 +349,3 @@ def test_a_missing_folder_or_a_folder_is_a_clear_error(downloader: Client, files
     with pytest.raises(DownloadFailed, match="No such file") as caught:
         downloader.download(NAME, target / "missing" / "model.bin")
     assert (caught.value.reason, files.gets) == ("not_saved", [])
-
-
-def test_a_download_error_can_be_pickled() -> None:
-    error = DownloadFailed("disk_full", NAME, "REF45678", "why")
-    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
-    assert vars(copy) == vars(error)
-    assert str(copy) == f"磁盘空间不足，无法保存文件 {NAME}，请清理磁盘后重试（参考号 REF45678） [why]"

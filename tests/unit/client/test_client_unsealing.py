@@ -6,9 +6,7 @@ import pickle
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyrage
 import pytest
@@ -155,33 +153,6 @@ def test_base64url_has_one_spelling() -> None:
 def test_ambiguous_json_is_refused(raw: bytes) -> None:
     with pytest.raises(UntrustedAnswer, match="it is not a JSON object"):
         parse_json_object(raw, "it")
-
-
-VALUES = [None, "", "x", True, False, 0, 1.5, {}, {"a": 1}, [], [1]]
-
-
-@for_each(
-    "read, good, problem",
-    [
-        (Claims.text, ["x"], "missing or not a string"),
-        (partial(Claims.of, kind=bool), [True, False], "missing or not a boolean"),
-        (Claims.seconds, [0, 1.5], "missing or not a time"),
-        (partial(Claims.of, kind=dict), [{}, {"a": 1}], "missing or not an object"),
-        (partial(Claims.of, kind=list), [[], [1]], "missing or not an array"),
-        (Claims.value, VALUES, "missing"),
-    ],
-)
-def test_a_claim_of_its_type_is_returned_and_any_other_refused(
-    read: Callable[[Claims, str], object], good: list[Any], problem: str
-) -> None:
-    for value in good:
-        assert read(Claims({"c": value}), "c") == value
-    kinds = [(type(value), value) for value in good]
-    bad: list[dict[str, Any]] = [{"c": value} for value in VALUES if (type(value), value) not in kinds]
-    for claims in [{"other": good[-1]}, *bad]:
-        with pytest.raises(UntrustedAnswer) as caught:
-            read(Claims(claims), "c")
-        assert caught.value.detail == f"claim c is {problem}"
 
 
 def test_a_number_that_no_calendar_has_is_no_time() -> None:
