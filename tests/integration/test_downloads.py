@@ -103,22 +103,6 @@ def test_clients_that_read_nothing_take_no_threads(database_url: str, tmp_path: 
             assert fetch(own, url).body == bytes(32 * 1024 * 1024)
 
 
-def test_behind_a_proxy_nginx_sends_the_bytes(proxied: Service) -> None:
-    url = proxied_link(proxied)
-    known = fetch(proxied, url, X_Real_IP="198.51.100.9", If_None_Match=f'"{sha256(CONTENT)}"')
-    assert (known.status, "x-accel-redirect" in known.headers) == (304, False)
-    fetched = fetch(proxied, url, X_Real_IP="198.51.100.8", Range="bytes=5-")
-    assert (fetched.status, fetched.body) == (200, b"")
-    assert fetched.headers["x-accel-redirect"] == f"/_kadun_files/{sha256(CONTENT)}"
-    assert fetched.headers["etag"] == f'"{sha256(CONTENT)}"'
-    assert fetched.headers["x-content-type-options"] == "nosniff"
-    assert Event.get(Event.kind == "file_downloaded").ip == "198.51.100.8"
-    assert fetch(proxied, url).status == 503  # no address: the installation is at fault
-    refused = fetch(proxied, url.replace("token=", "token=x"), X_Real_IP="198.51.100.8")
-    is_problem(refused, 403, "LINK_REFUSED")
-    assert "x-accel-redirect" not in refused.headers
-
-
 def test_a_large_file_is_never_held_in_memory(service: Service) -> None:
     size = 96 * 1024 * 1024
     with (service.folder / "large").open("wb") as file:
@@ -180,19 +164,14 @@ def signed(service: Service, link: Link, at: datetime | None = None) -> str:
 
 
 def test_only_a_link_of_the_file_that_has_not_expired_opens_it(service: Service, card_with_file: str) -> None:
-    now = datetime.now(UTC)
-    is_problem(fetch(service, signed(service, link_of(service), now - timedelta(seconds=601))), 403, "LINK_REFUSED")
-    assert fetch(service, signed(service, link_of(service), now - timedelta(seconds=540))).status == 200
+    for seconds, status in ((601, 403), (540, 200)):
+        at = datetime.now(UTC) - timedelta(seconds=seconds)
+        assert fetch(service, signed(service, link_of(service), at)).status == status
     put(service, "other.bin", b"other")
-    verdict = ask(service, card_with_file).body["token"]
     good = links(service, card_with_file)[NAME].partition("token=")[2]
-    for name in ("other.bin", sha256(CONTENT)):
-        is_problem(fetch(service, f"/v1/files/{name}?token={good}"), 403, "LINK_REFUSED")
     place = f"/v1/files/{quote(NAME)}"
-    changed = ("", "x", verdict, good[:-20], good[:-20] + "A" * 20, f"{good}&token={good}")
-    for query in ("", f"?Token={good}", *(f"?token={token}" for token in changed)):
-        is_problem(fetch(service, place + query), 403, "LINK_REFUSED")
-    assert fetch(service, f"{place}?other=1&token={good}").status == 200
+    for target in (f"/v1/files/other.bin?token={good}", place, f"{place}?token={good}&token={good}"):
+        is_problem(fetch(service, target), 403, "LINK_REFUSED")
 
 
 def test_a_link_is_void_while_its_card_is_frozen_and_once_it_is_unbound_or_gone(

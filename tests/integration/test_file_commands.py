@@ -3,7 +3,6 @@
 import io
 import json
 import secrets
-import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -151,21 +150,6 @@ def test_removing_is_all_or_nothing(offline: Service) -> None:
     assert [event.details for event in removed] == [
         {"name": name, "size": 1, "sha256": sha256(name.encode())} for name in ("a", "b")
     ]
-
-
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_addition_leaves_the_old_version(offline: Service, end: int) -> None:
-    put(offline, "a", b"old")
-    process = adding(offline, "--name", "a")
-    feed(process, bytes(5_000_000))
-    wait_for(lambda: unfinished(offline))
-    process.send_signal(end)
-    _, said = process.communicate()
-    assert process.returncode != 0
-    assert end == signal.SIGKILL or "已取消" in said.decode()
-    assert [(file["sha256"], file["missing"]) for file in listed(offline)] == [(sha256(b"old"), False)]
-    assert blobs(offline) == {sha256(b"old")} | {path.name for path in unfinished(offline)}
-    assert Event.select().count() == 1
 
 
 def test_a_slow_addition_does_not_block_another_one(offline: Service) -> None:

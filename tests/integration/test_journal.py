@@ -125,17 +125,6 @@ def test_refusals_keep_the_beginning_of_the_hardware_and_its_digest(
     assert kept == {"CARD_NOT_FOUND": (short, digest), "CARD_EXPIRED": (short, digest)}
 
 
-def test_refusals_of_an_existing_card_are_counted_and_50_of_a_day_journalled(database: Database, clock: Clock) -> None:
-    for code in (Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT, Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT):
-        card_id, written = f"{code:A<32}", []
-        for _ in range(60):
-            clock.advance(timedelta(minutes=1))
-            entry = Entry(clock.now, EventKind.REJECTED, code, card_id, ip="198.51.100.1", counted=Counted(code))
-            written.append(journal.append_rejection(entry, DAY))
-        assert written == [True] * 50 + [False] * 10, code
-        assert counts(card_id) == {code: 60}, code
-
-
 def test_of_refusals_of_strangers_the_newest_are_kept(
     database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

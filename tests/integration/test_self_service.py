@@ -15,7 +15,6 @@ from app.domain.terms import RenewTerm, Terms
 from app.services.card_actions import CardActions, CardNotFoundError
 from app.services.guesses import TooFastError
 from app.services.in_force import InForce, VendorRules
-from app.services.issuing import Issuing
 from app.services.self_service import ChangedMeanwhileError, Customer, SelfService
 from app.services.verification import Verification
 from app.storage import bindings, journal
@@ -163,19 +162,6 @@ def test_a_renewal_adds_the_second_cards_validity_and_spends_it(
     assert self_service.status(CUSTOMER, other_id).status == "spent"
     assert ask(verification, other_id, "h2", "203.0.113.9").code is Code.CARD_SPENT
     assert ask(verification, bound_id).code is Code.OK
-
-
-def test_an_expired_card_whose_machine_has_another_revives_without_it(
-    self_service: SelfService, verification: Verification, issuing: Issuing, clock: Clock, bound_id: str, other_id: str
-) -> None:
-    clock.advance(31 * DAY)
-    assert ask(verification, other_id).code is Code.OK  # the machine goes on with this one
-    (third,) = (card.id for card in issuing.issue(1, 7 * DAY).cards)
-    assert self_service.renewal(CUSTOMER, bound_id, third).revives_unbound
-    standing = self_service.renew(CUSTOMER, bound_id, third)
-    assert (standing.status, standing.is_bound) == ("active", False)
-    assert ask(verification, bound_id).code is Code.CLIENT_HAS_ANOTHER_CARD
-    assert ask(verification, bound_id, "h2", "203.0.113.9").code is Code.OK
 
 
 def test_a_refused_renewal_leaves_both_cards_as_they_were_and_tells_nothing_of_the_second(

@@ -147,37 +147,6 @@ def test_an_activation_and_a_renewal_with_the_same_card_exclude_each_other(custo
         assert (card.renewed_card_id is None) == card.is_activated
 
 
-def test_of_unbindings_at_once_each_is_paid_and_counted_once(customers: Customers) -> None:
-    for number in range(ROUNDS):
-        (card_id,) = customers.service.issue()
-        before = in_use(customers.service, card_id, f"{number}").expires_at
-        answers = at_once([partial(customers.ask, "unbind", card_id=card_id)] * 4)
-        assert codes(answers) == ["OK"] * 4
-        assert Card.get_by_id(card_id).expires_at == before - DAY
-        assert Event.select().where((Event.kind == "self_unbound") & (Event.card_id == card_id)).count() == 1
-
-
-def test_unbinding_while_other_machines_ask_leaves_one_client_or_none(customers: Customers) -> None:
-    service = customers.service
-    for number in range(ROUNDS):
-        (card_id,) = service.issue()
-        in_use(service, card_id, f"{number} old")
-        unbound, *verified = at_once(
-            [
-                partial(customers.ask, "unbind", card_id=card_id),
-                *[
-                    partial(service.verify, question(card_id, f"{number} {machine}"), address=f"203.0.113.{machine}")
-                    for machine in range(1, 4)
-                ],
-            ]
-        )
-        assert unbound.status == 200
-        accepted = [answer.claims["hardware_sha256"] for answer in verified if answer.status == 200]
-        assert [row.hardware_sha256 for row in Client.select().where(Client.card == card_id)] == accepted
-        assert len(accepted) <= 1
-        assert {answer.body["code"] for answer in verified} <= {"OK", "CLIENT_MISMATCH"}
-
-
 def test_customers_who_keep_cards_locked_keep_no_customer_waiting(one_worker: Service, database: Database) -> None:
     customers = Customers(one_worker, database)
     locked, mine = one_worker.issue(2)

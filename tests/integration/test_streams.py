@@ -23,7 +23,7 @@ from app.services.card_actions import CardActions
 from app.storage.database import Database, connect_to
 from app.storage.models import Card, Client, Event, Usage
 from tests.integration.conftest import with_keys
-from tests.support.bound_cards import hardware_of, write_bound
+from tests.support.bound_cards import write_bound
 from tests.support.processes import children_of
 from tests.support.service import Service, wait_for
 from tests.support.streams import Answered, Ask, Streams, own
@@ -187,20 +187,6 @@ def test_an_unbound_card_belongs_to_the_machine_that_came_first(proxied: Service
     client = Client.get()
     assert client.hardware == binders[-1]
     assert client.ip == (mine if binders[-1] == mine.hardware else others).address
-    require_exact_counts(streams.answers)
-
-
-@pytest.mark.usefixtures("quiet_log")
-def test_actions_on_many_cards_in_any_order_meet_no_deadlock(proxied: Service, operator: CardActions) -> None:
-    ids = write_bound(12, utc_now())
-    with streams_of(proxied, *map(own, ids)) as streams:
-        for number in range(ACTIONS):
-            streams.wait_for_answers(len(ids))
-            for action in (Action.UNBIND, Action.FREEZE, Action.UNFREEZE):
-                operator.apply(action, ids[::-1] if number % 2 else ids)
-        streams.wait_for_answers(len(ids), lambda answer: answer.code == "OK")
-    assert {answer.code for answer in streams.answers} <= {"OK", "CARD_FROZEN"}
-    assert {client.card_id: client.hardware for client in Client.select()} == {i: hardware_of(i) for i in ids}
     require_exact_counts(streams.answers)
 
 

@@ -1,7 +1,6 @@
 """Beside the signing keys: a copy of the ring is put back, and marks by which KERNAL_DATA_KEY is recognised."""
 
 import json
-import os
 import stat
 from datetime import datetime, timedelta, timezone
 from itertools import product
@@ -61,17 +60,6 @@ def test_an_older_or_damaged_ring_is_replaced_and_kept(rings: list[KeyRing], tmp
         assert (tmp_path / KEPT).read_bytes() == before
         assert stat.S_IMODE((tmp_path / KEPT).stat().st_mode) == 0o600
         (tmp_path / KEPT).unlink()
-
-
-def test_a_copy_is_put_in_place_once(rings: list[KeyRing], tmp_path: Path) -> None:
-    folder = tmp_path / "keys"
-    for _ in range(2):
-        assert KeyFolder(folder).restore(rings[1], NOW)
-        assert KeyFolder(folder).load() == rings[1]
-        assert files(folder) == {key_folder.FILE}
-        os.utime(folder / key_folder.FILE, (1, 1))
-    KeyFolder(folder).restore(rings[1], NOW)
-    assert (folder / key_folder.FILE).stat().st_mtime == 1, "the same ring again changes nothing"
 
 
 @for_each("damaged", [b"", b"{", b"\xff", b'{"keys": [], "endorsements": []}'])
