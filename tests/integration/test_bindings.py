@@ -191,4 +191,5 @@ def test_cards_are_locked_in_the_order_of_their_ids(database: Database, bound: F
     with database.atomic(), statements(database) as ran:
         locked = bindings.lock_cards([UNUSED, "Z" * 32, CARD])
     assert [card.id for card in locked] == [CARD, UNUSED]
-    assert ran[0][0].endswith('ORDER BY "t1"."id" FOR NO KEY UPDATE')  # a stronger lock would hold up writers of other tables
+    # A stronger lock would hold up writers of other tables.
+    assert ran[0][0].endswith('ORDER BY "t1"."id" FOR NO KEY UPDATE')
