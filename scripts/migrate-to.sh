@@ -202,8 +202,7 @@ fi
 work=$(mktemp -d)
 trap 'finish "$work/ssh" "$folder" "$work"' EXIT
 trap 'exit 130' INT TERM HUP
-ssh_options=(${OPTION[ssh-port]:+-p "${OPTION[ssh-port]}"})
-while IFS= read -r option; do [[ -z $option ]] || ssh_options+=(-o "$option"); done <<<"${OPTION[ssh-option]:-}"
+mapfile -t ssh_options < <(ssh_words "${OPTION[ssh-port]:-}" "${OPTION[ssh-option]:-}")
 connect "$work" "$host" "${ssh_options[@]}"
 new_env "$work/env"
 found=$(look_there "$work/ssh" "$folder" "$work/env" "$FROM") || exit 1

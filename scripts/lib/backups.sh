@@ -100,9 +100,13 @@ notify() {
     [[ -z $BACKUP_FOLDER ]] || log_run notice not sent: "$(last_line "$said")"
 }
 
+# failure_reason STATUS: the last message of `die`, if there was one.
+failure_reason() { printf '%s' "${REASON:-被中断或出错 interrupted or failed (status $1)}"; }
+
 # report_failure EVENT STATUS: the reason of a failure goes to the log, where there is one yet, and to the webhook.
 report_failure() {
-    local reason=${REASON:-被中断或出错 interrupted or failed (status $2)}
+    local reason
+    reason=$(failure_reason "$2")
     if [[ -w $BACKUP_FOLDER ]]; then log_run "$1" failed: "$reason"; fi
     notify "$1" failed "$reason"
 }

@@ -166,6 +166,12 @@ quoted() {
     for word in "$@"; do printf "'%s' " "${word//\'/\'\\\'\'}"; done
 }
 
+# ssh_words PORT OPTIONS: what --ssh-port and --ssh-option (one a line) are to ssh, one word a line.
+ssh_words() {
+    [[ -z $1 ]] || printf '%s\n' -p "$1"
+    [[ -z $2 ]] || printf '%s\n' -o "${2//$'\n'/$'\n-o\n'}"
+}
+
 # last_line TEXT: the line in which a program usually says what went wrong.
 last_line() {
     local text=${1%$'\n'}
