@@ -63,6 +63,16 @@ at_most() {
     ((${#OPERANDS[@]} <= $1)) || usage_error "未知参数 unknown argument: ${OPERANDS[$1]}"
 }
 
+# check_option NAME PATTERN WANTED: each of its values, if any was given, matches the pattern.
+check_option() {
+    local value
+    while IFS= read -r value; do
+        [[ -z $value || $value =~ ^($2)$ ]] || usage_error "--$1 须为 wants $3: $value"
+    done <<<"${OPTION[$1]:-}"
+}
+# shellcheck disable=SC2034  # for scripts that source this
+PORT='[1-9][0-9]{0,4}' HOST_NAME='[A-Za-z0-9]([A-Za-z0-9._-]{0,55}[A-Za-z0-9])?' # as in app/domain/hosts.py
+
 # only_with OPTION OTHER, exclusive OPTION OTHER: of the options that were given.
 only_with() { [[ -z ${OPTION[$1]:-} || -n ${OPTION[$2]:-} ]] || usage_error "--$1 只用于 --$2 is for --$2"; }
 exclusive() { [[ -z ${OPTION[$1]:-} || -z ${OPTION[$2]:-} ]] || usage_error "--$1 与 --$2 只能选一个 --$1 and --$2 exclude each other"; }
@@ -70,11 +80,11 @@ exclusive() { [[ -z ${OPTION[$1]:-} || -z ${OPTION[$2]:-} ]] || usage_error "--$
 require_root() { [[ $EUID == 0 ]] || die "请以 root 运行。Run this as root: sudo scripts/${0##*/}"; }
 require_readable() { [[ -f $1 && -r $1 ]] || die "无法读取 cannot read $1"; }
 
-# require_prepared: .env is there, and whole.
+# env_is_whole: .env is there, and not cut off.
+env_is_whole() { [[ -n $(setting KADUN_UID) && -n $(setting KADUN_APP_IMAGE) ]]; }
+
 require_prepared() {
-    [[ -e $ROOT/.env ]] || die "尚未初始化：请先执行 scripts/init.sh。Not prepared yet: run scripts/init.sh first"
-    [[ -n $(setting KADUN_UID) && -n $(setting KADUN_APP_IMAGE) ]] \
-        || die ".env 不完整：请执行 scripts/init.sh。.env was cut off: run scripts/init.sh, which makes it anew"
+    env_is_whole || die "没有完整的 .env：请先执行 scripts/init.sh。.env is missing or cut off: run scripts/init.sh first"
 }
 
 # need COMMAND PACKAGE: ends the script where a program is missing, and names the package that brings it.
@@ -132,7 +142,7 @@ open_to_containers() {
 open_lock() {
     local file=$ROOT/data/.$1.lock
     { { [[ -e $file ]] || make_lock "$file"; } && exec {LOCK}<>"$file"; } 2>/dev/null \
-        || die "无法写入 cannot write $file"
+        || die "无法写入 cannot write $file: 请以 root 或此目录的所有者运行 run this as root or as the checkout's owner"
 }
 
 # hold_lock NAME SECONDS: until the script ends; waits for so long.
@@ -152,8 +162,8 @@ make_lock() {
 is_ipv6() { [[ $1 == *:*:* && $1 =~ ^[0-9A-Fa-f:.]+$ ]]; }
 is_ip() { [[ $1 =~ ^[0-9]+(\.[0-9]+){3}$ ]] || is_ipv6 "$1"; }
 
-# is_host_name NAME: it may be KADUN_HOST, by the rule of checked_name in app/domain/hosts.py.
-is_host_name() { [[ $1 =~ ^[A-Za-z0-9]([A-Za-z0-9._-]{0,55}[A-Za-z0-9])?$ ]]; }
+# is_host_name NAME: it may be KADUN_HOST.
+is_host_name() { [[ $1 =~ ^$HOST_NAME$ ]]; }
 
 # absolute FILE: its absolute path, before the script changes its folder.
 absolute() {

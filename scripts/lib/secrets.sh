@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# Makes files, secrets and the first certificate, whole or not at all. Sourced, never run. `made` is the list of what was made.
-# shellcheck disable=SC2154  # CONTAINER is init.sh's
+# Makes files, secrets and the first certificate, whole or not at all. Sourced, never run.
+
+made=() # what was made
 
 # place FILE MODE OWNER COMMAND…: unless FILE exists, writes what the command prints into it, whole or not at all.
 place() {
@@ -8,24 +9,21 @@ place() {
     [[ ! -e $1 ]] || return 0
     { "${@:4}" >"$new" && [[ -s $new ]]; } || { rm -f -- "$new" && die "无法生成 could not make $1"; }
     chmod "$2" "$new"
-    if [[ $EUID == 0 ]]; then chown "$3:0" "$new"; fi
+    chown "$3" "$new"
     sync "$new"
     mv -f "$new" "$1"
     made+=("$1")
 }
 
-# make_folder FOLDER MODE OWNER: makes a folder. An empty one of root's, which the engine made to mount it, gets this owner.
+# make_folder FOLDER MODE OWNER: an empty one may be the engine's, which made it to mount it, or a killed run's.
 make_folder() {
-    local folder=$1
-    if [[ -d $1 ]]; then
-        [[ $EUID == 0 && $3 != 0 && $(stat -c %u "$1") == 0 && -z $(ls -A "$1") ]] || return 0
-    else
-        folder=$1.new && mkdir -p "$folder"
-    fi
-    chmod "$2" "$folder"
-    if [[ $EUID == 0 ]]; then chown "$3:0" "$folder"; fi
-    [[ $folder == "$1" ]] || mv -T "$folder" "$1"
+    [[ ! -d $1 || (-O $1 && -z $(ls -A "$1") && $(stat -c '%a %u' "$1") != "$2 $3") ]] || return 0
+    install -d -m "$2" -o "$3" "$1"
     made+=("$1/")
+}
+
+report_made() {
+    if ((${#made[@]})); then say "已生成 made: ${made[*]}"; else say "一切就绪，未作改动。Everything is there already: nothing changed."; fi
 }
 
 # age_identity: a new private key in age's format, without age-keygen's comments.
@@ -35,11 +33,9 @@ age_identity() { age-keygen 2>/dev/null | grep '^AGE-SECRET-KEY-1'; }
 new_url() {
     local password settings=''
     password=$(openssl rand -hex 24) && [[ -n $password ]] || return 1
-    if [[ $2 != "$CONTAINER" ]]; then
-        # Channel binding: TLS alone would give the password to whoever answers in the database's place.
-        [[ ,$2 =~ ^(,(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?)+$ ]] || settings+='&sslmode=require&channel_binding=require'
-        [[ $2 != *,* ]] || settings+='&target_session_attrs=read-write' # whichever host is the primary
-    fi
+    # Channel binding: TLS alone would give the password to whoever answers in the database's place.
+    [[ ,$2 =~ ^(,(database|127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?)+$ ]] || settings+='&sslmode=require&channel_binding=require'
+    [[ $2 != *,* ]] || settings+='&target_session_attrs=read-write' # whichever host is the primary
     printf 'postgresql://%s:%s@%s/kadun%s\n' "$1" "$password" "$2" "${settings/#&/?}"
 }
 

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 from pathlib import Path
@@ -145,7 +144,7 @@ def test_everything_is_made_once_and_a_second_run_changes_nothing(checkout: Path
     dotenv.write_text(whole.replace("KADUN_DOMAIN=", "KADUN_DOMAIN=card.test"))
     init(checkout)  # notes it
     dotenv.unlink()
-    assert "copy your other settings back" in init(checkout).stderr
+    assert "copy your own settings back" in init(checkout).stderr
     assert "\nKADUN_DOMAIN=card.test" in dotenv.read_text()
 
 
@@ -165,8 +164,8 @@ def test_the_host_has_a_name_and_the_service_a_user_id_that_no_account_has(
     checkout: Path, ports: list[str], tmp_path: Path
 ) -> None:
     expected = 10003 if os.geteuid() == 0 else os.geteuid()
-    names = "#!/bin/sh\nfor id; do case $id in 10001 | 10002) echo taken ;; esac; done\n"
-    path = path_with(tmp_path, uname="#!/bin/sh\necho '-web 1.example.com.'\n", getent=names)
+    names = "#!/bin/sh\nfor id; do case $id in 10001 | 10002) exit 0 ;; esac; done; exit 2\n"
+    path = path_with(tmp_path, uname="#!/bin/sh\necho web-1.example.com\n", getent=names)
     assert init(checkout, *ports, PATH=path).returncode == 0
     whole = (checkout / ".env").read_text()
     assert "\nKADUN_HOST=web-1.example.com\n" in whole
@@ -200,9 +199,7 @@ def test_folders_of_others_get_the_right_modes(checkout: Path, ports: list[str])
         folder.mkdir(0o700)
     done = init(checkout)
     assert done.returncode == 0, done.stderr
-    # The engine's folders are root's, and only root can hand them over; one's own stay as they are.
-    mode, owner = (0o755, APP_UID) if os.geteuid() == 0 else (0o700, os.geteuid())
-    assert {(mode_of(folder), folder.stat().st_uid) for folder in folders} == {(mode, owner)}
+    assert {(mode_of(folder), folder.stat().st_uid) for folder in folders} == {(0o755, APP_UID)}
 
 
 def test_killed_after_each_file_it_leaves_nothing_half_made_and_the_next_run_goes_on(
@@ -253,16 +250,14 @@ def test_a_database_elsewhere_is_written_into_the_urls_and_chosen_by_compose(che
     for again in ([], ["--database-host", HOSTS]):
         assert "nothing changed" in init(checkout, *again).stdout
     assert contents(checkout) == before
-    refuses(checkout, f"says that the database is at {HOSTS}: edit", "--database-host", "elsewhere")
+    refuses(checkout, f"says host={HOSTS}: edit it there", "--database-host", "elsewhere")
 
-    dotenv.write_text(text.replace(files, ""))
-    refuses(checkout, f"add this to .env: {files.strip()}")
     dotenv.write_text(text.replace("deploy/", "docker-compose."))
     refuses(checkout, "a file of an older version: run git pull && scripts/upgrade.sh --no-pull")
-    dotenv.write_text(text)
+    dotenv.write_text(text.replace(files, ""))
+    assert "COMPOSE_FILE in .env" in init(checkout).stdout
+    assert f"\n{files}" in dotenv.read_text()
     owner_url = checkout / "secrets/owner_url"
-    owner_url.write_text(owner_url.read_text().replace(HOSTS, "database:5432"))
-    refuses(checkout, "remove COMPOSE_FILE from .env")
     owner_url.unlink()
     refuses(checkout, "secrets/owner_url is missing: put it back")
 
@@ -275,10 +270,9 @@ def test_a_database_elsewhere_is_written_into_the_urls_and_chosen_by_compose(che
 
 WRONG = [
     ["extra"], ["--domain", ""], ["--domain", "a b"], ["--domain", "a/b"],
-    ["--domain", "中文.com"], ["--http-port", "0"], ["--http-port", "65536"], ["--https-port", "http"],
-    ["--http-port", "8443", "--https-port", "8443"], ["--https-port", "80"],
+    ["--domain", "中文.com"], ["--http-port", "0"], ["--https-port", "http"],
     ["--project", "My Shop"], ["--project", "-x"],
-    ["--database-host", "postgresql://u:p@h/d"], ["--database-host", "a,"], ["--database-host", "database"],
+    ["--database-host", "postgresql://u:p@h/d"], ["--database-host", "a,"],
 ]  # fmt: skip
 
 
@@ -289,9 +283,6 @@ def test_what_cannot_be_is_refused_with_one_line_before_anything_is_made(
         done = init(checkout, *arguments)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), arguments
     refuses(checkout, "is each --domain a host name or an IP address?", *ports, "--domain", "1.2.3.999")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        refuses(checkout, f"Port {port} is taken", "--https-port", port, "--http-port", str(quiet_port()))
     tools = tmp_path / "tools"
     tools.mkdir()
     for name in ("bash", "env", "dirname", "flock", "stat", "sed", "tail", "rm", "tr"):
