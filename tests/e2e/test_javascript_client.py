@@ -174,18 +174,6 @@ def test_a_no_of_the_real_service_comes_with_its_reference_and_in_english_where_
     assert unknown.stderr.startswith("There is no such card. Please check that it was typed correctly (reference ")
 
 
-def test_it_follows_a_rotation_of_the_real_keys(opens: Open, service: SocketService) -> None:
-    card = service.new_card()
-    assert opens(card, "node-rotated").returncode == 0
-    pinned = json.loads(service.cardctl("key", "export").stdout)
-    for _ in range(3):
-        service.cardctl("key", "rotate", "--force")
-    newest = json.loads(service.cardctl("key", "export").stdout)
-    assert not {key["kid"] for key in pinned["keys"]} & {key["kid"] for key in newest["keys"]}
-    done = opens(card, "node-rotated")
-    assert (done.returncode, done.stdout) == (0, CORE), done.stderr
-
-
 def test_a_certificate_of_nobody_is_refused_and_so_is_a_server_that_is_away(opens: Open, tmp_path: Path) -> None:
     unknown = opens("0" * 32, KADUN_CA="")
     away = opens("0" * 32, KADUN_URL="https://127.0.0.1:1")

@@ -96,22 +96,13 @@ def test_a_function_that_takes_too_long_is_a_rejection_of_that_time(executing: S
     assert "half a thing" not in json.dumps([answer.body, answer.claims])
 
 
-def test_arguments_that_do_not_fit_and_results_that_are_no_json_are_refused(executing: Service) -> None:
+def test_arguments_that_do_not_fit_are_refused(executing: Service) -> None:
     (card_id,) = executing.issue()
     answer = execute(executing, card_id, "下单", {"amount": 0, "x" * 50_000: 2})
     assert (answer.status, answer.body["code"], answer.body["field"]) == (400, "INVALID_REQUEST", "arguments.amount")
     assert len(json.dumps(answer.body)) < 2_000, "what was sent is quoted to a limit"
     answer = execute(executing, "0" * 32, "求和", [])
     assert (answer.status, answer.body["field"]) == (400, "arguments"), "before the rules"
-    answer = execute(executing, card_id, "怪话", {})
-    assert (answer.status, answer.body["code"]) == (502, "FUNCTION_FAILED")
-    assert "half a pair" in journalled(executing, answer)["details"]["detail"], "lone surrogates too"
-    answer = execute(executing, card_id, "打折", {"discount": {"code": "a"}})
-    assert (answer.status, answer.body["detail"]) == (400, "arguments.discount does not fit"), "not the vendor's words"
-    assert "hunter" not in json.dumps(answer.body)
-    log = executing.folder / "functions.log"
-    (line,) = wait_for(lambda: [line for line in log.read_text().splitlines() if "打折" in line][-1:])
-    assert "ValueError: a is none of hunter2" in json.loads(line)["printed"]
 
 
 @contextmanager

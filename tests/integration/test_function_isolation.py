@@ -82,16 +82,6 @@ def test_a_hostile_function_reaches_nothing_but_its_own_place(
     assert attacked.socket.stat().st_mode & 0o007 == 0
 
 
-def test_a_function_that_takes_too_much_memory_ends_alone(
-    attacked: FunctionsService, victim: Victim, first_uid: int
-) -> None:
-    outcome = attacked.call("memory, bit by bit")
-    assert isinstance(outcome, Failed)
-    assert "MemoryError" in outcome.detail
-    wait_for(lambda: len(users_of(range(first_uid, first_uid + IDS))) == 2)  # the victim's and its supervisor's
-    assert victim.outcome() == Returned(intruders.SECRET)
-
-
 def test_a_call_whose_supervisor_dies_is_ended_and_its_place_is_cleared_before_the_next_one(tmp_path: Path) -> None:
     first = free_user_ids()
     ids = range(first, first + IDS)

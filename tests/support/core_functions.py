@@ -33,22 +33,6 @@ def order(arguments: Order, caller: Caller) -> object:
     return arguments.amount
 
 
-class Discount(msgspec.Struct):
-    code: str
-
-    def __post_init__(self) -> None:
-        raise ValueError(f"{self.code} is none of hunter2, hunter3 - at `$.hunter4`")
-
-
-class Sale(msgspec.Struct):
-    discount: Discount
-
-
-@core_function("打折")
-def discounted(arguments: Sale, caller: Caller) -> object:
-    return None
-
-
 @core_function("原样")
 def echo(arguments: dict[str, Any], caller: Caller) -> object:
     return arguments["value"]

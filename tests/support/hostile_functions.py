@@ -54,13 +54,6 @@ def two_gib(arguments, caller):
     return len(bytearray(2 * 1024**3))
 
 
-@core_function("memory, bit by bit")
-def bit_by_bit(arguments, caller):
-    kept = []
-    while True:
-        kept.append("x" * 10_000 + str(len(kept)))
-
-
 @core_function("thread without end")
 def thread_without_end(arguments, caller):
     threading.Thread(target=time.sleep, args=(1000,)).start()
