@@ -23,8 +23,6 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$ROOT/scripts/lib/common.sh"
 # shellcheck source=scripts/lib/secrets.sh
 source "$ROOT/scripts/lib/secrets.sh"
-# shellcheck source=scripts/lib/certificate.sh
-source "$ROOT/scripts/lib/certificate.sh"
 
 readonly CONTAINER=database:5432
 # The settings of .env that are options here. A lost .env gets them back.
@@ -56,14 +54,19 @@ check_secrets() {
 
 # check_certificate NAME…: an existing one has its key and these names; a new one can be made. OpenSSL checks the addresses.
 check_certificate() {
-    local problem=''
-    if [[ -e https_certificates/fullchain.pem ]]; then
-        problem=$(names_problem https_certificates/fullchain.pem "$@")
-        [[ -e https_certificates/privkey.pem ]] || problem="缺少 privkey.pem。There is fullchain.pem without privkey.pem"
-    elif ! self_signed <(new_key) "$@" >/dev/null 2>&1; then
-        die "无法生成证书：请检查 --domain。Cannot make a certificate: is each --domain a host name or an IP address?"
+    local name check missing=''
+    if [[ ! -e https_certificates/fullchain.pem ]]; then
+        self_signed <(new_key) "$@" >/dev/null 2>&1 \
+            || die "无法生成证书：请检查 --domain。Cannot make a certificate: is each --domain a host name or an IP address?"
+        return
     fi
-    [[ -z $problem ]] || die "$problem；要重新生成，请移走 https_certificates/ 的两个 .pem: move both .pem files away to have new ones made"
+    [[ -e https_certificates/privkey.pem ]] || missing=privkey.pem
+    for name; do
+        if is_ip "$name"; then check=-checkip; else check=-checkhost; fi
+        [[ $(openssl x509 -in https_certificates/fullchain.pem -noout "$check" "$name") == *'does match'* ]] || missing=$name
+    done
+    [[ -z $missing ]] \
+        || die "https_certificates/ 已有证书，但缺少 $missing；要重新生成，请移走其中两个 .pem。There is a certificate in https_certificates/, without $missing: move both .pem files away to have new ones made"
 }
 
 # env_text NAME VALUE…: the template with these settings.

@@ -131,7 +131,7 @@ def test_everything_is_made_once_and_a_second_run_changes_nothing(checkout: Path
         assert "未作改动" in second.stdout
         assert "nothing changed" in second.stdout
     assert contents(checkout) == before
-    refuses(checkout, "does not name other.example.com", "--domain", "other.example.com")
+    refuses(checkout, "without other.example.com: move both", "--domain", "other.example.com")
     refuses(checkout, f"says KADUN_HTTPS_PORT={ports[3]}: edit it there", "--https-port", "9")
 
     dotenv = checkout / ".env"
@@ -289,7 +289,7 @@ def test_what_cannot_be_is_refused_with_one_line_before_anything_is_made(
         (tools / name).symlink_to(shutil.which(name) or name)
     refuses(checkout, "apt-get install openssl", PATH=str(tools))
     (checkout / CERTIFICATES[1]).write_text(f"my own {CERTIFICATES[1]}")
-    refuses(checkout, "fullchain.pem without privkey.pem", *ports)
+    refuses(checkout, "without privkey.pem: move both", *ports)
     assert not (checkout / "secrets").exists()
 
     (checkout / CERTIFICATES[0]).write_text(f"my own {CERTIFICATES[0]}")
