@@ -141,22 +141,19 @@ open_to_containers() {
 # shellcheck disable=SC2034
 open_lock() {
     local file=$ROOT/data/.$1.lock
-    { { [[ -e $file ]] || make_lock "$file"; } && exec {LOCK}<>"$file"; } 2>/dev/null \
-        || die "无法写入 cannot write $file: 请以 root 或此目录的所有者运行 run this as root or as the checkout's owner"
+    {
+        if [[ ! -e $file ]]; then
+            (umask 077 && mkdir -p -- "$ROOT/data" && : >>"$file")
+            if [[ $EUID == 0 ]]; then chown --reference="$ROOT" -- "$ROOT/data" "$file"; fi
+        fi
+        exec {LOCK}<>"$file"
+    } 2>/dev/null || die "无法写入 cannot write $file: 请以 root 或此目录的所有者运行 run this as root or as the checkout's owner"
 }
 
 # hold_lock NAME SECONDS: until the script ends; waits for so long.
 hold_lock() {
     open_lock "$1"
     flock --wait "$2" "$LOCK" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
-}
-
-# make_lock FILE: of the checkout's owner, who may run the scripts as well as root. So is data/, if this makes it.
-make_lock() {
-    local paths=("$1")
-    [[ -d $ROOT/data ]] || paths+=("$ROOT/data")
-    (umask 077 && mkdir -p -- "$ROOT/data" && : >>"$1")
-    if [[ $EUID == 0 ]]; then chown --reference="$ROOT" -- "${paths[@]}"; fi
 }
 
 is_ipv6() { [[ $1 == *:*:* && $1 =~ ^[0-9A-Fa-f:.]+$ ]]; }
