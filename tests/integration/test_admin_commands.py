@@ -104,17 +104,6 @@ def test_the_list_of_operators_contains_no_secret(offline: Service) -> None:
     assert not [secret for secret in ("argon2", "A" * 32, PASSWORD) if secret in printed]
 
 
-def test_operators_are_removed_all_or_none_and_the_last_owner_only_by_force(offline: Service) -> None:
-    for name, role in (("alice", "owner"), ("bob", "seller"), ("carol", "seller")):
-        offline.cardctl("admin", "add", name, "--role", role, text=PASSWORD)
-    for names in (["bob", "nobody"], ["bob", "alice"]):
-        offline.refusal("admin", "remove", *names)
-        assert Operator.select().count() == 3
-    offline.cardctl("admin", "remove", "bob", "carol", "bob")
-    offline.cardctl("admin", "remove", "alice", "--force")
-    assert Operator.select().count() == 0
-
-
 def test_a_token_is_printed_once_and_listed_without_its_value(offline: Service, database: Database) -> None:
     assert "/ No tokens" in offline.cardctl("token", "list").stderr
     assert offline.cardctl_json("token", "list") == []

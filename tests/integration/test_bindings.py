@@ -187,6 +187,13 @@ def test_a_dead_card_that_is_revived_at_the_same_time_keeps_its_client(
     assert Client.get_by_id(CLIENT).card_id == CARD
 
 
+def test_a_card_that_is_deleted_meanwhile_is_not_activated(database: Database, bound: Facts) -> None:
+    request = VerificationRequest.from_fields(UNUSED, "h3", "f", "n" * 22, "198.51.100.3")
+    facts = bindings.read_facts(database, UNUSED, request.hardware_sha256)
+    Card.delete().where(Card.id == UNUSED).execute()
+    assert not apply(database, request, facts)
+
+
 def test_cards_are_locked_in_the_order_of_their_ids(database: Database, bound: Facts) -> None:
     with database.atomic(), statements(database) as ran:
         locked = bindings.lock_cards([UNUSED, "Z" * 32, CARD])

@@ -106,16 +106,6 @@ def test_doctor_and_the_list_say_so_while_an_object_is_lost_or_the_bucket_is_awa
     assert offline.cardctl_json("file", "list") == []
 
 
-def test_an_addition_that_fails_leaves_nothing_in_the_bucket(offline: Service, bucket: Any, database: Database) -> None:
-    (offline.folder / "x").write_bytes(b"x")
-    database.execute_sql("ALTER TABLE file ADD CONSTRAINT none CHECK (name <> 'refused') NOT VALID")
-    try:
-        offline.refusal("file", "add", str(offline.folder / "x"), "--name", "refused")
-    finally:
-        database.execute_sql("ALTER TABLE file DROP CONSTRAINT none")
-    assert keys(bucket) == set()
-
-
 def test_a_service_without_nginx_sends_the_bytes_itself(
     tmp_path: Path, apart_url: str, bucket: Any, bucket_settings: dict[str, str], front: TlsFront
 ) -> None:

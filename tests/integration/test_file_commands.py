@@ -240,6 +240,7 @@ def test_a_failure_leaves_the_old_version_before_the_commit_and_the_new_one_afte
         with pytest.raises(PowerCutError):
             add(store, "a", b"new")
         assert read(folder, store, "a") == left, folder.fails_at
+        assert folder.holds(Blob(sha256(b"new"), 3)) is (left == b"new"), folder.fails_at
         assert Event.select().count() == changes, folder.fails_at
     with pytest.raises(PowerCutError):
         store.remove(["a"])

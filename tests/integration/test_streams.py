@@ -1,6 +1,5 @@
 """Streams of refreshes: every acknowledged request is counted, whatever happens and operators do meanwhile."""
 
-import contextlib
 import os
 import signal
 from collections import Counter
@@ -18,10 +17,9 @@ from peewee import fn
 from app.clock import utc_now
 from app.domain.card_actions import Action
 from app.domain.codes import EventKind
-from app.domain.texts import RefusedError
 from app.services.card_actions import CardActions
 from app.storage.database import Database, connect_to
-from app.storage.models import Card, Client, Event, Usage
+from app.storage.models import Client, Event, Usage
 from tests.integration.conftest import with_keys
 from tests.support.bound_cards import write_bound
 from tests.support.processes import children_of
@@ -187,30 +185,4 @@ def test_an_unbound_card_belongs_to_the_machine_that_came_first(proxied: Service
     client = Client.get()
     assert client.hardware == binders[-1]
     assert client.ip == (mine if binders[-1] == mine.hardware else others).address
-    require_exact_counts(streams.answers)
-
-
-@pytest.mark.usefixtures("quiet_log")
-def test_a_card_is_either_deleted_or_activated(proxied: Service, operator: CardActions) -> None:
-    (busy,), fresh = write_bound(1, utc_now()), proxied.issue(24)
-    target = own(busy)
-    deleted = []
-    with Streams(proxied, [lambda: target] * 2 * CONNECTIONS) as streams:
-        streams.wait_for_answers(BETWEEN)
-        for card_id in fresh:
-            target = own(card_id)
-            if card_id == fresh[0]:
-                streams.wait_for_answers(1, of(card_id))
-            with contextlib.suppress(RefusedError):
-                operator.apply(Action.DELETE, [card_id])
-                deleted.append(card_id)
-            streams.wait_for_answers(BETWEEN, of(card_id))
-            target = own(busy)
-    assert fresh[0] not in deleted
-    first: dict[str, str] = {}
-    for answer in sorted(streams.answers, key=lambda answer: answer.received):
-        # The first answer settles it.
-        assert first.setdefault(answer.ask.card_id, answer.code) == answer.code
-    assert first == {busy: "OK"} | {card_id: "CARD_NOT_FOUND" if card_id in deleted else "OK" for card_id in fresh}
-    assert {card.id for card in Card.select()} == {busy, *fresh} - set(deleted)
     require_exact_counts(streams.answers)
