@@ -3,17 +3,14 @@
 # checks them. Sourced after stack.sh, never run.
 
 # doctor [--format text|json]: in a container of its own beside the database, since the app may not run. Where that
-# cannot start either, in one that checks the host alone; without an image, one line says so.
+# cannot start either, in one that checks the host alone.
 doctor() {
     local facts image running report='' status=0
-    need python3 python3
     PATH+=:/usr/local/bin # where docker may be; the PATH of cron lacks it
-    docker info >/dev/null 2>&1 || only_result "$*" "Docker 没有响应：请检查其是否运行、您是否有权限" \
-        "Docker does not answer: is it running, and may you use it?"
+    require_docker
     image=$(setting KADUN_APP_IMAGE)
     docker image inspect "${image:-?}" >/dev/null 2>&1 \
-        || only_result "$*" "没有镜像 $image：先执行 scripts/init.sh，再执行 docker compose up -d --wait" \
-            "There is no image $image: run scripts/init.sh, then docker compose up -d --wait, which builds it"
+        || die "没有镜像 $image：先执行 scripts/init.sh，再执行 docker compose up -d --wait。There is no image $image: run scripts/init.sh, then docker compose up -d --wait, which builds it"
     facts=$(library hostfacts.py "$ROOT" </dev/null)
     running=$(compose ps --services --status running 2>/dev/null </dev/null) || running=''
     if grep -qxE 'app|database' <<<"$running"; then # the app alone: the database is on another machine
@@ -27,16 +24,4 @@ doctor() {
     fi
     [[ -z $report ]] || printf '%s\n' "$report"
     return "$status"
-}
-
-# only_result ARGUMENTS CHINESE ENGLISH: the whole report where nothing can be checked; exit status 1.
-only_result() {
-    if [[ $1 == *json ]]; then
-        python3 -I -c 'import json, sys
-names = "check", "status", "message_zh", "message_en"
-print(json.dumps([dict(zip(names, sys.argv[1:]))]))' containers FAIL "$2" "$3"
-    else
-        printf 'FAIL  containers  %s / %s\n' "$2" "$3"
-    fi
-    die "发现问题 / Something is wrong: 1 FAIL"
 }
