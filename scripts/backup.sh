@@ -12,7 +12,7 @@
 #   --identity FILE   解密用的 age 私钥，默认 secrets/backup_identity the age identity that opens it (secrets/backup_identity)
 #   --bundle          为 scripts/restore.sh --new-server 打包，含授权文件 for scripts/restore.sh --new-server on another server, with
 #                     licensed files. What the service does afterwards is not in it: docker compose stop app first
-#   -o, --output FILE 写到此文件 where to (kadun-bundle-TIME.tar.age in the current folder)
+#   -o FILE           写到此文件 where to (kadun-bundle-TIME.tar.age in the current folder)
 #   --passphrase      改用口令加密 encrypts to a passphrase that it asks for; an empty one is generated and shown
 #   --quiet           成功时不输出 prints nothing on success, so that cron mails failures only
 #
@@ -27,46 +27,16 @@ set -euo pipefail
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/archive.sh
 source "$ROOT/scripts/lib/archive.sh"
-# shellcheck source=scripts/lib/keys.sh
-source "$ROOT/scripts/lib/keys.sh"
-
-EVENT=backup DONE='' CLAIMED='' SCRATCH='' HOOK='' PARTIAL=''
 
 # finish: after a failure no unfinished backup and no temporary database stays, and the failure is reported.
 finish() {
     local status=$?
     trap - EXIT
     [[ -n $DONE ]] || ((status != 0)) || status=143 # a signal that ends bash leaves no status
-    if [[ -n $HOOK ]]; then kill -- "-$HOOK" 2>/dev/null || true; fi
-    if [[ -n $SCRATCH ]]; then
-        drop_database "$SCRATCH" >/dev/null 2>&1 || warn "未能删除临时数据库，下次验证时删除。Could not drop $SCRATCH: the next run does"
-    fi
-    [[ -z $PARTIAL ]] || rm -f -- "$PARTIAL"
-    [[ -z $CLAIMED ]] || remove_leftovers
-    ((status == 0)) || report_failure "$EVENT" "$status"
+    [[ -z $SCRATCH ]] || drop_database "$SCRATCH" >/dev/null 2>&1 || true # then the next verification does
+    [[ -z $BACKUP_FOLDER ]] || remove_leftovers
+    ((status == 0)) || report "$EVENT" failed "$(failure_reason "$status")"
     exit "$status"
-}
-
-# conclude MESSAGE FILE: reports success.
-conclude() {
-    log_run "$EVENT" ok: "$1"
-    notify "$EVENT" ok "$1" "${2##*/}"
-    DONE=yes
-}
-
-# require_room FOLDER: as much as the last backup took, else half the database, for the archive there and the dump in data/.
-require_room() {
-    local last bytes
-    last=$(retention newest "$BACKUP_FOLDER")
-    if [[ -n $last ]]; then
-        bytes=$(($(stat --format=%s -- "$BACKUP_FOLDER/$last") * 6 / 5))
-    else
-        bytes=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE') / 2") || die "数据库没有响应。The database does not answer"
-        require_number "$bytes"
-    fi
-    if [[ $(stat --format=%d -- "$1") == $(stat --format=%d -- "$ROOT/data") ]]; then bytes=$((2 * bytes)); fi
-    require_space "$ROOT/data" $((bytes + 1048576))
-    require_space "$1" $((bytes + 1048576))
 }
 
 # run_hooks FILE SECONDS: calls each executable of the folder with the finished file, and ends it after that time. One that fails
@@ -77,11 +47,10 @@ run_hooks() {
     for hook in "$(folder_setting KADUN_BACKUP_HOOKS ./data/backup-hooks.d)"/*; do
         [[ -f $hook && -x $hook ]] || continue
         called=yes status=0
-        # Its output goes into a file: a process that it leaves running would hold a pipe open.
+        # Its output goes into a file: a process that it leaves running would hold a pipe open. In the background: `wait` ends when
+        # the script is interrupted.
         (unlock_child; exec timeout --kill-after=10 "$2" "$hook" "$1") >"$output" 2>&1 </dev/null &
-        HOOK=$! # and of its group, which timeout makes
-        wait "$HOOK" || status=$?
-        HOOK=''
+        wait "$!" || status=$?
         case $status in
             0) ;;
             124 | 137) failed+=" ${hook##*/} ($2 秒内未结束 not done within $2 s)" ;;
@@ -94,95 +63,62 @@ run_hooks() {
 
 back_up() {
     local file size daily weekly monthly limit started=$SECONDS
-    daily=$(number_setting KADUN_BACKUP_KEEP_DAILY 7 0 9999) || exit 1
-    weekly=$(number_setting KADUN_BACKUP_KEEP_WEEKLY 5 0 9999) || exit 1
-    monthly=$(number_setting KADUN_BACKUP_KEEP_MONTHLY 12 0 9999) || exit 1
-    limit=$(number_setting KADUN_BACKUP_HOOK_SECONDS 3600 1 999999) || exit 1
-    require_room "$BACKUP_FOLDER"
-    until # a clock that was set back must not overwrite a backup
-        file=$BACKUP_FOLDER/kadun-$(date --utc +%Y%m%dT%H%M%SZ).tar.age
-        [[ ! -e $file ]]
-    do sleep 0.2; done
-    take_archive "$file" recipients ${OPTION[with-files]:+data/files}
+    daily=$(setting KADUN_BACKUP_KEEP_DAILY 7) weekly=$(setting KADUN_BACKUP_KEEP_WEEKLY 5)
+    monthly=$(setting KADUN_BACKUP_KEEP_MONTHLY 12) limit=$(setting KADUN_BACKUP_HOOK_SECONDS 3600)
+    [[ "$daily $weekly $monthly $limit" =~ ^([0-9]{1,6}( |$)){4}$ ]] \
+        || die ".env: KADUN_BACKUP_KEEP_… 与 KADUN_BACKUP_HOOK_SECONDS 须为整数 must be whole numbers: $daily $weekly $monthly $limit"
+    file=$BACKUP_FOLDER/kadun-$(date --utc +%Y%m%dT%H%M%SZ).tar.age
+    take_archive "$file" '' ${OPTION[with-files]:+data/files}
     note last-good "${file##*/}"
-    retention prune "$BACKUP_FOLDER" "$daily" "$weekly" "$monthly" "${file##*/}"
+    archives kadun- | library retention.py "$daily" "$weekly" "$monthly" | remove_archives
     run_hooks "$file" "$limit"
-    size=$(megabytes "$(stat --format=%s -- "$file")")
-    conclude "${file##*/}, $size, $((SECONDS - started)) s" "$file"
+    size=$(readable "$(stat --format=%s -- "$file")")
+    report backup ok "${file##*/}, $size, $((SECONDS - started)) s" "${file##*/}"
     [[ -z ${OPTION[quiet]:-} ]] || return 0
     say "已备份 backed up: $file ($size)"
     remind_to_copy
 }
 
-# verify FILE: proves that it can be restored.
+# verify FILE IDENTITY: proves that it can be restored.
 verify() {
-    local file=$1 folder mine rows
-    EVENT=verify
-    if [[ -z $file ]]; then
-        file=$(retention newest "$BACKUP_FOLDER")
-        [[ -n $file ]] || die "还没有备份：请先运行 scripts/backup.sh。There is no backup yet in $BACKUP_FOLDER: run scripts/backup.sh"
-        file=$BACKUP_FOLDER/$file
-    fi
+    local folder rows
+    [[ -n $1 ]] || die "还没有备份：请先运行 scripts/backup.sh。There is no backup yet in $BACKUP_FOLDER: run scripts/backup.sh"
     folder=$(mktemp -d "$ROOT/data/.backup.XXXXXX")
-    open_archive "$file" "$folder" "$IDENTITY"
+    open_archive "$1" "$folder" "$2"
     [[ -n ${OPTION[quiet]:-} ]] || say_times "$folder"
-    mine=$VERIFIED$(printf %s "$ROOT $(host_here)" | sha256sum | head -c 12)_ # another machine may share the database server
-    drop_databases "$mine"
-    SCRATCH=$mine$(date --utc +%Y%m%dt%H%M%Sz)
+    SCRATCH=$VERIFIED$(printf %s "$ROOT $(host_here)" | sha256sum | head -c 12) # another machine may share the database server
+    drop_database "$SCRATCH"
     load_database "$SCRATCH" "$folder"
-    if [[ ${file%/*} -ef $BACKUP_FOLDER ]]; then note last-verified "${file##*/}"; fi # for doctor
-    rows="card $(rows_in card "$folder"), client $(rows_in client "$folder")"
-    conclude "${file##*/}, $rows" "$file"
-    [[ -n ${OPTION[quiet]:-} ]] || say "备份可用 good: $file ($rows)"
-}
-
-# bundle FILE: an archive with all that another server needs.
-bundle() {
-    local file
-    file=$(absolute "${1:-kadun-bundle-$(date --utc +%Y%m%dT%H%M%SZ).tar.age}")
-    [[ ! -e $file ]] || die "文件已存在：请换名。The file exists already, choose another name: $file"
-    [[ -w ${file%/*} ]] || die "无法写入 cannot write $file"
-    require_room "${file%/*}"
-    PARTIAL=$file.partial
-    if [[ -n ${OPTION[passphrase]:-} ]]; then
-        take_archive "$file" passphrase data/files
-    else
-        take_archive "$file" recipients data/files
-    fi
-    DONE=yes
-    say "已打包 bundled: $file ($(megabytes "$(stat --format=%s -- "$file")"))"
-    say "放到新服务器的卡盾目录，在那里执行 Put it into the checkout on the new server and run there: scripts/restore.sh --new-server FILE${OPTION[passphrase]:- --identity backup_identity}"
-    say "它含所有密钥，用毕请删除。It holds every secret: delete it afterwards."
+    if [[ ${1%/*} -ef $BACKUP_FOLDER ]]; then note last-verified "${1##*/}"; fi # for doctor
+    rows=$(rows_in "$folder")
+    report verify ok "${1##*/}, $rows" "${1##*/}"
+    [[ -n ${OPTION[quiet]:-} ]] || say "备份可用 good: $1 ($rows)"
 }
 
 umask 077
-for word; do
-    shift
-    [[ $word != -o ]] || word=--output
-    set -- "$@" "$word"
-done
-parse_options "quiet with-files verify bundle passphrase output= identity=" "$@"
+parse_options "quiet with-files verify bundle passphrase -o= identity=" "$@"
 if [[ -n ${OPTION[verify]:-} ]]; then at_most 1; else at_most 0; fi
 only_with identity verify
 only_with passphrase bundle
-only_with output bundle
-FILE=${OPERANDS[0]:-}
-[[ -z $FILE ]] || FILE=$(absolute "$FILE")
+EVENT=${OPTION[verify]:+verify} EVENT=${EVENT:-backup} DONE='' SCRATCH='' FILE=${OPERANDS[0]:+$(absolute "${OPERANDS[0]}")}
+BUNDLE=$(absolute "${OPTION[-o]:-kadun-bundle-$(date --utc +%Y%m%dT%H%M%SZ).tar.age}")
 IDENTITY=$(absolute "${OPTION[identity]:-$OWN_IDENTITY}")
-if [[ -n ${OPTION[output]:-} ]]; then OPTION[output]=$(absolute "${OPTION[output]}"); fi
-[[ -z ${OPTION[verify]:-} ]] || EVENT=verify
 trap finish EXIT
 require_stack
-find_folder
 find_live
-if [[ -n ${OPTION[verify]:-} ]]; then lock_stack 900; else lock_stack 2; fi # a backup may be under way
+if [[ $EVENT == verify ]]; then lock_stack 900; else lock_stack 2; fi # a backup may be under way
 claim_folder
-CLAIMED=yes
 require_running database
-if [[ -n ${OPTION[verify]:-} ]]; then
-    verify "$FILE"
+if [[ $EVENT == verify ]]; then
+    newest=$(archives kadun- | tail -n 1)
+    verify "${FILE:-${newest:+$BACKUP_FOLDER/$newest}}" "$IDENTITY"
 elif [[ -n ${OPTION[bundle]:-} ]]; then
-    bundle "${OPTION[output]:-}"
+    [[ ! -e $BUNDLE ]] || die "文件已存在：请换名。The file exists already, choose another name: $BUNDLE"
+    take_archive "$BUNDLE" "${OPTION[passphrase]:+passphrase}" data/files
+    say "已打包 bundled: $BUNDLE ($(readable "$(stat --format=%s -- "$BUNDLE")"))"
+    say "放到新服务器的卡盾目录，在那里执行 Put it into the checkout on the new server and run there: scripts/restore.sh --new-server FILE (--identity FILE)"
+    say "它含所有密钥，用毕请删除。It holds every secret: delete it afterwards."
 else
     back_up
 fi
+DONE=yes

@@ -44,7 +44,7 @@ finish() {
     if [[ $STEP != 'done' ]]; then
         REASON="$(failure_reason "$status"). $outcome"
         record FAILED "$REASON" err
-        report_failure certificate "$status"
+        notify certificate failed "$REASON"
         printf '!!! %s\n' "$outcome" >&2
     fi
     rm -rf -- "$1"

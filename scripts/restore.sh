@@ -26,18 +26,17 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$ROOT/scripts/lib/archive.sh"
 # shellcheck source=scripts/lib/replace.sh
 source "$ROOT/scripts/lib/replace.sh"
-
-DONE='' STAGED=''
+# shellcheck source=scripts/lib/new-server.sh
+source "$ROOT/scripts/lib/new-server.sh"
 
 # finish: undoes what a failure, or Ctrl-C, left half done.
 finish() {
     local status=$?
     trap - EXIT
-    [[ -n $DONE ]] || ((status != 0)) || status=143 # a signal that ends bash leaves no status
     trap '' INT TERM
     set +e
+    [[ -n $DONE ]] || ((status != 0)) || status=143 # a signal that ends bash leaves no status
     if ((status != 0)) && [[ -n ${LIVE:-} ]]; then undo_replacement; fi
-    [[ -z $STAGED ]] || rm -rf -- "$STAGED"
     remove_leftovers
     exit "$status"
 }
@@ -52,10 +51,8 @@ confirm() {
 
 # start_database: on an empty server this creates the cluster and its roles.
 start_database() {
-    local said folder=$ROOT/data/postgres
-    if [[ ! -d $folder && $(setting COMPOSE_FILE) != *external* ]]; then # a damaged one was moved away
-        mkdir -m 700 "$folder" || die "无法创建 cannot make $folder"
-    fi
+    local said
+    mkdir -p -- "$ROOT/data/postgres" # a damaged one was moved away
     said=$(come_up database && await database_ready database) \
         || die "数据库无法启动。The database does not start (docker compose logs database; a cluster beyond repair: move data/postgres away and run this again): $(last_line "$said")"
 }
@@ -68,100 +65,60 @@ require_similar() {
         || confirm "备份只有 $there 张已激活的卡密，现有 $here 张。The backup has only $there activated cards; the present database has $here."
 }
 
-# require_own_keys FILE: the archive is of this service: one of its signing keys is, or was, this server's. Clients trust no other.
+# require_own_keys FOLDER: the unpacked archive is of this service: one of its signing keys is, or was, this server's. Clients trust
+# no other.
 require_own_keys() {
     local ours
-    [[ $(kind_of "$1") != nothing ]] \
-        || say "此文件未加密，无从确认由谁制作。This file is in clear: nothing shows who made it."
     ours=$(own_key_ids) && [[ -n $ours ]] \
         || die "此处没有签名密钥，客户端不会信任：请用 scripts/restore.sh --new-server 恢复整套服务，或先放回 data/keys/ 与 secrets/。There are no signing keys here, which customers' programs would trust: restore the whole service with --new-server, or put data/keys/ and secrets/ back first"
-    if [[ ! -s $STAGED/key-ids ]]; then
-        say "此备份不含签名密钥（1.0 版）。This backup holds no signing keys (version 1.0): whether it is this service's cannot be checked."
-    else
-        grep -qxFf <(printf '%s\n' "$ours") "$STAGED/key-ids" \
-            || die "这是另一套服务的备份：其中没有本服务的签名密钥，未作改动。This is another service's backup: none of its signing keys is this server's. Nothing was changed"
-    fi
+    [[ -s $1/key-ids ]] \
+        || { say "此备份不含签名密钥（1.0 版）。This backup holds no signing keys (version 1.0): whether it is this service's cannot be checked." && return; }
+    grep -qxFf <(printf '%s\n' "$ours") "$1/key-ids" \
+        || die "这是另一套服务的备份：其中没有本服务的签名密钥，未作改动。This is another service's backup: none of its signing keys is this server's. Nothing was changed"
 }
 
-# back_up_present: the present database stays, too, but on the same disk.
-back_up_present() {
-    local bytes file
-    bytes=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE') + 1048576") || die "无法读取现有数据库。Cannot read the present database (--no-safety-dump goes on without)"
-    require_space "$BACKUP_FOLDER" "$bytes"
-    file=$BACKUP_FOLDER/kadun-before-restore-$(date --utc +%Y%m%dT%H%M%SZ).tar.age
-    take_archive "$file" recipients
-    retention keep-newest "$BACKUP_FOLDER" kadun-before-restore- 3
-    say "现有数据已备份 the present database is backed up in: $file"
-}
-
-# restore FILE IDENTITY: the database alone.
+# restore FILE FOLDER IDENTITY: the database alone.
 restore() {
-    local has_schema
+    local has_schema safety
     start_database
     settle_replacement
     require_alone
-    open_archive "$1" "$STAGED" "$2"
-    require_own_keys "$1"
-    has_schema=$(schema_of "$LIVE") || die "无法读取现有数据库 cannot read database $LIVE"
-    say_times "$STAGED"
-    [[ $(fact schema "$STAGED") == "$(own_schema)" ]] \
-        || say "备份的结构较旧（$(fact schema "$STAGED")），启动时自动升级到 $(own_schema)。The backup's schema is older ($(fact schema "$STAGED")): it is migrated to $(own_schema) at the start"
-    if [[ -z ${OPTION[no-safety-dump]:-} && -n $has_schema ]]; then back_up_present; fi
-    replace_database "$STAGED" require_similar
-    report_old "$has_schema"
-    warn_of_missing_files "$STAGED"
-    say "已恢复 restored: $1 (card $(rows_in card "$STAGED"), client $(rows_in client "$STAGED"), $(fact taken "$STAGED"))"
-}
-
-# report_old HAD_SCHEMA: what became of the database that was there.
-report_old() {
-    local old
-    old=$(list_databases "${LIVE}_before_restore_") old=${old##* }
-    if [[ -n $1 ]]; then
-        say "原数据库保留为 $old；确认无误后 scripts/restore.sh --drop-old 可删除。The old database is kept as $old; scripts/restore.sh --drop-old drops it"
-    else
-        drop_database "$old" >/dev/null 2>&1 || true # it was empty
+    open_archive "$1" "$2" "$3"
+    require_own_keys "$2"
+    has_schema=$(schema_of "$LIVE")
+    say_times "$2"
+    if [[ -z ${OPTION[no-safety-dump]:-} && -n $has_schema ]]; then # the present database stays, too, but on the same disk
+        safety=$BACKUP_FOLDER/kadun-before-restore-$(date --utc +%Y%m%dT%H%M%SZ).tar.age
+        take_archive "$safety" ''
+        keep_newest kadun-before-restore-
+        say "现有数据已备份 the present database is backed up in: $safety"
     fi
+    replace_database "$2" require_similar
+    say "已恢复 restored: $1 ($(rows_in "$2"), $(fact taken "$2"))"
 }
 
 drop_old() {
-    local prefix found names=''
+    local name names
     require_running database
-    for prefix in before failed; do
-        found=$(list_databases "${LIVE}_${prefix}_restore_") || die "数据库没有响应。The database does not answer"
-        drop_databases "${LIVE}_${prefix}_restore_"
-        names+=${found:+ $found}
-    done
-    say "已删除 dropped:${names:- 无 nothing}"
+    names="$(list_databases "${LIVE}_before_restore_") $(list_databases "${LIVE}_failed_restore_")"
+    for name in $names; do drop_database "$name"; done
+    say "已删除 dropped: $names"
 }
 
 umask 077
 parse_options "new-server yes no-safety-dump drop-old identity= http-port= https-port= project=" "$@"
-at_most 1
-FILE=${OPERANDS[0]:-}
-if [[ -n ${OPTION[drop-old]:-} ]]; then
-    [[ -z $FILE ]] || usage_error "--drop-old 不带文件 takes no file"
-else
-    [[ -n $FILE ]] || usage_error "请指定备份文件 name the backup to restore"
-    FILE=$(absolute "$FILE")
-fi
-IDENTITY=$(absolute "${OPTION[identity]:-$OWN_IDENTITY}")
-if [[ -n ${OPTION[new-server]:-} ]]; then
-    # shellcheck source=scripts/lib/new-server.sh
-    source "$ROOT/scripts/lib/new-server.sh"
-    require_docker
-else
-    require_stack
-fi
-mkdir -p -- "$ROOT/data"
+if [[ -n ${OPTION[drop-old]:-} ]]; then at_most 0; else at_most 1; fi
+[[ -n ${OPTION[drop-old]:-} || -n ${OPERANDS[0]:-} ]] || usage_error "请指定备份文件 name the backup to restore"
+DONE='' FILE=$(absolute "${OPERANDS[0]:-}") IDENTITY=$(absolute "${OPTION[identity]:-$OWN_IDENTITY}")
+if [[ -n ${OPTION[new-server]:-} ]]; then require_docker; else require_stack; fi
 lock_stack 5
-find_folder
 trap finish EXIT
+[[ -n ${OPTION[new-server]:-} ]] || claim_folder
 STAGED=$(mktemp -d "$ROOT/data/.backup.XXXXXX")
 if [[ -n ${OPTION[new-server]:-} ]]; then
-    new_server "$FILE" "$IDENTITY"
+    new_server "$FILE" "$STAGED" "$IDENTITY"
 else
     find_live
-    if [[ -n ${OPTION[drop-old]:-} ]]; then drop_old; else restore "$FILE" "$IDENTITY"; fi
+    if [[ -n ${OPTION[drop-old]:-} ]]; then drop_old; else restore "$FILE" "$STAGED" "$IDENTITY"; fi
 fi
 DONE=yes

@@ -100,8 +100,8 @@ back_up() {
         stop_app
     fi
     BACKUP=$BACKUP_FOLDER/kadun-before-upgrade-$(date --utc +%Y%m%dT%H%M%SZ).tar.age
-    take_archive "$BACKUP" recipients
-    retention keep-newest "$BACKUP_FOLDER" kadun-before-upgrade- 3
+    take_archive "$BACKUP" ''
+    keep_newest kadun-before-upgrade-
 }
 
 # drain SECONDS: the balancer takes this machine out; requests that still come are served until the app ends.
@@ -182,7 +182,6 @@ archive=${OPTION[image-archive]:-}
 [[ -z $archive ]] || archive=$(absolute "$archive")
 require_stack
 lock_stack 5
-find_folder
 claim_folder
 find_live
 APP_IMAGE=$(setting KADUN_APP_IMAGE kadun-app)

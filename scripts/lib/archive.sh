@@ -9,69 +9,72 @@
 #
 # Archives of version 1.0 have manifest.json and database.dump alone, and may be in clear.
 
-# shellcheck source=scripts/lib/database.sh
-source "$ROOT/scripts/lib/database.sh"
+# shellcheck source=scripts/lib/keys.sh
+source "$ROOT/scripts/lib/keys.sh"
 # shellcheck source=scripts/lib/backups.sh
 source "$ROOT/scripts/lib/backups.sh"
 
 OWN_IDENTITY=$ROOT/secrets/backup_identity # scripts/init.sh makes it
-AGE_MAGIC=age-encryption.org/v1
 
 # recipients: whom backups are encrypted to, one a line: the identity here and, where it is set, KADUN_BACKUP_RECIPIENT.
 recipients() {
     local own
-    [[ -e $OWN_IDENTITY ]] \
-        || die "缺少 secrets/backup_identity：请放回您的副本；若已丢失，scripts/init.sh 会新建。secrets/backup_identity is missing: put your copy back; if it is lost, scripts/init.sh makes a new one"
-    own=$(age-keygen -y "$OWN_IDENTITY" 2>/dev/null) && [[ -n $own ]] \
-        || die "无法读取，或不是 age 私钥。It cannot be read, or is not an age identity: $OWN_IDENTITY"
+    own=$(age-keygen -y "$OWN_IDENTITY" 2>/dev/null) \
+        || die "缺少 secrets/backup_identity，或它不是 age 私钥：请放回您的副本；若已丢失，请移走它并执行 scripts/init.sh。secrets/backup_identity is missing or no age identity: put your copy back; if it is lost, move what is there away and run scripts/init.sh, which makes a new one"
     printf '%s\n' "${own%%$'\n'*}" "$(setting KADUN_BACKUP_RECIPIENT)" # of several identities the first
 }
 
-# take_archive FILE recipients|passphrase [FOLDER…]: writes an archive, whole or not at all, with further folders of the checkout.
+# take_archive FILE passphrase|'' [FOLDER…]: writes an archive, whole or not at all, with further folders of the checkout.
 # After a failure the caller removes what is unfinished (remove_leftovers).
 take_archive() {
-    local staging said errors
+    local staging bytes errors
     local -a folders=(secrets data/keys https_certificates data/functions "${@:3}") encrypt=(--passphrase)
-    need age age
-    staging=$(mktemp -d "$ROOT/data/.backup.XXXXXX") || die "无法写入 cannot write to $ROOT/data"
+    # An estimate, so that a disk that PostgreSQL needs does not fill up: compressed, and without indexes, a dump is smaller.
+    bytes=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE') / 2 + 1048576")
+    require_space "$ROOT/data" "$bytes"
+    require_space "$(dirname -- "$1")" "$bytes"
+    staging=$(mktemp -d "$ROOT/data/.backup.XXXXXX")
     errors=/dev/stderr # age shows there which passphrase it has made
-    if [[ $2 == recipients ]]; then
-        recipients >"$staging/recipients" || exit 1
+    if [[ -z $2 ]]; then
+        recipients >"$staging/recipients"
         encrypt=(--recipients-file "$staging/recipients") errors=$staging/errors
     fi
     make_dump "$staging"
-    said=$(in_database pg_restore --file=/dev/null <"$staging/database.dump" 2>&1) \
-        || die "备份无法读回，未保留。The dump cannot be read back, and was not kept: $(error_line "$said")"
-    own_key_ids >"$staging/key-ids" || die "无法读取签名密钥 cannot read the signing keys"
+    own_key_ids >"$staging/key-ids"
     cp -- "$ROOT/.env" "$staging/env"
     { tar --create --numeric-owner --exclude='data/files/.*' --exclude='data/keys/moved-to*' \
         --directory "$staging" contents key-ids env --directory "$ROOT" "${folders[@]}" \
-        --directory "$staging" database.dump | age "${encrypt[@]}" >"$1.partial"; } 2>"$errors" \
-        || die "无法写完备份（磁盘满？KADUN_BACKUP_RECIPIENT 正确吗？）。The backup could not be written (disk full? is KADUN_BACKUP_RECIPIENT right?): $(error_line "$(cat "$staging/errors" 2>/dev/null)")"
-    { sync -- "$1.partial" && mv -fT -- "$1.partial" "$1" && sync -- "$(dirname -- "$1")"; } || die "无法写完备份 cannot finish $1"
+        --directory "$staging" database.dump | age "${encrypt[@]}" >"$1.partial"; } 2>"$errors" || {
+        rm -f -- "$1.partial"
+        die "无法写完备份（磁盘满？KADUN_BACKUP_RECIPIENT 正确吗？）。The backup could not be written (disk full? is KADUN_BACKUP_RECIPIENT right?): $(error_line "$(cat "$staging/errors" 2>/dev/null)")"
+    }
+    sync -- "$1.partial"
+    mv -fT -- "$1.partial" "$1"
+    sync -- "$(dirname -- "$1")"
     rm -rf -- "$staging"
 }
 
 # open_archive FILE FOLDER IDENTITY: unpacks it whole into the empty FOLDER, whose named files are then acted on. Writes to nothing
-# else. Ends the script with one line where it is damaged, cut, or not one of Kadun's.
+# else. Ends the script with one line where it is damaged, cut, not one of Kadun's, or of a newer version.
 open_archive() {
-    local said
-    [[ -e $1 ]] || die "没有此文件，请核对文件名。There is no such file: $1"
-    [[ -f $1 && -r $1 && -s $1 ]] || die "无法读取或为空 cannot be read or is empty: $1"
-    [[ $1 != *.age || $(kind_of "$1") != nothing ]] \
-        || die "$1 并未加密，与文件名不符：可能被人替换，请换一份。It is not encrypted, though its name says so: somebody may have exchanged it, take another"
-    [[ $(kind_of "$1") == nothing ]] || need age age
+    local said schema own missing
+    require_readable "$1"
     said=$({ decrypted "$1" "$3" | tar --extract --no-same-owner --no-same-permissions --directory "$2"; } 2>&1) || case $said in
-        *'no identity matched'*) die "$1 已加密，$3 打不开它：请用 --identity 指定您保存的私钥。It is encrypted, and $3 does not open it: name the identity that you keep with --identity FILE" ;;
-        *"$3"*) die "私钥无法读取：请放回您的副本，或用 --identity 指定。The identity cannot be read: put your copy back, or name it with --identity FILE: $3" ;;
+        *'no identity matched'* | *"$3"*) die "$3 打不开 $1：请用 --identity 指定您保存的私钥。It does not open $1: name the identity that you keep with --identity FILE: $(error_line "$said")" ;;
         *) die "$1 已损坏或不是卡盾的备份，请换一份。It is damaged or not a backup of Kadun's, take another: $(error_line "$said")" ;;
     esac
     find "$2" ! -type f ! -type d -delete
     if [[ ! -e $2/contents && -e $2/manifest.json ]]; then contents_of_1_0 <"$2/manifest.json" >"$2/contents" 2>/dev/null || :; fi
-    [[ -s $2/database.dump && -s $2/contents ]] \
+    own=$(own_schema)
+    schema=$(fact schema "$2" 2>/dev/null) || schema=''
+    [[ -s $2/database.dump && $schema =~ ^[0-9]{4}_[a-z0-9_]+$ ]] \
         || die "$1 不完整或不是卡盾的备份：缺少数据库。It is incomplete or not a backup of Kadun's: it lacks the database"
-    require_known_schema "$(fact schema "$2")"
-    require_tables "$1" "$2"
+    [[ ! $schema > $own ]] \
+        || die "备份的结构 $schema 比本程序（$own）新：请先升级程序。The backup's schema $schema is newer than this program's ($own): upgrade the program first"
+    [[ $schema == "$own" ]] || return 0 # an older one may have had fewer tables
+    missing=$(sed -n 's/^table \([a-z_]*\).*/\1/p' "$ROOT/app/storage/catalog.txt" \
+        | grep -vxFf <(sed -n 's/^table \([^ ]*\) .*/\1/p' "$2/contents"; echo host)) || true
+    [[ -z $missing ]] || die "$1 缺少数据表，备份时数据库已被改动。It lacks tables, since the database had been changed when it was made: ${missing//$'\n'/ }"
 }
 
 # decrypted FILE IDENTITY: prints the tar in it. A passphrase is asked for on the terminal.
@@ -83,12 +86,13 @@ decrypted() {
     esac
 }
 
-# kind_of FILE: what opens it: passphrase, identity or nothing.
+# kind_of FILE: what opens it: passphrase, identity or nothing. One in clear whose name says that it is encrypted is refused by age:
+# somebody may have exchanged it.
 kind_of() {
     case $(head -c 64 -- "$1" | tr -d '\0') in
-        "$AGE_MAGIC"$'\n-> scrypt '*) printf passphrase ;;
-        "$AGE_MAGIC"*) printf identity ;;
-        *) printf nothing ;;
+        age-encryption.org/v1$'\n-> scrypt '*) printf passphrase ;;
+        age-encryption.org/v1*) printf identity ;;
+        *) if [[ $1 == *.age ]]; then printf identity; else printf nothing; fi ;;
     esac
 }
 
@@ -109,32 +113,13 @@ for name, sha256 in manifest["files"].items():
 # fact NAME FOLDER: of the contents in an unpacked archive.
 fact() { sed -n "s/^$1 //p" "$2/contents"; }
 
-# rows_in TABLE FOLDER: how many rows of a table it holds.
-rows_in() { sed -n "s/^table $1 \([0-9]*\) .*/\1/p" "$2/contents"; }
+# rows_in FOLDER: its cards and customers' machines, for people.
+rows_in() { awk '$2 ~ /^(card|client)$/ { printf "%s%s %s", comma, $2, $3; comma = ", " }' "$1/contents"; }
 
 # say_times FOLDER: when it was made, and its cards beside today's.
 say_times() {
-    local here
+    local here cards
     here=$(owner_sql "$LIVE" "SELECT count(*) FROM card" 2>/dev/null) || here=0
-    say "备份时间为 $(fact taken "$1")，卡密 $(rows_in card "$1") 张；现有 $here 张。The backup was made at $(fact taken "$1") and holds $(rows_in card "$1") cards; the present database holds $here"
-}
-
-# require_tables FILE FOLDER: every table of this checkout's schema is there. An older schema may have had fewer.
-require_tables() {
-    local missing
-    [[ $(fact schema "$2") == "$(own_schema)" ]] || return 0
-    missing=$(sed -n 's/^table \([a-z_]*\).*/\1/p' "$ROOT/app/storage/catalog.txt" \
-        | grep -vxFf <(sed -n 's/^table \([^ ]*\) .*/\1/p' "$2/contents"; echo host)) || true
-    [[ -z $missing ]] || die "$1 缺少数据表，备份时数据库已被改动。It lacks tables, since the database had been changed when it was made: ${missing//$'\n'/ }"
-}
-
-# warn_of_missing_files FOLDER: the database lists licensed files whose bytes are not here. Where they lie in a bucket, cardctl
-# doctor checks them.
-warn_of_missing_files() {
-    local sha256 name missing=''
-    [[ -z $(setting KADUN_FILES_BUCKET) ]] || return 0
-    while read -r sha256 name; do
-        [[ -e $ROOT/data/files/$sha256 ]] || missing+=${missing:+, }$name
-    done < <(fact file "$1")
-    [[ -z $missing ]] || warn "这些文件的内容不在 data/files：请放回，或重新添加（cardctl file add）。The bytes of these files are not in data/files: put them back, or add them again (cardctl file add): $missing"
+    cards=$(fact 'table card' "$1") cards=${cards%% *}
+    say "备份时间为 $(fact taken "$1")，卡密 $cards 张；现有 $here 张。The backup was made at $(fact taken "$1") and holds $cards cards; the present database holds $here"
 }

@@ -4,9 +4,7 @@
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
 
-BACKUP_FOLDER='' # set by find_folder
-
-retention() { library retention.py "$@"; }
+BACKUP_FOLDER='' # set by claim_folder
 
 # folder_setting NAME DEFAULT: a folder from .env, as an absolute path.
 folder_setting() {
@@ -16,52 +14,48 @@ folder_setting() {
     printf '%s' "${folder%/}"
 }
 
-# find_folder: sets BACKUP_FOLDER. Makes the default folder only: a mistyped one, or the mount point of a disk that is not
-# mounted, would fill up in its place.
-find_folder() {
-    BACKUP_FOLDER=$(folder_setting KADUN_BACKUP_DIR ./data/backups)
-    if [[ $BACKUP_FOLDER == "$ROOT/data/backups" ]]; then
-        { mkdir -p -- "$BACKUP_FOLDER" && chmod 700 -- "$BACKUP_FOLDER"; } 2>/dev/null || true
-    fi
-    [[ -d $BACKUP_FOLDER ]] || die "备份目录不存在（磁盘未挂载？）。The backup folder does not exist (a disk that is not mounted?): $BACKUP_FOLDER"
-    [[ -w $BACKUP_FOLDER && -x $BACKUP_FOLDER ]] || die "无权写入备份目录。The backup folder cannot be written to: $BACKUP_FOLDER"
+# claim_folder: sets BACKUP_FOLDER, under the lock, and removes what an interrupted run left there. Makes the default folder only: a
+# mistyped one, or the mount point of a disk that is not mounted, would fill up in its place. Two stacks in one folder would
+# remove each other's backups.
+claim_folder() {
+    local folder project found
+    folder=$(folder_setting KADUN_BACKUP_DIR ./data/backups) project=$(setting COMPOSE_PROJECT_NAME kadun)
+    if [[ $folder == "$ROOT/data/backups" ]]; then mkdir -p -- "$folder" && chmod 700 -- "$folder"; fi
+    { [[ -s $folder/.project ]] || printf '%s\n' "$project" >"$folder/.project"; } 2>/dev/null \
+        || die "备份目录不存在或不可写（磁盘未挂载？）。The backup folder does not exist, or cannot be written to (a disk that is not mounted?): $folder"
+    found=$(<"$folder/.project")
+    [[ $found == "$project" ]] \
+        || die "此目录已存放另一套服务（$found）的备份：请在 .env 中另设 KADUN_BACKUP_DIR。Stack $found keeps its backups here: set another KADUN_BACKUP_DIR (or remove $folder/.project)"
+    BACKUP_FOLDER=$folder
+    remove_leftovers
 }
 
-# remove_leftovers: removes what an interrupted run left. Under the lock only.
+# remove_leftovers: removes what this run, or an interrupted one, left unfinished. Under the lock only.
 remove_leftovers() {
     rm -rf -- "$ROOT"/data/.backup.*
     [[ -z $BACKUP_FOLDER ]] || rm -f -- "$BACKUP_FOLDER"/kadun-*.partial
 }
 
-# claim_folder: two stacks in one folder would remove each other's backups. Removes what an interrupted run left.
-claim_folder() {
-    local project found mark=$BACKUP_FOLDER/.project
-    project=$(setting COMPOSE_PROJECT_NAME kadun)
-    if [[ -s $mark ]]; then found=$(<"$mark"); else found=$project && printf '%s\n' "$project" >"$mark"; fi
-    [[ $found == "$project" ]] \
-        || die "此目录已存放另一套服务（$found）的备份：请在 .env 中另设 KADUN_BACKUP_DIR。Stack $found keeps its backups here: set another KADUN_BACKUP_DIR (or remove $mark)"
-    remove_leftovers
+# archives PREFIX: the names of the backups in the folder that begin so, oldest first.
+archives() {
+    find "$BACKUP_FOLDER" -maxdepth 1 -regextype egrep -regex ".*/$1[0-9]{8}T[0-9]{6}Z\.tar(\.age)?" -printf '%f\n' | sort
 }
 
-# number_setting NAME DEFAULT LEAST MOST: a whole number from .env.
-number_setting() {
-    local value
-    value=$(setting "$1" "$2")
-    if [[ ! $value =~ ^[0-9]{1,6}$ ]] || ((10#$value < $3 || 10#$value > $4)); then
-        die ".env: $1 须为 $3–$4 的整数 must be a number from $3 to $4: $value"
-    fi
-    printf '%d' "$((10#$value))"
+# remove_archives: removes those whose names come as lines, with the checksums that version 1.0 laid beside them.
+remove_archives() {
+    local name
+    while read -r name; do rm -f -- "$BACKUP_FOLDER/$name" "$BACKUP_FOLDER/$name.sha256"; done
 }
 
-# note FILE WORD: replaces a file of the backup folder by one line with the time: last-good, last-verified and last-away,
-# which doctor reads.
-note() {
-    { printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "$2" >"$BACKUP_FOLDER/.$1" \
-        && mv -fT -- "$BACKUP_FOLDER/.$1" "$BACKUP_FOLDER/$1"; } 2>/dev/null || die "无法写入 cannot write $BACKUP_FOLDER/$1"
-}
+# keep_newest PREFIX: of the backups that begin so, the newest three stay.
+keep_newest() { archives "$1" | head -n -3 | remove_archives; }
 
-# megabytes BYTES: rounded up, for people.
-megabytes() { printf '%d MB' $((($1 + 1048575) / 1048576)); }
+# note FILE WORD: a file of the backup folder with one line, the time and the word: last-good, last-verified and last-away, which
+# doctor reads.
+note() { printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "$2" >"$BACKUP_FOLDER/$1"; }
+
+# readable BYTES: for people.
+readable() { numfmt --to=si --suffix=B "$1"; }
 
 # require_number WORD: in arithmetic, bash would run a command that stands in it.
 require_number() { [[ $1 =~ ^[0-9]{1,18}$ ]] || die "不是数字 not a number: ${1@Q}"; }
@@ -70,8 +64,8 @@ require_number() { [[ $1 =~ ^[0-9]{1,18}$ ]] || die "不是数字 not a number: 
 require_space() {
     local free
     require_number "$2"
-    free=$(df --block-size=1 --output=avail -- "$1" | tail -n 1 | tr -d ' ') || die "无法查询剩余空间 cannot read the free space of $1"
-    ((free >= $2)) || die "磁盘空间不足：需要约 $(megabytes "$2")，$1 仅剩 $(megabytes "$free")。Not enough space: about $(megabytes "$2") are needed, $1 has $(megabytes "$free")"
+    free=$(df --block-size=1 --output=avail -- "$1" | tail -n 1)
+    ((free >= $2)) || die "磁盘空间不足：需要约 $(readable "$2")，$1 仅剩 $(readable "$free")。Not enough space: about $(readable "$2") are needed, $1 has $(readable "$free")"
 }
 
 # require_database_space BYTES: room for one more copy of a database, its log included, on the cluster's disk.
@@ -79,13 +73,6 @@ require_database_space() {
     if [[ -d $ROOT/data/postgres && $(setting COMPOSE_FILE) != *external* ]]; then
         require_space "$ROOT/data/postgres" $((2 * $1 + 64 * 1048576))
     fi
-}
-
-# log_run WORD…: one line in backup.log, with the time.
-log_run() {
-    local line=$*
-    printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "${line//[$'\n\r\t']/ }" >>"$BACKUP_FOLDER/backup.log" \
-        || warn "无法写入日志 cannot write $BACKUP_FOLDER/backup.log"
 }
 
 # notify EVENT STATUS MESSAGE [FILE]: tells the webhook, if there is one; its address is in .env or, where it is a secret, in
@@ -97,16 +84,15 @@ notify() {
     [[ -n $url ]] || return 0
     said=$(library notify.py "$1" "$2" "$3" "$(setting COMPOSE_PROJECT_NAME kadun)" "${4:-}" <<<"$url" 2>&1) && return
     warn "通知未送达（不影响备份）。The notice could not be sent (the backup is not affected): $(last_line "$said")"
-    [[ -z $BACKUP_FOLDER ]] || log_run notice not sent: "$(last_line "$said")"
 }
 
 # failure_reason STATUS: the last message of `die`, if there was one.
 failure_reason() { printf '%s' "${REASON:-被中断或出错 interrupted or failed (status $1)}"; }
 
-# report_failure EVENT STATUS: the reason of a failure goes to the log, where there is one yet, and to the webhook.
-report_failure() {
-    local reason
-    reason=$(failure_reason "$2")
-    if [[ -w $BACKUP_FOLDER ]]; then log_run "$1" failed: "$reason"; fi
-    notify "$1" failed "$reason"
+# report EVENT STATUS MESSAGE [FILE]: a line in backup.log, where there is one yet, and a notice.
+report() {
+    local line="$1 $2: $3"
+    [[ -z $BACKUP_FOLDER ]] \
+        || printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "${line//[$'\n\r\t']/ }" >>"$BACKUP_FOLDER/backup.log" || true
+    notify "$@"
 }

@@ -7,21 +7,16 @@ source "$ROOT/scripts/lib/database.sh"
 # keys_are_in: folder or database.
 keys_are_in() { setting KADUN_KEYS folder; }
 
-# key_ring: prints this service's key ring in the form of keyring.json. Prints nothing before the first start.
-key_ring() {
-    local sealed
-    if [[ $(keys_are_in) == folder ]]; then
-        [[ ! -s $ROOT/data/keys/keyring.json ]] || cat -- "$ROOT/data/keys/keyring.json"
-    else
-        sealed=$(sealed_keys "$LIVE") || return 1
-        [[ -z $sealed ]] || unseal_keys <<<"$sealed"
-    fi
-}
-
 # own_key_ids: the IDs of all signing keys that this service has had, one a line: each past key has endorsed the next one.
+# Prints nothing before the first start.
 own_key_ids() {
-    local ring
-    ring=$(key_ring) || return 1
+    local ring=''
+    if [[ $(keys_are_in) == database ]]; then
+        ring=$(sealed_keys "$LIVE") || return 1
+        [[ -z $ring ]] || ring=$(unseal_keys <<<"$ring") || return 1
+    elif [[ -s $ROOT/data/keys/keyring.json ]]; then
+        ring=$(<"$ROOT/data/keys/keyring.json")
+    fi
     [[ -z $ring ]] || python3 -B -I -c '
 import base64, json, sys
 ring = json.load(sys.stdin)
@@ -39,17 +34,14 @@ sealed_keys() {
 unseal_keys() { age --decrypt --identity "$ROOT/secrets/keys_identity"; }
 
 # migrate_and_carry_keys FROM: where the signing keys are in the database, those of database FROM go on if they continue those of
-# the live one, whose schema may be older, or if it has none: clients refuse keys older than those that they have seen.
+# the live one, whose schema may be older, or if it has none: clients refuse keys older than those that they have seen. Keys that
+# do not open are left behind, as where another identity was put back since a first start.
 migrate_and_carry_keys() {
     local sealed keys said
     [[ $(keys_are_in) == database ]] || return 0
     said=$(compose run --rm -T migrate 2>&1 </dev/null) || die "数据库升级失败。The migration failed: $(last_line "$said")"
-    sealed=$(sealed_keys "$1") || die "无法读取数据库中的签名密钥。The signing keys in the database cannot be read"
-    [[ -n $sealed ]] || return 0
-    if ! keys=$(unseal_keys <<<"$sealed" 2>/dev/null); then # as where another identity was put back since a first start
-        warn "现有的签名密钥打不开，不沿用。The present signing keys do not open, and are left behind"
-        return 0
-    fi
+    sealed=$(sealed_keys "$1") || exit 1
+    keys=$(unseal_keys <<<"$sealed" 2>/dev/null) || return 0
     said=$(restore_keys <(printf '%s' "$keys") --only-newer 2>&1) \
         || die "无法放置签名密钥。The signing keys cannot be put in place: $(last_line "$said")"
     say "$(last_line "$said")"

@@ -1,5 +1,6 @@
 """The backup scripts: what they make, and what they leave alone when something is in the way."""
 
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.archives import decrypted, members
-from tests.support.backups import Backups, fill
+from tests.support.backups import Backups
 from tests.support.http_exchange import exchange
 from tests.support.moving import Program
 from tests.support.service import wait_for
@@ -64,28 +65,23 @@ def test_a_dump_spoilt_on_its_way_is_no_backup(backups: Backups, tmp_path: Path)
 def test_a_full_disk_leaves_the_old_backups_alone(backups: Backups, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    run("mount", "-t", "tmpfs", "-o", "size=1536k", "tmpfs", disk)
+    run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk)
     try:
         with backups.settings(KADUN_BACKUP_DIR=str(disk), COMPOSE_PROJECT_NAME=backups.stack.project):
             small = Backups(backups.stack)
             small.folder = disk
             filler = disk / "filler"
-            filler.write_bytes(bytes(1024 * 1024))
-            (disk / "last-good").write_text("")
+            filler.write_bytes(bytes(14 * 1024 * 1024))
             small.refused("backup.sh", says="Not enough space: about ")
             filler.unlink()
-            (disk / "last-good").unlink()
-            # Room by all that is known beforehand: the last backup was small.
-            newest = backups.newest()
-            for file in (newest, newest.with_name("last-good")):
-                shutil.copy2(file, disk)
-            fill(backups.stack, 100_000, "filler")
+            filler = backups.stack.folder / "data/functions/filler"  # what the estimate does not know
+            filler.write_bytes(os.urandom(16 * 1024 * 1024))
             try:
                 small.refused("backup.sh", says="The backup could not be written (disk full?")
-                assert "no space left on device" in small.log()[-1].lower()
             finally:
-                backups.stack.sql("owner", "DELETE FROM card WHERE batch = 'filler'")
+                filler.unlink()
             assert "backup failed: " in small.log()[-1]
+            assert "no space left on device" in small.log()[-1].lower()
     finally:
         run("umount", disk)
 

@@ -159,7 +159,7 @@ def test_a_restore_killed_after_the_exchange_is_finished_by_the_next_run(restore
     assert rows(server) == before
     assert restored.serves(restored.acknowledged[1])
     (kept,) = restored.databases() - {"kadun"}
-    assert f"the old database is kept as {kept}" in said
+    assert f"The old database is kept as {kept}" in said
     assert kept in server.script("restore.sh", "--drop-old").stdout
 
 

@@ -90,7 +90,7 @@ def test_the_list_marks_what_differs_and_doctor_names_it(keyed: Service) -> None
 
 
 def others(folder: Path, url: str, binaries: Path) -> list[str]:
-    """What scripts/lib/hosts.sh finds: scripts that exchange the database refuse to while there are any."""
+    """What scripts/lib/database.sh finds: scripts that exchange the database refuse to while there are any."""
     (psql,) = binaries.rglob("bin/psql")
     checkout = checkout_in(folder)
     (checkout / ".env").write_text("KADUN_HOST=web-1\n")

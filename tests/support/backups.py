@@ -12,7 +12,7 @@ from tests.support.stack import Stack, run
 
 SPOILER = r"""#!/bin/bash
 # Replaces docker: a byte of what the dump command writes is another one, without an error.
-[[ " $* " == *" snapshot "* ]] || exec {docker} "$@"
+[[ " $* " == *"/dump-snapshot "* ]] || exec {docker} "$@"
 {docker} "$@" | {{ head -c 20000; head -c 1 | tr '\000-\377' '\001-\377\000'; cat; }}
 """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.support.service import ROOT
 
-SOURCES = "common stack database archive backups replace"
+SOURCES = "archive replace"
 PRELUDE = """
 set -euo pipefail
 ROOT=$1

@@ -175,7 +175,7 @@ def test_every_part_of_a_release_says_the_same_version() -> None:
 def test_doctor_knows_the_settings_of_the_template_of_compose_and_of_the_scripts() -> None:
     template = re.findall(r"^([A-Z_]+)=", document("scripts/lib/env.template"), re.MULTILINE)
     scripts = [path for path in (ROOT / "scripts").rglob("*") if path.is_file() and path.suffix in ("", ".sh")]
-    calls = r"\b(?:setting|folder_setting|number_setting) ((?:KADUN|COMPOSE)_[A-Z_]+)"
+    calls = r"\b(?:setting|folder_setting) ((?:KADUN|COMPOSE)_[A-Z_]+)"
     read = {name for path in scripts for name in re.findall(calls, path.read_text("utf-8"))}
     assert len(read) > 10
     assert {*template, *composed_settings(), *read} - COMPOSE == names(By.DOTENV)

@@ -3,9 +3,8 @@
 from datetime import date, timedelta
 from pathlib import Path
 
-import pytest
-
-from scripts.lib.retention import main, surplus
+from scripts.lib.retention import surplus
+from tests.support.script_libraries import bash, checkout_in
 
 TODAY = date(2026, 11, 25)
 TIMES = [f"202601{day:02}T000000Z" for day in range(1, 7)]
@@ -40,35 +39,20 @@ def test_the_newest_stay_whatever_the_numbers_and_time_alone_removes_none() -> N
     assert surplus(names, 0, 0, 0) == surplus(names, 1, 1, 1) == set(names[:-3])
     mixed = [backup(day, suffix=".age" if day.day % 2 else "") for day in days_back(20)]
     assert surplus(mixed, 5, 0, 0) == set(mixed[5:]), "encrypted and plain ones count alike"
-    strangers = [f"kadun-20200101T000000Z.tar.{end}" for end in ("partial", "sha256", "gpg")]
-    strangers += ["kadun-before-restore-20200101T000000Z.tar", "my-kadun-20200101T000000Z.tar", "last-good"]
-    strangers += ["kadun-20201399T000000Z.tar", "kadun-20200101.tar"]
-    assert surplus([*strangers, *map(backup, days_back(4))], 0, 0, 0) == {backup(days_back(4)[3])}
 
 
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).write_text("x")
-
-
-def test_surplus_backups_go_with_the_checksums_of_version_1_0_and_never_the_one_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    main("newest", str(tmp_path))
-    assert capsys.readouterr().out == ""
+def test_backups_go_with_the_checksums_of_version_1_0_and_no_other_file_does(tmp_path: Path) -> None:
+    folder = checkout_in(tmp_path / "checkout") / "data"
     ours = [f"kadun-{time}.tar{'.age' * (number % 2)}" for number, time in enumerate(TIMES)]
-    others = ["kadun-before-restore-20250101T000000Z.tar", "kadun-20270101T000000Z.tar.age.partial", "notes.txt"]
-    touch(tmp_path, *ours, *(f"{name}.sha256" for name in ours), *others)
-    main("newest", str(tmp_path))
-    assert capsys.readouterr().out == ours[-1]
-    main("prune", str(tmp_path), "0", "0", "0", ours[0])
-    left = {ours[0], *ours[-3:]}
-    assert {file.name for file in tmp_path.iterdir()} == {*left, *(f"{name}.sha256" for name in left), *others}
-
-
-def test_of_the_backups_before_a_restore_the_newest_three_stay(tmp_path: Path) -> None:
-    ours = [f"kadun-before-restore-{time}.tar{'.age' * (number % 2)}" for number, time in enumerate(TIMES)]
-    others = [f"{name}-20250101T000000Z.tar" for name in ("kadun", "kadun-before-upgrade", "kadun-before-restore-mine")]
-    touch(tmp_path, *ours, *others)
-    main("keep-newest", str(tmp_path), "kadun-before-restore-", "3")
-    assert {file.name for file in tmp_path.iterdir()} == {*ours[-3:], *others}
+    safety = [name.replace("kadun-", "kadun-before-restore-") for name in ours]
+    strangers = [f"kadun-20200101T000000Z.tar.{end}" for end in ("partial", "gpg")]
+    strangers += ["kadun-before-upgrade-20200101T000000Z.tar", "my-kadun-20200101T000000Z.tar", "kadun-20200101.tar"]
+    for name in (*ours, *safety, *strangers, *(f"{name}.sha256" for name in ours)):
+        (folder / name).write_text("x")
+    done = bash(
+        tmp_path / "checkout", "archives kadun- | library retention.py 0 0 0 | remove_archives\narchives kadun-"
+    )
+    assert done.stdout.split() == ours[-3:], done.stderr
+    bash(tmp_path / "checkout", "keep_newest kadun-before-restore-")
+    left = {*ours[-3:], *safety[-3:], *strangers, *(f"{name}.sha256" for name in ours[-3:])}
+    assert {file.name for file in folder.iterdir() if file.is_file()} == left

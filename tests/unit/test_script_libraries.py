@@ -29,11 +29,6 @@ def checkout(tmp_path: Path) -> Path:
 @for_each(
     "what, code, status, printed, said",
     [
-        *[
-            ("whether a database exists is never guessed",
-             f"answer() {{ {answer}; }}\nif exists kadun; then echo yes; else echo no; fi", 1, "", "")
-            for answer in ("return 1", "echo")
-        ],
         ("a service that is ready at once is so in a trap too, where a bare return gives the status from before",
          "compose() { :; }\ntrap 'serve && echo ready' EXIT\nexit 3", 3, "ready\n", ""),
         ("a mark of a move that is a link or a pipe tells no secret, and no mark commands a terminal",
@@ -158,28 +153,23 @@ def test_a_backup_is_tried_as_the_role_that_can_change_nothing_that_is_live(chec
     in_database() { printf '%s\n' "${*//$'\n'/ }" | cut -c 1-90 >>"$ROOT/asked"; cat >/dev/null; }
     compared() { :; }
     load_database "${VERIFIED}1" "$STAGED"
-    load_database kadun_restoring_1 "$STAGED"
+    load_database kadun_restoring "$STAGED"
     """
     done = bash(checkout, code)
     assert done.returncode == 0, done.stderr
     own, tried, live = "psql --no-psqlrc", "as-role backup --database kadun_verify_1", "as-role owner --database"
     begins = [f"{live} postgres {own}", tried, tried]
-    begins += [begin.replace(tried, f"{live} kadun_restoring_1") for begin in begins]
+    begins += [begin.replace(tried, f"{live} kadun_restoring") for begin in begins]
     for line, begin in zip((checkout / "asked").read_text().splitlines(), begins, strict=True):
         assert line.startswith(begin)
 
 
 def test_what_the_database_answers_is_no_arithmetic_and_no_warning_is_part_of_it(checkout: Path) -> None:
-    room = functions_of(checkout, "backup.sh", "require_room")
-    functions = f"{room}\nretention() {{ :; }}\n"
-    hostile = f"HOSTILE='BASH_VERSINFO[$(touch {checkout}/ran; echo 0)]'\n{functions}"
-    for code in (
-        'require_space "$ROOT" "$HOSTILE"',
-        'owner_sql() { printf %s "$HOSTILE"; }; require_room "$ROOT"',
-    ):
-        done = bash(checkout, hostile + code)
-        assert (done.returncode, "not a number" in done.stderr) == (1, True), done.stderr
+    hostile = f"HOSTILE='BASH_VERSINFO[$(touch {checkout}/ran; echo 0)]'\n"
+    done = bash(checkout, f'{hostile}owner_sql() {{ printf %s "$HOSTILE"; }}; take_archive "$ROOT/data/x" ""')
+    assert (done.returncode, "not a number" in done.stderr) == (1, True), done.stderr
     assert not (checkout / "ran").exists()
     size = "owner_sql() { echo 'WARNING:  collation version mismatch' >&2; echo 4096; }"
-    done = bash(checkout, f'{functions}{size}\nrequire_space() {{ echo "$2"; }}\nrequire_room "$ROOT"')
-    assert done.stdout.split() == [str(2 * 4096 + 1048576)] * 2, done.stderr
+    stop = 'require_space() { echo "$2"; }\nrecipients() { exit; }\n'
+    done = bash(checkout, f'{size}\n{stop}take_archive "$ROOT/data/x" ""')
+    assert done.stdout.split() == ["4096"] * 2, done.stderr

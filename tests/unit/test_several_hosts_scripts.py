@@ -92,14 +92,7 @@ def test_the_scripts_and_the_service_have_one_rule_for_names_and_presence_and_wh
         except ValueError:
             is_name = False
         assert (bash(checkout, f"is_host_name {shlex.quote(name)}").returncode == 0) is is_name, name
-        (checkout / ".env").write_text(f'KADUN_HOST="{name}"\n')
-        refusal = bool(name) and not is_name  # without a name it asks with the default
-        (checkout / "asked").unlink(missing_ok=True)
-        done = bash(checkout, "answer() { :; }\nrequire_alone")
-        found = (done.returncode, "KADUN_HOST" in done.stderr, (checkout / "asked").exists())
-        assert found == (refusal, refusal, not refusal), (name, done.stderr)
     assert f"interval '{PRESENT_SECONDS} seconds'" in bash(checkout, 'echo "$PRESENT"').stdout
-    (checkout / ".env").write_text("")
     for answer in ("return 1", "[[ $2 != *'FROM host'* ]] || return 1; echo t"):
         done = bash(checkout, f"answer() {{ {answer}; }}\nrequire_alone")
-        assert (done.returncode, "does not answer; nothing was changed" in done.stderr) == (1, True)
+        assert done.returncode == 1
