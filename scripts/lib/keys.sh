@@ -34,14 +34,17 @@ sealed_keys() {
 unseal_keys() { age --decrypt --identity "$ROOT/secrets/keys_identity"; }
 
 # migrate_and_carry_keys FROM: where the signing keys are in the database, those of database FROM go on if they continue those of
-# the live one, whose schema may be older, or if it has none: clients refuse keys older than those that they have seen. Keys that
-# do not open are left behind, as where another identity was put back since a first start.
+# the live one, whose schema may be older, or if it has none: clients refuse keys older than those that they have seen.
 migrate_and_carry_keys() {
     local sealed keys said
     [[ $(keys_are_in) == database ]] || return 0
     said=$(compose run --rm -T migrate 2>&1 </dev/null) || die "数据库升级失败。The migration failed: $(last_line "$said")"
     sealed=$(sealed_keys "$1") || exit 1
-    keys=$(unseal_keys <<<"$sealed" 2>/dev/null) || return 0
+    [[ -n $sealed ]] || return 0
+    keys=$(unseal_keys <<<"$sealed" 2>/dev/null) || { # as where another identity was put back since a first start
+        warn "现有的签名密钥打不开，不沿用。The present signing keys do not open, and are left behind"
+        return 0
+    }
     said=$(restore_keys <(printf '%s' "$keys") --only-newer 2>&1) \
         || die "无法放置签名密钥。The signing keys cannot be put in place: $(last_line "$said")"
     say "$(last_line "$said")"

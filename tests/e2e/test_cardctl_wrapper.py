@@ -132,10 +132,8 @@ def test_while_the_service_is_down_only_a_migration_runs_and_as_the_owner(checko
 def test_doctor_says_in_one_line_that_docker_does_not_answer(checkout: Checkout) -> None:
     (checkout.folder / "bin/docker").write_text("#!/bin/sh\nexit 1\n")
     done = checkout.cardctl("doctor")
-    assert (done.returncode, done.stdout.count("\n"), done.stderr.count("\n")) == (1, 1, 1)
-    assert done.stdout.startswith("FAIL  containers  Docker")
-    (result,) = json.loads(checkout.cardctl("doctor", "--format", "json").stdout)
-    assert (result["check"], result["status"]) == ("containers", "FAIL")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "Docker or Compose does not answer" in done.stderr
 
 
 def test_a_data_folder_named_or_a_checkout_never_prepared_means_the_trial(idle: Checkout) -> None:
