@@ -70,9 +70,8 @@ require_space() {
 
 # require_database_space BYTES: room for one more copy of a database, its log included, on the cluster's disk.
 require_database_space() {
-    if [[ -d $ROOT/data/postgres && $(setting COMPOSE_FILE) != *external* ]]; then
-        require_space "$ROOT/data/postgres" $((2 * $1 + 64 * 1048576))
-    fi
+    [[ ! -d $ROOT/data/postgres || $(setting COMPOSE_FILE) == *external* ]] \
+        || require_space "$ROOT/data/postgres" $((2 * $1 + 64 * 1048576))
 }
 
 # notify EVENT STATUS MESSAGE [FILE]: tells the webhook, if there is one; its address is in .env or, where it is a secret, in

@@ -67,7 +67,7 @@ def test_a_hook_that_hangs_is_ended_with_its_children_and_holds_nothing_up(backu
 def test_the_webhook_is_told_and_one_that_is_away_harms_nothing(backups: Backups, webhook: Webhook) -> None:
     with backups.settings(KADUN_BACKUP_WEBHOOK=f"{webhook.url}a-secret-token"):
         file = backups.take()
-        with backups.settings(KADUN_BACKUP_KEEP_DAILY='"\\'):
+        with backups.settings(KADUN_BACKUP_KEEP_DAILY='7"\\'):
             backups.script("backup.sh", check=False)
     assert [(one["event"], one["status"], one["file"]) for one in webhook.told] == [
         ("backup", "ok", file.name), ("backup", "failed", ""),
