@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures how fast Kadun is on this machine; about twenty minutes. docs/performance.md says what each figure means.
-# Everything stays on 127.0.0.1 and is removed at the end.
+# Everything stays on 127.0.0.1 and is removed at the end. As root on Debian or Ubuntu it installs what it needs, such as wrk.
 #
 #   scripts/bench.sh [--against COMMIT | --beside | --tls] [--quick] [--seconds N] [--rounds N] [--cards N[,N…]]
 #
@@ -9,11 +9,8 @@
 #   --rounds N      of all measurements; the figures are their medians (5; with --beside 3)
 #   --cards N[,N…]  numbers of bound cards, each measured (1000,100000,1000000)
 #   --against COMMIT  an older commit's service beside this one, in turns, with the ratios; about twice as long
-#   --beside        instead: verifications while core functions hang, an operator exports all cards and people log in; about
-#                   five minutes
+#   --beside        instead: verifications while functions hang, cards are exported and people log in; about five minutes
 #   --tls           instead: verifications through nginx over TLS, each on a new connection; about two minutes
-#
-# It needs wrk (--tls: nginx and openssl, too), which it installs as root on Debian or Ubuntu.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -25,15 +22,10 @@ source "$ROOT/scripts/lib/python.sh"
 source "$ROOT/scripts/lib/tools.sh"
 
 TOOLS=(wrk)
-for argument; do
-    case $argument in
-        -h | --help) print_help "$ROOT/scripts/bench.sh"; exit ;;
-        --tls) TOOLS+=(nginx openssl) ;;
-        --beside | --quick | --seconds | --seconds=* | --rounds | --rounds=* | --cards | --cards=* | --against | --against=* | [!-]*) ;; # the program checks them
-        *) usage_error "unknown argument: $argument" ;;
-    esac
-done
-
+case " $* " in # the Python program checks them
+    *' -h '* | *' --help '*) print_help "$ROOT/scripts/bench.sh"; exit ;;
+    *' --tls '*) TOOLS+=(nginx openssl) ;;
+esac
 SCRATCH=$(mktemp -d)
 trap 'rm -rf "$SCRATCH"; allow_services' EXIT
 ensure_venv requirements.txt trial/requirements.txt

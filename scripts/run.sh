@@ -18,16 +18,7 @@ source "$ROOT/scripts/lib/common.sh"
 # shellcheck source=scripts/lib/python.sh
 source "$ROOT/scripts/lib/python.sh"
 
-case ${1:-} in
-    "") ;;
-    -h | --help) print_help "$ROOT/scripts/run.sh"; exit ;;
-    *) usage_error "unknown argument: $1" ;;
-esac
-
-# A closed stream would hand its number to the next file that is opened.
-{ : <&0; } 2>/dev/null || exec </dev/null
-{ : >&1; } 2>/dev/null || exec >/dev/null
-{ : >&2; } 2>/dev/null || exec 2>/dev/null
-
+parse_options "" "$@"
+at_most 0
 ensure_venv requirements.txt trial/requirements.txt
 exec "$VENV_PYTHON" -P -m trial
