@@ -3,8 +3,7 @@
 # Moves the whole service to another server over SSH, by rsync, or adds an app machine. Only for the last part of a move this
 # server answers 503 with Retry-After, and clients ask again: nothing is lost. After a failure this server serves again.
 #
-#   scripts/migrate-to.sh USER@HOST [--join] [--directory DIR] [--ssh-port N] [--ssh-option OPTION]…
-#                         [--http-port N] [--https-port N] [--project NAME] [--host NAME]
+#   scripts/migrate-to.sh USER@HOST [--join] [OPTION…]
 #   scripts/migrate-to.sh --resume-here
 #
 #   USER@HOST           新服务器：root，或可免密 sudo；须已装 Docker（scripts/provision.sh）
@@ -12,11 +11,11 @@
 #   --join              使其与本机一起服务同一个（容器外的）数据库：复制密钥、设置、证书与核心功能，不复制数据
 #                       it serves the same database, which is outside this stack, beside this machine: secrets, settings,
 #                       certificates and functions are copied, no data
-#   --directory DIR     那里的目录 the folder there (the same as here): missing, empty, or a checkout that never ran
-#   --ssh-port N        SSH 端口 its SSH port
-#   --ssh-option OPTION 传给 ssh -o 的选项，可多次 an option for ssh -o, such as IdentityFile=…; may be repeated
-#   --http-port, --https-port, --project
-#                       那里的端口与项目名 ports and project name there (the same as here)
+#   --directory DIR, --http-port N, --https-port N, --project NAME
+#                       那里的目录（不存在、空或从未运行）、端口与项目名，默认与本机相同 the folder (missing, empty, or a checkout
+#                       that never ran), ports and project name there; by default the same as here
+#   --ssh-port N, --ssh-option OPTION
+#                       传给 ssh 的端口与选项，选项可多次 the SSH port, and options for ssh -o, such as IdentityFile=…
 #   --host NAME         那里的 KADUN_HOST KADUN_HOST there (the same as here; with --join that machine's own name)
 #   --resume-here       撤销搬迁，本机恢复服务 undoes the move: this server serves again
 #
@@ -45,33 +44,22 @@ require_outside() {
         || die "数据库在本机容器中，其他主机无法访问：先按《从容器迁到您自己的 PostgreSQL》迁出。The database is in this stack's container, which no other machine reaches: docs/installation.md, 'From the container to a PostgreSQL of your own'"
     [[ $(keys_are_in) == database ]] \
         || die "签名密钥只在本机：请执行 scripts/cardctl key store database，在 .env 中设置 KADUN_KEYS=database，再 docker compose up -d --wait。KADUN_KEYS must be database: run scripts/cardctl key store database, write KADUN_KEYS=database into .env, then docker compose up -d --wait"
-    [[ $(schema_of "$LIVE") == "$(own_schema)" ]] \
-        || die "代码与数据库的结构不同：请先执行 scripts/upgrade.sh --no-pull。The code here and the database have different schemas: run scripts/upgrade.sh --no-pull first"
     if ! mountpoint --quiet "$ROOT/data/files" && [[ -n $(find "$ROOT/data/files" -maxdepth 1 -type f ! -name '.*' -print -quit) ]]; then
         die "授权文件只在本机磁盘：设置 KADUN_FILES_BUCKET 后执行 scripts/cardctl file move-to bucket，或在 data/files 挂载共享存储。The licensed files in data/files are on this machine's own disk: set KADUN_FILES_BUCKET and run scripts/cardctl file move-to bucket, or mount shared storage there (docs/files-and-functions.md)"
     fi
 }
 
-# require_free_name NAME: no machine that serves the database has it.
-require_free_name() {
-    is_host_name "$1" || usage_error "不是主机名 --host is not a host name: $1"
-    [[ $1 != "$(host_here)" && $(owner_sql "$LIVE" "SELECT count(*) FROM host WHERE name = '$1' AND $PRESENT") == 0 ]] \
-        || die "名称 $1 已在使用：请加 --host NAME。$1 is the name of a machine that serves already: give the new one another with --host NAME"
-}
-
 # new_env FILE: this machine's .env with what is the new one's own.
 new_env() {
-    local name option project=${OPTION[project]:-}
+    local name project=${OPTION[project]:-}
     cp -- "$ROOT/.env" "$1" && chmod 644 -- "$1"
-    for name in http-port:KADUN_HTTP_PORT https-port:KADUN_HTTPS_PORT project:COMPOSE_PROJECT_NAME; do
-        option=${OPTION[${name%%:*}]:-}
-        [[ -z $option ]] || set_setting "${name#*:}" "$option" "$1"
+    for name in http-port:KADUN_HTTP_PORT https-port:KADUN_HTTPS_PORT project:COMPOSE_PROJECT_NAME host:KADUN_HOST; do
+        [[ -z ${OPTION[${name%:*}]:-} ]] || set_setting "${name#*:}" "${OPTION[${name%:*}]}" "$1"
     done
     if [[ -n $project && $(setting KADUN_APP_IMAGE) == "$(setting COMPOSE_PROJECT_NAME kadun)-app" ]]; then
         set_setting KADUN_APP_IMAGE "$project-app" "$1"
     fi
-    [[ -z ${OPTION[host]:-} ]] || set_setting KADUN_HOST "${OPTION[host]}" "$1"
-    [[ -z ${OPTION[join]:-} || -z $(setting KADUN_CERTIFICATE_HOSTS) ]] || set_setting KADUN_CERTIFICATE_HOSTS '' "$1"
+    [[ -z ${OPTION[join]:-} ]] || set_setting KADUN_CERTIFICATE_HOSTS '' "$1" # one machine renews
 }
 
 # copy SSH FOLDER PATH [OPTION…]: what lies at the path in this checkout, an empty one for all of it.
@@ -82,14 +70,6 @@ copy() {
         -- "$ROOT/$3" "there:$2/$3"
 }
 
-# copy_first SSH FOLDER ENV: while the service runs its files change and vanish, which the last copy makes good.
-copy_first() {
-    local said status=0
-    said=$(copy "$1" "$2" '' 2>&1) || status=$?
-    [[ " 0 23 24 " == *" $status "* ]] || die "复制失败，本机照常服务。The copy failed; this server keeps serving: $(error_line "$said")"
-    rsync --archive --secluded-args -e "$1" -- "$3" "there:$2/.env" || die "复制失败 the copy failed: .env"
-}
-
 # evidence [SSH FOLDER]: what must be the same on both sides: the database's content, or with --join the signing keys in it.
 evidence() {
     local -a what=(contents_of "$LIVE")
@@ -97,45 +77,31 @@ evidence() {
     if (($#)); then remote_stack "$@" "${what[@]}"; else "${what[@]}"; fi
 }
 
-# start_database SSH FOLDER: the one there, and nothing else.
-start_database() {
-    local said
-    said=$(remote_stack "$1" "$2" come_up database && remote_stack "$1" "$2" await database_ready database) \
-        || die "那里的数据库未能启动。The database there did not start: $(last_line "$said")"
-}
-
 # move SSH FOLDER MARK: what customers wait for. Until serve_again the copy there cannot start, and this server can.
 move() {
-    local before said
+    local before
     say "本机暂停服务（503）… This server answers 503 from now on …"
     STEP=stopped since=${since:-$EPOCHSECONDS}
     move_away "$3"
-    said=$(compose stop functions webhooks 2>&1 </dev/null && come_up database && await database_ready database) \
-        || die "数据库没有响应 the database does not answer: $(last_line "$said")"
-    before=$(evidence) && [[ -n $before ]] || die "无法读取数据库 the database cannot be read"
-    said=$(compose stop database 2>&1 </dev/null) && [[ $(inspect database '{{.State.ExitCode}}') == 0 ]] \
-        || die "数据库未能正常停止。The database did not shut down cleanly: $(last_line "$said")"
-    { copy "$1" "$2" '' --exclude=/data/postgres && copy "$1" "$2" data/postgres/ --checksum; } \
-        || die "复制失败（原因见上）。The copy failed, see rsync's message above"
-    start_database "$1" "$2"
-    [[ $(evidence "$1" "$2") == "$before" ]] || die "那里的数据与本机不同。The data there is not what it is here"
-    hand_over "$1" "$2" handed
+    compose --progress quiet stop functions webhooks </dev/null
+    require_database
+    before=$(evidence)
+    compose --progress quiet stop database </dev/null
+    [[ $(inspect database '{{.State.ExitCode}}') == 0 ]] \
+        || die "数据库未能正常停止：docker compose logs database。The database did not shut down cleanly, see docker compose logs database"
+    copy "$1" "$2" '' --exclude=/data/postgres
+    copy "$1" "$2" data/postgres/ --checksum
+    serve_there "$1" "$2" "$before" handed
 }
 
-# hand_over SSH FOLDER STEP: from here on the copy can start.
-hand_over() {
-    local said
-    STEP=$3
-    said=$(remote_stack "$1" "$2" serve_again) || die "新服务器未就绪。The new server does not get ready: $(last_line "$said")"
+# serve_there SSH FOLDER EVIDENCE STEP: starts the copy, once it has shown the same as this server.
+serve_there() {
+    remote_stack "$1" "$2" require_database
+    [[ -n $3 && $(evidence "$1" "$2") == "$3" ]] \
+        || die "那里的数据库与本机不同。The database there does not hold what this server's does"
+    STEP=$4
+    remote_stack "$1" "$2" serve_again >&2 # it says what does not work
     STEP=''
-}
-
-# join SSH FOLDER: the copy serves beside this server, once it has proved that it reaches the same database.
-join() {
-    start_database "$1" "$2"
-    [[ $(evidence "$1" "$2") == "$(evidence)" ]] \
-        || die "那里访问的不是同一个数据库。What answers there at the database's address is not the same database"
-    hand_over "$1" "$2" joined
 }
 
 # finish SSH FOLDER WORK: after a failure this server serves, and the new one does not; or nobody, where that is unknown.
@@ -149,46 +115,32 @@ finish() {
     if [[ $STEP == 'handed lost' || -z $STEP && $status != 0 && -e $MOVED ]]; then
         warn "搬迁未完成，本机不提供服务。续搬：再次执行同一命令；撤销：先确认新服务器已停止，再执行 scripts/migrate-to.sh --resume-here。The move is not finished, and this server does not serve. To go on, run the same command again; to go back, see that the new server is stopped, then run scripts/migrate-to.sh --resume-here"
     elif [[ $STEP == stopped || $STEP == handed ]]; then
-        if said=$(serve_again); then
-            warn "搬迁未完成，本机已恢复服务。The move failed; this server serves again"
-        else
-            warn "搬迁未完成，且本机未就绪：docker compose up -d --wait。The move failed, and this server is not ready: docker compose up -d --wait: $said"
-        fi
+        said=$(serve_again) || said=${said:-?}
+        warn "搬迁未完成，本机已恢复服务${said:+，但未就绪}。The move failed; this server ${said:+is not ready: }${said:-serves again}"
     fi
-    disconnect "$3"
+    ssh -O exit -o "ControlPath=$3/socket" -- there >/dev/null 2>&1
+    rm -rf -- "$3"
     exit "$status"
-}
-
-report_move() {
-    local domain
-    domain=$(setting KADUN_DOMAIN)
-    say "搬迁完成，客户等待了 $1 秒。下一步 Moved; customers waited $1 s. Next: $2"
-    say "  1. 把域名${domain:+ $domain }的解析（A、AAAA）改为新服务器的地址。Point the DNS records (A, AAAA)${domain:+ of $domain} at the new server. 本机继续回答 503 This server goes on answering 503"
-    say "  2. 在新服务器上 on the new server: scripts/issue-certificate.sh DOMAIN; scripts/install-cron.sh; scripts/cardctl doctor"
-    say "  3. 一切正常后在本机 when all is well, here: docker compose down"
-    say "  反悔则 or, to undo the move: scripts/migrate-to.sh --resume-here"
-}
-
-resume_here() {
-    local log
-    [[ $(moved_to) != *'Z from '* ]] || require_home
-    log=$(serve_again) || die "服务未就绪：docker compose logs。The service is not ready, see docker compose logs: $log"
-    say "本机已恢复服务。This server serves again."
-    say "请停止新服务器：在那里执行 docker compose stop。如它已接待客户，其数据不在本机。Stop the new server, there: docker compose stop. If it has served customers, what it knows of them is not here."
 }
 
 umask 077
 parse_options "resume-here join directory= ssh-port= ssh-option=* http-port= https-port= project= host=" "$@"
 at_most 1
+check_option directory '/.*' "绝对路径 an absolute path"
 host=${OPERANDS[0]:-} folder=${OPTION[directory]:-$ROOT} STEP=''
 [[ -n $host || -n ${OPTION[resume-here]:-} ]] || usage_error "请写明新服务器 name the new server: USER@HOST"
-[[ $folder == /* ]] || usage_error "--directory 须为绝对路径 must be an absolute path: $folder"
 place=$(moved_to) since=''
 [[ -z $place ]] || since=$(date -d "${place%% *}" +%s) || since=$EPOCHSECONDS # customers have waited since then
 if [[ -n $place && ${place#* } != "$host:$folder" && -z ${OPTION[resume-here]:-} ]]; then require_home; fi
 require_stack moved
 lock_stack
-if [[ -n ${OPTION[resume-here]:-} ]]; then resume_here && exit; fi
+if [[ -n ${OPTION[resume-here]:-} ]]; then
+    [[ $place != *'Z from '* ]] || require_home
+    said=$(serve_again) || die "服务未就绪：docker compose logs。The service is not ready, see docker compose logs: $said"
+    say "本机已恢复服务。This server serves again."
+    say "请停止新服务器：在那里执行 docker compose stop。如它已接待客户，其数据不在本机。Stop the new server, there: docker compose stop. If it has served customers, what it knows of them is not here."
+    exit
+fi
 find_live
 [[ -n $place ]] || require_running database app nginx
 if [[ -n ${OPTION[join]:-} ]]; then
@@ -204,27 +156,40 @@ trap 'finish "$work/ssh" "$folder" "$work"' EXIT
 trap 'exit 130' INT TERM HUP
 mapfile -t ssh_options < <(ssh_words "${OPTION[ssh-port]:-}" "${OPTION[ssh-option]:-}")
 connect "$work" "$host" "${ssh_options[@]}"
-new_env "$work/env"
-found=$(look_there "$work/ssh" "$folder" "$work/env" "$FROM") || exit 1
 if [[ -n ${OPTION[join]:-} ]]; then
-    name=${OPTION[host]:-${found#* }}
-    require_free_name "$name"
-    set_setting KADUN_HOST "$name" "$work/env"
+    OPTION[host]=${OPTION[host]:-$(remote "$work/ssh" uname -n </dev/null)}
+    check_option host "$HOST_NAME" "主机名 a host name"
+    name=${OPTION[host]} taken=$(owner_sql "$LIVE" "SELECT count(*) FROM host WHERE name = '${OPTION[host]}' AND $PRESENT")
+    [[ $name != "$(host_here)" && $taken == 0 ]] \
+        || die "名称 $name 已在使用：请加 --host NAME。$name is the name of a machine that serves already: give the new one another with --host NAME"
 fi
-if [[ $found == 'served '* ]]; then # the last move came so far that the new server may have customers
-    [[ -n $place ]] || die "那里已有一个服务，不会覆盖：请用 --directory 另选目录。A service is there already and will not be overwritten: choose another folder with --directory: $folder"
-    said=$(remote_stack "$work/ssh" "$folder" serve_again) \
-        || die "数据已在新服务器，但它未就绪。The data is on the new server, but it does not get ready: $(last_line "$said")"
-else
-    mark_there "$work/ssh" "$folder" "$FROM" || die "无法写入 cannot write to $folder there"
-    [[ $found == empty* ]] || remote_stack "$work/ssh" "$folder" compose stop >/dev/null 2>&1 || true # of an earlier attempt
+new_env "$work/env"
+found=$(prepare_there "$work/ssh" "$folder" "$work/env" "$FROM") || exit 1
+if [[ $found != served ]]; then
+    [[ $found == empty ]] || remote_stack "$work/ssh" "$folder" compose stop >/dev/null 2>&1 || true # of an earlier attempt
     say "正在复制… Copying …"
-    copy_first "$work/ssh" "$folder" "$work/env"
+    # While the service runs its files change and vanish (23, 24), which the last copy makes good.
+    said=$(copy "$work/ssh" "$folder" '' 2>&1) || (($? == 23 || $? == 24)) \
+        || die "复制失败，本机照常服务。The copy failed; this server keeps serving: $(error_line "$said")"
+    rsync --archive --secluded-args -e "$work/ssh" -- "$work/env" "there:$folder/.env"
     send_images "$work/ssh" "$work/env"
-    if [[ -n ${OPTION[join]:-} ]]; then join "$work/ssh" "$folder"; else move "$work/ssh" "$folder" "$host:$folder"; fi
+    if [[ -n ${OPTION[join]:-} ]]; then
+        serve_there "$work/ssh" "$folder" "$(evidence)" joined
+    else
+        move "$work/ssh" "$folder" "$host:$folder"
+    fi
+elif [[ -n $place ]]; then # the last move came so far that the new server may have customers
+    remote_stack "$work/ssh" "$folder" serve_again >&2
+else
+    die "那里已有一个服务，不会覆盖：请用 --directory 另选目录。A service is there already and will not be overwritten: choose another folder with --directory: $folder"
 fi
 if [[ -z ${OPTION[join]:-} ]]; then
-    report_move $((EPOCHSECONDS - since)) "$host:$folder"
+    domain=$(setting KADUN_DOMAIN)
+    say "搬迁完成，客户等待了 $((EPOCHSECONDS - since)) 秒。下一步 Moved; customers waited $((EPOCHSECONDS - since)) s. Next: $host:$folder"
+    say "  1. 把域名${domain:+ $domain }的解析（A、AAAA）改为新服务器的地址。Point the DNS records (A, AAAA)${domain:+ of $domain} at the new server. 本机继续回答 503 This server goes on answering 503"
+    say "  2. 在新服务器上 on the new server: scripts/issue-certificate.sh DOMAIN; scripts/install-cron.sh; scripts/cardctl doctor"
+    say "  3. 一切正常后在本机 when all is well, here: docker compose down"
+    say "  反悔则 or, to undo the move: scripts/migrate-to.sh --resume-here"
 else
     say "已加入，正在服务 it serves beside this server: $host:$folder"
     say "下一步，在新服务器上 next, on the new server: scripts/cardctl hosts; scripts/cardctl doctor; scripts/install-cron.sh --backup-at 04:17"

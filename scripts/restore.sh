@@ -51,10 +51,8 @@ confirm() {
 
 # start_database: on an empty server this creates the cluster and its roles.
 start_database() {
-    local said
     mkdir -p -- "$ROOT/data/postgres" # a damaged one was moved away
-    said=$(come_up database && await database_ready database) \
-        || die "数据库无法启动。The database does not start (docker compose logs database; a cluster beyond repair: move data/postgres away and run this again): $(last_line "$said")"
+    require_database
 }
 
 # require_similar DATABASE: it does not have far fewer activated cards than the present one: an older or another service's backup.

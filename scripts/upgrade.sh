@@ -25,33 +25,11 @@ source "$ROOT/scripts/lib/replace.sh"
 STEP='' OLD_ENV='' OLD_IMAGE='' OLD_COMMIT='' OLD_SCHEMA='' BACKUP='' SERVED=''
 NEEDS_COPY='' # whether the old version cannot run on the new schema: the way back is the backup, which must hold everything
 
-# rename_compose_files: until release 1.0 the file for an external database lay at the top.
-rename_compose_files() {
-    local files
-    files=$(setting COMPOSE_FILE)
-    [[ $files != *docker-compose.external-database.yml* ]] \
-        || set_setting COMPOSE_FILE "${files//docker-compose.external-database.yml/deploy/external-database.yml}"
-}
-
 # get_code: pulls the newest code of this branch.
 get_code() {
     [[ -z ${OPTION[no-pull]:-} ]] || return 0
     { OLD_COMMIT=$(git_here rev-parse HEAD) && git_here pull --quiet --ff-only </dev/null; } \
         || die "git pull 失败（原因见上），未作改动：请移走或还原所列文件；非 git 克隆请自行更新代码并加 --no-pull。git pull failed, see above, and nothing was changed: move the files that it names away, or restore them; where this is not a clone, put the new code here yourself and add --no-pull"
-    open_to_containers
-}
-
-# find_old: sets OLD_IMAGE, what the app's container runs or would run, kept under another name too; and SERVED.
-find_old() {
-    local container
-    container=$(container_of app)
-    # Two commands: what one prints before it fails does not count.
-    OLD_IMAGE=$(docker container inspect --format '{{.Image}}' "$container" 2>/dev/null) \
-        || OLD_IMAGE=$(docker image inspect --format '{{.Id}}' "$APP_IMAGE" 2>/dev/null) \
-        || die "从未启动过：docker compose up -d --wait。There is no older version here: docker compose up -d --wait starts this one"
-    SERVED=yes
-    is_ready >/dev/null 2>&1 \
-        || { SERVED='' && warn "服务目前未就绪，继续升级。The service is not ready now; the upgrade goes on"; }
 }
 
 # get_image: builds or loads the new image.
@@ -65,16 +43,8 @@ get_image() {
     said=$("${get[@]}" 2>&1 </dev/null) || die "镜像无法构建或载入。The image could not be built or loaded: $(last_line "$said")"
     schema=$(docker run --rm --network none --read-only "$APP_IMAGE" \
         python -c 'from app.storage.schema import expected_version as v; print(v())' 2>&1 </dev/null) || true
-    [[ $schema == "$(own_schema)" ]] \
-        || die "镜像与代码（$(own_schema)）不是同一版本，或无法运行。The image is not of this code ($(own_schema)), or does not run: $(last_line "$schema")"
-    [[ ! $OLD_SCHEMA > $schema ]] \
-        || die "新版本比数据库旧（$OLD_SCHEMA）。This version is older than its database ($OLD_SCHEMA)"
-}
-
-# is_newest: git pull has brought nothing, and neither image nor nginx's configuration is newer than what serves.
-is_newest() {
-    [[ -n $SERVED && -n $OLD_COMMIT && $(git_here rev-parse HEAD) == "$OLD_COMMIT" && $OLD_SCHEMA == "$(own_schema)" ]] \
-        && [[ $(docker image inspect --format '{{.Id}}' "$APP_IMAGE") == "$OLD_IMAGE" ]] && ! nginx_changed
+    [[ $schema == "$(own_schema)" && ! $OLD_SCHEMA > $schema ]] \
+        || die "镜像无法运行、与代码（$(own_schema)）不是同一版本，或比数据库（$OLD_SCHEMA）旧。The image does not run, is not of this code ($(own_schema)), or is older than the database ($OLD_SCHEMA): $(last_line "$schema")"
 }
 
 # find_way_back: sets NEEDS_COPY. Version 1.0, whose last migration is 0004, runs on its own schema alone.
@@ -82,9 +52,8 @@ find_way_back() {
     local migration
     [[ $OLD_SCHEMA > 0004_z || $OLD_SCHEMA == "$(own_schema)" ]] || NEEDS_COPY=yes
     for migration in "$ROOT"/app/storage/migrations/[0-9]*.sql; do
-        if [[ $(basename -- "$migration" .sql) > $OLD_SCHEMA && $(head -n 1 "$migration") == '-- Takes away '* ]]; then
-            NEEDS_COPY=yes
-        fi
+        [[ ! $(basename -- "$migration" .sql) > $OLD_SCHEMA || $(head -n 1 "$migration") != '-- Takes away '* ]] \
+            || NEEDS_COPY=yes
     done
     [[ -z $NEEDS_COPY || -z ${OPTION[rolling]:-} ]] \
         || die "旧版程序（$OLD_SCHEMA）无法使用新的数据库结构，不能逐台升级：请停止其他机器，再执行不带 --rolling 的升级。Programs of $OLD_SCHEMA cannot run on the new schema, so the machines cannot be upgraded one after the other: stop the others, and upgrade without --rolling"
@@ -104,32 +73,22 @@ back_up() {
     keep_newest kadun-before-upgrade-
 }
 
-# drain SECONDS: the balancer takes this machine out; requests that still come are served until the app ends.
-drain() {
-    STEP=switch
-    if compose exec -T app python -m app drain >/dev/null 2>&1 </dev/null; then
-        say "本机已排空，等待负载均衡 $1 秒… Draining; the balancer has $1 s …"
-        sleep "$1"
-    fi
-    stop_app
-}
-
 # start_stack: starts the app first: together with it Compose would recreate nginx, which answers 503 meanwhile. Prints what went wrong.
 start_stack() {
     local said
-    come_up app && await app_ready database app && serve || return
+    come_up app && await database app && serve || return
     nginx_changed || return 0
-    said=$(compose run --rm --no-deps -T nginx nginx -t 2>&1 </dev/null) || { last_line "$said" && return 1; }
     # Not `up --no-deps`: the next `up` would then recreate nginx.
-    said=$(compose restart --no-deps nginx 2>&1 </dev/null) || { last_line "$said" && return 1; }
-    await is_ready nginx
+    said=$({ compose run --rm --no-deps -T nginx nginx -t && compose restart --no-deps nginx; } 2>&1 </dev/null) \
+        || { last_line "$said" && return 1; }
+    await nginx
 }
 
 # nginx_changed: its templates are newer than its start, when it read them; Compose does not notice.
 nginx_changed() {
     local started
-    started=$(docker inspect --format '{{.State.StartedAt}}' "$(container_of nginx)" 2>/dev/null) || return 1
-    [[ -n $(find "$ROOT/nginx" -type f -newermt "$started" -print -quit) ]]
+    started=$(inspect nginx '{{.State.StartedAt}}')
+    [[ -n $started && -n $(find "$ROOT/nginx" -type f -newermt "$started" -print -quit) ]]
 }
 
 # finish: after a failure everything is put back.
@@ -150,14 +109,12 @@ roll_back() {
     local said folder files
     files=$(setting COMPOSE_FILE)
     if [[ -n $OLD_COMMIT && $(git_here rev-parse HEAD) != "$OLD_COMMIT" ]]; then
-        git_here reset --quiet --keep "$OLD_COMMIT" \
-            || warn "代码未能退回：请手工执行 git reset --keep $OLD_COMMIT。The code could not be put back: do it by hand, git reset --keep $OLD_COMMIT"
-        open_to_containers
+        git_here reset --quiet --keep "$OLD_COMMIT"
     fi
     if [[ -n ${OPTION[no-pull]:-} && -n $files ]]; then export COMPOSE_FILE=$files; fi # those of the code, which stays
     cmp --silent -- "$OLD_ENV" "$ROOT/.env" || { cp -p -- "$OLD_ENV" "$ROOT/.env.new" && mv -fT -- "$ROOT/.env.new" "$ROOT/.env"; }
     if [[ $STEP == code ]]; then return; fi
-    docker tag "$OLD_IMAGE" "$APP_IMAGE" || die "无法恢复旧镜像：docker tag $OLD_IMAGE $APP_IMAGE。The old image could not be put back"
+    docker tag "$OLD_IMAGE" "$APP_IMAGE"
     if [[ $STEP == image ]]; then warn "未作改动${SERVED:+，原版本照常服务}。Nothing was changed${SERVED:+; the old version goes on serving}"; return; fi
     if [[ -n $NEEDS_COPY && -e $BACKUP && $(schema_of "$LIVE") != "$OLD_SCHEMA" ]]; then
         folder=$(mktemp -d "$ROOT/data/.backup.XXXXXX")
@@ -166,20 +123,14 @@ roll_back() {
         warn "数据库已恢复到升级前，升级后的保留到 scripts/restore.sh --drop-old。The database is as before the upgrade; the migrated one is kept until scripts/restore.sh --drop-old"
     fi
     compose exec -T app python -m app drain --end >/dev/null 2>&1 </dev/null || true
-    if said=$(start_stack); then
-        warn "升级失败，已退回原版本并正常服务。The upgrade failed; the old version is back and serves"
-    else
-        warn "升级失败，已退回原版本，但它未就绪：docker compose logs。The upgrade failed; the old version is back and not ready: $said"
-    fi
-    [[ -z ${OPTION[no-pull]:-} ]] || warn "代码未动：请自行放回旧代码。The code is as you put it: put the old code back yourself"
+    said=$(start_stack) || said=${said:-?}
+    warn "升级失败，已退回原版本${said:+，但未就绪}。The upgrade failed; the old version is back and ${said:+not ready: }${said:-serves}${OPTION[no-pull]:+. 代码未动：请自行放回旧代码。The code is as you put it: put the old code back yourself}"
 }
 
 umask 077
 parse_options "no-pull rolling image-archive= drain-seconds=" "$@"
 at_most 0
-[[ ${OPTION[drain-seconds]:-15} =~ ^[0-9]{1,3}$ ]] || usage_error "--drain-seconds 须为 0–999 的整数 must be a number from 0 to 999: ${OPTION[drain-seconds]}"
-archive=${OPTION[image-archive]:-}
-[[ -z $archive ]] || archive=$(absolute "$archive")
+check_option drain-seconds '[0-9]{1,3}' "0–999 的整数 a number from 0 to 999"
 require_stack
 lock_stack 5
 claim_folder
@@ -191,28 +142,40 @@ trap 'exit 130' INT TERM HUP
 OLD_ENV=$(mktemp "$ROOT/data/.backup.XXXXXX")
 cp -p -- "$ROOT/.env" "$OLD_ENV"
 STEP=code
-rename_compose_files
-said=$(come_up database && await database_ready database) || die "数据库无法启动。The database does not start: $said"
+# Until release 1.0 the file for an external database lay at the top.
+sed -i '/^COMPOSE_FILE=/ s|docker-compose\.external-database|deploy/external-database|' "$ROOT/.env"
+require_database
 settle_replacement
 [[ -n ${OPTION[rolling]:-} ]] || require_alone "请逐台升级：scripts/upgrade.sh --rolling。Upgrade one after the other: scripts/upgrade.sh --rolling"
-find_old
+OLD_IMAGE=$(inspect app '{{.Image}}') # what the app's container runs, or would run
+[[ -n $OLD_IMAGE ]] || OLD_IMAGE=$(docker image inspect --format '{{.Id}}' "$APP_IMAGE" 2>/dev/null) \
+    || die "从未启动过：docker compose up -d --wait。There is no older version here: docker compose up -d --wait starts this one"
+if answers nginx; then SERVED=yes; else warn "服务目前未就绪，继续升级。The service is not ready now; the upgrade goes on"; fi
 need age age
-bytes=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE')") && [[ $bytes =~ ^[0-9]+$ ]] || die "数据库没有响应 the database does not answer"
-require_space "$BACKUP_FOLDER" $((bytes + 1048576))
+bytes=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE') + 1048576")
+require_space "$BACKUP_FOLDER" "$bytes"
 OLD_SCHEMA=$(schema_of "$LIVE")
 get_code
 [[ -e $OWN_IDENTITY ]] || warn "从此版本起，备份总是加密，并含全部密钥：以新生成的 secrets/backup_identity 解密。From this version on, backups are always encrypted, and hold all keys: the new secrets/backup_identity opens them"
 "$ROOT/scripts/init.sh" >/dev/null </dev/null # folders and secrets that the new version adds
-get_image "$archive"
-if is_newest; then
+get_image "${OPTION[image-archive]:-}"
+# git pull has brought nothing, and neither image nor nginx's configuration is newer than what serves.
+if [[ -n $SERVED && -n $OLD_COMMIT && $(git_here rev-parse HEAD) == "$OLD_COMMIT" && $OLD_SCHEMA == "$(own_schema)" ]] \
+    && [[ $(docker image inspect --format '{{.Id}}' "$APP_IMAGE") == "$OLD_IMAGE" ]] && ! nginx_changed; then
     STEP=''
     say "已是最新版本，未作改动。Already the newest version; nothing was changed"
     exit
 fi
 find_way_back
 back_up "$bytes"
-[[ -z ${OPTION[rolling]:-} ]] || drain "${OPTION[drain-seconds]:-15}"
 STEP=switch
+if [[ -n ${OPTION[rolling]:-} ]]; then # requests that still come are served until the app ends
+    if compose exec -T app python -m app drain >/dev/null 2>&1 </dev/null; then
+        say "本机已排空，等待负载均衡 ${OPTION[drain-seconds]:-15} 秒… Draining; the balancer has ${OPTION[drain-seconds]:-15} s …"
+        sleep "${OPTION[drain-seconds]:-15}"
+    fi
+    stop_app
+fi
 said=$(start_stack) || die "新版本未就绪。The new version is not ready: $said"
 STEP=''
 version=$(git_here rev-parse --short=12 HEAD 2>/dev/null || true)

@@ -5,24 +5,32 @@
 source "$ROOT/scripts/lib/common.sh"
 
 # compose ARGUMENT…: runs docker compose in this checkout. No --file, so that COMPOSE_FILE in .env applies.
-compose() {
-    (cd "$ROOT" && exec docker compose "$@")
-}
+compose() { (cd "$ROOT" && exec docker compose "$@"); }
 
 # How long a started service may take to be ready: a migration of a large table on a slow disk is done by then.
 READY_SECONDS=180
 
-# shellcheck disable=SC2119,SC2120  # not every script names a service
+# shellcheck disable=SC2120  # by `serve` without one
 # come_up [ARGUMENT…]: docker compose up, without waiting for the containers' health: what the engine reports may be from before,
 # for up to half a minute. Prints what went wrong.
 come_up() {
-    local said deadline=$((SECONDS + READY_SECONDS))
-    settle_recreated
+    local id name said deadline=$((SECONDS + READY_SECONDS))
+    # Compose, killed while it recreates a container, leaves one named <12 hex digits>_PROJECT-…, and says "Conflict". That one
+    # gets its final name or, while its predecessor still has it, is removed.
+    while read -r id name; do
+        docker rename "$id" "${name#*_}" || docker rm --force "$id" || true
+    done < <(docker ps --all --format '{{.ID}} {{.Names}}' \
+        --filter "name=^[0-9a-f]{12}_$(setting COMPOSE_PROJECT_NAME kadun)-" </dev/null) >/dev/null 2>&1
     # `return 0`: in a trap a bare one would return the status from before it.
     until said=$(compose up --detach "$@" 2>&1 </dev/null); do
-        # Of a container that others depend on: the database's, perhaps.
-        if [[ $said != *'is unhealthy'* && $said == *migrate*exit* ]]; then said="migrate: $(log_of migrate || true)"; fi
-        if ((SECONDS >= deadline)) || ! may_pass "$said"; then
+        if [[ $said == *migrate*exit* && $said != *'is unhealthy'* ]]; then said="migrate: $(log_of migrate)"; fi
+        case $said in
+            *'authentication failed'* | *pg_hba.conf*) deadline=0 ;;
+            *'is unhealthy'*) ;; # of a container that others depend on: the database's, perhaps, for a moment only
+            'migrate: '*'The database is unavailable: connection to server'*) ;; # as until a standby takes over
+            *) deadline=0 ;;
+        esac
+        if ((SECONDS >= deadline)); then
             last_line "$said"
             return 1
         fi
@@ -31,99 +39,67 @@ come_up() {
     return 0
 }
 
-# settle_recreated: Compose, killed while it recreates a container, leaves one named <12 hex digits>_PROJECT-…, and `up` says
-# "Conflict". That one gets its final name or, while its predecessor still has it, is removed.
-settle_recreated() {
-    local id name
-    while read -r id name; do
-        docker rename "$id" "${name#*_}" || docker rm --force "$id" || true
-    done < <(docker ps --all --format '{{.ID}} {{.Names}}' \
-        --filter "name=^[0-9a-f]{12}_$(setting COMPOSE_PROJECT_NAME kadun)-" </dev/null) >/dev/null 2>&1
-}
-
-# may_pass TEXT: whether a start failed for a reason that may pass: an unhealthy container, or no database to connect to, as
-# until a standby takes over. A migration that failed, or a refused log-in, is not one.
-may_pass() {
-    [[ $1 == *'is unhealthy'* ]] && return 0
-    [[ $1 == 'migrate: '*'The database is unavailable: connection to server'* ]] \
-        && [[ $1 != *'authentication failed'* && $1 != *pg_hba.conf* ]]
-}
-
-# shellcheck disable=SC2119
 # serve: starts the whole service, and waits until it is ready. Prints what went wrong.
-serve() { come_up && await is_ready database app nginx; }
+serve() { come_up && await database app nginx; }
 
-# is_ready: whether the service answers that it is ready, as its clients ask it: through nginx, by HTTPS.
-is_ready() {
-    # shellcheck disable=SC2016  # the container's own variable
-    compose exec -T nginx sh -c 'exec curl -fsSk -o /dev/null --max-time 5 "https://127.0.0.1:$KADUN_HTTPS_PORT/readyz"' </dev/null
+# require_database: starts the database alone, and waits until it answers.
+require_database() {
+    local said
+    said=$(come_up database && await database) \
+        || die "数据库无法启动：docker compose logs database。The database does not start, see docker compose logs database: $said"
 }
 
-# app_ready: whether the app says so, without nginx.
-app_ready() { compose exec -T app python -m app healthcheck </dev/null; }
+# answers SERVICE: whether it does: nginx that all is ready, as clients ask it, by HTTPS; the app without nginx; the database
+# to the app's role.
+answers() {
+    # shellcheck disable=SC2016  # the container's own variable
+    case $1 in
+        nginx) set -- nginx sh -c 'exec curl -fsSk -o /dev/null -m 5 "https://127.0.0.1:$KADUN_HTTPS_PORT/readyz"' ;;
+        app) set -- app python -m app healthcheck ;;
+        database) set -- database as-role app pg_isready --quiet ;;
+    esac
+    compose exec -T "$@" >/dev/null 2>&1 </dev/null
+}
 
-# database_ready: whether the database answers the app's role.
-database_ready() { compose exec -T database as-role app pg_isready --quiet </dev/null; }
-
-# await CONDITION SERVICE…: until the condition holds; the services are those that it needs, in the order of their dependence.
-# Not longer than READY_SECONDS, and only until one of them has ended three times. Then it prints which one does not work.
+# await SERVICE…: until the last one answers; the others are those that it needs, in the order of their dependence. Not longer
+# than READY_SECONDS, and only until one of them has ended three times. Then it prints which one does not work.
 await() {
-    local said service deadline=$((SECONDS + READY_SECONDS)) failed=''
-    local -A container=() before=()
-    said=$("$1" 2>&1) && return 0 # see come_up
-    for service in "${@:2}"; do # once: looking takes time from what is starting
-        container[$service]=$(container_of "$service")
-        before[$service]=$(restarts_of "${container[$service]}")
-    done
+    local service restarts failed='' deadline=$((SECONDS + READY_SECONDS))
+    local -A before=()
+    answers "${*: -1}" && return 0
     say "等待就绪，最迟到 Waiting until it is ready, at the latest until $(date --date "+$READY_SECONDS seconds" +%T) …" >&2
-    until said=$("$1" 2>&1); do
-        for service in "${@:2}"; do
-            if (($(restarts_of "${container[$service]}") >= before[$service] + 3)); then failed=$service && break 2; fi
-        done
-        if ((SECONDS >= deadline)); then failed=$(not_answering "${@:2}") && break; fi
+    until answers "${*: -1}"; do
+        while read -r service restarts; do
+            [[ " $* " == *" $service "* ]] || continue
+            : "${before[$service]:=$restarts}"
+            ((restarts < before[$service] + 3)) || failed=$service
+        done < <(containers '{{.RestartCount}}')
+        if [[ -z $failed ]] && ((SECONDS >= deadline)); then
+            for failed in "$@"; do answers "$failed" || break; done
+        fi
+        if [[ -n $failed ]]; then
+            printf '%s: %s: %s\n' "$failed" "$(inspect "$failed" '{{.State.Status}} (exit {{.State.ExitCode}})')" \
+                "$(log_of "$failed")"
+            return 1
+        fi
         sleep 0.3
     done
-    [[ -n $failed ]] || return 0
-    printf '%s: %s: %s\n' "$failed" "$(inspect "$failed" '{{.State.Status}} (exit {{.State.ExitCode}})')" \
-        "$(log_of "$failed" || last_line "$said")"
-    return 1
+    return 0
 }
 
-# container_of SERVICE: the ID of its container, running or not; never of one that `docker compose run` made, which
-# `docker compose ps` lists, too. Nothing without one.
-container_of() {
-    docker ps --all --quiet --filter label=com.docker.compose.oneoff=False --filter "label=com.docker.compose.service=$1" \
-        --filter "label=com.docker.compose.project=$(setting COMPOSE_PROJECT_NAME kadun)" 2>/dev/null </dev/null
+# containers FORMAT: for each container of this stack, running or not, its service and what the engine knows of it. Not for
+# those that `docker compose run` made, which `docker compose ps` lists, too.
+containers() {
+    docker ps --all --quiet --filter label=com.docker.compose.oneoff=False \
+        --filter "label=com.docker.compose.project=$(setting COMPOSE_PROJECT_NAME kadun)" </dev/null \
+        | xargs -r docker inspect --format "{{index .Config.Labels \"com.docker.compose.service\"}} $1"
 }
 
-# log_of SERVICE: the last line of its log; fails without a container.
-log_of() {
-    local id
-    id=$(container_of "$1")
-    [[ -n $id ]] && docker logs --tail 1 "$id" 2>&1
-}
+# inspect SERVICE FORMAT: of its container alone; nothing without one.
+inspect() { containers "$2" | sed -n "s/^$1 //p"; }
 
-# inspect SERVICE FORMAT: what the engine knows of its container.
-inspect() {
-    local id
-    id=$(container_of "$1")
-    [[ -n $id ]] && docker inspect --format "$2" "$id" 2>/dev/null || echo missing
-}
-
-# restarts_of CONTAINER: how often the engine has restarted it; 0 without one.
-restarts_of() { docker inspect --format '{{.RestartCount}}' "$1" 2>/dev/null || printf 0; }
-
-# not_answering SERVICE…: prints the first that does not answer; the last where all of them do by now.
-not_answering() {
-    local service
-    for service in "$@"; do
-        case $service in
-            database) database_ready >/dev/null 2>&1 || break ;;
-            app) app_ready >/dev/null 2>&1 || break ;;
-        esac
-    done
-    printf '%s' "$service"
-}
+# log_of SERVICE: the last line of its log.
+log_of() { docker logs --tail 1 "$(inspect "$1" '{{.Id}}')" 2>&1; }
 
 # moved_to: when and where scripts/migrate-to.sh moved this service, or `from` where an unfinished copy comes; nothing if it serves
 # here. The containers see the same file, and the service does not start while it exists (app/services/startup.py).
@@ -185,18 +161,16 @@ require_docker() {
 
 # require_running SERVICE…: all of them are running.
 require_running() {
-    local service running
-    running=$(compose ps --services --status running </dev/null) || running=''
+    local service
     for service in "$@"; do
-        grep -qxF "$service" <<<"$running" \
+        [[ $(inspect "$service" '{{.State.Status}}') == running ]] \
             || die "容器 $service 未运行：请先执行 docker compose up -d。Container $service is down: docker compose up -d starts it"
     done
 }
 
 # stop_app: clients get 503 from then on.
 stop_app() {
-    local said
-    said=$(compose stop app 2>&1 </dev/null) || die "无法停止服务 could not stop the service: $(last_line "$said")"
+    compose --progress quiet stop app </dev/null || die "无法停止服务（原因见上）。The service could not be stopped, see above"
 }
 
 # git_here ARGUMENT…: in this clone, even if it belongs to another user. Containers can read what it writes.
@@ -204,20 +178,15 @@ git_here() { (umask 022 && git -c safe.directory='*' -C "$ROOT" "$@"); }
 
 # in_database COMMAND…: runs a command in service `database`, whose tools have the version of its PostgreSQL:
 # in_database as-role backup pg_dump -Fc >FILE. It reads standard input: redirect it from /dev/null if there is none.
-in_database() {
-    compose exec -T database "$@"
-}
+in_database() { compose exec -T database "$@"; }
 
 # unlock_child: called in a background process, so that the lock ends with the script, even after kill -9.
-unlock_child() {
-    if [[ -n ${KADUN_LOCK:-} ]]; then exec {KADUN_LOCK}>&-; fi
-}
+unlock_child() { [[ -z ${KADUN_LOCK:-} ]] || exec {KADUN_LOCK}>&-; }
 
 # lock_stack [SECONDS]: only one of backup, restore, upgrade and similar scripts runs at a time; waits for so long, by default
 # not at all. Held until the script ends. A script that another one calls shares its caller's lock.
 lock_stack() {
     if [[ -n ${KADUN_LOCK:-} && /proc/self/fd/$KADUN_LOCK -ef $ROOT/data/.stack.lock ]]; then return; fi
-    need flock util-linux
     open_lock stack
     flock --wait "${1:-0}" "$LOCK" \
         || die "另一个备份、恢复或升级正在进行，请稍候再试。A backup, restore or upgrade is under way here: try again when it is done; one that was killed ends within seconds"

@@ -156,7 +156,7 @@ def open_while_moving(vendor: Vendor, new: Stack, hosts: Path) -> str:
 @pytest.mark.parametrize(
     ("word", "ends", "number", "serving"),
     [
-        ("come_up", "before", signal.SIGKILL, "neither"),
+        ("require_database", "before", signal.SIGKILL, "neither"),
         ("serve_again", "after", signal.SIGKILL, "new"),
         ("serve_again", "before", signal.SIGINT, "old"),
     ],

@@ -35,6 +35,7 @@ from tests.support.service import ROOT, wait_for
 
 DOCKER = """\
 #!/bin/bash
+if [[ $1 == inspect ]]; then sed 's/$/ running/' "{folder}/running"; exit; fi
 printf '%s\\n' "$PWD: $*" >>"{folder}/calls"
 while [[ $1 != exec && $1 != ps && $1 != run ]]; do shift; done
 [[ $1 != run ]] || exit 0
@@ -101,10 +102,7 @@ def idle(checkout: Checkout) -> Checkout:
 
 def test_it_asks_this_checkouts_containers_with_the_arguments_as_they_were(checkout: Checkout) -> None:
     assert checkout.cardctl("--help").returncode == 0
-    assert checkout.calls == [
-        f"{checkout.root}: compose ps --services --status running",
-        f"{checkout.root}: compose exec -T app python -m app --help",
-    ]
+    assert checkout.calls[1:] == [f"{checkout.root}: compose exec -T app python -m app --help"]
     assert checkout.cardctl("healthcheck").returncode == 1
     assert checkout.cardctl("nonsense").returncode == 2
     (checkout.callers / "core").write_text("core")
@@ -268,7 +266,8 @@ def test_requirements_are_installed_by_a_container_of_their_own_and_then_taken_u
 FOLLOWED = """\
 #!/bin/bash
 printf '%s\\n' "$*" >>"{folder}/calls"
-if [[ $2 == ps ]]; then echo app; exit; fi
+if [[ $1 == ps ]]; then echo 1; exit; fi
+if [[ $1 == inspect ]]; then echo app running; exit; fi
 while [[ $1 != python ]]; do shift; done
 shift
 mkfifo "{folder}/stdin"

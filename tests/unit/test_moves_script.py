@@ -1,7 +1,7 @@
 """scripts/migrate-to.sh: what it refuses before the first byte, and when it gives up. Stand-ins are the new server."""
 
-import os
 import shlex
+import shutil
 import socket
 from pathlib import Path
 
@@ -14,18 +14,16 @@ shift
 export PATH={fake}:$PATH
 exec bash -c "$*"
 """
-MARK = "2026-12-02T10:00:00Z from old:/srv/kadun\n"
 OUTSIDE = """
 LIVE=kadun URL_BEFORE=$1
-schema_of() { cat "$ROOT/schema"; }; own_schema() { echo 0005; }
 mountpoint() { [[ -e $ROOT/mounted ]]; }
 require_outside
 """
 MOVE = """
 STEP='' since='' LIVE=kadun
 called() { echo "$*" >>"$ROOT/called"; }
-move_away() { called move_away; }; compose() { called compose "$*"; }; come_up() { :; }; await() { :; }
-inspect() { cat "$ROOT/exit-code"; }; copy() { called copy "$*"; }; start_database() { :; }
+move_away() { called move_away; }; compose() { called compose "$*"; }; require_database() { :; }
+inspect() { cat "$ROOT/exit-code"; }; copy() { called copy "$*"; }
 evidence() { if (($#)); then cat "$ROOT/there"; else echo rows; fi; }
 remote_stack() { called "$3"; }
 move SSH /srv/new root@new:/srv/new
@@ -41,7 +39,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def look(checkout: Path, commands: dict[str, str]) -> tuple[int, str]:
     """Look at the folder `there`, where these commands answer so; return the status and what was printed."""
-    fake, code = checkout.parent / "fake", 'source "$ROOT/scripts/lib/ssh.sh"; look_there {} {} "$ROOT/.env" {}'
+    fake, code = checkout.parent / "fake", 'source "$ROOT/scripts/lib/ssh.sh"; prepare_there {} {} "$ROOT/.env" {}'
     fake.mkdir(exist_ok=True)
     answers = dict.fromkeys(("docker", "rsync", "age"), "exit 0") | commands
     for name, text in ({name: f"#!/bin/bash\n{text}\n" for name, text in answers.items()} | {
@@ -55,20 +53,20 @@ def look(checkout: Path, commands: dict[str, str]) -> tuple[int, str]:
 
 
 def test_a_missing_an_empty_and_an_unused_folder_are_taken_and_an_unfinished_copy_is_recognised(checkout: Path) -> None:
-    there, name = checkout.parent / "there", os.uname().nodename
-    assert look(checkout, {}) == (0, f"empty {name}\n")
-    there.mkdir()
-    assert look(checkout, {}) == (0, f"empty {name}\n")
-    (there / "scripts").mkdir()
-    (there / "scripts/migrate-to.sh").touch()
-    assert look(checkout, {}) == (0, f"empty {name}\n")
-    (there / "data/keys").mkdir(parents=True)
-    (there / "data/keys/moved-to").write_text(MARK)
-    assert look(checkout, {}) == (0, f"arriving {name}\n")
-    (there / "data/keys/moved-to").write_text(MARK.replace("old", "another"))
+    there, mark = checkout.parent / "there", checkout.parent / "there/data/keys/moved-to"
+    for found in ([], ["scripts"]):
+        for name in found:
+            (there / name).mkdir(parents=True)
+            (there / name / "migrate-to.sh").touch()
+        assert look(checkout, {}) == (0, "empty\n")
+        assert mark.read_text().endswith(" from old:/srv/kadun\n"), "nothing starts there"
+        assert look(checkout, {}) == (0, "arriving\n")
+        shutil.rmtree(there)
+    mark.parent.mkdir(parents=True)
+    mark.write_text("2026-12-02T10:00:00Z from another:/srv/kadun\n")
     assert "has something else in it, and nothing was changed" in look(checkout, {})[1]
     (there / ".env").touch()
-    assert look(checkout, {}) == (0, f"served {name}\n")
+    assert look(checkout, {}) == (0, "served\n")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +107,6 @@ def test_a_machine_joins_only_where_both_can_serve(checkout: Path) -> None:
         return bash(checkout, code).stderr
 
     (checkout / ".env").write_text("KADUN_KEYS=database\n")
-    (checkout / "schema").write_text("0005\n")
     (checkout / "data/files").mkdir()
     assert refusal() == ""
     assert "The database is in this stack's container" in refusal("postgresql://kadun_owner:word@database:5432/")
@@ -117,8 +114,6 @@ def test_a_machine_joins_only_where_both_can_serve(checkout: Path) -> None:
     assert "are on this machine's own disk" in refusal()
     (checkout / "mounted").touch()
     assert refusal() == "", "shared"
-    (checkout / "schema").write_text("0004\n")
-    assert "have different schemas" in refusal()
     (checkout / ".env").write_text("")
     assert "KADUN_KEYS must be database" in refusal()
 
@@ -127,8 +122,8 @@ def test_a_machine_joins_only_where_both_can_serve(checkout: Path) -> None:
     ("there", "exit_code", "complaint", "last"),
     [
         ("rows\n", "0\n", "", "serve_again"),
-        ("other rows\n", "0\n", "The data there is not what it is here", "copy SSH /srv/new data/postgres/ --checksum"),
-        ("rows\n", "137\n", "The database did not shut down cleanly", "compose stop database"),
+        ("other rows\n", "0\n", "The database there does not hold what this server's does", "require_database"),
+        ("rows\n", "137\n", "The database did not shut down cleanly", "compose --progress quiet stop database"),
     ],
 )
 def test_the_new_server_serves_only_what_was_compared_after_a_clean_stop(
@@ -136,6 +131,6 @@ def test_the_new_server_serves_only_what_was_compared_after_a_clean_stop(
 ) -> None:
     (checkout / "there").write_text(there)
     (checkout / "exit-code").write_text(exit_code)
-    done = bash(checkout, functions_of(checkout, "migrate-to.sh", "move", "hand_over") + MOVE)
+    done = bash(checkout, functions_of(checkout, "migrate-to.sh", "move", "serve_there") + MOVE)
     assert (done.returncode, complaint in done.stderr) == (int(bool(complaint)), True), done.stderr
     assert (checkout / "called").read_text().splitlines()[-1] == last

@@ -10,13 +10,14 @@ import pytest
 from app.domain.hosts import PRESENT_SECONDS, checked_name
 from tests.support.script_libraries import bash, checkout_in
 
-HARMLESS = ("compose version", "info", "compose ps", "compose up --detach database", "ps --all")
+HARMLESS = ("compose version", "info", "compose up --detach database", "ps --all", "inspect")
 ENGINE = """#!/bin/bash
 printf '%s\\n' "${*//$'\\n'/ }" >>"$CALLS"
 case "$*" in
     *to_regclass*) echo t ;;
     *'FROM host'*) printf '%s\\n' $OTHERS ;;
-    'compose ps --services'*) printf '%s\\n' database app nginx ;;
+    'ps --all --quiet'*) echo 1 ;;
+    inspect*) printf '%s running\\n' database app nginx ;;
     *pg_isready*) ;;
 esac
 """
@@ -79,7 +80,7 @@ def test_a_script_refuses_while_another_machine_serves_the_database_and_changes_
 
 def test_a_rolling_upgrade_is_for_several_machines(checkout: Path) -> None:
     _, said, asked = run(checkout, "upgrade.sh --no-pull --rolling", others="web-2")
-    assert said == "upgrade.sh: 数据库没有响应 the database does not answer\n"
+    assert "not a number" in said, "this engine answers nothing to the question that comes next"
     assert "pg_database_size" in asked[-1], "the question that this engine does not answer"
 
 
