@@ -15,8 +15,9 @@ new_server() {
     find_live
     start_database
     settle_replacement
-    compose rm --force --stop app functions migrate nginx webhooks >/dev/null 2>&1 </dev/null || true # they hold the old secrets
     require_empty "$LIVE"
+    compose rm --force --stop app functions migrate nginx webhooks >/dev/null 2>&1 </dev/null || true # they hold the old secrets
+    require_empty "$LIVE" # the service may have written until it stopped
     take_settings "$2"
     place_files "$2" "$ROOT/data/.replaced-$(date --utc +%Y%m%dT%H%M%SZ)" # customers' programs may depend on the keys that were here
     if ! docker image inspect "$(setting KADUN_APP_IMAGE kadun-app)" >/dev/null 2>&1; then
