@@ -26,10 +26,7 @@ case " $* " in # the Python program checks them
     *' -h '* | *' --help '*) print_help "$ROOT/scripts/bench.sh"; exit ;;
     *' --tls '*) TOOLS+=(nginx openssl) ;;
 esac
-SCRATCH=$(mktemp -d)
-trap 'rm -rf "$SCRATCH"; allow_services' EXIT
 ensure_venv requirements.txt trial/requirements.txt
-bring_tools "${TOOLS[@]}" >&2 || die "$MISSING missing: install it first (apt-get install $MISSING)"
-rm -rf "$SCRATCH"
-trap - EXIT
+missing=$(bring_tools "${TOOLS[@]}")
+[[ -z $missing ]] || die "$missing missing: install it first (apt-get install $missing)"
 exec "$VENV_PYTHON" -P -m tests.bench "$@"
