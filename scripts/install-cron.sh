@@ -22,29 +22,19 @@ source "$ROOT/scripts/lib/stack.sh"
 # job HH:MM DAY COMMAND
 job() { printf '%d %d * * %s root %s\n' "$((10#${1#*:}))" "$((10#${1%:*}))" "$2" "$3"; }
 
-# cron_word PATH: as a word for sh, in which cron makes no line break of a %.
-cron_word() {
-    local quote="'\\''" word
-    word=${1//"'"/$quote}
-    printf "'%s'" "${word//"%"/\\%}"
-}
-
 parse_options "remove backup-at= verify-at= verify-on= mail=" "$@"
 at_most 0
 backup_at=${OPTION[backup-at]:-03:17} verify_at=${OPTION[verify-at]:-04:47} day=${OPTION[verify-on]:-sun} mail=${OPTION[mail]:-}
-for time in "$backup_at" "$verify_at"; do
-    [[ $time =~ ^([01][0-9]|2[0-3]):[0-5][0-9]$ ]] || usage_error "时间格式为 HH:MM a time must be HH:MM, such as 03:17: $time"
-done
-[[ $day =~ ^(sun|mon|tue|wed|thu|fri|sat|daily|never)$ ]] || usage_error "星期为 a day must be sun, mon, … sat, daily or never: $day"
-[[ $mail =~ ^[A-Za-z0-9@._+-]*$ ]] || usage_error "邮件地址无效 not a mail address: $mail"
+check_option backup-at '([01][0-9]|2[0-3]):[0-5][0-9]' "HH:MM"
+check_option verify-at '([01][0-9]|2[0-3]):[0-5][0-9]' "HH:MM"
+check_option verify-on 'sun|mon|tue|wed|thu|fri|sat|daily|never' "sun, mon, … sat, daily 或 or never"
+check_option mail '[A-Za-z0-9@._+-]+' "邮件地址 a mail address"
 require_root
 require_prepared
 file=/etc/cron.d/kadun-$(setting COMPOSE_PROJECT_NAME kadun)
-if [[ -e $file ]] && ! grep -qxF "# $ROOT" "$file"; then
-    other=$(sed -n '2s/^# //p' "$file")
-    # A stack that was moved within the machine leaves its file behind; one that still exists keeps it.
-    [[ ! -e $other/scripts/backup.sh ]] || die "$file 属于 $other 的服务：两套服务须有不同的项目名。It belongs to $other: two stacks need two names"
-fi
+other=$(sed -n '2s/^# //p' "$file" 2>/dev/null) || other='' # a stack that was moved within the machine leaves its file behind
+[[ -z $other || $other == "$ROOT" || ! -e $other/scripts/backup.sh ]] \
+    || die "$file 属于 $other 的服务：两套服务须有不同的项目名。It belongs to $other: two stacks need two names"
 if [[ -n ${OPTION[remove]:-} ]]; then
     rm -f "$file"
     say "已删除 removed: $file"
@@ -55,14 +45,15 @@ command -v cron >/dev/null || command -v crond >/dev/null || die "未安装 cron
 
 # cron does not know the shell's PATH and variables.
 docker=$(command -v docker)
+backup=$(quoted "$ROOT/scripts/backup.sh") backup=${backup//"%"/\\%} # of a % cron makes a line break
 table="# Kadun 卡盾: scripts/install-cron.sh
 # $ROOT
 SHELL=/bin/sh
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:${docker%/*}
 MAILTO=${mail:-root}
-$(job "$backup_at" '*' "$(cron_word "$ROOT/scripts/backup.sh") --quiet")"
+$(job "$backup_at" '*' "$backup --quiet")"
 if [[ $day != never ]]; then
-    table+=$'\n'$(job "$verify_at" "${day/daily/'*'}" "$(cron_word "$ROOT/scripts/backup.sh") --verify --quiet")
+    table+=$'\n'$(job "$verify_at" "${day/daily/'*'}" "$backup --verify --quiet")
 fi
 umask 022
 printf '%s\n' "$table" >"$file.new" # cron ignores names with a dot
@@ -70,5 +61,3 @@ sync "$file.new"
 mv -f "$file.new" "$file"
 say "已安装 installed: $file"
 grep ' root ' "$file"
-[[ -e /run/crond.pid ]] || systemctl is-active --quiet cron 2>/dev/null \
-    || warn "cron 似乎未运行。cron does not seem to run: systemctl enable --now cron"

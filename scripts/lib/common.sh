@@ -39,7 +39,7 @@ parse_options() {
     while (($#)); do
         name=${1#--}
         case $1 in
-            -h | --help) print_help "$ROOT/scripts/${0##*/}"; exit ;;
+            -h | --help) print_help "$0"; exit ;;
             --) PASSED_ON=("${@:2}"); return ;;
             - | [!-]* | '') OPERANDS+=("$1") ;;
             *)

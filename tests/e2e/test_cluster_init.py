@@ -1,4 +1,4 @@
-"""scripts/cluster-init.sh: certificates and settings of a database cluster."""
+"""deploy/cluster/init.sh: certificates and settings of a database cluster."""
 
 import stat
 from pathlib import Path
@@ -12,7 +12,7 @@ NODES = ("--node", "10.0.0.1", "--node", "10.0.0.2", "--witness", "10.0.0.3")
 
 def test_it_makes_everything_once_for_the_owner_alone_and_each_certificate_for_its_own_address(tmp_path: Path) -> None:
     copy_checkout(tmp_path)
-    script, folder = tmp_path / "scripts/cluster-init.sh", tmp_path / "deploy/cluster/nodes"
+    script, folder = tmp_path / "deploy/cluster/init.sh", tmp_path / "deploy/cluster/nodes"
     run(script, *NODES, cwd="/")
     for name in ("node1", "node2", "witness"):
         assert {file.name for file in (folder / name).iterdir()} == {
@@ -42,17 +42,17 @@ def test_it_makes_everything_once_for_the_owner_alone_and_each_certificate_for_i
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wanted"),
+    "arguments",
     [
-        (("--node", "10.0.0.1", "--node", "10.0.0.2"), "want three --node, or two and one --witness"),
-        ((*NODES, "--node", "10.0.0.4"), "want three --node, or two and one --witness"),
-        ((*NODES[:-1], "10.0.0.1"), "an address of its own: 10.0.0.1"),
-        ((*NODES[:-1], "127.0.0.1"), "IP addresses at which the other machines reach them"),
-        ((*NODES[:-1], "db.example.com"), "IP addresses at which the other machines reach them"),
+        NODES[:-2],
+        (*NODES, "--node", "10.0.0.4"),
+        (*NODES[:-1], "10.0.0.1"),
+        (*NODES[:-1], "127.0.0.1"),
+        (*NODES[:-1], "db.example.com"),
     ],
     ids=["two", "four", "twice", "loopback", "a name"],
 )
-def test_addresses_that_cannot_be_a_cluster_are_refused(arguments: tuple[str, ...], wanted: str) -> None:
-    refused = run(ROOT / "scripts/cluster-init.sh", *arguments, check=False)
-    assert (refused.returncode, wanted in refused.stderr) == (2, True)
+def test_addresses_that_cannot_be_a_cluster_are_refused(arguments: tuple[str, ...]) -> None:
+    refused = run(ROOT / "deploy/cluster/init.sh", *arguments, check=False)
+    assert (refused.returncode, "want three --node, or two and one --witness" in refused.stderr) == (2, True)
     assert not (ROOT / "deploy/cluster/nodes").exists()

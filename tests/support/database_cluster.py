@@ -130,7 +130,7 @@ class DatabaseCluster:
         words = itertools.chain.from_iterable(
             ("--witness" if machine.name == "witness" else "--node", machine.address) for machine in self.machines
         )
-        run(self.checkout / "scripts/cluster-init.sh", *words, *options)
+        run(self.checkout / "deploy/cluster/init.sh", *words, *options)
 
     def remove(self) -> None:
         """Leave nothing behind."""

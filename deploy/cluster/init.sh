@@ -3,8 +3,8 @@
 # Makes the certificates and settings of a highly available database on three machines. A second run changes nothing that
 # exists; it only adds what is missing.
 #
-#   scripts/cluster-init.sh --node ADDRESS --node ADDRESS --node ADDRESS [--new-authority]
-#   scripts/cluster-init.sh --node ADDRESS --node ADDRESS --witness ADDRESS [--new-authority]
+#   deploy/cluster/init.sh --node ADDRESS --node ADDRESS --node ADDRESS [--new-authority]
+#   deploy/cluster/init.sh --node ADDRESS --node ADDRESS --witness ADDRESS [--new-authority]
 #
 #   --node ADDRESS      数据库机器的 IP 地址 the IP address of a machine with PostgreSQL, at which the others reach it
 #   --witness ADDRESS   第三台小机器，只有 etcd a third, small machine with etcd alone, which breaks ties
@@ -15,28 +15,23 @@
 # them secret. ca.key stays here. 步骤见 docs/several-machines.zh-CN.md。docs/several-machines.md has all the steps.
 set -euo pipefail
 
-ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
 # shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
 # shellcheck source=scripts/lib/secrets.sh
 source "$ROOT/scripts/lib/secrets.sh"
 
-made=()
-
-# check_addresses ADDRESS…: they are different ones, at which another machine can be reached.
+# check_addresses ADDRESS…: they are three, at which another machine can be reached.
 check_addresses() {
-    local twice
-    twice=$(printf '%s\n' "$@" | sort | uniq -d)
-    [[ -z $twice ]] || usage_error "地址重复，每台机器须有自己的地址 each machine has an address of its own: $twice"
     python3 -c 'if True:
         import ipaddress, sys
-        for word in sys.argv[1:]:
-            address = ipaddress.ip_address(word)
-            if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local: raise ValueError(word)
-    ' "$@" 2>/dev/null || usage_error "须为其他机器可访问的 IP 地址 want IP addresses at which the other machines reach them: $*"
+        found = {ipaddress.ip_address(word) for word in sys.argv[1:]}
+        assert len(found) == len(sys.argv[1:]) == 3
+        assert not any(one.is_loopback or one.is_unspecified or one.is_multicast or one.is_link_local for one in found)
+    ' "$@" 2>/dev/null || usage_error "须为其他机器可访问的三个 IP 地址：三个 --node，或两个 --node 加一个 --witness want three --node, or two and one --witness, each another IP address at which the other machines reach it: $*"
 }
 
-# in_url ADDRESS [PORT]
+# in_url ADDRESS PORT
 in_url() { if is_ipv6 "$1"; then printf '[%s]:%s' "$1" "$2"; else printf '%s:%s' "$1" "$2"; fi; }
 
 # list FORMAT PORT MEMBER…: NAME=ADDRESS of all members as one word, each written by the format with name and place.
@@ -84,13 +79,9 @@ certificate() {
 
 parse_options "node=* witness= new-authority" "$@"
 at_most 0
-need openssl openssl
-need python3 python3
 mapfile -t addresses < <(printf '%s' "${OPTION[node]:-}")
 names=(node1 node2 node3)
 if [[ -n ${OPTION[witness]:-} ]]; then names=(node1 node2 witness) && addresses+=("${OPTION[witness]}"); fi
-[[ ${#addresses[@]} == 3 && $(wc -l <<<"${OPTION[node]:-}") -ge 2 ]] \
-    || usage_error "须为三个 --node，或两个 --node 加一个 --witness want three --node, or two and one --witness"
 check_addresses "${addresses[@]}"
 umask 077
 hold_lock cluster 30
@@ -113,9 +104,5 @@ for index in 0 1 2; do
     place "$name/node.env" 600 0 node_env "$name" "$address" "${members[@]}"
     [[ ${names[2]} != witness ]] || place "$name/witness.yml" 600 0 cat ../witness.yml
 done
-if ((${#made[@]})); then
-    say "已生成 made in deploy/cluster/nodes: ${made[*]}"
-    say "下一步：把每个目录复制到对应机器，并另存一份于别处，见 docs/several-machines.zh-CN.md。Next: copy each folder to its machine, and all of them to a safe place, as docs/several-machines.md says."
-else
-    say "一切就绪，未作改动。Everything is there already: nothing changed."
-fi
+report_made
+say "下一步：把每个目录复制到对应机器，并另存一份于别处，见 docs/several-machines.zh-CN.md。Next: copy each folder to its machine, and all of them to a safe place, as docs/several-machines.md says."
