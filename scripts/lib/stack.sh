@@ -19,8 +19,8 @@ come_up() {
     # gets its final name or, while its predecessor still has it, is removed.
     while read -r id name; do
         docker rename "$id" "${name#*_}" || docker rm --force "$id" || true
-    done < <(docker ps --all --format '{{.ID}} {{.Names}}' \
-        --filter "name=^[0-9a-f]{12}_$(setting COMPOSE_PROJECT_NAME kadun)-" </dev/null) >/dev/null 2>&1
+    done < <(docker ps --all --format '{{.ID}} {{.Names}}' --filter 'name=^[0-9a-f]{12}_' \
+        --filter "label=com.docker.compose.project=$(setting COMPOSE_PROJECT_NAME kadun)" </dev/null) >/dev/null 2>&1
     # `return 0`: in a trap a bare one would return the status from before it.
     until said=$(compose up --detach "$@" 2>&1 </dev/null); do
         if [[ $said == *migrate*exit* && $said != *'is unhealthy'* ]]; then said="migrate: $(log_of migrate)"; fi
