@@ -15,7 +15,6 @@
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
 
 LOG=/var/log/kadun-provision.log
@@ -37,14 +36,10 @@ run() {
     return 1
 }
 
-# write FILE TEXT: replaces the file, whole or not at all.
+# write FILE TEXT
 write() {
     say "      ${DRY_RUN:+演练 dry run: }写入 writes: $1"
-    [[ -z $DRY_RUN ]] || return 0
-    mkdir -p "${1%/*}"
-    printf '%s\n' "$2" >"$1.kadun-new"
-    sync "$1.kadun-new"
-    mv -fT "$1.kadun-new" "$1"
+    [[ -n $DRY_RUN ]] || { mkdir -p "${1%/*}" && printf '%s\n' "$2" >"$1"; }
 }
 
 # A chroot has no services to start: they start with the machine.
@@ -57,14 +52,12 @@ apt-get() {
         -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold --no-install-recommends "$@"
 }
 
-# at_least HAVE WANTED: compares versions.
-at_least() { [[ -n $1 && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; }
-
 docker_is_good() {
-    at_least "$(dockerd --version 2>/dev/null | sed -n 's/^Docker version \([0-9.]*\).*/\1/p')" "$ENGINE_MINIMUM" \
-        && at_least "$(docker compose version --short 2>/dev/null | sed 's/^v//')" "$COMPOSE_MINIMUM" \
-        && docker buildx version >/dev/null 2>&1
-}
+    local engine compose
+    engine=$(dockerd --version | sed 's/^Docker version \([0-9.]*\).*/\1/') && compose=$(docker compose version --short) \
+        && dpkg --compare-versions "$engine" ge "$ENGINE_MINIMUM" && dpkg --compare-versions "${compose#v}" ge "$COMPOSE_MINIMUM" \
+        && docker buildx version
+} >/dev/null 2>&1
 
 # ssh_ports: configured, systemd's (as on Ubuntu) and listening, a line each. One too many is better than one too few.
 ssh_ports() {
@@ -81,7 +74,6 @@ ssh_ports() {
 connection_rules() {
     local network exempt='' family
     for network in "${@:2}"; do
-        [[ $network =~ ^[0-9A-Fa-f.:/]+$ ]] || die "KADUN_PROXY_FROM: '$network' 不是地址或网段 is not an address or network"
         if [[ $network == *:* ]]; then family=ip6; else family=ip; fi
         exempt+=$'\n'"        $family saddr $network tcp dport \$ports accept"
     done
@@ -112,12 +104,10 @@ DRY_RUN=${OPTION[dry-run]:-}
 zone=/usr/share/zoneinfo/${OPTION[timezone]:-Asia/Shanghai}
 download=${OPTION[mirror-docker-apt]:-https://download.docker.com} registry=${OPTION[mirror-registry]:-}
 [[ ! -d /usr/share/zoneinfo || -f $zone ]] || usage_error "没有此时区 no such time zone: ${OPTION[timezone]}"
-for port in ${OPTION[ssh-port]:-}; do
-    [[ $port =~ ^[1-9][0-9]{0,4}$ && $port -le 65535 ]] || usage_error "端口须为 1–65535 not a port from 1 to 65535: $port"
-done
+check_option ssh-port "$PORT" "端口 a port"
 # Without user and password: they would appear in public files and in the log. Docker takes no path.
-[[ $download =~ ^https?://[A-Za-z0-9._~:/+-]+$ ]] || usage_error "须为不含密码的网址 not a URL without user or password: $download"
-[[ $registry =~ ^(https?://[A-Za-z0-9.:-]+)?$ ]] || usage_error "须为不含密码与路径的网址 not a URL without user or path: $registry"
+check_option mirror-docker-apt 'https?://[A-Za-z0-9._~:/+-]+' "不含密码的网址 a URL without user or password"
+check_option mirror-registry 'https?://[A-Za-z0-9.:-]+' "不含密码与路径的网址 a URL without user, password or path"
 require_root
 umask 022 # whatever root's is: apt's own user reads the keys, everyone the settings
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a PATH=$PATH:/usr/sbin:/sbin
@@ -134,7 +124,6 @@ fi
 step 1 "系统更新 Packages up to date"
 # A fresh machine updates its lists at its first start. Apt waits for dpkg's lock only.
 while [[ $(lslocks --noheadings --output PATH 2>/dev/null) == */var/lib/apt/lists/lock* ]]; do sleep 5; done
-if [[ -n $(dpkg --audit 2>/dev/null) ]]; then run dpkg --configure -a --force-confdef --force-confold; fi # was interrupted
 run apt-get update
 run apt-get --with-new-pkgs upgrade
 
@@ -166,8 +155,7 @@ elif [[ -n $registry ]] && ! grep -qF "$registry" "$settings"; then
 fi
 if ! docker_is_good; then
     url=${download%/}/linux/$system
-    run mkdir -p "${key%/*}"
-    run curl -fsSL --retry 2 --max-time 60 -o "$key.new" "$url/gpg"
+    run curl -fsSL --retry 2 --max-time 60 --create-dirs -o "$key.new" "$url/gpg"
     # Of every key in the file: apt would trust each.
     prints=$(gpg --batch --show-keys --with-colons "$key.new" 2>/dev/null | awk -F: '$1 == "pub" { getline; print $10 }') || true
     [[ -n $DRY_RUN || $prints == "$DOCKER_FINGERPRINT" ]] \
@@ -188,11 +176,7 @@ for port in ${ssh:-22} ${OPTION[ssh-port]:-} $web; do
     if ! grep -qE "[ ,]$port([/,: ]|\$)" <<<"$rules"; then run ufw allow "$port/tcp" comment kadun; fi
 done
 run ufw default deny incoming # afterwards: a firewall that is on obeys at once, and this SSH session must survive
-if runs_systemd; then
-    run ufw --force enable
-else # a chroot would change its host's firewall
-    run sed -i 's/^ENABLED=.*/ENABLED=yes/' /etc/ufw/ufw.conf
-fi
+if runs_systemd; then run ufw --force enable; else run sed -i 's/^ENABLED=.*/ENABLED=yes/' /etc/ufw/ufw.conf; fi
 
 step 7 "每个地址的连接数 Connections of one address"
 # nginx counts complete requests only: the kernel alone can refuse a connection before it costs nginx memory.
@@ -215,7 +199,8 @@ WantedBy=multi-user.target"
 run systemctl enable "$unit"
 if runs_systemd; then
     run systemctl daemon-reload
-    run systemctl restart "$unit" || say "      内核不支持 nftables 的 ct count，未限制。This kernel lacks nftables' ct count: not limited"
+    run systemctl restart "$unit" \
+        || say "      未限制：KADUN_PROXY_FROM 有误，或内核不支持 ct count。Not limited: KADUN_PROXY_FROM is wrong, or the kernel lacks ct count (journalctl -u $unit)"
 fi
 
 step 8 "自动安全更新 Unattended security updates"
@@ -226,15 +211,11 @@ start apt-daily.timer apt-daily-upgrade.timer
 step 9 "交换文件 Swap file" # for a machine with little memory and enough disk
 if (($(wc -l </proc/swaps) == 1 && $(awk '/^MemTotal:/ { print $2 }' /proc/meminfo) < 2048 * 1024)) \
     && (($(df --output=avail -BM / | tr -dc '0-9\n' | tail -n 1) > 4096)) && ! grep -q '^/swapfile ' /etc/fstab; then
-    run install -m 600 /dev/null /swapfile.new
-    run fallocate -l 2GiB /swapfile.new
-    run mkswap /swapfile.new
-    run mv /swapfile.new /swapfile
-    if runs_systemd && ! run swapon /swapfile; then
-        say "      请自行添加交换空间。Add swap by hand" # as on btrfs
-    else
-        write /etc/fstab "$(cat /etc/fstab)"$'\n'"/swapfile none swap sw 0 0"
-    fi
+    run install -m 600 /dev/null /swapfile
+    run fallocate -l 2GiB /swapfile
+    run mkswap /swapfile
+    # Where it cannot be used, as on btrfs, `run` says so.
+    if ! runs_systemd || run swapon /swapfile; then run sh -c 'printf "\n/swapfile none swap sw 0 0\n" >>/etc/fstab'; fi
 else
     say "      未创建 none is made: 内存或交换已足够，或磁盘不足 4 GB there is enough memory or swap, or less than 4 GB of disk"
 fi
