@@ -21,17 +21,7 @@
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/certificate.sh
 source "$ROOT/scripts/lib/certificate.sh"
-
-# check_webroot PORT: nginx serves what certbot will write. A failure at the authority would count against its limits.
-check_webroot() {
-    local folder=data/acme/.well-known/acme-challenge name=kadun-$$-$RANDOM status=0
-    (umask 022 && mkdir -p "$folder" && : >"$folder/$name")
-    curl --silent --fail --max-time 10 --noproxy '*' "http://127.0.0.1:$1/.well-known/acme-challenge/$name" || status=$?
-    rm -f "$folder/$name"
-    ((status == 0)) || die "nginx 未在端口 $1 提供验证文件：请先启动（docker compose up -d --wait），或用 --standalone。nginx does not serve data/acme on port $1: docker compose up -d --wait starts it, or use --standalone"
-}
 
 # run_certbot LINEAGE DOMAIN…: the hook runs in sh, and its first word must be a program.
 run_certbot() {
@@ -57,7 +47,6 @@ config=$(printf '%s\n' --config-dir=/etc/letsencrypt "${PASSED_ON[@]}" \
     | sed -n '/^--config-dir$/ { n; p }; s/^--config-dir=//p' | tail -n 1) # certbot's folder
 port=$(setting KADUN_HTTP_PORT 80)
 lineage=$(setting COMPOSE_PROJECT_NAME kadun) # one for each stack, whatever its domains become
-[[ -n ${OPTION[standalone]:-}${OPTION[dns]:-} ]] || check_webroot "$port"
 warn_of_pinning
 hosts=${OPTION[to]:-}
 [[ -z $hosts || -n ${OPTION[dry-run]:-} ]] || set_setting KADUN_CERTIFICATE_HOSTS "${hosts//$'\n'/ }" # for the hook
