@@ -20,12 +20,9 @@
 # 全部密钥。
 # Writes data/backups/kadun-TIME.tar.age, which secrets/backup_identity opens: keep a copy of that one file elsewhere. Who
 # has a backup and the identity has all keys of the service. Settings, all optional, in .env: docs/reference.md.
-#
-# 退出码 Exit status: 0 完成 done; 1 失败，旧备份不受影响 failed, older backups are untouched; 2 用法 usage.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/archive.sh
 source "$ROOT/scripts/lib/archive.sh"
 
 # finish: after a failure no unfinished backup and no temporary database stays, and the failure is reported.

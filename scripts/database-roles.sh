@@ -11,16 +11,13 @@
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=deploy/postgres/url.sh
 source "$ROOT/deploy/postgres/url.sh"
 
 parse_options '' "$@"
 at_most 0
 [[ ! -t 1 ]] || die "输出含密码，请接管道交给 psql。The output holds passwords: pipe it into psql, see --help"
-[[ -e $ROOT/secrets/owner_url ]] || die "缺少 secrets/：请先执行 scripts/init.sh。No secrets/ here yet: run scripts/init.sh first"
 variables=$(role_variables "$ROOT/secrets") \
-    || die "无法读取 secrets/ 中的 URL。Cannot read the URLs in secrets/: want postgresql://USER:PASSWORD@HOST/NAME, readable by you"
+    || die "无法读取 secrets/ 中的 URL：请先执行 scripts/init.sh。Cannot read the URLs in secrets/: run scripts/init.sh first; they must be postgresql://USER:PASSWORD@HOST/NAME, readable by you"
 printf '%s\n' "$variables"
 cat "$ROOT/deploy/postgres/roles.sql"

@@ -23,9 +23,7 @@
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/backups.sh
 source "$ROOT/scripts/lib/backups.sh"
-# shellcheck source=scripts/lib/certificate.sh
 source "$ROOT/scripts/lib/certificate.sh"
 
 FOLDER=$ROOT/https_certificates

@@ -19,9 +19,7 @@
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/secrets.sh
 source "$ROOT/scripts/lib/secrets.sh"
 
 readonly CONTAINER=database:5432
@@ -29,9 +27,7 @@ readonly CONTAINER=database:5432
 declare -rA OPTION_OF=([COMPOSE_PROJECT_NAME]=project [KADUN_HTTP_PORT]=http-port [KADUN_HTTPS_PORT]=https-port [KADUN_DOMAIN]=domain)
 
 # require_same FILE NAME VALUE WANTED: what is asked for, if anything, is what the file says already.
-require_same() {
-    [[ -z $4 || $4 == "$3" ]] || die "$1 已存在且 $2=$3：请直接修改。$1 exists and says $2=$3: edit it there"
-}
+require_same() { [[ -z $4 || $4 == "$3" ]] || die "$1 已存在且 $2=$3：请直接修改。$1 exists and says $2=$3: edit it there"; }
 
 # lost_settings: NAME=VALUE of this folder's containers, then those of the note in data/.
 lost_settings() {
@@ -120,7 +116,6 @@ if [[ ${uid:-0} == 0 ]]; then
     uid=10001
     while getent passwd "$uid" >/dev/null; do uid=$((uid + 1)); done
 fi
-
 hold_lock setup 30 # nothing was written before this
 env_is_whole || chmod go= data # it may have been made by hand
 make_folder https_certificates 755 "$EUID"

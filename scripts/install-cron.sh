@@ -11,12 +11,9 @@
 #   --verify-on DAY     and its day: sun, mon, tue, wed, thu, fri, sat; daily; or never
 #   --mail ADDRESS      失败时发邮件到此地址 the address that cron mails failures to (root); needs a mail system
 #   --remove            删除 removes the jobs
-#
-# 结果见 data/backups/backup.log。Every run adds a line to backup.log in the backup folder.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
 
 # job HH:MM DAY COMMAND
@@ -28,7 +25,6 @@ backup_at=${OPTION[backup-at]:-03:17} verify_at=${OPTION[verify-at]:-04:47} day=
 check_option backup-at '([01][0-9]|2[0-3]):[0-5][0-9]' "HH:MM"
 check_option verify-at '([01][0-9]|2[0-3]):[0-5][0-9]' "HH:MM"
 check_option verify-on 'sun|mon|tue|wed|thu|fri|sat|daily|never' "sun, mon, … sat, daily 或 or never"
-check_option mail '[A-Za-z0-9@._+-]+' "邮件地址 a mail address"
 require_root
 require_prepared
 file=/etc/cron.d/kadun-$(setting COMPOSE_PROJECT_NAME kadun)

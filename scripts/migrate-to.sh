@@ -24,9 +24,7 @@
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/keys.sh
 source "$ROOT/scripts/lib/keys.sh"
-# shellcheck source=scripts/lib/ssh.sh
 source "$ROOT/scripts/lib/ssh.sh"
 
 FROM="from $(uname -n):$ROOT" # what the mark of an unfinished copy says

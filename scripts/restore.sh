@@ -17,16 +17,11 @@
 #   --http-port, --https-port, --project
 #                       本机的端口与项目名，默认与备份中相同 ports and project name here: by default those in the backup
 #   --drop-old          删除以往恢复时保留的数据库 drops the databases that earlier restores kept
-#
-# 退出码 Exit status: 0 已恢复 restored; 1 失败，原数据仍在服务 failed, the old database serves on; 2 用法 usage.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/archive.sh
 source "$ROOT/scripts/lib/archive.sh"
-# shellcheck source=scripts/lib/replace.sh
 source "$ROOT/scripts/lib/replace.sh"
-# shellcheck source=scripts/lib/new-server.sh
 source "$ROOT/scripts/lib/new-server.sh"
 
 # finish: undoes what a failure, or Ctrl-C, left half done.

@@ -13,9 +13,7 @@
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/python.sh
 source "$ROOT/scripts/lib/python.sh"
 
 parse_options "" "$@"

@@ -11,18 +11,14 @@
 #   --tier NAME    only lint, unit, integration, e2e, browser, cluster or containers
 #   --mutation     only mutation testing, which takes long: does a test fail for each small change of the code?
 #
-# Every tier needs .venv, which is made from pinned requirements; lint and unit need nothing else. The other tiers need
-# Debian packages: as root on Debian or Ubuntu the script installs them. Otherwise it skips a tier that lacks one and says
-# what to install; with CI=true that is a failure. Ubuntu's archive has no Chromium (it is a snap there): the tier `browser`
-# then needs a command `chromium` on PATH, which is untested.
+# lint and unit need .venv alone, which is made from pinned requirements. For the other tiers the script installs Debian
+# packages, as root on Debian or Ubuntu; else it skips a tier that lacks one and says what to install. With CI=true that is a
+# failure. Ubuntu has Chromium as a snap only: the tier `browser` needs a command `chromium` there, which is untested.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/python.sh
 source "$ROOT/scripts/lib/python.sh"
-# shellcheck source=scripts/lib/tools.sh
 source "$ROOT/scripts/lib/tools.sh"
 
 parse_options "containers nightly coverage mutation tier=" "$@"

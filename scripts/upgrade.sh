@@ -17,9 +17,7 @@
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/archive.sh
 source "$ROOT/scripts/lib/archive.sh"
-# shellcheck source=scripts/lib/replace.sh
 source "$ROOT/scripts/lib/replace.sh"
 
 STEP='' OLD_ENV='' OLD_IMAGE='' OLD_COMMIT='' OLD_SCHEMA='' BACKUP='' SERVED=''
@@ -152,8 +150,7 @@ OLD_IMAGE=$(inspect app '{{.Image}}') # what the app's container runs, or would 
     || die "从未启动过：docker compose up -d --wait。There is no older version here: docker compose up -d --wait starts this one"
 if answers nginx; then SERVED=yes; else warn "服务目前未就绪，继续升级。The service is not ready now; the upgrade goes on"; fi
 need age age
-bytes=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE') + 1048576")
-require_space "$BACKUP_FOLDER" "$bytes"
+bytes=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE')")
 OLD_SCHEMA=$(schema_of "$LIVE")
 get_code
 [[ -e $OWN_IDENTITY ]] || warn "从此版本起，备份总是加密，并含全部密钥：以新生成的 secrets/backup_identity 解密。From this version on, backups are always encrypted, and hold all keys: the new secrets/backup_identity opens them"

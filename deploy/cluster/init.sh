@@ -16,9 +16,7 @@
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
-# shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/secrets.sh
 source "$ROOT/scripts/lib/secrets.sh"
 
 # check_addresses ADDRESS…: they are three, at which another machine can be reached.

@@ -9,9 +9,7 @@
 #
 # Archives of version 1.0 have manifest.json and database.dump alone, and may be in clear.
 
-# shellcheck source=scripts/lib/keys.sh
 source "$ROOT/scripts/lib/keys.sh"
-# shellcheck source=scripts/lib/backups.sh
 source "$ROOT/scripts/lib/backups.sh"
 
 OWN_IDENTITY=$ROOT/secrets/backup_identity # scripts/init.sh makes it

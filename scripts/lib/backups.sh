@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # The backup folder, which is root's alone, and how runs are reported. Sourced, never run.
 
-# shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
 
 BACKUP_FOLDER='' # set by claim_folder

@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # Facts about certificates, by openssl. Sourced, never run.
 
-# shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
 
 # require_servable CHAIN KEY NAME…: key, chain, dates and names fit; otherwise it ends the script.

@@ -1,8 +1,7 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # variables for the scripts that source this
 # Messages, options and small helpers for all scripts. Sourced, never run. Needs ROOT, the checkout.
 
 REASON='' # the message of the last `die`
-# shellcheck disable=SC2034  # for scripts that source this
 LOCK='' # set by open_lock
 
 # say MESSAGE, warn MESSAGE: one line for the vendor, Chinese first, on standard output or standard error.
@@ -10,7 +9,6 @@ say() { printf '%s\n' "$1"; }
 warn() { printf '%s: %s\n' "${0##*/}" "$1" >&2; }
 
 # die MESSAGE [STATUS]: prints one line on standard error and ends the script.
-# shellcheck disable=SC2034  # REASON is for lib/backups.sh
 die() {
     REASON=$1
     warn "$1"
@@ -18,21 +16,15 @@ die() {
 }
 
 # usage_error MESSAGE: ends the script with exit status 2.
-usage_error() {
-    die "$1 (see ${0##*/} --help)" 2
-}
+usage_error() { die "$1 (see ${0##*/} --help)" 2; }
 
 # print_help FILE: prints the comment at the head of a script.
-print_help() {
-    sed -n '2,/^[^#]/ { s/^# \{0,1\}//p }' "$1"
-}
+print_help() { sed -n '2,/^[^#]/ { s/^# \{0,1\}//p }' "$1"; }
 
 # parse_options OPTIONS ARGUMENT…: fills OPTION, OPERANDS and PASSED_ON (what follows --). OPTIONS lists the long options
 # by name: `quiet` is a switch, `identity=` takes a value, `domain=*` may be repeated (one value a line).
 declare -A OPTION=()
-# shellcheck disable=SC2034  # for scripts that source this
 OPERANDS=() PASSED_ON=()
-# shellcheck disable=SC2034
 parse_options() {
     local options=" $1 " name
     shift
@@ -59,9 +51,7 @@ parse_options() {
 }
 
 # at_most NUMBER: no more operands than that.
-at_most() {
-    ((${#OPERANDS[@]} <= $1)) || usage_error "未知参数 unknown argument: ${OPERANDS[$1]}"
-}
+at_most() { ((${#OPERANDS[@]} <= $1)) || usage_error "未知参数 unknown argument: ${OPERANDS[$1]}"; }
 
 # check_option NAME PATTERN WANTED: each of its values, if any was given, matches the pattern.
 check_option() {
@@ -70,7 +60,6 @@ check_option() {
         [[ -z $value || $value =~ ^($2)$ ]] || usage_error "--$1 须为 wants $3: $value"
     done <<<"${OPTION[$1]:-}"
 }
-# shellcheck disable=SC2034  # for scripts that source this
 PORT='[1-9][0-9]{0,4}' HOST_NAME='[A-Za-z0-9]([A-Za-z0-9._-]{0,55}[A-Za-z0-9])?' # as in app/domain/hosts.py
 
 # only_with OPTION OTHER, exclusive OPTION OTHER: of the options that were given.
@@ -88,9 +77,7 @@ require_prepared() {
 }
 
 # need COMMAND PACKAGE: ends the script where a program is missing, and names the package that brings it.
-need() {
-    command -v "$1" >/dev/null || die "$1 is missing: install it first (apt-get install $2)"
-}
+need() { command -v "$1" >/dev/null || die "$1 is missing: install it first (apt-get install $2)"; }
 
 # library FILE ARGUMENT…: a program of scripts/lib, with the machine's python3 and the standard library alone.
 library() { python3 -B -E -s -S "$ROOT/scripts/lib/$1" "${@:2}"; }
@@ -138,7 +125,6 @@ open_to_containers() {
 
 # open_lock NAME: opens data/.NAME.lock as LOCK, for flock. Only root and the checkout's owner can: whoever can read a file can
 # lock it, and could keep backups and certificates from being renewed.
-# shellcheck disable=SC2034
 open_lock() {
     local file=$ROOT/data/.$1.lock
     {
@@ -153,7 +139,7 @@ open_lock() {
 # hold_lock NAME SECONDS: until the script ends; waits for so long.
 hold_lock() {
     open_lock "$1"
-    flock --wait "$2" "$LOCK" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
+    flock --wait "$2" "$LOCK" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done; one that was killed ends within seconds"
 }
 
 is_ipv6() { [[ $1 == *:*:* && $1 =~ ^[0-9A-Fa-f:.]+$ ]]; }
@@ -163,9 +149,7 @@ is_ip() { [[ $1 =~ ^[0-9]+(\.[0-9]+){3}$ ]] || is_ipv6 "$1"; }
 is_host_name() { [[ $1 =~ ^$HOST_NAME$ ]]; }
 
 # absolute FILE: its absolute path, before the script changes its folder.
-absolute() {
-    if [[ $1 == /* ]]; then printf '%s' "$1"; else printf '%s/%s' "$PWD" "$1"; fi
-}
+absolute() { if [[ $1 == /* ]]; then printf '%s' "$1"; else printf '%s/%s' "$PWD" "$1"; fi; }
 
 # quoted WORD…: the words as one line, quoted for any shell.
 quoted() {
@@ -180,10 +164,7 @@ ssh_words() {
 }
 
 # last_line TEXT: the line in which a program usually says what went wrong.
-last_line() {
-    local text=${1%$'\n'}
-    printf '%s' "${text##*$'\n'}"
-}
+last_line() { tail -n 1 <<<"$1"; }
 
 # error_line TEXT: the line that explains a failure, from the output of several programs.
 error_line() {

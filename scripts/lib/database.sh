@@ -1,9 +1,7 @@
 # shellcheck shell=bash
 # Databases in service `database`: dumped, restored, exchanged; and the other machines that serve the same one. Sourced, never run.
 
-# shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
-# shellcheck source=deploy/postgres/url.sh
 source "$ROOT/deploy/postgres/url.sh"
 
 VERIFIED=kadun_verify_ # how the names of databases begin in which backups are tried

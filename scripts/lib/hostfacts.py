@@ -88,8 +88,7 @@ def containers(project: str) -> list[Facts]:
     ]
 
 
-def https_port(settings: Settings) -> int:
-    """Return the port of HTTPS, by .env."""
+def _https_port(settings: Settings) -> int:
     port = settings.get("KADUN_HTTPS_PORT") or ""
     return int(port) if re.fullmatch("[0-9]{1,5}", port) and int(port) < 1 << 16 else 443
 
@@ -105,7 +104,7 @@ def tls_handshake(settings: Settings) -> str | None:
     name = public_name(settings)
     server = ("-servername", name) if name else ("-noservername",)
     # -no_check_time: the age is checked from the dates.
-    at = ("-connect", f"127.0.0.1:{https_port(settings)}", "-no_check_time")
+    at = ("-connect", f"127.0.0.1:{_https_port(settings)}", "-no_check_time")
     said = output("openssl", "s_client", "-showcerts", *at, *server)
     kept = r"-----BEGIN CERT.*?-----END CERT[^\n]*|^ *Verify return code: [^\n]*"
     return "\n".join(re.findall(kept, said, re.DOTALL | re.MULTILINE)) or None
@@ -116,7 +115,7 @@ def proxy_targets(settings: Settings) -> list[tuple[str, int]]:
 
     Behind a balancer, customers use the port of HTTPS, and nginx talks PROXY protocol except on the loopback addresses.
     """
-    port, name = https_port(settings), public_name(settings)
+    port, name = _https_port(settings), public_name(settings)
     public = 443 if settings.get("KADUN_PROXY_PROTOCOL") == "true" else port
     return [("127.0.0.1", port), ("::1", port), *([(name, public)] if name else [])]
 

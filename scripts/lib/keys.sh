@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # The signing keys as the host's scripts need them, in data/keys or in the database (KADUN_KEYS). Sourced, never run.
 
-# shellcheck source=scripts/lib/database.sh
 source "$ROOT/scripts/lib/database.sh"
 
 # keys_are_in: folder or database.

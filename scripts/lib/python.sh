@@ -1,6 +1,5 @@
 # shellcheck shell=bash
 # The checkout's own Python: .venv, made from the hashed requirements. Sourced after common.sh, never run.
-# Needs ROOT, the checkout. What vendors see is in Chinese and English.
 
 VENV=$ROOT/.venv VENV_PYTHON=$ROOT/.venv/bin/python
 

@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # This checkout's containers. Sourced, never run. Needs ROOT, the checkout.
 
-# shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
 
 # compose ARGUMENT…: runs docker compose in this checkout. No --file, so that COMPOSE_FILE in .env applies.
@@ -117,8 +116,8 @@ moved_to() {
 move_away() {
     local new
     # Not made in data/keys: the app may write there, and could lay a link in its place.
-    new=$(mktemp "$ROOT/data/.moved.XXXXXX") && printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" >"$new" \
-        && chmod 644 -- "$new" && sync -- "$new" && mv -fT -- "$new" "$MOVED" && sync -- "$ROOT/data/keys" \
+    { new=$(mktemp "$ROOT/data/.moved.XXXXXX") && printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" >"$new" \
+        && chmod 644 -- "$new" && sync -- "$new" && mv -fT -- "$new" "$MOVED" && sync -- "$ROOT/data/keys"; } \
         || die "无法写入 cannot write $MOVED"
     stop_app
 }
@@ -187,8 +186,6 @@ unlock_child() { [[ -z ${KADUN_LOCK:-} ]] || exec {KADUN_LOCK}>&-; }
 # not at all. Held until the script ends. A script that another one calls shares its caller's lock.
 lock_stack() {
     if [[ -n ${KADUN_LOCK:-} && /proc/self/fd/$KADUN_LOCK -ef $ROOT/data/.stack.lock ]]; then return; fi
-    open_lock stack
-    flock --wait "${1:-0}" "$LOCK" \
-        || die "另一个备份、恢复或升级正在进行，请稍候再试。A backup, restore or upgrade is under way here: try again when it is done; one that was killed ends within seconds"
+    hold_lock stack "${1:-0}"
     export KADUN_LOCK=$LOCK
 }

@@ -61,14 +61,14 @@ def _measure(plan: Plan, commit: str | None) -> list[str]:
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench.sh", description="Measures Kadun on this machine.")
     parser.add_argument("--seconds", type=int, metavar="N", help="for each run of a measurement (5)")
-    parser.add_argument("--rounds", type=int, metavar="N", help="of all measurements (5)")
-    parser.add_argument("--quick", action="store_true", help="does it work, and about how fast")
+    parser.add_argument("--rounds", type=int, metavar="N", help="of all measurements; medians count (5; --beside 3)")
+    parser.add_argument("--quick", action="store_true", help="1 s, 3 rounds, 1,000 cards: about how fast")
     cards = parser.add_argument("--cards", metavar="N[,N…]", help="numbers of cards (1000,100000,1000000)")
     cards.type = lambda text: tuple(sorted({int(part) for part in text.split(",")}))
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--against", metavar="COMMIT", help="an older commit, measured in turns with this checkout")
-    mode.add_argument("--beside", action="store_true", help="verifications beside other work")
-    mode.add_argument("--tls", action="store_true", help="starts of programs through nginx over TLS")
+    mode.add_argument("--against", metavar="COMMIT", help="an older commit beside this one, in turns")
+    mode.add_argument("--beside", action="store_true", help="verifications beside other work; five minutes")
+    mode.add_argument("--tls", action="store_true", help="verifications over TLS, each on a new connection")
     return parser.parse_args()
 
 

@@ -40,7 +40,6 @@ def older(commit: str) -> Iterator[Code]:
 
 
 def pins(requirements: str) -> set[str]:
-    """Return the packages that a requirements file names, with their versions."""
     return set(re.findall(r"^[A-Za-z0-9._-]+==[^\s\\]+", requirements, re.MULTILINE))
 
 
