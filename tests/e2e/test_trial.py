@@ -233,13 +233,3 @@ def test_a_demo_card_that_no_longer_opens_is_followed_by_another(folder: Path) -
     with TrialRun(folder) as second:
         assert demo_card(second.output) != card
         assert "100 USD = 712.00 CNY" in second.output
-
-
-@pytest.mark.nightly
-def test_a_wrong_setting_of_the_functions_stops_the_start(folder: Path) -> None:
-    run = TrialRun(folder)
-    run.environ["KADUN_FUNCTION_MEMORY_MB"] = "plenty"
-    run.start()
-    assert run.wait(START_SECONDS) == 1
-    assert "KADUN_FUNCTION_MEMORY_MB is 'plenty'" in run.output
-    assert "functions has ended" in run.output.splitlines()[-1]

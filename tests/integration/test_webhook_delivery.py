@@ -19,7 +19,7 @@ from app.tokens.sealing_key import SealingKey
 from tests.integration.conftest import with_keys
 from tests.support.hooks import OK, URL, ZONE, Hooks
 from tests.support.sealing import SEALING
-from tests.support.service import Service, wait_for
+from tests.support.service import Service, wait_for, wait_for_waiting
 from tests.support.webhooks import example, receiving
 
 pytestmark = pytest.mark.apart  # services deliver, too
@@ -191,7 +191,6 @@ def test_changes_are_journalled(hooks: Hooks) -> None:
 
 
 def test_webhooks_added_at_once_are_all_added_up_to_the_limit(hooks: Hooks, database_url: str) -> None:
-    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     refusals: list[str] = []
 
     def add(name: str) -> None:
@@ -206,7 +205,7 @@ def test_webhooks_added_at_once_are_all_added_up_to_the_limit(hooks: Hooks, data
         with contextlib.closing(psycopg2.connect(database_url)) as other, ThreadPoolExecutor(2) as pool:
             other.cursor().execute("LOCK TABLE webhook IN SHARE UPDATE EXCLUSIVE MODE")
             adding = pool.map(add, names)
-            wait_for(lambda: hooks.database.execute_sql(waits).fetchone()[0] == 2)
+            wait_for_waiting(hooks.database, 2)
             other.commit()
             list(adding)
         assert Webhook.select().count() == min(present + 2, MAX_WEBHOOKS), "each waits for the other"

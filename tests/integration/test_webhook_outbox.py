@@ -20,7 +20,7 @@ from tests.support.changes import Environment, change
 from tests.support.hooks import OK, URL, ZONE, Hooks
 from tests.support.query_plans import statements
 from tests.support.sealing import SEALING
-from tests.support.service import wait_for
+from tests.support.service import wait_for_waiting
 from tests.support.webhooks import example
 
 pytestmark = pytest.mark.apart  # services deliver, too
@@ -111,7 +111,6 @@ def test_an_entry_neither_waits_for_a_change_of_a_webhook_nor_fails_by_its_remov
     hooks: Hooks, database_url: str
 ) -> None:
     hooks.add()
-    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
     def begin(statement: str) -> Any:
         connection = psycopg2.connect(database_url, options="-c lock_timeout=5s")
@@ -128,7 +127,7 @@ def test_an_entry_neither_waits_for_a_change_of_a_webhook_nor_fails_by_its_remov
     assert WebhookOutbox.select().count() == 1
     with contextlib.closing(begin("DELETE FROM webhook")) as removing, ThreadPoolExecutor(1) as pool:
         written = pool.submit(write)
-        wait_for(lambda: hooks.database.execute_sql(waits).fetchone()[0])
+        wait_for_waiting(hooks.database, 1)
         removing.commit()
         written.result(20)
     assert WebhookOutbox.select().count() == 0, "they are gone with it"

@@ -2,7 +2,6 @@
 
 import json
 import re
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -12,7 +11,6 @@ import psycopg2
 import pytest
 
 from app import hub
-from app.console.imports import MAX_BYTES
 from app.domain.policy import OPEN_PROGRAM, VerificationRequest
 from app.services.evaluation import Evaluation
 from app.services.licence import LicenceService
@@ -122,33 +120,6 @@ def test_a_client_that_expects_100_continue_gets_it(
     connection.send(posting(path, b"", *more, f"Content-Length: {len(body)}"))
     assert connection.socket.recv(1_000) == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert connection.send(body).answer().status in {200, 201}
-
-
-def test_a_large_form_that_comes_slowly_holds_up_no_verification(
-    connect: Connections, service: Service, olga: Browser
-) -> None:
-    known, *fresh = service.issue(5)
-    assert service.verify(question(known)).status == 200
-    rows = [f"{number:032d},30d,{'a note as long as notes are':x<180}" for number in range(MAX_BYTES // 220)]
-    content = "\n".join(["id,validity,note", *rows]).encode()
-    assert len(content) > MAX_BYTES * 0.9
-    body = form({"csrf": olga.csrf(), "form_number": secrets.token_urlsafe(16), "step": "preview"}, content)
-    session = f"Cookie: kadun_session={olga.cookie('kadun_session')}"
-    head = posting("/admin/cards/import", b"", session, "Sec-Fetch-Site: same-origin", f"Content-Length: {len(body)}")
-    slow = connect(service).send(head.replace(b"application/json", b"multipart/form-data; boundary=b"))
-    for number, card_id in enumerate(fresh):
-        slow.send(body[number * 1_000_000 : (number + 1) * 1_000_000])
-        assert service.verify(question(known)).status == 200
-        assert service.verify(question(card_id, f"machine of {card_id}")).status == 200, "in a thread of its own"
-    answer = slow.send(body[len(fresh) * 1_000_000 :]).answer()
-    assert answer.status == 200
-    assert f"{len(rows):,}" in answer.body.decode()
-
-
-def form(fields: dict[str, str], content: bytes) -> bytes:
-    parts = [f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n' for name, text in fields.items()]
-    parts.append('--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n')
-    return "".join(parts).encode() + content + b"\r\n--b--\r\n"
 
 
 @for_each("path, leave", product(["/admin/login", CARDS], ["close", "reset"]))

@@ -50,6 +50,12 @@ def wait_for_lock(database: Any) -> None:
     wait_for(lambda: database.execute_sql(waiting).fetchone())
 
 
+def wait_for_waiting(database: Any, count: int) -> None:
+    """Wait until so many transactions of this database wait for locks."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    wait_for(lambda: database.execute_sql(waiting).fetchone()[0] == count)
+
+
 def question(card_id: str, hardware: str = "machine-1", function: str = OPEN, **more: Any) -> dict[str, Any]:
     return {
         "card_id": card_id,

@@ -1,20 +1,16 @@
 """Texts that would run, wherever customers, shops, operators and the vendor's own files bring texts from."""
 
 import io
-import json
 from datetime import timedelta
 
 from app.clock import utc_now
-from app.domain.codes import Code, EventKind
+from app.domain.codes import Code
 from app.domain.operators import Role, Scope, console_actor
 from app.services.file_store import FileStore
 from app.services.issuing import Issuing
 from app.services.shop_tokens import ShopTokens
-from app.storage import journal
 from app.storage.blobs import Blobs
 from app.storage.database import Database
-from app.storage.journal import Entry
-from app.storage.models import Figures, Usage
 from tests.support.browser.seeding import FIRMS, Shop, ask, opened
 from tests.support.browser.visits import Site
 from tests.support.console import add_operator
@@ -54,7 +50,6 @@ def attack(arguments: dict[str, Any], caller: Caller) -> object:
 
 _ADDRESS, _ANOTHER_ADDRESS = "198.51.100.200", "203.0.113.200"
 _CARDS = 20  # enough for a place among the largest batches
-_REQUESTS = 5_000  # and the functions used most
 
 
 def invade(site: Site, shop: Shop) -> str:
@@ -69,21 +64,6 @@ def invade(site: Site, shop: Shop) -> str:
         assert ask(site, card.id, TURNED, _ADDRESS, function) == Code.OK
     for wanted in (card.id, shop.live):
         assert ask(site, wanted, f"{TURNED}\n2", _ANOTHER_ADDRESS, OPEN) == Code.CLIENT_MISMATCH
-    with opened(site):
-        Figures.delete().execute()  # a busy machine would show earlier ones for a while
-        Usage.update(count=_REQUESTS).where(Usage.function == TURNED).execute()
-        failure = Entry(
-            at=utc_now(),
-            kind=EventKind.REJECTED,
-            code=Code.FUNCTION_FAILED,
-            card_id=card.id,
-            reference="00000000",
-            ip=_ADDRESS,
-            hardware=TURNED,
-            function=TURNED,
-            details={"detail": f"Traceback:\n  {TURNED}\n{json.dumps(TURNED)}", MARKUP: TURNED},
-        )
-        journal.append([failure])
     return str(card.id)
 
 
