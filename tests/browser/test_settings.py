@@ -89,7 +89,6 @@ def test_a_faulty_file_is_mended_and_imported(enter: Enter, look: Look, reading:
 
 
 def export(person: Person, zh: str, en: str) -> Locator:
-    """Choose a format and type the password; return the button that brings the file."""
     person.press(zh, en)
     person.page.locator("[name=own_password]").fill(PASSWORD)
     return person.button("导出", "Export", person.page.locator("main"))

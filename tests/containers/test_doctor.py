@@ -86,7 +86,6 @@ def test_faults_of_the_settings_the_backups_and_the_database_change_their_own_ch
 
 
 def probes(stack: Stack) -> str:
-    """How many entries of the journal are of doctor's requests."""
     return stack.sql("owner", "SELECT count(*) FROM event WHERE hardware = 'cardctl doctor'")
 
 

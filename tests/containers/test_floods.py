@@ -70,12 +70,10 @@ class Server(Gateway):
         subprocess.run([*self.prefix, "nft", "--file", "-"], input=rules, text=True, check=True)
 
     def open(self, source: str) -> socket.socket:
-        """Return a connection from this address."""
         to = self.namespace.ipv6 if ":" in source else self.namespace.ipv4
         return socket.create_connection((to, self.https_port), timeout=10, source_address=(source, 0))
 
     def serves(self, source: str) -> bool:
-        """Tell whether a request from this address is answered."""
         try:
             plain = self.open(source)
         except ConnectionRefusedError:

@@ -23,7 +23,6 @@ UNHEALTHY = OFTEN | {"test": ["CMD", "false"]}
 
 
 def is_well(stack: Stack) -> bool:
-    """Every container runs and is healthy."""
     states = [stack.inspect(service)["State"] for service in SERVICES]
     return all(state["Running"] and state["Health"]["Status"] == "healthy" for state in states)
 

@@ -54,7 +54,6 @@ def unpack_release(folder: Path) -> None:
 
 
 def upstream_in(folder: Path) -> Path:
-    """Return a repository with the release."""
     upstream = folder / "upstream"
     unpack_release(upstream)
     git(upstream, "init", "--quiet", "--initial-branch=main")

@@ -51,7 +51,6 @@ INITDB = "chown postgres $PGDATA && setpriv --reuid=postgres --clear-groups -- i
 
 
 def answers(stack: Stack, role: str, statements: tuple[str, ...]) -> dict[str, str]:
-    """The SQLSTATE with which the database answers each statement."""
     text = "".join(f"{statement};\n\\echo :SQLSTATE\n" for statement in statements)
     states = stack.as_role(role, "psql", "-X", "-q", "-t", "-A", "-o", "/dev/null", text=text).stdout.split()
     return dict(zip(statements, states, strict=True))

@@ -47,7 +47,6 @@ def test_keys_and_cards_of_a_trial_go_on_in_the_real_stack(tmp_path: Path, app_i
 
 
 def open_on_trial(trial: TrialRun, folder: Path) -> tuple[Program, dict[str, object]]:
-    """A program shipped from the trial, and what it got at its first start."""
     keys = trial.cardctl("key", "export").stdout
     (folder / "core").write_bytes(CORE_DATA)
     assert trial.cardctl("seal", str(folder / "core"), "-o", str(folder / "core.age")).returncode == 0

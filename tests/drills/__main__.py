@@ -12,7 +12,6 @@ FAILURES = OF_THE_DATABASE | OF_THE_APP
 
 
 def main() -> int:
-    """Run a drill; return 1 where something was lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.drills")
     parser.add_argument("name", choices=FAILURES)
     parser.add_argument("--rounds", type=int, default=3)

@@ -36,7 +36,6 @@ class Answer(NamedTuple):
 
 
 def machine_of(card_id: str) -> str:
-    """The hardware that activates a card."""
     return f"machine of {card_id}"
 
 
@@ -90,7 +89,6 @@ class Customers:
 
     @property
     def statuses(self) -> Counter[int]:
-        """How often each status was answered."""
         return Counter(answer.reply.status for answer in self.answers)
 
     @property

@@ -60,29 +60,24 @@ class AppMachine:
         self.nginx.prefix = ("ip", "netns", "exec", self.namespace.name)
 
     def start(self) -> None:
-        """Start both."""
         self.service.start()
         self._stack.callback(self.service.stop)
         self._stack.enter_context(self.nginx)
 
     def stop(self) -> None:
-        """Stop both, and remove the network."""
         self._stack.close()
 
     def kill(self) -> None:
-        """End nginx and the app at once."""
         for pid in (self.nginx.pid, *self.nginx.workers()):
             os.kill(pid, signal.SIGKILL)
         self.service.kill()
 
     def start_again(self) -> None:
-        """Start both after `kill`."""
         self.nginx.__exit__()
         self.nginx.__enter__()
         self.service.start()
 
     def served(self) -> int:
-        """How many requests nginx has answered."""
         return sum(line["path"] == "/v1/verify" for line in self.nginx.access_log())
 
 
@@ -159,7 +154,6 @@ class Scene:
         return self.apps[0].nginx.certificates / "fullchain.pem"
 
     def connect(self) -> socket.socket:
-        """Connect to the balancer, and send nothing."""
         return socket.create_connection(("127.0.0.1", self._port))
 
     def verify(self, card_id: str) -> Reply:
@@ -226,8 +220,6 @@ class Scene:
             schema.migrate(Database(self.cluster.url("owner"), bulk=True), lambda _line: None)
 
     def wait_until_idle(self, app: AppMachine) -> None:
-        """Wait until the balancer has taken an app machine out."""
-
         def is_idle() -> bool:
             before = app.served()
             time.sleep(1)
@@ -236,7 +228,6 @@ class Scene:
         wait_for(is_idle, 60)
 
     def wait_until_balanced(self) -> None:
-        """Wait until the balancer uses both app machines."""
         before = [app.served() for app in self.apps]
         wait_for(lambda: all(app.served() > count + 10 for app, count in zip(self.apps, before, strict=True)))
 

@@ -40,7 +40,6 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleStandIn
 
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory: pytest.TempPathFactory, backend: ConsoleStandIn) -> Iterator[Gateway]:
-    """nginx before the stand-in."""
     with Gateway(tmp_path_factory.mktemp("nginx"), backend.path) as running:
         yield running
 
@@ -61,7 +60,6 @@ def replicas(
 
 @pytest.fixture(scope="session")
 def nginx_settings(bucket_settings: dict[str, str], names: NameServer) -> dict[str, str]:
-    """The settings of an nginx before a service with the bucket."""
     return bucket_settings | {"KADUN_RESOLVER": names.address}
 
 
@@ -69,7 +67,6 @@ def nginx_settings(bucket_settings: dict[str, str], names: NameServer) -> dict[s
 def bucket_gateways(
     tmp_path_factory: pytest.TempPathFactory, replicas: list[SocketService], nginx_settings: dict[str, str]
 ) -> Iterator[list[Gateway]]:
-    """nginx before each of the replicas."""
     made = [Gateway(tmp_path_factory.mktemp("nginx"), one.socket, **nginx_settings) for one in replicas]
     with made[0], made[1]:
         yield made

@@ -45,7 +45,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A PATH with neither docker nor certbot."""
     tools = tmp_path_factory.mktemp("tools")
     for program in (program for place in ("/usr/bin", "/bin") for program in os.scandir(place)):
         if program.name not in ("docker", "certbot") and not (tools / program.name).is_symlink():
@@ -188,7 +187,6 @@ def checkouts(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def write_pair(folder: Path) -> Issued:
-    """Write a new certificate and its key as certbot names them."""
     pair = Issued.make("card.test")
     (folder / "fullchain.pem").write_bytes(pair.pem)
     (folder / "privkey.pem").write_bytes(pair.key_bytes())
@@ -212,7 +210,6 @@ class Renewing:
         return run(self.checkout / "scripts" / script, *words, check=False, env=environment, cwd=self.folder)
 
     def deploy(self, *options: str) -> CompletedProcess[str]:
-        """Deploy a new certificate."""
         write_pair(self.folder)
         return self.run("deploy-certificate.sh", "fullchain.pem", "privkey.pem", *options)
 

@@ -47,7 +47,6 @@ def init(checkout: Path, *arguments: str, **environment: str) -> subprocess.Comp
 
 
 def path_with(folder: Path, **programs: str) -> str:
-    """Return a PATH on which these scripts come first."""
     (folder / "shims").mkdir()
     for name, text in programs.items():
         (folder / "shims" / name).write_text(text)

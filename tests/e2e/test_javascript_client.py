@@ -78,7 +78,6 @@ def judges_rightly(*options: str) -> int:
 
 
 def run_example(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run open.mjs with the folder's pinned keys and sealed core data."""
     environment = {
         "PATH": os.environ["PATH"],
         "KADUN_KEYS": str(folder / "keys.json"),

@@ -84,7 +84,6 @@ def test_the_longest_log_in_is_read_with_the_same_referer_and_a_browsers_other_h
 
 
 def leave_unfinished(gateway: Gateway, path: str, body: bytes, cookie: str = "") -> ssl.SSLSocket:
-    """Send a form but for its last byte."""
     connection = gateway.connect()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{cookie}Content-Length: {len(body) + 1}\r\n\r\n"
     with contextlib.suppress(OSError):  # refused before all is there

@@ -52,7 +52,6 @@ CONDITIONS = [
 
 
 def links(gateway: Gateway, card: str) -> dict[str, str]:
-    """Return the addresses of the files that are offered, by name."""
     answer = gateway.ask("POST", "/v1/files", body(card, f"pc of {card}", function=DOWNLOAD), JSON)
     claims = jwt.decode(answer.json()["token"], options={"verify_signature": False})
     return {entry["name"]: entry["url"] for entry in claims["files"]}
@@ -86,7 +85,6 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 
 def require_part(gateway: Gateway, url: str, headers: dict[str, str], status: int, part: slice) -> None:
-    """Assert that a request for CONTENT brings this part of it."""
     answer = gateway.ask("GET", url, headers=headers)
     assert (answer.status, answer.body, answer.headers["etag"]) == (status, CONTENT[part], ETAG)
     if status == 206:

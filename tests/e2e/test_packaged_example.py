@@ -69,12 +69,10 @@ def _own_string_where_there_is_none() -> str | None:
 
 @pytest.fixture(scope="module")
 def packaged(tmp_path_factory: pytest.TempPathFactory, vendor: ProgramMaker) -> Path:
-    """The folder that goes to customers."""
     return package(vendor(tmp_path_factory.mktemp("vendor")))
 
 
 def package(program: DeskProgram, *more: str) -> Path:
-    """Run the very command that the example's README gives."""
     written = re.search(r"^pyinstaller .*desk\.py$", (DESK / "README.md").read_text("utf-8"), re.MULTILINE)
     assert written, "the README names no command"
     _pyinstaller, *arguments = shlex.split(written[0])

@@ -128,7 +128,6 @@ def wait(arguments, caller):
 
 
 def child_of(run: TrialRun, program: str) -> int:
-    """Return the number of the trial's child with this argument."""
     assert run.process is not None
     children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
     return next(int(pid) for pid in children if program in Path(f"/proc/{pid}/cmdline").read_text())

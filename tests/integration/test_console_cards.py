@@ -117,7 +117,6 @@ def test_a_batch_leads_to_its_cards_and_hardware_with_what_looks_like_a_card_is_
 
 
 def confirm(browser: Browser, action: str, ids: list[str]) -> Seen:
-    """Select cards in the list and press a button."""
     return browser.submit(browser.get(LIST), CONFIRM, id=ids, button=("action", action))
 
 

@@ -27,7 +27,6 @@ def issue(browser: Browser, **fields: str) -> Seen:
 
 
 def keys(page: Seen) -> list[str]:
-    """The keys in the text area, as a person copies them."""
     start = page.text.index("<textarea")
     return page.text[page.text.index(">", start) + 1 : page.text.index("</textarea>")].split()
 

@@ -35,7 +35,6 @@ def counted(owner: Browser, path: str) -> Seen:
 
 
 def rows(page: Seen) -> int:
-    """How many rows the page's list has."""
     return page.text.count("<tr>") - 1
 
 

@@ -41,7 +41,6 @@ def taking_turns(asks: Iterator[Ask]) -> Callable[[], Ask | None]:
 
 
 def counted() -> Counter[str]:
-    """The usage of all days, by card."""
     total = fn.SUM(Usage.count)
     return Counter({card: int(count) for card, count in Usage.select(Usage.card, total).group_by(Usage.card).tuples()})
 
@@ -109,7 +108,6 @@ class History:
         self.states.append(state)
 
     def during(self, answer: Answered) -> set[Any]:
-        """The states that may have held at some moment between request and answer."""
         held = zip(self.states, self._since, self._until, strict=True)
         return {state for state, since, until in held if since <= answer.received and answer.sent <= until}
 
@@ -124,7 +122,6 @@ def operator(database: Database) -> CardActions:
 
 @pytest.fixture
 def quiet_log(proxied: Service) -> Iterator[None]:
-    """The log tells of no trouble, of which deadlocks are the likeliest here."""
     begun = len(proxied.log.read_bytes())
     yield
     log = proxied.log.read_bytes()[begun:].decode()

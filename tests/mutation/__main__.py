@@ -46,7 +46,6 @@ _MYPY = (
 
 
 def mutated_files() -> list[str]:
-    """Return the files that are mutated, as paths in the folder that mutmut runs in."""
     patterns = tomllib.loads((ROOT / PYPROJECT).read_text("utf-8"))["tool"]["mutmut"]["only_mutate"]
     files = (path for pattern in patterns for path in FOLDER.glob(pattern))
     return sorted(str(path.relative_to(FOLDER)) for path in files if path.suffix == ".py")
@@ -127,7 +126,6 @@ def template_database() -> Iterator[str]:
 
 
 def run_mutmut(patterns: list[str], url: str) -> bool:
-    """Run mutmut; its output is in `run.log`."""
     program = [sys.executable, str(Path(sys.executable).with_name("mutmut"))]
     command = [*program, "run", "--max-children", str(PROCESSES), *patterns]
     with (FOLDER / "run.log").open("wb") as log:
@@ -136,7 +134,6 @@ def run_mutmut(patterns: list[str], url: str) -> bool:
 
 
 def results() -> Iterator[tuple[str, str, str]]:
-    """Return each mutant's file, name and status."""
     for meta in sorted((FOLDER / "mutants").rglob("*.meta")):
         path = str(meta.relative_to(FOLDER / "mutants").with_suffix(""))
         for name, exit_code in json.loads(meta.read_text("utf-8"))["exit_code_by_key"].items():

@@ -50,7 +50,6 @@ def is_wording(mutant: Mutant) -> bool:
 
 
 def read_equivalent(path: Path) -> dict[Mutant, str]:
-    """Return the reasons why mutants are accepted, by mutant."""
     entries = [
         (Mutant(entry["function"], change.strip()), entry["reason"])
         for entry in tomllib.loads(path.read_text("utf-8"))["equivalent"]

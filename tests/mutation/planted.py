@@ -36,14 +36,12 @@ class Defect(NamedTuple):
     tests: list[str]
 
     def planted_in(self, text: str) -> str:
-        """Return the file's text with the defect."""
         if text.count(self.old) != 1:
             raise ValueError(f"{self.name}: the old text occurs {text.count(self.old)} times in {self.file}")
         return text.replace(self.old, self.new)
 
 
 def read_defects(names: list[str]) -> list[Defect]:
-    """Return the listed defects, or those of these names."""
     defects = {entry["name"]: Defect(**entry) for entry in tomllib.loads(LIST.read_text("utf-8"))["planted"]}
     if unknown := set(names) - set(defects):
         raise ValueError(f"not listed: {', '.join(sorted(unknown))}")
@@ -87,7 +85,6 @@ def _git(folder: Path, *arguments: str | Path) -> None:
 
 
 def main(names: list[str]) -> int:
-    """Plant all defects, or those of these names."""
     defects = read_defects(names)
     found = 0
     with worktree() as tree:

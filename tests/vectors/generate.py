@@ -83,7 +83,6 @@ def answers(cases: Iterable[Case]) -> Iterator[Vector]:
 
 
 def documents() -> dict[str, str]:
-    """Return the files by name, as text."""
     shared = {"pinned": vendor("x").pinned, "function": OPEN}
     found: dict[str, Any] = {
         "answers-good.json": {**shared, "answers": list(answers(GENUINE))},

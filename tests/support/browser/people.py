@@ -29,7 +29,6 @@ class Person:
         return self
 
     def fill_in(self, name: str, password: str, code: str = "") -> None:
-        """Fill in the log-in and send it."""
         self.page.locator("#name").fill(name)
         self.page.locator("#password").fill(password)
         self.page.locator("#code").fill(code)
@@ -59,7 +58,6 @@ class Person:
         return (within or self.page).get_by_label(self.t(zh, en), exact=True)
 
     def reads(self, zh: str, en: str) -> None:
-        """Expect the main part to say this."""
         expect(self.page.locator("main")).to_contain_text(self.t(zh, en))
 
     def is_headed(self, zh: str, en: str) -> None:

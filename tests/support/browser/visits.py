@@ -104,7 +104,6 @@ class Troubles:
         return [trouble for trouble in self._seen if not any(re.search(known, trouble) for known in self._expected)]
 
     def watch(self, context: BrowserContext) -> None:
-        """Listen until `leave`."""
         for event, listener in self._listeners.items():
             context.on(event, listener)
 
@@ -171,7 +170,6 @@ class Contexts:
         return kept.page
 
     def take_back(self, troubles: Troubles) -> None:
-        """Let all visitors go."""
         for kept in self._own:
             kept.context.close()
         for kept in self._taken:

@@ -83,11 +83,9 @@ class Machine:
         self._make_client = make_client
 
     def run(self, **changes: Any) -> Client:
-        """Start the program."""
         return self._make_client(**{"state_dir": self.folder, "clock": lambda: self.now, **changes})
 
     def open(self, **changes: Any) -> Verdict:
-        """Start and open the program."""
         return self.run(**changes).open()
 
     def rejects(self, client: Client | None = None, code: str = "CARD_FROZEN", **claims: Any) -> CardRejected:
@@ -118,25 +116,21 @@ class Machine:
 
     @property
     def cached(self) -> CachedVerdict:
-        """The stored verdict."""
         cached = self.store.load(HARDWARE).cached
         assert cached is not None
         return cached
 
     def put(self, **changes: Any) -> None:
-        """Change the stored verdict."""
         cached = replace(self.cached, **changes)
         self.store.save(replace(self.store.load(HARDWARE), cached=cached), HARDWARE)
 
     @property
     def files(self) -> list[Path]:
-        """All but the lock, which is empty."""
         found = self.folder.iterdir() if self.folder.is_dir() else iter(())
         return [path for path in found if path.name != "lock" or path.stat().st_size]
 
     @property
     def file(self) -> Path:
-        """The only file."""
         (path,) = self.files
         return path
 

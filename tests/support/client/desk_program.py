@@ -32,7 +32,6 @@ class DeskProgram:
 
     @property
     def remembered(self) -> Path:
-        """Where the card is kept."""
         return self.home / ".config" / "kadun-desk" / "card.txt"
 
     def run(self, *typed: str, options: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
