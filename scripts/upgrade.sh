@@ -151,6 +151,7 @@ OLD_IMAGE=$(inspect app '{{.Image}}') # what the app's container runs, or would 
 if answers nginx; then SERVED=yes; else warn "服务目前未就绪，继续升级。The service is not ready now; the upgrade goes on"; fi
 need age age
 bytes=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE')")
+require_space "$BACKUP_FOLDER" "$bytes" # before anything is built
 OLD_SCHEMA=$(schema_of "$LIVE")
 get_code
 [[ -e $OWN_IDENTITY ]] || warn "从此版本起，备份总是加密，并含全部密钥：以新生成的 secrets/backup_identity 解密。From this version on, backups are always encrypted, and hold all keys: the new secrets/backup_identity opens them"
