@@ -13,7 +13,7 @@ from app.storage.database import Database
 from app.storage.models import Ceiling, Event, LoginFailure, Operator
 from tests.integration.conftest import with_keys
 from tests.support.console import OWN, PASSWORD, Browser, add_operator
-from tests.support.service import Service, wait_for_waiting
+from tests.support.service import Service, wait_for
 
 NEW = "a rather long new password"
 
@@ -154,6 +154,9 @@ def test_two_simultaneous_revocations_of_a_token_both_succeed(
     fields = {"name": "shop", "own_password": PASSWORD}
     tokens = [browser.csrf() for browser in both]
 
+    def are_held_up() -> bool:  # in a transaction, which would see pg_stat_activity as it was at the first look
+        return bool(database.execute_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0] == 2)
+
     with ThreadPoolExecutor(2) as pool:
         with database.atomic() as held:  # both have seen that it holds before either can revoke it
             database.execute_sql("SELECT FROM api_token FOR UPDATE")
@@ -161,7 +164,7 @@ def test_two_simultaneous_revocations_of_a_token_both_succeed(
                 pool.submit(browser.post, "/admin/token", fields, csrf=token)
                 for browser, token in zip(both, tokens, strict=True)
             ]
-            wait_for_waiting(database, 2)
+            wait_for(are_held_up)
             held.rollback()
         assert [answer.result(20).status for answer in answers] == [303, 303]
     assert len(told("token_revoked")) == 1
