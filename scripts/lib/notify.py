@@ -40,4 +40,4 @@ if __name__ == "__main__":
         problem = send(address, document(*sys.argv[1:]))
         if not problem:
             break
-    sys.exit(problem)
+    sys.exit(problem or None)

@@ -37,7 +37,7 @@ class Backups:
         )  # fmt: skip
 
     def take(self) -> Path:
-        self.script("backup.sh", "--quiet")
+        assert not self.script("backup.sh", "--quiet").stderr
         return self.newest()
 
     def newest(self) -> Path:
