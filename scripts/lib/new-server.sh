@@ -17,7 +17,7 @@ new_server() {
     settle_replacement
     require_empty "$LIVE"
     compose rm --force --stop app functions migrate nginx webhooks >/dev/null 2>&1 </dev/null || true # they hold the old secrets
-    require_empty "$LIVE" # the service may have written until it stopped
+    require_empty "$LIVE" stopped # the service may have written until then
     take_settings "$2"
     place_files "$2" "$ROOT/data/.replaced-$(date --utc +%Y%m%dT%H%M%SZ)" # customers' programs may depend on the keys that were here
     if ! docker image inspect "$(setting KADUN_APP_IMAGE kadun-app)" >/dev/null 2>&1; then
@@ -63,14 +63,14 @@ prepare_checkout() {
     "$ROOT/scripts/init.sh" "${options[@]}" >/dev/null
 }
 
-# require_empty DATABASE: it has neither cards nor a journal. One that cannot be read is not empty.
+# require_empty DATABASE [stopped]: it has neither cards nor a journal. One that cannot be read is not empty.
 require_empty() {
     local found
     found=$(owner_sql "$1" "SELECT to_regclass('public.card') IS NOT NULL")
     [[ $found == t ]] || return 0
     found=$(owner_sql "$1" "SELECT EXISTS (SELECT FROM card) OR EXISTS (SELECT FROM event)")
     [[ $found == f ]] || {
-        compose up --detach >/dev/null 2>&1 </dev/null || true
+        [[ -z ${2:-} ]] || compose up --detach >/dev/null 2>&1 </dev/null || true # it was serving
         die "此处的服务已有数据，不会覆盖：请在新的目录恢复。The service here has data and will not be overwritten: restore into another checkout, or empty this one: docker compose down, then move .env, secrets and data away"
     }
 }

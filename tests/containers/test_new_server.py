@@ -125,11 +125,11 @@ def test_files_and_functions_work_on_the_new_server(vendor: Vendor, arrived: Arr
 
 def test_a_service_with_data_is_never_overwritten(vendor: Vendor, arrived: Arrived, tmp_path: Path) -> None:
     arrived.new.new_card()
+    arrived.new.compose("stop", "app")
     before = rows(arrived.new)["card"]
     another = tmp_path / "bundle.tar.age"
     vendor.stack.script("backup.sh", "--bundle", "-o", another)
     again = arrived.new.script("restore.sh", "--new-server", another, check=False)
-    assert again.returncode == 1, again.stdout
+    assert (again.returncode, arrived.new.inspect("app")["State"]["Status"]) == (1, "exited"), again.stdout
     assert "The service here has data and will not be overwritten" in again.stderr
     assert rows(arrived.new)["card"] == before
-    vendor.program.open_on(arrived.new)
