@@ -72,17 +72,16 @@ require_own_keys() {
 
 # restore FILE FOLDER IDENTITY: the database alone.
 restore() {
-    local has_schema safety
+    local safety
     start_database
     settle_replacement
     require_alone
     open_archive "$1" "$2" "$3"
     require_own_keys "$2"
-    has_schema=$(schema_of "$LIVE")
     say_times "$2"
-    if [[ -z ${OPTION[no-safety-dump]:-} && -n $has_schema ]]; then # the present database stays, too, but on the same disk
+    if [[ -z ${OPTION[no-safety-dump]:-} && $(owner_sql "$LIVE" "SELECT to_regclass('public.card') IS NULL") != t ]]; then
         safety=$BACKUP_FOLDER/kadun-before-restore-$(date --utc +%Y%m%dT%H%M%SZ).tar.age
-        take_archive "$safety" ''
+        take_archive "$safety" '' # the present database stays, too, but on the same disk
         keep_newest kadun-before-restore-
         say "现有数据已备份 the present database is backed up in: $safety"
     fi

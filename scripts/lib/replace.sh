@@ -28,15 +28,13 @@ replace_database() {
     start_replaced "$old"
 }
 
-# start_replaced OLD: starts the service on the database that has taken the place of OLD, which goes if it was empty.
+# start_replaced OLD: starts the service on the database that has taken the place of OLD.
 start_replaced() {
-    local said schema
+    local said
     migrate_and_carry_keys "$1"
     say "正在启动…  Starting …"
     said=$(serve) || die "恢复后的服务未就绪。The service is not ready on what was restored: $said"
     rm -f -- "$REPLACING"
-    schema=$(schema_of "$1") || schema='?'
-    if [[ -z $schema ]]; then drop_database "$1" >/dev/null && return; fi
     say "原数据库保留为 $1；确认无误后 scripts/restore.sh --drop-old 可删除。The old database is kept as $1; scripts/restore.sh --drop-old drops it"
 }
 

@@ -136,11 +136,11 @@ def test_a_backup_is_restored_and_a_move_undone_although_containers_are_reported
     file = Backups(stack).take()
     with health_checks(stack, nginx=UNHEALTHY, app=UNHEALTHY):
         wait_for(lambda: {health(stack, service) for service in ("app", "nginx")} == {"unhealthy"}, 120)
-        stack.compose("exec", "-T", "database", "psql", "-qXU", "postgres", "kadun", "-c", "DROP TABLE usage CASCADE")
+        stack.compose("exec", "-T", "database", "psql", "-qU", "postgres", "kadun", "-c", "DROP TABLE schema_migration")
         restored = stack.script("restore.sh", "--no-safety-dump", file)
         assert "restored: " in restored.stdout
         program.open_on(stack)
-        stack.script("restore.sh", "--drop-old")
+        assert "kadun_before_restore_" in stack.script("restore.sh", "--drop-old").stdout
         (stack.folder / "data/keys/moved-to").write_text("2026-01-01T00:00:00Z there:/srv\n")
         assert "This server serves again" in stack.script("migrate-to.sh", "--resume-here").stdout
         program.open_on(stack)
