@@ -44,10 +44,11 @@ confirm() {
     [[ $answer == yes ]] || die "未恢复；确要继续，加 --yes。Nothing was restored. To go on all the same: --yes. $1"
 }
 
-# start_database: on an empty server this creates the cluster and its roles.
+# start_database: on an empty server this creates the cluster and its roles. An interrupted exchange is settled first.
 start_database() {
     mkdir -p -- "$ROOT/data/postgres" # a damaged one was moved away
     require_database
+    settle_replacement
 }
 
 # require_similar DATABASE: it does not have far fewer activated cards than the present one: an older or another service's backup.
@@ -73,8 +74,6 @@ require_own_keys() {
 # restore FILE FOLDER IDENTITY: the database alone.
 restore() {
     local safety
-    start_database
-    settle_replacement
     require_alone
     open_archive "$1" "$2" "$3"
     require_own_keys "$2"
@@ -91,7 +90,6 @@ restore() {
 
 drop_old() {
     local name names
-    require_running database
     names="$(list_databases "${LIVE}_before_restore_") $(list_databases "${LIVE}_failed_restore_")"
     for name in $names; do drop_database "$name"; done
     say "已删除 dropped: $names"
@@ -111,6 +109,7 @@ if [[ -n ${OPTION[new-server]:-} ]]; then
     new_server "$FILE" "$STAGED" "$IDENTITY"
 else
     find_live
+    start_database
     if [[ -n ${OPTION[drop-old]:-} ]]; then drop_old; else restore "$FILE" "$STAGED" "$IDENTITY"; fi
 fi
 DONE=yes

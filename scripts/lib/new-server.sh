@@ -14,7 +14,6 @@ new_server() {
     prepare_checkout "$2"
     find_live
     start_database
-    settle_replacement
     require_empty "$LIVE"
     compose rm --force --stop app functions migrate nginx webhooks >/dev/null 2>&1 </dev/null || true # they hold the old secrets
     require_empty "$LIVE" stopped # the service may have written until then
