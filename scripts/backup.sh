@@ -67,7 +67,7 @@ back_up() {
     file=$BACKUP_FOLDER/kadun-$(date --utc +%Y%m%dT%H%M%SZ).tar.age
     take_archive "$file" '' ${OPTION[with-files]:+data/files}
     note last-good "${file##*/}"
-    archives kadun- | library retention.py "$daily" "$weekly" "$monthly" | remove_archives
+    archives kadun- | library retention.py "$daily" "$weekly" "$monthly" | remove_archives "$file"
     run_hooks "$file" "$limit"
     size=$(readable "$(stat --format=%s -- "$file")")
     report backup ok "${file##*/}, $size, $((SECONDS - started)) s" "${file##*/}"

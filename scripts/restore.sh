@@ -81,7 +81,7 @@ restore() {
     if [[ -z ${OPTION[no-safety-dump]:-} && $(owner_sql "$LIVE" "SELECT to_regclass('public.card') IS NULL") != t ]]; then
         safety=$BACKUP_FOLDER/kadun-before-restore-$(date --utc +%Y%m%dT%H%M%SZ).tar.age
         take_archive "$safety" '' # the present database stays, too, but on the same disk
-        keep_newest kadun-before-restore-
+        keep_newest kadun-before-restore- "$safety"
         say "现有数据已备份 the present database is backed up in: $safety"
     fi
     replace_database "$2" require_similar

@@ -68,7 +68,7 @@ back_up() {
     fi
     BACKUP=$BACKUP_FOLDER/kadun-before-upgrade-$(date --utc +%Y%m%dT%H%M%SZ).tar.age
     take_archive "$BACKUP" ''
-    keep_newest kadun-before-upgrade-
+    keep_newest kadun-before-upgrade- "$BACKUP"
 }
 
 # start_stack: starts the app first: together with it Compose would recreate nginx, which answers 503 meanwhile. Prints what went wrong.

@@ -40,14 +40,14 @@ archives() {
     find "$BACKUP_FOLDER" -maxdepth 1 -regextype egrep -regex ".*/$1[0-9]{8}T[0-9]{6}Z\.tar(\.age)?" -printf '%f\n' | sort
 }
 
-# remove_archives: removes those whose names come as lines, with the checksums that version 1.0 laid beside them.
+# remove_archives NEW: removes those whose names come as lines, with version 1.0's checksums; never NEW, whatever the clock said.
 remove_archives() {
     local name
-    while read -r name; do rm -f -- "$BACKUP_FOLDER/$name" "$BACKUP_FOLDER/$name.sha256"; done
+    while read -r name; do [[ $name == "${1##*/}" ]] || rm -f -- "$BACKUP_FOLDER/$name" "$BACKUP_FOLDER/$name.sha256"; done
 }
 
-# keep_newest PREFIX: of the backups that begin so, the newest three stay.
-keep_newest() { archives "$1" | head -n -3 | remove_archives; }
+# keep_newest PREFIX NEW: of the backups that begin so, NEW and the newest three stay.
+keep_newest() { archives "$1" | head -n -3 | remove_archives "$2"; }
 
 # note FILE WORD: a file of the backup folder with one line, the time and the word: last-good, last-verified and last-away, which
 # doctor reads.
