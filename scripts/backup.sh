@@ -97,6 +97,7 @@ parse_options "quiet with-files verify bundle passphrase -o= identity=" "$@"
 if [[ -n ${OPTION[verify]:-} ]]; then at_most 1; else at_most 0; fi
 only_with identity verify
 only_with passphrase bundle
+[[ -z ${OPTION[-o]:-} || -n ${OPTION[bundle]:-} ]] || usage_error "-o 只用于 -o is for --bundle"
 EVENT=${OPTION[verify]:+verify} EVENT=${EVENT:-backup} DONE='' SCRATCH='' FILE=${OPERANDS[0]:+$(absolute "${OPERANDS[0]}")}
 BUNDLE=$(absolute "${OPTION[-o]:-kadun-bundle-$(date --utc +%Y%m%dT%H%M%SZ).tar.age}")
 IDENTITY=$(absolute "${OPTION[identity]:-$OWN_IDENTITY}")

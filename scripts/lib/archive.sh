@@ -17,8 +17,10 @@ OWN_IDENTITY=$ROOT/secrets/backup_identity # scripts/init.sh makes it
 # recipients: whom backups are encrypted to, one a line: the identity here and, where it is set, KADUN_BACKUP_RECIPIENT.
 recipients() {
     local own
+    need age-keygen age
+    [[ -e $OWN_IDENTITY ]] || die "缺少 secrets/backup_identity：请放回您的副本；若已丢失，请执行 scripts/init.sh。secrets/backup_identity is missing: put your copy back; if it is lost, run scripts/init.sh, which makes a new one"
     own=$(age-keygen -y "$OWN_IDENTITY" 2>/dev/null) \
-        || die "缺少 secrets/backup_identity，或它不是 age 私钥：请放回您的副本；若已丢失，请移走它并执行 scripts/init.sh。secrets/backup_identity is missing or no age identity: put your copy back; if it is lost, move what is there away and run scripts/init.sh, which makes a new one"
+        || die "secrets/backup_identity 无法读取，或不是 age 私钥：请放回您的副本。secrets/backup_identity cannot be read, or is not an age identity: put your copy back"
     printf '%s\n' "${own%%$'\n'*}" "$(setting KADUN_BACKUP_RECIPIENT)" # of several identities the first
 }
 

@@ -43,6 +43,9 @@ def checkout(tmp_path: Path) -> Path:
          ln -s {VICTIM} {MARK}; umask 077
          move_away root@new:/srv/kadun; moved_to | sed 's/.* //'; echo; stat -c '%F %a' {MARK}
          """, 0, "root@new:/srv/kadun\nregular file 644\n", ""),
+        ("only where no identity is there a new one is advised", "OWN_IDENTITY=$ROOT/.env; recipients", 1, "",
+         "is not an age identity: put your copy back\n"),
+        ("a name for a bundle is for no other backup", '"$ROOT/scripts/backup.sh" -o x', 2, "", "-o is for --bundle"),
     ],
 )  # fmt: skip
 def test_what_the_libraries_do(tmp_path: Path, what: str, code: str, status: int, printed: str, said: str) -> None:
