@@ -31,7 +31,7 @@ finish() {
     trap - EXIT
     [[ -n $DONE ]] || ((status != 0)) || status=143 # a signal that ends bash leaves no status
     [[ -z $SCRATCH ]] || drop_database "$SCRATCH" >/dev/null 2>&1 || true # then the next verification does
-    [[ -z $BACKUP_FOLDER ]] || remove_leftovers
+    [[ -z $BACKUP_FOLDER ]] || { remove_leftovers && rm -f -- "$BUNDLE.partial"; }
     ((status == 0)) || report "$EVENT" failed "$(failure_reason "$status")"
     exit "$status"
 }

@@ -32,7 +32,6 @@ take_archive() {
     # An estimate, so that a disk that PostgreSQL needs does not fill up: compressed, and without indexes, a dump is smaller.
     bytes=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE') / 2 + 1048576")
     require_space "$ROOT/data" "$bytes"
-    require_space "$(dirname -- "$1")" "$bytes"
     staging=$(mktemp -d "$ROOT/data/.backup.XXXXXX")
     errors=/dev/stderr # age shows there which passphrase it has made
     if [[ -z $2 ]]; then
@@ -40,6 +39,7 @@ take_archive() {
         encrypt=(--recipients-file "$staging/recipients") errors=$staging/errors
     fi
     make_dump "$staging"
+    require_space "$(dirname -- "$1")" "$(cd "$ROOT" && du --bytes --summarize --total -- "$staging" "${@:3}" | sed -n '$s/\t.*//p')"
     own_key_ids >"$staging/key-ids"
     cp -- "$ROOT/.env" "$staging/env"
     { tar --create --numeric-owner --exclude='data/files/.*' --exclude='data/keys/moved-to*' \

@@ -70,16 +70,13 @@ def test_a_full_disk_leaves_the_old_backups_alone(backups: Backups, tmp_path: Pa
         with backups.settings(KADUN_BACKUP_DIR=str(disk), COMPOSE_PROJECT_NAME=backups.stack.project):
             small = Backups(backups.stack)
             small.folder = disk
-            filler = disk / "filler"
-            filler.write_bytes(bytes(14 * 1024 * 1024))
-            small.refused("backup.sh", says="Not enough space: about ")
-            filler.unlink()
-            filler = backups.stack.folder / "data/functions/filler"  # what the estimate does not know
-            filler.write_bytes(os.urandom(16 * 1024 * 1024))
-            try:
-                small.refused("backup.sh", says="The backup could not be written (disk full?")
-            finally:
-                filler.unlink()
+            for folder, says in (("files", "Not enough space: about "), ("functions", "not be written (disk full?")):
+                filler = backups.stack.folder / "data" / folder / ("f" * 64)  # the estimate does not know functions
+                filler.write_bytes(os.urandom(16 * 1024 * 1024))
+                try:
+                    small.refused("backup.sh", "--with-files", says=says)
+                finally:
+                    filler.unlink()
             assert "backup failed: " in small.log()[-1]
             assert "no space left on device" in small.log()[-1].lower()
     finally:
