@@ -101,15 +101,14 @@ setting_in() {
 # set_setting NAME VALUE [FILE]: in its line of .env, in the one where it is commented out, or in a new one.
 set_setting() {
     local file=${3:-$ROOT/.env}
-    cp -p -- "$file" "$file.new"
-    NAME=$1 LINE=$1=$2 awk '
+    cp -p -- "$file" "$file.new" && NAME=$1 LINE=$1=$2 awk '
         index($0, ENVIRON["NAME"] "=") == 1 || (!done && index($0, "#" ENVIRON["NAME"] "=") == 1) {
             if (!done++) print ENVIRON["LINE"]
             next
         }
         { print }
-        END { if (!done) print ENVIRON["LINE"] }' "$file" >"$file.new"
-    sync -- "$file.new" && mv -fT -- "$file.new" "$file"
+        END { if (!done) print ENVIRON["LINE"] }' "$file" >"$file.new" \
+        && sync -- "$file.new" && mv -fT -- "$file.new" "$file"
 }
 
 # remind_to_copy: the one file without which no backup opens must lie on another machine, too, until .env says that it does.

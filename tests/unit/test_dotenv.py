@@ -26,6 +26,8 @@ def test_a_setting_is_changed_in_its_place_and_the_file_keeps_its_mode_and_leave
         assert file.read_bytes().decode() == after
     assert file.stat().st_mode & 0o777 == 0o640
     assert list(checkout.glob(".env*")) == [file]
+    full = bash(checkout, "awk() { return 2; }\nset_setting C 5 && echo changed")  # the disk
+    assert (full.stdout, file.read_text()) == ("", "A=1\nC=new\n")
 
 
 def test_every_form_is_read_as_docker_compose_reads_it(checkout: Path) -> None:
