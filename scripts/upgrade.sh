@@ -96,8 +96,9 @@ finish() {
     trap '' INT TERM HUP
     if [[ -n $STEP && -z ${DONE:-} ]]; then
         ((status)) || status=1
-        (roll_back) || true
-        [[ -z $BACKUP ]] || warn "升级前的备份 the backup from before the upgrade: $BACKUP"
+        (roll_back) & # not as a condition itself, in which `set -e` would not count
+        wait $! || warn "未能完全退回（原因见上），服务可能已停止：请手工退回，见 docs/backups.zh-CN.md《可供退回的》。The way back failed, see above, and the service may be down: go back by hand, docs/backups.md, 'What stays for the way back'${OLD_COMMIT:+ (COMMIT: $OLD_COMMIT)}"
+        [[ ! -e $BACKUP ]] || warn "升级前的备份 the backup from before the upgrade: $BACKUP"
     fi
     remove_leftovers
     exit "$status"
@@ -106,11 +107,9 @@ finish() {
 roll_back() {
     local said folder files
     files=$(setting COMPOSE_FILE)
-    if [[ -n $OLD_COMMIT && $(git_here rev-parse HEAD) != "$OLD_COMMIT" ]]; then
-        git_here reset --quiet --keep "$OLD_COMMIT"
-    fi
+    [[ -z $OLD_COMMIT || $(git_here rev-parse HEAD) == "$OLD_COMMIT" ]] || git_here reset --quiet --keep "$OLD_COMMIT"
     if [[ -n ${OPTION[no-pull]:-} && -n $files ]]; then export COMPOSE_FILE=$files; fi # those of the code, which stays
-    cmp --silent -- "$OLD_ENV" "$ROOT/.env" || { cp -p -- "$OLD_ENV" "$ROOT/.env.new" && mv -fT -- "$ROOT/.env.new" "$ROOT/.env"; }
+    cmp --silent -- "$OLD_ENV" "$ROOT/.env" || (cp -p -- "$OLD_ENV" "$ROOT/.env.new" && mv -fT -- "$ROOT/.env.new" "$ROOT/.env")
     if [[ $STEP == code ]]; then return; fi
     docker tag "$OLD_IMAGE" "$APP_IMAGE"
     if [[ $STEP == image ]]; then warn "未作改动${SERVED:+，原版本照常服务}。Nothing was changed${SERVED:+; the old version goes on serving}"; return; fi

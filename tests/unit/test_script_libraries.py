@@ -132,6 +132,19 @@ def test_an_upgrade_names_the_files_that_stop_git_pull(checkout: Path) -> None:
     assert done.stderr.splitlines()[-1].endswith("put the new code here yourself and add --no-pull")
 
 
+def test_an_upgrade_that_cannot_go_back_says_so_and_names_no_backup_that_is_not_there(checkout: Path) -> None:
+    code = """
+    STEP=switch OLD_ENV=$ROOT/.env NEEDS_COPY='' OLD_IMAGE=old APP_IMAGE=app OLD_COMMIT=1 BACKUP=$ROOT/none
+    compose() { :; }; start_stack() { :; }; docker() { return "$DOCKER"; }
+    git_here() { if [[ $1 == reset ]]; then return "$GIT"; else echo 2; fi; }
+    trap finish EXIT; exit 1
+    """
+    for fails, said in (("GIT=0 DOCKER=0", "is back and serves"), ("GIT=1 DOCKER=0", ""), ("GIT=0 DOCKER=1", "")):
+        done = bash(checkout, f"{fails}\n{functions_of(checkout, 'upgrade.sh', 'finish', 'roll_back')}{code}")
+        assert (said or "the service may be down: go back by hand") in done.stderr, fails
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+
+
 def test_where_the_service_has_moved_away_nothing_is_done_to_what_stayed(checkout: Path) -> None:
     (checkout / "data/keys/moved-to").write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
     for command in (
