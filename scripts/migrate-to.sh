@@ -42,9 +42,11 @@ require_outside() {
         || die "数据库在本机容器中，其他主机无法访问：先按《从容器迁到您自己的 PostgreSQL》迁出。The database is in this stack's container, which no other machine reaches: docs/installation.md, 'From the container to a PostgreSQL of your own'"
     [[ $(keys_are_in) == database ]] \
         || die "签名密钥只在本机：请执行 scripts/cardctl key store database，在 .env 中设置 KADUN_KEYS=database，再 docker compose up -d --wait。KADUN_KEYS must be database: run scripts/cardctl key store database, write KADUN_KEYS=database into .env, then docker compose up -d --wait"
-    if ! mountpoint --quiet "$ROOT/data/files" && [[ -n $(find "$ROOT/data/files" -maxdepth 1 -type f ! -name '.*' -print -quit) ]]; then
-        die "授权文件只在本机磁盘：设置 KADUN_FILES_BUCKET 后执行 scripts/cardctl file move-to bucket，或在 data/files 挂载共享存储。The licensed files in data/files are on this machine's own disk: set KADUN_FILES_BUCKET and run scripts/cardctl file move-to bucket, or mount shared storage there (docs/files-and-functions.md)"
-    fi
+    [[ $(schema_of "$LIVE") == "$(own_schema)" ]] \
+        || die "代码与数据库的结构不同：请先执行 scripts/upgrade.sh --no-pull。The code here and the database have different schemas: run scripts/upgrade.sh --no-pull first"
+    [[ ! $(stat --file-system --format=%T -- "$ROOT/data/files") =~ ^(ext|xfs|btrfs|zfs|f2fs|jfs|reiserfs|bcachefs|overlayfs|tmpfs|ramfs) \
+        || -z $(find "$ROOT/data/files" -maxdepth 1 -type f ! -name '.*' -print -quit) ]] \
+        || die "授权文件只在本机磁盘：设置 KADUN_FILES_BUCKET 后执行 scripts/cardctl file move-to bucket，或在 data/files 挂载共享存储。The licensed files in data/files are on this machine's own disk: set KADUN_FILES_BUCKET and run scripts/cardctl file move-to bucket, or mount shared storage there (docs/files-and-functions.md)"
 }
 
 # new_env FILE: this machine's .env with what is the new one's own.
@@ -54,9 +56,8 @@ new_env() {
     for name in http-port:KADUN_HTTP_PORT https-port:KADUN_HTTPS_PORT project:COMPOSE_PROJECT_NAME host:KADUN_HOST; do
         [[ -z ${OPTION[${name%:*}]:-} ]] || set_setting "${name#*:}" "${OPTION[${name%:*}]}" "$1"
     done
-    if [[ -n $project && $(setting KADUN_APP_IMAGE) == "$(setting COMPOSE_PROJECT_NAME kadun)-app" ]]; then
-        set_setting KADUN_APP_IMAGE "$project-app" "$1"
-    fi
+    [[ -z $project || $(setting KADUN_APP_IMAGE) != "$(setting COMPOSE_PROJECT_NAME kadun)-app" ]] \
+        || set_setting KADUN_APP_IMAGE "$project-app" "$1"
     [[ -z ${OPTION[join]:-} ]] || set_setting KADUN_CERTIFICATE_HOSTS '' "$1" # one machine renews
 }
 
@@ -166,8 +167,8 @@ found=$(prepare_there "$work/ssh" "$folder" "$work/env" "$FROM") || exit 1
 if [[ $found != served ]]; then
     [[ $found == empty ]] || remote_stack "$work/ssh" "$folder" compose stop >/dev/null 2>&1 || true # of an earlier attempt
     say "正在复制… Copying …"
-    # While the service runs its files change and vanish (23, 24), which the last copy makes good.
-    said=$(copy "$work/ssh" "$folder" '' 2>&1) || (($? == 23 || $? == 24)) \
+    # While the service runs its files change and vanish (23, 24), which the last copy of a move makes good.
+    said=$(copy "$work/ssh" "$folder" '' 2>&1) || [[ $?${OPTION[join]:-} == 2[34] ]] \
         || die "复制失败，本机照常服务。The copy failed; this server keeps serving: $(error_line "$said")"
     rsync --archive --secluded-args -e "$work/ssh" -- "$work/env" "there:$folder/.env"
     send_images "$work/ssh" "$work/env"

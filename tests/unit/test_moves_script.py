@@ -16,7 +16,7 @@ exec bash -c "$*"
 """
 OUTSIDE = """
 LIVE=kadun URL_BEFORE=$1
-mountpoint() { [[ -e $ROOT/mounted ]]; }
+schema_of() { echo 0005; }; own_schema() { cat "$ROOT/schema"; }; stat() { cat "$ROOT/type"; }
 require_outside
 """
 MOVE = """
@@ -80,9 +80,7 @@ def test_a_missing_an_empty_and_an_unused_folder_are_taken_and_an_unfinished_cop
         ),
     ],
 )
-def test_a_server_that_cannot_take_the_service_is_refused(
-    checkout: Path, commands: dict[str, str], complaint: str
-) -> None:
+def test_a_server_that_cannot_take_it_is_refused(checkout: Path, commands: dict[str, str], complaint: str) -> None:
     status, said = look(checkout, commands)
     assert (status, complaint in said, said.count("\n")) == (1, True, 1), said
     assert not (checkout.parent / "there").exists()
@@ -108,12 +106,16 @@ def test_a_machine_joins_only_where_both_can_serve(checkout: Path) -> None:
 
     (checkout / ".env").write_text("KADUN_KEYS=database\n")
     (checkout / "data/files").mkdir()
+    (checkout / "schema").write_text("0005\n")
+    (checkout / "type").write_text("ext2/ext3\n")  # of a second disk, too
     assert refusal() == ""
     assert "The database is in this stack's container" in refusal("postgresql://kadun_owner:word@database:5432/")
     (checkout / "data/files" / ("a" * 64)).touch()
     assert "are on this machine's own disk" in refusal()
-    (checkout / "mounted").touch()
+    (checkout / "type").write_text("nfs\n")
     assert refusal() == "", "shared"
+    (checkout / "schema").write_text("0006\n")
+    assert "The code here and the database have different schemas" in refusal()
     (checkout / ".env").write_text("")
     assert "KADUN_KEYS must be database" in refusal()
 
