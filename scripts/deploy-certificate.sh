@@ -37,7 +37,7 @@ finish() {
         install_from "$1/old" || outcome="原证书未能放回：请再次执行。The old pair could not be put back: run this again."
         compose exec -T nginx nginx -s reload >/dev/null 2>&1 </dev/null || true
     elif [[ $STEP == 'in use' ]]; then
-        outcome="本机已启用，其他主机可能没有；修复后请执行：It is in use here, but other machines may lack it. When that is mended, run: scripts/deploy-certificate.sh https_certificates/{fullchain,privkey}.pem"
+        outcome="本机已启用，其他主机可能没有；修复后请再次执行同一命令。It is in use here, but other machines may lack it. When that is mended, run the same command again (after certbot's own renewal: scripts/deploy-certificate.sh https_certificates/{fullchain,privkey}.pem)"
     fi
     if [[ $STEP != 'done' ]]; then
         REASON="$(failure_reason "$status"). $outcome"

@@ -25,6 +25,7 @@ REFUSED: dict[str, tuple[bytes, bytes, str]] = {
     "a key of another certificate": (CHAIN, OTHER.key_bytes(), KEY),
     "a key with a password": (CHAIN, GOOD.key_bytes(password=b"secret"), KEY),
     "a certificate in DER": (GOOD.der, GOOD.key_bytes(), "openssl x509 -inform DER -in FILE -out fullchain.pem"),
+    "a cut-off root behind the chain": (CHAIN + ROOT_CA.pem[:-40], GOOD.key_bytes(), "a damaged one"),
     "no certificate": (b"", GOOD.key_bytes(), "Not certificates in PEM"),
     "a chain with the key in it": (CHAIN + GOOD.key_bytes(), GOOD.key_bytes(), "or a key among them"),
     "an expired one": (EXPIRED.pem, EXPIRED.key_bytes(), "lookup: certificate has expired"),
@@ -81,9 +82,7 @@ def test_what_cannot_be_served_is_refused_in_one_clear_line_and_changes_nothing(
         assert "secret" not in done.stderr
 
 
-def test_names_that_it_must_have_are_found_or_told_and_else_those_of_the_settings(
-    checkout: Path, deploy: Deploy
-) -> None:
+def test_names_asked_for_or_else_those_of_the_settings_are_found_or_told(checkout: Path, deploy: Deploy) -> None:
     settings, key = checkout / ".env", GOOD.key_bytes()
     found = [word for name in ("card.test", "www.card.test", "192.0.2.7") for word in ("--domain", name)]
     assert "placed; nginx is not running" in deploy(CHAIN, key, *found).stdout
@@ -101,9 +100,7 @@ def test_names_that_it_must_have_are_found_or_told_and_else_those_of_the_setting
         deploy(CHAIN, key, "--here")
 
 
-def test_the_pair_is_placed_with_tight_permissions_and_a_self_signed_one_stays_to_be_served_again(
-    checkout: Path, deploy: Deploy
-) -> None:
+def test_the_pair_gets_tight_permissions_and_a_self_signed_one_stays(checkout: Path, deploy: Deploy) -> None:
     own, folder = Issued.make("card.test"), checkout / "https_certificates"
     deploy(own.pem, own.key_bytes())
     said = deploy(CHAIN, GOOD.key_bytes()).stderr
@@ -140,9 +137,7 @@ def test_hsts_goes_with_public_trust_and_with_the_setting(checkout: Path, deploy
         assert (shown in hsts.read_text()) if shown else not hsts.exists()
 
 
-def test_wrong_usage_is_told_with_status_2_and_a_missing_certbot_with_what_to_install(
-    checkout: Path, path: str
-) -> None:
+def test_wrong_usage_is_told_with_status_2_and_a_missing_certbot_how_to_install(checkout: Path, path: str) -> None:
     for script, words, complaint in (
         ("deploy", "", "FULLCHAIN and PRIVKEY are needed"),
         ("issue", "", "a domain is needed"),
@@ -240,7 +235,7 @@ def test_every_machine_gets_it_and_those_that_do_not_are_named(renewing: Renewin
         "these machines did not get the new certificate",
         "away.test (ssh: connect to host away.test port 22: Connection timed out)",
         "cd: /nowhere: No such file or directory",
-        "other machines may lack it",
+        "other machines may lack it. When that is mended, run the same command again",
     ):
         assert complaint in done.stderr
     assert (
@@ -271,9 +266,7 @@ def test_certbots_hook_sends_it_to_the_machines_in_the_settings(renewing: Renewi
     assert "-o BatchMode=yes" in asked[0], "nobody is there to be asked"
 
 
-def test_issuing_a_certificate_notes_where_renewals_go_and_tells_who_did_not_get_it(
-    renewing: Renewing, checkouts: list[Path]
-) -> None:
+def test_issuing_notes_where_renewals_go_and_tells_who_got_none(renewing: Renewing, checkouts: list[Path]) -> None:
     second, before = checkouts[1], renewing.settings.read_text()
     name = next(line for line in before.splitlines() if line.startswith("COMPOSE_PROJECT_NAME="))
     certbot = renewing.folder / "certbot"
