@@ -87,20 +87,20 @@ mkdir -p "$ROOT/deploy/cluster/nodes"
 cd "$ROOT/deploy/cluster/nodes"
 members=()
 for index in 0 1 2; do members+=("${names[index]}=${addresses[index]}"); done
-place members 600 0 echo "${members[*]}"
+place members 600 "$EUID" echo "${members[*]}"
 [[ $(<members) == "${members[*]}" ]] \
     || die "deploy/cluster/nodes 属于其他机器：$(<members)。It is of other machines: give the same addresses, or move the folder away to make a new cluster"
 if [[ -n ${OPTION[new-authority]:-} ]]; then rm -f ca.crt ca.key ./*/ca.crt ./*/tls.crt ./*/tls.key; fi
-place ca.key 600 0 new_key
-place ca.crt 600 0 authority
+place ca.key 600 "$EUID" new_key
+place ca.crt 600 "$EUID" authority
 for index in 0 1 2; do
     name=${names[index]} address=${addresses[index]}
     mkdir -p "$name"
-    place "$name/ca.crt" 600 0 cat ca.crt
-    place "$name/tls.key" 600 0 new_key
-    place "$name/tls.crt" 600 0 certificate "$name" "$address"
-    place "$name/node.env" 600 0 node_env "$name" "$address" "${members[@]}"
-    [[ ${names[2]} != witness ]] || place "$name/witness.yml" 600 0 cat ../witness.yml
+    place "$name/ca.crt" 600 "$EUID" cat ca.crt
+    place "$name/tls.key" 600 "$EUID" new_key
+    place "$name/tls.crt" 600 "$EUID" certificate "$name" "$address"
+    place "$name/node.env" 600 "$EUID" node_env "$name" "$address" "${members[@]}"
+    [[ ${names[2]} != witness ]] || place "$name/witness.yml" 600 "$EUID" cat ../witness.yml
 done
 report_made
 say "下一步：把每个目录复制到对应机器，并另存一份于别处，见 docs/several-machines.zh-CN.md。Next: copy each folder to its machine, and all of them to a safe place, as docs/several-machines.md says."
