@@ -80,7 +80,7 @@ notify() {
     url=$(setting KADUN_BACKUP_WEBHOOK)
     if [[ -z $url && -r $ROOT/secrets/backup_webhook ]]; then url=$(<"$ROOT/secrets/backup_webhook"); fi
     [[ -n $url ]] || return 0
-    said=$(library notify.py "$1" "$2" "$3" "$(setting COMPOSE_PROJECT_NAME kadun)" "${4:-}" <<<"$url" 2>&1) && return
+    said=$(library notify.py "$1" "$2" "$3" "$(setting COMPOSE_PROJECT_NAME kadun)" "${4:-}" <<<"$url" 2>&1) && return 0 # in a trap `return` alone gives the status from before it
     warn "通知未送达（不影响备份）。The notice could not be sent (the backup is not affected): $(last_line "$said")"
 }
 
