@@ -10,8 +10,8 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --
 
 # Wheels only: the image has no compiler, and a package that wants one is to fail here, clearly.
 COPY requirements.txt ./
-RUN --mount=type=cache,target=/root/.cache/pip \
-    PIP_ROOT_USER_ACTION=ignore pip install --require-hashes --only-binary :all: -r requirements.txt
+RUN --mount=type=cache,target=/var/cache/pip \
+    PIP_CACHE_DIR=/var/cache/pip PIP_ROOT_USER_ACTION=ignore pip install --require-hashes --only-binary :all: -r requirements.txt
 
 # Readable whatever the umask of the checkout was, and compiled here, since the container cannot write later.
 COPY app app
