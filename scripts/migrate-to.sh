@@ -168,7 +168,7 @@ if [[ $found != served ]]; then
     [[ $found == empty ]] || remote_stack "$work/ssh" "$folder" compose stop >/dev/null 2>&1 || true # of an earlier attempt
     say "正在复制… Copying …"
     # While the service runs its files change and vanish (23, 24), which the last copy of a move makes good.
-    said=$(copy "$work/ssh" "$folder" '' 2>&1) || [[ $?${OPTION[join]:-} == 2[34] ]] \
+    said=$(copy "$work/ssh" "$folder" '' 2>&1) || [[ $? == 2[34] && -z ${OPTION[join]:-} ]] \
         || die "复制失败，本机照常服务。The copy failed; this server keeps serving: $(error_line "$said")"
     rsync --archive --secluded-args -e "$work/ssh" -- "$work/env" "there:$folder/.env"
     send_images "$work/ssh" "$work/env"

@@ -109,7 +109,7 @@ roll_back() {
     files=$(setting COMPOSE_FILE)
     [[ -z $OLD_COMMIT || $(git_here rev-parse HEAD) == "$OLD_COMMIT" ]] || git_here reset --quiet --keep "$OLD_COMMIT"
     if [[ -n ${OPTION[no-pull]:-} && -n $files ]]; then export COMPOSE_FILE=$files; fi # those of the code, which stays
-    cmp --silent -- "$OLD_ENV" "$ROOT/.env" || (cp -p -- "$OLD_ENV" "$ROOT/.env.new" && mv -fT -- "$ROOT/.env.new" "$ROOT/.env")
+    if ! cmp --silent -- "$OLD_ENV" "$ROOT/.env"; then cp -p -- "$OLD_ENV" "$ROOT/.env.new"; mv -fT -- "$ROOT/.env.new" "$ROOT/.env"; fi
     if [[ $STEP == code ]]; then return 0; fi
     docker tag "$OLD_IMAGE" "$APP_IMAGE"
     if [[ $STEP == image ]]; then warn "未作改动${SERVED:+，原版本照常服务}。Nothing was changed${SERVED:+; the old version goes on serving}"; return 0; fi

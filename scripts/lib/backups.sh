@@ -74,13 +74,13 @@ require_database_space() {
 }
 
 # notify EVENT STATUS MESSAGE [FILE]: tells the webhook, if there is one; its address is in .env or, where it is a secret, in
-# secrets/backup_webhook. Never fails.
+# secrets/backup_webhook. Never fails: in a trap, `return` alone would give the status from before it.
 notify() {
     local url said
     url=$(setting KADUN_BACKUP_WEBHOOK)
     if [[ -z $url && -r $ROOT/secrets/backup_webhook ]]; then url=$(<"$ROOT/secrets/backup_webhook"); fi
     [[ -n $url ]] || return 0
-    said=$(library notify.py "$1" "$2" "$3" "$(setting COMPOSE_PROJECT_NAME kadun)" "${4:-}" <<<"$url" 2>&1) && return 0 # in a trap `return` alone gives the status from before it
+    said=$(library notify.py "$1" "$2" "$3" "$(setting COMPOSE_PROJECT_NAME kadun)" "${4:-}" <<<"$url" 2>&1) && return 0
     warn "通知未送达（不影响备份）。The notice could not be sent (the backup is not affected): $(last_line "$said")"
 }
 

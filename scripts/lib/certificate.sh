@@ -6,7 +6,9 @@ source "$ROOT/scripts/lib/stack.sh"
 # require_servable CHAIN KEY NAME…: key, chain, dates and names fit; otherwise it ends the script.
 require_servable() {
     local said name names check key
-    if ! { openssl x509 -inform PEM -in "$1" -noout && openssl crl2pkcs7 -nocrl -certfile "$1"; } >/dev/null 2>&1 || LC_ALL=C grep -aq 'PRIVATE KEY-----' "$1"; then
+    # crl2pkcs7 reads all certificates of the file; `verify` below passes over a damaged one that it can do without.
+    if ! { openssl x509 -inform PEM -in "$1" -noout && openssl crl2pkcs7 -nocrl -certfile "$1"; } >/dev/null 2>&1 \
+        || LC_ALL=C grep -aq 'PRIVATE KEY-----' "$1"; then
         die "不是完好的 PEM 证书，或其中含私钥（请分开）；DER 请先转换。Not certificates in PEM, a damaged one, or a key among them (split the file); from DER: openssl x509 -inform DER -in FILE -out fullchain.pem: $1"
     fi
     key=$(openssl pkey -inform PEM -in "$2" -passin pass: -pubout 2>&1 </dev/null) || true
