@@ -78,7 +78,7 @@ restore() {
     open_archive "$1" "$2" "$3"
     require_own_keys "$2"
     say_times "$2"
-    if [[ -z ${OPTION[no-safety-dump]:-} && $(owner_sql "$LIVE" "SELECT to_regclass('public.card') IS NULL") != t ]]; then
+    if [[ -z ${OPTION[no-safety-dump]:-} ]] && has_tables "$LIVE"; then
         safety=$BACKUP_FOLDER/kadun-before-restore-$(date --utc +%Y%m%dT%H%M%SZ).tar.age
         take_archive "$safety" '' # the present database stays, too, but on the same disk
         keep_newest kadun-before-restore- "$safety"

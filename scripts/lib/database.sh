@@ -83,6 +83,9 @@ schema_of() {
     owner_sql "$1" "SELECT max(name) FROM schema_migration"
 }
 
+# has_tables DATABASE: it has any, or cannot be read.
+has_tables() { [[ $(owner_sql "$1" "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public')") != f ]]; }
+
 # own_schema: the last migration in this checkout.
 own_schema() {
     local -a known=("$ROOT"/app/storage/migrations/[0-9]*.sql)

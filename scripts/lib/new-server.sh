@@ -14,9 +14,10 @@ new_server() {
     prepare_checkout "$2"
     find_live
     start_database
-    require_empty "$LIVE"
+    if has_tables "$LIVE" && [[ $(owner_sql "$LIVE" "SELECT EXISTS (SELECT FROM card) OR EXISTS (SELECT FROM event)") != f ]]; then
+        die "此处的服务已有数据，不会覆盖：请在新的目录恢复。The service here has data and will not be overwritten: restore into another checkout, or empty this one: docker compose down, then move .env, secrets and data away"
+    fi
     compose rm --force --stop app functions migrate nginx webhooks >/dev/null 2>&1 </dev/null || true # they hold the old secrets
-    require_empty "$LIVE" stopped # the service may have written until then
     take_settings "$2"
     place_files "$2" "$ROOT/data/.replaced-$(date --utc +%Y%m%dT%H%M%SZ)" # customers' programs may depend on the keys that were here
     if ! docker image inspect "$(setting KADUN_APP_IMAGE kadun-app)" >/dev/null 2>&1; then
@@ -60,18 +61,6 @@ prepare_checkout() {
     [[ -z $folder ]] \
         || die "项目名 $name 已被 $folder 使用：请用 --project 另选。Project $name runs from $folder on this machine: choose another with --project"
     "$ROOT/scripts/init.sh" "${options[@]}" >/dev/null
-}
-
-# require_empty DATABASE [stopped]: it has neither cards nor a journal. One that cannot be read is not empty.
-require_empty() {
-    local found
-    found=$(owner_sql "$1" "SELECT to_regclass('public.card') IS NOT NULL")
-    [[ $found == t ]] || return 0
-    found=$(owner_sql "$1" "SELECT EXISTS (SELECT FROM card) OR EXISTS (SELECT FROM event)")
-    [[ $found == f ]] || {
-        [[ -z ${2:-} ]] || compose up --detach >/dev/null 2>&1 </dev/null || true # it was serving
-        die "此处的服务已有数据，不会覆盖：请在新的目录恢复。The service here has data and will not be overwritten: restore into another checkout, or empty this one: docker compose down, then move .env, secrets and data away"
-    }
 }
 
 # take_settings FOLDER: the archive's settings take the place of those here, except those of the machine.

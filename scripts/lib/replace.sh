@@ -35,6 +35,8 @@ start_replaced() {
     say "正在启动…  Starting …"
     said=$(serve) || die "恢复后的服务未就绪。The service is not ready on what was restored: $said"
     rm -f -- "$REPLACING"
+    # A server that has never served has an empty one.
+    if ! has_tables "$1"; then drop_database "$1" >/dev/null && return 0; fi
     say "原数据库保留为 $1；确认无误后 scripts/restore.sh --drop-old 可删除。The old database is kept as $1; scripts/restore.sh --drop-old drops it"
 }
 
