@@ -17,6 +17,7 @@ from app.console.streaming import Streams
 from app.domain.card_actions import Action
 from app.functions.client import FunctionsClient
 from app.http import problems, self_service
+from app.http.bounds import Bounds
 from app.http.files import DownloadResource, OfferResource
 from app.http.middleware import RequestLog
 from app.http.openapi.document import DOCUMENT
@@ -59,14 +60,21 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
         SchemaMismatchError: the database has another schema.
         KeyRingError: there are no usable signing keys.
     """
-    database = connect_to(Database(settings.database_url, prepared=PREPARED, on_connect=schema.check_version))
+    database = connect_to(
+        Database(
+            settings.database_url,
+            prepared=PREPARED,
+            on_connect=schema.check_version,
+            connections=settings.threads + 1,  # one is the periodic work's, for good
+        )
+    )
     keys = SigningKeys(database, settings)
     startup.prepare(database, keys, utc_now)
     startup.mark_data_key(settings.keys_dir, settings.kernal_data_key)
     sealing_key = SealingKey(settings.sealing_key)
     sealed_secrets.seal_all(database, sealing_key)
     signer = Signer(keys.store)
-    database.close()  # the workers are forked after this
+    database.disconnect()  # the workers are forked after this
     rules = VendorRules(database)
     licences = LicenceService(database, Touches(database), rules, signer, settings.issuer, settings.timezone, utc_now)
     verification = Verification(licences, settings.kernal_data_key, settings.offline_grace)
@@ -85,6 +93,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
 
     own_cards = SelfService(database, rules, settings.timezone, utc_now)
     app = falcon.App(middleware=[RequestLog(behind_proxy=settings.behind_proxy)])
+    app.add_middleware(Bounds(max(1, settings.threads // 2)))
     app.add_middleware(self_service.OffMeansNotFound(own_cards))
     problems.install(app)
     app.add_route("/v1/verify", VerifyResource(verification, parser))

@@ -1,14 +1,28 @@
 """gunicorn's settings; the names below are gunicorn's own."""
 
-import contextlib
+# ruff: noqa: E402  # the order of imports matters
 import os
+import tempfile
+
+_own_metrics_dir = "PROMETHEUS_MULTIPROC_DIR" not in os.environ
+if _own_metrics_dir:
+    # Before prometheus_client is imported, which reads it once.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="kadun-metrics-")
+
+# Also before the patch: nothing waits under this library's locks, and the system's are faster.
+from prometheus_client import multiprocess
+
+from app import greenlets
+
+greenlets.patch()
+
+import contextlib
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from app import forks, logs
+from app import logs
 from app.settings import Settings, SettingsError
 
 try:
@@ -25,16 +39,12 @@ limit_request_line = 8190  # as nginx: what nginx passes on, the app answers
 umask = 0o007  # the socket is for nginx's group only
 timeout = 30
 graceful_timeout = 30
-keepalive = 75  # longer than nginx keeps idle connections, so that nginx never sends on a closed one
+keepalive = 1  # longer than nginx keeps idle connections, so that nginx never sends on a closed one
 control_socket_disable = True  # it needs a writable home, and nothing uses it
 worker_tmp_dir = "/dev/shm"  # noqa: S108  # heartbeats in memory instead of on a busy disk
-accesslog = None  # the app logs each request itself, without secrets
+logger_class = "app.worker.Log"
 logconfig_dict = logs.configuration(_settings.log_level)
 
-_own_metrics_dir = "PROMETHEUS_MULTIPROC_DIR" not in os.environ
-if _own_metrics_dir:
-    # Before prometheus_client is imported, which reads it once.
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="kadun-metrics-")
 _metrics_dir = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
 _metrics_dir.mkdir(parents=True, exist_ok=True)
 for _stale in _metrics_dir.glob("*.db"):
@@ -42,30 +52,27 @@ for _stale in _metrics_dir.glob("*.db"):
 
 
 def on_starting(_server: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
-    """Let signals end workers that are just starting, and let a start end draining."""
+    """Let a start end draining."""
     from app.services import draining  # noqa: PLC0415
 
     with contextlib.suppress(OSError):  # a folder that cannot be written to is reported by what needs it
         draining.end(_settings.keys_dir)
-    forks.end_on_signals()
 
 
-def post_worker_init(_worker: Any) -> None:  # noqa: ANN401
-    """Start the worker's hub and its loops, after the fork."""
-    from app import hub  # noqa: PLC0415
+def post_worker_init(worker: Any) -> None:  # noqa: ANN401
+    """Start the worker's loops, after the fork."""
+    # gunicorn reads a dozen settings a request, each by three calls: as plain attributes they cost next to nothing.
+    vars(worker.cfg).update({name: setting.get() for name, setting in worker.cfg.settings.items()})
     from app.clock import utc_now  # noqa: PLC0415
     from app.services import periodic, webhook_delivery  # noqa: PLC0415  # when the models know their database
     from app.storage.models import database  # noqa: PLC0415
 
-    hub.start(_settings.threads)
     periodic.Loop(database, _settings.host, periodic.tasks(database, _settings, utc_now)).start()
     webhook_delivery.start(database, _settings, utc_now)
 
 
 def child_exit(_server: Any, worker: Any) -> None:  # noqa: ANN401
     """Keep a dead worker's counters, and drop its gauges."""
-    from prometheus_client import multiprocess  # noqa: PLC0415  # see above
-
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 

@@ -5,8 +5,6 @@ import os
 import socket
 from pathlib import Path
 
-from app import hub
-
 
 class UnixConnection(http.client.HTTPConnection):
     """A connection to a server that listens on a Unix socket.
@@ -25,7 +23,7 @@ class UnixConnection(http.client.HTTPConnection):
         # A socket's address holds 107 bytes, its path may have more: a descriptor stands for its folder.
         folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
         try:
-            self.sock = hub.new_socket(socket.AF_UNIX)
+            self.sock = socket.socket(socket.AF_UNIX)
             self.sock.settimeout(self.timeout)
             self.sock.connect(f"/proc/self/fd/{folder}/{self._path.name}")
         finally:

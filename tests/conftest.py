@@ -23,7 +23,6 @@ from app.storage import schema
 from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
 from tests.support.groups import ByGroup
-from tests.support.hub_thread import HubThread
 from tests.support.in_force import wait_in_force
 from tests.support.prepared_cluster import copy_to
 from trial.postgres import EmbeddedPostgres, install_binaries
@@ -300,10 +299,3 @@ def unmeasured() -> Iterator[None]:
     yield
     if measuring:
         measuring.start()
-
-
-@pytest.fixture
-def hub_thread(unmeasured: None) -> Iterator[HubThread]:
-    """A hub, on which a test runs what a worker runs there; unmeasured: greenlets would confuse it."""
-    with HubThread() as running:
-        yield running

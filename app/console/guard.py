@@ -13,7 +13,6 @@ from app.console.rendering import CSRF_FIELD, url
 from app.console.visitor import COOKIE_PATH, LOGIN, Language, Theme, Visitor
 from app.domain.texts import Text
 from app.http.problems import forbidden
-from app.http.threads import OPERATOR
 from app.services.sessions import Identity
 
 LANGUAGE_COOKIE = "kadun_language"
@@ -69,8 +68,6 @@ class Guard:
         token = self._console.session_cookie.token(request)
         identity = self._console.sessions.identify(token) if token else None
         visitor = request.context.visitor = visitor_from(request, identity, token)
-        if identity is not None:
-            request.env[OPERATOR] = f"operator {identity.id}"
         _keep_language(request, response)
         needed = resource.access[method]
         detour = self._detour(request, resource, visitor) if needed > Access.PUBLIC else None

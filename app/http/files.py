@@ -4,13 +4,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
 import falcon
 
-from app import hub
 from app.domain.texts import Text
 from app.http import ranges
 from app.http.problems import Problem, ProblemCode, client_blocked, unavailable
@@ -124,7 +122,7 @@ def _pieces(source: BinaryIO, left: int, held: ExitStack) -> Iterator[bytes]:
     with held:
         yield b""
         while left:
-            piece = hub.in_thread(partial(source.read, min(_PIECE_BYTES, left)))  # the disk may be slow
+            piece = source.read(min(_PIECE_BYTES, left))
             if not piece:
                 raise OSError("the file is shorter than it was")  # breaks the connection
             left -= len(piece)

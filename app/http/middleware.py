@@ -9,8 +9,6 @@ from typing import Any
 
 import falcon
 
-from app.http.threads import REFUSED
-
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _LOGGED_PATH_CHARS = 200
 logger = logging.getLogger("app.requests")
@@ -28,8 +26,6 @@ class RequestLog:
         request.context.request_id = given if given and _ID.fullmatch(given) else os.urandom(16).hex()
         request.context.started = time.perf_counter()
         request.context.outcome = {}
-        if REFUSED in request.env:
-            raise request.env[REFUSED]
 
     def process_response(
         self,

@@ -3,12 +3,10 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import falcon
 
-from app import hub
 from app.domain.addresses import canonical_address
 from app.domain.policy import OPEN_PROGRAM, VerificationRequest
 from app.domain.texts import Text
@@ -17,9 +15,6 @@ from app.http.problems import invalid_request, unavailable
 from app.tokens.sealing import PublicKeyError, check_public_key
 
 ADDRESS_HEADER = "X-REAL-IP"
-_QUICK_BYTES = 4096
-"""Bodies up to this length are parsed in less than a millisecond."""
-_PARSING = hub.Places(1, seconds=10)
 logger = logging.getLogger(__name__)
 
 
@@ -39,16 +34,6 @@ def client_address(request: falcon.Request, *, behind_proxy: bool) -> str:
             },
         )
         raise unavailable() from error
-
-
-def _parsed(body: bytes) -> schemas.ExecuteRequest:
-    """Parse a body; a large one, which takes milliseconds, in a native thread, one at a time."""
-    if len(body) <= _QUICK_BYTES:
-        return json_body.parse(body, schemas.ExecuteRequest)
-    with _PARSING.taken() as is_taken:
-        if not is_taken:
-            raise unavailable()
-        return hub.in_thread(partial(json_body.parse, body, schemas.ExecuteRequest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +56,11 @@ class RequestParser:
         while the rules are asked.
         """
         body = json_body.read_body(request)
-        return self._checked(request, _parsed(body), body, needs_version=True), lambda: _parsed(body).arguments
+
+        def parsed() -> schemas.ExecuteRequest:
+            return json_body.parse(body, schemas.ExecuteRequest)
+
+        return self._checked(request, parsed(), body, needs_version=True), lambda: parsed().arguments
 
     def _checked(
         self, request: falcon.Request, asked: schemas.VerifyRequest, body: bytes, *, needs_version: bool

@@ -3,14 +3,12 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, time
-from functools import partial
 from typing import Any, BinaryIO
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from peewee import fn
 
-from app import hub
 from app.clock import Clock
 from app.domain.codes import CardStatus, EventKind
 from app.domain.errors import DatabaseUnavailableError
@@ -50,7 +48,7 @@ class FileTransfer:
         evaluation = self.licences.evaluate(request)
         if not evaluation.decision.accepted:
             return self.licences.sign(evaluation)
-        return hub.in_thread(partial(self._offer, evaluation))
+        return self._offer(evaluation)
 
     def _offer(self, evaluation: Evaluation) -> Verdict:
         if evaluation.client_id is None:
@@ -98,13 +96,13 @@ class FileTransfer:
         return self.blobs.locate(Blob(link.sha256, link.size))
 
     def open(self, link: Link) -> BinaryIO:
-        """Open the bytes.
+        """Open the bytes, for a service without nginx: waiting for a bucket holds up its whole process.
 
         Raises:
             OSError: they are gone.
             BucketUnavailableError: the bucket cannot be asked.
         """
-        return hub.in_thread(lambda: self.blobs.open(Blob(link.sha256, link.size)))
+        return self.blobs.open(Blob(link.sha256, link.size))
 
     def journal_download(self, link: Link, card_id: str, address: str) -> None:
         """Write a download into the journal, once for each card, version of a file and day."""

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from app import hub
 from app.domain.addresses import network_of
 from app.domain.codes import Code
 from app.domain.policy import OPEN_PROGRAM, VerificationRequest
@@ -47,8 +46,7 @@ class Execution:
             return self._licences.sign(evaluation)
         match self._outcome(evaluation, arguments()):
             case Returned(result):
-                # Half a megabyte takes milliseconds to sign.
-                return hub.in_thread(lambda: self._licences.sign(evaluation, claims={"result": result}, is_late=True))
+                return self._licences.sign(evaluation, claims={"result": result}, is_late=True)
             case Invalid(field, message):
                 raise InvalidArgumentsError(field, message)
             case NotFound():

@@ -5,16 +5,16 @@ Verification, file transfer and core functions use it, and add claims of their o
 
 import logging
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from app import hub, metrics
+from app import metrics
 from app.clock import Clock
 from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random
 from app.domain.codes import Code
-from app.domain.errors import ConflictError, DatabaseUnavailableError, UnavailableError
+from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.policy import OPEN_PROGRAM, Facts, VerificationRequest, decide, is_outdated
 from app.domain.terms import Terms
 from app.services.evaluation import Evaluation, bound_to, entries_of, rejection
@@ -29,7 +29,6 @@ from app.tokens.signer import Signer
 
 TOKEN_SECONDS = 300
 _ATTEMPTS = 50  # each failed attempt means that another request succeeded; after this many something is wrong
-_TURN_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 
@@ -55,7 +54,6 @@ class LicenceService:
     issuer: str
     timezone: ZoneInfo
     clock: Clock
-    turns: hub.Turns = field(default_factory=lambda: hub.Turns(_TURN_SECONDS))
 
     def evaluate(self, request: VerificationRequest) -> Evaluation:
         """Decide about a request by the rules and write what follows.
@@ -64,7 +62,6 @@ class LicenceService:
 
         Raises:
             DatabaseUnavailableError: the database is away; nothing was decided.
-            UnavailableError: too many requests with the card wait; nothing was decided.
             TooFastError: the card is not named by an ID, and the address has too many refusals: it may be guessing.
         """
         in_force = self.rules.get()
@@ -79,13 +76,6 @@ class LicenceService:
             decision = decide(touched, request, at, in_force.terms)
             if decision.is_refresh:
                 return Evaluation(request, at, jti, decision, touched.client.id, in_force)
-        # In turn: each would hold a native thread while it waits for the card's row, and make the others decide again.
-        with self.turns.taken(request.card_id) as is_taken:
-            if not is_taken:
-                raise UnavailableError("too many requests with one card wait")
-            return self._decided(request, at, day, jti)
-
-    def _decided(self, request: VerificationRequest, at: datetime, day: date, jti: str) -> Evaluation:
         for _ in range(_ATTEMPTS):
             try:
                 evaluation = self.database.with_connection(lambda: self._attempt(request, at, day, jti))

@@ -3,20 +3,21 @@
 import os
 import threading
 import unicodedata
+from _thread import get_native_id
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from secrets import token_bytes
 from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
+from gevent.threadpool import ThreadPool
 
 from app.domain.operators import MAX_PASSWORD
 from app.domain.texts import LaterError
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS, MAX_WAITING = 20.0, 10
 _NICENESS = 19
 """Of the threads that hash: customers' programs start meanwhile."""
 Result = TypeVar("Result")
@@ -29,10 +30,6 @@ class LoginBusyError(LaterError):
         super().__init__(2, "登录请求过多，请稍后再试", "too many people are logging in: try again in a moment")
 
 
-def _give_way() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # argon2's own threads inherit it
-
-
 class Passwords:
     """Hashes and checks passwords. A hash takes 64 MiB, so that a process makes one at a time, within a `turn`.
 
@@ -43,7 +40,8 @@ class Passwords:
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
         self._hashing = threading.Lock()
-        self._thread = ThreadPoolExecutor(1, initializer=_give_way)  # it begins at the first hash, after a fork
+        self._waiting = 0
+        self._thread: ThreadPool | None = None
         self._decoy = self._hash_decoy()
 
     @contextmanager
@@ -53,7 +51,14 @@ class Passwords:
         Raises:
             LoginBusyError: the turn did not come within `WAIT_SECONDS`.
         """
-        if not self._hashing.acquire(timeout=WAIT_SECONDS):
+        if self._waiting >= MAX_WAITING:
+            raise LoginBusyError
+        self._waiting += 1
+        try:
+            is_taken = self._hashing.acquire(timeout=WAIT_SECONDS)
+        finally:
+            self._waiting -= 1
+        if not is_taken:
             raise LoginBusyError
         try:
             yield
@@ -79,7 +84,10 @@ class Passwords:
         return self._hasher.check_needs_rehash(password_hash)
 
     def _in_background(self, work: Callable[[], Result]) -> Result:
-        return self._thread.submit(work).result()
+        if self._thread is None:  # after the fork
+            self._thread = ThreadPool(1)
+        result: Result = self._thread.apply(_at_low_priority, (work,))
+        return result
 
     def _hash_decoy(self) -> str:
         """Return a hash that no password matches, with the parameters of real hashes."""
@@ -90,6 +98,11 @@ class Passwords:
 
 PASSWORDS = Passwords()
 """One for the process, which has memory for one hash."""
+
+
+def _at_low_priority(work: Callable[[], Result]) -> Result:
+    os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICENESS)  # argon2's own threads inherit it
+    return work()
 
 
 def _encoded(password: str) -> bytes:

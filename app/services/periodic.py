@@ -107,6 +107,10 @@ class Loop:
         self._due[task.name] = ended + max(task.seconds, ended - began)
 
     def _keep_turning(self) -> None:
+        with self._database.hold():  # its session has the locks
+            self._keep()
+
+    def _keep(self) -> None:
         while True:
             try:
                 self.turn()

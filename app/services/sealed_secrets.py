@@ -66,4 +66,4 @@ def seal_all(database: Database, key: SealingKey) -> None:
     except (UnavailableError, peewee.PeeweeException) as error:
         logger.warning("secrets could not be sealed; the next start tries again", extra={"reason": str(error)})
     finally:
-        database.close()
+        database.disconnect()

@@ -95,7 +95,7 @@ def prepare(database: Database, keys: SigningKeys, clock: Clock) -> None:
             ) from error
         logger.warning("starting without the database", extra={"reason": str(error)})
     finally:
-        database.close()
+        database.disconnect()
 
 
 def mark_data_key(keys_dir: Path, kernal_data_key: str) -> None:

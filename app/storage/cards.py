@@ -1,8 +1,6 @@
 """Reads and writes cards, in bulk and one by one."""
 
-import csv
 import hashlib
-import io
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +9,8 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
-from peewee import JOIN, SQL, fn
+from peewee import JOIN, SQL, Field, Model, fn
+from psycopg2.extras import execute_values
 
 from app.domain import cards
 from app.domain.card_actions import Outcome
@@ -86,25 +85,25 @@ _NOBODY = Owner()
 def insert(
     database: Database, new_cards: Iterable[NewCard], created_at: datetime, owner: Owner = _NOBODY
 ) -> Iterator[int]:
-    """Copy cards into the table within the caller's transaction; yields the number of cards of each page copied.
+    """Insert cards within the caller's transaction; yields the number of cards of each page.
 
     They are sorted by ID: two imports of the same cards in different orders would deadlock. `owner` issued them.
     """
-    names = ", ".join(f'"{getattr(Card, column).column_name}"' for column in _COPIED)
-    table = Card._meta.table_name  # noqa: SLF001  # peewee's documented way to a model's table
-    statement = f'COPY "{table}" ({names}) FROM STDIN WITH (FORMAT csv)'
+    into_card = _insert_into(Card, [getattr(Card, column) for column in _CARD])
+    into_client = _insert_into(Client, _CLIENT)
     ordered = sorted(new_cards, key=attrgetter("id"))
     with database.cursor() as cursor:
         for page in _pages(ordered):
-            buffer = io.StringIO()
-            # None is written as an empty cell, which COPY reads as NULL; there are no empty texts.
-            writer = csv.writer(buffer)
-            writer.writerows((*_copied(card, created_at), *owner) for card in page)
-            buffer.seek(0)
-            cursor.copy_expert(statement, buffer)
+            rows = [(*_columns(card, created_at), *owner) for card in page]
+            execute_values(cursor, into_card, rows, page_size=PAGE_ROWS)
             yield len(page)
         for clients in _pages(sorted(_client(card, card.binding) for card in ordered if card.binding is not None)):
-            cursor.copy_expert(_COPY_CLIENTS, io.StringIO("".join(clients)))
+            execute_values(cursor, into_client, clients, page_size=PAGE_ROWS)
+
+
+def _insert_into(model: type[Model], columns: Iterable[Field]) -> str:
+    names = ", ".join(f'"{column.column_name}"' for column in columns)
+    return f'INSERT INTO "{model._meta.table_name}" ({names}) VALUES %s'  # noqa: S608, SLF001  # peewee's documented way
 
 
 _CLIENT = (
@@ -116,28 +115,25 @@ _CLIENT = (
     Client.requested_at,
     Client.function,
 )
-_COPY_CLIENTS = f"COPY client ({', '.join(column.column_name for column in _CLIENT)}) FROM STDIN"
-_IN_COPY = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 IMPORT = "导入"
 """The function of a client that came with its card and has not asked yet."""
 
 
-def _client(card: NewCard, binding: NewBinding) -> str:
-    """Return a line of `_COPY_CLIENTS`; it begins with the digest, so that all imports lock machines in one order."""
+def _client(card: NewCard, binding: NewBinding) -> tuple[object, ...]:
+    """Return the values of `_CLIENT`; they begin with the digest, so that all imports lock machines in one order."""
     client_id = cards.id_from_random(secrets.token_bytes(cards.ID_RANDOM_BYTES))
-    values = (binding.hardware_sha256, binding.hardware, card.id, client_id, binding.ip)
-    rest = (binding.requested_at.isoformat(), IMPORT)
-    return "\t".join(value.translate(_IN_COPY) for value in (*values, *rest)) + "\n"
+    values = (binding.hardware_sha256, binding.hardware, card.id, client_id, binding.ip, binding.requested_at)
+    return (*values, IMPORT)
 
 
-_COPIED = (
+_CARD = (
     *("id", "validity", "batch", "note", "is_activated", "activated_at", "expires_at", "frozen_at", "created_at"),
     *("imported_key", "operator_id", "token_id"),
 )
 
 
-def _copied(card: NewCard, created_at: datetime) -> tuple[object, ...]:
-    """Return the values of `_COPIED` but the last two, which are of all cards."""
+def _columns(card: NewCard, created_at: datetime) -> tuple[object, ...]:
+    """Return the values of `_CARD` but the last two, which are of all cards."""
     activated = card.activated_at is not None
     times = (card.activated_at, card.expires_at, card.frozen_at, created_at)
     return (card.id, _interval(card.validity), card.batch, card.note, activated, *times, card.imported_key)

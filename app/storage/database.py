@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +12,6 @@ from typing import Any, TypeVar
 import peewee
 import psycopg2
 
-from app import hub
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.storage import models
 from app.storage.hosts import Host, Hosts
@@ -37,6 +37,12 @@ _TOO_LONG = ("55P03", "57014")
 _AWAY = ("08", "53", "57P", "25006")
 
 
+class _Here(threading.local):
+    """Whether the caller's thread, or greenlet, holds a place."""
+
+    holds = False
+
+
 class Database(peewee.PostgresqlDatabase):
     """A PostgreSQL database whose connections carry prepared statements.
 
@@ -54,11 +60,15 @@ class Database(peewee.PostgresqlDatabase):
         prepared: Mapping[str, str] | None = None,
         on_connect: Callable[[Any], None] | None = None,
         bulk: bool = False,
+        connections: int = 8,
     ) -> None:
         self._prepared = dict(prepared or {})
         self._on_connect = on_connect
         self._no_attempt_before = 0.0
         self._probing = threading.Lock()
+        self._places = threading.BoundedSemaphore(connections)
+        self._kept: list[Any] = []
+        self._here = _Here()
         self.hosts = Hosts(url)
         options = _SESSION_OPTIONS.replace("=10s", "=0").replace("=5s", "=30s") if bulk else _SESSION_OPTIONS
         super().__init__(
@@ -107,7 +117,7 @@ class Database(peewee.PostgresqlDatabase):
         for host in hosts:
             began = time.monotonic()
             try:
-                connection = self.open(**host._asdict())
+                connection = self.open(**_looked_up(host))
             except psycopg2.OperationalError as error:
                 self.hosts.failed(host, time.monotonic() - began)
                 reasons.append(str(error).strip())
@@ -123,6 +133,23 @@ class Database(peewee.PostgresqlDatabase):
             psycopg2.OperationalError: it cannot be opened.
         """
         return psycopg2.connect(self.database, **self.connect_params | parameters)
+
+    def open_apart(self, settings: Mapping[str, str]) -> Any:  # noqa: ANN401  # as above
+        """Open a connection of the caller's own, whose session has more settings, with the statements prepared.
+
+        Raises:
+            psycopg2.Error: it cannot be opened.
+        """
+        connection = self._connect()
+        try:
+            with connection.cursor() as cursor:
+                for name, value in settings.items():
+                    cursor.execute(f"SET {name} = %s", (value,))
+            self.initialize(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def primary(self) -> Host:
         """Return the host that accepts writes now, as a new connection finds it.
@@ -170,8 +197,6 @@ class Database(peewee.PostgresqlDatabase):
     def with_connection(self, work: Callable[[], Result]) -> Result:
         """Run `work`, and repeat it on a new connection if the kept connection turns out to be broken.
 
-        On the hub it runs in a native thread.
-
         Repeating is safe for work that reads its facts again: it finds an earlier commit done. Work that would add
         up (extending a card) runs within `transact`. Inside a transaction `work` runs as part of it, and the code that
         began the transaction handles errors and may repeat the whole.
@@ -180,22 +205,46 @@ class Database(peewee.PostgresqlDatabase):
             DatabaseUnavailableError: The database cannot be reached or does not answer in time.
             ConflictError: The server asks for another attempt (deadlock, serialisation failure).
         """
-        if hub.is_here():
-            return hub.in_thread(partial(self.with_connection, work))
         if self.in_transaction():
             return work()
-        kept = not self.is_closed()
-        try:
+        with self.hold():
+            kept = not self.is_closed()
+            try:
+                return self._run(work)
+            except DatabaseUnavailableError:
+                broken = self.is_closed()  # set by `_translating`
+                if not (kept and broken):
+                    raise
             return self._run(work)
-        except DatabaseUnavailableError:
-            broken = self.is_closed()  # set by `_translating`
-            if not (kept and broken):
-                raise
-        return self._run(work)
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Have one connection for the whole block, the caller's alone; a place among so many for each process."""
+        if self._here.holds or not self.is_closed():
+            yield
+            return
+        with self._places:
+            self._here.holds = True
+            if self._kept:
+                self._state.set_connection(self._kept.pop())
+            try:
+                yield
+            finally:
+                self._here.holds = False
+                if not self.is_closed():
+                    if not self._state.conn.closed:
+                        self._kept.append(self._state.conn)
+                    self._state.reset()
+
+    def disconnect(self) -> None:
+        """Close all connections that are kept for later."""
+        self.close()
+        while self._kept:
+            self._kept.pop().close()
 
     @contextlib.contextmanager
     def transact(self) -> Iterator[None]:
-        """Run the block in one transaction, once; not on the hub.
+        """Run the block in one transaction, once.
 
         Where the kept connection is broken, the transaction begins on a new one. Within another transaction the block
         is a part of it, undone by itself if it fails; the code that began the transaction handles errors.
@@ -204,7 +253,7 @@ class Database(peewee.PostgresqlDatabase):
             DatabaseUnavailableError, ConflictError: As `with_connection`; after a broken commit it may be done or not.
         """
         errors = contextlib.nullcontext() if self.in_transaction() else self._translating()
-        with errors, contextlib.ExitStack() as transaction:
+        with self.hold(), errors, contextlib.ExitStack() as transaction:
             self.with_connection(lambda: transaction.enter_context(self.atomic()))
             yield
 
@@ -248,6 +297,23 @@ class Database(peewee.PostgresqlDatabase):
             self.close()
         except (peewee.PeeweeException, psycopg2.Error):
             self._state.reset()
+
+
+def _looked_up(host: Host) -> dict[str, str]:
+    """Return libpq's parameters of a host with its addresses: looking them up by itself, libpq holds up all greenlets.
+
+    Raises:
+        psycopg2.OperationalError: the name is unknown.
+    """
+    if host.host.startswith("/"):
+        return {"host": host.host, "port": str(host.port)}
+    try:
+        found = socket.getaddrinfo(host.host, host.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise psycopg2.OperationalError(f"connection to server {host.host}: {error.strerror}") from error
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+    each = {"host": host.host, "port": str(host.port)}
+    return {name: ",".join([text] * len(addresses)) for name, text in each.items()} | {"hostaddr": ",".join(addresses)}
 
 
 def _host_of(connection: Any) -> Host:  # noqa: ANN401  # psycopg2's

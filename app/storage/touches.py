@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from app import hub
+import gevent
+import psycopg2
+from gevent import monkey
+from gevent.event import Event
+
 from app.domain.cards import Card
 from app.domain.policy import Client, Facts, VerificationRequest
-from app.storage.database import Database
+from app.storage.database import Database, execute_prepared
 
 MAX_CARDS = 200
 """How many cards one statement touches at most: what comes meanwhile waits for all of it."""
@@ -28,6 +32,8 @@ SESSION = {
     "enable_mergejoin": "off",
     "jit": "off",
 }
+ANSWER_SECONDS = 15.0
+"""More than the server's own limit for a statement: this one is for a server that has gone without a word."""
 _RunPrepared = Callable[..., list[tuple[Any, ...]]]
 
 
@@ -43,7 +49,7 @@ class _Touch(NamedTuple):
 class _Batch:
     """Requests that one statement records: of each card those that ask for the same, all on one day.
 
-    `done` is the event that its requests wait for, None off the hub.
+    `done` is the event that its requests wait for, None outside gunicorn.
     """
 
     def __init__(self, day: date, done: Any = None) -> None:  # noqa: ANN401  # gevent is untyped
@@ -78,8 +84,8 @@ class _Batch:
 class Touches:
     """Records requests of bound cards that change nothing but the client's time and function, and the usage.
 
-    On a hub, while one statement is under way the requests that arrive gather for the next; a request alone goes at
-    once. Each waits until its statement is committed.
+    In gunicorn, while one statement is under way the requests that arrive gather for the next; one alone goes at once.
+    Each waits until its statement is committed.
 
     Args:
         database: Has the statement `touch` prepared on each connection.
@@ -87,7 +93,8 @@ class Touches:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._run_on_hub: _RunPrepared | None = None
+        self._connection: Any = None
+        self._is_batching = monkey.is_module_patched("threading")
         self._gathering: deque[_Batch] = deque()
         self._is_recording = False
 
@@ -99,7 +106,7 @@ class Touches:
             rejected or is the day's first of the function, or the database failed: nothing is known to be recorded.
         """
         touch = _Touch(request.card_id, request.hardware_sha256, request.address, request.function)
-        if not hub.is_here():
+        if not self._is_batching:
             batch = _Batch(day)
             batch.add(touch, at)
             self._database.with_connection(lambda: batch.record(self._database.run_prepared))
@@ -108,7 +115,7 @@ class Touches:
         batch.add(touch, at)
         if not self._is_recording:
             self._is_recording = True
-            hub.spawn(self._record)  # begins when the requests that are being read now have been added
+            gevent.spawn_raw(self._record)  # begins when the requests that are being read now have been added
         batch.done.wait()
         return batch.found.get(request.card_id)
 
@@ -116,7 +123,7 @@ class Touches:
         for batch in self._gathering:
             if batch.takes(touch, day):
                 return batch
-        self._gathering.append(_Batch(day, hub.event()))
+        self._gathering.append(_Batch(day, Event()))
         return self._gathering[-1]
 
     def _record(self) -> None:
@@ -124,7 +131,7 @@ class Touches:
             while self._gathering:
                 batch = self._gathering.popleft()
                 try:
-                    batch.record(self._on_hub())
+                    batch.record(self._run)
                 except Exception as error:  # noqa: BLE001  # each goes the careful way, and meets and reports the same
                     logger.info("no touch", extra={"reason": str(error).strip()})
                 finally:
@@ -132,12 +139,21 @@ class Touches:
         finally:
             self._is_recording = False
 
-    def _on_hub(self) -> _RunPrepared:
-        if self._run_on_hub is None:  # after the fork
-            from app.storage.hub_connection import HubConnection  # noqa: PLC0415  # commands do without gevent
+    def _run(self, name: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Execute a prepared statement, and once more on a new connection where the kept one turns out to be broken."""
+        if self._connection is not None and not self._connection.closed:
+            try:
+                return self._execute(name, *arguments)
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+                if not self._connection.closed:
+                    raise
+        self._connection = self._database.open_apart(SESSION)
+        return self._execute(name, *arguments)
 
-            self._run_on_hub = HubConnection(self._database, SESSION).run_prepared
-        return self._run_on_hub
+    def _execute(self, name: str, *arguments: object) -> list[tuple[Any, ...]]:
+        with gevent.Timeout(ANSWER_SECONDS, psycopg2.OperationalError("no answer in time")):
+            rows: list[tuple[Any, ...]] = execute_prepared(self._connection, name, *arguments).fetchall()
+        return rows
 
 
 def _array(texts: Iterable[str]) -> str:

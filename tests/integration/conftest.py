@@ -33,7 +33,6 @@ from tests.support.executing import FUNCTION_SECONDS
 from tests.support.functions_service import FunctionsService
 from tests.support.held_statements import HeldStatements
 from tests.support.hooks import Hooks
-from tests.support.hub_thread import HubThread
 from tests.support.log_ins import LogIns
 from tests.support.passwords import CheapPasswords
 from tests.support.raw_http import Connections
@@ -87,9 +86,17 @@ def touches(database: Database) -> Touches:
 
 
 @pytest.fixture
-def held(hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch) -> HeldStatements:
-    """The statements of the hub's connection, which wait until the test releases them."""
-    return HeldStatements(hub_thread, monkeypatch)
+def batched(database: Database, monkeypatch: pytest.MonkeyPatch) -> Touches:
+    """As a worker has it, for requests in greenlets of the test's own thread."""
+    touches = Touches(database)
+    monkeypatch.setattr(touches, "_is_batching", True)
+    return touches
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> HeldStatements:
+    """The statements of `batched`, which wait until the test releases them."""
+    return HeldStatements(monkeypatch)
 
 
 @pytest.fixture

@@ -38,11 +38,11 @@ def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Databas
         # Its own statement: until that waits, Python may end by the signal in its own way.
         waiting = "SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)) AND query LIKE %s"
 
-        def copies() -> bool:
+        def inserts() -> bool:
             database.execute_sql("SELECT pg_stat_clear_snapshot()")
-            return database.execute_sql(waiting, ('COPY "card"%',)).fetchone() is not None
+            return database.execute_sql(waiting, ('INSERT INTO "card"%',)).fetchone() is not None
 
-        wait_for(copies)
+        wait_for(inserts)
         process.send_signal(2)
     _, said = process.communicate(timeout=90)
     assert (process.returncode, len(said.strip().splitlines())) == (1, 1)

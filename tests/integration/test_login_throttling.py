@@ -142,8 +142,8 @@ def test_parallel_attempts_are_counted_one_by_one(log_ins: LogIns, database: Dat
             database.close()
         return None
 
-    with ThreadPoolExecutor(16) as pool:
-        outcomes = list(pool.map(attempt, range(16)))
+    with ThreadPoolExecutor(10) as pool:  # as many may wait
+        outcomes = list(pool.map(attempt, range(10)))
     assert outcomes.count(LoginRefusedError) == FREE_FAILURES
 
 

@@ -17,8 +17,7 @@ from app.storage.touches import MAX_CARDS, Touches
 from tests.conftest import START
 from tests.support import bound_cards
 from tests.support.bound_cards import TRICKY, WIDTH, CardState, asking, counts, numbered_id, rows, write_bound
-from tests.support.held_statements import HeldStatements
-from tests.support.hub_thread import HubThread
+from tests.support.held_statements import HeldStatements, begin, results
 
 AT = START
 DAY, YESTERDAY = date(2026, 3, 1), date(2026, 2, 28)
@@ -102,7 +101,7 @@ def test_what_is_touched_is_a_refresh(
 def test_requests_that_come_together_are_recorded_as_one_by_one(
     database: Database,
     touches: Touches,
-    hub_thread: HubThread,
+    batched: Touches,
     situation: tuple[list[CardState], list[VerificationRequest]],
 ) -> None:
     states, requests = situation
@@ -112,8 +111,7 @@ def test_requests_that_come_together_are_recorded_as_one_by_one(
     with database.atomic() as transaction:
         alone = [touches.touch(request, AT, DAY) for request in requests]
         transaction.rollback()
-    asked = hub_thread.begin_all([partial(touches.touch, request, AT, DAY) for request in requests])
-    assert [one.result(20) for one in asked] == alone
+    assert results(begin(*(partial(batched.touch, request, AT, DAY) for request in requests))) == alone
     touched = [request for request, facts in zip(requests, alone, strict=True) if facts is not None]
     cards, clients, usage = rows()
     expected = recorded(before, touched)
@@ -154,55 +152,53 @@ def client(facts: Facts | None) -> str:
     return facts.client.card_id
 
 
-def test_equal_requests_are_summed_and_their_latest_time_recorded(
-    touches: Touches, held: HeldStatements, hub_thread: HubThread
-) -> None:
+def test_equal_requests_are_summed_and_their_latest_time_recorded(batched: Touches, held: HeldStatements) -> None:
     first, card_id = write_bound(2, START, (DAY, "f"))
     times = [START + seconds * SECOND for seconds in (0, 1, 5, 2)]
-    asked = [hub_thread.begin(partial(touches.touch, asking(first), START, DAY))]
-    asked += [hub_thread.begin(partial(touches.touch, asking(card_id), at, DAY)) for at in times]
+    asked = begin(partial(batched.touch, asking(first), START, DAY))
+    asked += begin(*(partial(batched.touch, asking(card_id), at, DAY) for at in times))
     held.release()
-    assert [client(one.result(20)) for one in asked] == [first] + [card_id] * 4
+    assert [*map(client, results(asked))] == [first] + [card_id] * 4
     assert (held.cards(), held.times()) == ([[first], [card_id]], [[1], [4]])
     assert counts(DAY) == {(first, "f"): 2, (card_id, "f"): 5}
     assert Client.get(Client.card == card_id).requested_at == max(times)
     assert Usage.get(Usage.card == card_id).last_at == max(times)
 
 
-def test_requests_of_two_days_do_not_mix(touches: Touches, held: HeldStatements, hub_thread: HubThread) -> None:
+def test_requests_of_two_days_do_not_mix(batched: Touches, held: HeldStatements) -> None:
     midnight = START.replace(hour=16, minute=0, second=0, microsecond=0)
     first, card_id, other = write_bound(3, START, (DAY, "f"), (NEXT_DAY, "f"))
     before, after = (midnight - SECOND, DAY), (midnight, NEXT_DAY)
-    asked = [hub_thread.begin(partial(touches.touch, asking(first), *before))]
+    asked = begin(partial(batched.touch, asking(first), *before))
     for card, moment in ((card_id, after), (card_id, before), (other, before), (card_id, before), (other, after)):
-        asked.append(hub_thread.begin(partial(touches.touch, asking(card), *moment)))
+        asked += begin(partial(batched.touch, asking(card), *moment))
     held.release()
-    assert all(one.result(20) for one in asked)
+    assert all(results(asked))
     assert [(arguments[5], arguments[6]) for arguments in held.ran] == [before[::-1], after[::-1], before[::-1]]
     assert counts(DAY) == {(first, "f"): 2, (card_id, "f"): 3, (other, "f"): 2}
     assert counts(NEXT_DAY) == {(first, "f"): 1, (card_id, "f"): 2, (other, "f"): 2}
 
 
-def test_a_statement_has_a_limited_number_of_cards(
-    touches: Touches, held: HeldStatements, hub_thread: HubThread
-) -> None:
+def test_a_statement_has_a_limited_number_of_cards(batched: Touches, held: HeldStatements) -> None:
     first, *others = write_bound(2 * MAX_CARDS + 11, START, (DAY, "f"))
-    works = [partial(touches.touch, asking(card_id), START, DAY) for card_id in (first, *others, *others[:50])]
-    asked = [hub_thread.begin(works[0]), *hub_thread.begin_all(works[1:])]
+    works = [partial(batched.touch, asking(card_id), START, DAY) for card_id in (first, *others, *others[:50])]
+    asked = begin(works[0]) + begin(*works[1:])
     held.release()
-    assert all(one.result(20) for one in asked)
+    assert all(results(asked))
     assert held.cards() == [[first], others[:MAX_CARDS], others[MAX_CARDS : 2 * MAX_CARDS], others[2 * MAX_CARDS :]]
     assert [sum(times) for times in held.times()] == [1, MAX_CARDS + 50, MAX_CARDS, 10]
     assert sum(counts(DAY).values()) == len(works) + 2 * MAX_CARDS + 11
 
 
-def test_a_waiter_that_is_killed_harms_nobody(touches: Touches, held: HeldStatements, hub_thread: HubThread) -> None:
+def test_a_waiter_that_is_killed_harms_nobody(batched: Touches, held: HeldStatements) -> None:
     first, *others = write_bound(11, START, (DAY, "f"))
-    doomed = [hub_thread.spawn(partial(touches.touch, asking(card_id), START, DAY)) for card_id in (first, others[0])]
-    asked = [hub_thread.begin(partial(touches.touch, asking(card_id), START, DAY)) for card_id in others[::-1]]
-    hub_thread.call(partial(gevent.killall, doomed))
-    asked += [hub_thread.begin(partial(touches.touch, asking(card_id), START, DAY)) for card_id in others[::-1]]
+    doomed = begin(partial(batched.touch, asking(first), START, DAY))
+    doomed += begin(partial(batched.touch, asking(others[0]), START, DAY))
+    works = [partial(batched.touch, asking(card_id), START, DAY) for card_id in others[::-1]]
+    asked = begin(*works)
+    gevent.killall(doomed)
+    asked += begin(*works)
     held.release()
-    assert [client(one.result(20)) for one in asked] == others[::-1] * 2
+    assert [*map(client, results(asked))] == others[::-1] * 2
     assert held.cards() == [[first], others], "sorted, so that all processes lock in one order"
     assert sum(counts(DAY).values()) == 11 + 22

@@ -3,24 +3,17 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from itertools import product
 
-import psycopg2
 import pytest
 
-from app import hub
-from app.domain.policy import OPEN_PROGRAM, VerificationRequest
-from app.services.evaluation import Evaluation
-from app.services.licence import LicenceService
 from app.storage.database import Database
 from app.storage.models import Usage
 from tests.conftest import Remembered
 from tests.integration.conftest import with_keys
 from tests.support.console import Browser, add_operator
 from tests.support.downloads import links
-from tests.support.hub_thread import HubThread
 from tests.support.raw_http import GET, Connections, RawConnection, posting, verification
 from tests.support.service import Service, question, wait_for
 from tests.support.shop import CARDS, Shop
@@ -152,25 +145,3 @@ def test_pages_beyond_those_under_way_are_refused_whatever_their_session_and_cus
     pages = [partial(session.get, "/admin/webhooks") for session in [olga, elsewhere] * 6]
     hold_up(one_worker, "LOCK TABLE webhook_outbox IN ACCESS EXCLUSIVE MODE", pages, card_id)
     assert olga.get("/admin/webhooks").status == 200
-
-
-def asking(licences: LicenceService, card_id: str, address: str) -> partial[Evaluation]:
-    request = VerificationRequest.from_fields(card_id, f"machine of {card_id}", OPEN_PROGRAM, "n" * 22, address)
-    return partial(licences.evaluate, request)
-
-
-@pytest.mark.parametrize("is_known", [True, False])
-def test_one_cards_requests_take_one_thread(
-    hub_thread: HubThread, licences: LicenceService, database_url: str, card_id: str, other_id: str, *, is_known: bool
-) -> None:
-    patient = replace(licences, turns=hub.Turns(60))
-    if is_known:
-        assert hub_thread.call(asking(patient, card_id, "192.0.2.1")).decision.accepted
-    with psycopg2.connect(database_url) as other:
-        with other.cursor() as cursor:
-            cursor.execute("SELECT FROM card WHERE id = %s FOR UPDATE", [card_id])
-        asked = hub_thread.begin_all([asking(patient, card_id, f"198.51.100.{last}") for last in range(1, 9)])
-        assert hub_thread.call(asking(patient, other_id, "203.0.113.1")).decision.accepted
-        assert not any(one.done() for one in asked)
-        other.rollback()
-    assert all(one.result(60).decision.accepted for one in asked)

@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
 from app.functions.decorator import Caller
@@ -43,7 +43,7 @@ class FunctionsService(GunicornProcess):
         super().__init__("app.functions", folder / "functions.log", settings)
         self.client = FunctionsClient(self.socket, int(settings.get("KADUN_FUNCTION_SECONDS", "30")))
 
-    def spawn(self) -> forked_python.ForkedProcess:
+    def spawn(self) -> Any:
         with self.log.open("ab") as log:
             self.process = forked_python.start("app.functions", environment=self.environment, output=log)
         return self.process

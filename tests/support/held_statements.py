@@ -1,33 +1,44 @@
-"""The statements of the hub's connection: noted, and held until a test lets them go on."""
+"""Requests that come together, in greenlets of the test's own thread, and the statements that record them."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import gevent
 import pytest
+from gevent.event import Event
 
-from app import hub
-from app.storage.hub_connection import HubConnection
-from tests.support.hub_thread import HubThread
+from app.storage.touches import Touches
+
+
+def begin(*works: Callable[[], Any]) -> list[Any]:
+    """Begin work in greenlets that become ready at the same moment; each has then run until it waits for something."""
+    begun = [gevent.spawn(work) for work in works]
+    gevent.sleep(0)
+    return begun
+
+
+def results(begun: Iterable[Any]) -> list[Any]:
+    return [greenlet.get(timeout=20) for greenlet in begun]
 
 
 class HeldStatements:
     """Holds the first statement, and all that follow it, until `release`; `ran` has their arguments in order."""
 
-    def __init__(self, hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ran: list[tuple[Any, ...]] = []
-        self._hub_thread = hub_thread
-        self._gate = hub_thread.call(hub.event)
-        run_prepared = HubConnection.run_prepared
+        self._gate = Event()
+        run = Touches._run  # noqa: SLF001
 
-        def held(connection: HubConnection, name: str, *arguments: object) -> list[tuple[Any, ...]]:
+        def held(touches: Touches, name: str, *arguments: object) -> list[tuple[Any, ...]]:
             self.ran.append(arguments)
             self._gate.wait()
-            return run_prepared(connection, name, *arguments)
+            return run(touches, name, *arguments)
 
-        monkeypatch.setattr(HubConnection, "run_prepared", held)
+        monkeypatch.setattr(Touches, "_run", held)
 
     def release(self) -> None:
         """Let the statements go on."""
-        self._hub_thread.call(self._gate.set)
+        self._gate.set()
 
     def cards(self) -> list[list[str]]:
         """The cards of each statement."""

@@ -69,12 +69,14 @@ def question(card_id: str, hardware: str = "machine-1", function: str = OPEN, **
 class GunicornProcess:
     """A gunicorn with one of the applications, which a test starts and stops."""
 
+    configuration = "tests.support.quick_gunicorn_conf"
+
     def __init__(self, application: str, log: Path, settings: dict[str, str]) -> None:
         self.application = application
         self.log = log
         inherited = {name: text for name, text in os.environ.items() if name == "PATH" or name.startswith("COVERAGE_")}
         self.environment = inherited | settings
-        self.process: forked_python.ForkedProcess | None = None
+        self.process: Any = None
 
     def start(self) -> Self:
         process = self.spawn()
@@ -82,12 +84,23 @@ class GunicornProcess:
         assert process.poll() is None, self.log.read_text()
         return self
 
-    def spawn(self) -> forked_python.ForkedProcess:
+    def spawn(self) -> subprocess.Popen[bytes]:
         """Start it without waiting for an answer."""
-        arguments = ("--config", f"python:{self.application}.gunicorn_conf", f"{self.application}.wsgi:app")
+        # Not forked from a process that has imported the app: the service patches the standard library first of all.
+        command = (
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--config",
+            f"python:{self.configuration}",
+            f"{self.application}.wsgi:app",
+        )
         with self.log.open("ab") as log:
-            self.process = forked_python.start("gunicorn", *arguments, environment=self.environment, output=log)
-        return self.process
+            process = subprocess.Popen(
+                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT
+            )
+        self.process = process
+        return process
 
     def stop(self) -> None:
         if self.process is not None:

@@ -1,8 +1,7 @@
-"""Starts of a service that has moved away, of workers told to end, and of a database over another's folder."""
+"""Starts of a service that has moved away, and of a database over another's folder."""
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +14,6 @@ from app.clock import utc_now
 from app.services.startup import MOVED, MovedAwayError, check_home, prepare
 from app.storage.database import Database
 from tests.support.service import ROOT
-from tests.support.tables import for_each
 
 
 def test_a_service_that_has_moved_names_the_new_server_before_it_looks_at_database_and_keys(tmp_path: Path) -> None:
@@ -49,33 +47,6 @@ def test_a_mark_that_is_no_file_is_neither_waited_for_nor_called_a_move(tmp_path
         with pytest.raises(MovedAwayError):
             check_home(tmp_path)
         mark.unlink()
-
-
-# A parent with handlers like gunicorn's, and a child that is told to end before its first line.
-SCRIPT = """
-import os, signal, sys, time
-from app import forks
-
-seen = []
-ending = getattr(signal, sys.argv[1])
-signal.signal(ending, lambda *_: seen.append("handled"))
-forks.end_on_signals()
-os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), ending))
-pid = os.fork()
-if not pid:
-    print(*seen, flush=True)
-    os._exit(0)
-print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -ending)
-os.kill(os.getpid(), ending)
-print("parent", *seen)
-"""
-
-
-@for_each("ending", ["SIGTERM", "SIGINT", "SIGQUIT"])
-def test_a_signal_before_the_first_line_ends_a_process(ending: str) -> None:
-    command = [sys.executable, "-c", SCRIPT, ending]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["True", "parent handled"]
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,19 @@
-"""The hub's own connection: its session, its schema check, and its one reconnect."""
+"""The connection that records touches: its session, its schema check, and its one reconnect."""
 
-import threading
 from collections.abc import Callable
 from datetime import date
-from functools import partial
 from typing import Any
 
 import psycopg2
 import pytest
 
 from app.domain.errors import SchemaMismatchError
-from app.storage import hub_connection, schema
+from app.storage import schema, touches
 from app.storage.database import Database
-from app.storage.hub_connection import HubConnection
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
 from tests.conftest import START
 from tests.support.bound_cards import write_bound
-from tests.support.hub_thread import HubThread
 
 DAY = date(2026, 3, 1)
 SESSION = {
@@ -40,17 +36,17 @@ def probed(database_url: str) -> Database:
 
 
 @pytest.fixture
-def run(probed: Database, hub_thread: HubThread) -> Callable[..., Any]:
+def run(probed: Database) -> Callable[..., Any]:
     """Runs a prepared statement on the connection of `Touches`, and returns what it selects."""
-    run_prepared = hub_thread.call(Touches(probed)._on_hub)  # noqa: SLF001  # it has no other use
-    return lambda *arguments: hub_thread.call(partial(run_prepared, *arguments))[0][0]
+    run_prepared = Touches(probed)._run  # noqa: SLF001  # it has no other use
+    return lambda *arguments: run_prepared(*arguments)[0][0]
 
 
 def end(database: Database, pid: int) -> None:
     database.execute_sql("SELECT pg_terminate_backend(%s, 20000)", (pid,))
 
 
-def test_only_the_hubs_connection_commits_without_waiting_for_the_disk_and_has_settings_for_the_planner(
+def test_only_this_connection_commits_without_waiting_for_the_disk_and_has_settings_for_the_planner(
     probed: Database, run: Callable[..., Any]
 ) -> None:
     with probed.connection_context():
@@ -72,20 +68,20 @@ def test_the_connection_is_kept_beyond_errors_of_the_server_and_replaced_once_it
 
 
 def test_a_statement_that_the_server_refuses_is_not_repeated(
-    database: Database, database_url: str, hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (card_id,) = write_bound(1, START)
     ran: list[str] = []
-    execute = hub_connection.execute_prepared
+    execute = touches.execute_prepared
     noting = lambda connection, name, *arguments: (ran.append(name), execute(connection, name, *arguments))[1]  # noqa: E731
-    monkeypatch.setattr(hub_connection, "execute_prepared", noting)
+    monkeypatch.setattr(touches, "execute_prepared", noting)
     lock = {"lock": "SELECT id FROM card WHERE id = $1::text FOR UPDATE NOWAIT"}
-    connection = HubConnection(Database(database_url, prepared=PID | lock), {})
-    hub_thread.call(partial(connection.run_prepared, "pid", 0))
+    run = Touches(Database(database_url, prepared=PID | lock))._run  # noqa: SLF001  # as above
+    run("pid", 0)
     with database.atomic():
         database.execute_sql("SELECT FROM card FOR UPDATE")
         with pytest.raises(psycopg2.errors.LockNotAvailable):
-            hub_thread.call(partial(connection.run_prepared, "lock", card_id))
+            run("lock", card_id)
     assert ran == ["pid", "lock"]
 
 
@@ -100,20 +96,6 @@ def test_an_older_schema_is_refused_at_the_next_connection(database: Database, r
         database.execute_sql("UPDATE schema_migration SET name = %s WHERE name = '0000'", (schema.expected_version(),))
 
 
-def test_it_connects_in_a_native_thread_to_the_first_of_several_hosts_that_accepts_writes(
-    database_url: str, hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Looking up a name blocks."""
-    connected_in = []
-    connect = psycopg2.connect
-
-    def noting(*arguments: Any, **options: Any) -> Any:
-        connected_in.append(threading.get_ident())
-        return connect(*arguments, **options)
-
-    monkeypatch.setattr(psycopg2, "connect", noting)
-    several = database_url.replace("@", "@127.0.0.1:1,")
-    connection = HubConnection(Database(several, prepared=PID), {})
-    assert hub_thread.call(partial(connection.run_prepared, "pid", 0))
-    assert connected_in
-    assert hub_thread.call(threading.get_ident) not in connected_in
+def test_it_connects_to_the_first_of_several_hosts_that_accepts_writes(database_url: str) -> None:
+    several = Database(database_url.replace("@", "@127.0.0.1:1,"), prepared=PID)
+    assert Touches(several)._run("pid", 0)  # noqa: SLF001  # as above

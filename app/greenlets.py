@@ -1,0 +1,33 @@
+"""gevent's greenlets in place of threads, in the processes of gunicorn (docs/decisions.md)."""
+
+import contextlib
+from typing import Any
+
+import gevent
+import psycopg2
+from gevent import monkey
+from gevent.socket import wait_read, wait_write
+from psycopg2 import extensions
+
+CONNECT_SECONDS = 3.0
+"""libpq's own `connect_timeout` counts for blocking connections only. Where a server is gone without a word, the system
+breaks a connection off, as the database's parameters say."""
+
+
+def patch() -> None:
+    """Make all waiting of this process, in the standard library and for PostgreSQL, let other greenlets run.
+
+    Comes before every other import of the process.
+    """
+    monkey.patch_all()
+    extensions.set_wait_callback(wait)
+
+
+def wait(connection: Any) -> None:  # noqa: ANN401  # psycopg2's
+    """Wait for a connection; one whose query is broken off is closed by psycopg2."""
+    limit = contextlib.nullcontext()
+    if connection.status == extensions.STATUS_SETUP:
+        limit = gevent.Timeout(CONNECT_SECONDS, psycopg2.OperationalError("no answer in time"))
+    with limit:
+        while (state := connection.poll()) != extensions.POLL_OK:
+            (wait_read if state == extensions.POLL_READ else wait_write)(connection.fileno())
