@@ -1,7 +1,7 @@
 """The rules (protocol, section 2). No other module repeats them."""
 
 import hashlib
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum
 from typing import NamedTuple, Self
 
@@ -36,8 +36,8 @@ class Facts(NamedTuple):
     """The facts that the rules need, read at one moment.
 
     `rival` is the client of *another* card with the request's hardware, `rival_card` its card. `changes_today` says how
-    often the card's hardware or address changed in the vendor's day, None where no term asks. `block` is the ID of the
-    block that the request meets: then nothing else is read.
+    often the card's hardware or address changed on the vendor's day `day_counted`; both are None where no term asks.
+    `block` is the ID of the block that the request meets: then at most the card is read.
     """
 
     card: Card | None = None
@@ -45,6 +45,7 @@ class Facts(NamedTuple):
     rival: Client | None = None
     rival_card: Card | None = None
     changes_today: int | None = None
+    day_counted: date | None = None
     block: int | None = None
 
 
@@ -146,7 +147,7 @@ class Decision(NamedTuple):
 def decide(facts: Facts, request: VerificationRequest, now: datetime, terms: Terms = _DEFAULTS) -> Decision:
     """Decide about a request at an aware time: the rules of section 2, in their order."""
     if facts.block is not None:
-        return Decision(Code.CLIENT_BLOCKED)
+        return Decision(Code.CLIENT_BLOCKED, facts.card)
     card, client = facts.card, facts.client
     if card is None:
         return Decision(Code.CARD_NOT_FOUND)

@@ -50,8 +50,10 @@ def entries_of(facts: Facts, evaluation: Evaluation) -> list[Entry]:
     return entries
 
 
-def bound_to(facts: Facts, code: Code) -> dict[str, Any] | None:
-    """Return what a card was bound to when another machine was rejected."""
+def details_of(facts: Facts, code: Code) -> dict[str, Any] | None:
+    """Return what else a rejection is journalled with: the block, or what another machine's card is bound to."""
+    if facts.block is not None:
+        return {"block": facts.block}
     if code is not Code.CLIENT_MISMATCH or facts.client is None:
         return None
     return {"before": _environment(facts.client)}

@@ -5,22 +5,23 @@ Verification, file transfer and core functions use it, and add claims of their o
 
 import logging
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from app import metrics
 from app.clock import Clock
-from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random
+from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random, parse_card_id
 from app.domain.codes import Code
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.policy import OPEN_PROGRAM, Facts, VerificationRequest, decide, is_outdated
 from app.domain.terms import Terms
-from app.services.evaluation import Evaluation, bound_to, entries_of, rejection
+from app.services.evaluation import Evaluation, details_of, entries_of, rejection
 from app.services.guesses import hides, refuse_guesses
 from app.services.in_force import InForce, VendorRules
-from app.storage import bindings, cards, journal
+from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.touches import Touches
@@ -64,29 +65,69 @@ class LicenceService:
             DatabaseUnavailableError: the database is away; nothing was decided.
             TooFastError: the card is not named by an ID, and the address has too many refusals: it may be guessing.
         """
-        in_force = self.rules.get()
         at = self.clock()
-        day = self._day(at)
+        day = at.astimezone(self.timezone).date()
         jti = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES))
-        if (blocked := self._blocked(request, at, jti, in_force)) is not None:
-            return blocked
-        # What would touch the card's row must not do so for a program that must be updated first.
-        touched = None if is_outdated(request, in_force.terms) else self.touches.touch(request, at, day)
-        if touched is not None and touched.client is not None:
-            decision = decide(touched, request, at, in_force.terms)
-            if decision.is_refresh:
-                return Evaluation(request, at, jti, decision, touched.client.id, in_force)
+        if (touched := self._touched(request, at, day, jti)) is not None:
+            return touched
         for _ in range(_ATTEMPTS):
+            in_force = self.rules.get()  # each time: the request may have waited for seconds
             try:
-                evaluation = self.database.with_connection(lambda: self._attempt(request, at, day, jti))
+                facts = self._facts(request, in_force, at, day)
+                decision = decide(facts, request, at, in_force.terms)
+                if facts.block is None and not decision.is_refresh:
+                    # A card's own machine may share its address with somebody who guesses.
+                    refuse_guesses(request.address, at, request.sent_card_id)
+                evaluation = Evaluation(request, at, jti, decision, None, in_force)
+                if not decision.accepted:
+                    return self._rejected(
+                        evaluation, rejection(evaluation, decision.code, details_of(facts, decision.code)), day
+                    )
+                # A client that moves to a card without a client keeps its ID.
+                client = facts.client or decision.released
+                client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)) if client is None else client.id
+                applied = bindings.apply(
+                    self.database,
+                    facts,
+                    decision,
+                    request,
+                    at=at,
+                    day=day,
+                    entries=entries_of(facts, evaluation),
+                    client_id=client_id,
+                    is_in_force=partial(self._is_in_force, in_force),
+                )
+                if applied:
+                    return evaluation._replace(client_id=client_id)
             except ConflictError:
                 continue
-            if evaluation is not None:
-                return evaluation
         logger.error(
             "gave up deciding: the facts changed at every attempt", extra={"reference": jti[-REFERENCE_LENGTH:]}
         )
         raise DatabaseUnavailableError("the facts changed at every attempt")
+
+    def _touched(self, request: VerificationRequest, at: datetime, day: date, jti: str) -> Evaluation | None:
+        """Record a request that changes nothing; return None for any other."""
+        in_force = self.rules.get()
+        # What would touch the card's row must not do so for a machine that is blocked or a program that is too old.
+        is_blocked = in_force.blocks.find(request.hardware_sha256, request.address) is not None
+        if is_blocked or is_outdated(request, in_force.terms):
+            return None
+        facts = self.touches.touch(request, at, day)
+        if facts is None or facts.client is None:
+            return None
+        decision = decide(facts, request, at, in_force.terms)
+        return Evaluation(request, at, jti, decision, facts.client.id, in_force) if decision.is_refresh else None
+
+    def _facts(self, request: VerificationRequest, in_force: InForce, at: datetime, day: date) -> Facts:
+        block = in_force.blocks.find(request.hardware_sha256, request.address)
+        if block is not None and parse_card_id(request.sent_card_id) is not None:
+            return Facts(block=block)
+        day_counted = None if in_force.terms.changes_per_day is None else day
+        facts = bindings.read_facts(self.database, request.card_id, request.hardware_sha256, day_counted)
+        if block is not None:  # an imported card is journalled under its ID: its key, which works, is not for sellers
+            return Facts(facts.card, block=block)
+        return Facts() if hides(facts.card, request.sent_card_id, request.address, at) else facts
 
     def sign(
         self,
@@ -115,74 +156,22 @@ class LicenceService:
 
         Usage counts the functions that exist: a call of another one is taken back.
         """
-        entry = rejection(evaluation, code, details)
+        day = evaluation.at.astimezone(self.timezone).date()
+        if code is Code.FUNCTION_NOT_FOUND:
+            bindings.take_back(evaluation.request, day)
+        return self.sign(self._rejected(evaluation, rejection(evaluation, code, details), day), code, is_late=True)
 
-        def write() -> Evaluation:
-            if code is Code.FUNCTION_NOT_FOUND:
-                bindings.take_back(evaluation.request, self._day(evaluation.at))
-            return self._journalled(evaluation, entry)
+    def _is_in_force(self, in_force: InForce) -> bool:
+        return self.rules.get() == in_force
 
-        return self.sign(self.database.with_connection(write), code, is_late=True)
-
-    def _blocked(self, request: VerificationRequest, at: datetime, jti: str, in_force: InForce) -> Evaluation | None:
-        """Refuse a request whose machine or network is on the block list; return None where neither is."""
-        block = in_force.blocks.find(request.hardware_sha256, request.address)
-        if block is None:
-            return None
-        evaluation = Evaluation(request, at, jti, decide(Facts(block=block), request, at), None, in_force)
-        entry = rejection(evaluation, Code.CLIENT_BLOCKED, {"block": block})
-
-        def write() -> None:
-            # An imported card is journalled under its ID; its key, which still works, would be shown to sellers.
-            known = entry.card_id != request.card_id and cards.existing([request.card_id])
-            self._journalled(evaluation, replace(entry, card_id=request.card_id) if known else entry)
-
-        self.database.with_connection(write)
-        return evaluation
-
-    def _attempt(self, request: VerificationRequest, at: datetime, day: date, jti: str) -> Evaluation | None:
-        """Decide and write under a guard; return None when the guard finds that the facts have changed."""
-        in_force = self.rules.get()  # again: the request may have waited for seconds
-        if (blocked := self._blocked(request, at, jti, in_force)) is not None:
-            return blocked
-        counted = None if in_force.terms.changes_per_day is None else day
-        facts = bindings.read_facts(self.database, request.card_id, request.hardware_sha256, counted)
-        if hides(facts.card, request.sent_card_id, request.address, at):
-            facts = Facts()
-        decision = decide(facts, request, at, in_force.terms)
-        if not decision.is_refresh:  # a card's own machine may share its address with somebody who guesses
-            refuse_guesses(request.address, at, request.sent_card_id)
-        client = facts.client or decision.released  # a client that moves to a card without a client keeps its ID
-        if not decision.accepted:
-            evaluation = Evaluation(request, at, jti, decision, None, in_force)
-            entry = rejection(evaluation, decision.code, bound_to(facts, decision.code))
-            return self._journalled(evaluation, entry)
-        client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)) if client is None else client.id
-        evaluation = Evaluation(request, at, jti, decision, client_id, in_force)
-        applied = bindings.apply(
-            self.database,
-            facts,
-            decision,
-            request,
-            at=at,
-            day=day,
-            entries=entries_of(facts, evaluation),
-            client_id=client_id,
-            is_in_force=lambda: self.rules.get() == in_force,
-        )
-        return evaluation if applied else None
-
-    def _journalled(self, evaluation: Evaluation, entry: Entry) -> Evaluation:
+    def _rejected(self, evaluation: Evaluation, entry: Entry, day: date) -> Evaluation:
         """Journal a rejection; return it with the reference of its entry, or of the one that it repeats."""
-        if journal.append_rejection(entry, self._day(entry.at)):
+        if journal.append_rejection(entry, day):
             return evaluation
         metrics.refusals_not_journalled.inc()
         # A customer who tries again shows the support the last answer: it leads to the entry that there is.
         reference = journal.reference_of_repeated(entry) or evaluation.reference
         return evaluation._replace(jti=evaluation.jti[:-REFERENCE_LENGTH] + reference)
-
-    def _day(self, at: datetime) -> date:
-        return at.astimezone(self.timezone).date()
 
     def _claims(self, evaluation: Evaluation, code: Code, at: datetime) -> dict[str, Any]:
         request = evaluation.request

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import date, datetime
+from functools import partial
 from typing import Any
 
 import peewee
@@ -12,7 +13,7 @@ from psycopg2.errors import ForeignKeyViolation, UniqueViolation
 from app.domain.cards import Card
 from app.domain.policy import Binding, Client, Decision, Facts, VerificationRequest
 from app.storage import daily_counts, journal, models
-from app.storage.database import Database, execute_prepared
+from app.storage.database import Database
 from app.storage.statements import NEW_CLIENT, OTHER_FUNCTIONS
 
 
@@ -30,8 +31,8 @@ def read_facts(database: Database, card_id: str, hardware_sha256: str, day: date
     card = Card(card_id, *row[0:5])._replace(is_imported=row[8])
     client = None if row[5] is None else Client(row[5], card_id, row[6], row[7])
     if row[9] is None:
-        return Facts(card, client, changes_today=changes)
-    return Facts(card, client, Client(*row[9:13]), Card(row[10], *row[13:]), changes)
+        return Facts(card, client, changes_today=changes, day_counted=day)
+    return Facts(card, client, Client(*row[9:13]), Card(row[10], *row[13:]), changes, day)
 
 
 def apply(  # noqa: PLR0913  # one decision and all that is written with it
@@ -69,15 +70,15 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
         if decision.binding is Binding.CREATE:
             client = {"client": client_id, "day": day, **environment}
             return _create_client(database, facts.card, decision.card, client, *entries)
-        with database.atomic():
+        with database.transact():
             lock_cards([decision.card.id] + ([decision.released.card_id] if decision.released else []))
-            counted = None if facts.changes_today is None else day
-            if not is_in_force() or read_facts(database, decision.card.id, request.hardware_sha256, counted) != facts:
+            again = partial(read_facts, database, decision.card.id, request.hardware_sha256, facts.day_counted)
+            if not is_in_force() or again() != facts:
                 return False
             if decision.activates:
                 _activate(decision.card)
             _bind(decision, environment)
-            execute_prepared(database.connection(), "count_usage", decision.card.id, day, request.function, at)
+            database.run_prepared("count_usage", decision.card.id, day, request.function, at)
             journal.append_counted(entries, day)
     except (peewee.IntegrityError, psycopg2.IntegrityError) as error:
         if isinstance(getattr(error, "orig", error), UniqueViolation | ForeignKeyViolation):

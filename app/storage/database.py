@@ -186,13 +186,8 @@ class Database(peewee.PostgresqlDatabase):
         return self.with_connection(partial(super().execute_sql, sql, params))
 
     def run_prepared(self, name: str, *arguments: object) -> list[tuple[Any, ...]]:
-        """Execute a prepared statement in one round trip and return its rows.
-
-        Raises:
-            psycopg2.Error: as the driver raises it; `with_connection` translates it.
-        """
-        rows: list[tuple[Any, ...]] = execute_prepared(self.connection(), name, *arguments).fetchall()
-        return rows
+        """Execute a prepared statement in one round trip, as `with_connection` runs it, and return its rows."""
+        return self.with_connection(lambda: execute_prepared(self.connection(), name, *arguments))
 
     def with_connection(self, work: Callable[[], Result]) -> Result:
         """Run `work`, and repeat it on a new connection if the kept connection turns out to be broken.
@@ -320,11 +315,11 @@ def _host_of(connection: Any) -> Host:  # noqa: ANN401  # psycopg2's
     return Host(connection.info.host, connection.info.port)
 
 
-def execute_prepared(connection: Any, name: str, *arguments: object) -> Any:  # noqa: ANN401  # psycopg2's
-    """Execute a prepared statement in one round trip; return the cursor."""
+def execute_prepared(connection: Any, name: str, *arguments: object) -> list[tuple[Any, ...]]:  # noqa: ANN401  # psycopg2's
+    """Execute a prepared statement in one round trip; return its rows."""
     cursor = connection.cursor()
     cursor.execute(_execute(name, len(arguments)), arguments)
-    return cursor
+    return cursor.fetchall() if cursor.description else []
 
 
 @cache

@@ -109,7 +109,7 @@ class Touches:
         if not self._is_batching:
             batch = _Batch(day)
             batch.add(touch, at)
-            self._database.with_connection(lambda: batch.record(self._database.run_prepared))
+            batch.record(self._database.run_prepared)
             return batch.found.get(request.card_id)
         batch = self._batch_for(touch, day)
         batch.add(touch, at)
@@ -152,8 +152,7 @@ class Touches:
 
     def _execute(self, name: str, *arguments: object) -> list[tuple[Any, ...]]:
         with gevent.Timeout(ANSWER_SECONDS, psycopg2.OperationalError("no answer in time")):
-            rows: list[tuple[Any, ...]] = execute_prepared(self._connection, name, *arguments).fetchall()
-        return rows
+            return execute_prepared(self._connection, name, *arguments)
 
 
 def _array(texts: Iterable[str]) -> str:
