@@ -21,8 +21,7 @@ from app.domain.operators import Role
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
 from app.services.import_times import read_validity
-from app.services.operator_rows import OperatorNotFoundError
-from app.services.operators import Account
+from app.services.operators import Account, OperatorNotFoundError
 from app.services.shop_tokens import ShopToken, TokenNotFoundError
 from app.services.two_step import TwoStep
 

@@ -10,7 +10,7 @@ from app.domain.codes import EventKind
 from app.domain.operators import console_actor
 from app.domain.texts import LaterError, RefusedError
 from app.services import two_step
-from app.services.operator_rows import ROW_LOCK, set_columns
+from app.services.operators import ROW_LOCK, set_columns
 from app.services.passwords import Passwords
 from app.services.throttling import Throttle, code_bucket, name_bucket, shared_buckets
 from app.storage import journal

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 from peewee import JOIN, fn
 
@@ -13,15 +12,9 @@ from app.domain.ceilings import OPERATOR_DEFAULTS, Ceilings, check_ceilings, des
 from app.domain.codes import EventKind
 from app.domain.operators import CONSOLE_ACTOR, Role, check_name, check_password
 from app.domain.texts import RefusedError
-from app.services import operator_rows
+from app.services.bearer import digest
 from app.services.ceilings import ceilings_of, set_ceilings
-from app.services.operator_rows import (
-    OperatorNotFoundError,
-    end_sessions,
-    locked,
-    remove_second_factor,
-    set_columns,
-)
+from app.services.formatting import escaped
 from app.services.passwords import PASSWORDS, Passwords
 from app.storage import journal
 from app.storage.cards import PAGE_ROWS, Owner
@@ -32,6 +25,23 @@ from app.storage.models import Card, Ceiling, Event, Operator, OperatorSession, 
 Changes = dict[str, object]
 Account = Operator
 """An operator's row."""
+# Not FOR UPDATE: a long import or issue holds its operator's row by a foreign key, and log-ins must not wait for it.
+# Removing the row waits nevertheless.
+ROW_LOCK = "FOR NO KEY UPDATE"
+
+
+class OperatorNotFoundError(RefusedError):
+    """There is no operator of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"没有名为 {escaped(name)} 的管理员", f"there is no operator {escaped(name)}")
+
+
+class LoggedOutError(RefusedError):
+    """The session in which operators change their own account has ended meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__("您已被退出登录，未作改动：请重新登录", "you were logged out meanwhile: log in again")
 
 
 class NameTakenError(RefusedError):
@@ -46,14 +56,6 @@ class LastOwnerError(RefusedError):
 
     def __init__(self) -> None:
         super().__init__("这是最后一位 owner，不能移除或降级", "this is the last owner: add another one first")
-
-
-class Change(NamedTuple):
-    """A change of an operator's row, which is locked, its time, and what the journal says of it."""
-
-    operator: Account
-    at: datetime
-    details: Changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ class Operators:
             LastOwnerError: no owner would be left.
         """
         with self.database.transact():
-            owners = operator_rows.lock_owners()
+            owners = lock_owners()
             operator = locked(name)
             if operator.role == role.value:
                 return
@@ -200,7 +202,7 @@ class Operators:
         """
 
         def lock() -> list[Account]:
-            owners = operator_rows.lock_owners()
+            owners = lock_owners()
             if owners and not force and set(owners) <= set(names):
                 raise LastOwnerError
             return [locked(name) for name in dict.fromkeys(names)]
@@ -221,9 +223,10 @@ class Operators:
             return self.passwords.hash(password)
 
     @contextmanager
-    def changing(self, name: str, session_token: str | None = None) -> Iterator[Change]:
+    def changing(self, name: str, session_token: str | None = None) -> Iterator[tuple[Account, datetime, Changes]]:
         """Change an operator in one transaction, and journal the details that the block adds; without any, nothing.
 
+        Yields the locked row, the time of the change, and the details.
         With a `session_token`, the change is that session's, which a change of the password may have ended.
 
         Raises:
@@ -231,10 +234,11 @@ class Operators:
             LoggedOutError: the session has ended.
         """
         with self.database.transact():
-            change = Change(locked(name, session_token), self.clock(), {})
-            yield change
-            if change.details:
-                self._journal(EventKind.OPERATOR_CHANGED, name, change.details, change.at)
+            operator, now = locked(name, session_token), self.clock()
+            details: Changes = {}
+            yield operator, now, details
+            if details:
+                self._journal(EventKind.OPERATOR_CHANGED, name, details, now)
 
     def _journal(self, kind: EventKind, name: str, changes: Changes, now: datetime) -> None:
         details = {"operator": name, **changes}
@@ -248,3 +252,51 @@ def _disown(operator: str) -> int:
     page = page.for_update("FOR NO KEY UPDATE SKIP LOCKED")  # others lock cards in another order
     count: int = Card.update(operator_id=None).where(Card.id.in_(page)).execute()
     return count
+
+
+def locked(name: str, session_token: str | None = None) -> Operator:
+    """Lock an operator and return the row; with a `session_token`, that session must not have ended.
+
+    Raises:
+        OperatorNotFoundError: there is no such operator.
+        LoggedOutError: the session has ended.
+    """
+    # PostgreSQL refuses a NUL; no name has unprintable characters.
+    named = Operator.select().where(Operator.name == name).for_update(ROW_LOCK)
+    operator: Operator | None = named.first() if name.isprintable() else None
+    if operator is None:
+        raise OperatorNotFoundError(name)
+    if session_token and OperatorSession.get_or_none(OperatorSession.token_sha256 == digest(session_token)) is None:
+        raise LoggedOutError
+    return operator
+
+
+def lock_owners() -> list[str]:
+    """Lock the owners; return their names."""
+    owners = Operator.select(Operator.name).where(Operator.role == Role.OWNER.value).order_by(Operator.id)
+    return [row.name for row in owners.for_update(ROW_LOCK)]
+
+
+def set_columns(operator: Operator, **values: object) -> None:
+    """Set columns of an operator's row."""
+    Operator.update(**values).where(Operator.id == operator.id).execute()
+
+
+def remove_second_factor(operator: Operator) -> bool:
+    """Require no codes of an operator any more; return whether they were required."""
+    set_columns(operator, totp_secret=None, totp_last_step=None)
+    RecoveryCode.delete().where(RecoveryCode.operator == operator.id).execute()
+    return operator.totp_secret is not None
+
+
+def end_sessions(operator_id: int, *, but: str = "") -> int:
+    """End an operator's sessions, but the one with this token; return how many."""
+    others = (OperatorSession.operator == operator_id) & (OperatorSession.token_sha256 != digest(but))
+    ended: int = OperatorSession.delete().where(others).execute()
+    return ended
+
+
+def journal_log_outs(ended: int, actor: str, now: datetime) -> None:
+    """Write into the journal, within the caller's transaction, that `actor` ended so many sessions, if any."""
+    if ended:
+        journal.append([journal.Entry(now, EventKind.LOGGED_OUT, actor=actor, details={"sessions": ended})])

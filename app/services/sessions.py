@@ -9,7 +9,7 @@ from app.domain.codes import EventKind
 from app.domain.operators import MAX_SESSIONS, Role, console_actor
 from app.services.bearer import digest, new_token
 from app.services.credentials import Credentials
-from app.services.operator_rows import (
+from app.services.operators import (
     ROW_LOCK,
     LoggedOutError,
     OperatorNotFoundError,

@@ -14,11 +14,17 @@ from datetime import datetime
 import pyotp
 
 from app.domain.cards import CROCKFORD
-from app.domain.recovery_codes import RECOVERY_CODES, RECOVERY_LENGTH, read_recovery_code, written_recovery_code
+from app.domain.operators import RECOVERY_CODES, RECOVERY_LENGTH, read_recovery_code, written_recovery_code
 from app.domain.texts import RefusedError
 from app.services.bearer import digest
-from app.services.operator_rows import end_sessions, journal_log_outs, remove_second_factor, set_columns
-from app.services.operators import Account, Operators
+from app.services.operators import (
+    Account,
+    Operators,
+    end_sessions,
+    journal_log_outs,
+    remove_second_factor,
+    set_columns,
+)
 from app.storage.models import RecoveryCode
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 

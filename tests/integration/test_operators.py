@@ -13,10 +13,9 @@ from app.domain.ceilings import OPERATOR_DEFAULTS, described
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
-from app.services import operator_rows, two_step
 from app.services import operators as operators_module
-from app.services.operator_rows import OperatorNotFoundError
-from app.services.operators import LastOwnerError, Operators
+from app.services import two_step
+from app.services.operators import LastOwnerError, OperatorNotFoundError, Operators
 from app.services.sessions import Sessions
 from app.services.two_step import TwoStep
 from app.storage.database import Database
@@ -141,13 +140,13 @@ def test_two_owners_who_remove_each_other_leave_one(
 ) -> None:
     operators.add("bob", Role.OWNER, PASSWORD)
     both = threading.Barrier(2, timeout=60)
-    lock_owners = operator_rows.lock_owners
+    lock_owners = operators_module.lock_owners
 
     def meet_and_lock() -> list[str]:
         both.wait()
         return lock_owners()
 
-    monkeypatch.setattr(operator_rows, "lock_owners", meet_and_lock)
+    monkeypatch.setattr(operators_module, "lock_owners", meet_and_lock)
 
     def attempt(name: str) -> bool:
         try:

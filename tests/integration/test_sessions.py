@@ -10,7 +10,7 @@ from argon2 import PasswordHasher
 
 from app.domain.operators import FREE_FAILURES, MAX_PASSWORD, MAX_SESSIONS, Role
 from app.services.credentials import LoginRefusedError, LoginThrottledError
-from app.services.operator_rows import LoggedOutError, OperatorNotFoundError
+from app.services.operators import LoggedOutError, OperatorNotFoundError
 from app.services.passwords import Passwords
 from app.services.sessions import Sessions
 from app.services.two_step import new_secret

@@ -9,13 +9,15 @@ from app.domain.operators import (
     FREE_FAILURES,
     MAX_NAME,
     MAX_PASSWORD,
+    RECOVERY_LENGTH,
     check_name,
     check_password,
     console_actor,
     next_attempt,
+    read_recovery_code,
     shop_actor,
+    written_recovery_code,
 )
-from app.domain.recovery_codes import RECOVERY_LENGTH, read_recovery_code, written_recovery_code
 from app.domain.texts import RefusedError, Text
 from tests.support.tables import for_each
 
