@@ -13,7 +13,7 @@ from app.console.rendering import CSRF_FIELD, url
 from app.console.visitor import COOKIE_PATH, LOGIN, Language, Theme, Visitor
 from app.domain.texts import Text
 from app.http.problems import forbidden
-from app.services.sessions import Identity
+from app.services.operators import Account
 
 LANGUAGE_COOKIE = "kadun_language"
 THEME_COOKIE = "kadun_theme"
@@ -116,7 +116,7 @@ def safe_next(given: str) -> str:
     return given if match and len(given) <= _LONGEST_NEXT and "//" not in match[1] and ".." not in match[1] else HOME
 
 
-def visitor_from(request: falcon.Request, identity: Identity | None = None, token: str = "") -> Visitor:
+def visitor_from(request: falcon.Request, identity: Account | None = None, token: str = "") -> Visitor:
     """Return a visitor with the browser's preferences; without an identity, of whom nothing else is known."""
     wanted = request.get_param("lang") or request.cookies.get(LANGUAGE_COOKIE)
     theme = request.cookies.get(THEME_COOKIE)

@@ -10,7 +10,7 @@ import falcon
 
 from app.domain.operators import Role, console_actor
 from app.domain.texts import Text
-from app.services.sessions import Identity
+from app.services.operators import Account
 
 COOKIE_PATH = "/admin"
 LOGIN = "/admin/login"
@@ -22,7 +22,7 @@ Theme = Literal["light", "dark", "auto"]
 class Visitor:
     """A browser. `identity` is None if nobody is logged in."""
 
-    identity: Identity | None
+    identity: Account | None
     session_token: str
     language: Language
     theme: Theme
@@ -32,17 +32,17 @@ class Visitor:
 
     @property
     def is_owner(self) -> bool:
-        return self.identity is not None and self.identity.role is Role.OWNER
+        return self.identity is not None and self.identity.role == Role.OWNER
 
     @property
-    def who(self) -> Identity:
+    def who(self) -> Account:
         """The operator who is logged in."""
         if self.identity is None:
             raise ValueError("nobody is logged in")
         return self.identity
 
     @property
-    def seller(self) -> Identity | None:
+    def seller(self) -> Account | None:
         """The operator who is logged in if they see their own cards alone; None for an owner."""
         return None if self.is_owner else self.who
 

@@ -13,12 +13,11 @@ from app.domain.operators import Role
 from app.domain.texts import RefusedError
 from app.services.card_actions import CardNotFoundError
 from app.services.paging import PageRequest, Slice, read_slice
-from app.services.sessions import Identity
 from app.storage import card_lists, cards
 from app.storage.card_lists import CardFilter, Row, Sort
 from app.storage.cards import Owner
 from app.storage.database import Database
-from app.storage.models import Card, Client, DailyCount
+from app.storage.models import Card, Client, DailyCount, Operator
 from app.storage.paging import Cursor
 
 MAX_COUNTED = 10_000
@@ -98,7 +97,7 @@ class CardLists:
         latest = used_up.order_by(Card.created_at.desc(), Card.id).limit(MAX_RENEWALS)
         return self.database.with_connection(lambda: [card.id for card in latest])
 
-    def keys(self, reader: Identity, card_ids: Iterable[str | None], typed: str = "") -> dict[str, str]:
+    def keys(self, reader: Operator, card_ids: Iterable[str | None], typed: str = "") -> dict[str, str]:
         """Return the keys that people know these cards by, by ID: all, or for a seller those that they may see.
 
         Args:
@@ -109,7 +108,7 @@ class CardLists:
         ids = {each for each in card_ids if each}
         rows = {row.id: row for row in self.database.with_connection(lambda: cards.with_keys(ids))} if ids else {}
         keys = {each: str(rows[each].key) if each in rows else each for each in ids}
-        if reader.role is Role.OWNER:
+        if reader.role == Role.OWNER:
             return keys
         named = card_id_of(typed)
         is_imported = named in rows and rows[named].imported_key is not None
@@ -126,9 +125,9 @@ class CardLists:
         now = self.clock()
         return [_line(row, now) for row in self.database.with_connection(lambda: cards.find_all(card_ids))]
 
-    def page(self, wanted: CardFilter, request: PageRequest, reader: Identity) -> CardResults:
+    def page(self, wanted: CardFilter, request: PageRequest, reader: Operator) -> CardResults:
         """Return a page of a list; a seller's has the cards that they issued, or whose whole keys they type."""
-        operator_id = None if reader.role is Role.OWNER else reader.id
+        operator_id = None if reader.role == Role.OWNER else reader.id
         return self.database.with_connection(lambda: self._page(replace(wanted, operator_id=operator_id), request))
 
     def _page(self, asked: CardFilter, request: PageRequest) -> CardResults:

@@ -16,12 +16,11 @@ from app.domain.texts import RefusedError, check_text
 from app.services import journal_lists
 from app.services.ceilings import Limits
 from app.services.journal_lists import JournalFilter
-from app.services.sessions import Identity
 from app.storage import cards as card_rows
 from app.storage import journal
 from app.storage.cards import NewCard, Owner
 from app.storage.database import Database
-from app.storage.models import Card, Event
+from app.storage.models import Card, Event, Operator
 
 MAX_COUNT = 1_000_000
 JOURNALLED_BATCHES = 100
@@ -122,7 +121,7 @@ class Issuing:
         return entry
 
 
-def recent_issues(seller: Identity | None, limit: int) -> list[Event]:
+def recent_issues(seller: Operator | None, limit: int) -> list[Event]:
     """Return the newest entries of issues: the seller's own, or those of all operators where `seller` is None."""
     if seller is None:
         return journal_lists.issued_by_hand(limit)
@@ -130,7 +129,7 @@ def recent_issues(seller: Identity | None, limit: int) -> list[Event]:
     return journal_lists.page(own, limit=limit).rows
 
 
-def issue_at(at: datetime, seller: Identity | None, limit: int) -> PastIssue | None:
+def issue_at(at: datetime, seller: Operator | None, limit: int) -> PastIssue | None:
     """Return what was issued at a moment, up to `limit` cards; None when nothing was, or not by this seller."""
     if seller is not None and at < seller.created_at:
         return None

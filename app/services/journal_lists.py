@@ -14,11 +14,10 @@ from app.domain.codes import Code, EventKind
 from app.domain.operators import SHOP_ACTOR, Role, console_actor
 from app.domain.texts import Text
 from app.services.paging import PageRequest, Slice, read_slice
-from app.services.sessions import Identity
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import MAX_REFUSED_HARDWARE, code_or_kind, codes_or_kinds
-from app.storage.models import Event, database
+from app.storage.models import Event, Operator, database
 from app.storage.paging import Cursor
 
 MAX_LOOKED = 2_000
@@ -78,9 +77,9 @@ class JournalLists:
 
     database: Database
 
-    def page(self, wanted: JournalFilter, request: PageRequest, reader: Identity) -> Slice[Event]:
+    def page(self, wanted: JournalFilter, request: PageRequest, reader: Operator) -> Slice[Event]:
         """Return a page of a list; a seller's names a card or a reference, or has what the seller did."""
-        if reader.role is not Role.OWNER and wanted.card_id is None and wanted.reference is None:
+        if reader.role != Role.OWNER and wanted.card_id is None and wanted.reference is None:
             # Entries of their name may be older than they are: of a former operator.
             since = max(wanted.since or reader.created_at, reader.created_at)
             wanted = replace(wanted, actor=console_actor(reader.name), since=since)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from app.clock import Clock
 from app.domain.codes import EventKind
-from app.domain.operators import MAX_SESSIONS, Role, console_actor
+from app.domain.operators import MAX_SESSIONS, console_actor
 from app.services.bearer import digest, new_token
 from app.services.credentials import Credentials
 from app.services.operators import (
@@ -25,16 +25,6 @@ from app.tokens.sealing_key import SealingKey
 IDLE = timedelta(hours=12)
 LASTS = timedelta(days=7)
 _TOUCHED_EVERY = timedelta(minutes=1)
-
-
-class Identity(NamedTuple):
-    """An operator who is logged in. Journal entries before `created_at` are of a former operator of that name."""
-
-    id: int
-    name: str
-    role: Role
-    has_totp: bool
-    created_at: datetime
 
 
 class Sessions:
@@ -67,7 +57,7 @@ class Sessions:
         self._credentials.check(name, password, code, address, begin)
         return token
 
-    def confirm(self, identity: Identity, password: str, code: str | None = None, *, address: str) -> None:
+    def confirm(self, identity: Operator, password: str, code: str | None = None, *, address: str) -> None:
         """Check who an operator with a session is, before changes that a stolen session must not make.
 
         `code` is the second factor's, which is required if the operator has one; None if none was typed.
@@ -78,30 +68,28 @@ class Sessions:
         """
         self._credentials.check(identity.name, password, code, address, lambda _operator: None)
 
-    def identify(self, session_token: str) -> Identity | None:
-        """Return the operator of a session, None if it has ended or never was."""
+    def identify(self, session_token: str) -> Operator | None:
+        """Return the operator of a session, with `has_totp`, without secrets; None if it has ended or never was."""
         now = self._clock()
         is_it = OperatorSession.token_sha256 == digest(session_token)
-        with_operator = OperatorSession.select(OperatorSession, Operator).join(Operator).where(is_it & _holds(now))
-        session = with_operator.first()
-        if session is None:
-            return None
-        if now - session.last_seen_at >= _TOUCHED_EVERY:
+        has_totp = Operator.totp_secret.is_null(is_null=False).alias("has_totp")
+        columns = (Operator.id, Operator.name, Operator.role, Operator.created_at, OperatorSession.last_seen_at)
+        with_operator = OperatorSession.select(*columns, has_totp).join(Operator).where(is_it & _holds(now))
+        operator: Operator | None = with_operator.objects(Operator).first()
+        if operator is not None and now - operator.last_seen_at >= _TOUCHED_EVERY:
             OperatorSession.update(last_seen_at=now).where(is_it).execute()
-        operator = session.operator
-        has_totp = operator.totp_secret is not None
-        return Identity(operator.id, operator.name, Role(operator.role), has_totp, operator.created_at)
+        return operator
 
-    def end(self, identity: Identity, session_token: str) -> None:
+    def end(self, identity: Operator, session_token: str) -> None:
         """End an operator's session, if it has not ended yet."""
         is_it = OperatorSession.token_sha256 == digest(session_token)
         self._end(identity, OperatorSession.delete().where(is_it).execute)
 
-    def end_others(self, identity: Identity, session_token: str) -> None:
+    def end_others(self, identity: Operator, session_token: str) -> None:
         """End all sessions of an operator except this one."""
         self._end(identity, lambda: end_sessions(identity.id, but=session_token))
 
-    def renew(self, identity: Identity, changed_at: datetime) -> str:
+    def renew(self, identity: Operator, changed_at: datetime) -> str:
         """Begin a session for an operator whose change of password, at that time, has just ended all; return its token.
 
         Raises:
@@ -125,7 +113,7 @@ class Sessions:
         valid = OperatorSession.select().where(is_other & _holds(self._clock()))
         return list(valid.order_by(OperatorSession.last_seen_at.desc()))
 
-    def _end(self, identity: Identity, end: Callable[[], int]) -> None:
+    def _end(self, identity: Operator, end: Callable[[], int]) -> None:
         with self._database.transact():
             journal_log_outs(end(), console_actor(identity.name), self._clock())
 

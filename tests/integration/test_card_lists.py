@@ -13,7 +13,6 @@ from app.domain.policy import VerificationRequest
 from app.services.card_lists import CardLists
 from app.services.issuing import Issuing
 from app.services.paging import PageRequest
-from app.services.sessions import Identity
 from app.services.verification import Verification
 from app.storage import card_lists, card_search, cards
 from app.storage.card_lists import CardFilter, Sort
@@ -27,7 +26,7 @@ from tests.support import sample_year
 from tests.support.query_plans import blocks_read, plan, rows_looked_at, statements
 
 WEEK = timedelta(days=7)
-OLGA = Identity(1, "olga", Role.OWNER, has_totp=False, created_at=datetime(2026, 1, 1, tzinfo=UTC))
+OLGA = Operator(id=1, name="olga", role=Role.OWNER, created_at=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pyotp
 import pytest
 
-from app.domain.operators import FREE_FAILURES
+from app.domain.operators import FREE_FAILURES, Role
 from app.domain.texts import RefusedError
 from app.services import sealed_secrets, two_step
 from app.services.bearer import digest
@@ -183,7 +183,7 @@ def test_a_start_seals_what_was_kept_in_clear(
 ) -> None:
     app = pyotp.TOTP(pyotp.random_base32())
     caplog.set_level(logging.INFO)
-    log_ins.operators.add("bob", log_ins.alice.role, PASSWORD)
+    log_ins.operators.add("bob", Role.OWNER, PASSWORD)
     Operator.update(totp_secret=app.secret).where(Operator.name == "alice").execute()
     for _ in range(2):
         sealed_secrets.seal_all(database, SEALING)

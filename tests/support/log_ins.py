@@ -8,7 +8,7 @@ import pytest
 from app.domain.operators import Role
 from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.operators import Operators
-from app.services.sessions import Identity, Sessions
+from app.services.sessions import Sessions
 from app.services.two_step import TwoStep, new_secret
 from app.storage.database import Database
 from app.storage.models import Operator
@@ -29,14 +29,14 @@ class LogIns:
         self.operators = Operators(database, "tester", clock, self.passwords)
         self.two_step = TwoStep(self.operators, SEALING)
         self.operators.add("alice", Role.OWNER, PASSWORD)
-        self.alice = Identity(Operator.get().id, "alice", Role.OWNER, has_totp=False, created_at=clock.now)
+        self.alice = Operator.get()
 
     def log_in(
         self, password: str = PASSWORD, name: str = "alice", code: str | None = None, address: str = HOME
     ) -> str:
         return self.sessions.log_in(name, password, code, address)
 
-    def identify(self, password: str = PASSWORD, **how: str | None) -> Identity:
+    def identify(self, password: str = PASSWORD, **how: str | None) -> Operator:
         """Log in; return who the session says this is."""
         identity = self.sessions.identify(self.log_in(password, **how))  # type: ignore[arg-type]
         assert identity is not None
