@@ -3,6 +3,7 @@
 import logging
 import os
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 import falcon
@@ -15,7 +16,7 @@ from app.customer_messages import MESSAGES
 from app.domain.codes import Code
 from app.domain.errors import UnavailableError
 from app.domain.self_service import RenewReason
-from app.domain.texts import LaterError, RefusedError, Text
+from app.domain.texts import LaterError, Text
 from app.http.languages import in_language_of
 
 MEDIA_TYPE = "application/problem+json"
@@ -76,8 +77,8 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's word
         self,
         code: ProblemCode,
         detail: Text,
-        *,
         field: str | None = None,
+        *,
         headers: dict[str, str] | None = None,
         status: str | None = None,
         more: dict[str, Any] | None = None,
@@ -91,9 +92,16 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's word
         self.more = more or {}
 
 
-def invalid_request(detail: Text, field: str | None = None) -> Problem:
-    """The request's form is wrong."""
-    return Problem(ProblemCode.INVALID_REQUEST, detail, field=field)
+invalid_request = partial(Problem, ProblemCode.INVALID_REQUEST)
+"""The request's form is wrong."""
+forbidden = partial(Problem, ProblemCode.FORBIDDEN)
+"""The client is authenticated, and lacks the permission."""
+not_found = partial(Problem, ProblemCode.NOT_FOUND)
+"""The resource does not exist."""
+card_not_found = partial(Problem, ProblemCode.CARD_NOT_FOUND)
+"""A card that a shop or a customer names does not exist."""
+conflict = partial(Problem, ProblemCode.CONFLICT)
+"""The present state of a resource does not allow the change."""
 
 
 def malformed() -> Problem:
@@ -128,29 +136,9 @@ def unauthorized(detail: Text, challenge: str) -> Problem:
     return Problem(ProblemCode.UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
 
 
-def forbidden(detail: Text, headers: dict[str, str] | None = None) -> Problem:
-    """The client is authenticated, and lacks the permission."""
-    return Problem(ProblemCode.FORBIDDEN, detail, headers=headers)
-
-
-def not_found(detail: Text) -> Problem:
-    """The resource does not exist."""
-    return Problem(ProblemCode.NOT_FOUND, detail)
-
-
-def card_not_found(detail: Text, field: str) -> Problem:
-    """A card that a shop or a customer names does not exist."""
-    return Problem(ProblemCode.CARD_NOT_FOUND, detail, field=field)
-
-
 def client_blocked() -> Problem:
     """The address is on the vendor's block list."""
     return Problem(ProblemCode.CLIENT_BLOCKED, as_sentence(MESSAGES[Code.CLIENT_BLOCKED]))
-
-
-def conflict(detail: Text, field: str | None = None) -> Problem:
-    """The present state of a resource does not allow the change."""
-    return Problem(ProblemCode.CONFLICT, detail, field=field)
 
 
 _TOO_MANY_FAILURES = Text("失败次数过多，请稍后再试。", "Too many failures: please try again later.")
@@ -159,11 +147,6 @@ _TOO_MANY_FAILURES = Text("失败次数过多，请稍后再试。", "Too many f
 def too_many_requests(retry_after_seconds: int, detail: Text = _TOO_MANY_FAILURES) -> Problem:
     """The client has failed to authenticate too often, or asks too often."""
     return Problem(ProblemCode.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(retry_after_seconds)})
-
-
-def sentence(error: RefusedError) -> Text:
-    """Return the text of a refusal as a sentence."""
-    return as_sentence(error.text)
 
 
 def as_sentence(text: Text) -> Text:
@@ -187,7 +170,7 @@ def from_error(request: falcon.Request, error: Exception) -> Problem:  # noqa: P
         case UnavailableError():
             return unavailable()
         case LaterError():
-            return too_many_requests(error.retry_after, sentence(error))
+            return too_many_requests(error.retry_after, as_sentence(error.text))
         case _:
             logger.error("unhandled error", exc_info=error, extra={"request_id": request.context.request_id})
             detail = Text("服务器内部错误，已记录。", "An internal error occurred and was logged.")

@@ -21,7 +21,6 @@ from app.http.problems import (
     client_blocked,
     conflict,
     from_error,
-    sentence,
 )
 from app.http.request_parser import client_address
 from app.services.card_actions import CardNotFoundError
@@ -55,7 +54,6 @@ class SelfServiceResource:
             "unbinds_left": allowed.unbinds_left,
             "next_unbind_at": local(allowed.next_unbind_at, zone),
         }
-        response.content_type = "application/json"
         response.set_header("Cache-Control", "no-store")
         response.data = json.dumps(document).encode()
 
@@ -98,7 +96,7 @@ def problem_of(request: falcon.Request, error: Exception, service: SelfService) 
         case CardNotFoundError():
             return card_not_found(as_sentence(MESSAGES[Code.CARD_NOT_FOUND]), "card_id")
         case ChangedMeanwhileError():
-            return conflict(sentence(error))
+            return conflict(as_sentence(error.text))
         case UnbindNotAllowedError():
             at = None if error.next_unbind_at is None else error.next_unbind_at.astimezone(service.timezone)
             more = {"next_unbind_at": local(at, service.timezone)}

@@ -21,11 +21,11 @@ from app.http import json_body, schemas
 from app.http.problems import (
     Problem,
     ProblemCode,
+    as_sentence,
     card_not_found,
     conflict,
     forbidden,
     invalid_request,
-    sentence,
     too_many_requests,
     unauthorized,
 )
@@ -69,7 +69,7 @@ class ShopAccess:
         if scope not in shop.scopes:
             raise forbidden(
                 Text(f"令牌没有权限 {scope}。", f"The token lacks the scope {scope}."),
-                {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
+                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
             )
         return shop
 
@@ -78,9 +78,9 @@ class ShopAccess:
         try:
             check_use(shop.expires_at, shop.networks, address, self.tokens.clock())
         except TokenExpiredError as error:
-            raise unauthorized(sentence(error), 'Bearer error="invalid_token"') from error
+            raise unauthorized(as_sentence(error.text), 'Bearer error="invalid_token"') from error
         except TokenElsewhereError as error:
-            raise forbidden(sentence(error)) from error
+            raise forbidden(as_sentence(error.text)) from error
 
     def _unknown_token(self, request: falcon.Request) -> Problem:
         # Only after the search: a valid token passes, whatever others behind the same address have sent.
@@ -111,8 +111,8 @@ class CardsResource:
         try:
             document = self.shop.look_up(shop, wanted)
         except CardNotFoundError as error:
-            raise card_not_found(sentence(error), "id") from error
-        _describe(response)
+            raise card_not_found(as_sentence(error.text), "id") from error
+        response.set_header("Cache-Control", "no-store")
         response.data = json.dumps(document, ensure_ascii=False).encode()
 
     on_head = on_get
@@ -152,23 +152,18 @@ def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
     try:
         answer = place()
     except CardNotFoundError as error:
-        raise card_not_found(sentence(error), "ids") from error
+        raise card_not_found(as_sentence(error.text), "ids") from error
     except CeilingExceededError as error:
-        raise Problem(ProblemCode.CEILING_EXCEEDED, sentence(error), field=error.field) from error
+        raise Problem(ProblemCode.CEILING_EXCEEDED, as_sentence(error.text), field=error.field) from error
     except RefusedError as error:
-        raise conflict(sentence(error), "ids") from error
+        raise conflict(as_sentence(error.text), "ids") from error
     except KeyReusedError as error:
         raise Problem(ProblemCode.IDEMPOTENCY_CONFLICT, _KEY_REUSED, field=schemas.KEY_HEADER) from error
-    _describe(response)
+    response.set_header("Cache-Control", "no-store")
     response.status = answer.status
     if answer.is_replayed:
         response.set_header("Idempotency-Replayed", "true")
     response.data = answer.body.encode()
-
-
-def _describe(response: falcon.Response) -> None:
-    response.content_type = "application/json"
-    response.set_header("Cache-Control", "no-store")
 
 
 def _parse_issue_request(body: bytes) -> tuple[schemas.IssueRequest, timedelta | None]:
