@@ -15,7 +15,7 @@ from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.texts import RefusedError
 from app.storage.cards import Owner
 from app.storage.database import Database
-from app.storage.models import IdempotencyRecord, database
+from app.storage.models import IdempotencyRecord
 
 __all__ = ["Answer", "Document", "Idempotency", "KeyReusedError", "Owner", "Request"]
 _ATTEMPTS = 5
@@ -83,7 +83,7 @@ class Idempotency:
 
     def find(self, owner: Owner, key: str) -> Document | None:
         """Return the body of the answer to a request of this owner; None when it is unknown, or was pruned."""
-        record = _find(owner, key)
+        record = IdempotencyRecord.get_or_none(_is(owner, key))
         return None if record is None else json.loads(record.body)
 
     def _attempt(self, request: Request, act: Callable[[], Document]) -> Answer:
@@ -91,9 +91,9 @@ class Idempotency:
         with self.database.atomic():
             if self._claim(request):
                 body = json.dumps(act(), ensure_ascii=False)
-                keep(owner, key, status, body)
+                IdempotencyRecord.update(status=status, body=body).where(_is(owner, key)).execute()
                 return Answer(status, body, is_replayed=False)
-            record = _find(owner, key)
+            record = IdempotencyRecord.get_or_none(_is(owner, key))
         if record is None:
             raise ConflictError("the record was pruned at this moment")
         if record.request_sha256 != request_sha256:
@@ -101,43 +101,27 @@ class Idempotency:
         return Answer(record.status, record.body, is_replayed=True)
 
     def _claim(self, request: Request) -> bool:
+        """Claim a key within the transaction; False when it was claimed before.
+
+        While another transaction has claimed the key, this waits for its end: then its record is visible, or gone.
+        """
+        # Shorter than the wait for other locks: the same request sent many times would occupy all threads.
+        self.database.execute_sql(f"SET LOCAL lock_timeout = '{CLAIM_SECONDS}s'")
+        owner, key, request_sha256, _status = request
+        row = {"key": key, "request_sha256": request_sha256, "status": _NO_STATUS, "body": ""}
+        insert = IdempotencyRecord.insert(
+            operator=owner.operator_id, token=owner.token_id, **row, created_at=self.clock()
+        )
         try:
-            return claim(request.owner, request.key, request.request_sha256, self.clock())
+            claimed = list(insert.on_conflict_ignore().returning(IdempotencyRecord.id).execute())
         except peewee.IntegrityError as error:
             raise RefusedError("您的账号已被删除", "your account was removed") from error
-
-
-def claim(owner: Owner, key: str, request_sha256: str, now: datetime) -> bool:
-    """Claim a key for a request within the caller's transaction; False when it was claimed before.
-
-    While another transaction has claimed the key, this waits for its end: then its record is visible, or gone.
-
-    Raises:
-        DatabaseUnavailableError: the wait takes longer than `CLAIM_SECONDS`; roll the transaction back.
-        peewee.IntegrityError: the operator does not exist any more.
-    """
-    # Shorter than the wait for other locks: the same request sent many times would occupy all threads.
-    database.execute_sql(f"SET LOCAL lock_timeout = '{CLAIM_SECONDS}s'")
-    row = {"key": key, "request_sha256": request_sha256, "status": _NO_STATUS, "body": "", "created_at": now}
-    insert = IdempotencyRecord.insert(operator=owner.operator_id, token=owner.token_id, **row)
-    try:
-        claimed = len(list(insert.on_conflict_ignore().returning(IdempotencyRecord.id).execute())) == 1
-    except peewee.OperationalError as error:
-        if isinstance(error.__context__, psycopg2.errors.LockNotAvailable):
-            raise DatabaseUnavailableError("the same request is still being processed") from error
-        raise
-    database.execute_sql("SET LOCAL lock_timeout TO DEFAULT")
-    return claimed
-
-
-def keep(owner: Owner, key: str, status: int, body: str) -> None:
-    """Write the answer to a request whose key the caller's transaction has claimed."""
-    IdempotencyRecord.update(status=status, body=body).where(_is(owner, key)).execute()
-
-
-def _find(owner: Owner, key: str) -> IdempotencyRecord | None:
-    found: IdempotencyRecord | None = IdempotencyRecord.get_or_none(_is(owner, key))
-    return found
+        except peewee.OperationalError as error:
+            if isinstance(error.__context__, psycopg2.errors.LockNotAvailable):
+                raise DatabaseUnavailableError("the same request is still being processed") from error
+            raise
+        self.database.execute_sql("SET LOCAL lock_timeout TO DEFAULT")
+        return bool(claimed)
 
 
 def prune(before: datetime) -> int:
