@@ -8,7 +8,6 @@ from typing import Any
 from peewee import JOIN
 
 from app.clock import Clock
-from app.domain.ceilings import Ceilings
 from app.domain.codes import EventKind
 from app.domain.operators import Scope, check_name
 from app.domain.texts import RefusedError
@@ -85,8 +84,7 @@ class ShopTokens:
         taken = RefusedError(
             f"已有名为 {name} 的有效令牌，请先吊销", f"there is already a valid token {name}: revoke it first"
         )
-        details = {"scopes": wanted, **limits.described()}
-        self._write(EventKind.TOKEN_ADDED, name, insert, taken, details, limits.ceilings)
+        self._write(EventKind.TOKEN_ADDED, name, insert, taken, limits, scopes=wanted)
         return token
 
     def set_limits(self, name: str, limits: TokenLimits) -> None:
@@ -98,8 +96,7 @@ class ShopTokens:
         """
         check_limits(limits, self.clock())
         update = ApiToken.update(**_columns(limits)).where(_is_valid(name))
-        missing = TokenNotFoundError(name)
-        self._write(EventKind.TOKEN_CHANGED, name, update, missing, limits.described(), limits.ceilings)
+        self._write(EventKind.TOKEN_CHANGED, name, update, TokenNotFoundError(name), limits)
 
     def revoke(self, name: str) -> None:
         """Revoke a token: its next request is refused.
@@ -108,7 +105,7 @@ class ShopTokens:
             TokenNotFoundError: there is no valid token of this name.
         """
         update = ApiToken.update(revoked_at=self.clock()).where(_is_valid(name))
-        self._write(EventKind.TOKEN_REVOKED, name, update, TokenNotFoundError(name), {})
+        self._write(EventKind.TOKEN_REVOKED, name, update, TokenNotFoundError(name))
 
     def authenticate(self, token: str) -> ShopToken | None:
         """Return the valid token, or None; `app.domain.token_limits.check_use` says whether it may be used now."""
@@ -119,25 +116,25 @@ class ShopTokens:
             ApiToken.update(last_used_at=now).where(ApiToken.id == row.id).execute()
         return row
 
-    def _write(  # noqa: PLR0913  # a change and its entry
+    def _write(
         self,
         kind: EventKind,
         name: str,
         change: Any,  # noqa: ANN401  # a peewee query
         otherwise: RefusedError,
-        details: dict[str, Any],
-        ceilings: Ceilings | None = None,
+        limits: TokenLimits | None = None,
+        **details: object,
     ) -> None:
         """Change a token's row and journal it, in one transaction; raise `otherwise` where no row is changed."""
-        entry = journal.Entry(at=self.clock(), kind=kind, actor=self.actor, details={"token": name, **details})
-
+        details = {"token": name, **details, **(limits.described() if limits is not None else {})}
+        entry = journal.Entry(at=self.clock(), kind=kind, actor=self.actor, details=details)
         with self.database.transact():
             # PostgreSQL refuses a NUL; no name has unprintable characters.
             changed = list(change.returning(ApiToken.id).execute()) if name.isprintable() else []
             if not changed:
                 raise otherwise
-            if ceilings is not None:
-                set_ceilings(Owner(token_id=changed[0].id), ceilings)
+            if limits is not None:
+                set_ceilings(Owner(token_id=changed[0].id), limits.ceilings)
             journal.append([entry])
 
 
