@@ -1,22 +1,29 @@
-"""Log-ins to the console and their sessions."""
+"""Log-ins to the console, with throttling of failures, and their sessions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+from peewee import Expression
+
+from app import metrics
 from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import MAX_SESSIONS, console_actor
+from app.domain.texts import LaterError, RefusedError
+from app.services import two_step
 from app.services.bearer import digest, new_token
-from app.services.credentials import Credentials
 from app.services.operators import (
     ROW_LOCK,
     LoggedOutError,
     OperatorNotFoundError,
     end_sessions,
     journal_log_outs,
+    set_columns,
 )
 from app.services.passwords import PASSWORDS, Passwords
+from app.services.throttling import Throttle, code_bucket, name_bucket, shared_buckets
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Operator, OperatorSession
@@ -27,13 +34,40 @@ LASTS = timedelta(days=7)
 _TOUCHED_EVERY = timedelta(minutes=1)
 
 
+class LoginRefusedError(RefusedError):
+    """Wrong name, password or code; the answer does not say which."""
+
+    def __init__(self) -> None:
+        super().__init__("用户名、密码或验证码不正确", "wrong name, password or code")
+
+
+class WantsCodeError(LoginRefusedError):
+    """Name and password are right; a code of the second factor is required."""
+
+    def __init__(self) -> None:
+        RefusedError.__init__(self, "请输入两步验证的验证码", "enter the code of your authenticator app")
+
+
+class LoginThrottledError(LaterError):
+    """Too many failures."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(
+            retry_after,
+            f"失败次数过多，请在 {retry_after} 秒后再试",
+            f"too many failures: try again in {retry_after} seconds",
+        )
+
+
 class Sessions:
-    """Log-ins and sessions; one object for all threads."""
+    """Log-ins and sessions; one object for all threads. Failed log-ins are counted and journalled."""
 
     def __init__(self, database: Database, clock: Clock, key: SealingKey, passwords: Passwords = PASSWORDS) -> None:
         self._database = database
         self._clock = clock
-        self._credentials = Credentials(database, clock, key, passwords)
+        self._key = key
+        self._passwords = passwords
+        self._throttle = Throttle(database, clock)
 
     def operators_exist(self) -> bool:
         """Return whether there is any operator."""
@@ -43,18 +77,14 @@ class Sessions:
         """Begin a session for who has typed these, from the client's `address`; return its token.
 
         Raises:
-            WantsCodeError, LoginRefusedError, LoginThrottledError: as `Credentials.check` says.
-            app.services.passwords.LoginBusyError: too many log-ins at this moment.
+            WantsCodeError, LoginRefusedError, LoginThrottledError, LoginBusyError: as for `confirm`.
         """
         token = new_token()
-
-        def begin(operator: Operator) -> None:
+        with self._checked(name, password, code, address) as operator:
             now = self._clock()
             add_session(token, operator.id, now)
             actor = console_actor(operator.name)
             journal.append([journal.Entry(now, EventKind.LOGGED_IN, ip=address, actor=actor)])
-
-        self._credentials.check(name, password, code, address, begin)
         return token
 
     def confirm(self, identity: Operator, password: str, code: str | None = None, *, address: str) -> None:
@@ -63,10 +93,89 @@ class Sessions:
         `code` is the second factor's, which is required if the operator has one; None if none was typed.
 
         Raises:
-            WantsCodeError, LoginRefusedError, LoginThrottledError: as `Credentials.check` says.
+            WantsCodeError: only the code is missing.
+            LoginRefusedError: name, password or code is wrong, or the code was used before.
+            LoginThrottledError: too many failures before.
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
         """
-        self._credentials.check(identity.name, password, code, address, lambda _operator: None)
+        with self._checked(identity.name, password, code, address):
+            pass
+
+    @contextmanager
+    def _checked(self, name: str, password: str, code: str | None, address: str) -> Iterator[Operator]:
+        """Check what a person typed; the block runs with the operator in the transaction that uses the code up.
+
+        Failures count against name and network together, against the network, and against the site of an IPv6 address;
+        wrong codes also against the operator, from wherever they come.
+        """
+        name = name.strip()  # phones' keyboards add white space
+        own = name_bucket(address, name)
+        buckets = (*shared_buckets("network", address), own)
+        self._require_patience(buckets)  # who is throttled does not take a turn
+        # One at a time: parallel attempts would all pass the throttle before the first failure counts.
+        with self._passwords.turn():
+            self._require_patience(buckets)
+            # PostgreSQL refuses a NUL; no name has unprintable characters.
+            named = Operator.select().where(Operator.name == name)
+            operator = named.first() if name.isprintable() else None
+            # An unknown name takes as long, or the time would tell which names exist.
+            is_right = self._passwords.matches(None if operator is None else operator.password_hash, password)
+            if operator is None or not is_right:
+                self._fail(operator, address, "password", buckets)
+                raise LoginRefusedError
+            of_codes = code_bucket(operator.id)
+            if operator.totp_secret is not None:
+                if not code:
+                    # Not against the network: an office's operators may all leave the code out at first.
+                    self._fail(operator, address, "no code", (own,))
+                    raise WantsCodeError
+                self._require_patience((of_codes,))
+            is_outdated = self._passwords.is_outdated(operator.password_hash)
+            new_hash = self._passwords.hash(password) if is_outdated else None
+            with self._database.transact():
+                is_let_in = _lock_unchanged(operator) and self._use_up(operator, code or "", address)
+                if is_let_in:
+                    if new_hash is not None:
+                        set_columns(operator, password_hash=new_hash)
+                    self._throttle.forget((own, of_codes))  # a success says nothing about others in the network
+                    yield operator
+            if not is_let_in:
+                self._fail(operator, address, "code", (*buckets, of_codes))
+                raise LoginRefusedError
+
+    def _use_up(self, operator: Operator, code: str, address: str) -> bool:
+        """Use the code of an app or a recovery code up in the caller's transaction; return False if it is wrong."""
+        if operator.totp_secret is None:
+            return True
+        step = two_step.step_for(operator, code, self._clock(), self._key)
+        if step is not None:
+            unused = Operator.totp_last_step.is_null() | (Operator.totp_last_step < step)
+            return bool(Operator.update(totp_last_step=step).where((Operator.id == operator.id) & unused).execute())
+        left = two_step.take_recovery_code(operator.id, code)
+        if left is None:
+            return False
+        journal.append([self._entry(EventKind.RECOVERY_CODE_USED, operator, address, {"left": left})])
+        return True
+
+    def _fail(self, operator: Operator | None, address: str, wrong: str, buckets: Sequence[str]) -> None:
+        self._throttle.count(buckets)
+        entry = self._entry(EventKind.LOGIN_REFUSED, operator, address, {"wrong": wrong})
+        with self._database.transact():
+            is_journalled = journal.append_refused_log_in(entry)
+        if not is_journalled:
+            metrics.refusals_not_journalled.inc()
+
+    def _entry(
+        self, kind: EventKind, operator: Operator | None, address: str, details: dict[str, object]
+    ) -> journal.Entry:
+        # An unknown name is not journalled: people type their passwords there.
+        actor = None if operator is None else console_actor(operator.name)
+        return journal.Entry(at=self._clock(), kind=kind, ip=address, actor=actor, details=details)
+
+    def _require_patience(self, buckets: Sequence[str]) -> None:
+        wait = self._throttle.wait_seconds(buckets)
+        if wait:
+            raise LoginThrottledError(wait)
 
     def identify(self, session_token: str) -> Operator | None:
         """Return the operator of a session, with `has_totp`, without secrets; None if it has ended or never was."""
@@ -136,6 +245,16 @@ def prune_sessions(now: datetime) -> int:
     """Delete the sessions that are no longer valid; return how many."""
     deleted: int = OperatorSession.delete().where(~_holds(now)).execute()
     return deleted
+
+
+def _lock_unchanged(operator: Operator) -> bool:
+    """Lock an operator in the caller's transaction; return False if password or second factor have changed."""
+    same = (
+        (Operator.id == operator.id)
+        & (Operator.password_hash == operator.password_hash)
+        & Expression(Operator.totp_secret, "IS NOT DISTINCT FROM", operator.totp_secret)
+    )
+    return Operator.select(Operator.id).where(same).for_update(ROW_LOCK).first() is not None
 
 
 def _holds(now: datetime) -> Any:  # noqa: ANN401  # a peewee expression

@@ -9,8 +9,7 @@ import subprocess
 import sys
 
 from app.clock import utc_now
-from app.services.credentials import LoginRefusedError
-from app.services.sessions import Sessions
+from app.services.sessions import LoginRefusedError, Sessions
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import ApiToken, Event, Operator

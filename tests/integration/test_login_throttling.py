@@ -14,9 +14,8 @@ from argon2 import PasswordHasher
 
 from app.domain.codes import Code, EventKind
 from app.domain.operators import FREE_FAILURES, Role
-from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.passwords import LoginBusyError, Passwords
-from app.services.sessions import Sessions
+from app.services.sessions import LoginRefusedError, LoginThrottledError, Sessions
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import MAX_REFUSALS_PER_MINUTE, Entry

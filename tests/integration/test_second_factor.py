@@ -13,8 +13,7 @@ from app.domain.operators import FREE_FAILURES, Role
 from app.domain.texts import RefusedError
 from app.services import sealed_secrets, two_step
 from app.services.bearer import digest
-from app.services.credentials import LoginRefusedError, LoginThrottledError, WantsCodeError
-from app.services.sessions import Sessions
+from app.services.sessions import LoginRefusedError, LoginThrottledError, Sessions, WantsCodeError
 from app.storage.database import Database
 from app.storage.models import Event, LoginFailure, Operator, OperatorSession, RecoveryCode
 from app.tokens.sealing_key import SealingKey

@@ -9,10 +9,9 @@ import pytest
 from argon2 import PasswordHasher
 
 from app.domain.operators import FREE_FAILURES, MAX_PASSWORD, MAX_SESSIONS, Role
-from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.operators import LoggedOutError, OperatorNotFoundError
 from app.services.passwords import Passwords
-from app.services.sessions import Sessions
+from app.services.sessions import LoginRefusedError, LoginThrottledError, Sessions
 from app.services.two_step import new_secret
 from app.storage.database import Database
 from app.storage.models import Event, Operator, OperatorSession

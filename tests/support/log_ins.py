@@ -6,9 +6,8 @@ import pyotp
 import pytest
 
 from app.domain.operators import Role
-from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.operators import Operators
-from app.services.sessions import Sessions
+from app.services.sessions import LoginRefusedError, LoginThrottledError, Sessions
 from app.services.two_step import TwoStep, new_secret
 from app.storage.database import Database
 from app.storage.models import Operator
