@@ -10,7 +10,7 @@ from app.console.forms import Form
 from app.console.page import Access, Values, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.texts import RefusedError
-from app.services.two_step import is_secret, new_secret
+from app.services.two_step import is_secret, recovery_codes_left
 
 ACCOUNT = "/admin/account"
 
@@ -23,7 +23,7 @@ class AccountPage(FormPage):
         visitor = visitor_of(request)
         return {
             "others": self.console.sessions.others(visitor.who.id, visitor.session_token),
-            "codes_left": self.two_step(request).recovery_codes_left(visitor.who.id),
+            "codes_left": recovery_codes_left(visitor.who.id),
         }
 
 
@@ -100,7 +100,7 @@ class TwoStepPage(FormPage):
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         visitor, issuer = visitor_of(request), self.console.system_status.settings.issuer
-        secret = form.one("secret") if is_secret(form.one("secret")) else new_secret()
+        secret = form.one("secret") if is_secret(form.one("secret")) else pyotp.random_base32()
         uri = pyotp.TOTP(secret).provisioning_uri(name=visitor.who.name, issuer_name=issuer)
         is_required = self.console.owners_need_totp and visitor.is_owner
         return {"secret": secret, "issuer": issuer, "picture": _qr_code(uri), "is_required": is_required}

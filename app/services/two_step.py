@@ -35,13 +35,8 @@ _CODE = re.compile("[0-9]{6}")
 logger = logging.getLogger(__name__)
 
 
-def new_secret() -> str:
-    """Return 160 random bits in base32."""
-    return pyotp.random_base32()
-
-
 def is_secret(text: str) -> bool:
-    """Return whether this has the form of a secret from `new_secret`."""
+    """Return whether this has the form of a secret: 160 random bits in base32."""
     return _SECRET.fullmatch(text) is not None
 
 
@@ -85,10 +80,9 @@ class TwoStep:
 
         Raises:
             OperatorNotFoundError: there is no such operator.
-            RefusedError: the code is wrong, the secret not from `new_secret`, codes are required already, or the
+            RefusedError: the code is wrong, the secret malformed, codes are required already, or the
                 session has ended.
         """
-        codes = _new_recovery_codes()
         with self.operators.changing(name, session_token) as (operator, now, details):
             if operator.totp_secret is not None:
                 raise RefusedError("已启用两步验证", "two-step verification is enabled already")
@@ -100,10 +94,10 @@ class TwoStep:
                 )
             sealed = self.key.seal("operator", operator.id, secret)
             set_columns(operator, totp_secret=sealed, totp_last_step=step)
-            _replace_recovery_codes(operator, codes)
+            codes = _replace_recovery_codes(operator)
             journal_log_outs(end_sessions(operator.id, but=session_token), self.operators.actor, now)
             details["totp"] = True
-        return tuple(map(written_recovery_code, codes))
+        return codes
 
     def disable(self, name: str, *, log_out: bool = False, session_token: str | None = None) -> None:
         """Require no codes any more; `log_out`: end the operator's sessions, too.
@@ -125,30 +119,24 @@ class TwoStep:
             OperatorNotFoundError: there is no such operator.
             RefusedError: the operator has no two-step verification, or the session has ended.
         """
-        codes = _new_recovery_codes()
         with self.operators.changing(name, session_token) as (operator, _now, details):
             if operator.totp_secret is None:
                 raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
-            _replace_recovery_codes(operator, codes)
+            codes = _replace_recovery_codes(operator)
             details["recovery_codes"] = len(codes)
-        return tuple(map(written_recovery_code, codes))
-
-    def recovery_codes_left(self, operator_id: int) -> int:
-        """Return how many recovery codes an operator has left."""
-        return _codes_left(operator_id)
+        return codes
 
 
-def _new_recovery_codes() -> list[str]:
-    return ["".join(secrets.choice(CROCKFORD) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)]
-
-
-def _replace_recovery_codes(operator: Account, codes: list[str]) -> None:
+def _replace_recovery_codes(operator: Account) -> tuple[str, ...]:
+    """Replace an operator's codes in the caller's transaction; return the new ones, as people read them."""
+    codes = ["".join(secrets.choice(CROCKFORD) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)]
     RecoveryCode.delete().where(RecoveryCode.operator == operator).execute()
-    rows = [{"operator": operator, "code_sha256": digest(code)} for code in codes]
-    RecoveryCode.insert_many(rows).execute()
+    RecoveryCode.insert_many([{"operator": operator, "code_sha256": digest(code)} for code in codes]).execute()
+    return tuple(map(written_recovery_code, codes))
 
 
-def _codes_left(operator_id: int) -> int:
+def recovery_codes_left(operator_id: int) -> int:
+    """Return how many recovery codes an operator has left."""
     left: int = RecoveryCode.select().where(RecoveryCode.operator == operator_id).count()
     return left
 
@@ -160,4 +148,4 @@ def take_recovery_code(operator_id: int, typed: str) -> int | None:
         return None
     is_it = (RecoveryCode.operator == operator_id) & (RecoveryCode.code_sha256 == digest(code))
     is_taken = RecoveryCode.delete().where(is_it).execute()  # of several at once one deletes it
-    return _codes_left(operator_id) if is_taken else None
+    return recovery_codes_left(operator_id) if is_taken else None

@@ -14,7 +14,6 @@ from app.domain.errors import DatabaseUnavailableError
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
 from app.services import operators as operators_module
-from app.services import two_step
 from app.services.operators import LastOwnerError, OperatorNotFoundError, Operators
 from app.services.sessions import Sessions
 from app.services.two_step import TwoStep
@@ -43,7 +42,7 @@ def test_changes_of_operators_are_journalled_without_secrets_and_others_not(oper
     operators.set_password("小王", OTHER)
     for _ in range(2):  # the second time nothing changes
         operators.set_role("小王", Role.OWNER)
-    secret = two_step.new_secret()
+    secret = pyotp.random_base32()
     TwoStep(operators, SEALING).enable("小王", secret, pyotp.TOTP(secret).at(clock.now), "")
     for log_out in (False, False, True):
         TwoStep(operators, SEALING).disable("小王", log_out=log_out)
@@ -96,7 +95,7 @@ def test_an_unknown_operator_cannot_be_changed(operators: Operators, name: str) 
         lambda: operators.set_role(name, Role.SELLER),
         lambda: operators.remove(name),
         lambda: operators.remove("alice", name, force=True),
-        lambda: TwoStep(operators, SEALING).enable(name, two_step.new_secret(), "123456", ""),
+        lambda: TwoStep(operators, SEALING).enable(name, pyotp.random_base32(), "123456", ""),
         lambda: TwoStep(operators, SEALING).disable(name),
         lambda: TwoStep(operators, SEALING).disable(name, log_out=True),
     ]

@@ -64,7 +64,7 @@ def test_wrong_codes_get_the_answer_of_a_wrong_password(log_ins: LogIns) -> None
 
 def test_enabling_totp_takes_its_first_code_and_ends_the_sessions_that_began_without_one(log_ins: LogIns) -> None:
     here, there = log_ins.log_in(), log_ins.log_in()
-    secret, short = two_step.new_secret(), "A" * 24
+    secret, short = pyotp.random_base32(), "A" * 24
     code = pyotp.TOTP(secret).at(log_ins.clock.now)
     for wrong in ((secret, "000000"), (secret, ""), (short, pyotp.TOTP(short).at(log_ins.clock.now)), ("no!", code)):
         with pytest.raises(RefusedError):
@@ -79,7 +79,7 @@ def test_enabling_totp_takes_its_first_code_and_ends_the_sessions_that_began_wit
     }
     with pytest.raises(LoginRefusedError):
         log_ins.log_in(code=code)
-    second = two_step.new_secret()
+    second = pyotp.random_base32()
     with pytest.raises(RefusedError):
         log_ins.two_step.enable("alice", second, pyotp.TOTP(second).at(log_ins.clock.now), "")
     operator = Operator.get()
@@ -146,13 +146,13 @@ def test_wrong_codes_are_throttled_across_networks(log_ins: LogIns) -> None:
 def test_each_recovery_code_logs_in_once(log_ins: LogIns) -> None:
     log_ins.with_totp()
     codes = log_ins.codes
-    assert len(set(codes)) == log_ins.two_step.recovery_codes_left(log_ins.alice.id) == 10
+    assert len(set(codes)) == two_step.recovery_codes_left(log_ins.alice.id) == 10
     stored = {row.code_sha256 for row in RecoveryCode.select()}
     assert stored == {digest(code.replace("-", "")) for code in codes}
     assert log_ins.identify(code=codes[3].lower().replace("-", " "))
     with pytest.raises(LoginRefusedError):
         log_ins.log_in(code=codes[3])
-    assert log_ins.two_step.recovery_codes_left(log_ins.alice.id) == 9
+    assert two_step.recovery_codes_left(log_ins.alice.id) == 9
     used = Event.select(Event.actor, Event.ip, Event.details).where(Event.kind == "recovery_code_used").tuples()
     assert list(used) == [("console:alice", HOME, {"left": 9})]
 

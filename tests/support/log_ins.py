@@ -8,7 +8,7 @@ import pytest
 from app.domain.operators import Role
 from app.services.operators import Operators
 from app.services.sessions import LoginRefusedError, LoginThrottledError, Sessions
-from app.services.two_step import TwoStep, new_secret
+from app.services.two_step import TwoStep
 from app.storage.database import Database
 from app.storage.models import Operator
 from tests.conftest import Clock
@@ -56,7 +56,7 @@ class LogIns:
 
     def with_totp(self) -> pyotp.TOTP:
         """Enable two-step verification for alice, and keep her recovery codes in `codes`; return her app."""
-        secret = new_secret()
+        secret = pyotp.random_base32()
         app = pyotp.TOTP(secret)
         self.codes = self.two_step.enable("alice", secret, app.at(self.clock.now), "")
         self.clock.advance(timedelta(seconds=30))
