@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import falcon
 
-from app.console.forms import Form, read_form
+from app.console.forms import read_form
 from app.console.page import OUT_OF_DATE, Access, Console, Page, lead_to
 from app.console.rendering import CSRF_FIELD, url
 from app.console.visitor import COOKIE_PATH, LOGIN, Language, Theme, Visitor
@@ -79,10 +79,10 @@ class Guard:
             raise forbidden(Text("此操作仅限所有者（owner）。", "Only an owner may do this."))
         if method == "POST":
             _check_origin(request)
-            request.context.form = read_form(request, resource.body_bytes, takes_files=resource.takes_files)
+            form = request.context.form = read_form(request, resource.body_bytes, takes_files=resource.takes_files)
             # The log-in page may be older than the session: another tab began it, or the browser withheld the cookie
             # (SameSite) when a link in a mail led there. On public pages only the origin counts.
-            if needed > Access.PUBLIC and not _is_genuine(request.context.form, visitor):
+            if needed > Access.PUBLIC and not hmac.compare_digest(form.one(CSRF_FIELD).encode(), visitor.csrf.encode()):
                 raise forbidden(OUT_OF_DATE)
         if identity is not None:
             request.context.outcome["operator"] = identity.name
@@ -131,10 +131,6 @@ def _keep_language(request: falcon.Request, response: falcon.Response) -> None:
         response.set_cookie(
             LANGUAGE_COOKIE, wanted, path=COOKIE_PATH, max_age=_YEAR_SECONDS, secure=True, same_site="Strict"
         )
-
-
-def _is_genuine(form: Form, visitor: Visitor) -> bool:
-    return hmac.compare_digest(form.one(CSRF_FIELD).encode(), visitor.csrf.encode())
 
 
 def _check_origin(request: falcon.Request) -> None:

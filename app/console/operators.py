@@ -1,7 +1,8 @@
 """Operators and the shops' tokens, which owners see and change."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import falcon
 
@@ -26,6 +27,7 @@ from app.services.shop_tokens import ShopToken, TokenNotFoundError
 from app.services.two_step import TwoStep
 
 LIST = "/admin/operators"
+Row = TypeVar("Row", Account, ShopToken)
 
 
 class OperatorsPage(FormPage):
@@ -56,11 +58,7 @@ class OperatorPage(FormPage):
     takes_query = True
 
     def account(self, request: falcon.Request, form: Form) -> Account:
-        name = form.exactly("name")
-        found = next((account for account in self.operators(request).list() if account.name == name), None)
-        if found is None:
-            raise not_found(OperatorNotFoundError(name).text)
-        return found
+        return _named(self.operators(request).list(), form, OperatorNotFoundError)
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         account = self.account(request, form)
@@ -129,11 +127,16 @@ class TokenPage(FormPage):
         return {"token": self._token(request, form)}
 
     def _token(self, request: falcon.Request, form: Form) -> ShopToken:
-        name = form.exactly("name")
-        found = next((token for token in self.shop_tokens(request).list() if token.name == name), None)
-        if found is None:
-            raise not_found(TokenNotFoundError(name).text)
-        return found
+        return _named(self.shop_tokens(request).list(), form, TokenNotFoundError)
+
+
+def _named(rows: Sequence[Row], form: Form, not_known: Callable[[str], RefusedError]) -> Row:
+    """Return the row that a form names, or answer with 404."""
+    name = form.exactly("name")
+    for row in rows:
+        if row.name == name:
+            return row
+    raise not_found(not_known(name).text)
 
 
 def _ceilings(form: Form) -> Ceilings:
