@@ -2,6 +2,7 @@
 
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.filesize import decimal
@@ -12,10 +13,11 @@ from app.cli.context import Session, format_option, operator_name, pass_session
 from app.cli.files import open_input
 from app.clock import utc_now
 from app.services.file_moves import FileMoves, Place
-from app.services.file_store import FileStore, StoredFile
+from app.services.file_store import FileStore
 from app.services.formatting import local
 
 _STATES = {False: "", True: "缺失 missing", None: "未知 unknown"}
+_ALL = ["所有卡密 every card"]
 
 
 @click.group()
@@ -25,11 +27,7 @@ def file() -> None:
 
 def _store(session: Session) -> FileStore:
     return FileStore.of_installation(
-        session.database,
-        session.settings,
-        operator_name(),
-        utc_now,
-        warn=lambda text: output.say(str(text)),
+        session.database, session.settings, operator_name(), utc_now, lambda text: output.say(str(text))
     )
 
 
@@ -103,7 +101,7 @@ def move_to(session: Session, place: str, output_format: str) -> None:
 
     可以中断并再次执行，下载不受影响 / It may be interrupted and run again, and downloads go on meanwhile.
     """
-    moves, done = FileMoves.of_installation(session.database, session.settings), []
+    moves, done = FileMoves(session.database, session.settings), []
     try:
         for move in moves.run(Place(place)):
             done.append(move)
@@ -126,21 +124,15 @@ def _typed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _print(stored: list[StoredFile], output_format: str, session: Session) -> None:
+def _print(stored: list[Any], output_format: str, session: Session) -> None:
+    zone = session.zone
     if output_format == "json":
         names = ("name", "size", "sha256", "added_at", "batches", "missing")
-        output.print_json_list(output.records(stored, names, session.zone))
+        output.print_json_list(output.records(stored, names, zone))
         return
     headings = ("文件 name", "大小 size", "SHA-256", "添加 added", "批次 batches", "状态 state")
-    output.print_table(headings, (_cells(one, session) for one in stored))
-
-
-def _cells(stored: StoredFile, session: Session) -> list[str | None]:
-    return [
-        stored.name,
-        decimal(stored.size),
-        stored.sha256,
-        local(stored.added_at, session.zone),
-        ", ".join(stored.batches) or "所有卡密 every card",
-        _STATES[stored.missing],
-    ]
+    rows = (
+        (f.name, decimal(f.size), f.sha256, local(f.added_at, zone), ", ".join(f.batches or _ALL), _STATES[f.missing])
+        for f in stored
+    )
+    output.print_table(headings, rows)

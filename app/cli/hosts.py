@@ -5,8 +5,8 @@ import click
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.domain.hosts import HostReport, differences, faults
+from app.services import hosts as reported
 from app.services.formatting import local
-from app.services.hosts import Hosts
 
 _COLUMNS = {
     "name": "主机 host",
@@ -26,13 +26,12 @@ _SHOWN = 12  # so many characters of an ID or a digest tell it from others
 @pass_session
 def hosts(session: Session, forget: str | None, output_format: str) -> None:
     """列出使用此数据库的主机 / List the machines that serve this database; ≠ marks what differs."""
-    reports = Hosts(session.database)
     if forget is not None:
-        if not reports.forget(forget):
+        if not reported.forget(session.database, forget):
             raise click.ClickException(f"没有主机 {forget} / There is no host {forget}")
         output.say(f"已删除 / Forgotten: {forget}")
         return
-    listed = reports.listed()
+    listed = reported.listed(session.database)
     if output_format == "json":
         names = (*_COLUMNS, "seen_at", "present")
         present = output.records(listed, names, session.zone, lambda host: {"present": host.is_present})

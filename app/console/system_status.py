@@ -54,5 +54,5 @@ class HealthPage(Page):
     def values(self, _request: falcon.Request, _form: Form) -> Values:
         health = self.console.system_status.health()
         order = [Status.FAIL, Status.WARN, Status.OK]
-        results = sorted(health.results.items(), key=lambda item: order.index(item[1].status))
+        results = sorted(health["results"].items(), key=lambda item: order.index(item[1].status))
         return {"health": health, "results": results}

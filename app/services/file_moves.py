@@ -6,18 +6,14 @@ bytes, reads the copy back, compares its digest, and only then removes the origi
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
+from typing import BinaryIO, NamedTuple
 
 from app.domain.texts import RefusedError, Text
-from app.services.file_store import files_with_batches, is_wanted, lock_files
+from app.services.file_store import files, is_wanted, lock_files
 from app.settings import Settings
 from app.storage.blobs import Blob, Blobs, bucket_objects
 from app.storage.database import Database
-
-if TYPE_CHECKING:
-    from app.storage.bucket import BucketObjects
 
 
 class Place(StrEnum):
@@ -35,24 +31,15 @@ class Move(NamedTuple):
     left: Text | None
 
 
-@dataclass(frozen=True, slots=True)
 class FileMoves:
-    """Moves the files of one installation."""
+    """Moves the files of the installation that has these settings; RefusedError where no bucket is set."""
 
-    database: Database
-    folder: Blobs
-    bucket: "BucketObjects"
-
-    @classmethod
-    def of_installation(cls, database: Database, settings: Settings) -> Self:
-        """Return the moves of the installation that has these settings.
-
-        Raises:
-            RefusedError: no bucket is set.
-        """
+    def __init__(self, database: Database, settings: Settings) -> None:
         if settings.files_bucket is None:
             raise RefusedError("没有设置存储桶（KADUN_FILES_BUCKET）", "no bucket is set (KADUN_FILES_BUCKET)")
-        return cls(database, Blobs(settings.files_dir), bucket_objects(settings.files_bucket))
+        self.database = database
+        self.folder = Blobs(settings.files_dir)
+        self.bucket = bucket_objects(settings.files_bucket)
 
     def run(self, to: Place) -> Iterator[Move]:
         """Move every file, one after the other; tell of each when it is done.
@@ -61,7 +48,7 @@ class FileMoves:
             BucketUnavailableError: the bucket cannot be used; what was not yet moved is left.
         """
         names: dict[Blob, list[str]] = {}
-        for row, _ in files_with_batches():
+        for row in files():
             names.setdefault(Blob(row.sha256, row.size), []).append(row.name)
         copy = self._to_bucket if to is Place.BUCKET else self._to_folder
         for blob, of in names.items():

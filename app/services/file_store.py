@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, BinaryIO, Self
 
 import peewee
-from peewee import SQL, fn, prefetch
+from peewee import SQL, fn
 
 from app.clock import Clock
 from app.domain.codes import EventKind
@@ -26,21 +26,7 @@ from app.storage.models import Card, Event, File, FileBatch, Operator
 MAX_FILES = 250
 """Clients read at most 1 MiB of a verdict, which lists so many files with the longest names."""
 _LOCK = 0x6B6164756E66  # "kadunf"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A licensed file, for the cards of `batches`; without batches for every card.
-
-    `missing`: the bytes are gone; None where the bucket cannot be asked.
-    """
-
-    name: str
-    size: int
-    sha256: str
-    added_at: datetime
-    batches: tuple[str, ...]
-    missing: bool | None = False
+Warn = Callable[[Text], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +41,13 @@ class FileStore:
     blobs: Blobs
     actor: str
     clock: Clock
-    warn: Callable[[Text], None]
+    warn: Warn
 
     @classmethod
-    def of_installation(
-        cls,
-        database: Database,
-        settings: Settings,
-        actor: str,
-        clock: Clock,
-        *,
-        warn: Callable[[Text], None],
-    ) -> Self:
+    def of_installation(cls, database: Database, settings: Settings, actor: str, clock: Clock, warn: Warn) -> Self:
         """Return the store of the installation that has these settings."""
         blobs = Blobs(settings.files_dir, settings.files_bucket)
-        return cls(database, blobs, actor, clock, warn=warn)
+        return cls(database, blobs, actor, clock, warn)
 
     def add(
         self,
@@ -79,7 +57,7 @@ class FileStore:
         size: int | None = None,
         batches: tuple[str, ...] | None = None,
         progress: Callable[[int], None] = lambda _bytes: None,
-    ) -> StoredFile:
+    ) -> File:
         """Add a file, or replace the file of this name by a new version.
 
         Args:
@@ -127,12 +105,12 @@ class FileStore:
             journal.append([self._entry(EventKind.FILE_REMOVED, name, found[name]) for name in names])
         self._forget([found[name].sha256 for name in names])
 
-    def listed(self) -> list[StoredFile]:
-        """Return all files, by name."""
-        rows = files_with_batches()
+    def listed(self) -> list[File]:
+        """Return all files, by name; the bytes of those that are `missing` are gone, None where the bucket is away."""
+        rows = list(files())
         missing = None
         try:
-            missing = self.blobs.missing({Blob(row.sha256, row.size) for row, _ in rows})
+            missing = self.blobs.missing({Blob(row.sha256, row.size) for row in rows})
         except BucketUnavailableError as error:
             self.warn(
                 Text(
@@ -140,16 +118,11 @@ class FileStore:
                     f"the content may be missing or not: {error.text.en}",
                 )
             )
-        return [
-            StoredFile(
-                **{name: getattr(row, name) for name in ("name", "size", "sha256", "added_at")},
-                batches=tuple(batches),
-                missing=None if missing is None else Blob(row.sha256, row.size) in missing,
-            )
-            for row, batches in rows
-        ]
+        for row in rows:
+            row.missing = None if missing is None else Blob(row.sha256, row.size) in missing
+        return rows
 
-    def _put(self, name: str, received: Received, batches: tuple[str, ...] | None) -> tuple[StoredFile, str | None]:
+    def _put(self, name: str, received: Received, batches: tuple[str, ...] | None) -> tuple[File, str | None]:
         """Write a version in the caller's transaction; return it, and the SHA-256 of the bytes that it replaces."""
         blob = received.blob
         lock_files(self.database)
@@ -158,10 +131,11 @@ class FileStore:
         # Before the commit, so that no row is without its bytes; under the lock, or another command that removes the
         # same bytes might not see the row yet.
         self.blobs.install(received)
-        for_batches = _write_row(name, blob, now, batches)
-        more = {"batches": for_batches, "replaced": None if before is None else before.sha256}
+        stored = _write_row(name, blob, now, batches)
+        stored.missing = False
+        more = {"batches": stored.batches, "replaced": None if before is None else before.sha256}
         journal.append([self._entry(EventKind.FILE_ADDED, name, blob, **more)])
-        for batch in for_batches:
+        for batch in stored.batches:
             if not has_batch(batch):
                 self.warn(Text(f"还没有卡密属于批次 {batch}", f"no card has the batch {batch} (yet)"))
             if count := _cards_of_sellers(batch):
@@ -172,7 +146,7 @@ class FileStore:
                     )
                 )
         replaced = None if before is None or before.sha256 == blob.sha256 else before.sha256
-        return StoredFile(name, blob.size, blob.sha256, now, tuple(for_batches)), replaced
+        return stored, replaced
 
     def _forget(self, digests: list[str]) -> None:
         """Remove bytes that no file refers to any more, after the commit: until then they are the current version.
@@ -214,10 +188,10 @@ def lock_files(database: Database) -> None:
     database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
 
 
-def files_with_batches() -> list[tuple[File, list[str]]]:
-    """Return all files by name, each with its batches; a file without batches is for every card."""
-    rows = prefetch(File.select().order_by(File.name), FileBatch.select().order_by(FileBatch.batch))
-    return [(row, [of.batch for of in row.filebatch_set]) for row in rows]
+def files() -> Any:  # noqa: ANN401  # a peewee query
+    """Return the query for all files by name, each with its `batches`; without any a file is for every card."""
+    batches = FileBatch.select(FileBatch.batch).where(FileBatch.file == File.name).order_by(FileBatch.batch)
+    return File.select(File, fn.ARRAY(batches).alias("batches")).order_by(File.name)
 
 
 def is_wanted(sha256: str) -> bool:
@@ -225,15 +199,16 @@ def is_wanted(sha256: str) -> bool:
     return bool(File.select().where(File.sha256 == sha256).exists())
 
 
-def _write_row(name: str, blob: Blob, now: datetime, batches: tuple[str, ...] | None) -> list[str]:
-    """Write a file's row, and its batches unless they are None; return the batches that it has now."""
+def _write_row(name: str, blob: Blob, now: datetime, batches: tuple[str, ...] | None) -> File:
+    """Write a file's row, and its batches unless they are None; return it with those that it has now."""
     columns = {File.size: blob.size, File.sha256: blob.sha256, File.added_at: now}
     File.insert({File.name: name, **columns}).on_conflict(conflict_target=[File.name], update=columns).execute()
     if batches is not None:
         FileBatch.delete().where(FileBatch.file == name).execute()
         for batch in sorted(set(batches)):
             FileBatch.insert(file=name, batch=batch).execute()
-    return [of.batch for of in FileBatch.select().where(FileBatch.file == name).order_by(FileBatch.batch)]
+    stored: File = files().where(File.name == name).get()
+    return stored
 
 
 def _cards_of_sellers(batch: str) -> int:

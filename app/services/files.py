@@ -117,16 +117,12 @@ class FileTransfer:
         )
         midnight = datetime.combine(now.astimezone(self.timezone), time(), self.timezone)
         journalled = journalled_downloads(entry, midnight)
-
-        def write() -> None:
-            if journalled.exists():
-                return
-            with self.database.atomic():
-                bindings.lock_cards([card_id])  # so that of two requests at once one writes
-                if not journalled.exists():
-                    journal.append([entry])
-
-        self.database.with_connection(write)
+        if journalled.exists():
+            return
+        with self.database.transact():
+            bindings.lock_cards([card_id])  # so that of two requests at once one writes
+            if not journalled.exists():
+                journal.append([entry])
 
 
 def journalled_downloads(entry: journal.Entry, since: datetime) -> Any:  # noqa: ANN401  # a peewee query

@@ -1,6 +1,5 @@
 """The machines that serve one database: each reports itself (table `host`), and all can be listed."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from peewee import fn
@@ -21,21 +20,16 @@ _FORGOTTEN_AFTER = timedelta(days=1)
 _NOW = fn.clock_timestamp()  # the database's time, which all machines share
 
 
-@dataclass(frozen=True, slots=True)
-class Hosts:
-    """The hosts that have reported themselves."""
+def listed(database: Database) -> list[HostReport]:
+    """Return the hosts that have reported themselves, by name."""
+    unseen = fn.date_part("epoch", _NOW - Host.seen_at)
+    rows = Host.select(Host, unseen.alias("unseen_seconds")).order_by(Host.name)
+    return list(rows.objects(HostReport).execute(database))
 
-    database: Database
 
-    def listed(self) -> list[HostReport]:
-        """Return them, by name."""
-        unseen = fn.date_part("epoch", _NOW - Host.seen_at)
-        rows = Host.select(Host, unseen.alias("unseen_seconds")).order_by(Host.name).dicts()
-        return self.database.with_connection(lambda: [HostReport(**row) for row in rows])
-
-    def forget(self, name: str) -> bool:
-        """Forget a host; return whether there was one. One that serves reports itself again."""
-        return self.database.with_connection(lambda: bool(Host.delete().where(Host.name == name).execute()))
+def forget(database: Database, name: str) -> bool:
+    """Forget a host; return whether there was one. One that serves reports itself again."""
+    return bool(Host.delete().where(Host.name == name).execute(database))
 
 
 class Reporter:

@@ -207,7 +207,7 @@ def test_what_another_command_takes_away_meanwhile_is_not_the_last_copy(
         remove(moves, *arguments)
 
     monkeypatch.setattr(FileMoves, "_remove_original", after_another_command)
-    (move,) = FileMoves.of_installation(database, Settings.from_env(offline.environment)).run(to)
+    (move,) = FileMoves(database, Settings.from_env(offline.environment)).run(to)
     assert move.left is not None
     assert "run this again" in move.left.en
     assert (blobs(offline), keys(bucket)) == ((set(), {key(b"1")}) if to is Place.FOLDER else ({sha256(b"1")}, set()))
@@ -223,7 +223,7 @@ def test_bytes_that_change_on_their_way_up_are_not_moved(
         obstore.put(bucket, f"files/{sha}", b"wrong")
 
     monkeypatch.setattr(BucketObjects, "put", put_other_bytes)
-    (move,) = FileMoves.of_installation(database, Settings.from_env(offline.environment)).run(Place.BUCKET)
+    (move,) = FileMoves(database, Settings.from_env(offline.environment)).run(Place.BUCKET)
     assert move.left is not None
     assert "other bytes than were uploaded" in move.left.en
     assert blobs(offline) == {sha256(b"right")}

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from peewee import fn
 
-from app.services.hosts import Hosts, Reporter
+from app.services import hosts
+from app.services.hosts import Reporter
 from app.settings import Settings
 from app.storage import schema
 from app.storage.database import Database
@@ -61,7 +62,7 @@ def test_a_host_reports_itself(keyed: Service, database: Database) -> None:
 
 def test_a_running_service_reports_itself(database_url: str, database: Database, tmp_path: Path) -> None:
     with Service(with_keys(tmp_path), database_url, KADUN_HOST="web-9"):
-        wait_for(lambda: [host.name for host in Hosts(database).listed()] == ["web-9"])
+        wait_for(lambda: [host.name for host in hosts.listed(database)] == ["web-9"])
 
 
 def test_hosts_are_forgotten_after_a_day_or_by_command(keyed: Service, database: Database) -> None:

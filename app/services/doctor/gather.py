@@ -47,21 +47,17 @@ def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
         database: Database | str = connect_to(Database(database_url_from(env)))
     except SettingsError as problem:
         database = str(problem)
-    return _gather(settings, database, env, references, error)
+    return gather_facts(settings, database, env, references, error)
 
 
-def gather_running(database: Database, settings: Settings) -> ServiceFacts:
-    """Gather the facts that a running service sees of itself; its settings are right, or it would not run."""
-    return _gather(settings, database)
-
-
-def _gather(
+def gather_facts(
     settings: Settings | None,
     database: Database | str,
     env: Mapping[str, str] = MappingProxyType({}),
     references: Sequence[str] = (),
     settings_error: str | None = None,
 ) -> ServiceFacts:
+    """Gather the facts that a service sees of itself, of `env` only what it has to do without settings."""
     # Where one of the settings is wrong, the others are read all the same.
     keys_dir = settings.keys_dir if settings else Path(env.get("KADUN_KEYS_DIR") or "keys")
     files_dir = settings.files_dir if settings else Path(env.get("KADUN_FILES_DIR") or "files")

@@ -12,10 +12,9 @@ import psycopg2
 from app.clock import utc_now
 from app.domain.codes import EventKind
 from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError
-from app.services import sealed_secrets
+from app.services import hosts, sealed_secrets
 from app.services.doctor.facts import DatabaseFacts
-from app.services.file_store import files_with_batches
-from app.services.hosts import Hosts
+from app.services.file_store import files
 from app.storage import schema
 from app.storage.blobs import Blob, Blobs
 from app.storage.database import Database
@@ -68,7 +67,7 @@ def _query(database: Database, references: Sequence[str], blobs: Blobs, key: Sea
         lost_files=lost,
         operators=_readable(database, _operators),
         sealed=_readable(database, lambda: _sealed(key)),
-        hosts=_readable(database, lambda: tuple(Hosts(database).listed())),
+        hosts=_readable(database, lambda: tuple(hosts.listed(database))),
         last_rotation=_readable(database, _last_rotation),
     )
 
@@ -84,7 +83,7 @@ def _readable(database: Database, work: Callable[[], Result]) -> Result | None:
 
 def _files(database: Database, blobs: Blobs) -> tuple[int | None, tuple[str, ...] | None]:
     """Return how many licensed files there are, and those whose bytes are missing, if that is known."""
-    listed = _readable(database, lambda: {row.name: Blob(row.sha256, row.size) for row, _ in files_with_batches()})
+    listed = _readable(database, lambda: {row.name: Blob(row.sha256, row.size) for row in files()})
     if listed is None:
         return None, None
     try:
