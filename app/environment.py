@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from app.domain.buckets import checked_endpoint, checked_region
+from app.domain.buckets import checked_endpoint
 from app.domain.calls import MAX_PLACES
 from app.domain.cards import parse_duration
 from app.domain.hosts import checked_name
@@ -179,6 +179,7 @@ _S, _F, _E = By.SERVICE, By.FUNCTIONS, By.DOTENV
 _URL = _like(r"(?s)postgres(ql)?://.*", "like postgresql://user:password@host:5432/name")
 _HEX = _like("[0-9a-f]{64}", "64 random digits from 0-9 and a-f (openssl rand -hex 32)")
 _AGE = _like("AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}", "one age identity, AGE-SECRET-KEY-1… (age-keygen)")
+_REGION = _like("[a-z0-9][a-z0-9-]{0,62}", "a region's name, such as cn-hangzhou or us-east-1")
 _PLACES = _number(1, MAX_PLACES)
 TABLE = {
     setting.name: setting
@@ -193,7 +194,7 @@ TABLE = {
         Setting("KADUN_FILES_DIR", Path, None, _S),
         Setting("KADUN_FILES_BUCKET", str, "", _S | _E),
         Setting("KADUN_FILES_BUCKET_ENDPOINT", checked_endpoint, "", _S | _E),
-        Setting("KADUN_FILES_BUCKET_REGION", checked_region, "", _S | _E),
+        Setting("KADUN_FILES_BUCKET_REGION", _REGION, "", _S | _E),
         Setting("KADUN_FILES_BUCKET_STYLE", _one_of("virtual", "path"), "virtual", _S | _E),
         Setting("KADUN_FILES_BUCKET_KEY_ID", str, "", _S, is_secret=True),
         Setting("KADUN_FILES_BUCKET_SECRET", str, "", _S, is_secret=True),

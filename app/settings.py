@@ -4,7 +4,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -22,6 +22,12 @@ _NEEDED_WITH_BUCKET = tuple(f"KADUN_FILES_BUCKET_{part}" for part in ("ENDPOINT"
 _OF_BUCKET = (*_NEEDED_WITH_BUCKET, "KADUN_FILES_BUCKET_STYLE", "KADUN_FILES_BUCKET_CA")
 FOLDER, DATABASE = "folder", "database"
 """Where the signing keys are: in KADUN_KEYS_DIR, or in the database."""
+_NAMES = {
+    "database_url": "DATABASE_URL",
+    "kernal_data_key": "KERNAL_DATA_KEY",
+    "journal_keep": "KADUN_JOURNAL_KEEP_DAYS",
+}
+"""The settings that are not called as their attribute, after KADUN_."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,36 +70,12 @@ class Settings:
         Raises:
             SettingsError: a setting is wrong or missing.
         """
-        keys, keys_identity = value(env, "KADUN_KEYS"), value(env, "KADUN_KEYS_IDENTITY")
-        if keys == DATABASE and keys_identity is None:
+        if value(env, "KADUN_KEYS") == DATABASE and value(env, "KADUN_KEYS_IDENTITY") is None:
             raise SettingsError("KADUN_KEYS=database needs KADUN_KEYS_IDENTITY, or KADUN_KEYS_IDENTITY_FILE")
-        return cls(
-            database_url=database_url_from(env),
-            host=value(env, "KADUN_HOST") or default_name(socket.gethostname()),
-            kernal_data_key=value(env, "KERNAL_DATA_KEY"),
-            sealing_key=value(env, "KADUN_SEALING_KEY"),
-            keys_dir=value(env, "KADUN_KEYS_DIR"),
-            keys=keys,
-            keys_identity=keys_identity,
-            files_dir=value(env, "KADUN_FILES_DIR"),
-            files_bucket=_bucket(env),
-            functions_socket=value(env, "KADUN_FUNCTIONS_SOCKET"),
-            function_seconds=value(env, "KADUN_FUNCTION_SECONDS"),
-            issuer=value(env, "KADUN_ISSUER"),
-            behind_proxy=value(env, "KADUN_BEHIND_PROXY"),
-            require_sealed=value(env, "KADUN_REQUIRE_SEALED"),
-            owners_need_totp=value(env, "KADUN_OWNERS_NEED_TOTP"),
-            confirm_cards=value(env, "KADUN_CONFIRM_CARDS"),
-            webhooks_socket=value(env, "KADUN_WEBHOOKS_SOCKET"),
-            webhook_private=value(env, "KADUN_WEBHOOK_PRIVATE"),
-            offline_grace=value(env, "KADUN_OFFLINE_GRACE"),
-            timezone=value(env, "KADUN_TIMEZONE"),
-            journal_keep=value(env, "KADUN_JOURNAL_KEEP_DAYS"),
-            log_level=value(env, "KADUN_LOG_LEVEL"),
-            bind=value(env, "KADUN_BIND"),
-            workers=value(env, "KADUN_WORKERS"),
-            threads=value(env, "KADUN_THREADS"),
-        )
+        url = database_url_from(env)
+        read = {one.name: value(env, _NAMES.get(one.name, f"KADUN_{one.name.upper()}")) for one in fields(cls)}
+        host = read["host"] or default_name(socket.gethostname())
+        return cls(**read | {"database_url": url, "host": host, "files_bucket": _bucket(env)})
 
 
 def database_url_from(env: Mapping[str, str]) -> str:

@@ -1,11 +1,10 @@
-"""Buckets of licensed files: what a name, an endpoint and a region must be, as ValueErrors say."""
+"""Buckets of licensed files: what a name and an endpoint must be, as ValueErrors say."""
 
 import re
 from dataclasses import dataclass, field
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ENDPOINT = re.compile(r"https://(?P<host>[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:[0-9]{1,5})?")
-_REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +46,3 @@ def checked_endpoint(endpoint: str) -> str:
     if found["host"].rpartition(".")[2].isdigit():
         raise ValueError("it must have a host's name: nginx verifies no certificate for an address")
     return plain
-
-
-def checked_region(region: str) -> str:
-    """Return a region's name as it is given."""
-    if not _REGION.fullmatch(region):
-        raise ValueError("it must be a region's name, such as cn-hangzhou or us-east-1")
-    return region
