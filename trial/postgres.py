@@ -93,13 +93,8 @@ def free_port() -> int:
 class EmbeddedPostgres(Child):
     """A PostgreSQL cluster that listens on 127.0.0.1 only, with a password, under an unprivileged account.
 
-    `cluster` holds `data` (PGDATA) and `password`, and is created whole at the first start.
-
-    Args:
-        binaries: What `install_binaries` made.
-        cluster: The cluster's folder.
-        settings: Settings of postgresql.conf.
-        log: The log file; by default in the cluster's folder.
+    `cluster` is its folder, with `data` (PGDATA) and `password`, created whole at the first start, and the log where
+    `log` names no other; `settings` are those of postgresql.conf.
     """
 
     def __init__(

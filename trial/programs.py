@@ -51,14 +51,8 @@ def run(command: Sequence[str], failure: tuple[str, str], **options: Any) -> str
 class Child:
     """A program in a session of its own, so that Ctrl-C reaches it through `stop` only.
 
-    It gets SIGINT when the process that started it is killed.
-
-    Args:
-        command: The program and its arguments.
-        environ: Its whole environment.
-        log: The file for its output, which each start begins anew.
-        ending: The signal that `stop` sends first.
-        options: More arguments of Popen.
+    It gets SIGINT when the process that started it is killed. `environ` is its whole environment, `log` the file of its
+    output, which each start begins anew, `ending` the signal that `stop` sends first.
     """
 
     def __init__(

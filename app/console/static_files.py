@@ -22,19 +22,14 @@ class StaticFile(NamedTuple):
     digest: str
 
 
-class StaticFiles:
+class StaticFiles(dict[str, StaticFile]):
     """What lies in `static/` and its folder `vendor/`, by name."""
 
     def __init__(self) -> None:
-        self._files = {
-            path.name: StaticFile(content, _TYPES[path.suffix], hashlib.sha256(content).hexdigest()[:12])
-            for path in sorted(_FOLDER.rglob("*"))
-            if path.suffix in _TYPES
-            for content in [path.read_bytes()]
-        }
-
-    def get(self, name: str) -> StaticFile | None:
-        return self._files.get(name)
+        for path in sorted(_FOLDER.rglob("*")):
+            if path.suffix in _TYPES:
+                content = path.read_bytes()
+                self[path.name] = StaticFile(content, _TYPES[path.suffix], hashlib.sha256(content).hexdigest()[:12])
 
     def url(self, name: str) -> str:
-        return f"/admin/static/{name}?v={self._files[name].digest}"
+        return f"/admin/static/{name}?v={self[name].digest}"

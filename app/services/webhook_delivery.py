@@ -23,7 +23,7 @@ from app.storage.database import Database
 from app.storage.models import Card, Webhook, WebhookOutbox
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 from app.tokens.webhooks import signed_headers
-from app.webhooks.client import WebhooksClient
+from app.webhooks import client
 
 LOOK_SECONDS = 2.0
 _AWAY_SECONDS = 30.0
@@ -150,7 +150,7 @@ def start(database: Database, settings: Settings, clock: Clock) -> None:
 def sender(settings: Settings) -> Sender:
     """Return what sends requests: a process that can reach the outside, where the settings name one, or this one."""
     if settings.webhooks_socket is not None:
-        return WebhooksClient(settings.webhooks_socket)
+        return partial(client.send, settings.webhooks_socket)
     from app.webhooks.post import post  # noqa: PLC0415  # urllib3 takes memory
 
     return partial(post, allow_private=settings.webhook_private)

@@ -37,6 +37,7 @@ class Webhooks:
     """The webhooks of one database. `actor` is the name in the journal of the person who makes the changes.
 
     In the console `limits` are the operator's: each journalled change counts among the cards that they change in a day.
+    Methods that take a `name`, `add` apart, raise WebhookNotFoundError where there is none of that name.
     """
 
     database: Database
@@ -52,11 +53,7 @@ class Webhooks:
         return list(Webhook.select(Webhook, waiting).order_by(Webhook.name))
 
     def find(self, name: str) -> Webhook:
-        """Return a webhook.
-
-        Raises:
-            WebhookNotFoundError: there is none of that name.
-        """
+        """Return a webhook."""
         found = next((each for each in self.list() if each.name == name), None)
         if found is None:
             raise WebhookNotFoundError(name)
@@ -89,22 +86,14 @@ class Webhooks:
         return secret
 
     def set_paused(self, name: str, *, paused: bool) -> None:
-        """Pause or resume a webhook. While it is paused nothing is sent, and nothing new is noted for it.
-
-        Raises:
-            WebhookNotFoundError: there is none of that name.
-        """
+        """Pause or resume a webhook. While it is paused nothing is sent, and nothing new is noted for it."""
         with self._changing(name) as (webhook, now, changes):
             if (webhook.paused_at is not None) is not paused:
                 _set(webhook, paused_at=now if paused else None, failures=0, next_request_at=now)
                 changes["paused"] = paused
 
     def renew_secret(self, name: str) -> str:
-        """Give a webhook a new secret, at once; return it, for the only time.
-
-        Raises:
-            WebhookNotFoundError: there is none of that name.
-        """
+        """Give a webhook a new secret, at once; return it, for the only time."""
         secret = new_secret()
         with self._changing(name) as (webhook, _now, changes):
             _set(webhook, secret=self.key.seal("webhook", webhook.id, secret))
@@ -112,11 +101,7 @@ class Webhooks:
         return secret
 
     def remove(self, name: str) -> None:
-        """Remove a webhook and its messages.
-
-        Raises:
-            WebhookNotFoundError: there is none of that name.
-        """
+        """Remove a webhook and its messages."""
         with self._changing(name, EventKind.WEBHOOK_REMOVED) as (webhook, _now, changes):
             webhook.delete_instance()
             changes["url"] = webhook.url
@@ -125,7 +110,6 @@ class Webhooks:
         """Have a test message sent; return its ID.
 
         Raises:
-            WebhookNotFoundError: there is none of that name.
             RefusedError: it is paused.
         """
         with self._changing(name) as (webhook, now, changes):
@@ -140,7 +124,6 @@ class Webhooks:
         """Have a message sent again that was delivered or given up, under the same ID.
 
         Raises:
-            WebhookNotFoundError: there is none of that name.
             RefusedError: the webhook has no such message, or it is waiting.
         """
         with self._changing(name) as (webhook, now, changes):

@@ -13,18 +13,12 @@ _SECONDS = REQUEST_SECONDS + 40  # a name may take long to resolve
 _MAX_BYTES = 64 * 1024
 
 
-class WebhooksClient:
-    """Sends requests through the process behind a socket. Threads may share it."""
-
-    def __init__(self, socket_path: Path) -> None:
-        self._socket_path = socket_path
-
-    def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Sent:
-        """Send a POST request, as `app.webhooks.post.post` does."""
-        asked = msgspec.json.encode({"url": url, "headers": headers, "body": body.decode()})
-        try:
-            _, answer = ask(self._socket_path, "POST /send", asked, seconds=_SECONDS, max_bytes=_MAX_BYTES)
-            # Not believed without a look: the process deals with the outside.
-            return msgspec.json.decode(answer, type=Sent)
-        except (OSError, http.client.HTTPException, ValueError, msgspec.MsgspecError) as error:
-            return Sent(None, f"the process that sends webhooks does not answer: {error!r}")
+def send(socket_path: Path, url: str, headers: Mapping[str, str], body: bytes) -> Sent:
+    """Send a POST request through the process behind a socket, as `app.webhooks.post.post` does."""
+    asked = msgspec.json.encode({"url": url, "headers": headers, "body": body.decode()})
+    try:
+        _, answer = ask(socket_path, "POST /send", asked, seconds=_SECONDS, max_bytes=_MAX_BYTES)
+        # Not believed without a look: the process deals with the outside.
+        return msgspec.json.decode(answer, type=Sent)
+    except (OSError, http.client.HTTPException, ValueError, msgspec.MsgspecError) as error:
+        return Sent(None, f"the process that sends webhooks does not answer: {error!r}")
