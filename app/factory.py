@@ -30,7 +30,6 @@ from app.services.figures import Figures
 from app.services.files import FileTransfer
 from app.services.functions import Execution
 from app.services.in_force import VendorRules
-from app.services.journal_lists import JournalLists
 from app.services.licence import LicenceService
 from app.services.self_service import SelfService
 from app.services.sessions import Sessions
@@ -159,7 +158,6 @@ def _add_console(  # noqa: PLR0913  # what its pages work with
         sessions=Sessions(database, utc_now, sealing_key),
         sealing_key=sealing_key,
         cards=CardLists(database, utc_now),
-        journal=JournalLists(database),
         usage=UsageLists(settings.timezone, utc_now),
         figures=Figures(database, utc_now, settings.timezone),
         system_status=system_status,

@@ -18,6 +18,7 @@ from app.domain.card_actions import TIMED, Action
 from app.domain.cards import format_validity
 from app.domain.codes import CardStatus
 from app.domain.pasted import bare_reference, reference_in
+from app.services import journal_lists
 from app.services.card_actions import CardActions
 from app.services.card_edits import CardEdits
 from app.services.card_lists import COUNTED_DAYS
@@ -33,7 +34,6 @@ from app.services.exports import (
 )
 from app.services.filters import parse_card_filter, parse_journal_filter
 from app.services.issuing import Issuing
-from app.services.journal_lists import JournalLists
 
 
 @click.group()
@@ -88,7 +88,7 @@ def list_cards(session: Session, status: str | None, batch: str | None, search: 
         output.say(f"没有这些卡密 / No such cards: {', '.join(missing)}")
     if reference := reference_in(search or "") or bare_reference(search or ""):
         entries = parse_journal_filter({"reference": reference}, session.zone)
-        if JournalLists(session.database).newest(entries, 1):
+        if journal_lists.page(entries, limit=1).rows:
             output.say(f"拒绝的原因 / Why it was refused: cardctl events --reference {reference}")
 
 

@@ -21,7 +21,7 @@ from app.services.exports import Row, journal_documents
 from app.services.filters import KINDS, parse_journal_filter
 from app.services.formatting import escaped, json_text
 from app.services.journal_follow import Follower
-from app.services.journal_lists import NO_SUCH_REFERENCE, JournalLists, rejection_first
+from app.services.journal_lists import NO_SUCH_REFERENCE, every, page, rejection_first
 from app.services.refusals import REASONS
 
 TABLE_ROWS = 200
@@ -59,17 +59,16 @@ def events(  # noqa: PLR0913  # one argument an option
     wanted = parse_journal_filter(fields, session.zone)
     if since is not None:
         wanted = replace(wanted, since=utc_now() - since)
+    follower = Follower(session.database, wanted)
     if follow:
-        follower = Follower(session.database, wanted)
         with suppress(KeyboardInterrupt):
             first = FOLLOWED_ROWS if since is None else None
             _follow(session, follower, first, output_format, until_input_ends=until_input_ends)
         return
-    journal = JournalLists(session.database)
     if output_format == "json":
-        output.print_json_list(journal_documents(journal.every(wanted), session.zone))
+        output.print_json_list(journal_documents(every(wanted), session.zone))
         return
-    found = journal.newest(wanted, TABLE_ROWS + 1)
+    found = page(wanted, limit=TABLE_ROWS + 1).rows
     rows = list(journal_documents(found if reference is None else rejection_first(found), session.zone))
     output.print_table(_HEADINGS, (list(_cells(row)) for row in rows[:TABLE_ROWS]))
     if reference is not None:

@@ -15,7 +15,7 @@ from app.domain.texts import Text
 from app.http.problems import card_not_found
 from app.services.card_lists import MAX_RENEWALS
 from app.services.filters import parse_journal_filter
-from app.services.journal_lists import MAX_ENTRIES_PER_DAY, cards_of
+from app.services.journal_lists import MAX_ENTRIES_PER_DAY, cards_of, page_for
 
 _DAYS = 30
 _ENTRIES = 20
@@ -43,7 +43,7 @@ class CardPage(Page):
         if not (visitor.is_owner or answers_to(typed, is_imported=is_imported)):
             raise _not_found()
         wanted = parse_journal_filter({"card": typed}, console.zone)
-        entries = console.journal.page(wanted, page_request(form, _ENTRIES), visitor.who)
+        entries = page_for(visitor.who, wanted, page_request(form, _ENTRIES))
         if line is None and not entries.rows:
             raise _not_found()
         card, client, status = line or (None, None, None)

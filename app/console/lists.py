@@ -14,6 +14,7 @@ from app.domain.codes import CardStatus, EventKind
 from app.domain.pasted import bare_reference, reference_in
 from app.domain.texts import RefusedError
 from app.http.problems import invalid_request
+from app.services import journal_lists
 from app.services.card_lists import MAX_COUNTED, MAX_SEARCHED, CardResults
 from app.services.exports import JOURNAL_COLUMNS, journal_documents
 from app.services.filters import (
@@ -70,7 +71,7 @@ class CardsPage(Page):
         reference, bare = reference_in(text), bare_reference(text)
         if reference is None and bare is not None:
             wanted = parse_journal_filter({"reference": bare}, self.console.zone)
-            reference = bare if self.console.journal.newest(wanted, 1) else None
+            reference = bare if journal_lists.page(wanted, limit=1).rows else None
         if reference is not None:
             return url("/admin/refusal", reference=reference)
         name = text.strip()
@@ -88,7 +89,7 @@ class JournalPage(Page):
         keys: dict[str, str] = {}
         try:
             wanted = parse_journal_filter(typed, zone)
-            found = self.console.journal.page(wanted, page_request(form), who)
+            found = journal_lists.page_for(who, wanted, page_request(form))
             keys = self.console.cards.keys(who, cards_of(found.rows), wanted.card_text or wanted.card_id or "")
             typed |= {"since": _input_value(wanted.since, zone), "until": _input_value(wanted.until, zone)}
         except RefusedError as error:
@@ -115,7 +116,7 @@ class JournalExport(ExportPage):
             wanted = parse_journal_filter(typed, console.zone)
         except RefusedError as error:
             raise invalid_request(error.text) from error
-        entries = journal_documents(console.journal.every(wanted), console.zone)
+        entries = journal_documents(journal_lists.every(wanted), console.zone)
         rows = ({name: entry[name] for name in JOURNAL_COLUMNS} for entry in entries)
         return Export("json" if form.one("format") == "json" else "csv", typed, rows, JOURNAL_COLUMNS)
 

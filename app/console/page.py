@@ -21,7 +21,6 @@ from app.services.ceilings import Limits
 from app.services.connection import Database
 from app.services.figures import Figures
 from app.services.idempotency import Document, Idempotency, Owner
-from app.services.journal_lists import JournalLists
 from app.services.operators import Operators
 from app.services.paging import PAGE_ROWS, PageRequest
 from app.services.sessions import Sessions
@@ -56,7 +55,6 @@ class Console:
     sessions: Sessions
     sealing_key: SealingKey
     cards: CardLists
-    journal: JournalLists
     usage: UsageLists
     figures: Figures
     system_status: SystemStatus

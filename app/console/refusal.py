@@ -12,7 +12,7 @@ from app.domain.codes import Code
 from app.domain.texts import RefusedError
 from app.services.card_moves import CardMoves
 from app.services.filters import parse_journal_filter
-from app.services.journal_lists import NO_SUCH_REFERENCE, cards_of, rejection_first
+from app.services.journal_lists import NO_SUCH_REFERENCE, cards_of, page_for, rejection_first
 from app.services.paging import PageRequest
 
 _ENTRIES = 10
@@ -28,7 +28,7 @@ class RefusalPage(Page):
         console, who = self.console, visitor_of(request).who
         reference = query_of(request).one("reference")
         wanted = parse_journal_filter({"reference": reference}, console.zone)
-        rows = rejection_first(console.journal.page(wanted, PageRequest(size=_ENTRIES), who).rows)
+        rows = rejection_first(page_for(who, wanted, PageRequest(size=_ENTRIES)).rows)
         event = rows[0] if rows else None
         if event is None:
             response.status = falcon.HTTP_404
@@ -37,7 +37,7 @@ class RefusalPage(Page):
         if event is not None and event.card_id in keys:
             line = console.cards.find(event.card_id)
             of_card = parse_journal_filter({"card": event.card_id}, console.zone)
-            entries = console.journal.page(of_card, PageRequest(size=_ENTRIES), who).rows
+            entries = page_for(who, of_card, PageRequest(size=_ENTRIES)).rows
             keys |= console.cards.keys(who, cards_of(entries))
         self.console.renderer.render(
             request,

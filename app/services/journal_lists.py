@@ -14,16 +14,14 @@ from app.domain.codes import Code, EventKind
 from app.domain.operators import SHOP_ACTOR, Role, console_actor
 from app.domain.texts import Text
 from app.services.paging import PageRequest, Slice, read_slice
-from app.storage import journal
-from app.storage.database import Database
-from app.storage.journal import MAX_REFUSED_HARDWARE, code_or_kind, codes_or_kinds
+from app.storage import daily_counts, journal
+from app.storage.journal import MAX_REFUSALS_PER_MINUTE, MAX_REFUSED_HARDWARE, code_or_kind, codes_or_kinds
 from app.storage.models import Event, Operator, database
 from app.storage.paging import Cursor
 
 MAX_LOOKED = 2_000
 """The number of entries that one page looks at for what several texts have in common."""
-MAX_REFUSALS_PER_MINUTE = journal.MAX_REFUSALS_PER_MINUTE
-MAX_ENTRIES_PER_DAY = journal.MAX_ENTRIES_PER_DAY
+MAX_ENTRIES_PER_DAY = daily_counts.MAX_ENTRIES_PER_DAY
 NO_SUCH_REFERENCE = Text(
     f"日志中没有这个参考号：请求已被接受，同一地址的拒绝一分钟超过 {MAX_REFUSALS_PER_MINUTE} 条，"
     f"同一卡密的同类拒绝一天超过 {MAX_ENTRIES_PER_DAY} 条（卡密的页面与 card show 有次数），或已过期清理",
@@ -36,11 +34,8 @@ _NAMING_CARDS = ("moved_to", "with", "renewed")
 """The details that are cards."""
 _ID_DIGITS = 18  # a bigint holds any number of so many digits
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-
-
-class _Place(NamedTuple):
-    at: datetime
-    id: int
+_Stretch = tuple[tuple[datetime, int], tuple[datetime, int]]
+"""The part of a list between two places, without these: the time and the ID of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,34 +66,25 @@ class Page(NamedTuple):
     stopped_at: Cursor | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class JournalLists:
-    """Reads the journal."""
+def page_for(reader: Operator, wanted: JournalFilter, request: PageRequest) -> Slice[Event]:
+    """Return a page of a list; a seller's names a card or a reference, or has what the seller did."""
+    if reader.role != Role.OWNER and wanted.card_id is None and wanted.reference is None:
+        # Entries of their name may be older than they are: of a former operator.
+        since = max(wanted.since or reader.created_at, reader.created_at)
+        wanted = replace(wanted, actor=console_actor(reader.name), since=since)
+    return read_slice(request, partial(page, wanted), cursor)
 
-    database: Database
 
-    def page(self, wanted: JournalFilter, request: PageRequest, reader: Operator) -> Slice[Event]:
-        """Return a page of a list; a seller's names a card or a reference, or has what the seller did."""
-        if reader.role != Role.OWNER and wanted.card_id is None and wanted.reference is None:
-            # Entries of their name may be older than they are: of a former operator.
-            since = max(wanted.since or reader.created_at, reader.created_at)
-            wanted = replace(wanted, actor=console_actor(reader.name), since=since)
-        return self.database.with_connection(lambda: read_slice(request, partial(page, wanted), cursor))
+def every(wanted: JournalFilter) -> Iterator[Event]:
+    """Yield the whole list, read page by page."""
+    after: Cursor | None = None
 
-    def newest(self, wanted: JournalFilter, limit: int) -> list[Event]:
-        """Return the newest entries, newest first; of a filter by several texts perhaps not all."""
-        return self.database.with_connection(lambda: page(wanted, limit=limit)).rows
-
-    def every(self, wanted: JournalFilter) -> Iterator[Event]:
-        """Yield the whole list, read page by page."""
-        after: Cursor | None = None
-
-        while True:
-            rows, stopped_at = self.database.with_connection(partial(page, wanted, after, limit=_PAGE_ROWS))
-            yield from rows
-            if len(rows) < _PAGE_ROWS and stopped_at is None:
-                return
-            after = stopped_at or cursor(rows[-1])
+    while True:
+        rows, stopped_at = page(wanted, after, limit=_PAGE_ROWS)
+        yield from rows
+        if len(rows) < _PAGE_ROWS and stopped_at is None:
+            return
+        after = stopped_at or cursor(rows[-1])
 
 
 def rejection_first(events: Iterable[Event]) -> list[Event]:
@@ -130,7 +116,7 @@ def page(
         nearest = _nearest_of_each(codes_or_kinds(wanted.kind), where, stretch, limit, rising=backwards)
         ids = Select((nearest,), (nearest.c.id,))
     else:
-        where = matches(wanted) & stretch.holds()
+        where = matches(wanted) & _is_within(stretch)
         ids = Event.select(Event.id).where(where).order_by(*_order(Event.at, Event.id, rising=backwards)).limit(limit)
     return Page(list(Event.select().where(Event.id.in_(ids)).order_by(*_order(Event.at, Event.id, rising=False))))
 
@@ -146,7 +132,7 @@ def matches(wanted: JournalFilter) -> Any:  # noqa: ANN401  # a peewee expressio
 
 
 def _by_pieces(
-    wanted: JournalFilter, stretch: "_Stretch", named: list[Any], limit: int | None, *, backwards: bool
+    wanted: JournalFilter, stretch: _Stretch, named: list[Any], limit: int | None, *, backwards: bool
 ) -> Page:
     """Look for entries that several texts have in common, for which there is no index.
 
@@ -181,27 +167,20 @@ def cursor(event: Event) -> Cursor:
     return Cursor(event.at, str(event.id))
 
 
-class _Stretch(NamedTuple):
-    """The part of a list between two places, without these."""
-
-    low: _Place
-    high: _Place
-
-    def holds(self, *before: tuple[Any, Any]) -> Any:  # noqa: ANN401  # peewee's
-        """Return the condition for an entry to lie there, after columns that stand before the place in an index."""
-        columns, values = zip(*before, strict=True) if before else ((), ())
-        place = Tuple(*columns, Event.at, Event.id)
-        return (place > Tuple(*values, *self.low)) & (place < Tuple(*values, *self.high))
+def _is_within(stretch: _Stretch, *before: tuple[Any, Any]) -> Any:  # noqa: ANN401  # peewee's
+    """Return the condition for an entry to lie there, after columns that stand before the place in an index."""
+    columns, values = zip(*before, strict=True) if before else ((), ())
+    place, (low, high) = Tuple(*columns, Event.at, Event.id), stretch
+    return (place > Tuple(*values, *low)) & (place < Tuple(*values, *high))
 
 
 def _stretch(wanted: JournalFilter, after: Cursor | None, *, backwards: bool) -> _Stretch:
-    low = _Place(wanted.since or _FIRST, 0)  # IDs begin with 1
-    high = _Place(wanted.until or _LAST, 0)
+    low, high = (wanted.since or _FIRST, 0), (wanted.until or _LAST, 0)  # IDs begin with 1
     if after is None:
-        return _Stretch(low, high)
+        return low, high
     # A cursor stands in an address: anybody may write another ID there.
-    mark = _Place(after.at or _LAST, int(after.id) if after.id.isdecimal() and len(after.id) <= _ID_DIGITS else 0)
-    return _Stretch(max(low, mark), high) if backwards else _Stretch(low, min(high, mark))
+    mark = (after.at or _LAST, int(after.id) if after.id.isdecimal() and len(after.id) <= _ID_DIGITS else 0)
+    return (max(low, mark), high) if backwards else (low, min(high, mark))
 
 
 def _nearest_of_each(names: list[str], where: Any, stretch: _Stretch, limit: int | None, *, rising: bool) -> Any:  # noqa: ANN401
@@ -214,7 +193,7 @@ def _nearest_of_each(names: list[str], where: Any, stretch: _Stretch, limit: int
     each = fn.unnest(Value(names, unpack=False)).alias("each")
     nearest = (
         Event.select(Event.id, Event.at)
-        .where(where & stretch.holds((code_or_kind, SQL('"each"'))))
+        .where(where & _is_within(stretch, (code_or_kind, SQL('"each"'))))
         .order_by(*_order(code_or_kind, Event.at, Event.id, rising=rising))
         .limit(limit)
         .alias("nearest")

@@ -24,7 +24,6 @@ STOCK = 500_000
 REFUSALS = (*_OF_NO_CARD, Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT)
 """Refusals, of which the journal has only the first `MAX_REFUSED_HARDWARE` characters of the hardware, and a digest."""
 MAX_REFUSED_HARDWARE = 64
-MAX_ENTRIES_PER_DAY = daily_counts.MAX_ENTRIES_PER_DAY
 PRUNE_BATCH = 10_000
 PRUNED_KINDS = (
     EventKind.REJECTED,
