@@ -38,7 +38,6 @@ from app.services.shop_tokens import ShopTokens
 from app.services.signing_keys import SigningKeys
 from app.services.system_status import SystemStatus
 from app.services.throttling import Throttle
-from app.services.usage_lists import UsageLists
 from app.services.verification import Verification
 from app.settings import Settings
 from app.storage import schema
@@ -158,7 +157,6 @@ def _add_console(  # noqa: PLR0913  # what its pages work with
         sessions=Sessions(database, utc_now, sealing_key),
         sealing_key=sealing_key,
         cards=CardLists(database, utc_now),
-        usage=UsageLists(settings.timezone, utc_now),
         figures=Figures(database, utc_now, settings.timezone),
         system_status=system_status,
         renderer=Renderer(static, settings.timezone, utc_now),

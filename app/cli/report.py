@@ -37,7 +37,8 @@ def abuse(session: Session, since: timedelta, output_format: str) -> None:
     if since < LATELY:
         raise click.BadParameter("至少 1d / must be 1d at least", param_hint="--since")
     now = utc_now()
-    found = collect(session.database, now, session.zone, since)
+    with session.database.hold():
+        found = collect(now, session.zone, since)
     if output_format == "json":
         head = {"at": local(now, session.zone), "since": local(now - since, session.zone), "limits": LIMITS}
         output.print_json(head | found)

@@ -27,7 +27,8 @@ _STATUSES = {
 def stats(session: Session, output_format: str) -> None:
     """统计 / Cards, activations, requests, rejections."""
     now = utc_now()
-    figures = collect(session.database, now, session.zone)
+    with session.database.hold():
+        figures = collect(now, session.zone)
     if output_format == "json":
         output.print_json({"at": local(now, session.zone), **figures})
     else:

@@ -13,6 +13,7 @@ from app.console.rendering import url
 from app.domain.cards import answers_to, card_id_of, parse_card_id
 from app.domain.texts import Text
 from app.http.problems import card_not_found
+from app.services import usage_lists
 from app.services.card_lists import MAX_RENEWALS
 from app.services.filters import parse_journal_filter
 from app.services.journal_lists import MAX_ENTRIES_PER_DAY, cards_of, page_for
@@ -63,7 +64,7 @@ class CardPage(Page):
             "card_keys": console.cards.keys(visitor.who, [*cards_of(entries.rows), *renewed_by, renewed]),
             "counts": console.cards.daily_counts(card_id, days[0]),
             "max_entries": MAX_ENTRIES_PER_DAY,
-            "chart": _chart(console.usage.of_card(card_id, days[0]), days, key, visitor.say),
+            "chart": _chart(usage_lists.of_card(card_id, days[0]), days, key, visitor.say),
         }
 
 

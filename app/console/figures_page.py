@@ -1,15 +1,15 @@
 """The pages of figures: the overview and the abuse report. A browser asks for them again while they are counted."""
 
 from abc import abstractmethod
+from datetime import datetime
 
 import falcon
 
-from app.console.charts import STATES, charts, recent
+from app.console.charts import STATES, Document, charts, recent
 from app.console.forms import Form
 from app.console.page import Access, Page, Values, visitor_of
 from app.domain.sharing import DAY, WEEK
 from app.services import abuse_report
-from app.services.figures import Snapshot
 
 
 class FiguresPage(Page):
@@ -19,13 +19,13 @@ class FiguresPage(Page):
 
     def values(self, request: falcon.Request, _form: Form) -> Values:
         snapshot = self.console.figures.current()
-        is_counting = snapshot is None or self.console.figures.is_old(snapshot.at)
-        more = {} if snapshot is None else self.beside(request, snapshot)
+        is_counting = snapshot is None or self.console.figures.is_old(snapshot.counted_at)
+        more = {} if snapshot is None else self.beside(request, snapshot.document, snapshot.counted_at)
         return {"snapshot": snapshot, "is_counting": is_counting, **more}
 
     @abstractmethod
-    def beside(self, request: falcon.Request, snapshot: Snapshot) -> Values:
-        """Return what the template shows beside the figures."""
+    def beside(self, request: falcon.Request, document: Document, at: datetime) -> Values:
+        """Return what the template shows beside the figures of that time."""
 
 
 class OverviewPage(FiguresPage):
@@ -33,12 +33,12 @@ class OverviewPage(FiguresPage):
 
     template = "overview.html"
 
-    def beside(self, request: falcon.Request, snapshot: Snapshot) -> Values:
-        first = [card["id"] for card in snapshot.document["expiring"]["first"]]
-        first += [row["card_id"] for row in snapshot.document["sharing"]["accepted"]["first"]]
+    def beside(self, request: falcon.Request, document: Document, _at: datetime) -> Values:
+        first = [card["id"] for card in document["expiring"]["first"]]
+        first += [row["card_id"] for row in document["sharing"]["accepted"]["first"]]
         return {
-            "recent": recent(snapshot.document),
-            "charts": charts(snapshot.document, visitor_of(request).say),
+            "recent": recent(document),
+            "charts": charts(document, visitor_of(request).say),
             "card_keys": self.console.cards.keys(visitor_of(request).who, first),
             "states": [str(state) for state in STATES],
         }
@@ -49,11 +49,11 @@ class AbuseReportPage(FiguresPage):
 
     template = "abuse_report.html"
 
-    def beside(self, request: falcon.Request, snapshot: Snapshot) -> Values:
+    def beside(self, request: falcon.Request, document: Document, at: datetime) -> Values:
         """Return the thresholds, when the periods begin, as the journal's filter takes a time, and the keys to show."""
-        at, sharing = snapshot.at.astimezone(self.console.zone), snapshot.document["sharing"]
+        local, sharing = at.astimezone(self.console.zone), document["sharing"]
         spans = {"week": abuse_report.WITHIN, "yesterday": abuse_report.LATELY}
-        times = {name: f"{at - span:%Y-%m-%dT%H:%M}" for name, span in spans.items()}
+        times = {name: f"{local - span:%Y-%m-%dT%H:%M}" for name, span in spans.items()}
         unbound = sharing["unbindings"]
         shared = [row["card_id"] for row in (*sharing["accepted"]["first"], *sharing["cards"], *unbound)]
         keys = self.console.cards.keys(visitor_of(request).who, shared)

@@ -14,7 +14,7 @@ from app.domain.codes import CardStatus, EventKind
 from app.domain.pasted import bare_reference, reference_in
 from app.domain.texts import RefusedError
 from app.http.problems import invalid_request
-from app.services import journal_lists
+from app.services import journal_lists, usage_lists
 from app.services.card_lists import MAX_COUNTED, MAX_SEARCHED, CardResults
 from app.services.exports import JOURNAL_COLUMNS, journal_documents
 from app.services.filters import (
@@ -141,7 +141,8 @@ class UsagePage(Page):
         refusal, found = None, Slice[Any]([])
         try:
             if visitor.is_owner or typed["card"].strip():
-                found = self.console.usage.page(typed, after)
+                today = self.console.clock().astimezone(self.console.zone).date()
+                found = usage_lists.page(typed, after, today)
         except RefusedError as error:
             refusal = error.text
         return {

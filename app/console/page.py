@@ -27,7 +27,6 @@ from app.services.sessions import Sessions
 from app.services.shop_tokens import ShopTokens
 from app.services.system_status import SystemStatus
 from app.services.two_step import TwoStep
-from app.services.usage_lists import UsageLists
 from app.tokens.sealing_key import SealingKey
 
 FORM_BYTES = 256 * 1024
@@ -55,7 +54,6 @@ class Console:
     sessions: Sessions
     sealing_key: SealingKey
     cards: CardLists
-    usage: UsageLists
     figures: Figures
     system_status: SystemStatus
     renderer: Renderer

@@ -12,7 +12,6 @@ from app.domain.codes import Code, Counted, EventKind
 from app.domain.sharing import DAY, WEEK, Spread
 from app.services.formatting import local
 from app.storage.daily_counts import MAX_ENTRIES_PER_DAY
-from app.storage.database import Database
 from app.storage.journal import codes_or_kinds
 from app.storage.models import database
 
@@ -62,7 +61,7 @@ class ChangingCard(NamedTuple):
     last_at: datetime
 
 
-def collect(database: Database, now: datetime, zone: ZoneInfo, within: timedelta = WITHIN) -> dict[str, Any]:
+def collect(now: datetime, zone: ZoneInfo, within: timedelta = WITHIN) -> dict[str, Any]:
     """Return the report of a period as JSON has it, from five queries, each group with up to `MAX_ROWS`, worst first.
 
     Times are in ISO 8601 in the zone:
@@ -75,22 +74,20 @@ def collect(database: Database, now: datetime, zone: ZoneInfo, within: timedelta
       unbindings: [{card_id, unbindings, first_at, last_at}] cards that their customers unbound most often by themselves
 
     Args:
-        database: Connected without a limit on a statement's time.
         now: The time, aware.
         zone: The vendor's, in which changes are counted by days.
         within: The length of the period, a day at least.
     """
-    return database.with_connection(lambda: _collect(now, zone, within))
-
-
-def shown_cards(database: Database, now: datetime, zone: ZoneInfo) -> list[ChangingCard]:
-    """Return all cards that `accepted` counts in the usual period, worst first."""
-    return database.with_connection(lambda: _shown_cards(now, zone, WITHIN))
-
-
-def _collect(now: datetime, zone: ZoneInfo, within: timedelta) -> dict[str, Any]:
-    shown = _shown_cards(now, zone, within)
-    first = [_row(card, zone) for card in shown[:MAX_ROWS]]
+    shown = shown_cards(now, zone, within)
+    first = [
+        {
+            "card_id": card.card_id,
+            "last_24_hours": card.lately._asdict(),
+            "period": card.whole._asdict(),
+            "last_at": local(card.last_at, zone),
+        }
+        for card in shown[:MAX_ROWS]
+    ]
     report: dict[str, Any] = {"accepted": {"count": len(shown), "first": first}}
     for name in _GROUPS:
         rows = group(name, now - within)
@@ -107,19 +104,14 @@ def group(name: str, since: datetime, limit: int = MAX_ROWS) -> list[dict[str, A
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _shown_cards(now: datetime, zone: ZoneInfo, within: timedelta) -> list[ChangingCard]:
+def shown_cards(now: datetime, zone: ZoneInfo, within: timedelta = WITHIN) -> list[ChangingCard]:
+    """Return all cards that `accepted` counts, worst first."""
     since = now - within
-    found = changing_cards(since, now - LATELY, since.astimezone(zone).date())
-    return sorted((card for card in found if sharing.excess(card.lately, card.whole) >= 1), key=_order)
-
-
-def _order(card: ChangingCard) -> tuple[float, int, str]:
-    return -sharing.excess(card.lately, card.whole), -card.whole.changes, card.card_id
-
-
-def _row(card: ChangingCard, zone: ZoneInfo) -> dict[str, Any]:
-    spread = {"last_24_hours": card.lately._asdict(), "period": card.whole._asdict()}
-    return {"card_id": card.card_id, **spread, "last_at": local(card.last_at, zone)}
+    found = [
+        (-sharing.excess(card.lately, card.whole), -card.whole.changes, card)
+        for card in changing_cards(since, now - LATELY, since.astimezone(zone).date())
+    ]
+    return [card for excess, _changes, card in sorted(found) if excess <= -1]
 
 
 def changing_cards(since: datetime, lately: datetime, first_day: date) -> list[ChangingCard]:

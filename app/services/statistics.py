@@ -12,7 +12,6 @@ from app.domain.codes import CardStatus, Code, EventKind
 from app.services.formatting import local
 from app.storage.cards import expiry, status_is
 from app.storage.daily_counts import MAX_ENTRIES_PER_DAY
-from app.storage.database import Database
 from app.storage.journal import code_or_kind, codes_or_kinds
 from app.storage.models import Card, Client, DailyCount, Event, Usage
 
@@ -23,7 +22,7 @@ TOP = 10
 Row = dict[str, Any]
 
 
-def collect(database: Database, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
+def collect(now: datetime, zone: ZoneInfo) -> dict[str, Any]:
     """Return the figures as JSON has them, from eight queries.
 
     Times are in ISO 8601 in the zone, days are YYYY-MM-DD in the zone:
@@ -36,20 +35,9 @@ def collect(database: Database, now: datetime, zone: ZoneInfo) -> dict[str, Any]
       functions: [{function, requests}] of the last `DAYS`; the first `TOP`
 
     Args:
-        database: Connected without a limit on a statement's time.
         now: The time, aware.
         zone: The vendor's, in which usage is counted.
     """
-    return database.with_connection(lambda: _collect(now, zone))
-
-
-def last_days(now: datetime, zone: ZoneInfo) -> list[date]:
-    """Return the days that figures are of, today last."""
-    today = now.astimezone(zone).date()
-    return [today - timedelta(days=back) for back in reversed(range(DAYS))]
-
-
-def _collect(now: datetime, zone: ZoneInfo) -> dict[str, Any]:
     days = last_days(now, zone)
     activations = _activations(datetime.combine(days[0], time(), zone), zone)
     requests = _by_day(_sum(Usage.count), days[0])
@@ -69,6 +57,12 @@ def _collect(now: datetime, zone: ZoneInfo) -> dict[str, Any]:
         "expiring": _expiring(now, zone),
         "functions": _functions(days[0]),
     }
+
+
+def last_days(now: datetime, zone: ZoneInfo) -> list[date]:
+    """Return the days that figures are of, today last."""
+    today = now.astimezone(zone).date()
+    return [today - timedelta(days=back) for back in reversed(range(DAYS))]
 
 
 def _batches(now: datetime) -> dict[str, Row]:
@@ -151,7 +145,7 @@ def _by_day(counted: Any, since: date) -> dict[date, int]:  # noqa: ANN401  # a 
     return dict(Usage.select(Usage.day, counted).where(Usage.day >= since).group_by(Usage.day).tuples())
 
 
-def by_customers(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, int]]:
+def by_customers(since: datetime, zone: ZoneInfo) -> dict[tuple[date, str], int]:
     """Return how often customers unbound or renewed a card by themselves, by day of that zone and kind."""
     # A renewal has a second entry, of the card that was used up.
     is_first = fn.JSONB_EXTRACT_PATH_TEXT(Event.details, "renewed").is_null()
@@ -161,10 +155,7 @@ def by_customers(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, int]]:
         .where(code_or_kind.in_((EventKind.SELF_UNBOUND, EventKind.RENEWED)) & (Event.at >= since) & is_first)
         .group_by(day, Event.kind)
     )
-    found: dict[date, dict[str, int]] = {}
-    for of_day, kind, count in query.tuples():
-        found.setdefault(of_day, {})[kind] = count
-    return found
+    return {(of_day, kind): count for of_day, kind, count in query.tuples()}
 
 
 def rejections_by_day(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, int]]:

@@ -70,7 +70,7 @@ def enqueue_shared(database: Database, zone: ZoneInfo, now: datetime) -> None:
         return  # the report reads much
     shared = {
         card.card_id: json.dumps({"last_24_hours": card.lately._asdict(), "last_7_days": card.whole._asdict()})
-        for card in abuse_report.shown_cards(database, now, zone)[:MAX_WAITING]
+        for card in abuse_report.shown_cards(now, zone)[:MAX_WAITING]
     }
     if shared:
         values = {"cards": [*shared], "data": [*shared.values()], "now": now}

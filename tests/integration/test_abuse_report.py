@@ -169,7 +169,7 @@ def test_the_report_shows_what_reaches_a_threshold_worst_first_and_counts_all(da
     ):  # fmt: skip
         go_through(card, *seats(1, count), at=at)
     go_through("F", *[*seats(5, 5), (f"{ODD} 5", "198.51.100.2")] * 4)  # more changes than E
-    accepted = collect(database, NOW, SHANGHAI)["accepted"]
+    accepted = collect(NOW, SHANGHAI)["accepted"]
     assert [row["card_id"][0] for row in accepted["first"]] == ["E", "D", "F", "B"]
     assert accepted["count"] == 4
     assert accepted["first"][1] == {
@@ -179,11 +179,11 @@ def test_the_report_shows_what_reaches_a_threshold_worst_first_and_counts_all(da
         "last_at": "2026-03-08T20:00:00+08:00",
     }
     go_through("C", *seats(7, 8), at=NOW - 9 * DAY)
-    assert collect(database, NOW, SHANGHAI)["accepted"]["count"] == 4
-    assert collect(database, NOW, SHANGHAI, 10 * DAY)["accepted"]["count"] == 5
+    assert collect(NOW, SHANGHAI)["accepted"]["count"] == 4
+    assert collect(NOW, SHANGHAI, 10 * DAY)["accepted"]["count"] == 5
     for number in range(MAX_ROWS):
         go_through(chr(ord("一") + number), *seats(1, 5))
-    accepted = collect(database, NOW, SHANGHAI)["accepted"]
+    accepted = collect(NOW, SHANGHAI)["accepted"]
     assert (accepted["count"], len(accepted["first"])) == (MAX_ROWS + 4, MAX_ROWS)
 
 

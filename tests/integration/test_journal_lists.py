@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from app.domain.codes import Code, EventKind
 from app.services import journal_lists
 from app.services.journal_lists import JournalFilter
-from app.services.usage_lists import DEFAULT_DAYS, UsageFilter, UsageLists, UsagePlace, usage_page
+from app.services.usage_lists import DEFAULT_DAYS, of_card, usage_page
 from app.storage import journal
 from app.storage.database import Database, connect_to
 from app.storage.models import Event, Usage
@@ -155,47 +154,47 @@ def test_usage_is_listed_newest_day_first_page_by_page(year: Database) -> None:
         right = sorted((row for row in rows if function in (None, row[1]) and day in (None, row[0])), reverse=True)
         seen: list[tuple[date, str, str, int]] = []
         after = None
-        while page := usage_page(UsageFilter(function, day), TODAY, after, limit=700):
+        while page := usage_page(TODAY, function, day, after=after, limit=700):
             seen += [(row.day, row.function, row.card_id, row.count) for row in page]
-            after = UsagePlace(*seen[-1][:3])
+            after = seen[-1][:3]
         assert seen == right, (function, day)
 
 
 def test_older_usage_is_no_longer_listed_and_no_day_is_too_far(year: Database) -> None:
     for function in (None, OPEN):
-        assert usage_page(UsageFilter(function), TODAY + (DEFAULT_DAYS - 2) * DAY, limit=1)
-        assert not usage_page(UsageFilter(function), TODAY + DEFAULT_DAYS * DAY, limit=1)
+        assert usage_page(TODAY + (DEFAULT_DAYS - 2) * DAY, function, limit=1)
+        assert not usage_page(TODAY + DEFAULT_DAYS * DAY, function, limit=1)
         for day in (date.min, date.max):
-            assert not usage_page(UsageFilter(function, day), TODAY, UsagePlace(date.max, "x", "A"), limit=1)
+            assert not usage_page(TODAY, function, day, after=(date.max, "x", "A"), limit=1)
 
 
 def test_usage_of_a_card_is_listed_by_an_index(year: Database) -> None:
     card_id = Usage.select().first().card_id
     rows = [(row.day, row.function, row.card_id) for row in Usage.select().where(Usage.card == card_id)]
     for function, day in ((None, None), (OPEN, None), (None, TODAY - DAY), (OPEN, TODAY)):
-        wanted = UsageFilter(function, day, card_id)
+        wanted = (TODAY, function, day, card_id)
         right = sorted((row for row in rows if function in (None, row[1]) and day in (None, row[0])), reverse=True)
         with statements(year) as ran:
-            page = usage_page(wanted, TODAY, limit=50)
+            page = usage_page(*wanted, limit=50)
         assert [(row.day, row.function, row.card_id) for row in page] == right, wanted
         told = plan(year, ran[0])
         assert ("Seq Scan" in told, function or "usage_pkey" in told) == (False, function or True), wanted
         for place in right:
-            after = usage_page(wanted, TODAY, UsagePlace(*place), limit=50)
+            after = usage_page(*wanted, after=place, limit=50)
             assert [(row.day, row.function, row.card_id) for row in after] == [row for row in right if row < place]
 
 
 def test_a_page_of_usage_is_one_query_by_the_index_of_days(year: Database) -> None:
     for function in (None, OPEN):
         with statements(year) as ran:
-            usage_page(UsageFilter(function), TODAY, UsagePlace(TODAY, OPEN, "5"), limit=50)
+            usage_page(TODAY, function, after=(TODAY, OPEN, "5"), limit=50)
         told = plan(year, *ran)
         assert ("usage_day" in told, "Seq Scan" in told) == (True, False), function
 
 
 def test_usage_of_a_card_is_by_day(year: Database) -> None:
     card_id = Usage.select().first().card_id
-    found = UsageLists(ZoneInfo("UTC"), lambda: NOW).of_card(card_id, TODAY - DAY)
+    found = of_card(card_id, TODAY - DAY)
     rows = Usage.select().where((Usage.card == card_id) & (Usage.day >= TODAY - DAY))
     assert list(found.items()) == sorted(((row.day, row.function), row.count) for row in rows)
     assert found

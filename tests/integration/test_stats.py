@@ -26,7 +26,7 @@ DAY = timedelta(days=1)
 
 
 def figures(database: Database) -> dict[str, Any]:
-    return collect(database, NOW, SHANGHAI)
+    return collect(NOW, SHANGHAI)
 
 
 def add(database: Database, *new_cards: NewCard) -> None:
