@@ -1,7 +1,6 @@
 """Pages of the block list (黑名单), for owners."""
 
 import contextlib
-from typing import NamedTuple
 
 import falcon
 
@@ -21,19 +20,12 @@ LIST = "/admin/blocks"
 _FIELDS = ("hardware", "network", "reference", "reason")
 
 
-class _Asks(NamedTuple):
-    """What the visitor must confirm first: a block of their own address; by password, a block of many addresses."""
-
-    own: bool = False
-    password: bool = False
-
-
 class BlocksPage(Page):
     template = "blocks.html"
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         page = self.service(request, Blocks).page(form.number("below"))
-        keys = self.console.cards.keys(visitor_of(request).who, page.cards.values())
+        keys = self.console.cards.keys(visitor_of(request).who, page["cards"].values())
         return {"page": page, "most": MAX_BLOCKS, "card_keys": keys}
 
 
@@ -47,8 +39,8 @@ class AddBlockPage(FormPage):
         typed = _typed(form)
         check_text("reason", typed["reason"])
         target = self._target(request, typed)
-        asks = self._asks(request, target)
-        if asks.own and form.one("own") != "yes" and self.is_first(request, form):
+        asks_own, asks_password = self._asks(request, target)
+        if asks_own and form.one("own") != "yes" and self.is_first(request, form):
             self.show(request, response, form)
             return None
 
@@ -56,16 +48,17 @@ class AddBlockPage(FormPage):
             self.service(request, Blocks).add(target, typed["reason"])
             return {"location": url(LIST, done="added")}
 
-        return self.once(request, response, form, add, asks_password=asks.password)
+        return self.once(request, response, form, add, asks_password=asks_password)
 
     def values(self, request: falcon.Request, form: Form) -> Values:
-        typed, asks = _typed(form), _Asks()
+        typed, asks_own, asks_password = _typed(form), False, False
         if request.method == "POST":
             with contextlib.suppress(RefusedError):  # the form is shown with the reason
-                asks = self._asks(request, self._target(request, typed))
+                asks_own, asks_password = self._asks(request, self._target(request, typed))
         return {
             "typed": typed,
-            "asks": asks,
+            "asks_own": asks_own,
+            "asks_password": asks_password,
             "own": request.method == "POST" and form.one("own") == "yes",
             "own_address": self._address(request),
             "max_hardware": MAX_HARDWARE,
@@ -83,10 +76,11 @@ class AddBlockPage(FormPage):
             )
         return ways[given[0]](typed[given[0]])
 
-    def _asks(self, request: falcon.Request, target: Target) -> _Asks:
+    def _asks(self, request: falcon.Request, target: Target) -> tuple[bool, bool]:
+        """Return whether the visitor must confirm a block of their own address, and by password one of many."""
         if target.network is None:
-            return _Asks()
-        return _Asks(is_in_network(self._address(request), target.network), has_several_addresses(target.network))
+            return False, False
+        return (is_in_network(self._address(request), target.network), has_several_addresses(target.network))
 
     def _address(self, request: falcon.Request) -> str:
         return client_address(request, behind_proxy=self.console.behind_proxy)

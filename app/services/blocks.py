@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from peewee import IntegrityError
 from psycopg2.errors import UniqueViolation
@@ -27,20 +27,6 @@ _HITS = """
 SELECT (details ->> 'block')::bigint, count(*) FROM event
 WHERE COALESCE(code, kind) = %(code)s AND at >= %(since)s GROUP BY 1
 """
-
-
-class BlockPage(NamedTuple):
-    """Some of the blocks, how many there are in all, and below which ID the next page begins, None on the last page.
-
-    `hits` are those of `Blocks.hits`. `cards` are the cards that blocked machines are bound to, by the SHA-256 of their
-    hardware.
-    """
-
-    rows: list[Block]
-    total: int
-    older: int | None
-    hits: dict[int, int]
-    cards: dict[str, str]
 
 
 class BlockNotFoundError(RefusedError):
@@ -74,14 +60,23 @@ class Blocks:
         """Return all blocks, the newest first."""
         return list(Block.select().order_by(Block.id.desc()))
 
-    def page(self, below: int | None = None) -> BlockPage:
-        """Return up to `PAGE_ROWS` blocks, the newest first: those with lower IDs than `below`, if that is given."""
+    def page(self, below: int | None = None) -> dict[str, Any]:
+        """Return up to `PAGE_ROWS` blocks, the newest first: those with lower IDs than `below`, if that is given.
+
+        `total` counts all, `older` is the ID below which the next page begins, `cards` are those that blocked machines
+        are bound to, by the SHA-256 of their hardware.
+        """
         query = Block.select().order_by(Block.id.desc()).limit(PAGE_ROWS + 1)
         rows = list(query if below is None else query.where(Block.id < below))
-        older = rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None
         machines = [block.hardware_sha256 for block in rows if block.hardware_sha256 is not None]
         bound = Client.select(Client.hardware_sha256, Client.card).where(Client.hardware_sha256.in_(machines))
-        return BlockPage(rows[:PAGE_ROWS], Block.select().count(), older, self.hits(), dict(bound.tuples()))
+        return {
+            "rows": rows[:PAGE_ROWS],
+            "total": Block.select().count(),
+            "older": rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None,
+            "hits": self.hits(),
+            "cards": dict(bound.tuples()),
+        }
 
     def hits(self) -> dict[int, int]:
         """Return how many of the journal's entries of `HITS_PERIOD` name each block, by ID; 0 is left out."""
@@ -145,12 +140,12 @@ class Blocks:
         """
         check_text("reason", reason)
         now = self.clock()
-        what = {"hardware_sha256": target.hardware_sha256, "network": target.network}
         try:
             with self.database.transact():
                 if Block.select().count() >= MAX_BLOCKS:
                     raise RefusedError(f"黑名单最多 {MAX_BLOCKS:,} 项", f"there can be at most {MAX_BLOCKS:,} blocks")
                 self._take_change(now)
+                what = {"hardware_sha256": target.hardware_sha256, "network": target.network}
                 block = Block.create(**what, reason=reason, actor=self.actor, created_at=now)
                 self._journal(EventKind.BLOCK_ADDED, block, now, target.reference)
                 return int(block.id)
