@@ -87,19 +87,14 @@ class Counted(StrEnum):
     @property
     def is_of_an_environment(self) -> bool:
         """Whether a repetition in an environment that the day's entries have is only counted."""
-        return self in _OF_AN_ENVIRONMENT
-
-
-_OF_AN_ENVIRONMENT = frozenset(
-    {
-        Counted.HARDWARE_CHANGED,
-        Counted.ADDRESS_CHANGED,
-        Counted.CLIENT_MISMATCH,
-        Counted.CLIENT_HAS_ANOTHER_CARD,
-        Counted.TOO_MANY_CHANGES,
-        Counted.UPDATE_REQUIRED,
-    }
-)
+        return self in {
+            Counted.HARDWARE_CHANGED,
+            Counted.ADDRESS_CHANGED,
+            Counted.CLIENT_MISMATCH,
+            Counted.CLIENT_HAS_ANOTHER_CARD,
+            Counted.TOO_MANY_CHANGES,
+            Counted.UPDATE_REQUIRED,
+        }
 
 
 class CardStatus(StrEnum):

@@ -104,7 +104,16 @@ def append_counted(entries: list[Entry], day: date) -> int:
 
     In the caller's transaction.
     """
-    kept = [entry for entry in entries if entry.counted is None or _is_within_the_day(entry, entry.counted, day)]
+
+    def is_within(entry: Entry) -> bool:
+        if entry.counted is None:
+            return True
+        if entry.card_id is None:
+            raise ValueError("what is counted has a card")
+        environment = environment_of(entry.hardware, entry.ip) if entry.counted.is_of_an_environment else None
+        return daily_counts.count(entry.card_id, day, entry.counted, entry.at, environment)
+
+    kept = [entry for entry in entries if is_within(entry)]
     append(kept)
     return len(kept)
 
@@ -124,47 +133,33 @@ def append_refused_log_in(entry: Entry) -> bool:
     return is_within
 
 
-def recent_refusals(entry: Entry) -> Any:  # noqa: ANN401  # a peewee query
-    """Return the query for an address's refusals, or refused log-ins, within a minute, up to the limit."""
-    return _refusals(entry, Event.ip_network == entry.row()["ip_network"], MAX_REFUSALS_PER_MINUTE)
+def recent_refusals(entry: Entry, site: str | None = None) -> Any:  # noqa: ANN401  # a peewee query
+    """Return the query for an address's refusals, or refused log-ins, within a minute, up to the limit.
 
-
-def recent_refusals_of_site(entry: Entry, site: str) -> Any:  # noqa: ANN401  # a peewee query
-    """Return the query for an IPv6 /48's refusals within a minute, up to the limit.
-
-    It reads all refusals of that minute, which the limits of addresses keep few.
+    Of a site, an IPv6 /48, it reads all refusals of that minute, which the limits of addresses keep few.
     """
-    return _refusals(entry, _is_within(site), MAX_REFUSALS_PER_MINUTE_OF_SITE)
-
-
-def _is_within(network: str) -> Any:  # noqa: ANN401  # peewee's
-    return Expression(Event.ip_network.cast("inet"), "<<=", Value(network).cast("inet"))
-
-
-def _refusals(entry: Entry, where: Any, limit: int) -> Any:  # noqa: ANN401  # peewee's
+    where = Event.ip_network == entry.row()["ip_network"] if site is None else _is_within(site)
+    limit = MAX_REFUSALS_PER_MINUTE if site is None else MAX_REFUSALS_PER_MINUTE_OF_SITE
     since = entry.at - timedelta(minutes=1)
     # Apart, so that refusals of cards hide no guessing of passwords.
     alike = REFUSALS if entry.kind is EventKind.REJECTED else (entry.kind,)
     return Event.select().where(where & (Event.at > since) & code_or_kind.in_(alike)).limit(limit)
 
 
+def _is_within(network: str) -> Any:  # noqa: ANN401  # peewee's
+    return Expression(Event.ip_network.cast("inet"), "<<=", Value(network).cast("inet"))
+
+
 def _has_too_many_refusals(entry: Entry) -> bool:
     if recent_refusals(entry).count() >= MAX_REFUSALS_PER_MINUTE:
         return True
     site = None if entry.ip is None else site_of(entry.ip)
-    return site is not None and recent_refusals_of_site(entry, site).count() >= MAX_REFUSALS_PER_MINUTE_OF_SITE
+    return site is not None and recent_refusals(entry, site).count() >= MAX_REFUSALS_PER_MINUTE_OF_SITE
 
 
 def has_too_many_refusals(address: str, at: datetime) -> bool:
     """Whether an address, or its IPv6 /48, has reached its limit of the minute: no more of its refusals are written."""
     return _has_too_many_refusals(Entry(at, EventKind.REJECTED, ip=address))
-
-
-def _is_within_the_day(entry: Entry, kind: Counted, day: date) -> bool:
-    if entry.card_id is None:
-        raise ValueError("what is counted has a card")
-    environment = environment_of(entry.hardware, entry.ip) if kind.is_of_an_environment else None
-    return daily_counts.count(entry.card_id, day, kind, entry.at, environment)
 
 
 def reference_of_repeated(entry: Entry) -> str | None:
