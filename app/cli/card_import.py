@@ -55,13 +55,14 @@ def import_cards(  # noqa: PLR0913  # one argument an option
             f"只收到 {len(content)}/{known_size} 字节", f"only {len(content)} of {known_size} bytes arrived"
         )
     chosen = None if validity is None else Chosen(validity if isinstance(validity, timedelta) else None)
-    reading = imports.read(content, session.database, utc_now(), session.zone, chosen)
+    issuing = session.acting(Issuing)
+    reading = imports.read(content, utc_now(), session.zone, chosen)
     is_good = not reading.faults
     if is_good and not dry_run:
         if not reading.cards:
             raise RefusedError("文件中没有卡密", "the file contains no cards")
         with output.progress("导入 / Importing", len(reading.cards)) as advance:
-            session.acting(Issuing).import_cards(reading.cards, advance)
+            issuing.import_cards(reading.cards, advance)
     _print(reading, output_format, imported=is_good and not dry_run)
     if not is_good:
         wrong = reading.fault_count

@@ -110,7 +110,7 @@ def _read(form: Form, console: Console) -> Reading:
     if not content:
         raise RefusedError("请选择一个 CSV 或 XLSX 文件", "choose a CSV or XLSX file")
     chosen = Chosen(read_validity(validity)) if validity else None
-    return imports.read(content, console.database, console.clock(), console.zone, chosen)
+    return imports.read(content, console.clock(), console.zone, chosen)
 
 
 def _check(reading: Reading, *, is_as_seen: bool) -> None:

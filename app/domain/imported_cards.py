@@ -14,6 +14,10 @@ _NEVER_FROM = 2099
 """Other systems write the expiry of a permanent card as a day of this year or later."""
 
 
+Use = tuple[datetime | None, datetime | None]
+"""When a card was activated, and when it expires; None and None for an unused one."""
+
+
 class Line(NamedTuple):
     """The values of a line; `validity` None is permanent, other values are None where the file does not say them."""
 
@@ -22,16 +26,6 @@ class Line(NamedTuple):
     expires_at: datetime | None = None
     status: CardStatus | None = None
     hardware: str | None = None
-
-
-class Use(NamedTuple):
-    """When a card was activated, and when it expires; None and None for an unused one.
-
-    An activation that the line does not say follows from the expiry, but is now at the latest.
-    """
-
-    activated_at: datetime | None = None
-    expires_at: datetime | None = None
 
 
 class Chosen(NamedTuple):
@@ -86,11 +80,13 @@ def _is_used(line: Line) -> bool:
 def use_of(line: Line, now: datetime) -> Use:
     """Return how a card was used; the times of a line are in UTC and in whole seconds.
 
+    An activation that the line does not say follows from the expiry, but is now at the latest.
+
     Raises:
         ContradictionError: the values contradict each other, or the activation of a used card cannot be known.
     """
     if not _is_used(line):
-        return Use()
+        return None, None
     if line.status is CardStatus.UNUSED:
         raise ContradictionError(
             "status",
@@ -110,7 +106,7 @@ def _permanent(line: Line, now: datetime) -> Use:
         raise ContradictionError("expires_at", "永久卡没有到期时间", "a permanent card has no expiry")
     if line.status is CardStatus.EXPIRED:
         raise ContradictionError("status", "永久卡不会过期", "a permanent card does not expire")
-    return Use(line.activated_at or now)
+    return line.activated_at or now, None
 
 
 def _expiring(line: Line, validity: timedelta, now: datetime) -> Use:
@@ -136,4 +132,4 @@ def _expiring(line: Line, validity: timedelta, now: datetime) -> Use:
         raise ContradictionError(
             "status", "状态是已过期，到期时间却在将来", "the status is expired, but the expiry is in the future"
         )
-    return Use(activated_at, expires_at)
+    return activated_at, expires_at

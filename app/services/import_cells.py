@@ -3,7 +3,7 @@
 import re
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from app.domain.addresses import UNKNOWN_ADDRESS, canonical_address
 from app.domain.cards import card_id_of, check_imported_key, parse_card_id, plain
@@ -30,18 +30,11 @@ _MARKED = re.compile(r"(^|;\"*)'(?='*[=+\-@＝＋－＠])")  # as app.services.e
 _ROUNDED = re.compile(r"[0-9](\.[0-9]+)?E\+[0-9]+")
 
 
-class Key(NamedTuple):
-    """A card's ID, and the key that it was sold by where that is another."""
-
-    id: str
-    imported: str | None
-
-
-def read_key(cell: str) -> Key:
-    """Read a card: an ID in our form, or the key of another system."""
+def read_key(cell: str) -> tuple[str, str | None]:
+    """Read a card, an ID in our form or the key of another system: return its ID, and the key where that is another."""
     card_id = parse_card_id(cell)
     if card_id is not None:
-        return Key(card_id, None)
+        return card_id, None
     key = plain(_unmarked(cell))
     if _ROUNDED.fullmatch(key):
         raise RefusedError(
@@ -55,12 +48,12 @@ def read_key(cell: str) -> Key:
         raise RefusedError(
             f"“{cut(cell)}”不是卡密：{error.text.zh}", f"'{cut(cell)}' is not a card: {error.text.en}"
         ) from error
-    return Key(card_id_of(key), key)
+    return card_id_of(key), key
 
 
 def read_imported_key(cell: str) -> str | None:
     """Read the key that stands beside an ID in our own lists."""
-    return read_key(cell).imported if cell.strip() else None
+    return read_key(cell)[1] if cell.strip() else None
 
 
 def _unmarked(cell: str) -> str:
@@ -120,33 +113,32 @@ def card_of(values: dict[str, Any], now: datetime, chosen: Chosen | None) -> New
     Raises:
         ContradictionError: the values contradict each other.
     """
-    key, imported, hardware = values["id"], values.get("imported_key"), values.get("hardware")
-    if imported is not None and card_id_of(imported) != key.id:
+    (card_id, key), imported, hardware = values["id"], values.get("imported_key"), values.get("hardware")
+    if imported is not None and card_id_of(imported) != card_id:
         raise ContradictionError(
             "imported_key", "原卡密与同行的卡密 ID 不一致", "this key is not that of the card in the same line"
         )
     activated, expires = values.get("activated_at", Moment(None)), values.get("expires_at", Moment(None))
     line = Line(None, activated.at, expires.at, values.get("status"), hardware)
-    if "validity" in values:
-        validity = values["validity"]
-    else:
-        validity = None if expires.is_never else validity_of(line, chosen, now)
+    validity = values.get("validity")
+    if "validity" not in values and not expires.is_never:
+        validity = validity_of(line, chosen, now)
     if expires.is_never and validity is not None:
         raise ContradictionError("expires_at", "永不过期，有效期却不是永久", "never, but the validity is not permanent")
-    use = use_of(line._replace(validity=validity), now)
+    activated_at, expires_at = use_of(line._replace(validity=validity), now)
     binding = None
-    if hardware is not None and use.activated_at is not None:
+    if hardware is not None and activated_at is not None:
         # It was not seen here: nobody is to count it as online.
-        last = min(use.activated_at, now - timedelta(days=1))
+        last = min(activated_at, now - timedelta(days=1))
         binding = NewBinding(hardware, values.get("ip") or UNKNOWN_ADDRESS, last)
     return NewCard(
-        key.id,
+        card_id,
         validity,
         values.get("batch"),
         values.get("note"),
-        use.activated_at,
-        use.expires_at,
+        activated_at,
+        expires_at,
         now if line.status is CardStatus.FROZEN else None,
-        imported or key.imported,
+        imported or key,
         binding,
     )

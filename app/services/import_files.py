@@ -8,10 +8,10 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, cast
 
 from app.domain.texts import RefusedError, Text
 from app.environment import without_settings
@@ -21,11 +21,8 @@ WORKBOOK_SECONDS = 60.0
 _PROGRAM = Path(__file__).with_name("workbook_rows.py")
 
 
-class Row(NamedTuple):
-    """A row that is not empty, with the number of its first line in the file."""
-
-    line: int
-    cells: list[str]
+Row = tuple[int, list[str]]
+"""The number of a row's first line in the file, and its cells. Empty rows are left out."""
 
 
 class BrokenFileError(RefusedError):
@@ -45,7 +42,7 @@ def open_rows(content: bytes) -> Iterator[tuple[str, Iterator[Row]]]:
         BrokenFileError: while rows are read: from a line on it is not valid.
     """
     if is_workbook(content):
-        with _workbook(content) as rows:
+        with closing(_workbook(content)) as rows:
             yield "XLSX", rows
         return
     codec, encoding = _codec(content)
@@ -87,17 +84,17 @@ def _rows(text: Iterable[str], *, is_sheet: bool = False) -> Iterator[Row]:
                 wrong = Text(f"有超过 {MAX_CELL} 个字符的单元格", f"a cell has more than {MAX_CELL} characters")
                 raise BrokenFileError(line, wrong)
             if any(cell.strip() for cell in cells):
-                yield Row(line, cells)
+                yield line, cells
             line = 1 + (number if is_sheet else reader.line_num)
     except csv.Error as error:
         wrong = Text(f"不是 CSV：{error}（引号是否成对？）", f"not valid CSV: {error} (is a quote missing?)")
         raise BrokenFileError(line, wrong) from error
 
 
-@contextmanager
-def _workbook(content: bytes) -> Iterator[Iterator[Row]]:
+def _workbook(content: bytes) -> Generator[Row, None, None]:
     """Read a workbook in a process of its own: a hostile one may crash it, or make it exceed its memory or its time."""
     command, env = [sys.executable, "-I", str(_PROGRAM)], without_settings(os.environ)
+    line = 1
     with tempfile.TemporaryFile() as source:
         source.write(content)
         source.seek(0)
@@ -107,19 +104,14 @@ def _workbook(content: bytes) -> Iterator[Iterator[Row]]:
             timer = threading.Timer(WORKBOOK_SECONDS, process.kill)
             timer.start()
             try:
-                yield _workbook_rows(process)
+                with io.TextIOWrapper(cast("IO[bytes]", process.stdout), "utf-8", newline="") as text:
+                    for line, cells in _rows(text, is_sheet=True):
+                        yield line, cells
+                is_broken = process.wait() != 0
             finally:
                 timer.cancel()
                 process.kill()
-
-
-def _workbook_rows(process: "subprocess.Popen[bytes]") -> Iterator[Row]:
-    line = 1
-    with io.TextIOWrapper(cast("IO[bytes]", process.stdout), "utf-8", newline="") as text:
-        for row in _rows(text, is_sheet=True):
-            line = row.line
-            yield row
-    if process.wait() != 0:
+    if is_broken:
         raise BrokenFileError(
             line,
             Text(

@@ -17,7 +17,6 @@ from app.services.import_columns import Column, read_header
 from app.services.import_files import BrokenFileError, Row, open_rows
 from app.storage import cards as card_rows
 from app.storage.cards import NewCard, as_domain
-from app.storage.database import Database
 
 MAX_CARDS = 200_000
 """The memory that the containers leave beside the service (some 150 MB) holds so many."""
@@ -62,12 +61,11 @@ class Reading:
         return next((column.header for column in self.columns if column.field == name), None)
 
 
-def read(content: bytes, database: Database, now: datetime, zone: ZoneInfo, chosen: Chosen | None = None) -> Reading:
+def read(content: bytes, now: datetime, zone: ZoneInfo, chosen: Chosen | None = None) -> Reading:
     """Read a file, and look up which of its cards and machines are already in the database.
 
     Args:
         content: The file: CSV in UTF-8 or GB18030 (Excel's in China; GBK is a subset), or XLSX.
-        database: Where the cards will be inserted.
         now: The time, aware.
         zone: The vendor's, for times without an offset.
         chosen: The validity of unused cards, for a file that has none.
@@ -82,7 +80,7 @@ def read(content: bytes, database: Database, now: datetime, zone: ZoneInfo, chos
             _read_rows(rows, now, zone, reading, lines)
         except BrokenFileError as error:
             reading.note([Fault(error.line, None, error.text)])
-    late = _share_machines(reading, lines, now) + database.with_connection(lambda: _look_up(reading, lines))
+    late = _share_machines(reading, lines, now) + _look_up(reading, lines)
     reading.fault_count += len(late)
     reading.faults = sorted(reading.faults + late, key=lambda fault: fault.line)[:MAX_FAULTS]
     return reading
@@ -91,7 +89,7 @@ def read(content: bytes, database: Database, now: datetime, zone: ZoneInfo, chos
 def _read_rows(rows: Iterable[Row], now: datetime, zone: ZoneInfo, reading: Reading, lines: dict[str, int]) -> None:
     """Read all lines into `reading`, and the line of each card's ID into `lines`."""
     iterator = iter(rows)
-    line, header = next(iterator, Row(1, []))
+    line, header = next(iterator, (1, []))
     reading.columns, reading.ignored, wrong = read_header(
         header[:MAX_COLUMNS], zone, is_chosen=reading.chosen is not None
     )
@@ -125,11 +123,9 @@ def _read_line(line: int, row: list[str], now: datetime, reading: Reading, lines
         except RefusedError as error:
             faults.append(Fault(line, column.header, error.text))
     key = values.get("id")
-    if key is not None and key.id in lines:
-        same = Text(f"与第 {lines[key.id]} 行重复", f"the same card as in line {lines[key.id]}")
+    if key is not None and (first := lines.setdefault(key[0], line)) != line:
+        same = Text(f"与第 {first} 行重复", f"the same card as in line {first}")
         faults.append(Fault(line, reading.header_of("id"), same))
-    elif key is not None:
-        lines[key.id] = line
     if not faults:
         try:
             card = card_of(values, now, reading.chosen)

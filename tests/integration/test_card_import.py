@@ -30,24 +30,24 @@ ONE, TWO = "0123456789ABCDEFGHJKMNPQRSTVWXYZ", "ZYXWVTSRQPNMKJHGFEDCBA9876543210
 THREE = "3" * 32
 
 
-def read(text: str, database: Database, chosen: Chosen | None = None) -> imports.Reading:
-    return imports.read(text.encode(), database, NOW, ZONE, chosen)
+def read(text: str, chosen: Chosen | None = None) -> imports.Reading:
+    return imports.read(text.encode(), NOW, ZONE, chosen)
 
 
 def faults(text: str, database: Database) -> list[tuple[int, str | None]]:
-    return [(fault.line, fault.column) for fault in read(text, database).faults]
+    return [(fault.line, fault.column) for fault in read(text).faults]
 
 
 def test_columns_have_any_order_and_chinese_names_and_ids_may_be_grouped(database: Database) -> None:
-    seconds = read(f"id,validity_seconds\n{ONE},30\n{TWO},\n", database)
+    seconds = read(f"id,validity_seconds\n{ONE},30\n{TWO},\n")
     assert [card.validity for card in seconds.cards] == [timedelta(seconds=30), None]
     grouped = "-".join(ONE[i : i + 4] for i in range(0, 32, 4)).lower()
-    named = read(f"备注,有效期,卡密 ID,批次\n给老王,月卡,{grouped},春季\n", database)
+    named = read(f"备注,有效期,卡密 ID,批次\n给老王,月卡,{grouped},春季\n")
     assert (named.cards, named.faults) == ([NewCard(ONE, timedelta(days=30), "春季", "给老王")], [])
 
 
 def test_a_spent_card_of_an_export_comes_in_frozen(database: Database) -> None:
-    (card,) = read(f"id,validity_seconds,status\n{ONE},30,spent\n", database).cards
+    (card,) = read(f"id,validity_seconds,status\n{ONE},30,spent\n").cards
     assert card.frozen_at is not None
 
 
@@ -86,7 +86,7 @@ UNUSED = "OLD-0004,,,未使用\n"
 
 
 def test_a_foreign_file_without_validities_is_read(database: Database) -> None:
-    reading = read(f"{FOREIGN}{UNUSED}", database, Chosen(timedelta(days=30)))
+    reading = read(f"{FOREIGN}{UNUSED}", Chosen(timedelta(days=30)))
     assert reading.faults == []
     assert [card.validity for card in reading.cards] == [timedelta(days=33), None, None, timedelta(days=30)]
     assert [card.expires_at for card in reading.cards] == [NOW.replace(microsecond=0) + timedelta(days=33), *[None] * 3]
@@ -94,13 +94,13 @@ def test_a_foreign_file_without_validities_is_read(database: Database) -> None:
 
 
 def test_faults_name_columns_as_the_file_does_and_none_that_it_lacks(database: Database) -> None:
-    reading = read(f"{FOREIGN}{UNUSED}OLD-0005,2026-04-01,,未使用\n", database)
+    reading = read(f"{FOREIGN}{UNUSED}OLD-0005,2026-04-01,,未使用\n")
     assert [(fault.line, fault.column) for fault in reading.faults] == [(5, None), (6, "使用状态")]
     assert "--validity" in reading.faults[0].text.en
     assert reading.faults[1].text.zh.startswith("状态是未使用，却有")
-    chosen = read(f"卡密,类型\n{ONE},月卡\n", database, Chosen(None))
+    chosen = read(f"卡密,类型\n{ONE},月卡\n", Chosen(None))
     assert [fault.column for fault in chosen.faults] == ["类型"]
-    batch = read(f"卡密,类型,分组\n{ONE},月卡,{'n' * 201}\n", database)
+    batch = read(f"卡密,类型,分组\n{ONE},月卡,{'n' * 201}\n")
     assert batch.faults[0].text.zh.startswith("分组 必须是")
 
 
@@ -112,18 +112,18 @@ def test_lines_are_counted_as_in_the_file_even_where_a_cell_has_several(database
 def test_the_first_faults_of_a_file_are_kept_and_all_are_counted(database: Database) -> None:
     list(cards.insert(database, [NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)], NOW))
     first, later = f"{ONE},30d\n", f"{TWO},soon\n"
-    reading = read("id,validity\n" + first + "x,soon\n" * 2_000 + later + "id,validity,x\n" + '"', database)
+    reading = read("id,validity\n" + first + "x,soon\n" * 2_000 + later + "id,validity,x\n" + '"')
     named = [(fault.line, fault.column) for fault in reading.faults]
     assert named == [(2, "id"), *[(3 + n // 2, ("id", "validity")[n % 2]) for n in range(imports.MAX_FAULTS - 1)]]
     assert reading.fault_count == 1 + 2 * 2_000 + 2 + 1 + 1
-    header = read("id,validity" + ",id" * 2_000, database)
+    header = read("id,validity" + ",id" * 2_000)
     assert (len(header.faults), header.fault_count) == (1, 1)
 
 
 def test_cards_that_are_repeated_or_already_exist_are_reported(database: Database) -> None:
     list(cards.insert(database, [NewCard(TWO, None, None, None)], NOW))
     key = "老王-VIP_0001+x"
-    reading = read(f"id,validity\n{ONE},30d\n{TWO},30d\n{ONE.lower()},7d\n{key},7d\n卡密\uff1a{key},7d\n", database)
+    reading = read(f"id,validity\n{ONE},30d\n{TWO},30d\n{ONE.lower()},7d\n{key},7d\n卡密\uff1a{key},7d\n")
     assert [(fault.line, fault.column) for fault in reading.faults] == [(3, "id"), (4, "id"), (6, "id")]
     assert "第 2 行" in reading.faults[1].text.zh
 
@@ -132,7 +132,7 @@ def test_too_many_cards_are_refused(database: Database, monkeypatch: pytest.Monk
     monkeypatch.setattr(imports, "MAX_CARDS", 1)
     for second in (TWO, "wrong"):
         with pytest.raises(RefusedError, match="at most 1 cards"):
-            read(f"id,validity\n{ONE},30d\n{second},30d\n", database)
+            read(f"id,validity\n{ONE},30d\n{second},30d\n")
 
 
 def test_an_import_with_a_machine_that_was_bound_meanwhile_is_refused_whole(issuing: Issuing) -> None:
@@ -172,7 +172,7 @@ def test_every_card_exported_as_csv_is_read_back_unchanged(database: Database, g
             csv_lines(card_documents(CardLists(database, lambda: NOW).every(CardFilter()), UTC), CARD_COLUMNS)
         )
         transaction.rollback()
-    reading = read(printed, database)
+    reading = read(printed)
     assert reading.faults == []
     assert sorted(reading.cards, key=lambda card: card.id) == sorted(given_cards, key=lambda card: card.id)
 

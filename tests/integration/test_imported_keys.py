@@ -124,12 +124,12 @@ BOUND = "卡号,类型,到期时间,机器码,IP\nOLD-0001,月卡,2026-03-20,h1,
 MACHINES = "卡号,类型,到期时间,机器码\n"
 
 
-def read(text: str, database: Database) -> Reading:
-    return imports.read(text.encode(), database, START, ZoneInfo("Asia/Shanghai"))
+def read(text: str) -> Reading:
+    return imports.read(text.encode(), START, ZoneInfo("Asia/Shanghai"))
 
 
 def load(text: str, database: Database, issuing: Issuing) -> None:
-    reading = read(text, database)
+    reading = read(text)
     assert [str(fault.text) for fault in reading.faults] == []
     issuing.import_cards(reading.cards)
 
@@ -178,18 +178,18 @@ def test_of_several_cards_with_one_machine_the_live_one_keeps_it_and_more_of_the
 ) -> None:
     lines = ["OLD-0001,月卡,2026-01-20,h1", "OLD-0002,月卡,2026-03-20,h1", "OLD-0003,月卡,2026-02-20,h1"]
     text = MACHINES + "\n".join(lines)
-    two = read(f"{text}\nOLD-0004,永久,,h1\n", database)
+    two = read(f"{text}\nOLD-0004,永久,,h1\n")
     assert [(fault.line, fault.column) for fault in two.faults] == [(5, "机器码")]
     assert "第 3 行" in two.faults[0].text.zh
     load(text, database, issuing)
     (client,) = Client.select()
     assert client.card.imported_key == "OLD-0002"
-    bound_here = read(f"{MACHINES}OLD-0005,永久,,h1\n", database)
+    bound_here = read(f"{MACHINES}OLD-0005,永久,,h1\n")
     assert [(fault.line, fault.column) for fault in bound_here.faults] == [(2, "机器码")]
     assert client.card_id in bound_here.faults[0].text.zh
 
 
 def test_a_cell_without_a_machine_leaves_the_card_to_its_first_start(database: Database) -> None:
     for cell in ["", "-", "无", "NULL", "0", "n/a"]:
-        reading = read(f"{MACHINES}OLD-0001,月卡,,{cell}\n", database)
+        reading = read(f"{MACHINES}OLD-0001,月卡,,{cell}\n")
         assert (reading.faults, reading.cards[0].binding, reading.cards[0].activated_at) == ([], None, None), cell

@@ -17,14 +17,14 @@ from app.console import static_files
 from app.domain.texts import RefusedError
 from app.services import import_files, imports, workbook_rows
 from app.services.import_columns import read_header
-from app.services.import_files import BrokenFileError, Row, open_rows
+from app.services.import_files import BrokenFileError, open_rows
 from tests.support.tables import for_each
 
 WORKSHEET = "xl/worksheets/sheet1.xml"
 TEMPLATES = Path(static_files.__file__).parent / "static"
 
 
-def rows(content: bytes) -> list[Row]:
+def rows(content: bytes) -> list[tuple[int, list[str]]]:
     with open_rows(content) as (_encoding, found):
         return list(found)
 
@@ -66,12 +66,12 @@ def test_cells_of_a_workbook_are_what_a_person_would_have_typed() -> None:
         sheet.write_datetime(4, 3, datetime(2026, 3, 1, 12, 30, 7), minute)  # noqa: DTZ001
         sheet.write_row(4, 4, [30, 6_217_000_012_345_678, 46082.5, True, " x "])
 
-    head, line = rows(workbook(fill))
-    assert (head.line, line.line) == (3, 5)
+    (first, head), (second, line) = rows(workbook(fill))
+    assert (first, second) == (3, 5)
     days = ["2026-03-01", "2026-03-01 12:30:07"]
-    found = [cell for cell in line.cells if cell]
+    found = [cell for cell in line if cell]
     assert found == ['00123,"45"\n6', *days, "30", "6.21700E+15", "46082.5", "True", " x "]
-    assert head.cells.index("卡号") == line.cells.index('00123,"45"\n6')
+    assert head.index("卡号") == line.index('00123,"45"\n6')
     others = {timedelta(hours=30): "1 day, 6:00:00", 0.5: "0.5", -3.0: "-3", "": ""}
     assert {value: workbook_rows.text_of(value) for value in others} == others
 
@@ -79,7 +79,7 @@ def test_cells_of_a_workbook_are_what_a_person_would_have_typed() -> None:
 def test_a_csv_file_has_its_encoding_and_its_lines() -> None:
     with open_rows('\ufeff卡号,备注\r\n\r\nABC,"a\nb"\r\nDEF\r\n'.encode()) as (encoding, found):
         assert encoding == "UTF-8"
-        assert list(found) == [Row(1, ["卡号", "备注"]), Row(3, ["ABC", "a\nb"]), Row(5, ["DEF"])]
+        assert list(found) == [(1, ["卡号", "备注"]), (3, ["ABC", "a\nb"]), (5, ["DEF"])]
     with open_rows("卡号,備註€\n".encode("gb18030")) as (encoding, _):
         assert encoding == "GB18030"
 
@@ -90,7 +90,7 @@ def test_the_templates_have_one_line_with_headers_that_are_read() -> None:
         as_csv, as_xlsx = (rows(file.read_bytes()) for file in files)
         assert as_csv == as_xlsx
         (header,) = as_csv
-        columns, ignored, wrong = read_header(header.cells, ZoneInfo("Asia/Shanghai"), is_chosen=False)
+        columns, ignored, wrong = read_header(header[1], ZoneInfo("Asia/Shanghai"), is_chosen=False)
         assert (len(columns), ignored, wrong) == (9, [], [])
 
 

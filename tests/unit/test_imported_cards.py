@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.domain.cards import MAX_VALIDITY, MIN_VALIDITY
 from app.domain.codes import CardStatus
-from app.domain.imported_cards import Chosen, ContradictionError, Line, Use, use_of, validity_of
+from app.domain.imported_cards import Chosen, ContradictionError, Line, use_of, validity_of
 from app.domain.texts import RefusedError
 from app.services.import_times import Moment, read_time, read_validity
 from tests.support.tables import for_each
@@ -26,23 +26,27 @@ UNUSED, ACTIVE, EXPIRED, FROZEN = CardStatus.UNUSED, CardStatus.ACTIVE, CardStat
 
 def test_a_card_is_unused_or_has_the_times_that_its_line_says_or_that_follow() -> None:
     for line, use in (
-        *[(Line(validity, status=status), Use()) for status in (None, UNUSED, FROZEN) for validity in (None, MONTH)],
-        (Line(MONTH, A), Use(A, A + MONTH)),
-        (Line(MONTH, A, B, ACTIVE, "h"), Use(A, B)),
-        (Line(MONTH, A, A + DAY, EXPIRED), Use(A, A + DAY)),
-        (Line(MONTH, WHOLE), Use(WHOLE, WHOLE + MONTH)),
-        (Line(MONTH, None, B), Use(B - MONTH, B)),
-        (Line(MONTH, None, B + 90 * DAY), Use(WHOLE, B + 90 * DAY)),
-        (Line(MONTH, None, EARLIEST + DAY), Use(EARLIEST, EARLIEST + DAY)),
-        (Line(MONTH, EARLIEST), Use(EARLIEST, EARLIEST + MONTH)),
-        (Line(MONTH, A, WHOLE + MAX_VALIDITY), Use(A, WHOLE + MAX_VALIDITY)),
-        (Line(MONTH, A, WHOLE, EXPIRED), Use(A, WHOLE)),
-        (Line(None, status=ACTIVE), Use(WHOLE, None)),
-        (Line(None, hardware="h"), Use(WHOLE, None)),
-        (Line(None, A, datetime(2099, 1, 1, tzinfo=UTC)), Use(A, None)),
+        *[
+            (Line(validity, status=status), (None, None))
+            for status in (None, UNUSED, FROZEN)
+            for validity in (None, MONTH)
+        ],
+        (Line(MONTH, A), (A, A + MONTH)),
+        (Line(MONTH, A, B, ACTIVE, "h"), (A, B)),
+        (Line(MONTH, A, A + DAY, EXPIRED), (A, A + DAY)),
+        (Line(MONTH, WHOLE), (WHOLE, WHOLE + MONTH)),
+        (Line(MONTH, None, B), (B - MONTH, B)),
+        (Line(MONTH, None, B + 90 * DAY), (WHOLE, B + 90 * DAY)),
+        (Line(MONTH, None, EARLIEST + DAY), (EARLIEST, EARLIEST + DAY)),
+        (Line(MONTH, EARLIEST), (EARLIEST, EARLIEST + MONTH)),
+        (Line(MONTH, A, WHOLE + MAX_VALIDITY), (A, WHOLE + MAX_VALIDITY)),
+        (Line(MONTH, A, WHOLE, EXPIRED), (A, WHOLE)),
+        (Line(None, status=ACTIVE), (WHOLE, None)),
+        (Line(None, hardware="h"), (WHOLE, None)),
+        (Line(None, A, datetime(2099, 1, 1, tzinfo=UTC)), (A, None)),
     ):
         assert use_of(line, NOW) == use, (line, use)
-    assert use_of(Line(MONTH, WHOLE), WHOLE) == Use(WHOLE, WHOLE + MONTH), "at this very moment"
+    assert use_of(Line(MONTH, WHOLE), WHOLE) == (WHOLE, WHOLE + MONTH), "at this very moment"
 
 
 @for_each(
@@ -110,15 +114,15 @@ def test_every_line_is_a_card_that_the_database_takes_or_a_contradiction(line: L
         if not has_validity:
             line = line._replace(validity=validity_of(line, Chosen(line.validity), NOW))
             assert line.validity is None or MIN_VALIDITY <= line.validity <= MAX_VALIDITY
-        use = use_of(line, NOW)
+        activated_at, expires_at = use_of(line, NOW)
     except ContradictionError:
         return
-    if use.activated_at is None:
-        assert use == Use()
+    if activated_at is None:
+        assert expires_at is None
         return
-    assert use.activated_at <= NOW
-    assert (use.expires_at is None) == (line.validity is None)
-    assert use.expires_at is None or use.expires_at > use.activated_at
+    assert activated_at <= NOW
+    assert (expires_at is None) == (line.validity is None)
+    assert expires_at is None or expires_at > activated_at
 
 
 ZONE = ZoneInfo("Asia/Shanghai")
