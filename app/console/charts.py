@@ -1,9 +1,9 @@
 """Charts, drawn in the browser and repeated as tables, both linking to the rows behind them; and the overview's."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from app.console.rendering import url
 from app.console.words import word
@@ -60,28 +60,18 @@ class Chart:
         return not any(value for series in self.series for value in series.values)
 
     @property
-    def rows(self) -> Iterator[tuple[str, list[tuple[int, str]]]]:
-        """The rows of the table: each label with its values and their links."""
-        for index, label in enumerate(self.labels):
-            yield label, [(series.values[index], series.links[index]) for series in self.series]
-
-    @property
     def spec(self) -> dict[str, Any]:
         """The chart as the canvas element carries it."""
+        series = []
+        for each in self.series:
+            colors = {"color": each.colors[0]} if len(each.colors) == 1 else {"colors": each.colors}
+            series.append({"name": escaped(each.name), "values": each.values, "links": each.links, **colors})
         return {
             "type": self.kind,
             "labels": [escaped(label) for label in self.labels],
             "stacked": self.stacked,
             "horizontal": self.horizontal,
-            "series": [
-                {
-                    "name": escaped(series.name),
-                    "values": series.values,
-                    "links": series.links,
-                    **({"color": series.colors[0]} if len(series.colors) == 1 else {"colors": series.colors}),
-                }
-                for series in self.series
-            ],
+            "series": series,
         }
 
 
@@ -105,36 +95,27 @@ def charts(document: Document, say: Say) -> dict[str, Chart]:
     }
 
 
-class Recent(NamedTuple):
-    """What happened today and yesterday: its name, and for each day how often with a link to the rows behind it."""
+def recent(document: Document) -> list[tuple[Text, list[tuple[int, str]]]]:
+    """Return what happened today and yesterday: its name, and of each day how often with a link to the rows behind it.
 
-    name: Text
-    today: tuple[int, str]
-    yesterday: tuple[int, str]
-
-
-def recent(document: Document) -> list[Recent]:
-    """Return the figures of today and yesterday; what customers did by themselves only where they did something."""
+    What customers did by themselves is left out where they did nothing.
+    """
     days, customers, by_themselves = document["days"][:-3:-1], document["customers"], document["self_service"][::-1]
-
-    def row(name: Text, counts: list[int], links: list[str]) -> Recent:
-        return Recent(name, *zip(counts, links, strict=True))
 
     def entries(kind: EventKind) -> list[str]:
         return [journal_of_day(day["day"], kind) for day in days]
 
     refused = [sum(day["counts"].values()) for day in document["rejection_days"][:-3:-1]]
     used = [url("/admin/usage", day=day["day"]) for day in days]
-    return [
-        row(Text("激活", "Activations"), [day["activations"] for day in days], entries(EventKind.ACTIVATED)),
-        row(Text("活跃客户", "Active customers"), [customers["today"], customers["yesterday"]], used),
-        row(Text("拒绝", "Refusals"), refused, entries(EventKind.REJECTED)),
-        *(
-            row(word(kind), [day[kind] for day in by_themselves], entries(kind))
-            for kind in (EventKind.SELF_UNBOUND, EventKind.RENEWED)
-            if any(day[kind] for day in by_themselves)
-        ),
+    rows = [
+        (Text("激活", "Activations"), [day["activations"] for day in days], entries(EventKind.ACTIVATED)),
+        (Text("活跃客户", "Active customers"), [customers["today"], customers["yesterday"]], used),
+        (Text("拒绝", "Refusals"), refused, entries(EventKind.REJECTED)),
     ]
+    for kind in (EventKind.SELF_UNBOUND, EventKind.RENEWED):
+        counts = [day[kind] for day in by_themselves]
+        rows += [(word(kind), counts, entries(kind))] if any(counts) else []
+    return [(name, list(zip(counts, links, strict=True))) for name, counts, links in rows]
 
 
 def _states(document: Document, say: Say) -> Chart:
@@ -144,9 +125,7 @@ def _states(document: Document, say: Say) -> Chart:
     return Chart("doughnut", say(Text("状态", "State")), [say(word(state)) for state in STATES], [series])
 
 
-def _by_day(  # noqa: PLR0913  # what one series shows
-    say: Say, days: list[Document], figure: str, name: Text, color: str, links: list[str]
-) -> Chart:
+def _by_day(say: Say, days: list[Document], figure: str, name: Text, color: str, links: list[str]) -> Chart:  # noqa: PLR0913
     series = Series(say(name), [day[figure] for day in days], links, [color])
     return Chart("bar", say(_DAY), _labels(days), [series])
 
@@ -180,17 +159,16 @@ def _batches(document: Document, say: Say) -> Chart:
         Series(
             say(word(state)),
             [batch.get(state, 0) for batch in largest],
-            [_of_batch(batch["batch"], state) for batch in largest],
+            [
+                url("/admin/cards", batch=each["batch"], no_batch=None if each["batch"] else "1", status=state)
+                for each in largest
+            ],
             [f"--chart-{state}"],
         )
         for state in STATES
     ]
     labels = [batch["batch"] or say(Text("（无批次）", "(none)")) for batch in largest]
     return Chart("bar", say(Text("批次", "Batch")), labels, series, stacked=True, horizontal=True)
-
-
-def _of_batch(batch: str | None, state: CardStatus) -> str:
-    return url("/admin/cards", batch=batch, no_batch=None if batch else "1", status=state)
 
 
 def journal_of_day(day: str, kind: EventKind | Code) -> str:
