@@ -60,8 +60,7 @@ class Terms:
     def as_texts(self) -> dict[str, str | int | bool | None]:
         """Return the terms by name, as JSON and the journal have them; durations as `parse_duration` reads them."""
         cost = None if self.self_unbind_cost is None else format_validity(self.self_unbind_cost)
-        choices = {"binding": str(self.binding), "self_renew": str(self.self_renew)}
-        return asdict(self) | choices | {"self_unbind_cost": cost}
+        return asdict(self) | {"self_unbind_cost": cost}
 
 
 def write_term(value: str | int | bool | None) -> str:  # noqa: FBT001  # a value of `Terms.as_texts`

@@ -7,8 +7,8 @@ from peewee import fn
 from app.domain.blocks import BlockList
 from app.domain.terms import Terms
 from app.domain.texts import RefusedError
-from app.services import terms
 from app.services.polled import Polled
+from app.services.terms import VendorTerms
 from app.storage.database import Database
 from app.storage.models import Block
 
@@ -52,5 +52,5 @@ class VendorRules(Polled[InForce]):
         if mark != known:
             listed = BlockList(Block.select(Block.id, Block.hardware_sha256, Block.network).tuples())
             self._blocks = mark, listed
-        revision, found = terms.read()
-        return InForce(found, revision, listed)
+        revision, terms = VendorTerms.read()
+        return InForce(terms, revision, listed)

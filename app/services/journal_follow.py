@@ -10,7 +10,6 @@ number. Then all transactions with numbers from before the end of the rest must 
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from app.services.journal_lists import JournalFilter, matches, page
 from app.storage.database import Database
@@ -25,14 +24,7 @@ SELECT pg_snapshot_xmin(now)::text::bigint, pg_snapshot_xmax(now)::text::bigint,
     (SELECT COALESCE(max(id), 0) FROM event)
 FROM pg_current_snapshot() AS now
 """
-
-
-class _Horizon(NamedTuple):
-    """One moment: the oldest transaction that still writes, the one that will come next, the newest entry seen."""
-
-    oldest_running: int
-    next_transaction: int
-    newest_id: int
+"""The oldest transaction that still writes, the one that will come next, the newest entry seen, at one moment."""
 
 
 class Follower:
@@ -52,7 +44,7 @@ class Follower:
 
     def begin(self, limit: int | None) -> list[Event]:
         """Return the newest `limit` entries, oldest first; None for all."""
-        self._mark, self._marked_at = self._horizon().newest_id, self._monotonic()
+        (_, _, self._mark), self._marked_at = self._horizon(), self._monotonic()
         self._floor = max(0, self._mark - IN_FLIGHT)
         self._seen = self._above_floor()
         found = page(self._wanted, limit=limit).rows[::-1]
@@ -66,23 +58,21 @@ class Follower:
             UnavailableError: look again later; nothing is lost.
         """
         # The horizon first: the entries of all transactions that had ended by then are visible.
-        now = self._horizon()
+        oldest_running, next_transaction, newest_id = self._horizon()
         new = self._above_floor() - self._seen
         found = list(Event.select().where(Event.id.in_(new)).order_by(Event.id)) if new else []
         self._seen.update(event.id for event in found)
-        self._raise_floor(now)
-        return found
-
-    def _raise_floor(self, now: _Horizon) -> None:
         if self._settled_by is None and self._monotonic() - self._marked_at >= REST_SECONDS:
-            self._settled_by = now.next_transaction
-        if self._settled_by is not None and now.oldest_running >= self._settled_by:
+            self._settled_by = next_transaction
+        if self._settled_by is not None and oldest_running >= self._settled_by:
             self._floor = self._mark
             self._seen = {event_id for event_id in self._seen if event_id > self._floor}
-            self._mark, self._marked_at, self._settled_by = now.newest_id, self._monotonic(), None
+            self._mark, self._marked_at, self._settled_by = newest_id, self._monotonic(), None
+        return found
 
-    def _horizon(self) -> _Horizon:
-        return _Horizon(*self._database.execute_sql(_HORIZON).fetchone())
+    def _horizon(self) -> tuple[int, int, int]:
+        now: tuple[int, int, int] = self._database.execute_sql(_HORIZON).fetchone()
+        return now
 
     def _above_floor(self) -> set[int]:
         where = matches(self._wanted) & (Event.id > self._floor)

@@ -22,19 +22,6 @@ class TermsChangedError(RefusedError):
         )
 
 
-def read() -> tuple[int, Terms]:
-    """Return how often the terms were changed, and the terms; 0 and the defaults where nobody has changed any.
-
-    Asks on an open connection.
-    """
-    row = models.VendorTerms.select().dicts().first()
-    if row is None:
-        return 0, Terms()
-    choices = {"binding": BindingTerm(row["binding"]), "self_renew": RenewTerm(row["self_renew"])}
-    values = {each.name: row[each.name] for each in fields(Terms)}
-    return row["revision"], Terms(**values | choices)
-
-
 @dataclass(frozen=True, slots=True)
 class VendorTerms:
     """The vendor's terms in one database; `actor` is the name in the journal of the person who changes them."""
@@ -43,9 +30,14 @@ class VendorTerms:
     actor: str
     clock: Clock
 
-    def read(self) -> tuple[int, Terms]:
-        """Return how often the terms were changed, and the terms as they are now."""
-        return read()
+    @staticmethod
+    def read() -> tuple[int, Terms]:
+        """Return how often the terms were changed, and the terms; 0 and the defaults where nobody has changed any."""
+        row = models.VendorTerms.select().dicts().first()
+        if row is None:
+            return 0, Terms()
+        choices = {"binding": BindingTerm(row["binding"]), "self_renew": RenewTerm(row["self_renew"])}
+        return row["revision"], Terms(**{each.name: row[each.name] for each in fields(Terms)} | choices)
 
     def change(self, given: Iterable[tuple[str, str]], seen: int | None = None) -> Terms:
         """Change terms by name, as a person wrote them, an empty text being the default; return all terms.
@@ -63,7 +55,7 @@ class VendorTerms:
         with self.database.transact():
             # Not the row: before the first change there is none.
             self.database.execute_sql("LOCK TABLE terms IN SHARE ROW EXCLUSIVE MODE")
-            revision, before = read()
+            revision, before = self.read()
             if seen not in {None, revision}:
                 raise TermsChangedError
             after = read_terms(before, wanted)
@@ -71,15 +63,14 @@ class VendorTerms:
                 row = {"revision": revision + 1, **asdict(after)}
                 insert = models.VendorTerms.insert(id=True, **row)
                 insert.on_conflict(conflict_target=[SQL("id")], update=row).execute()
-                journal.append([self._entry(revision + 1, before, after)])
+                old, new = before.as_texts(), after.as_texts()
+                changed = [name for name in new if new[name] != old[name]]
+                details = {
+                    "terms": revision + 1,
+                    "before": {name: old[name] for name in changed},
+                    "after": {name: new[name] for name in changed},
+                }
+                journal.append(
+                    [journal.Entry(self.clock(), EventKind.TERMS_CHANGED, actor=self.actor, details=details)]
+                )
             return after
-
-    def _entry(self, revision: int, before: Terms, after: Terms) -> journal.Entry:
-        old, new = before.as_texts(), after.as_texts()
-        changed = [name for name in new if new[name] != old[name]]
-        details = {
-            "terms": revision,
-            "before": {name: old[name] for name in changed},
-            "after": {name: new[name] for name in changed},
-        }
-        return journal.Entry(self.clock(), EventKind.TERMS_CHANGED, actor=self.actor, details=details)

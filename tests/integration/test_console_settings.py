@@ -11,7 +11,6 @@ from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.codes import Code, EventKind
 from app.domain.terms import BindingTerm, RenewTerm, Terms
 from app.services import blocks as service
-from app.services import terms
 from app.services.bearer import digest
 from app.services.blocks import Blocks
 from app.services.terms import TermsChangedError, VendorTerms
@@ -51,7 +50,7 @@ def test_a_vendor_changes_every_term_and_cleared_fields_are_the_defaults_again(o
     typed = TYPED | {"notice": TYPED["notice"].replace("\n", "\r\n")}  # as browsers send lines
     page = save(olga, **typed)
     assert "in force in every process within two seconds" in page.words
-    assert terms.read() == (
+    assert VendorTerms.read() == (
         1,
         Terms(
             binding=BindingTerm.HARDWARE,
@@ -78,7 +77,7 @@ def test_a_vendor_changes_every_term_and_cleared_fields_are_the_defaults_again(o
     kept = [(name, value) for name, value in page.form(PATH).fields if name not in {"self_service", "self_renew", *OWN}]
     emptied = {name: "" for name, _value in kept if name in TYPED} | {"binding": "either"}
     assert olga.post(PATH, dict(kept) | emptied | OWN).status == 303
-    assert terms.read() == (2, Terms())
+    assert VendorTerms.read() == (2, Terms())
 
 
 def test_a_wrong_password_changes_nothing_and_saving_what_is_in_force_is_no_change(olga: Browser) -> None:
@@ -87,7 +86,7 @@ def test_a_wrong_password_changes_nothing_and_saving_what_is_in_force_is_no_chan
     assert "your own password is wrong" in page.words
     assert fields(page)["notice"] == TYPED["notice"]
     assert save(olga).status == 200
-    assert terms.read() == (0, Terms())
+    assert VendorTerms.read() == (0, Terms())
     assert not Event.select().where(Event.kind == EventKind.TERMS_CHANGED).count()
 
 
@@ -101,9 +100,9 @@ def test_what_somebody_else_changed_meanwhile_is_not_overwritten_unseen(olga: Br
     assert refused.status == 400
     assert "the terms were changed meanwhile" in refused.words
     assert "In force now: closed on Sunday" in refused.words
-    assert (fields(refused)["contact"], terms.read()[1].contact) == ("QQ 1", None)
+    assert (fields(refused)["contact"], VendorTerms.read()[1].contact) == ("QQ 1", None)
     save(olga, refused)
-    assert terms.read() == (2, Terms(contact="QQ 1"))
+    assert VendorTerms.read() == (2, Terms(contact="QQ 1"))
 
 
 def test_a_webhook_is_paused_by_password_and_its_changes_count_among_those_of_the_day(
