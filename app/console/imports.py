@@ -47,7 +47,13 @@ class ImportPage(FormPage):
             self.console.database.allow_idle(_READING_SECONDS)
             with self._turn():
                 reading = _read(form, self.console)
-                _check(reading, is_as_seen=form.one("seen") == _digest(form))
+                if form.one("seen") != _digest(form):
+                    raise RefusedError(
+                        "文件或有效期与核对时不同，未导入，请重新核对",
+                        "this is not the file, or the validity, that was checked: check it again",
+                    )
+                if reading.faults or not reading.cards:
+                    raise RefusedError("文件有误，未导入任何卡密", "the file has errors, nothing was imported")
                 entry = issuing.import_cards(reading.cards)
             location = url("/admin/cards/done", form=form.digest())
             return {"location": location, "action": "import", "at": entry.at.isoformat(), **(entry.details or {})}
@@ -111,13 +117,3 @@ def _read(form: Form, console: Console) -> Reading:
         raise RefusedError("请选择一个 CSV 或 XLSX 文件", "choose a CSV or XLSX file")
     chosen = Chosen(read_validity(validity)) if validity else None
     return imports.read(content, console.clock(), console.zone, chosen)
-
-
-def _check(reading: Reading, *, is_as_seen: bool) -> None:
-    if not is_as_seen:
-        raise RefusedError(
-            "文件或有效期与核对时不同，未导入，请重新核对",
-            "this is not the file, or the validity, that was checked: check it again",
-        )
-    if reading.faults or not reading.cards:
-        raise RefusedError("文件有误，未导入任何卡密", "the file has errors, nothing was imported")

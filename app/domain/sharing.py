@@ -79,11 +79,8 @@ class Environment(NamedTuple):
 def environment_of(hardware: str | None, address: str | None) -> Environment:
     """Return the environment of a request."""
     networks = ("", "") if address is None else (network_of(address), neighbourhood_of(address))
-    return Environment(*(_digest(f"{network} {hardware}") for network in networks))
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:_DIGEST_BYTES], signed=True)
+    digests = (hashlib.sha256(f"{network} {hardware}".encode()).digest() for network in networks)
+    return Environment(*(int.from_bytes(digest[:_DIGEST_BYTES], signed=True) for digest in digests))
 
 
 def gets_an_entry(environment: Environment, day: Sequence[Environment], limit: int) -> bool:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import peewee
 
 from app.clock import Clock
-from app.domain.addresses import known
 from app.domain.cards import HIDDEN, ID_RANDOM_BYTES, card_id_of, id_from_random, parse_card_id_beginning
 from app.domain.codes import Code, EventKind
 from app.domain.errors import ConflictError
@@ -126,7 +125,7 @@ class CardMoves:
         if move.rival is not None:
             details = {"moved_to": card_id, "client_id": move.rival.id}
             entries.append(self._entry(move, EventKind.RELEASED, now, move.rival.card_id, details))
-        before = None if move.client is None else {"hardware": move.client.hardware, "ip": known(move.client.ip)}
+        before = None if move.client is None else {"hardware": move.client.hardware, "ip": move.client.ip or None}
         entries.append(self._entry(move, EventKind.MOVED, now, card_id, None if before is None else {"before": before}))
         environment = {
             "card": card_id,

@@ -95,7 +95,7 @@ def column_of(header: str, place: int, zone: ZoneInfo) -> Column | None:
         "ip": cells.read_address,
         "batch": partial(cells.read_text, name),
         "note": partial(cells.read_text, name),
-        "imported_key": cells.read_imported_key,
+        "imported_key": lambda cell: cells.read_key(cell)[1] if cell.strip() else None,
     }
     return Column(name, field, place, read_seconds if plain == "validityseconds" else readers[field])
 

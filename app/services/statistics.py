@@ -42,6 +42,7 @@ def collect(now: datetime, zone: ZoneInfo) -> dict[str, Any]:
     activations = _activations(datetime.combine(days[0], time(), zone), zone)
     requests = _by_day(_sum(Usage.count), days[0])
     customers = _by_day(fn.COUNT(Usage.card.distinct()), days[-2])
+    is_recent = Client.requested_at > now - ONLINE_WITHIN
     return {
         **_batches(now),
         "days": [
@@ -49,7 +50,7 @@ def collect(now: datetime, zone: ZoneInfo) -> dict[str, Any]:
             for day in days
         ],
         "customers": {
-            "online": _online(now),
+            "online": Client.select().join(Card).where(is_recent & status_is(CardStatus.ACTIVE, now)).count(),
             "today": customers.get(days[-1], 0),
             "yesterday": customers.get(days[-2], 0),
         },
@@ -127,12 +128,6 @@ def _rejections(now: datetime) -> list[Row]:
         .order_by(total.desc(), all_.c.code)
     )
     return list(query.dicts())
-
-
-def _online(now: datetime) -> int:
-    is_recent = Client.requested_at > now - ONLINE_WITHIN
-    count: int = Client.select().join(Card).where(is_recent & status_is(CardStatus.ACTIVE, now)).count()
-    return count
 
 
 def _functions(since: date) -> list[Row]:

@@ -41,8 +41,8 @@ def page(fields: Mapping[str, str], after: str, today: date) -> Slice[Usage]:
         )
     card_id, place = card_id_of(card) if card else None, _parse_place(after)
     rows = usage_page(today, fields["function"] or None, day, card_id, after=place, limit=PAGE_ROWS + 1)
-    shown = rows[:PAGE_ROWS]
-    return Slice(shown, after=_write_place(shown[-1]) if len(rows) > PAGE_ROWS else None)
+    last = rows[PAGE_ROWS - 1] if len(rows) > PAGE_ROWS else None
+    return Slice(rows[:PAGE_ROWS], after=f"{last.day.isoformat()}.{last.card_id}.{last.function}" if last else None)
 
 
 def of_card(card_id: str, since: date) -> dict[tuple[date, str], int]:
@@ -103,10 +103,6 @@ def _parse_day(text: str) -> date | None:
         return date.fromisoformat(text)
     except ValueError:
         return None
-
-
-def _write_place(usage: Usage) -> str:
-    return f"{usage.day.isoformat()}.{usage.card_id}.{usage.function}"
 
 
 def _parse_place(text: str) -> Place | None:
