@@ -98,15 +98,13 @@ def use_of(line: Line, now: datetime) -> Use:
             "activated_at", "激活时间在将来或 2000 年之前", "the activation is in the future, or before 2000"
         )
     whole_now = now.replace(microsecond=0)
-    return _permanent(line, whole_now) if line.validity is None else _expiring(line, line.validity, whole_now)
-
-
-def _permanent(line: Line, now: datetime) -> Use:
+    if line.validity is not None:
+        return _expiring(line, line.validity, whole_now)
     if line.expires_at is not None and line.expires_at.year < _NEVER_FROM:
         raise ContradictionError("expires_at", "永久卡没有到期时间", "a permanent card has no expiry")
     if line.status is CardStatus.EXPIRED:
         raise ContradictionError("status", "永久卡不会过期", "a permanent card does not expire")
-    return line.activated_at or now, None
+    return line.activated_at or whole_now, None
 
 
 def _expiring(line: Line, validity: timedelta, now: datetime) -> Use:

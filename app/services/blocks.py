@@ -144,7 +144,8 @@ class Blocks:
             with self.database.transact():
                 if Block.select().count() >= MAX_BLOCKS:
                     raise RefusedError(f"黑名单最多 {MAX_BLOCKS:,} 项", f"there can be at most {MAX_BLOCKS:,} blocks")
-                self._take_change(now)
+                if self.limits is not None:
+                    self.limits.take_changes(1, now)
                 what = {"hardware_sha256": target.hardware_sha256, "network": target.network}
                 block = Block.create(**what, reason=reason, actor=self.actor, created_at=now)
                 self._journal(EventKind.BLOCK_ADDED, block, now, target.reference)
@@ -167,12 +168,9 @@ class Blocks:
             block = self.find(block_id)
             if not block.delete_instance():  # somebody else was first
                 raise BlockNotFoundError(block_id)
-            self._take_change(now)
+            if self.limits is not None:
+                self.limits.take_changes(1, now)
             self._journal(EventKind.BLOCK_REMOVED, block, now)
-
-    def _take_change(self, now: datetime) -> None:
-        if self.limits is not None:
-            self.limits.take_changes(1, now)
 
     def _journal(self, kind: EventKind, block: Block, now: datetime, reference: str | None = None) -> None:
         what = {"network": block.network} if block.network else {"hardware_sha256": block.hardware_sha256}

@@ -11,7 +11,7 @@ from app.domain.codes import CardStatus
 from app.domain.imported_cards import Chosen, ContradictionError, Line, use_of, validity_of
 from app.domain.policy import MAX_HARDWARE
 from app.domain.texts import RefusedError, check_text
-from app.services.import_times import EMPTY, Moment, cut
+from app.services.import_times import EMPTY, NEVER, cut
 from app.storage.cards import NewBinding, NewCard
 
 _STATUSES = {
@@ -49,11 +49,6 @@ def read_key(cell: str) -> tuple[str, str | None]:
             f"“{cut(cell)}”不是卡密：{error.text.zh}", f"'{cut(cell)}' is not a card: {error.text.en}"
         ) from error
     return card_id_of(key), key
-
-
-def read_imported_key(cell: str) -> str | None:
-    """Read the key that stands beside an ID in our own lists."""
-    return read_key(cell)[1] if cell.strip() else None
 
 
 def _unmarked(cell: str) -> str:
@@ -118,12 +113,12 @@ def card_of(values: dict[str, Any], now: datetime, chosen: Chosen | None) -> New
         raise ContradictionError(
             "imported_key", "原卡密与同行的卡密 ID 不一致", "this key is not that of the card in the same line"
         )
-    activated, expires = values.get("activated_at", Moment(None)), values.get("expires_at", Moment(None))
-    line = Line(None, activated.at, expires.at, values.get("status"), hardware)
-    validity = values.get("validity")
-    if "validity" not in values and not expires.is_never:
+    expires, validity = values.get("expires_at"), values.get("validity")
+    is_never = expires == NEVER
+    line = Line(None, values.get("activated_at"), None if is_never else expires, values.get("status"), hardware)
+    if "validity" not in values and not is_never:
         validity = validity_of(line, chosen, now)
-    if expires.is_never and validity is not None:
+    if is_never and validity is not None:
         raise ContradictionError("expires_at", "永不过期，有效期却不是永久", "never, but the validity is not permanent")
     activated_at, expires_at = use_of(line._replace(validity=validity), now)
     binding = None

@@ -4,7 +4,6 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.domain.cards import parse_duration
@@ -102,13 +101,8 @@ def read_seconds(cell: str) -> timedelta | None:
     return parse_duration(f"{text}s")
 
 
-class Moment(NamedTuple):
-    """A time in UTC, in whole seconds; `is_never` is an expiry that never comes."""
-
-    at: datetime | None
-    is_never: bool = False
-
-
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""An expiry that never comes."""
 _WRITTEN = re.compile(
     r"([0-9]{4})[-/.年]([0-9]{1,2})[-/.月]([0-9]{1,2})日?"
     r"(?:[ T]*([0-9]{1,2}):([0-9]{1,2})(?::([0-9]{1,2})(?:\.[0-9]+)?)?)?"
@@ -116,22 +110,22 @@ _WRITTEN = re.compile(
 
 
 @lru_cache
-def read_time(cell: str, zone: ZoneInfo, *, at_end: bool = False) -> Moment:
-    """Read a time.
+def read_time(cell: str, zone: ZoneInfo, *, at_end: bool = False) -> datetime | None:
+    """Read a time; return it in UTC, in whole seconds, and None where the cell says none.
 
     Args:
         cell: As in the file: a date, a date and a time, or one with an offset (ISO 8601).
         zone: The vendor's, for a time without an offset.
-        at_end: Whether it is an expiry: a date alone means the end of the day, and the year 9999 never.
+        at_end: Whether it is an expiry: a date alone means the end of the day, and the year 9999 `NEVER`.
 
     Raises:
         RefusedError: it is no time, or its day and month cannot be told apart.
     """
     text = cell.strip()
     if text.lower() in PERMANENT or (at_end and re.match(r"9999[-/.年]", text)):
-        return Moment(None, is_never=True)
+        return NEVER if at_end else None
     if text.lower() in EMPTY or re.match("(0000|1970)[-/]", text):  # no time, as some databases write it
-        return Moment(None)
+        return None
     with suppress(ValueError, OverflowError):  # a day that does not exist, or one that another zone cannot have
         if found := _WRITTEN.fullmatch(text):
             year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
@@ -140,7 +134,7 @@ def read_time(cell: str, zone: ZoneInfo, *, at_end: bool = False) -> Moment:
         else:
             at = datetime.fromisoformat(text)
         if at.tzinfo is not None:
-            return Moment(at.astimezone(UTC).replace(microsecond=0))
+            return at.astimezone(UTC).replace(microsecond=0)
     raise RefusedError(
         f"“{cut(text)}”不是日期或时间，请写成 2026-03-01 20:00:00 或 2026-03-01",
         f"'{cut(text)}' is not a date or time: write it as 2026-03-01 20:00:00 or 2026-03-01",

@@ -132,8 +132,7 @@ def _read_line(line: int, row: list[str], now: datetime, reading: Reading, lines
         except ContradictionError as error:
             return [Fault(line, reading.header_of(error.column), error.text)]
         reading.cards.append(card)
-        given = values.get("activated_at")
-        reading.derived += card.activated_at is not None and (given is None or given.at is None)
+        reading.derived += card.activated_at is not None and values.get("activated_at") is None
     return faults
 
 

@@ -37,6 +37,8 @@ PROBE = "cardctl doctor"
 
 It deletes the entry again.
 """
+is_probe = (Event.kind == EventKind.REJECTED) & (fn.COALESCE(Event.card_id, "") == PROBE)
+"""The condition that an entry is of a probe. Anybody can send one: it says nothing."""
 code_or_kind = fn.COALESCE(Event.code, Event.kind)
 """The code of a rejection, the kind of any other entry; the indexes are on this expression."""
 hardware_sha256 = fn.COALESCE(
@@ -86,11 +88,6 @@ def codes_or_kinds(*kinds: EventKind | Code | None) -> list[str]:
 
 
 _is_of_strangers = code_or_kind.in_(codes_or_kinds(*STRANGERS))  # as the index event_strangers says
-
-
-def is_probe() -> Any:  # noqa: ANN401  # a peewee expression
-    """Return the condition that an entry is of a probe of `cardctl doctor`. Anybody can send one: it says nothing."""
-    return (Event.kind == EventKind.REJECTED) & (fn.COALESCE(Event.card_id, "") == PROBE)
 
 
 def append(entries: list[Entry]) -> None:

@@ -146,7 +146,7 @@ def _take_probes(references: Collection[str]) -> dict[str, str | None]:
         return {}
     known = Event.reference.in_(references)
     found = dict(Event.select(Event.reference, Event.ip).where(known).tuples())
-    Event.delete().where(known & is_probe()).execute()
+    Event.delete().where(known & is_probe).execute()
     return found
 
 
