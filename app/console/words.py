@@ -164,20 +164,15 @@ _DETAILS: dict[str, Text] = {
     "until": Text("到", "Until"),
 }
 _NONE = {"": Text("（无）", "(none)")}
+_YES_OR_NO = {True: Text("是", "yes"), False: Text("否", "no")}
 _SAID: dict[str, dict[Any, Text]] = {
-    "batch": _NONE,
+    **dict.fromkeys(("batch", "note"), _NONE),
+    **dict.fromkeys(("kind", "role", "scopes", "status", "topics"), _WORDS),
+    **dict.fromkeys(("own_cards_only", "paused"), _YES_OR_NO),
     "changed": {"password": Text("密码", "password"), "secret": Text("签名密钥", "signing secret")},
     "expires": {key: span.name for key, span in EXPIRY_PRESETS.items()},
-    "kind": _WORDS,
-    "note": _NONE,
     "no_batch": {"1": Text("是", "yes")},
-    "own_cards_only": {True: Text("是", "yes"), False: Text("否", "no")},
-    "paused": {True: Text("是", "yes"), False: Text("否", "no")},
-    "role": _WORDS,
-    "topics": _WORDS,
-    "scopes": _WORDS,
     "sort": {str(sort): name for sort, name in SORTS.items()},
-    "status": _WORDS,
     "totp": {True: Text("启用", "turned on"), False: Text("停用", "taken away")},
     "what": {"cards": Text("卡密", "cards"), "journal": Text("日志", "journal")},
     "wrong": {
