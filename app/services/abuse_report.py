@@ -11,8 +11,7 @@ from app.domain import sharing
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.sharing import DAY, WEEK, Spread
 from app.services.formatting import local
-from app.storage.daily_counts import MAX_ENTRIES_PER_DAY
-from app.storage.journal import codes_or_kinds
+from app.storage.journal import MAX_ENTRIES_PER_DAY, codes_or_kinds
 from app.storage.models import database
 
 WITHIN = timedelta(days=7)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from app.domain.operators import FORGOTTEN_AFTER
 from app.services import idempotency, sessions
-from app.storage import daily_counts, journal
+from app.storage import journal
 from app.storage.models import LoginFailure
 
 REQUESTS_KEPT = timedelta(days=7)
@@ -24,7 +24,7 @@ def prune_journal(keep: timedelta, now: datetime, until: float = math.inf) -> in
     return (
         _in_batches(lambda: journal.prune(before), until)
         + _in_batches(lambda: journal.prune_strangers(stock), until)
-        + _in_batches(lambda: daily_counts.prune(before.date()), until)
+        + _in_batches(lambda: journal.prune_counts(before.date()), until)
     )
 
 

@@ -14,14 +14,14 @@ from app.domain.codes import Code, EventKind
 from app.domain.operators import SHOP_ACTOR, Role, console_actor
 from app.domain.texts import Text
 from app.services.paging import PageRequest, Slice, read_slice
-from app.storage import daily_counts, journal
+from app.storage import journal
 from app.storage.journal import MAX_REFUSALS_PER_MINUTE, MAX_REFUSED_HARDWARE, code_or_kind, codes_or_kinds
 from app.storage.models import Event, Operator, database
 from app.storage.paging import Cursor
 
 MAX_LOOKED = 2_000
 """The number of entries that one page looks at for what several texts have in common."""
-MAX_ENTRIES_PER_DAY = daily_counts.MAX_ENTRIES_PER_DAY
+MAX_ENTRIES_PER_DAY = journal.MAX_ENTRIES_PER_DAY
 NO_SUCH_REFERENCE = Text(
     f"日志中没有这个参考号：请求已被接受，同一地址的拒绝一分钟超过 {MAX_REFUSALS_PER_MINUTE} 条，"
     f"同一卡密的同类拒绝一天超过 {MAX_ENTRIES_PER_DAY} 条（卡密的页面与 card show 有次数），或已过期清理",

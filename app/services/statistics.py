@@ -11,8 +11,7 @@ from peewee import SQL, Case, fn
 from app.domain.codes import CardStatus, Code, EventKind
 from app.services.formatting import local
 from app.storage.cards import expiry, status_is
-from app.storage.daily_counts import MAX_ENTRIES_PER_DAY
-from app.storage.journal import code_or_kind, codes_or_kinds
+from app.storage.journal import MAX_ENTRIES_PER_DAY, code_or_kind, codes_or_kinds
 from app.storage.models import Card, Client, DailyCount, Event, Usage
 
 DAYS = 14

@@ -12,7 +12,7 @@ from psycopg2.errors import ForeignKeyViolation, UniqueViolation
 
 from app.domain.cards import Card
 from app.domain.policy import Binding, Client, Decision, Facts, VerificationRequest
-from app.storage import daily_counts, journal, models
+from app.storage import journal, models
 from app.storage.database import Database
 from app.storage.statements import NEW_CLIENT, OTHER_FUNCTIONS
 
@@ -23,7 +23,7 @@ def read_facts(database: Database, card_id: str, hardware_sha256: str, day: date
     With a day, read how often the card's environment changed on it, too: first, so that a change between the two is
     seen as the client's and not counted against the very machine that made it. Who holds the card's lock sees all.
     """
-    changes = None if day is None else daily_counts.changes(card_id, day)
+    changes = None if day is None else journal.changes_of_day(card_id, day)
     rows = database.run_prepared("read_facts", card_id, hardware_sha256)
     if not rows:
         return Facts()

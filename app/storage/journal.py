@@ -1,17 +1,16 @@
-"""The journal (日志): append entries, limit what strangers can write, and prune."""
+"""The journal (日志) and the daily counts: append entries, count and limit what clients can write, and prune."""
 
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from peewee import Expression, Value, fn
+from peewee import SQL, Expression, Value, fn
 
 from app.domain.addresses import SITE_SHARE, neighbourhood_of, network_of, site_of
 from app.domain.codes import Code, Counted, EventKind
-from app.domain.sharing import environment_of
-from app.storage import daily_counts
-from app.storage.models import Event, database
+from app.domain.sharing import Environment, environment_of, gets_an_entry
+from app.storage.models import DailyCount, Event, database
 
 MAX_REFUSALS_PER_MINUTE = 20
 """The limit of `REFUSALS`, and of refused log-ins, that are journalled for one address; the metrics count all."""
@@ -24,6 +23,8 @@ STOCK = 500_000
 REFUSALS = (*_OF_NO_CARD, Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT)
 """Refusals, of which the journal has only the first `MAX_REFUSED_HARDWARE` characters of the hardware, and a digest."""
 MAX_REFUSED_HARDWARE = 64
+MAX_ENTRIES_PER_DAY = 50
+"""The limit of entries in the journal of each `Counted` kind that one card has on one day; all are counted."""
 PRUNE_BATCH = 10_000
 PRUNED_KINDS = (
     EventKind.REJECTED,
@@ -101,18 +102,49 @@ def append_counted(entries: list[Entry], day: date) -> int:
 
     In the caller's transaction.
     """
-
-    def is_within(entry: Entry) -> bool:
-        if entry.counted is None:
-            return True
-        if entry.card_id is None:
-            raise ValueError("what is counted has a card")
-        environment = environment_of(entry.hardware, entry.ip) if entry.counted.is_of_an_environment else None
-        return daily_counts.count(entry.card_id, day, entry.counted, entry.at, environment)
-
-    kept = [entry for entry in entries if is_within(entry)]
+    kept = [entry for entry in entries if _count(entry, day)]
     append(kept)
     return len(kept)
+
+
+def _count(entry: Entry, day: date) -> bool:
+    """Count an entry where it is to be counted; return whether the journal has it.
+
+    `app.domain.sharing.gets_an_entry` decides; where no environments are kept, the first `MAX_ENTRIES_PER_DAY` times
+    get one. The row stays locked: two requests at once are not two entries of one environment.
+    """
+    if entry.counted is None:
+        return True
+    environment = environment_of(entry.hardware, entry.ip) if entry.counted.is_of_an_environment else None
+    new = None if environment is None else list(environment)
+    (row,) = (
+        DailyCount.insert(
+            card_id=entry.card_id, day=day, kind=entry.counted, count=1, last_at=entry.at, environments=new
+        )
+        .on_conflict(
+            conflict_target=[DailyCount.card_id, DailyCount.day, DailyCount.kind],
+            update={DailyCount.count: DailyCount.count + SQL("1"), DailyCount.last_at: entry.at},
+        )
+        .returning(DailyCount.count, DailyCount.environments)
+        .execute()
+    )
+    if environment is None or row.environments is None or row.count == 1:
+        return bool(row.count <= MAX_ENTRIES_PER_DAY)
+    kept = row.environments
+    of_the_day = [Environment(*pair) for pair in zip(kept[::2], kept[1::2], strict=True)]
+    if not gets_an_entry(environment, of_the_day, MAX_ENTRIES_PER_DAY):
+        return False
+    of_day = (DailyCount.card_id == entry.card_id) & (DailyCount.day == day) & (DailyCount.kind == entry.counted)
+    DailyCount.update(environments=[*kept, *environment]).where(of_day).execute()
+    return True
+
+
+def changes_of_day(card_id: str, day: date) -> int:
+    """Return how often the card's hardware or address changed on a day."""
+    kinds = (Counted.HARDWARE_CHANGED, Counted.ADDRESS_CHANGED)
+    of_day = (DailyCount.card_id == card_id) & (DailyCount.day == day) & DailyCount.kind.in_(kinds)
+    counted: int = DailyCount.select(fn.COALESCE(fn.SUM(DailyCount.count), 0)).where(of_day).scalar()
+    return int(counted)
 
 
 def append_rejection(entry: Entry, day: date) -> bool:
@@ -203,3 +235,16 @@ def _delete(where: Any) -> int:  # noqa: ANN401  # a peewee expression
     old = Event.select(Event.id).where(where).limit(PRUNE_BATCH)
     count: int = Event.delete().where(Event.id.in_(old)).execute()
     return count
+
+
+def prune_counts(before: date) -> int:
+    """Delete up to `PRUNE_BATCH` counts of days before `before`; return how many."""
+    old = (
+        DailyCount.select(DailyCount.card_id, DailyCount.day, DailyCount.kind)
+        .where(DailyCount.day < before)
+        .limit(PRUNE_BATCH)
+    )
+    deleted: int = (
+        DailyCount.delete().where(fn.ROW(DailyCount.card_id, DailyCount.day, DailyCount.kind).in_(old)).execute()
+    )
+    return deleted

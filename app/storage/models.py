@@ -91,7 +91,7 @@ class DailyCount(_Table):
     """How often something of a `Counted` kind happened to a card on a day (in KADUN_TIMEZONE).
 
     `environments` are those that the journal has an entry of, two numbers each (`app.domain.sharing.Environment`), None
-    where it has the first `app.storage.daily_counts.MAX_ENTRIES_PER_DAY` times.
+    where it has the first `app.storage.journal.MAX_ENTRIES_PER_DAY` times.
     """
 
     card_id = TextField()

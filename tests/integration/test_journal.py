@@ -14,7 +14,7 @@ from app.services.issuing import Issuing
 from app.services.journal_lists import JournalFilter
 from app.services.licence import LicenceService, Verdict
 from app.services.verification import Verification
-from app.storage import daily_counts, journal
+from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Card, DailyCount, Event
@@ -81,7 +81,7 @@ def test_a_repeated_rejection_has_the_reference_of_the_entry_that_it_repeats(
     assert str(claims(again)["jti"]).endswith(first.reference)
     nearby = refused("h9", "192.0.2.8")
     assert nearby.reference != first.reference == refused("h9", "192.0.2.9").reference
-    monkeypatch.setattr(daily_counts, "MAX_ENTRIES_PER_DAY", 3)
+    monkeypatch.setattr(journal, "MAX_ENTRIES_PER_DAY", 3)
     written = [first.reference, other.reference, nearby.reference]
     assert refused("h7", "192.0.2.9").reference not in written
     mismatches = Event.select().where(Event.code == Code.CLIENT_MISMATCH).order_by(Event.id)
@@ -92,7 +92,7 @@ def test_a_repeated_rejection_has_the_reference_of_the_entry_that_it_repeats(
 def test_beyond_the_first_of_a_day_a_rejection_has_the_reference_of_one_alike(
     licences: LicenceService, card_id: str, clock: Clock, monkeypatch: pytest.MonkeyPatch, code: Code
 ) -> None:
-    monkeypatch.setattr(daily_counts, "MAX_ENTRIES_PER_DAY", 3)
+    monkeypatch.setattr(journal, "MAX_ENTRIES_PER_DAY", 3)
 
     def refused(hardware: str, function: str) -> str:
         clock.advance(timedelta(minutes=1))
@@ -152,7 +152,7 @@ def test_only_what_clients_write_is_pruned(verification: Verification, card_id: 
     clock.advance(timedelta(days=300))
     ask(verification, "0" * 32)
     journal.append([replace(download, at=clock.now)])
-    daily_counts.count(card_id, clock.now.date(), Counted.CLIENT_MISMATCH, clock.now, None)
+    DailyCount.create(card_id=card_id, day=clock.now.date(), kind=Counted.CLIENT_MISMATCH, count=1, last_at=clock.now)
     assert housekeeping.prune_journal(KEEP, clock.now) == 0
     clock.advance(timedelta(days=100))
     assert housekeeping.prune_journal(KEEP, clock.now) == 4

@@ -19,7 +19,7 @@ from app.services.issuing import Issuing
 from app.services.licence import LicenceService
 from app.services.terms import VendorTerms
 from app.services.verification import Verification
-from app.storage import bindings, daily_counts
+from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.models import Card, Client, DailyCount, Event, Usage
 from app.storage.statements import OTHER_FUNCTIONS
@@ -153,7 +153,7 @@ def test_a_change_is_not_counted_against_the_machine_that_has_just_made_it(  # f
     """A program that asks twice at once from a new address: one of the two is recorded while the other is read."""
     set_terms(licences, terms, changes_per_day="1")
     ask(verification, card_id)
-    count, asked = daily_counts.changes, []
+    count, asked = journal.changes_of_day, []
 
     def twin() -> Code:
         with database.connection_context():
@@ -166,7 +166,7 @@ def test_a_change_is_not_counted_against_the_machine_that_has_just_made_it(  # f
                 assert pool.submit(twin).result() is Code.OK
         return count(*given)
 
-    monkeypatch.setattr(daily_counts, "changes", count_late)
+    monkeypatch.setattr(journal, "changes_of_day", count_late)
     assert ask(verification, card_id, address=AWAY).code is Code.OK
     assert ask(verification, card_id, address="192.0.2.7").code is Code.TOO_MANY_CHANGES
 
