@@ -3,7 +3,6 @@
 import os
 import select
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -91,14 +90,15 @@ def _explain(session: Session, row: Row) -> None:
     found = session.cards.find(row["card_id"])
     before = (row["details"] or {}).get("before") or {}
     client = None if found is None else found.client
-    fields = [
-        ("原因 reason", str(REASONS[row["code"]])),
-        ("卡密状态 card now", "—" if found is None else found.status.value),
-        ("当时绑定 bound then", _machine(before.get("hardware"), before.get("ip"))),
-        ("发来请求 asked", _machine(row["hardware"], row["ip"])),
-        ("现在绑定 bound now", "—" if client is None else _machine(client.hardware, client.ip)),
-    ]
-    output.print_fields(fields)
+    output.print_fields(
+        [
+            ("原因 reason", str(REASONS[row["code"]])),
+            ("卡密状态 card now", "—" if found is None else found.status.value),
+            ("当时绑定 bound then", _machine(before.get("hardware"), before.get("ip"))),
+            ("发来请求 asked", _machine(row["hardware"], row["ip"])),
+            ("现在绑定 bound now", "—" if client is None else _machine(client.hardware, client.ip)),
+        ]
+    )
     if row["code"] == Code.CLIENT_MISMATCH and found is not None:
         command = f"cardctl card move {row['card_id']} --reference {row['reference']}"
         output.say(f"换绑到这台设备 / Move the card to this machine: {command}")
@@ -136,10 +136,7 @@ def _follow(
 
 def _ended(*, until_input_ends: bool) -> bool:
     """Wait until the next look is due; return whether standard input ended, where that ends the command."""
-    if not until_input_ends:
-        time.sleep(LOOK_SECONDS)
-        return False
-    readable, _, _ = select.select([sys.stdin], [], [], LOOK_SECONDS)
+    readable, _, _ = select.select([sys.stdin] if until_input_ends else [], [], [], LOOK_SECONDS)
     return bool(readable) and not os.read(sys.stdin.fileno(), 4096)
 
 
