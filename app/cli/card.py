@@ -20,7 +20,6 @@ from app.domain.codes import CardStatus
 from app.domain.pasted import bare_reference, reference_in
 from app.services import journal_lists
 from app.services.card_actions import CardActions
-from app.services.card_edits import CardEdits
 from app.services.card_lists import COUNTED_DAYS
 from app.services.card_moves import CardMoves
 from app.services.exports import (
@@ -149,7 +148,7 @@ def edit(session: Session, /, card_ids: tuple[str, ...], **texts: str | None) ->
     changes = {name: text or None for name, text in texts.items() if text is not None}
     if not changes:
         raise click.UsageError("请给出 / Give --batch, --note")
-    result = session.acting(CardEdits).apply(card_ids, changes)
+    result = session.acting(CardActions).edit(card_ids, changes)
     output.say(f"已修改 {len(result.changed)} 张 / Changed: {len(result.changed)}")
 
 

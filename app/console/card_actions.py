@@ -10,13 +10,11 @@ from app.console.forms import DURATION_PRESETS, Form, query_of, read_duration, s
 from app.console.guard import safe_next
 from app.console.page import Access, Page, Values, see_other, visitor_of
 from app.console.rendering import url
-from app.domain.card_actions import TIMED, Action
-from app.domain.card_edits import Texts
+from app.domain.card_actions import TEXTS, TIMED, Action
 from app.domain.cards import format_validity
 from app.domain.texts import MAX_TEXT, RefusedError, Text
 from app.http.problems import invalid_request, not_found
 from app.services.card_actions import ActionResult, CardActions
-from app.services.card_edits import CardEdits
 
 _DEFAULT = "30d"
 _LIST = "/admin/cards"
@@ -135,9 +133,6 @@ def _confirmed_duration(form: Form) -> timedelta:
     return by
 
 
-_TEXTS = Texts._fields
-
-
 class EditPage(FormPage):
     """`/admin/cards/edit`: the form for the selected cards; a POST since it takes as many as a list has."""
 
@@ -156,12 +151,12 @@ class EditPage(FormPage):
         lines = self.console.cards.find_all(selected_ids(form, "id"))
         common = {
             name: texts.pop() if len(texts) == 1 else None
-            for name in _TEXTS
+            for name in TEXTS
             for texts in [{getattr(line.card, name) for line in lines}]
         }
         return {
             "lines": lines,
-            "typed": {name: form.one(name) if name in form.fields else common[name] or "" for name in _TEXTS},
+            "typed": {name: form.one(name) if name in form.fields else common[name] or "" for name in TEXTS},
             "chosen": form.all("change"),
             "max_text": MAX_TEXT,
             "back": safe_next(form.one("back") or _LIST),
@@ -171,10 +166,10 @@ class EditPage(FormPage):
 
 class EditApplyPage(EditPage):
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
-        ids, edits = selected_ids(form, "id"), self.service(request, CardEdits)
+        ids, actions = selected_ids(form, "id"), self.service(request, CardActions)
 
         def act() -> dict[str, Any]:
-            changes = {name: form.one(name) or None for name in _TEXTS if name in form.all("change")}
-            return _outcome(form, "edit", edits.apply(ids, changes))
+            changes = {name: form.one(name) or None for name in TEXTS if name in form.all("change")}
+            return _outcome(form, "edit", actions.edit(ids, changes))
 
         return self.once(request, response, form, act, asks_password=len(ids) > self.console.confirm_cards)

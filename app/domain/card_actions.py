@@ -1,12 +1,13 @@
 """What operators do to cards (protocol, section 2, "What operators do"). This is the only home of these rules."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from app.domain.cards import MAX_VALIDITY, MIN_VALIDITY, Card, ValidityError, validity_text
 from app.domain.codes import CardStatus
-from app.domain.texts import RefusedError
+from app.domain.texts import RefusedError, check_text
 
 
 class Action(StrEnum):
@@ -25,6 +26,8 @@ SELLERS_ACTIONS = frozenset({Action.UNBIND})
 TIMED = frozenset({Action.EXTEND, Action.SHORTEN})
 """The actions that take a duration."""
 _NOT_WHEN_SPENT = TIMED | {Action.DELETE}
+TEXTS = ("batch", "note")
+"""The vendor's own texts of a card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,3 +169,19 @@ def _check_deletable(card: Card, *, is_renewed: bool) -> None:
             f"卡密 {card.id} 已用另一张卡密续费，不能删除（可以冻结）",
             f"card {card.id} was renewed with another one and cannot be deleted (it can be frozen)",
         )
+
+
+def check_edit(changes: Mapping[str, str | None]) -> None:
+    """Refuse changes of nothing, or to an invalid text; a name that is not in `changes` stays, None clears."""
+    if not changes:
+        raise RefusedError("请选择要修改的内容：批次或备注", "choose what to change: the batch or the note")
+    for name in TEXTS:
+        check_text(name, changes.get(name))
+
+
+def journalled(was: Mapping[str, str | None], changes: Mapping[str, str | None]) -> dict[str, object] | None:
+    """Return what the journal has of an edit: the changed texts, and what they were; None if nothing changes."""
+    changed = {name: text for name, text in changes.items() if text != was[name]}
+    if not changed:
+        return None
+    return {**{name: text or "" for name, text in changed.items()}, "before": {name: was[name] for name in changed}}

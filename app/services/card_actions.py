@@ -1,4 +1,7 @@
-"""Operators' actions on cards: previewed from rows read without a lock, applied under lock in one transaction."""
+"""Operators' actions on cards: previewed from rows read without a lock, applied under lock in one transaction.
+
+An edit of batches and notes is one, too, without a preview.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -7,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from app.clock import Clock
-from app.domain.card_actions import Action, Outcome, apply
+from app.domain.card_actions import TEXTS, Action, Outcome, apply, check_edit, journalled
 from app.domain.cards import Card, card_id_of, format_validity, parse_card_id
 from app.domain.ceilings import Ceilings, check_extended
 from app.domain.codes import EventKind
@@ -84,23 +87,6 @@ class CardNotFoundError(RefusedError):
         super().__init__(f"卡密 {named} 不存在", f"there is no card {named}")
 
 
-def lock_named(typed: Mapping[str, str], issuer: Owner | None = None) -> dict[str, models.Card]:
-    """Lock cards until the caller's transaction ends; return them by ID.
-
-    Args:
-        typed: The texts that name them, by ID.
-        issuer: Cards that somebody else issued do not exist for the caller.
-
-    Raises:
-        CardNotFoundError: one of the cards does not exist.
-    """
-    rows = {row.id: row for row in bindings.lock_cards(list(typed)) if issuer is None or issuer.issued(row)}
-    for card_id, text in typed.items():
-        if card_id not in rows:
-            raise CardNotFoundError(text)
-    return rows
-
-
 @dataclass(frozen=True, slots=True)
 class CardActions:
     """The operators' actions on the cards of one database.
@@ -126,41 +112,41 @@ class CardActions:
             app.domain.ceilings.CeilingExceededError: a card would last longer than `limits` allow, or they changed too
                 many cards today.
         """
-        typed = {card_id_of(text): text for text in card_ids}
-        wanted = list(typed)
+        with self.database.transact():
+            rows = self._locked(card_ids)
+            now = self.clock()  # read under the lock: its last holder may have acted a moment ago
+            wanted = [row.id for row in rows]
+            bound, ceilings, renewed = card_rows.bound_cards(wanted), self._ceilings(), _renewed(action, wanted)
+            outcomes = [
+                _outcome(action, row, now, bound=bound, renewed=renewed, by=by, ceilings=ceilings) for row in rows
+            ]
+            changed = {outcome.before.id: outcome for outcome in outcomes if outcome.is_changed}
+            self._take_changes(len(changed), now)
+            card_rows.write_outcomes(changed.values())
+            self._journal(now, _KINDS[action], {each: _details(action, o, by) for each, o in changed.items()})
+            return ActionResult(now, tuple(changed), tuple(each for each, o in changed.items() if o.revives_unbound))
+
+    def edit(self, card_ids: Iterable[str], changes: Mapping[str, str | None]) -> ActionResult:
+        """Set the texts that `changes` names, `batch` or `note`, in one transaction; None clears a text.
+
+        It takes cards and raises as `apply`, also where nothing is to be changed or a text is invalid.
+        """
+        check_edit(changes)
 
         with self.database.transact():
-            rows = lock_named(typed, self.issuer)
-            now = self.clock()  # read under the lock: its last holder may have acted a moment ago
-            bound, ceilings = card_rows.bound_cards(wanted), self._ceilings()
-            renewed = _renewed(action, wanted)
-            outcomes = [
-                _outcome(action, rows[card_id], now, bound=bound, renewed=renewed, by=by, ceilings=ceilings)
-                for card_id in wanted
-            ]
-            changed = [outcome for outcome in outcomes if outcome.is_changed]
-            if self.limits is not None and changed:
-                self.limits.take_changes(len(changed), now)
-            card_rows.write_outcomes(changed)
-            ids = tuple(outcome.before.id for outcome in changed)
-            journal.append(
-                [
-                    journal.Entry(
-                        now,
-                        _KINDS[action],
-                        None,
-                        outcome.before.id,
-                        actor=self.actor,
-                        details=_details(action, outcome, by),
-                    )
-                    for outcome in changed
-                ]
-            )
-            return ActionResult(now, ids, tuple(o.before.id for o in changed if o.revives_unbound))
+            rows = self._locked(card_ids)
+            now = self.clock()
+            details = {row.id: journalled({name: getattr(row, name) for name in TEXTS}, changes) for row in rows}
+            changed = {card_id: said for card_id, said in details.items() if said}
+            self._take_changes(len(changed), now)
+            if changed:
+                models.Card.update(**changes).where(models.Card.id.in_([*changed])).execute()
+            self._journal(now, EventKind.EDITED, changed)
+            return ActionResult(now, tuple(changed), ())
 
     def preview(self, action: Action, card_ids: list[str], by: timedelta | None = None) -> Preview:
         """Return what `apply` would do to these cards, by their canonical IDs."""
-        rows = [row for row in card_rows.find_all(card_ids) if self.issuer is None or self.issuer.issued(row[0])]
+        rows = [row for row in card_rows.find_all(card_ids) if self._may_see(row[0])]
         renewed = _renewed(action, [row.id for row, _client in rows])
         bound = {row.id for row, client in rows if client is not None}
         now, ceilings = self.clock(), self._ceilings()
@@ -177,6 +163,27 @@ class CardActions:
             else:
                 preview.unchanged.append(row)
         return preview
+
+    def _locked(self, typed: Iterable[str]) -> list[models.Card]:
+        """Lock the cards that texts name until the transaction ends; return them in the order of the texts."""
+        named = {card_id_of(text): text for text in typed}
+        rows = {row.id: row for row in bindings.lock_cards(list(named)) if self._may_see(row)}
+        for card_id, text in named.items():
+            if card_id not in rows:
+                raise CardNotFoundError(text)
+        return [rows[card_id] for card_id in named]
+
+    def _may_see(self, row: models.Card) -> bool:
+        return self.issuer is None or self.issuer.issued(row)
+
+    def _take_changes(self, count: int, now: datetime) -> None:
+        if self.limits is not None and count:
+            self.limits.take_changes(count, now)
+
+    def _journal(self, now: datetime, kind: EventKind, details: Mapping[str, dict[str, object] | None]) -> None:
+        journal.append(
+            [journal.Entry(now, kind, None, each, actor=self.actor, details=details[each]) for each in details]
+        )
 
     def _ceilings(self) -> Ceilings:
         return Ceilings() if self.limits is None else self.limits.ceilings()

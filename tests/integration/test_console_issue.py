@@ -10,7 +10,7 @@ from app.clock import utc_now
 from app.domain.ceilings import Ceilings
 from app.domain.codes import EventKind
 from app.services import journal_lists
-from app.services.card_edits import CardEdits
+from app.services.card_actions import CardActions
 from app.services.ceilings import set_ceilings
 from app.storage import journal, models
 from app.storage.cards import Owner
@@ -38,7 +38,7 @@ def download(browser: Browser, page: Seen, output: str) -> Seen:
 
 def test_cards_whose_batch_was_changed_are_still_of_their_issue(seller: Browser, database: Database) -> None:
     page = issue(seller, validity="90d", count="2", batch="A")
-    CardEdits(database, "tester", utc_now).apply(keys(page)[:1], {"batch": "B"})
+    CardActions(database, "tester", utc_now).edit(keys(page)[:1], {"batch": "B"})
     assert sorted(download(seller, page, "txt").text.split()) == sorted(keys(page))
 
 

@@ -5,8 +5,7 @@ from itertools import product
 
 import pytest
 
-from app.domain.card_actions import Action, Outcome, apply, possible_actions
-from app.domain.card_edits import Texts, check_edit, journalled
+from app.domain.card_actions import Action, Outcome, apply, check_edit, journalled, possible_actions
 from app.domain.cards import MAX_VALIDITY, MIN_VALIDITY, Card
 from app.domain.texts import MAX_TEXT, LaterError, RefusedError, Text, check_text
 from tests.support.tables import for_each
@@ -141,7 +140,7 @@ def test_a_spent_card_is_neither_changed_nor_frozen() -> None:
     assert not apply(Action.FREEZE, spent, NOW, is_bound=False).is_changed
 
 
-BEFORE = Texts("old", None)
+BEFORE = {"batch": "old", "note": None}
 
 
 @for_each(
