@@ -156,7 +156,7 @@ def _add_console(  # noqa: PLR0913  # what its pages work with
         database=database,
         sessions=Sessions(database, utc_now, sealing_key),
         sealing_key=sealing_key,
-        cards=CardLists(database, utc_now),
+        cards=CardLists(utc_now),
         figures=Figures(database, utc_now, settings.timezone),
         system_status=system_status,
         renderer=Renderer(static, settings.timezone, utc_now),

@@ -33,8 +33,9 @@ class Session:
 
     @cached_property
     def cards(self) -> CardLists:
-        """Lists of cards."""
-        return CardLists(self.database, utc_now)
+        """Lists of cards; the models read this run's database once it is open."""
+        _ = self.database
+        return CardLists(utc_now)
 
     def acting(self, service: Callable[[Database, str, Clock], Service]) -> Service:
         """Return a service that acts in the operator's name."""

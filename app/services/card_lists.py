@@ -16,7 +16,6 @@ from app.services.paging import PageRequest, Slice, read_slice
 from app.storage import card_lists, cards
 from app.storage.card_lists import CardFilter, Row, Sort
 from app.storage.cards import Owner
-from app.storage.database import Database
 from app.storage.models import Card, Client, DailyCount, Operator
 from app.storage.paging import Cursor
 
@@ -66,12 +65,11 @@ class CardResults(NamedTuple):
 class CardLists:
     """Reads cards."""
 
-    database: Database
     clock: Clock
 
     def find(self, card_id: str) -> Line | None:
         """Return the card with an ID, or None."""
-        found = self.database.with_connection(lambda: cards.find(card_id))
+        found = cards.find(card_id)
         return None if found is None else _line(found, self.clock())
 
     def get(self, typed: str, issuer: Owner | None = None) -> Line:
@@ -88,14 +86,12 @@ class CardLists:
     def daily_counts(self, card_id: str, since: date) -> list[DailyCount]:
         """Return how often what a client can repeat happened to a card, the latest day first."""
         of_card = DailyCount.select().where((DailyCount.card_id == card_id) & (DailyCount.day >= since))
-        ordered = of_card.order_by(DailyCount.day.desc(), DailyCount.kind)
-        return self.database.with_connection(lambda: list(ordered))
+        return list(of_card.order_by(DailyCount.day.desc(), DailyCount.kind))
 
     def renewed_by(self, card_id: str) -> list[str]:
         """Return up to `MAX_RENEWALS` cards that were used up to renew a card, the latest issued first."""
         used_up = Card.select(Card.id).where(Card.renewed_card_id == card_id)
-        latest = used_up.order_by(Card.created_at.desc(), Card.id).limit(MAX_RENEWALS)
-        return self.database.with_connection(lambda: [card.id for card in latest])
+        return [card.id for card in used_up.order_by(Card.created_at.desc(), Card.id).limit(MAX_RENEWALS)]
 
     def keys(self, reader: Operator, card_ids: Iterable[str | None], typed: str = "") -> dict[str, str]:
         """Return the keys that people know these cards by, by ID: all, or for a seller those that they may see.
@@ -106,7 +102,7 @@ class CardLists:
             typed: Names a card; an imported one by its key alone: by its ID, a digest, the key could be guessed.
         """
         ids = {each for each in card_ids if each}
-        rows = {row.id: row for row in self.database.with_connection(lambda: cards.with_keys(ids))} if ids else {}
+        rows = {row.id: row for row in cards.with_keys(ids)} if ids else {}
         keys = {each: str(rows[each].key) if each in rows else each for each in ids}
         if reader.role == Role.OWNER:
             return keys
@@ -118,21 +114,18 @@ class CardLists:
 
     def has_batch(self, name: str) -> bool:
         """Whether a batch of this name has cards."""
-        return self.database.with_connection(lambda: cards.has_batch(name))
+        return cards.has_batch(name)
 
     def find_all(self, card_ids: list[str]) -> list[Line]:
         """Return the cards with these IDs that exist, in this order."""
         now = self.clock()
-        return [_line(row, now) for row in self.database.with_connection(lambda: cards.find_all(card_ids))]
+        return [_line(row, now) for row in cards.find_all(card_ids)]
 
     def page(self, wanted: CardFilter, request: PageRequest, reader: Operator) -> CardResults:
         """Return a page of a list; a seller's has the cards that they issued, or whose whole keys they type."""
         operator_id = None if reader.role == Role.OWNER else reader.id
-        return self.database.with_connection(lambda: self._page(replace(wanted, operator_id=operator_id), request))
-
-    def _page(self, asked: CardFilter, request: PageRequest) -> CardResults:
         now = self.clock()
-        wanted, is_complete, missing = card_lists.resolve_search(asked, now)
+        wanted, is_complete, missing = card_lists.resolve_search(replace(wanted, operator_id=operator_id), now)
 
         def fetch(after: Cursor | None, *, limit: int, backwards: bool = False) -> tuple[list[Line], None]:
             rows = card_lists.page(wanted, now, after, limit=limit, backwards=backwards)
@@ -146,8 +139,7 @@ class CardLists:
 
     def missing(self, wanted: CardFilter) -> tuple[str, ...]:
         """Return the texts of a search that name cards which do not exist."""
-        now = self.clock()
-        return self.database.with_connection(lambda: card_lists.resolve_search(wanted, now)).missing
+        return card_lists.resolve_search(wanted, self.clock()).missing
 
     def every(self, wanted: CardFilter) -> Iterator[Line]:
         """Return the cards of the whole list, read page by page.
@@ -156,7 +148,7 @@ class CardLists:
             RefusedError: the text that is searched for has too many hits.
         """
         now = self.clock()
-        resolved = self.database.with_connection(lambda: card_lists.resolve_search(wanted, now))
+        resolved = card_lists.resolve_search(wanted, now)
         if not resolved.is_complete:
             raise RefusedError(
                 "搜索内容太短，符合的太多，不能全部列出：请多输入几个字符，或加上其他条件",

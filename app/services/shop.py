@@ -24,7 +24,7 @@ class Shop:
         self._database = database
         self._timezone = timezone
         self._clock = clock
-        self._cards = CardLists(database, clock)
+        self._cards = CardLists(clock)
         self._idempotency = Idempotency(database, clock)
 
     def issue(  # noqa: PLR0913  # the parts of an order

@@ -11,7 +11,7 @@ from peewee import JOIN, SQL, Desc, Select, Tuple, fn
 
 from app.domain.codes import CardStatus
 from app.storage import card_search
-from app.storage.cards import expiry, find_all, of_batch, status_is, with_keys
+from app.storage.cards import expiry, find_all, of_batch, status_is, with_clients, with_keys
 from app.storage.models import Card, Client, database
 from app.storage.paging import Cursor
 
@@ -28,11 +28,6 @@ class Sort(StrEnum):
     USED_LAST = "used"
     """The card used last comes first."""
     USED = "-used"
-
-    @property
-    def is_by_use(self) -> bool:
-        """Whether it is the order of last use, which has no index: each request would have to change it."""
-        return self in (Sort.USED, Sort.USED_LAST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +65,11 @@ class CardFilter:
 
     @property
     def is_by_use(self) -> bool:
-        """Whether the list is in the order of last use, of which the last known of an unbound card is activation."""
-        return self.sort is not None and self.sort.is_by_use
+        """Whether the list is in the order of last use, of which the last known of an unbound card is activation.
+
+        That order has no index: each request would have to change it.
+        """
+        return self.sort in (Sort.USED, Sort.USED_LAST)
 
 
 class Resolved(NamedTuple):
@@ -83,11 +81,6 @@ class Resolved(NamedTuple):
     wanted: CardFilter
     is_complete: bool = True
     missing: tuple[str, ...] = ()
-
-
-class _Order(NamedTuple):
-    key: Any
-    descending: bool
 
 
 def resolve_search(wanted: CardFilter, now: datetime) -> Resolved:
@@ -149,13 +142,7 @@ def page(
     if after is not None:
         matches = _beyond(key, after, falling=falling) & matches  # in this order: see there
     ids = Card.select(Card.id).where(matches).order_by(*_sorted(key, falling=falling)).limit(limit)
-    query = (
-        Card.select(Card, Client)
-        .join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id), attr="bound")
-        .where(Card.id.in_(ids))
-        .order_by(*_sorted(key, falling=descending))
-    )
-    return [(row, getattr(row, "bound", None)) for row in query]
+    return with_clients(Card.id.in_(ids), *_sorted(key, falling=descending))
 
 
 def _page_by_use(wanted: CardFilter, now: datetime, after: Cursor | None, *, limit: int, backwards: bool) -> list[Row]:
@@ -203,7 +190,8 @@ def _beyond(key: Any, after: Cursor, *, falling: bool) -> Any:  # noqa: ANN401  
     return (place <= mark) & (Card.id != after.id) if falling else place > mark
 
 
-def _order(wanted: CardFilter) -> _Order:
+def _order(wanted: CardFilter) -> tuple[Any, bool]:
+    """Return what orders the list, and whether it is descending."""
     key = expiry if wanted.is_by_expiry else Card.created_at
     if wanted.ids is not None:
         key += SQL("interval '0'")  # keeps the planner from the order's index: it reads the few cards and sorts them
@@ -211,7 +199,7 @@ def _order(wanted: CardFilter) -> _Order:
         descending = wanted.sort is Sort.EXPIRY_LAST
     else:
         descending = wanted.status is CardStatus.EXPIRED if wanted.is_by_expiry else not wanted.oldest_first
-    return _Order(key, descending)
+    return key, descending
 
 
 def _sorted(key: Any, *, falling: bool) -> tuple[Any, Any]:  # noqa: ANN401  # peewee expressions

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from peewee import SQL, Expression, fn
 
@@ -20,35 +20,23 @@ _ADDRESS_LIKE = re.compile(r"[0-9a-fA-F:.]+")
 _INDEXED_HARDWARE = 64
 
 
-class Found(NamedTuple):
-    """The hits of the kinds that have few, and for each broad kind the condition for a hit.
-
-    The conditions apply to cards joined with their clients.
-    """
-
-    card_ids: list[str]
-    broad: list[Any]
-
-
-class _Kind(NamedTuple):
-    by_index: Any
-    """Selects the cards' IDs, by one index."""
-    is_hit: Any
-
-
-def find(text: str, *, whole_hardware: bool = False) -> Found:
+def find(text: str, *, whole_hardware: bool) -> tuple[list[str], list[Any]]:
     """Find cards by ID, imported key, bound hardware or bound address, whole or its beginning, or by a reference.
 
     `whole_hardware`: not by the beginning of hardware, for a seller who could find it out letter by letter.
+
+    Returns:
+        The hits of the kinds that have few, and for each broad kind the condition for a hit, which applies to cards
+        joined with their clients.
     """
-    found = Found([], [])
-    for kind in _kinds(text, whole_hardware=whole_hardware):
-        ids = [row[0] for row in kind.by_index.limit(MAX_HITS + 1).tuples()]
+    card_ids, broad = [], []
+    for by_index, is_hit in _kinds(text, whole_hardware=whole_hardware):
+        ids = [row[0] for row in by_index.limit(MAX_HITS + 1).tuples()]
         if len(ids) > MAX_HITS:
-            found.broad.append(kind.is_hit)
+            broad.append(is_hit)
         else:
-            found.card_ids.extend(ids)
-    return found
+            card_ids += ids
+    return card_ids, broad
 
 
 def find_typed(text: str) -> tuple[list[str], list[str]]:
@@ -81,35 +69,36 @@ def find_pasted(text: str) -> tuple[list[str], list[str]]:
     return list(found), [typed for card_id, typed in lost.items() if typed == card_id or typed in listed]
 
 
-def _kinds(text: str, *, whole_hardware: bool) -> Iterator[_Kind]:
+def _kinds(text: str, *, whole_hardware: bool) -> Iterator[tuple[Any, Any]]:
+    """Yield for each kind the query for the cards' IDs, by one index, and the condition for a hit."""
     beginning = parse_card_id_beginning(text)
     if beginning is not None:
         # A range: LIKE needs an index of its own in most collations.
         lowest, highest = beginning.ljust(ID_LENGTH, "0"), beginning.ljust(ID_LENGTH, "Z")
         in_range = Card.id.between(lowest, highest)
-        yield _Kind(Card.select(Card.id).where(in_range).order_by(Card.id), in_range)
+        yield Card.select(Card.id).where(in_range).order_by(Card.id), in_range
     reference = reference_in(text) or bare_reference(text)
     if reference is not None:
         refused = Event.select(Event.card_id).where(
             (Event.reference == reference) & Event.card_id.is_null(is_null=False)
         )
-        yield _Kind(refused, Card.id.in_(refused))
+        yield refused, Card.id.in_(refused)
     key = _c(Card.imported_key)
     with_key = Card.imported_key.is_null(is_null=False)  # the index's own condition
     starts = with_key & Expression(key, "^@", plain(text) or text)
-    yield _Kind(Card.select(Card.id).where(starts).order_by(key), starts)
+    yield Card.select(Card.id).where(starts).order_by(key), starts
     is_whole = Client.hardware_sha256 == hashlib.sha256(text.encode()).hexdigest()
-    yield _Kind(Client.select(Client.card).where(is_whole), is_whole)
+    yield Client.select(Client.card).where(is_whole), is_whole
     if not whole_hardware:
         hardware = _c(fn.LEFT(Client.hardware, SQL(str(_INDEXED_HARDWARE))))
         starts = Expression(hardware, "^@", text[:_INDEXED_HARDWARE])
         if len(text) > _INDEXED_HARDWARE:
             starts &= Expression(Client.hardware, "^@", text)
-        yield _Kind(Client.select(Client.card).where(starts).order_by(hardware, Client.card), starts)
+        yield Client.select(Client.card).where(starts).order_by(hardware, Client.card), starts
     if _ADDRESS_LIKE.fullmatch(text):
         address = _c(Client.ip)
         within = Expression(address, "^@", _canonical(text))
-        yield _Kind(Client.select(Client.card).where(within).order_by(address, Client.card), within)
+        yield Client.select(Client.card).where(within).order_by(address, Client.card), within
 
 
 def _c(text: Any) -> Any:  # noqa: ANN401  # peewee expressions

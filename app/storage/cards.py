@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -168,9 +168,14 @@ def find(card_id: str) -> tuple[Card, Client | None] | None:
 
 def find_all(card_ids: list[str]) -> list[tuple[Card, Client | None]]:
     """Return the cards that exist, in the order of the IDs, with their clients (None when unbound)."""
-    query = Card.select(Card, Client).join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id), attr="bound")
-    found = {row.id: (row, getattr(row, "bound", None)) for row in query.where(Card.id.in_(card_ids))}
+    found = {row.id: (row, client) for row, client in with_clients(Card.id.in_(card_ids))}
     return [found[card_id] for card_id in card_ids if card_id in found]
+
+
+def with_clients(where: Any, *order: Any) -> list[tuple[Card, Client | None]]:  # noqa: ANN401  # peewee expressions
+    """Return the cards that match, with their clients (None when unbound)."""
+    query = Card.select(Card, Client).join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id), attr="bound")
+    return [(row, getattr(row, "bound", None)) for row in query.where(where).order_by(*order)]
 
 
 def with_keys(card_ids: Iterable[str]) -> list[Card]:
@@ -192,12 +197,11 @@ WHERE card.id = new.id
 """
 
 
-def write_outcomes(outcomes: Iterable[Outcome]) -> None:
+def write_outcomes(outcomes: Collection[Outcome]) -> None:
     """Write what an action does to cards, each kind of change in one statement; the caller holds their locks."""
-    done = list(outcomes)
-    changed = [outcome.after for outcome in done if outcome.after is not None and outcome.after != outcome.before]
-    deleted = [outcome.before.id for outcome in done if outcome.after is None]
-    unbound = [outcome.before.id for outcome in done if outcome.was_bound and not outcome.is_bound]
+    changed = [outcome.after for outcome in outcomes if outcome.after is not None and outcome.after != outcome.before]
+    deleted = [outcome.before.id for outcome in outcomes if outcome.after is None]
+    unbound = [outcome.before.id for outcome in outcomes if outcome.was_bound and not outcome.is_bound]
     if changed:
         values = {
             "ids": [card.id for card in changed],

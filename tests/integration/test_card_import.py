@@ -168,9 +168,7 @@ def any_card(draw: st.DrawFn) -> NewCard:
 def test_every_card_exported_as_csv_is_read_back_unchanged(database: Database, given_cards: list[NewCard]) -> None:
     with database.atomic() as transaction:
         list(cards.insert(database, given_cards, NOW))
-        printed = "".join(
-            csv_lines(card_documents(CardLists(database, lambda: NOW).every(CardFilter()), UTC), CARD_COLUMNS)
-        )
+        printed = "".join(csv_lines(card_documents(CardLists(lambda: NOW).every(CardFilter()), UTC), CARD_COLUMNS))
         transaction.rollback()
     reading = read(printed)
     assert reading.faults == []

@@ -138,7 +138,7 @@ def test_the_bound_machine_goes_on_as_if_nothing_had_happened(
     database: Database, issuing: Issuing, verification: Verification
 ) -> None:
     load(BOUND, database, issuing)
-    lines = CardLists(database, lambda: START)
+    lines = CardLists(lambda: START)
     assert lines.get("OLD-0001").used_at is None
     assert ask(verification, "OLD-0001", "h1", "198.51.100.1", function=IMPORT).code is Code.OK
     assert lines.get("OLD-0001").used_at == START
