@@ -43,7 +43,7 @@ class ConfirmPage(FormPage):
         by = preview = refusal = None
         try:
             by = _duration(form) if action in TIMED else None
-            preview = self.card_actions(request).preview(action, ids, by)
+            preview = self.service(request, CardActions, self.issuer(request)).preview(action, ids, by)
         except RefusedError as error:
             refusal = error.text
         return {
@@ -59,11 +59,6 @@ class ConfirmPage(FormPage):
             "refusal": refusal,
         }
 
-    def card_actions(self, request: falcon.Request) -> CardActions:
-        """Return the actions of this visitor; a seller's are on the cards that they issued."""
-        who, console = visitor_of(request), self.console
-        return CardActions(console.database, who.actor, console.clock, self.limits(request), self.issuer(request))
-
 
 class ApplyPage(ConfirmPage):
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
@@ -73,7 +68,7 @@ class ApplyPage(ConfirmPage):
 
         def act() -> dict[str, Any]:
             by = _confirmed_duration(form) if action in TIMED else None
-            result = self.card_actions(request).apply(action, ids, by)
+            result = self.service(request, CardActions, self.issuer(request)).apply(action, ids, by)
             return _outcome(form, action, result, by)
 
         return self.once(request, response, form, act, asks_password=len(ids) > self.console.confirm_cards)

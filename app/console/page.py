@@ -116,11 +116,9 @@ class Page:
     def limits(self, request: falcon.Request) -> Limits:
         return Limits(owner_of(request), self.console.zone)
 
-    def service(
-        self, request: falcon.Request, kind: Callable[[Database, str, Callable[[], datetime], Limits], Service]
-    ) -> Service:
-        """Return a service in the visitor's name, within their ceilings."""
-        return kind(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))
+    def service(self, request: falcon.Request, kind: Callable[..., Service], *more: Owner | None) -> Service:
+        """Return a service in the visitor's name, within their ceilings; the `issuer` keeps sellers to their cards."""
+        return kind(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request), *more)
 
     def issuer(self, request: falcon.Request) -> Owner | None:
         """Return the seller whose own cards alone they may change; None for an owner."""

@@ -69,20 +69,16 @@ class MovePage(FormPage):
 
     def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:
         self.check_may_change(request)
-        move = self._moves(request).apply(form.one("id"), form.one("reference"))
+        move = self.service(request, CardMoves, self.issuer(request)).apply(form.one("id"), form.one("reference"))
         return url("/admin/card", id=move.card.id)
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         self.check_may_change(request)
         reference, move, refusal = form.one("reference"), None, None
         try:
-            move = self._moves(request).preview(form.one("id"), reference)
+            move = self.service(request, CardMoves, self.issuer(request)).preview(form.one("id"), reference)
         except RefusedError as error:
             refusal = error.text
         ids = [] if move is None else [move.card.id, *([move.rival.card_id] if move.rival else [])]
         keys = self.console.cards.keys(visitor_of(request).who, ids)
         return {"move": move, "reference": reference, "refusal": refusal, "card_keys": keys}
-
-    def _moves(self, request: falcon.Request) -> CardMoves:
-        who, console = visitor_of(request), self.console
-        return CardMoves(console.database, who.actor, console.clock, self.limits(request), self.issuer(request))
