@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from app.clock import Clock
 from app.domain.card_actions import TEXTS, Action, Outcome, apply, check_edit, journalled
@@ -41,19 +40,14 @@ class ActionResult:
     revived_unbound: tuple[str, ...]
 
 
-class PlannedChange(NamedTuple):
-    """A card that an action would change, its client (None when unbound), and the outcome."""
-
-    card: models.Card
-    client: models.Client | None
-    outcome: Outcome
-
-
 @dataclass(slots=True)
 class Preview:
-    """What an action would do to cards, had it been applied when their rows were read."""
+    """What an action would do to cards, had it been applied when their rows were read.
 
-    changes: list[PlannedChange] = field(default_factory=list)
+    `changes` are the cards that it would change, their clients (None when unbound), and the outcomes.
+    """
+
+    changes: list[tuple[models.Card, models.Client | None, Outcome]] = field(default_factory=list)
     unchanged: list[models.Card] = field(default_factory=list)
     refused: list[tuple[models.Card, Text]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -66,17 +60,17 @@ class Preview:
     @property
     def statuses_before(self) -> Counter[str]:
         """How many of the cards that would change have each status."""
-        return Counter(str(change.outcome.status_before) for change in self.changes)
+        return Counter(str(outcome.status_before) for _card, _client, outcome in self.changes)
 
     @property
     def statuses_after(self) -> Counter[str]:
         """How many of the cards that would change would then have each status."""
-        return Counter(str(change.outcome.status_after) for change in self.changes)
+        return Counter(str(outcome.status_after) for _card, _client, outcome in self.changes)
 
     @property
     def revived_unbound(self) -> int:
         """How many cards the action would revive without a client."""
-        return sum(change.outcome.revives_unbound for change in self.changes)
+        return sum(outcome.revives_unbound for _card, _client, outcome in self.changes)
 
 
 class CardNotFoundError(RefusedError):
@@ -159,7 +153,7 @@ class CardActions:
                 preview.refused.append((row, error.text))
                 continue
             if outcome.is_changed:
-                preview.changes.append(PlannedChange(row, client, outcome))
+                preview.changes.append((row, client, outcome))
             else:
                 preview.unchanged.append(row)
         return preview

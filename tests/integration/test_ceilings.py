@@ -120,8 +120,8 @@ def test_no_card_is_extended_beyond_the_ceiling(
 ) -> None:
     (unused,) = (card.id for card in issuing.issue(1, 25 * DAY).cards)
     actions = CardActions(database, "tester", clock, limits)
-    (planned,) = actions.preview(Action.EXTEND, [unused], 5 * DAY).changes
-    assert planned.card.id == unused
+    ((planned, _client, _outcome),) = actions.preview(Action.EXTEND, [unused], 5 * DAY).changes
+    assert planned.id == unused
     ((card, reason),) = actions.preview(Action.EXTEND, [unused], 6 * DAY).refused
     assert (card.id, "ceiling of 30d" in reason.en) == (unused, True)
     with pytest.raises(CeilingExceededError, match="longer than the ceiling of 30d"):
