@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import falcon
 
@@ -15,14 +15,8 @@ from app.http.problems import invalid_request
 from app.services.exports import CARD_COLUMNS, Row, card_documents, file_pieces, record_export
 from app.services.filters import CARD_FIELDS, parse_card_filter
 
-
-class Export(NamedTuple):
-    """The rows of a file; the `selection` that they are stands in the journal."""
-
-    output_format: str
-    selection: dict[str, Any]
-    rows: Iterable[Row]
-    columns: Sequence[str]
+Export = tuple[str, dict[str, Any], Iterable[Row], Sequence[str]]
+"""The format of a file, the selection of rows for the journal, the rows, and their columns."""
 
 
 class ExportPage(FormPage):
@@ -89,4 +83,4 @@ class CardsExport(ExportPage):
                 lines = console.cards.every(parse_card_filter(selection, console.zone, console.clock()))
             except RefusedError as error:
                 raise invalid_request(error.text) from error
-        return Export(output_format, selection, card_documents(lines, console.zone), CARD_COLUMNS)
+        return output_format, selection, card_documents(lines, console.zone), CARD_COLUMNS

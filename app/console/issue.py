@@ -1,6 +1,7 @@
 """Pages that issue cards and show what was issued, to copy and to download."""
 
 from datetime import timedelta
+from typing import Any
 
 import falcon
 
@@ -13,7 +14,7 @@ from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
 from app.services.exports import ISSUED_COLUMNS, file_pieces, issued_documents
 from app.services.filters import parse_time
-from app.services.issuing import Issuing, PastIssue, issue_at, recent_issues
+from app.services.issuing import Issuing, issue_at, recent_issues
 
 MAX_ISSUED = 10_000
 _DEFAULT = "30d"
@@ -72,34 +73,32 @@ class IssuedPage(ExportPage):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         query = query_of(request)
-        issued = self._find(request, query.one("at"))
-        output, is_open, at = query.one("format"), self._is_open(request, issued), issued.event.at.isoformat()
+        event, cards = self._find(request, query.one("at"))
+        # Whether the visitor need not show again who they are.
+        is_theirs = event.actor == visitor_of(request).actor and self.console.clock() - event.at < _JUST_ISSUED
+        is_open = is_theirs or len(cards) <= self.console.confirm_cards
+        output, at = query.one("format"), event.at.isoformat()
         if output not in _FORMATS:
-            keys = [card.id for card in issued.cards[: None if is_open else self.console.confirm_cards]]
+            keys = [card.id for card in cards[: None if is_open else self.console.confirm_cards]]
             self.console.renderer.render(
-                request, response, "issued.html", event=issued.event, keys=keys, at=at, is_open=is_open
+                request, response, "issued.html", event=event, keys=keys, at=at, is_open=is_open
             )
             return
         if not is_open:
             see_other(response, url(self.leads_to, at=at))
             return
-        name = f"cards-{issued.event.at.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output}"
-        pieces = file_pieces(output, issued_documents(issued.cards), ISSUED_COLUMNS)
+        name = f"cards-{event.at.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output}"
+        pieces = file_pieces(output, issued_documents(cards), ISSUED_COLUMNS)
         self.console.streams.send(response, pieces, output_format=output, name=name)
 
     def export(self, request: falcon.Request, form: Form) -> Export:
-        issued, output = self._find(request, query_of(request).one("at") or form.one("at")), form.one("format")
+        event, cards = self._find(request, query_of(request).one("at") or form.one("at"))
+        output = form.one("format")
         if output not in _FORMATS:
             raise invalid_request(Text("没有这种导出格式", "There is no such format."), "format")
-        return Export(output, {"at": issued.event.at.isoformat()}, issued_documents(issued.cards), ISSUED_COLUMNS)
+        return output, {"at": event.at.isoformat()}, issued_documents(cards), ISSUED_COLUMNS
 
-    def _is_open(self, request: falcon.Request, issued: PastIssue) -> bool:
-        """Return whether the visitor need not show again who they are."""
-        age = self.console.clock() - issued.event.at
-        is_just_issued = issued.event.actor == visitor_of(request).actor and age < _JUST_ISSUED
-        return is_just_issued or len(issued.cards) <= self.console.confirm_cards
-
-    def _find(self, request: falcon.Request, typed: str) -> PastIssue:
+    def _find(self, request: falcon.Request, typed: str) -> tuple[Any, list[Any]]:
         try:
             at = parse_time("at", typed, self.console.zone)
         except RefusedError as error:

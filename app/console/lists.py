@@ -118,7 +118,7 @@ class JournalExport(ExportPage):
             raise invalid_request(error.text) from error
         entries = journal_documents(journal_lists.every(wanted), console.zone)
         rows = ({name: entry[name] for name in JOURNAL_COLUMNS} for entry in entries)
-        return Export("json" if form.one("format") == "json" else "csv", typed, rows, JOURNAL_COLUMNS)
+        return "json" if form.one("format") == "json" else "csv", typed, rows, JOURNAL_COLUMNS
 
 
 def _input_value(time: datetime | None, zone: ZoneInfo) -> str:

@@ -170,7 +170,7 @@ _SAID: dict[str, dict[Any, Text]] = {
     **dict.fromkeys(("kind", "role", "scopes", "status", "topics"), _WORDS),
     **dict.fromkeys(("own_cards_only", "paused"), _YES_OR_NO),
     "changed": {"password": Text("密码", "password"), "secret": Text("签名密钥", "signing secret")},
-    "expires": {key: span.name for key, span in EXPIRY_PRESETS.items()},
+    "expires": {key: name for key, (name, _since, _until) in EXPIRY_PRESETS.items()},
     "no_batch": {"1": Text("是", "yes")},
     "sort": {str(sort): name for sort, name in SORTS.items()},
     "totp": {True: Text("启用", "turned on"), False: Text("停用", "taken away")},

@@ -3,7 +3,6 @@
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.domain.addresses import read_network
@@ -16,21 +15,13 @@ from app.storage.card_lists import CardFilter, Sort
 
 CARD_FIELDS = ("q", "status", "batch", "no_batch", "note", "expires", "expires_from", "expires_before", "sort")
 
-
-class ExpiryPreset(NamedTuple):
-    """A range of expiry by name, relative to now."""
-
-    name: Text
-    since: timedelta
-    until: timedelta
-
-
 EXPIRY_PRESETS = {
-    "7d": ExpiryPreset(Text("7 天内到期", "In 7 days"), timedelta(0), timedelta(days=7)),
-    "30d": ExpiryPreset(Text("30 天内到期", "In 30 days"), timedelta(0), timedelta(days=30)),
-    "past7d": ExpiryPreset(Text("最近 7 天过期", "In the last 7 days"), timedelta(days=-7), timedelta(0)),
-    "past30d": ExpiryPreset(Text("最近 30 天过期", "In the last 30 days"), timedelta(days=-30), timedelta(0)),
+    "7d": (Text("7 天内到期", "In 7 days"), timedelta(0), timedelta(days=7)),
+    "30d": (Text("30 天内到期", "In 30 days"), timedelta(0), timedelta(days=30)),
+    "past7d": (Text("最近 7 天过期", "In the last 7 days"), timedelta(days=-7), timedelta(0)),
+    "past30d": (Text("最近 30 天过期", "In the last 30 days"), timedelta(days=-30), timedelta(0)),
 }
+"""Ranges of expiry relative to now, by their keys: the name, the beginning and the end."""
 SORTS = {
     Sort.EXPIRY: Text("到期时间，先到期的在前", "Expiry, soonest first"),
     Sort.EXPIRY_LAST: Text("到期时间，后到期的在前", "Expiry, latest first"),
@@ -53,14 +44,15 @@ def parse_card_filter(fields: Mapping[str, str], zone: ZoneInfo, now: datetime) 
         RefusedError: names the field and says what would be right.
     """
     _check_encoding(fields)
-    preset = EXPIRY_PRESETS.get(_choice(fields, "expires", list(EXPIRY_PRESETS)))
+    preset = _choice(fields, "expires", list(EXPIRY_PRESETS))
     status = _choice(fields, "status", [str(status) for status in CardStatus])
     sort = _choice(fields, "sort", [str(sort) for sort in SORTS])
     since = [parse_time("expires_from", fields.get("expires_from", ""), zone)]
     until = [parse_time("expires_before", fields.get("expires_before", ""), zone)]
     if preset:
-        since.append(now + preset.since)
-        until.append(now + preset.until)
+        _name, earliest, latest = EXPIRY_PRESETS[preset]
+        since.append(now + earliest)
+        until.append(now + latest)
     return CardFilter(
         status=CardStatus(status) if status else None,
         batch="" if fields.get("no_batch") else _text(fields, "batch", MAX_TEXT),

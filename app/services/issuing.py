@@ -33,13 +33,6 @@ class Issued(NamedTuple):
     cards: list[NewCard]
 
 
-class PastIssue(NamedTuple):
-    """The journal's entry of an issue, and those of its cards that still exist."""
-
-    event: Event
-    cards: list[NewCard]
-
-
 @dataclass(frozen=True, slots=True)
 class Issuing:
     """Adds cards to one database.
@@ -129,8 +122,11 @@ def recent_issues(seller: Operator | None, limit: int) -> list[Event]:
     return journal_lists.page(own, limit=limit).rows
 
 
-def issue_at(at: datetime, seller: Operator | None, limit: int) -> PastIssue | None:
-    """Return what was issued at a moment, up to `limit` cards; None when nothing was, or not by this seller."""
+def issue_at(at: datetime, seller: Operator | None, limit: int) -> tuple[Event, list[NewCard]] | None:
+    """Return the entry of an issue at a moment, and up to `limit` of its cards that still exist.
+
+    None when nothing was issued then, or not by this seller.
+    """
     if seller is not None and at < seller.created_at:
         return None
     actor = None if seller is None else console_actor(seller.name)
@@ -140,5 +136,5 @@ def issue_at(at: datetime, seller: Operator | None, limit: int) -> PastIssue | N
         # With what batch and note say now.
         columns = (Card.id, Card.validity, Card.batch, Card.note)
         issued = Card.select(*columns).where(Card.created_at == at).order_by(Card.id).limit(limit)
-        return PastIssue(event, list(issued.objects(NewCard)))
+        return event, list(issued.objects(NewCard))
     return None
