@@ -4,7 +4,7 @@ An edit of batches and notes is one, too, without a preview.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -109,12 +109,8 @@ class CardActions:
         with self.database.transact():
             rows = self._locked(card_ids)
             now = self.clock()  # read under the lock: its last holder may have acted a moment ago
-            wanted = [row.id for row in rows]
-            bound, ceilings, renewed = card_rows.bound_cards(wanted), self._ceilings(), _renewed(action, wanted)
-            outcomes = [
-                _outcome(action, row, now, bound=bound, renewed=renewed, by=by, ceilings=ceilings) for row in rows
-            ]
-            changed = {outcome.before.id: outcome for outcome in outcomes if outcome.is_changed}
+            outcome_of = self._judge(action, by, now, rows, card_rows.bound_cards([row.id for row in rows]))
+            changed = {row.id: outcome for row in rows if (outcome := outcome_of(row)).is_changed}
             self._take_changes(len(changed), now)
             card_rows.write_outcomes(changed.values())
             self._journal(now, _KINDS[action], {each: _details(action, o, by) for each, o in changed.items()})
@@ -141,14 +137,13 @@ class CardActions:
     def preview(self, action: Action, card_ids: list[str], by: timedelta | None = None) -> Preview:
         """Return what `apply` would do to these cards, by their canonical IDs."""
         rows = [row for row in card_rows.find_all(card_ids) if self._may_see(row[0])]
-        renewed = _renewed(action, [row.id for row, _client in rows])
-        bound = {row.id for row, client in rows if client is not None}
-        now, ceilings = self.clock(), self._ceilings()
-        existing = {row.id for row, _client in rows}
-        preview = Preview(missing=[card_id for card_id in card_ids if card_id not in existing])
+        clients = {row.id: client for row, client in rows}
+        bound = {card_id for card_id, client in clients.items() if client is not None}
+        outcome_of = self._judge(action, by, self.clock(), [row for row, _client in rows], bound)
+        preview = Preview(missing=[card_id for card_id in card_ids if card_id not in clients])
         for row, client in rows:
             try:
-                outcome = _outcome(action, row, now, bound=bound, renewed=renewed, by=by, ceilings=ceilings)
+                outcome = outcome_of(row)
             except RefusedError as error:
                 preview.refused.append((row, error.text))
                 continue
@@ -179,33 +174,28 @@ class CardActions:
             [journal.Entry(now, kind, None, each, actor=self.actor, details=details[each]) for each in details]
         )
 
-    def _ceilings(self) -> Ceilings:
-        return Ceilings() if self.limits is None else self.limits.ceilings()
+    def _judge(
+        self, action: Action, by: timedelta | None, now: datetime, rows: list[models.Card], bound: Collection[str]
+    ) -> Callable[[models.Card], Outcome]:
+        """Read what these rows do not say, and return the function from a row to what the action does to the card."""
+        ceilings = Ceilings() if self.limits is None else self.limits.ceilings()
+        renewed = _renewed([row.id for row in rows]) if action is Action.DELETE else set()
+
+        def outcome_of(row: models.Card) -> Outcome:
+            outcome = apply(
+                action, card_rows.as_domain(row), now, is_bound=row.id in bound, by=by, is_renewed=row.id in renewed
+            )
+            if action is Action.EXTEND and outcome.after is not None:
+                check_extended(ceilings, outcome.after, now)
+            return outcome
+
+        return outcome_of
 
 
-def _renewed(action: Action, card_ids: list[str]) -> set[str]:
-    """Return which of the cards were renewed with another, where the action depends on that."""
-    if action is not Action.DELETE:
-        return set()
+def _renewed(card_ids: list[str]) -> set[str]:
+    """Return which of the cards were renewed with another."""
     others = models.Card.select(models.Card.renewed_card_id).where(models.Card.renewed_card_id.in_(card_ids))
     return {card_id for (card_id,) in others.tuples()}
-
-
-def _outcome(  # noqa: PLR0913  # an action, its card, and what bounds it
-    action: Action,
-    row: models.Card,
-    now: datetime,
-    *,
-    bound: Collection[str],
-    renewed: Collection[str],
-    by: timedelta | None,
-    ceilings: Ceilings,
-) -> Outcome:
-    card = card_rows.as_domain(row)
-    outcome = apply(action, card, now, is_bound=card.id in bound, by=by, is_renewed=card.id in renewed)
-    if action is Action.EXTEND and outcome.after is not None:
-        check_extended(ceilings, outcome.after, now)
-    return outcome
 
 
 def _details(action: Action, outcome: Outcome, by: timedelta | None) -> dict[str, object] | None:
