@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import peewee
 
@@ -110,7 +110,8 @@ class CardMoves:
                 f"卡密 {card_id} 尚未激活：首次使用时自动绑定",
                 f"card {card_id} is not activated: it binds to the first machine that uses it",
             )
-        rival = _client_elsewhere(mismatch.hardware, card_id)
+        is_elsewhere = (Client.hardware_sha256 == _digest(mismatch)) & (Client.card != card_id)
+        rival = Client.select(Client, Card).join(Card).where(is_elsewhere).first()
         if rival is not None and is_live(card_rows.as_domain(rival.card), now):
             other = rival.card.key if self.issuer is None or self.issuer.issued(rival.card) else HIDDEN
             raise RefusedError(
@@ -119,49 +120,28 @@ class CardMoves:
         return Move(card, client, mismatch, rival)
 
     def _write(self, move: Move, now: datetime) -> None:
-        card_id, mismatch, entries = move.card.id, move.mismatch, []
-        moving = move.client or move.rival
-        client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)) if moving is None else moving.id
-        if move.rival is not None:
-            details = {"moved_to": card_id, "client_id": move.rival.id}
-            entries.append(self._entry(move, EventKind.RELEASED, now, move.rival.card_id, details))
-        before = None if move.client is None else {"hardware": move.client.hardware, "ip": move.client.ip or None}
-        entries.append(self._entry(move, EventKind.MOVED, now, card_id, None if before is None else {"before": before}))
-        environment = {
-            "card": card_id,
-            "hardware": mismatch.hardware,
-            "hardware_sha256": sha256(mismatch.hardware.encode()).hexdigest(),
-            "ip": mismatch.ip,
-        }
-        if move.rival is not None and move.client is not None:
-            move.rival.delete_instance()
+        card_id, client, mismatch, rival = move.card.id, move.client, move.mismatch, move.rival
+        machine = {"hardware": mismatch.hardware, "ip": mismatch.ip}
+        done: list[tuple[EventKind, str, dict[str, Any] | None]] = []
+        if rival is not None:
+            done.append((EventKind.RELEASED, rival.card_id, {"moved_to": card_id, "client_id": rival.id}))
+        before = None if client is None else {"before": {"hardware": client.hardware, "ip": client.ip or None}}
+        done.append((EventKind.MOVED, card_id, before))
+        environment = {**machine, "card": card_id, "hardware_sha256": _digest(mismatch)}
+        moving = client or rival
+        if rival is not None and client is not None:
+            rival.delete_instance()
         if moving is None:
+            client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES))
             Client.insert(id=client_id, requested_at=now, function=mismatch.function, **environment).execute()
         else:
-            Client.update(**environment).where(Client.id == client_id).execute()
-        journal.append(entries)
-
-    def _entry(
-        self, move: Move, kind: EventKind, now: datetime, card_id: str, details: dict[str, object] | None
-    ) -> journal.Entry:
-        mismatch = move.mismatch
-        return journal.Entry(
-            now,
-            kind,
-            card_id=card_id,
-            reference=mismatch.reference,
-            ip=mismatch.ip,
-            hardware=mismatch.hardware,
-            actor=self.actor,
-            details=details,
-        )
+            Client.update(**environment).where(Client.id == moving.id).execute()
+        common = {**machine, "reference": mismatch.reference, "actor": self.actor}
+        journal.append([journal.Entry(now, kind, card_id=each, details=said, **common) for kind, each, said in done])
 
 
-def _client_elsewhere(hardware: str, card_id: str) -> Client | None:
-    digest = sha256(hardware.encode()).hexdigest()
-    query = Client.select(Client, Card).join(Card)
-    found: Client | None = query.where((Client.hardware_sha256 == digest) & (Client.card != card_id)).first()
-    return found
+def _digest(mismatch: Event) -> str:
+    return sha256(mismatch.hardware.encode()).hexdigest()
 
 
 def _card_of(client: Client | None) -> str | None:
