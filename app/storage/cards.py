@@ -9,7 +9,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
-from peewee import JOIN, SQL, Field, Model, fn
+from peewee import JOIN, SQL, fn
 from psycopg2.extras import execute_values
 
 from app.domain import cards
@@ -89,51 +89,35 @@ def insert(
 
     They are sorted by ID: two imports of the same cards in different orders would deadlock. `owner` issued them.
     """
-    into_card = _insert_into(Card, [getattr(Card, column) for column in _CARD])
-    into_client = _insert_into(Client, _CLIENT)
     ordered = sorted(new_cards, key=attrgetter("id"))
     with database.cursor() as cursor:
         for page in _pages(ordered):
             rows = [(*_columns(card, created_at), *owner) for card in page]
-            execute_values(cursor, into_card, rows, page_size=PAGE_ROWS)
+            execute_values(cursor, _INTO_CARD, rows, page_size=PAGE_ROWS)
             yield len(page)
         for clients in _pages(sorted(_client(card, card.binding) for card in ordered if card.binding is not None)):
-            execute_values(cursor, into_client, clients, page_size=PAGE_ROWS)
+            execute_values(cursor, _INTO_CLIENT, clients, page_size=PAGE_ROWS)
 
 
-def _insert_into(model: type[Model], columns: Iterable[Field]) -> str:
-    names = ", ".join(f'"{column.column_name}"' for column in columns)
-    return f'INSERT INTO "{model._meta.table_name}" ({names}) VALUES %s'  # noqa: S608, SLF001  # peewee's documented way
-
-
-_CLIENT = (
-    Client.hardware_sha256,
-    Client.hardware,
-    Client.card,
-    Client.id,
-    Client.ip,
-    Client.requested_at,
-    Client.function,
-)
+_INTO_CARD = """INSERT INTO "card" (
+    id, validity, batch, note, is_activated, activated_at, expires_at, frozen_at, created_at, imported_key,
+    operator_id, token_id
+) VALUES %s"""
+_INTO_CLIENT = """INSERT INTO "client" (
+    hardware_sha256, hardware, card_id, id, ip, requested_at, function
+) VALUES %s"""
 IMPORT = "导入"
 """The function of a client that came with its card and has not asked yet."""
 
 
 def _client(card: NewCard, binding: NewBinding) -> tuple[object, ...]:
-    """Return the values of `_CLIENT`; they begin with the digest, so that all imports lock machines in one order."""
+    """Return the values of `_INTO_CLIENT`; the digest comes first, so that all imports lock machines in one order."""
     client_id = cards.id_from_random(secrets.token_bytes(cards.ID_RANDOM_BYTES))
-    values = (binding.hardware_sha256, binding.hardware, card.id, client_id, binding.ip, binding.requested_at)
-    return (*values, IMPORT)
-
-
-_CARD = (
-    *("id", "validity", "batch", "note", "is_activated", "activated_at", "expires_at", "frozen_at", "created_at"),
-    *("imported_key", "operator_id", "token_id"),
-)
+    return (binding.hardware_sha256, binding.hardware, card.id, client_id, binding.ip, binding.requested_at, IMPORT)
 
 
 def _columns(card: NewCard, created_at: datetime) -> tuple[object, ...]:
-    """Return the values of `_CARD` but the last two, which are of all cards."""
+    """Return the values of `_INTO_CARD` but the last two, which are of all cards."""
     activated = card.activated_at is not None
     times = (card.activated_at, card.expires_at, card.frozen_at, created_at)
     return (card.id, _interval(card.validity), card.batch, card.note, activated, *times, card.imported_key)
