@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import timedelta
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 import falcon
 from falcon.media.multipart import MultipartFormHandler
@@ -119,13 +119,10 @@ def read_duration(form: Form, name: str, default: str) -> timedelta | None:
 
 def _fields(encoded: bytes) -> dict[str, list[str]]:
     try:
-        pairs = parse_qsl(encoded.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+        fields = parse_qs(encoded.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
     except ValueError as error:
         raise _not_text() from error
-    fields: dict[str, list[str]] = {}
-    for name, value in pairs:
-        fields.setdefault(name, []).append(_storable(value))
-    return fields
+    return {name: [_storable(value) for value in values] for name, values in fields.items()}
 
 
 def _read_multipart(request: falcon.Request, limit_bytes: int) -> Form:

@@ -94,6 +94,7 @@ class Renderer:
         """
         visitor: Visitor = request.context.visitor
         say = visitor.say
+        query = {name: value for name, value in request.params.items() if isinstance(value, str)}
         response.content_type = "text/html; charset=utf-8"
         response.text = self._environment.get_template(template).render(
             visitor=visitor,
@@ -106,7 +107,7 @@ class Renderer:
             term_name=lambda name: say(words.term_name(name)),
             term_value=lambda name, value: say(words.term_value(name, value)),
             here=request.path,
-            here_with=lambda **changes: url(request.path, **{**_query(request), **changes}),
+            here_with=lambda **changes: url(request.path, **{**query, **changes}),
             now=self._clock(),
             csrf_field=Markup('<input type="hidden" name="{}" value="{}">').format(CSRF_FIELD, visitor.csrf),
             **values,
@@ -155,10 +156,6 @@ def _form_number_field() -> Markup:
     number = secrets.token_urlsafe(_NUMBER_BYTES)
     # Firefox would fill an old number in again when the page is reloaded.
     return Markup('<input type="hidden" name="{}" value="{}" autocomplete="off">').format(FORM_NUMBER_FIELD, number)
-
-
-def _query(request: falcon.Request) -> dict[str, Any]:
-    return {name: value for name, value in request.params.items() if isinstance(value, str)}
 
 
 def _harmless(value: Any) -> Any:  # noqa: ANN401  # any value in a template

@@ -51,17 +51,10 @@ def card_document(line: Line, zone: tzinfo, counts: Iterable[DailyCount]) -> Row
     """Return the rows of a card, its client and its daily counts, as `cardctl card show` prints them."""
     return {
         "card": {**_columns(line.card, zone), "status": line.status.value},
-        "client": None
-        if line.client is None
-        else _columns(line.client, zone) | {"requested_at": local(line.used_at, zone)},
+        "client": line.client and _columns(line.client, zone) | {"requested_at": local(line.used_at, zone)},
         "counts": [
-            {
-                "day": count.day.isoformat(),
-                "kind": count.kind,
-                "count": count.count,
-                "last_at": local(count.last_at, zone),
-            }
-            for count in counts
+            {"day": each.day.isoformat(), "kind": each.kind, "count": each.count, "last_at": local(each.last_at, zone)}
+            for each in counts
         ],
     }
 
@@ -91,8 +84,7 @@ def journal_documents(events: Iterable[Event], zone: tzinfo) -> Iterator[Row]:
 
 def record_export(at: datetime, actor: str, what: Row) -> None:
     """Write an export into the journal: what was exported, in which format, with which filter."""
-    entry = journal.Entry(at=at, kind=EventKind.EXPORTED, actor=actor, details=what)
-    journal.append([entry])
+    journal.append([journal.Entry(at=at, kind=EventKind.EXPORTED, actor=actor, details=what)])
 
 
 def file_pieces(output_format: str, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
