@@ -8,18 +8,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from app.clock import Clock
 from app.domain.card_actions import TEXTS, Action, Outcome, apply, check_edit, journalled
 from app.domain.cards import Card, card_id_of, format_validity, parse_card_id
 from app.domain.ceilings import Ceilings, check_extended
 from app.domain.codes import EventKind
 from app.domain.texts import RefusedError, Text
-from app.services.ceilings import Limits
+from app.services.ceilings import Acting
 from app.services.formatting import escaped
 from app.storage import bindings, journal, models
 from app.storage import cards as card_rows
-from app.storage.cards import Owner
-from app.storage.database import Database
 
 _KINDS = {
     Action.FREEZE: EventKind.FROZEN,
@@ -81,19 +78,8 @@ class CardNotFoundError(RefusedError):
         super().__init__(f"卡密 {named} 不存在", f"there is no card {named}")
 
 
-@dataclass(frozen=True, slots=True)
-class CardActions:
-    """The operators' actions on the cards of one database.
-
-    `actor` is the operator's name in the journal, `limits` are those of the operator or the shop, if there are any.
-    `issuer` keeps a seller or a shop to the cards that they issued: others do not exist for them.
-    """
-
-    database: Database
-    actor: str
-    clock: Clock
-    limits: Limits | None = None
-    issuer: Owner | None = None
+class CardActions(Acting):
+    """The operators' actions on the cards of one database."""
 
     def apply(self, action: Action, card_ids: Iterable[str], by: timedelta | None = None) -> ActionResult:
         """Apply an action to cards, all or none, in one transaction with its journal entries.
@@ -111,7 +97,7 @@ class CardActions:
             now = self.clock()  # read under the lock: its last holder may have acted a moment ago
             outcome_of = self._judge(action, by, now, rows, card_rows.bound_cards([row.id for row in rows]))
             changed = {row.id: outcome for row in rows if (outcome := outcome_of(row)).is_changed}
-            self._take_changes(len(changed), now)
+            self.take_changes(len(changed), now)
             card_rows.write_outcomes(changed.values())
             self._journal(now, _KINDS[action], {each: _details(action, o, by) for each, o in changed.items()})
             return ActionResult(now, tuple(changed), tuple(each for each, o in changed.items() if o.revives_unbound))
@@ -128,7 +114,7 @@ class CardActions:
             now = self.clock()
             details = {row.id: journalled({name: getattr(row, name) for name in TEXTS}, changes) for row in rows}
             changed = {card_id: said for card_id, said in details.items() if said}
-            self._take_changes(len(changed), now)
+            self.take_changes(len(changed), now)
             if changed:
                 models.Card.update(**changes).where(models.Card.id.in_([*changed])).execute()
             self._journal(now, EventKind.EDITED, changed)
@@ -136,7 +122,7 @@ class CardActions:
 
     def preview(self, action: Action, card_ids: list[str], by: timedelta | None = None) -> Preview:
         """Return what `apply` would do to these cards, by their canonical IDs."""
-        rows = [row for row in card_rows.find_all(card_ids) if self._may_see(row[0])]
+        rows = [row for row in card_rows.find_all(card_ids) if self.sees(row[0])]
         clients = {row.id: client for row, client in rows}
         bound = {card_id for card_id, client in clients.items() if client is not None}
         outcome_of = self._judge(action, by, self.clock(), [row for row, _client in rows], bound)
@@ -156,18 +142,11 @@ class CardActions:
     def _locked(self, typed: Iterable[str]) -> list[models.Card]:
         """Lock the cards that texts name until the transaction ends; return them in the order of the texts."""
         named = {card_id_of(text): text for text in typed}
-        rows = {row.id: row for row in bindings.lock_cards(list(named)) if self._may_see(row)}
+        rows = {row.id: row for row in bindings.lock_cards(list(named)) if self.sees(row)}
         for card_id, text in named.items():
             if card_id not in rows:
                 raise CardNotFoundError(text)
         return [rows[card_id] for card_id in named]
-
-    def _may_see(self, row: models.Card) -> bool:
-        return self.issuer is None or self.issuer.issued(row)
-
-    def _take_changes(self, count: int, now: datetime) -> None:
-        if self.limits is not None and count:
-            self.limits.take_changes(count, now)
 
     def _journal(self, now: datetime, kind: EventKind, details: Mapping[str, dict[str, object] | None]) -> None:
         journal.append(

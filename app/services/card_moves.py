@@ -1,25 +1,21 @@
 """Moves (换绑): an operator binds a card to the machine that was rejected under a reference (protocol, section 2)."""
 
 import secrets
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 import peewee
 
-from app.clock import Clock
 from app.domain.cards import HIDDEN, ID_RANDOM_BYTES, card_id_of, id_from_random, parse_card_id_beginning
 from app.domain.codes import Code, EventKind
 from app.domain.errors import ConflictError
 from app.domain.policy import is_live
 from app.domain.texts import RefusedError
 from app.services.card_actions import CardNotFoundError
-from app.services.ceilings import Limits
+from app.services.ceilings import Acting
 from app.storage import bindings, journal
 from app.storage import cards as card_rows
-from app.storage.cards import Owner
-from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 
 _ATTEMPTS = 5  # each failed one means that another writer was quicker
@@ -43,18 +39,8 @@ class Move(NamedTuple):
         return client is None or (client.hardware, client.ip) != (self.mismatch.hardware, self.mismatch.ip)
 
 
-@dataclass(frozen=True, slots=True)
-class CardMoves:
-    """Moves cards of one database; `actor` is the operator's name in the journal, `limits` are theirs, if any.
-
-    `issuer` keeps a seller to the cards that they issued: others do not exist for them.
-    """
-
-    database: Database
-    actor: str
-    clock: Clock
-    limits: Limits | None = None
-    issuer: Owner | None = None
+class CardMoves(Acting):
+    """Moves cards of one database."""
 
     def preview(self, card_id: str, reference: str) -> Move:
         """Return what `apply` would do now, or raise what it raises; `reference` is that of a mismatch."""
@@ -86,8 +72,7 @@ class CardMoves:
             if _card_of(move.rival) != _card_of(planned.rival):
                 raise ConflictError  # another card than the one that is locked
             if move.is_changed:
-                if self.limits is not None:
-                    self.limits.take_changes(1 if move.rival is None else 2, now)
+                self.take_changes(1 if move.rival is None else 2, now)
                 self._write(move, now)
             return move
 
@@ -95,7 +80,7 @@ class CardMoves:
         card_id = card_id_of(typed)
         found = card_rows.find(card_id)
         card, client = found or (None, None)
-        if card is None or (self.issuer is not None and not self.issuer.issued(card)):
+        if card is None or not self.sees(card):
             raise CardNotFoundError(typed)
         wanted = parse_card_id_beginning(reference) or reference
         is_it = (Event.reference == wanted) & (Event.card_id == card_id) & (Event.code == Code.CLIENT_MISMATCH)
@@ -113,7 +98,7 @@ class CardMoves:
         is_elsewhere = (Client.hardware_sha256 == _digest(mismatch)) & (Client.card != card_id)
         rival = Client.select(Client, Card).join(Card).where(is_elsewhere).first()
         if rival is not None and is_live(card_rows.as_domain(rival.card), now):
-            other = rival.card.key if self.issuer is None or self.issuer.issued(rival.card) else HIDDEN
+            other = rival.card.key if self.sees(rival.card) else HIDDEN
             raise RefusedError(
                 f"这台设备已绑定另一张有效卡密 {other}", f"this machine is bound to another live card, {other}"
             )

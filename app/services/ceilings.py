@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from peewee import Case, fn
 
+from app.clock import Clock
 from app.domain.ceilings import (
     Ceilings,
     changes_allowed,
@@ -19,7 +20,8 @@ from app.domain.ceilings import (
 )
 from app.domain.operators import Role
 from app.storage.cards import NewCard, Owner
-from app.storage.models import Ceiling, FileBatch, Operator
+from app.storage.database import Database
+from app.storage.models import Card, Ceiling, FileBatch, Operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,31 @@ class Limits:
 
     def _day(self, now: datetime) -> date:
         return now.astimezone(self.zone).date()
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """What a service works with that changes the cards of one database in somebody's name.
+
+    `actor` is that name in the journal. `limits` are those of the operator or the shop; the command line, which is the
+    server's administrator's, has none. `issuer` keeps a seller or a shop to the cards that they issued: others do not
+    exist for them.
+    """
+
+    database: Database
+    actor: str
+    clock: Clock
+    limits: Limits | None = None
+    issuer: Owner | None = None
+
+    def sees(self, card: Card) -> bool:
+        """Whether the card exists for who acts."""
+        return self.issuer is None or self.issuer.issued(card)
+
+    def take_changes(self, count: int, now: datetime) -> None:
+        """Count cards that are about to be changed, as `Limits.take_changes`."""
+        if self.limits is not None and count:
+            self.limits.take_changes(count, now)
 
 
 def ceilings_of(owner: Owner) -> Ceilings:

@@ -2,24 +2,21 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import psycopg2
 
-from app.clock import Clock
 from app.domain.cards import ID_RANDOM_BYTES, format_validity, id_from_random
 from app.domain.codes import EventKind
 from app.domain.operators import console_actor
 from app.domain.texts import RefusedError, check_text
 from app.services import journal_lists
-from app.services.ceilings import Limits
+from app.services.ceilings import Acting
 from app.services.journal_lists import JournalFilter
 from app.storage import cards as card_rows
 from app.storage import journal
 from app.storage.cards import NewCard, Owner
-from app.storage.database import Database
 from app.storage.models import Card, Event, Operator
 
 MAX_COUNT = 1_000_000
@@ -33,18 +30,8 @@ class Issued(NamedTuple):
     cards: list[NewCard]
 
 
-@dataclass(frozen=True, slots=True)
-class Issuing:
-    """Adds cards to one database.
-
-    `actor` is the operator's name in the journal. `limits` are those of the operator or the shop; the command line,
-    which is the server's administrator's, has none.
-    """
-
-    database: Database
-    actor: str
-    clock: Clock
-    limits: Limits | None = None
+class Issuing(Acting):
+    """Adds cards to one database."""
 
     def issue(
         self,
