@@ -1,6 +1,7 @@
 """What operators do to cards (protocol, section 2, "What operators do"). This is the only home of these rules."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -104,14 +105,12 @@ def apply(  # noqa: PLR0913  # an action, its card, and what the card's row does
 
 def possible_actions(card: Card, now: datetime, *, is_bound: bool) -> list[Action]:
     """Return the actions that would change a card."""
-    return [action for action in Action if _would_change(action, card, now, is_bound=is_bound)]
-
-
-def _would_change(action: Action, card: Card, now: datetime, *, is_bound: bool) -> bool:
-    try:
-        return apply(action, card, now, is_bound=is_bound, by=timedelta(seconds=1)).is_changed
-    except RefusedError:
-        return False
+    possible = []
+    for action in Action:
+        with suppress(RefusedError):
+            if apply(action, card, now, is_bound=is_bound, by=timedelta(seconds=1)).is_changed:
+                possible.append(action)
+    return possible
 
 
 def _extended(card: Card, by: timedelta | None, now: datetime) -> Card:
