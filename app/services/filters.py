@@ -47,18 +47,18 @@ def parse_card_filter(fields: Mapping[str, str], zone: ZoneInfo, now: datetime) 
     preset = _choice(fields, "expires", list(EXPIRY_PRESETS))
     status = _choice(fields, "status", [str(status) for status in CardStatus])
     sort = _choice(fields, "sort", [str(sort) for sort in SORTS])
-    since = [parse_time("expires_from", fields.get("expires_from", ""), zone)]
-    until = [parse_time("expires_before", fields.get("expires_before", ""), zone)]
+    since = parse_time("expires_from", fields.get("expires_from", ""), zone)
+    until = parse_time("expires_before", fields.get("expires_before", ""), zone)
     if preset:
         _name, earliest, latest = EXPIRY_PRESETS[preset]
-        since.append(now + earliest)
-        until.append(now + latest)
+        since = max(since or now + earliest, now + earliest)
+        until = min(until or now + latest, now + latest)
     return CardFilter(
         status=CardStatus(status) if status else None,
         batch="" if fields.get("no_batch") else _text(fields, "batch", MAX_TEXT),
         note=_text(fields, "note", MAX_TEXT),
-        expires_from=max((at for at in since if at), default=None),
-        expires_before=min((at for at in until if at), default=None),
+        expires_from=since,
+        expires_before=until,
         text=_text(fields, "q", MAX_HARDWARE),
         sort=Sort(sort) if sort and status != CardStatus.UNUSED else None,
     )
