@@ -1,7 +1,6 @@
 """Long lists page by page: a page of rows and the links to its neighbours."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, NamedTuple, TypeVar
 
@@ -24,8 +23,7 @@ class PageRequest(NamedTuple):
     size: int = PAGE_ROWS
 
 
-@dataclass(frozen=True)  # with slots `Slice[Row](…)` would fail: typing notes the parameter in the instance
-class Slice(Generic[Row]):
+class Slice(NamedTuple, Generic[Row]):
     """A page of a list.
 
     `before` and `after` are the places that the links to its neighbours name, None where there is no neighbour.
