@@ -13,7 +13,6 @@ from app.console.own_card import OwnCardPage
 from app.console.page import Console
 from app.console.rendering import Renderer
 from app.console.static_files import StaticFiles
-from app.console.streaming import Streams
 from app.domain.card_actions import Action
 from app.functions.client import FunctionsClient
 from app.http import problems, self_service
@@ -160,7 +159,6 @@ def _add_console(  # noqa: PLR0913  # what its pages work with
         figures=Figures(database, utc_now, settings.timezone),
         system_status=system_status,
         renderer=Renderer(static, settings.timezone, utc_now),
-        streams=Streams(),
         zone=settings.timezone,
         clock=utc_now,
         behind_proxy=settings.behind_proxy,

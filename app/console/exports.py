@@ -9,7 +9,7 @@ import falcon
 from app.console.form_page import FormPage
 from app.console.forms import OWN_PASSWORD, Form, query_of, selected_ids
 from app.console.page import Values, visitor_of
-from app.console.streaming import CONTENT_TYPES
+from app.console.streaming import CONTENT_TYPES, send
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request
 from app.services.exports import CARD_COLUMNS, Row, card_documents, file_pieces, record_export
@@ -44,7 +44,7 @@ class ExportPage(FormPage):
             record_export(now, visitor_of(request).actor, details)
             yield from file_pieces(output_format, rows, columns)
 
-        self.console.streams.send(response, pieces(), output_format=output_format, name=name)
+        send(response, pieces(), output_format=output_format, name=name)
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         output_format, selection, _rows, _columns = self.export(request, form)

@@ -10,6 +10,7 @@ from app.console.form_page import FormPage
 from app.console.forms import VALIDITY_PRESETS, Form, query_of, read_duration
 from app.console.page import Access, Values, see_other, visitor_of
 from app.console.rendering import url
+from app.console.streaming import send
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
 from app.services.exports import ISSUED_COLUMNS, file_pieces, issued_documents
@@ -89,7 +90,7 @@ class IssuedPage(ExportPage):
             return
         name = f"cards-{event.at.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output}"
         pieces = file_pieces(output, issued_documents(cards), ISSUED_COLUMNS)
-        self.console.streams.send(response, pieces, output_format=output, name=name)
+        send(response, pieces, output_format=output, name=name)
 
     def export(self, request: falcon.Request, form: Form) -> Export:
         event, cards = self._find(request, query_of(request).one("at") or form.one("at"))

@@ -11,7 +11,6 @@ import falcon
 
 from app.console.forms import Form, query_of
 from app.console.rendering import Renderer
-from app.console.streaming import Streams
 from app.console.visitor import SessionCookie, Visitor, session_cookie
 from app.domain.card_actions import SELLERS_ACTIONS, Action
 from app.domain.texts import Text
@@ -57,7 +56,6 @@ class Console:
     figures: Figures
     system_status: SystemStatus
     renderer: Renderer
-    streams: Streams
     zone: ZoneInfo
     clock: Callable[[], datetime]
     behind_proxy: bool

@@ -14,41 +14,38 @@ CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json", "
 _BOM = "\ufeff"
 """Begins each CSV: without it Excel does not read it as UTF-8. Our import skips it."""
 MAX_EXPORTS = 2
+"""The number of exports at once in this process: each holds a page of rows in memory."""
 _PIECES, _PAUSE_SECONDS = 125, 0.01
 """How many lines are made at once, and the pause after them, in which customers are answered."""
+_places = threading.BoundedSemaphore(MAX_EXPORTS)
 
 
-class Streams:
-    """The exports in progress in this process: at most `MAX_EXPORTS`, as each holds a page of rows in memory."""
+def send(response: falcon.Response, pieces: Iterator[str], *, output_format: str, name: str) -> None:
+    """Answer with the pieces of a file as a download; they may query the database as they go."""
+    if not _places.acquire(blocking=False):
+        raise unavailable()
+    stream = _encoded(chain([_BOM], pieces) if output_format == "csv" else pieces)
+    next(stream)  # a failure here can still be answered properly
+    response.content_type = CONTENT_TYPES[output_format]
+    response.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{quote(name)}")
+    response.stream = stream
 
-    def __init__(self) -> None:
-        self._places = threading.BoundedSemaphore(MAX_EXPORTS)
 
-    def send(self, response: falcon.Response, pieces: Iterator[str], *, output_format: str, name: str) -> None:
-        """Answer with the pieces of a file as a download; they may query the database as they go."""
-        if not self._places.acquire(blocking=False):
-            raise unavailable()
-        stream = self._encoded(chain([_BOM], pieces) if output_format == "csv" else pieces)
-        next(stream)  # a failure here can still be answered properly
-        response.content_type = CONTENT_TYPES[output_format]
-        response.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{quote(name)}")
-        response.stream = stream
+def _encoded(pieces: Iterator[str]) -> Iterator[bytes]:
+    """Yield nothing when the first pieces are read, and then the file; gunicorn closes it however the sending ends.
 
-    def _encoded(self, pieces: Iterator[str]) -> Iterator[bytes]:
-        """Yield nothing when the first pieces are read, and then the file; gunicorn closes it however the sending ends.
+    An exception midway reaches gunicorn, which breaks the connection: half a list must not look complete.
+    """
 
-        An exception midway reaches gunicorn, which breaks the connection: half a list must not look complete.
-        """
+    def read_ahead() -> bytes:
+        return "".join(islice(pieces, _PIECES)).encode()
 
-        def read_ahead() -> bytes:
-            return "".join(islice(pieces, _PIECES)).encode()
-
-        try:
+    try:
+        ahead = read_ahead()
+        yield b""
+        while ahead:
+            yield ahead
+            time.sleep(_PAUSE_SECONDS)
             ahead = read_ahead()
-            yield b""
-            while ahead:
-                yield ahead
-                time.sleep(_PAUSE_SECONDS)
-                ahead = read_ahead()
-        finally:
-            self._places.release()
+    finally:
+        _places.release()

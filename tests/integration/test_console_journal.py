@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import falcon
 import pytest
 
-from app.console.streaming import MAX_EXPORTS, Streams
+from app.console.streaming import MAX_EXPORTS, send
 from app.domain.codes import Code, EventKind
 from app.storage import journal
 from app.storage.database import Database
@@ -137,12 +137,10 @@ def test_the_number_of_simultaneous_exports_is_limited_and_one_that_fails_midway
 
 
 def test_an_export_that_fails_at_once_frees_its_place() -> None:
-    streams = Streams()
-
     def broken() -> Iterator[str]:
         raise ValueError("no list")
         yield ""
 
     for _ in range(MAX_EXPORTS + 1):
         with pytest.raises(ValueError, match="no list"):
-            streams.send(falcon.Response(), broken(), output_format="json", name="list.json")
+            send(falcon.Response(), broken(), output_format="json", name="list.json")
