@@ -13,6 +13,7 @@ from app.console.rendering import url
 from app.console.streaming import send
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
+from app.services.ceilings import ceilings_of
 from app.services.exports import ISSUED_COLUMNS, file_pieces, issued_documents
 from app.services.filters import parse_time
 from app.services.issuing import Issuing, issue_at, recent_issues
@@ -48,7 +49,7 @@ class IssuePage(FormPage):
             "most": MAX_ISSUED,
             "is_large": request.method == "POST" and self._is_large(form),
             "confirm_cards": self.console.confirm_cards,
-            "ceilings": limits.ceilings(),
+            "ceilings": ceilings_of(limits.owner),
             "issued_today": limits.issued_today(self.console.clock()),
             "recent": recent_issues(visitor_of(request).seller, _RECENT),
         }

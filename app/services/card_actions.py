@@ -13,7 +13,7 @@ from app.domain.cards import Card, card_id_of, format_validity, parse_card_id
 from app.domain.ceilings import Ceilings, check_extended
 from app.domain.codes import EventKind
 from app.domain.texts import RefusedError, Text
-from app.services.ceilings import Acting
+from app.services.ceilings import Acting, ceilings_of
 from app.services.formatting import escaped
 from app.storage import bindings, journal, models
 from app.storage import cards as card_rows
@@ -157,7 +157,7 @@ class CardActions(Acting):
         self, action: Action, by: timedelta | None, now: datetime, rows: list[models.Card], bound: Collection[str]
     ) -> Callable[[models.Card], Outcome]:
         """Read what these rows do not say, and return the function from a row to what the action does to the card."""
-        ceilings = Ceilings() if self.limits is None else self.limits.ceilings()
+        ceilings = Ceilings() if self.limits is None else ceilings_of(self.limits.owner)
         renewed = _renewed([row.id for row in rows]) if action is Action.DELETE else set()
 
         def outcome_of(row: models.Card) -> Outcome:

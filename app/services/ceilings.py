@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from peewee import Case, fn
@@ -34,10 +33,6 @@ class Limits:
     owner: Owner
     zone: ZoneInfo
 
-    def ceilings(self) -> Ceilings:
-        """Return the ceilings."""
-        return ceilings_of(self.owner)
-
     def issued_today(self, now: datetime) -> int:
         """Return how many cards the owner has issued in this vendor's day."""
         row = _row(self.owner)
@@ -54,12 +49,11 @@ class Limits:
             app.domain.ceilings.CeilingExceededError: a ceiling does not allow them; roll the transaction back.
         """
         row = self._count(now, cards=len(cards))
-        ceilings = as_ceilings(row)
-        check_count(ceilings, row.cards - len(cards), len(cards))
+        check_count(row, row.cards - len(cards), len(cards))
         of_files = {batch for (batch,) in FileBatch.select(FileBatch.batch).distinct().tuples()}
         check_batches(_role(self.owner), of_files & {card.batch for card in cards if card.batch})
         for card in cards:
-            check_validity(ceilings, time_left(card.validity, card.expires_at, now))
+            check_validity(row, time_left(card.validity, card.expires_at, now))
 
     def take_changes(self, count: int, now: datetime) -> None:
         """Count cards that are about to be changed, within the caller's transaction.
@@ -68,7 +62,7 @@ class Limits:
             app.domain.ceilings.CeilingExceededError: too many for one day; roll the transaction back.
         """
         row = self._count(now, changed=count)
-        check_changes(changes_allowed(as_ceilings(row), _role(self.owner)), row.changed - count, count)
+        check_changes(changes_allowed(row, _role(self.owner)), row.changed - count, count)
 
     def _count(self, now: datetime, *, cards: int = 0, changed: int = 0) -> Ceiling:
         """Add to the counts of the day in the caller's transaction; return the row, with the ceilings.
@@ -126,12 +120,7 @@ class Acting:
 def ceilings_of(owner: Owner) -> Ceilings:
     """Return the ceilings of an operator or a token."""
     row = _row(owner)
-    return Ceilings() if row is None else as_ceilings(row)
-
-
-def as_ceilings(row: Any) -> Ceilings:  # noqa: ANN401  # a row with these columns
-    """Return the ceilings that a row has."""
-    return Ceilings(row.cards_per_day, row.longest_validity, row.changes_per_day)
+    return Ceilings() if row is None else Ceilings(row.cards_per_day, row.longest_validity, row.changes_per_day)
 
 
 def set_ceilings(owner: Owner, ceilings: Ceilings) -> None:

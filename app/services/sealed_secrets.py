@@ -1,7 +1,7 @@
 """The secrets in the database that are sealed: of operators' second factors, and of webhooks."""
 
 import logging
-from typing import NamedTuple
+from typing import Any
 
 import peewee
 
@@ -14,28 +14,19 @@ _COLUMNS = {"operator": (Operator, Operator.totp_secret), "webhook": (Webhook, W
 logger = logging.getLogger(__name__)
 
 
-class SealedSecret(NamedTuple):
-    """A secret as its row has it; `name` is the row's, for people."""
-
-    table: str
-    row: int
-    name: str
-    text: str
-
-
-def every() -> list[SealedSecret]:
-    """Return all of them."""
+def every() -> list[tuple[str, Any]]:
+    """Return all of them: the table and a row with `id`, `name` (for people) and `sealed`."""
     found = []
     for table, (model, column) in _COLUMNS.items():
-        rows = model.select(model.id, model.name, column).where(column.is_null(is_null=False)).order_by(model.name)
-        found += [SealedSecret(table, *row) for row in rows.tuples()]
+        rows = model.select(model.id, model.name, column.alias("sealed")).where(column.is_null(is_null=False))
+        found += [(table, row) for row in rows.order_by(model.name).namedtuples()]
     return found
 
 
-def replace(secret: SealedSecret, text: str) -> bool:
+def replace(table: str, row: Any, text: str) -> bool:  # noqa: ANN401  # one of `every`
     """Replace a secret, unless it has changed meanwhile; return whether it was replaced."""
-    model, column = _COLUMNS[secret.table]
-    unchanged = (model.id == secret.row) & (column == secret.text)
+    model, column = _COLUMNS[table]
+    unchanged = (model.id == row.id) & (column == row.sealed)
     return bool(model.update({column: text}).where(unchanged).execute())
 
 
@@ -49,18 +40,17 @@ def seal_all(database: Database, key: SealingKey) -> None:
     """
     count = 0
     try:
-        for secret in database.with_connection(every):
-            place = secret.table, secret.row
-            if key.opens(*place, secret.text) is False:
+        for table, row in database.with_connection(every):
+            if key.opens(table, row.id, row.sealed) is False:
                 raise SealingKeyError(
-                    f"KADUN_SEALING_KEY 打不开 {secret.table} {secret.name} 的密钥：请放回原来的 secrets/sealing_key；"
+                    f"KADUN_SEALING_KEY 打不开 {table} {row.name} 的密钥：请放回原来的 secrets/sealing_key；"
                     "若已丢失，见 docs/backups.zh-CN.md / "
-                    f"KADUN_SEALING_KEY does not open the secret of {secret.table} {secret.name}: "
+                    f"KADUN_SEALING_KEY does not open the secret of {table} {row.name}: "
                     "put the former secrets/sealing_key back; if it is lost, see docs/backups.md"
                 )
-            sealed = key.seal(*place, secret.text)
-            if sealed != secret.text:
-                count += replace(secret, sealed)
+            sealed = key.seal(table, row.id, row.sealed)
+            if sealed != row.sealed:
+                count += replace(table, row, sealed)
         if count:
             logger.info("secrets sealed", extra={"count": count})
     except (UnavailableError, peewee.PeeweeException) as error:

@@ -11,7 +11,7 @@ from app.domain.card_actions import Action
 from app.domain.ceilings import CeilingExceededError, Ceilings
 from app.domain.operators import Role, Scope
 from app.services.card_actions import CardActions
-from app.services.ceilings import Limits, set_ceilings
+from app.services.ceilings import Limits, ceilings_of, set_ceilings
 from app.services.idempotency import Owner
 from app.services.issuing import Issuing
 from app.services.operators import Operators
@@ -190,6 +190,6 @@ def test_of_orders_or_changes_at_once_exactly_as_many_succeed_as_are_left(
 
 def test_accounts_without_ceilings_issue_as_before(database: Database, clock: Clock, limits: Limits) -> None:
     Ceiling.delete().execute()
-    assert limits.ceilings()[:2] == (None, None)
+    assert ceilings_of(limits.owner)[:2] == (None, None)
     Issuing(database, "tester", clock, limits).issue(11, None)
     assert limits.issued_today(clock.now) == 11, "a ceiling that is set now counts the whole day"

@@ -195,9 +195,9 @@ def test_a_start_seals_what_was_kept_in_clear(
 
 def test_a_secret_that_changes_while_it_is_sealed_stays(log_ins: LogIns) -> None:
     Operator.update(totp_secret=pyotp.random_base32()).execute()
-    (secret,) = sealed_secrets.every()
+    ((table, row),) = sealed_secrets.every()
     Operator.update(totp_secret="another").execute()
-    assert not sealed_secrets.replace(secret, SEALING.seal(secret.table, secret.row, secret.text))
+    assert not sealed_secrets.replace(table, row, SEALING.seal(table, row.id, row.sealed))
     assert Operator.get().totp_secret == "another"
 
 

@@ -94,10 +94,7 @@ def _files(database: Database, blobs: Blobs) -> tuple[int | None, tuple[str, ...
 
 
 def _sealed(key: SealingKey) -> dict[str, bool | None]:
-    return {
-        f"{secret.table} {secret.name}": key.opens(secret.table, secret.row, secret.text)
-        for secret in sealed_secrets.every()
-    }
+    return {f"{table} {row.name}": key.opens(table, row.id, row.sealed) for table, row in sealed_secrets.every()}
 
 
 def durability(database: Database) -> tuple[bool, str]:
