@@ -55,7 +55,6 @@ class Guard:
         resource: object,
         _params: dict[str, Any],
     ) -> None:
-        """Let the request through, raise a problem, or complete the response with a redirect."""
         if not isinstance(resource, Page):
             return
         response.set_headers(headers())

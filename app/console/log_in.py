@@ -1,7 +1,5 @@
 """The log-in and the log-out, and the files that anybody may have: style sheets and scripts."""
 
-from typing import Any
-
 import falcon
 
 from app.console.form_page import FormPage
@@ -89,8 +87,3 @@ class StaticPage(Page):
         response.content_type = file.content_type
         response.data = file.content
         response.set_header("Cache-Control", "public, max-age=31536000, immutable")
-
-
-def is_log_in(environ: dict[str, Any]) -> bool:
-    """Whether a request tries to log in."""
-    return (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("POST", LOGIN)

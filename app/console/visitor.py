@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import falcon
 
@@ -81,13 +81,3 @@ def session_cookie(*, behind_proxy: bool) -> SessionCookie:
     Browsers take a name with `__Host-` only from HTTPS, with `Secure` and path `/`, without a domain (RFC 6265bis).
     """
     return SessionCookie("__Host-kadun_session", "/") if behind_proxy else SessionCookie("kadun_session", COOKIE_PATH)
-
-
-def sender_of(cookie: SessionCookie, environ: dict[str, Any]) -> str | None:
-    """Return what a request of an operator, or of a shop, proves to be with; None of all others."""
-    path = environ["PATH_INFO"]
-    if path.startswith("/v1/shop/"):
-        return environ.get("HTTP_AUTHORIZATION", "").rpartition(" ")[2] or None  # however its scheme is written
-    if path.startswith(COOKIE_PATH) and not path.startswith(("/admin/static/", LOGIN)):  # a log-in proves nothing yet
-        return cookie.token(falcon.Request(environ)) or None
-    return None

@@ -71,7 +71,6 @@ class OffMeansNotFound:
         _resource: Any,  # noqa: ANN401  # Falcon's signature
         _params: dict[str, Any],
     ) -> None:
-        """Refuse the request before its method is looked at, while self-service is off."""
         if request.path.startswith(PATHS) and not self.service.is_on():
             raise falcon.HTTPNotFound
 
@@ -111,8 +110,3 @@ def problem_of(request: falcon.Request, error: Exception, service: SelfService) 
             )
         case _:
             return from_error(request, error)
-
-
-def customers_of(environ: dict[str, Any]) -> str | None:
-    """Return one name for all requests for self-service, None for any other request: together they are one sender."""
-    return "customers" if environ["PATH_INFO"].startswith(PATHS) else None

@@ -167,7 +167,6 @@ def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
 
 
 def _parse_issue_request(body: bytes) -> tuple[schemas.IssueRequest, timedelta | None]:
-    """Read an order of new cards, and their validity."""
     asked = json_body.parse(body, schemas.IssueRequest)
     for field, text in (("batch", asked.batch), ("note", asked.note)):
         try:
@@ -181,7 +180,6 @@ def _parse_issue_request(body: bytes) -> tuple[schemas.IssueRequest, timedelta |
 
 
 def _parse_card_query(request: falcon.Request) -> str:
-    """Return the card ID in the query string."""
     unknown = next((name for name in request.params if name != "id"), None)
     if unknown is not None:
         shown = json_body.shown(unknown)

@@ -1,4 +1,4 @@
-"""Parts of the console's pages: data of strangers or of the vendor's, how requests are counted, and errors."""
+"""Parts of the console's pages: data of strangers or of the vendor's, and errors."""
 
 import hashlib
 import re
@@ -11,14 +11,14 @@ from zoneinfo import ZoneInfo
 
 import falcon
 import pytest
-from falcon.testing import TestClient, create_environ
+from falcon.testing import TestClient
 
 from app.console import errors, rendering, words
 from app.console.card import _chart
 from app.console.own_card import OwnCardPage
 from app.console.rendering import Renderer
 from app.console.static_files import StaticFiles
-from app.console.visitor import Visitor, sender_of, session_cookie
+from app.console.visitor import Visitor
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.errors import UnavailableError
 from app.domain.operators import Role, Scope
@@ -87,26 +87,6 @@ def test_the_kept_libraries_are_the_ones_that_their_table_names() -> None:
     files = StaticFiles()
     assert files.url("htmx.min.js") == f"/admin/static/htmx.min.js?v={kept['htmx.min.js'][:12]}"
     assert files.get("../rendering.py") is None
-
-
-@for_each(
-    "path, sender",
-    [
-        ("/admin/cards", "token"),
-        ("/admin", "token"),
-        ("/admin/login", None),
-        ("/admin/static/console.js", None),
-        ("/v1/shop/cards", "shop"),
-        ("/v1/verify", None),
-        ("/", None),
-    ],
-)
-def test_a_request_is_counted_for_its_session_or_token(path: str, sender: str | None) -> None:
-    cookie = session_cookie(behind_proxy=True)
-    for scheme in ("Bearer ", "bearer ", "BEARER   "):
-        headers = {"Cookie": f"kadun_language=en; {cookie.name}=token", "Authorization": f"{scheme}shop"}
-        assert sender_of(cookie, create_environ(path, headers=headers)) == sender
-    assert sender_of(cookie, create_environ(path)) is None
 
 
 class _Console:
