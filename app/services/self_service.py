@@ -117,11 +117,18 @@ class SelfService:
             found = _locked(typed, second)
             before = self._standing(customer, found, typed)
             outcome = before.renewal(self._card(customer, found, second))
-            spent = card_rows.as_domain(found[card_id_of(second)])
+            card, spent = outcome.after or outcome.before, found[card_id_of(second)]
             card_rows.write_outcomes([outcome])
-            models.Card.update(renewed_card_id=outcome.before.id).where(models.Card.id == spent.id).execute()
-            journal.append(_renewed(customer, outcome, spent))
-            return replace(before, card=outcome.after or outcome.before)
+            models.Card.update(renewed_card_id=card.id).where(models.Card.id == spent.id).execute()
+            by = {"by": format_validity(spent.validity)}
+            renewed = {"with": spent.id, **by, **how_long(card)}
+            journal.append(
+                [
+                    _entry(customer, outcome.at, EventKind.RENEWED, card.id, renewed),
+                    _entry(customer, outcome.at, EventKind.RENEWED, spent.id, {"renewed": card.id, **by}),
+                ]
+            )
+            return replace(before, card=card)
 
     def _standing(self, customer: Customer, found: Rows, typed: str) -> Standing:
         """Return how a card stands now. Before a change its lock is held, and the time is read under the lock."""
@@ -180,16 +187,6 @@ def _cost(outcome: Outcome) -> dict[str, Any]:
     if until is None or after is None or until == after:
         return {}
     return {"cost": format_validity(until - after), "expires_at": after.isoformat()}
-
-
-def _renewed(customer: Customer, outcome: Outcome, spent: Card) -> list[journal.Entry]:
-    by = {"by": format_validity(spent.validity)}
-    card = outcome.after or outcome.before
-    until = how_long(card)
-    return [
-        _entry(customer, outcome.at, EventKind.RENEWED, card.id, {"with": spent.id, **by, **until}),
-        _entry(customer, outcome.at, EventKind.RENEWED, spent.id, {"renewed": card.id, **by}),
-    ]
 
 
 def _entry(  # noqa: PLR0913  # the parts of an entry

@@ -44,9 +44,9 @@ class Shop:
             app.domain.ceilings.CeilingExceededError: the token may not issue so many, or so long ones.
             DatabaseUnavailableError: the database is away, or the same order is still being processed.
         """
+        issuing = Issuing(self._database, shop_actor(shop.name), self._clock, self._limits(shop))
 
         def act() -> Document:
-            issuing = Issuing(self._database, shop_actor(shop.name), self._clock, self._limits(shop))
             return {"cards": list(issued_documents(issuing.issue(count, validity, batch, note).cards))}
 
         return self._idempotency.run(order, act)
@@ -63,18 +63,16 @@ class Shop:
                 token changed too many cards today.
             KeyReusedError, DatabaseUnavailableError: as for `issue`.
         """
+        actions = CardActions(self._database, shop_actor(shop.name), self._clock, self._limits(shop), _issuer(shop))
 
         def act() -> Document:
-            result = self._actions(shop).apply(action, card_ids, by)
+            result = actions.apply(action, card_ids, by)
             return {"changed": result.changed, "revived_unbound": result.revived_unbound}
 
         return self._idempotency.run(order, act)
 
     def _limits(self, shop: ShopToken) -> Limits:
         return Limits(Owner(token_id=shop.id), self._timezone)
-
-    def _actions(self, shop: ShopToken) -> CardActions:
-        return CardActions(self._database, shop_actor(shop.name), self._clock, self._limits(shop), _issuer(shop))
 
     def look_up(self, shop: ShopToken, card_id: str) -> Document:
         """Return a card by its ID as typed; of its client only whether there is one and when it was last seen.
