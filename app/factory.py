@@ -36,7 +36,6 @@ from app.services.shop import Shop
 from app.services.shop_tokens import ShopTokens
 from app.services.signing_keys import SigningKeys
 from app.services.system_status import SystemStatus
-from app.services.throttling import Throttle
 from app.services.verification import Verification
 from app.settings import Settings
 from app.storage import schema
@@ -126,9 +125,7 @@ def _add_documents(app: falcon.App[Any, Any], database: Database, signer: Signer
 
 def _add_shop(app: falcon.App[Any, Any], settings: Settings, database: Database) -> None:
     shop = Shop(database, settings.timezone, utc_now)
-    shop_access = ShopAccess(
-        ShopTokens(database, "service", utc_now), Throttle(database, utc_now), behind_proxy=settings.behind_proxy
-    )
+    shop_access = ShopAccess(ShopTokens(database, "service", utc_now), behind_proxy=settings.behind_proxy)
     app.add_route("/v1/shop/cards", CardsResource(shop, shop_access))
     app.add_route("/v1/shop/cards/freeze", ChangeResource(shop, shop_access, Action.FREEZE))
     app.add_route("/v1/shop/cards/unfreeze", ChangeResource(shop, shop_access, Action.UNFREEZE))

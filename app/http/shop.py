@@ -30,11 +30,11 @@ from app.http.problems import (
     unauthorized,
 )
 from app.http.request_parser import client_address
+from app.services import throttling
 from app.services.card_actions import CardNotFoundError
 from app.services.idempotency import Answer, KeyReusedError, Owner, Request
 from app.services.shop import Shop
 from app.services.shop_tokens import ShopToken, ShopTokens
-from app.services.throttling import Throttle, shared_buckets
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _NO_TOKEN = Text(
@@ -53,7 +53,6 @@ class ShopAccess:
     """Authenticates shops and checks their scopes."""
 
     tokens: ShopTokens
-    throttle: Throttle
     behind_proxy: bool
 
     def admit(self, request: falcon.Request, scope: Scope) -> ShopToken:
@@ -84,11 +83,12 @@ class ShopAccess:
 
     def _unknown_token(self, request: falcon.Request) -> Problem:
         # Only after the search: a valid token passes, whatever others behind the same address have sent.
-        buckets = shared_buckets("token", client_address(request, behind_proxy=self.behind_proxy))
-        wait_seconds = self.throttle.wait_seconds(buckets)
+        buckets = throttling.shared_buckets("token", client_address(request, behind_proxy=self.behind_proxy))
+        now = self.tokens.clock()
+        wait_seconds = throttling.wait_seconds(buckets, now)
         if wait_seconds:
             return too_many_requests(wait_seconds)
-        self.throttle.count(buckets)
+        throttling.count(self.tokens.database, buckets, now)
         return unauthorized(_UNKNOWN_TOKEN, 'Bearer error="invalid_token"')
 
 

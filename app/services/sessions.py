@@ -12,7 +12,7 @@ from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import MAX_SESSIONS, console_actor
 from app.domain.texts import LaterError, RefusedError
-from app.services import two_step
+from app.services import throttling, two_step
 from app.services.bearer import digest, new_token
 from app.services.operators import (
     ROW_LOCK,
@@ -23,7 +23,7 @@ from app.services.operators import (
     set_columns,
 )
 from app.services.passwords import PASSWORDS, Passwords
-from app.services.throttling import Throttle, code_bucket, name_bucket, shared_buckets
+from app.services.throttling import code_bucket, name_bucket, shared_buckets
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Operator, OperatorSession
@@ -67,7 +67,6 @@ class Sessions:
         self._clock = clock
         self._key = key
         self._passwords = passwords
-        self._throttle = Throttle(database, clock)
 
     def operators_exist(self) -> bool:
         """Return whether there is any operator."""
@@ -137,7 +136,7 @@ class Sessions:
                 if is_let_in:
                     if new_hash is not None:
                         set_columns(operator, password_hash=new_hash)
-                    self._throttle.forget((own, of_codes))  # a success says nothing about others in the network
+                    throttling.forget((own, of_codes))  # a success says nothing about others in the network
                     yield operator
             if not is_let_in:
                 self._fail(operator, address, "code", (*buckets, of_codes))
@@ -158,7 +157,7 @@ class Sessions:
         return True
 
     def _fail(self, operator: Operator | None, address: str, wrong: str, buckets: Sequence[str]) -> None:
-        self._throttle.count(buckets)
+        throttling.count(self._database, buckets, self._clock())
         entry = self._entry(EventKind.LOGIN_REFUSED, operator, address, {"wrong": wrong})
         with self._database.transact():
             is_journalled = journal.append_refused_log_in(entry)
@@ -173,7 +172,7 @@ class Sessions:
         return journal.Entry(at=self._clock(), kind=kind, ip=address, actor=actor, details=details)
 
     def _require_patience(self, buckets: Sequence[str]) -> None:
-        wait = self._throttle.wait_seconds(buckets)
+        wait = throttling.wait_seconds(buckets, self._clock())
         if wait:
             raise LoginThrottledError(wait)
 

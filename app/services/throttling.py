@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from datetime import datetime
 
 from peewee import SQL, Case
 
-from app.clock import Clock
 from app.domain.addresses import SITE_SHARE, network_of, site_of
 from app.domain.operators import FORGOTTEN_AFTER, next_attempt
 from app.services.bearer import digest
@@ -41,37 +40,29 @@ def code_bucket(operator_id: int) -> str:
     return f"code:{operator_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Throttle:
-    """Counts failures by bucket, for all processes."""
+def wait_seconds(buckets: Sequence[str], now: datetime) -> int:
+    """Return in how many whole seconds the next attempt is allowed, 0 if it is now."""
+    counted = LoginFailure.bucket.in_(buckets) & (LoginFailure.last_at > now - FORGOTTEN_AFTER)
+    waits = [next_attempt(_weighed(row), row.last_at) - now for row in LoginFailure.select().where(counted)]
+    return max([0, *(math.ceil(wait.total_seconds()) for wait in waits)])
 
-    database: Database
-    clock: Clock
 
-    def wait_seconds(self, buckets: Sequence[str]) -> int:
-        """Return in how many whole seconds the next attempt is allowed, 0 if it is now."""
-        now = self.clock()
-        counted = LoginFailure.bucket.in_(buckets) & (LoginFailure.last_at > now - FORGOTTEN_AFTER)
-        found = list(LoginFailure.select().where(counted))
-        waits = [next_attempt(_weighed(row), row.last_at) - now for row in found]
-        return max([0, *(math.ceil(wait.total_seconds()) for wait in waits)])
+def count(database: Database, buckets: Sequence[str], now: datetime) -> None:
+    """Count a failure against each bucket, for all processes; a count that is forgotten begins anew."""
+    # In one order, so that two writers do not deadlock.
+    rows = [{"bucket": bucket, "failures": 1, "last_at": now} for bucket in sorted(buckets)]
+    is_recent = LoginFailure.last_at > now - FORGOTTEN_AFTER
+    failures = Case(None, [(is_recent, LoginFailure.failures + SQL("1"))], SQL("1"))
+    with database.transact():
+        LoginFailure.insert_many(rows).on_conflict(
+            conflict_target=[LoginFailure.bucket],
+            update={LoginFailure.failures: failures, LoginFailure.last_at: now},
+        ).execute()
 
-    def count(self, buckets: Sequence[str]) -> None:
-        """Count a failure against each bucket; a count that is forgotten begins anew."""
-        now = self.clock()
-        # In one order, so that two writers do not deadlock.
-        rows = [{"bucket": bucket, "failures": 1, "last_at": now} for bucket in sorted(buckets)]
-        is_recent = LoginFailure.last_at > now - FORGOTTEN_AFTER
-        failures = Case(None, [(is_recent, LoginFailure.failures + SQL("1"))], SQL("1"))
-        with self.database.transact():
-            LoginFailure.insert_many(rows).on_conflict(
-                conflict_target=[LoginFailure.bucket],
-                update={LoginFailure.failures: failures, LoginFailure.last_at: now},
-            ).execute()
 
-    def forget(self, buckets: Sequence[str]) -> None:
-        """Forget the buckets' failures, in the caller's transaction."""
-        LoginFailure.delete().where(LoginFailure.bucket.in_(buckets)).execute()
+def forget(buckets: Sequence[str]) -> None:
+    """Forget the buckets' failures, in the caller's transaction."""
+    LoginFailure.delete().where(LoginFailure.bucket.in_(buckets)).execute()
 
 
 def _weighed(row: LoginFailure) -> int:
