@@ -11,7 +11,7 @@ import falcon
 
 from app.console.forms import Form, query_of
 from app.console.rendering import Renderer
-from app.console.visitor import SessionCookie, Visitor, session_cookie
+from app.console.visitor import SessionCookie, Visitor
 from app.domain.card_actions import SELLERS_ACTIONS, Action
 from app.domain.texts import Text
 from app.http.problems import forbidden
@@ -66,7 +66,7 @@ class Console:
     @property
     def session_cookie(self) -> SessionCookie:
         """The cookie that holds a session's token."""
-        return session_cookie(behind_proxy=self.behind_proxy)
+        return SessionCookie(behind_proxy=self.behind_proxy)
 
 
 class Page:

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import falcon
 
@@ -56,11 +56,15 @@ class Visitor:
         return hmac.new(self.session_token.encode(), b"kadun csrf", hashlib.sha256).hexdigest()
 
 
-class SessionCookie(NamedTuple):
-    """The name and path of the cookie that holds a session's token."""
+class SessionCookie:
+    """The cookie that holds a session's token: behind the proxy, hence HTTPS, one that no other host or HTTP can set.
 
-    name: str
-    path: str
+    Browsers take a name with `__Host-` only from HTTPS, with `Secure` and path `/`, without a domain (RFC 6265bis).
+    """
+
+    def __init__(self, *, behind_proxy: bool) -> None:
+        self.name = "__Host-kadun_session" if behind_proxy else "kadun_session"
+        self.path = "/" if behind_proxy else COOKIE_PATH
 
     def token(self, request: falcon.Request) -> str:
         return (request.get_cookie_values(self.name) or [""])[0]
@@ -73,11 +77,3 @@ class SessionCookie(NamedTuple):
     def unset(self, response: falcon.Response) -> None:
         """Make the browser forget it; Falcon's own `unset_cookie` lacks `Secure`, which the prefix needs."""
         self.set(response, "", datetime.fromtimestamp(0, UTC))
-
-
-def session_cookie(*, behind_proxy: bool) -> SessionCookie:
-    """Return the session's cookie: behind the proxy, hence HTTPS, one that no other host or plain HTTP can set.
-
-    Browsers take a name with `__Host-` only from HTTPS, with `Secure` and path `/`, without a domain (RFC 6265bis).
-    """
-    return SessionCookie("__Host-kadun_session", "/") if behind_proxy else SessionCookie("kadun_session", COOKIE_PATH)

@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from app.clock import utc_now
-from app.console.visitor import SessionCookie, session_cookie
+from app.console.visitor import SessionCookie
 from app.domain.operators import Role
 from app.services.issuing import Issuing
 from tests.support.browser.hostile_texts import FUNCTIONS, invade
@@ -144,10 +144,10 @@ def strangers(site: Site, shop: Shop) -> Iterator[str]:
 @pytest.fixture
 def enter(site: Site, shop: Shop, visit: Visit) -> Enter:
     def go(path: str, look: Look = LOOKS[0], who: str = OWNER, **options: Any) -> Person:
-        session = session_cookie(behind_proxy=True)
+        session = SessionCookie(behind_proxy=True)
         with opened(site):
             token = add_session(who)
-        said = {session: token, SessionCookie("kadun_language", "/admin"): look.language}
+        said = {(session.name, session.path): token, ("kadun_language", "/admin"): look.language}
         scope = {"domain": "localhost", "secure": True, "sameSite": "Strict"}
         cookies = [{"name": name, "value": value, "path": path, **scope} for (name, path), value in said.items()]
         return Person(visit(path, look, cookies, **options), look)

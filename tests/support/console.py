@@ -23,7 +23,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from urllib3 import encode_multipart_formdata
 
-from app.console.visitor import session_cookie
+from app.console.visitor import SessionCookie
 from app.domain.operators import Role
 from app.services import sessions
 from app.storage.models import IdempotencyRecord, Operator
@@ -117,7 +117,7 @@ class Browser:
         self.service = service
         self._foreseen = foreseen
         self._address = address
-        self.session_cookie = session_cookie(behind_proxy=address is not None)
+        self.session_cookie = SessionCookie(behind_proxy=address is not None)
         self._cookies: dict[str, tuple[str, str]] = {"kadun_language": (language, "/admin")}
 
     def log_in(self, name: str, password: str = PASSWORD, code: str = "") -> Self:
