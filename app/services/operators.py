@@ -94,26 +94,8 @@ class Operators:
         latest = query.where(code_or_kind == EventKind.LOGGED_IN).group_by(Operator.name)
         return dict(latest.tuples())
 
-    def check_known(self, name: str) -> None:
-        """Check that an operator exists.
-
-        Raises:
-            OperatorNotFoundError: no.
-        """
-        if not self._is_known(name):
-            raise OperatorNotFoundError(name)
-
-    def check_free(self, name: str) -> None:
-        """Check that an operator may be added under a name.
-
-        Raises:
-            RefusedError: the name is taken or invalid.
-        """
-        check_name(name)
-        if self._is_known(name):
-            raise NameTakenError(name)
-
-    def _is_known(self, name: str) -> bool:
+    def is_known(self, name: str) -> bool:
+        """Whether an operator exists."""
         # PostgreSQL refuses a NUL; no name has unprintable characters.
         named = Operator.select().where(Operator.name == name)
         return name.isprintable() and named.exists()
