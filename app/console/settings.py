@@ -51,7 +51,8 @@ class SettingsPage(FormPage):
     def values(self, request: falcon.Request, form: Form) -> Values:
         """Return a text for each field: the terms in force, or what was typed; `faults` are by field."""
         revision, terms = self._terms(request).read()
-        now_in_force, is_sent = _texts(terms), request.method == "POST"
+        is_sent = request.method == "POST"
+        now_in_force = {name: write_term(value) for name, value in terms.as_texts().items()}
         typed = _typed(form) if is_sent else now_in_force
         return {
             "typed": typed,
@@ -69,10 +70,6 @@ class SettingsPage(FormPage):
 
     def _terms(self, request: falcon.Request) -> VendorTerms:
         return VendorTerms(self.console.database, visitor_of(request).actor, self.console.clock)
-
-
-def _texts(terms: Terms) -> dict[str, str]:
-    return {name: write_term(value) for name, value in terms.as_texts().items()}
 
 
 def _typed(form: Form) -> dict[str, str]:
