@@ -18,17 +18,11 @@ from app.services.shop_tokens import ShopTokens
 ANY = "any"
 
 
-class Scopes(click.ParamType[list[Scope]]):
-    """Scopes, separated by commas."""
-
-    name = "scopes"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[Scope]:  # noqa: ANN401  # click's signature
-        """Return the scopes."""
-        try:
-            return [Scope(scope.strip()) for scope in value.split(",")]
-        except ValueError:
-            self.fail(f"可选 / choose from {', '.join(Scope)}", param, ctx)
+def _scopes(_ctx: Any, _param: Any, value: str) -> list[Scope]:  # noqa: ANN401  # click's signature
+    try:
+        return [Scope(scope.strip()) for scope in value.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"可选 / choose from {', '.join(Scope)}") from error
 
 
 @click.group()
@@ -75,7 +69,8 @@ def _changed(limits: TokenLimits, options: dict[str, Any]) -> TokenLimits:
 @click.option(
     "--scope",
     "scopes",
-    type=Scopes(),
+    metavar="SCOPES",
+    callback=_scopes,
     required=True,
     help=f"权限，以逗号分隔 / Separated by commas: {', '.join(Scope)}",
 )
