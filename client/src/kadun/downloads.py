@@ -1,4 +1,4 @@
-"""Downloads of the vendor's files (PROTOCOL section 3, "Files"): offered in a signed verdict, fetched and verified."""
+"""Downloads of the vendor's files (docs/protocol.md, "Files"): offered in a signed verdict, fetched and verified."""
 
 from __future__ import annotations
 

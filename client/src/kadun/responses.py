@@ -10,7 +10,7 @@ from typing import Any
 from kadun.decoding import parse_json_object
 from kadun.errors import KadunError, RequestRefused, ServerUnreachable, UntrustedAnswer
 
-# The genuine server's refusals of malformed requests (PROTOCOL section 3). Others come from a portal or a proxy.
+# The genuine server's refusals of malformed requests (docs/protocol.md, "Problems"). Others are a portal's or proxy's.
 _PROBLEM = "application/problem+json"
 _REFUSALS = frozenset(
     {"INVALID_REQUEST", "NOT_FOUND", "METHOD_NOT_ALLOWED", "BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"}

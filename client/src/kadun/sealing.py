@@ -64,7 +64,7 @@ class KeyPair:
         return str(self._key.as_dict(private=False)["x"])
 
     def open(self, sealed: str) -> Secret:
-        """Decrypt a compact JWE: ECDH-ES over X25519 with A256GCM only (PROTOCOL section 3)."""
+        """Decrypt a compact JWE: ECDH-ES over X25519 with A256GCM only (docs/protocol.md, "The sealed key")."""
         what = "the sealed key's header"
         header = parse_json_object(decode_base64url(_parts(sealed)[0], what), what)
         epk = header.get("epk")

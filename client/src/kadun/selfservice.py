@@ -1,4 +1,4 @@
-"""Self-service (PROTOCOL section 3): customers renew and unbind their cards without asking the vendor.
+"""Self-service (docs/protocol.md, "Self-service"): customers renew and unbind their cards without asking the vendor.
 
 The answers are not signed. They are for people to read; only verdicts decide what the program does.
 """

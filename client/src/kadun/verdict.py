@@ -1,4 +1,4 @@
-"""Verifies verdicts: every check that PROTOCOL section 3 lists, before any claim is used."""
+"""Verifies verdicts: every check of docs/protocol.md, "What a client must check", before any claim is used."""
 
 from __future__ import annotations
 
