@@ -65,11 +65,15 @@ class KeyPair:
 
     def open(self, sealed: str) -> Secret:
         """Decrypt a compact JWE: ECDH-ES over X25519 with A256GCM only (docs/protocol.md, "The sealed key")."""
-        what = "the sealed key's header"
-        header = parse_json_object(decode_base64url(_parts(sealed)[0], what), what)
+        parts = sealed.split(".")
+        if len(parts) != 5 or parts.pop(1):  # noqa: PLR2004 - header, encrypted key (none), nonce, ciphertext, tag
+            raise UntrustedAnswer("the sealed key is not a compact JWE for ECDH-ES")
+        # All are checked here: Python before 3.11 also decodes other than canonical base64url.
+        raw_header, *_others = [decode_base64url(part, "a part of the sealed key") for part in parts]
+        header = parse_json_object(raw_header, "the sealed key's header")
         epk = header.get("epk")
         if header != {"alg": "ECDH-ES", "enc": "A256GCM", "epk": epk} or not isinstance(epk, dict):
-            raise UntrustedAnswer(f"{what} is not alg ECDH-ES, enc A256GCM and epk")
+            raise UntrustedAnswer("the sealed key's header is not alg ECDH-ES, enc A256GCM and epk")
         if epk != {"kty": "OKP", "crv": "X25519", "x": epk.get("x")}:
             raise UntrustedAnswer("the sealed key's epk is not an X25519 public key")
         secret = self._decrypted(sealed)
@@ -83,16 +87,6 @@ class KeyPair:
             return Secret(plaintext.decode("utf-8")) if plaintext else None
         except (JoseError, ValueError, TypeError, AssertionError):  # of joserfc, cryptography and base64
             return None
-
-
-def _parts(sealed: str) -> list[str]:
-    # Its non-empty parts. Python before 3.11 also decodes other than canonical base64url.
-    parts = sealed.split(".")
-    if len(parts) != 5 or parts.pop(1):  # noqa: PLR2004 - header, encrypted key (none), nonce, ciphertext, tag
-        raise UntrustedAnswer("the sealed key is not a compact JWE for ECDH-ES")
-    for part in parts:
-        decode_base64url(part, "a part of the sealed key")
-    return parts
 
 
 def unseal(sealed: bytes, key: Secret) -> bytes:
