@@ -1,33 +1,18 @@
 """Estimates the server's time for offline starts from this machine's clock, which may be wrong or manipulated.
 
-Only the progress of the clock since the last online verdict counts, so that a constant error does not matter:
-
-1. An online verdict records the difference between its `iat` and the local clock. From then on the estimated time is
-   the local clock plus that difference.
-2. An offline start counts as the estimated time, but at least as one step after the previous start. A step is a
-   thousandth of the time allowed, and at least a minute. So a clock that is stopped, or set to just after the last
-   start again and again, permits a thousand starts at most; less frequent starts lose nothing.
-3. A clock more than five minutes behind its own latest time was set back. That start costs a 24th of the time allowed
-   (one step, if that is more), and the progress is counted from there.
-4. A clock that was set forward ends offline starts early. Setting it back does not help; the next online verdict does.
+Only the progress of the clock since the last online verdict counts, so that a constant error does not matter. The rules
+and their reasons: docs/client.md, "The rules about clocks".
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-LATEST_TIME = 253_402_300_799.0
-"""The end of the year 9999, in seconds since 1970; later times are clamped to it."""
-
-STARTS_AT_MOST = 1000
-LEAST_STEP_SECONDS = 60
-"""An offline start advances the time by a thousandth of the time allowed, and at least by this."""
-
-TOLERATED_LAG_SECONDS = 300
-"""A clock may go back by this much: clocks are corrected, and programs are started twice."""
-
-TURNS_AT_MOST = 24
-"""Setting the clock back costs this fraction of the time allowed: 1/24."""
+LATEST_TIME = 253_402_300_799.0  # the end of the year 9999, in seconds since 1970; later times are clamped to it
+_STARTS_AT_MOST = 1000  # rule 3: a step is a thousandth of the time allowed, and at least a minute
+_LEAST_STEP_SECONDS = 60
+_TOLERATED_LAG_SECONDS = 300  # rule 4: clocks are corrected, and programs are started twice
+_TURNS_AT_MOST = 24
 
 
 class Times(NamedTuple):
@@ -39,10 +24,10 @@ class Times(NamedTuple):
 
     def started(self, clock: float, allowed_seconds: float) -> Times:
         """Return the times after an offline start at this time of the clock, of those allowed for so long in total."""
-        step = max(allowed_seconds / STARTS_AT_MOST, LEAST_STEP_SECONDS)
+        step = max(allowed_seconds / _STARTS_AT_MOST, _LEAST_STEP_SECONDS)
         judged = _possible(_possible(clock) + self.ahead)
-        if judged < self.reached - TOLERATED_LAG_SECONDS:
-            now = _possible(self.spent + max(allowed_seconds / TURNS_AT_MOST, step))
+        if judged < self.reached - _TOLERATED_LAG_SECONDS:
+            now = _possible(self.spent + max(allowed_seconds / _TURNS_AT_MOST, step))
             return Times(now, now, now - _possible(clock))
         return Times(_possible(max(judged, self.spent + step)), max(judged, self.reached), self.ahead)
 

@@ -1,12 +1,6 @@
 """Offline starts: the last accepted verdict is used while the server cannot be reached, never after a rejection.
 
-- Only if the vendor allows it: the stored verdict contains `offline_until`. `kadun.clocks` estimates the time.
-- A signed rejection of the card, in any spelling, ends offline starts. Its time is stored, so that an acceptance which
-  the server signed earlier, but which arrives later in another thread or process, does not restore them.
-- The time of an offline start is stored before the start counts, even if it comes too late. If it cannot be stored,
-  there is no offline start.
-- No file can prevent this: a customer who copies the file, and restores the copy together with the clock, has those
-  starts again. Keep the time that you allow short, and valuable work on the server.
+The rules, and what they cannot prevent: docs/client.md, "Offline starts". `kadun.clocks` estimates the time.
 """
 
 from __future__ import annotations

@@ -3,13 +3,7 @@
 It combines several identifiers, because each alone fails somewhere: cloned systems share the ID of the installation,
 cheap boards report placeholders, virtual machines have no serial numbers. What customers change or unplug is not used:
 disks, network cards, memory, addresses, names. Nothing is read that only an administrator may read: the string must not
-depend on who runs the program.
-
-| system  | always, unless missing or a placeholder                              | only if the firmware has nothing   |
-|---------|----------------------------------------------------------------------|------------------------------------|
-| Windows | MachineGuid; the firmware's system UUID, system serial, board serial | the system disk's serial           |
-| macOS   | the platform's UUID and serial                                       |                                    |
-| Linux   | machine-id; the board's serial from the device tree (Arm)            |                                    |
+depend on who runs the program. docs/client.md lists the identifiers ("The machine's string").
 """
 
 from __future__ import annotations
@@ -23,8 +17,7 @@ from collections.abc import Mapping
 
 from kadun.errors import HardwareUnknown
 
-SECONDS = 15.0
-"""The limit for reading the identifiers, which usually takes milliseconds."""
+SECONDS = 15.0  # the limit for reading the identifiers, which usually takes milliseconds
 
 
 def machine_string(program: str | None = None) -> str:
