@@ -82,13 +82,11 @@ class Client:
             raise ValueError(f"language must be one of {', '.join(messages.LANGUAGES)}")
         keys = TrustedKeys(public_keys)
         self._hardware = hardware
-        self._language = language
         self._timeout_seconds = timeout_seconds
         self._beating = threading.Lock()  # held during a beat, and by `unbind`
         self._program = program or keys.issuer
         place = (state_dir, self._program, keys.issuer)
         card = card_id.strip()
-        self._state = ClientState(StateStore(*place, card), keys, clock)
         self._asker = Asker(
             card_id=card,
             version=checked_version(version),
@@ -98,7 +96,7 @@ class Client:
             retry_policy=retry_policy or RetryPolicy(),
             keys=keys,
             learned=LearnedKeys(StateStore(*place), keys, clock),
-            state=self._state,
+            state=ClientState(StateStore(*place, card), keys, clock),
         )
 
     def open(self) -> Verdict:
@@ -121,7 +119,7 @@ class Client:
                 return self._asker.ask(OPEN, self._machine(), sealing.KeyPair())
             except (ServerUnreachable, UntrustedAnswer) as failure:
                 self._asker.learned.load(self._machine())
-                return self._state.offline_verdict(failure, self._asker.card_id, self._machine())
+                return self._asker.state.offline_verdict(failure, self._asker.card_id, self._machine())
 
     def report(self, function: str) -> Verdict:
         """Ask whether another function of the program may run. Its verdict grants no key.
@@ -197,7 +195,7 @@ class Client:
             OSError: the file cannot be read.
         """
         with self._localized():
-            data_key = self._state.data_key
+            data_key = self._asker.state.data_key
             if data_key is None:
                 raise UnsealFailed("call open() first; it must be accepted")
             sealed = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
@@ -239,7 +237,7 @@ class Client:
             finally:
                 if waited:
                     self._beating.release()
-            self._state.forget_offline_start(hardware)
+            self._asker.state.forget_offline_start(hardware)
             return status
 
     def _machine(self) -> str:
@@ -252,5 +250,5 @@ class Client:
         try:
             yield
         except KadunError as error:
-            error.speak(self._language)
+            error.speak(self._asker.language)
             raise

@@ -80,12 +80,10 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Heartbeat:
-        """Start."""
         self.start()
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Stop."""
         self.stop()
 
     def start(self) -> None:
@@ -153,7 +151,7 @@ class Heartbeat:
     def _after_failure(self, asked_for: int | None) -> float:
         if self._expiry is not None and time.monotonic() >= self._expiry:
             # Known from the last signed verdict.
-            message = rejection("CARD_EXPIRED", "", self._client._language)  # noqa: SLF001 - one package
+            message = rejection("CARD_EXPIRED", "", self._client._asker.language)  # noqa: SLF001 - one package
             self._call(self._on_rejected, CardRejected("CARD_EXPIRED", message))
             self.stop()
             return 0
