@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
@@ -74,9 +73,9 @@ class Claims:
 
 
 def _is_time(value: float) -> bool:
-    try:  # whether a datetime can represent it; JSON's 1e999 is infinite
-        return math.isfinite(value) and _EPOCH + timedelta(seconds=value) >= _EPOCH
-    except OverflowError:
+    try:  # whether a datetime can represent it
+        return _EPOCH + timedelta(seconds=value) >= _EPOCH
+    except (OverflowError, ValueError):  # JSON's 1e999 is infinite
         return False
 
 

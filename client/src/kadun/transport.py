@@ -140,7 +140,6 @@ class Stream:
         self._items: queue.Queue[Any] = queue.Queue(maxsize=_PIECES_AHEAD)
 
     def __enter__(self) -> Stream:
-        """Send the request and wait for status and headers."""
         threading.Thread(target=self._read, name="kadun-request", daemon=True).start()
         try:
             self.status, self.headers = self._next(self._timeout_seconds)

@@ -18,7 +18,6 @@ _LONGEST_LIFE_SECONDS = 300
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _JTI = re.compile(r"[\x21-\x7e]{8,128}")
 _REFERENCE_LENGTH = 8
-_NO_CLAIMS = Claims({})
 _CLEAR, _SEALED = "KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED"
 
 
@@ -58,7 +57,7 @@ class Verdict:
     update_url: str | None = None
     offline: bool = False
     data_key: Secret | None = field(default=None, repr=False, compare=False)
-    claims: Claims = field(default=_NO_CLAIMS, repr=False, compare=False)
+    claims: Claims = field(default=Claims({}), repr=False, compare=False)
 
     @property
     def revokes_access(self) -> bool:

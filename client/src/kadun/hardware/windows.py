@@ -73,10 +73,8 @@ def disk_descriptor(kernel32: Any) -> bytes:  # noqa: ANN401 - a ctypes library
     if volume in (None, 0, _INVALID_HANDLE):
         raise _failed("CreateFileW")
     try:
-        query, answer = (
-            ctypes.create_string_buffer(_QUERY_BYTES),
-            ctypes.create_string_buffer(_LARGEST_DESCRIPTOR_BYTES),
-        )
+        query = ctypes.create_string_buffer(_QUERY_BYTES)
+        answer = ctypes.create_string_buffer(_LARGEST_DESCRIPTOR_BYTES)
         written, code = wintypes.DWORD(), _IOCTL_STORAGE_QUERY_PROPERTY
         answered = kernel32.DeviceIoControl(
             volume, code, query, len(query), answer, len(answer), ctypes.byref(written), None
@@ -96,7 +94,9 @@ def identifiers_in(raw: bytes) -> dict[str, str | None]:
     for kind, formatted, strings in _structures(raw[_RAW_HEADER_BYTES:]):
         if kind == _SYSTEM and "system_serial" not in found:
             found["system_serial"] = _string(formatted, strings)
-            found["system_uuid"] = _uuid(formatted)
+            raw_uuid = formatted[_UUID_AT:_UUID_END]  # its first three fields are little-endian (DSP0134, 7.2.1)
+            whole = len(raw_uuid) == _UUID_END - _UUID_AT
+            found["system_uuid"] = str(uuid.UUID(bytes_le=raw_uuid)) if whole else None
         elif kind == _BOARD and "board_serial" not in found:
             found["board_serial"] = _string(formatted, strings)
     return found
@@ -118,12 +118,6 @@ def _string(formatted: bytes, strings: list[bytes]) -> str | None:
     """Return the serial number; the formatted part contains its position among the strings, from 1."""
     place = formatted[_SERIAL_AT] if len(formatted) > _SERIAL_AT else 0
     return strings[place - 1].decode("latin-1") if 0 < place <= len(strings) else None
-
-
-def _uuid(formatted: bytes) -> str | None:
-    """Format the UUID as Windows does: the first three fields are little-endian (DSP0134, 7.2.1)."""
-    raw = formatted[_UUID_AT:_UUID_END]
-    return str(uuid.UUID(bytes_le=raw)) if len(raw) == _UUID_END - _UUID_AT else None
 
 
 def disk_serial_in(descriptor: bytes) -> str | None:
