@@ -13,7 +13,7 @@ import pyrage
 
 from trial import demo, postgres
 from trial.environment import CHECKOUT, LOOPBACK, Trial, with_trial, write_secret
-from trial.programs import Child, TrialError, interrupt_on_signals, run, say, step
+from trial.programs import Child, TrialError, interrupt_on_signals, run, say
 
 _READY_SECONDS = 60
 _POLL_SECONDS = 0.1
@@ -35,7 +35,7 @@ def main(trial: Trial) -> int:
                 _require_running(programs)
                 time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:
-        step("已停止。", "Stopped.")
+        say("已停止。  Stopped.")
         return 0
 
 
@@ -53,9 +53,9 @@ def _require_port(port: int) -> None:
 def _start(trial: Trial, stack: contextlib.ExitStack) -> tuple[Child, ...]:
     """Start everything, and show it; `stack` stops it again."""
     if not postgres.is_installed(trial.binaries):
-        step("正在安装 PostgreSQL（仅首次）…", "Installing PostgreSQL (the first time only) …")
+        say("正在安装 PostgreSQL（仅首次）…  Installing PostgreSQL (the first time only) …")
         postgres.install_binaries(trial.binaries)
-    step("正在启动 PostgreSQL 与服务 …", "Starting PostgreSQL and the service …")
+    say("正在启动 PostgreSQL 与服务 …  Starting PostgreSQL and the service …")
     database = postgres.EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log")
     stack.callback(database.stop)
     database.start()
@@ -86,8 +86,8 @@ def _start(trial: Trial, stack: contextlib.ExitStack) -> tuple[Child, ...]:
         f"管理卡密  manage cards: {trial.command('--help')}",
         f"管理后台  the console: {trial.url}/admin",
         f"添加首位管理员  add its first operator: {trial.command('admin', 'add', 'boss')}",
+        "按 Ctrl-C 停止。  Ctrl-C stops it.",
     )
-    step("按 Ctrl-C 停止。", "Ctrl-C stops it.")
     return programs
 
 

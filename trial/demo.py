@@ -4,7 +4,7 @@ import shlex
 import sys
 
 from trial.environment import CHECKOUT, LOOPBACK, Trial, write_secret
-from trial.programs import TrialError, run, say, step
+from trial.programs import TrialError, run, say
 
 _HELLO, _CORE = "examples/hello/hello.py", "examples/hello/core.json"
 
@@ -31,23 +31,21 @@ def show(trial: Trial, environ: dict[str, str]) -> None:
         words = (f"--server {trial.url} --card {card} --hardware demo-{card}").split()
         return [*words, "--keys", str(keys), "--core", str(sealed), "--state", str(trial.demo / "state")]
 
-    step("1. 随程序发布：公钥与加密的核心数据。", "Ship with the program: public keys, sealed core data.")
+    say("1. 随程序发布：公钥与加密的核心数据。  Ship with the program: public keys, sealed core data.")
     keys.write_text(cardctl("key", "export"), encoding="utf-8")
     sealed.unlink(missing_ok=True)
     cardctl("seal", _CORE, "-o", str(sealed))
     try:
         card = card_file.read_text(encoding="ascii")
         output = python("sample client", _HELLO, *program(card))
-        step("2. 沿用上次的演示卡密。", "The demo card of last time still opens it.")
+        say("2. 沿用上次的演示卡密。  The demo card of last time still opens it.")
     except (FileNotFoundError, TrialError):
-        step("2. 发卡：一张有效期一天的卡密。", "Issue a card that lasts a day.")
+        say("2. 发卡：一张有效期一天的卡密。  Issue a card that lasts a day.")
         issue = ("card", "issue", "--validity", "1d", "--count", "1", "--batch", "demo")
         card = cardctl(*issue, more=("--format", "txt")).strip()
         write_secret(card_file, card)
         say(f"   {card}")
         output = python("sample client", _HELLO, *program(card))
-    step(
-        "3. 客户运行程序：激活、绑定、验签、解密核心数据。", "The customer's program: activate, bind, verify, decrypt."
-    )
+    say("3. 客户运行程序：激活、绑定、验签、解密核心数据。  The customer's program: activate, bind, verify, decrypt.")
     say(f"   $ python {_HELLO} {shlex.join(program(card))}")
     say(*(f"   {line}" for line in output.splitlines()))

@@ -24,11 +24,6 @@ def say(*lines: str) -> None:
     print(*lines, sep="\n", flush=True)
 
 
-def step(chinese: str, english: str) -> None:
-    """Print what the trial does now."""
-    say(f"{chinese}  {english}")
-
-
 def tail(text: str, lines: int = 20) -> str:
     """Return the last `lines` lines of `text` that are not blank."""
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
