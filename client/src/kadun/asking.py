@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, TypeVar
 
 from kadun import errors
-from kadun.keys import TrustedKeys
-from kadun.learned import LearnedKeys
 from kadun.messages import rejection
 from kadun.offline import ClientState
 from kadun.request import VerificationRequest, json_body
@@ -39,8 +37,6 @@ class Asker:
     language: str
     transport: Transport
     retry_policy: RetryPolicy
-    keys: TrustedKeys
-    learned: LearnedKeys
     state: ClientState
     stopped: threading.Event | None = None
 
@@ -77,12 +73,11 @@ class Asker:
             return VerificationRequest(self.card_id, hardware, function, nonce, hashlib.sha256(body).hexdigest()), token
 
         request, token = self.with_retries(attempt, at_most_once=arguments is not None)
-        self.learned.load(hardware)
-        if key_id(token) not in self.keys:
-            self.keys.add_endorsed(self.with_retries(self._fetch_endorsements))
-            self.learned.load(hardware)  # the keys may lead to its floor now
-        verdict = verify_verdict(token, request, self.keys, key_pair)
-        self.learned.saw(token, hardware)
+        self.state.load_keys(hardware)
+        if key_id(token) not in self.state.keys:
+            self.state.keys.add_endorsed(self.with_retries(self._fetch_endorsements))
+            self.state.load_keys(hardware)  # the keys may lead to its floor now
+        verdict = verify_verdict(token, request, self.state.keys, key_pair)
         verdict = self.state.record(token, request, key_pair, verdict, begun)
         if not verdict.accepted:
             raise _rejection_error(verdict, self.language)

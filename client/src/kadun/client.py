@@ -16,7 +16,6 @@ from kadun.downloads import Downloader, Progress
 from kadun.errors import KadunError, ServerUnreachable, UnsealFailed, UntrustedAnswer
 from kadun.hardware import machine_string
 from kadun.keys import PublicKeys, TrustedKeys
-from kadun.learned import LearnedKeys
 from kadun.offline import ClientState, Clock
 from kadun.request import OPEN, checked_arguments, checked_version
 from kadun.retries import RetryPolicy
@@ -94,9 +93,7 @@ class Client:
             transport=transport
             or HttpTransport(base_url, ca_file=ca_file, public_cas=public_cas, timeout_seconds=timeout_seconds),
             retry_policy=retry_policy or RetryPolicy(),
-            keys=keys,
-            learned=LearnedKeys(StateStore(*place), keys, clock),
-            state=ClientState(StateStore(*place, card), keys, clock),
+            state=ClientState(keys, StateStore(*place), StateStore(*place, card), clock),
         )
 
     def open(self) -> Verdict:
@@ -118,7 +115,7 @@ class Client:
             try:
                 return self._asker.ask(OPEN, self._machine(), sealing.KeyPair())
             except (ServerUnreachable, UntrustedAnswer) as failure:
-                self._asker.learned.load(self._machine())
+                self._asker.state.load_keys(self._machine())
                 return self._asker.state.offline_verdict(failure, self._asker.card_id, self._machine())
 
     def report(self, function: str) -> Verdict:

@@ -6,7 +6,6 @@ So a release with new keys is not bound by the floor of another chain.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -14,51 +13,34 @@ from dataclasses import replace
 from kadun.decoding import decode_base64url, parse_json_object
 from kadun.errors import UntrustedAnswer
 from kadun.keys import LONGEST_ENDORSEMENT, Floor, Step, TrustedKeys, towards
-from kadun.offline import Clock
-from kadun.store import State, StateStore
+from kadun.store import State
 from kadun.tokens import key_id
 
 _MOST_ENDORSEMENTS = 1000  # on the paths to the floor; with the longest ones the file stays below its limit
 _MOST_LATER_KEYS = 16
 
 
-class LearnedKeys:
-    """Keeps the trusted keys and the file in step. Methods may be called from several threads."""
+def take_up(stored: State, keys: TrustedKeys, clock: float) -> State:
+    """Take up the stored keys and floor; return the state with the overlap counted on, but nothing learned since."""
+    floor = _taken_up(stored, keys, clock)
+    return replace(stored, floor=floor) if floor and stored.floor and floor.kid == stored.floor.kid else stored
 
-    def __init__(self, store: StateStore, keys: TrustedKeys, clock: Clock) -> None:
-        self._store = store
-        self._keys = keys
-        self._clock = clock
-        self._lock = threading.Lock()
 
-    def load(self, hardware: str) -> None:
-        """Take up what is stored; call this before a token is verified. Nothing learned since is stored."""
-        with self._lock:
-            self._store.update(hardware, self._counted_down)
+def with_floor(stored: State, keys: TrustedKeys, clock: float) -> State:
+    """Take up the stored keys and floor; return the state with the floor raised, and the keys that lead to it."""
+    floor = _taken_up(stored, keys, clock)
+    if floor is None or (floor.kid == keys.pinned[0] and not stored.floor):
+        return stored  # at the first pinned key the floor excludes none: all others come after it
+    former = stored.floor.kid if stored.floor else floor.kid
+    steps = lineage(_steps(stored.endorsements), keys.steps, [former, *keys.pinned], floor.kid)
+    return replace(stored, endorsements=tuple(steps.values()), floor=floor)
 
-    def saw(self, token: str, hardware: str) -> None:
-        """Raise the floor to the key of this genuine verdict, if it is a later one; store the keys that lead to it."""
-        with self._lock:
-            self._keys.saw(key_id(token), self._clock())
-            self._store.update(hardware, self._after)
 
-    def _take_up(self, stored: State) -> Floor | None:
-        with suppress(UntrustedAnswer):  # keys before an invalid endorsement stay
-            self._keys.add_endorsed(stored.endorsements)
-        self._keys.take_up(stored.floor, self._clock())
-        return self._keys.floor
-
-    def _counted_down(self, before: State) -> State:
-        floor = self._take_up(before)
-        return replace(before, floor=floor) if floor and before.floor and floor.kid == before.floor.kid else before
-
-    def _after(self, before: State) -> State:
-        floor = self._take_up(before)
-        if floor is None or (floor.kid == self._keys.pinned[0] and not before.floor):
-            return before  # at the first pinned key the floor excludes none: all others come after it
-        former = before.floor.kid if before.floor else floor.kid
-        steps = lineage(_steps(before.endorsements), self._keys.steps, [former, *self._keys.pinned], floor.kid)
-        return replace(before, endorsements=tuple(steps.values()), floor=floor)
+def _taken_up(stored: State, keys: TrustedKeys, clock: float) -> Floor | None:
+    with suppress(UntrustedAnswer):  # keys before an invalid endorsement stay
+        keys.add_endorsed(stored.endorsements)
+    keys.take_up(stored.floor, clock)
+    return keys.floor
 
 
 def lineage(

@@ -13,9 +13,11 @@ from typing import Callable, NamedTuple
 from kadun.clocks import synchronized
 from kadun.errors import KadunError, RequestRefused, UntrustedAnswer
 from kadun.keys import TrustedKeys
+from kadun.learned import take_up, with_floor
 from kadun.request import OPEN, VerificationRequest
 from kadun.sealing import KeyPair, Secret
 from kadun.store import CachedVerdict, Rejection, State, StateStore, normalized_card_id
+from kadun.tokens import key_id
 from kadun.verdict import Verdict, verify_verdict
 
 Clock = Callable[[], float]
@@ -29,18 +31,24 @@ class Baseline(NamedTuple):
 
 
 class ClientState:
-    """The state of a client, in memory and in the file, which is read each time: another process may have written it.
+    """The state of a client, in memory and in the files, which are read each time: another process may write them.
 
     Methods may be called from several threads, such as the heartbeat's.
     """
 
-    def __init__(self, store: StateStore, keys: TrustedKeys, clock: Clock) -> None:
-        self._store = store
-        self._keys = keys
+    def __init__(self, keys: TrustedKeys, of_keys: StateStore, of_card: StateStore, clock: Clock) -> None:
+        self.keys = keys
+        self._of_keys = of_keys  # the server's, for all cards
+        self._store = of_card
         self._clock = clock
-        self._lock = threading.Lock()  # for the file, the key and the last rejection, which change together
+        self._lock = threading.Lock()  # for the files, the key and the last rejection, which change together
         self._last_no: Verdict | None = None
         self.data_key: Secret | None = None  # of the last opening, online or offline, unless a rejection revoked it
+
+    def load_keys(self, hardware: str) -> None:
+        """Take up the stored keys and floor; call this before a token is verified."""
+        with self._lock:
+            self._of_keys.update(hardware, lambda before: take_up(before, self.keys, self._clock()))
 
     def baseline(self, hardware: str) -> Baseline:
         """Return the rejections known now; call this before a request is sent, whose answer is later than these."""
@@ -51,10 +59,13 @@ class ClientState:
     ) -> Verdict:
         """Store an online verdict: its time, and the verdict itself if it allows offline starts. A rejection ends them.
 
+        Raise the floor to the key of the verdict, if it is a later one.
         A folder that cannot be written is not an error: the server has accepted the card. Return the verdict, or for
         an opening a later rejection that arrived during the request.
         """
         with self._lock:
+            self.keys.saw(key_id(token), self._clock())
+            self._of_keys.update(request.hardware, lambda before: with_floor(before, self.keys, self._clock()))
             later_no = self._last_no if self._last_no is not begun.here else None
             if verdict.revokes_access:
                 self._last_no = verdict
@@ -110,7 +121,7 @@ class ClientState:
         if state.cached is None:
             raise failure
         with suppress(UntrustedAnswer):  # as release 1.0 stored them
-            self._keys.add_endorsed(state.endorsements)
+            self.keys.add_endorsed(state.endorsements)
         verdict = self._checked(state.cached, card_id, hardware)
         if verdict is None or verdict.offline_until is None:  # only an accepted opening contains it
             raise failure
@@ -135,7 +146,7 @@ class ClientState:
             return None
         request = VerificationRequest(kept.card_id, hardware, OPEN, kept.nonce, kept.body_sha256)
         try:
-            return verify_verdict(kept.token, request, self._keys, key_pair)
+            return verify_verdict(kept.token, request, self.keys, key_pair)
         except (UntrustedAnswer, RequestRefused):
             return None
 
