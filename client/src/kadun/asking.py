@@ -17,7 +17,7 @@ from kadun.retries import RetryPolicy
 from kadun.sealing import KeyPair
 from kadun.tokens import key_id
 from kadun.transport import Transport
-from kadun.verdict import UPDATE_REQUIRED, Verdict, is_function_failure, verify_verdict
+from kadun.verdict import UPDATE_REQUIRED, Verdict, is_function_failure
 
 _FUNCTION_ERRORS = {
     "FUNCTION_NOT_FOUND": errors.FunctionNotFound,
@@ -77,8 +77,7 @@ class Asker:
         if key_id(token) not in self.state.keys:
             self.state.keys.add_endorsed(self.with_retries(self._fetch_endorsements))
             self.state.load_keys(hardware)  # the keys may lead to its floor now
-        verdict = verify_verdict(token, request, self.state.keys, key_pair)
-        verdict = self.state.record(token, request, key_pair, verdict, begun)
+        verdict = self.state.verify(token, request, key_pair, begun)
         if not verdict.accepted:
             raise _rejection_error(verdict, self.language)
         return verdict

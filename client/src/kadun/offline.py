@@ -54,15 +54,14 @@ class ClientState:
         """Return the rejections known now; call this before a request is sent, whose answer is later than these."""
         return Baseline(self._last_no, self._store.load(hardware).rejection)
 
-    def record(
-        self, token: str, request: VerificationRequest, key_pair: KeyPair | None, verdict: Verdict, begun: Baseline
-    ) -> Verdict:
-        """Store an online verdict: its time, and the verdict itself if it allows offline starts. A rejection ends them.
+    def verify(self, token: str, request: VerificationRequest, key_pair: KeyPair | None, begun: Baseline) -> Verdict:
+        """Verify an online verdict, and raise the floor to its key, if that is a later one.
 
-        Raise the floor to the key of the verdict, if it is a later one.
-        A folder that cannot be written is not an error: the server has accepted the card. Return the verdict, or for
-        an opening a later rejection that arrived during the request.
+        Store its time, and the verdict itself if it allows offline starts. A rejection ends them. A folder that cannot
+        be written is not an error: the server has accepted the card. Return the verdict, or for an opening a later
+        rejection that arrived during the request.
         """
+        verdict = verify_verdict(token, request, self.keys, key_pair)
         with self._lock:
             self.keys.saw(key_id(token), self._clock())
             self._of_keys.update(request.hardware, lambda before: with_floor(before, self.keys, self._clock()))
