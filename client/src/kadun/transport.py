@@ -16,10 +16,10 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, Callable, Protocol
 from urllib.parse import urlsplit
 
 import requests
@@ -88,15 +88,29 @@ class HttpTransport:
                 raise ServerUnreachable("the connection broke during the headers", passing=True)
             return Response(answer.status, content, told.get("Retry-After"), told.get("Content-Type"))
 
-    def stream(self, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Stream:
+    @contextmanager
+    def stream(self, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Iterator[Stream]:
         """See `Transport`."""
-        connections = Connections()
-        return Stream(self._received(path, body, headers, connections), self._timeout_seconds, connections)
+        connections, items = Connections(), queue.Queue[Any](maxsize=_PIECES_AHEAD)
+        try:
+            arguments = (path, body, headers, connections, items.put)
+            threading.Thread(target=self._receive, args=arguments, name="kadun-request", daemon=True).start()
+            yield Stream(items, self._timeout_seconds)
+        finally:
+            connections.cut()  # which ends the thread
+            with suppress(queue.Empty):  # makes room for what it still hands over
+                while True:
+                    items.get_nowait()
 
-    def _received(
-        self, path: str, body: bytes | None, headers: Mapping[str, str], connections: Connections
-    ) -> Iterator[Any]:
-        # Status and headers, then the pieces of the body, and an empty one at its end.
+    def _receive(
+        self,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        connections: Connections,
+        put: Callable[[Any], None],
+    ) -> None:
+        # Status and headers, then the pieces of the body, and an empty one at its end; or an exception.
         try:
             with requests.Session() as session:
                 for scheme in ("http://", "https://"):
@@ -113,47 +127,32 @@ class HttpTransport:
                     allow_redirects=False,  # another address is not the configured server
                     stream=True,
                 ) as response:
-                    yield response.status_code, response.headers
+                    put((response.status_code, response.headers))
                     read = response.raw.read1  # what has arrived, without waiting for more
                     while not connections.over and (piece := read(_PIECE_BYTES, decode_content=False)):
-                        yield piece
-                    yield b""
+                        put(piece)
+                    put(b"")
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
-            raise _too_late(self._timeout_seconds) from None
+            put(_too_late(self._timeout_seconds))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as failure:
-            raise _unreachable(failure, sent=connections.opened) from None
+            put(_unreachable(failure, sent=connections.opened))
+        except Exception as failure:  # noqa: BLE001 - raised in the caller's thread
+            put(failure)
         finally:
             connections.cut()
 
 
-@final
 class Stream:
-    """A response that is being received. A context manager; the request is sent on entering."""
+    """A response that is being received."""
 
     status: int
     headers: Mapping[str, str]  # with case-insensitive names
 
-    def __init__(self, received: Iterator[Any], timeout_seconds: float, connections: Connections) -> None:
-        self._received = received
+    def __init__(self, items: queue.Queue[Any], timeout_seconds: float) -> None:
+        """Wait for status and headers."""
+        self._items = items
         self._timeout_seconds = timeout_seconds
-        self._connections = connections
-        self._items: queue.Queue[Any] = queue.Queue(maxsize=_PIECES_AHEAD)
-
-    def __enter__(self) -> Stream:
-        threading.Thread(target=self._read, name="kadun-request", daemon=True).start()
-        try:
-            self.status, self.headers = self._next(self._timeout_seconds)
-        except BaseException:  # Ctrl+C, too: __exit__ will not run
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        """Close the connection, which ends the thread, and make room for what it still hands over."""
-        self._connections.cut()
-        with suppress(queue.Empty):
-            while True:
-                self._items.get_nowait()
+        self.status, self.headers = self._next(timeout_seconds)
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the body, while at least 1 KiB arrives within the timeout. It may end early: compare its length."""
@@ -189,13 +188,6 @@ class Stream:
         if isinstance(item, Exception):
             raise item
         return item
-
-    def _read(self) -> None:
-        try:
-            for item in self._received:
-                self._items.put(item)
-        except Exception as failure:  # noqa: BLE001 - raised in the caller's thread
-            self._items.put(failure)
 
 
 class Connections:
