@@ -1,5 +1,6 @@
 """Pages that change the selected cards: a preview or a form to confirm, the change itself, its result."""
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -46,10 +47,14 @@ class ConfirmPage(FormPage):
             preview = self.service(request, CardActions, self.issuer(request)).preview(action, ids, by)
         except RefusedError as error:
             refusal = error.text
+        outcomes = [outcome for _card, _client, outcome in preview.changes] if preview else []
         return {
             "action": action,
             "ids": ids,
             "preview": preview,
+            "before": Counter(str(outcome.status_before) for outcome in outcomes),
+            "after": Counter(str(outcome.status_after) for outcome in outcomes),
+            "revived_unbound": sum(outcome.revives_unbound for outcome in outcomes),
             "by": by,
             "choice": form.one("by") or _DEFAULT,
             "other": form.one("by_other"),

@@ -3,7 +3,6 @@
 An edit of batches and notes is one, too, without a preview.
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -53,21 +52,6 @@ class Preview:
     def skipped(self) -> list[str]:
         """The IDs of the existing cards that the action would not change."""
         return [*(card.id for card in self.unchanged), *(card.id for card, _reason in self.refused)]
-
-    @property
-    def statuses_before(self) -> Counter[str]:
-        """How many of the cards that would change have each status."""
-        return Counter(str(outcome.status_before) for _card, _client, outcome in self.changes)
-
-    @property
-    def statuses_after(self) -> Counter[str]:
-        """How many of the cards that would change would then have each status."""
-        return Counter(str(outcome.status_after) for _card, _client, outcome in self.changes)
-
-    @property
-    def revived_unbound(self) -> int:
-        """How many cards the action would revive without a client."""
-        return sum(outcome.revives_unbound for _card, _client, outcome in self.changes)
 
 
 class CardNotFoundError(RefusedError):
