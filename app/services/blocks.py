@@ -1,22 +1,19 @@
 """The block list (黑名单): listed, added to and removed from, each change with its journal entry."""
 
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from peewee import IntegrityError
 from psycopg2.errors import UniqueViolation
 
-from app.clock import Clock
 from app.domain.blocks import read_block_network
 from app.domain.cards import parse_card_id_beginning
 from app.domain.codes import Code, EventKind
 from app.domain.policy import MAX_HARDWARE
 from app.domain.texts import RefusedError, check_text
-from app.services.ceilings import Limits
+from app.services.ceilings import Acting
 from app.storage import journal
-from app.storage.database import Database
 from app.storage.models import Block, Client
 
 MAX_BLOCKS = 10_000
@@ -44,17 +41,8 @@ class Target(NamedTuple):
     reference: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """The block list of one database; `actor` is the name in the journal of the person who changes it.
-
-    In the console `limits` are the operator's: each change counts among the cards that they change in a day.
-    """
-
-    database: Database
-    actor: str
-    clock: Clock
-    limits: Limits | None = None
+class Blocks(Acting):
+    """The block list of one database; each change counts among the cards that an operator changes in a day."""
 
     def list(self) -> list[Block]:
         """Return all blocks, the newest first."""
@@ -144,8 +132,7 @@ class Blocks:
             with self.database.transact():
                 if Block.select().count() >= MAX_BLOCKS:
                     raise RefusedError(f"黑名单最多 {MAX_BLOCKS:,} 项", f"there can be at most {MAX_BLOCKS:,} blocks")
-                if self.limits is not None:
-                    self.limits.take_changes(1, now)
+                self.take_changes(1, now)
                 what = {"hardware_sha256": target.hardware_sha256, "network": target.network}
                 block = Block.create(**what, reason=reason, actor=self.actor, created_at=now)
                 self._journal(EventKind.BLOCK_ADDED, block, now, target.reference)
@@ -168,8 +155,7 @@ class Blocks:
             block = self.find(block_id)
             if not block.delete_instance():  # somebody else was first
                 raise BlockNotFoundError(block_id)
-            if self.limits is not None:
-                self.limits.take_changes(1, now)
+            self.take_changes(1, now)
             self._journal(EventKind.BLOCK_REMOVED, block, now)
 
     def _journal(self, kind: EventKind, block: Block, now: datetime, reference: str | None = None) -> None:
