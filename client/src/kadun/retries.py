@@ -14,19 +14,12 @@ _random = secrets.SystemRandom()
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """A bounded number of tries with exponential backoff and jitter.
+    """A bounded number of tries with exponential backoff and jitter."""
 
-    Attributes:
-        tries: the total number of tries.
-        first_pause_seconds: the approximate pause before the second try; it doubles with each try.
-        longest_pause_seconds: if the server asks for a longer pause, there is no further try.
-        sleep: waits for a number of seconds. In a heartbeat its stop signal waits instead.
-    """
-
-    tries: int = 3
-    first_pause_seconds: float = 0.5
-    longest_pause_seconds: float = 5
-    sleep: Callable[[float], object] = time.sleep
+    tries: int = 3  # in total
+    first_pause_seconds: float = 0.5  # approximately; it doubles with each try
+    longest_pause_seconds: float = 5  # if the server asks for a longer pause, there is no further try
+    sleep: Callable[[float], object] = time.sleep  # in a heartbeat its stop signal waits instead
 
     def wait_after(self, failure: ServerUnreachable, tries_made: int) -> None:
         """Wait before the next try, or raise the failure, if it is permanent or there are no tries left."""

@@ -25,21 +25,13 @@ _YEARS = range(1971, 3000)  # all of them in any time zone, on Windows too
 
 @dataclass(frozen=True)
 class CardStatus:
-    """What the server says about a card after a renewal or an unbinding. It is not signed: show it only.
+    """What the server says about a card after a renewal or an unbinding. It is not signed: show it only."""
 
-    Attributes:
-        status: `unused`, `active`, `expired`, `frozen` or `spent`.
-        expires_at: aware, in UTC; None for a permanent card, and for one that is not activated.
-        bound: whether the card is bound to a machine.
-        unbinds_left: how often the customer may unbind the card now.
-        next_unbind_at: when it may be unbound again, if `unbinds_left` is 0; None if waiting does not help.
-    """
-
-    status: str
-    expires_at: datetime | None
-    bound: bool
-    unbinds_left: int
-    next_unbind_at: datetime | None
+    status: str  # `unused`, `active`, `expired`, `frozen` or `spent`
+    expires_at: datetime | None  # in UTC; None for a permanent card, and for one that is not activated
+    bound: bool  # to a machine
+    unbinds_left: int  # how often the customer may unbind the card now
+    next_unbind_at: datetime | None  # if `unbinds_left` is 0; None if waiting does not help
 
 
 class SelfServiceRefused(KadunError):

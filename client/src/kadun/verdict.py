@@ -23,41 +23,23 @@ _CLEAR, _SEALED = "KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED"
 
 @dataclass(frozen=True)
 class Verdict:
-    """The server's signed answer, verified. Times are in UTC, by the server's clock.
+    """The server's signed answer, verified. Times are in UTC, by the server's clock."""
 
-    Attributes:
-        code: `OK`, or the reason of the rejection.
-        accepted: whether the code is `OK`.
-        function: the function of the request.
-        reference: 参考号, with which the vendor finds this answer in the journal.
-        issued_at: when the server answered.
-        activated: whether this request activated the card.
-        card_activated_at: when the card was first used; None in most rejections.
-        card_expires_at: None for a permanent card, and in most rejections.
-        offline_until: until when this verdict permits offline starts, where the vendor allows them.
-        notice: the vendor's message for customers, in an accepted opening; show it as text.
-        latest_version: the latest version of the program; in accepted verdicts and in UPDATE_REQUIRED.
-        update_url: where to get it. Open it only if it begins with https://.
-        offline: the server could not be reached, and this is the last accepted verdict on this machine. Worth showing.
-        data_key: KERNAL_DATA_KEY, in an accepted opening only.
-        claims: all signed claims; downloads and executions read theirs.
-    """
-
-    code: str
+    code: str  # `OK`, or the reason of the rejection
     accepted: bool
-    function: str
-    reference: str
+    function: str  # of the request
+    reference: str  # 参考号, with which the vendor finds this answer in the journal
     issued_at: datetime
-    activated: bool
-    card_activated_at: datetime | None = None
-    card_expires_at: datetime | None = None
-    offline_until: datetime | None = None
-    notice: str | None = None
-    latest_version: str | None = None
-    update_url: str | None = None
-    offline: bool = False
-    data_key: Secret | None = field(default=None, repr=False, compare=False)
-    claims: Claims = field(default=Claims({}), repr=False, compare=False)
+    activated: bool  # whether this request activated the card
+    card_activated_at: datetime | None = None  # when the card was first used; None in most rejections
+    card_expires_at: datetime | None = None  # None for a permanent card, and in most rejections
+    offline_until: datetime | None = None  # until when it permits offline starts, where the vendor allows them
+    notice: str | None = None  # the vendor's message for customers, in an accepted opening; show it as text
+    latest_version: str | None = None  # of the program; in accepted verdicts and in UPDATE_REQUIRED
+    update_url: str | None = None  # where to get it; open it only if it begins with https://
+    offline: bool = False  # the last accepted verdict on this machine, without the server; worth showing
+    data_key: Secret | None = field(default=None, repr=False, compare=False)  # in an accepted opening only
+    claims: Claims = field(default=Claims({}), repr=False, compare=False)  # downloads and executions read theirs
 
     @property
     def revokes_access(self) -> bool:
