@@ -29,21 +29,8 @@ class _Cardctl(click.Group):
         return command
 
 
-def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  # click's signature
-    if wanted:
-        click.echo(f"cardctl {read_version()}")
-        ctx.exit()
-
-
 @click.group(cls=_Cardctl, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="显示版本 / Show the version.",
-)
+@click.version_option(read_version(), message="cardctl %(version)s", help="显示版本 / Show the version.")
 def cardctl() -> None:
     """卡盾卡密管理 / Kadun's card administration."""
 

@@ -45,7 +45,7 @@ class KeysPage(Page):
     def values(self, _request: falcon.Request, _form: Form) -> Values:
         status = self.console.system_status
         pinned = json.dumps(status.pinned(), ensure_ascii=False, indent=2).splitlines()
-        return {"keys": status.keys(), "pinned": pinned}
+        return {"keys": status.signer.public_keys(status.clock())[::-1], "pinned": pinned}
 
 
 class HealthPage(Page):

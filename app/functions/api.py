@@ -68,11 +68,12 @@ class Api:
             result = self._library.call(call.function, body, place)
         if result is None:
             return CallResult(NotFound(), "")
+        outcome, printed = result
         extra: dict[str, Any] = {"function": call.function, "milliseconds": round((time.monotonic() - began) * 1000)}
-        if result.printed:
-            extra["printed"] = result.printed[-_MAX_LOGGED:]
+        if printed:
+            extra["printed"] = printed[-_MAX_LOGGED:]
         logger.info("function called", extra=extra)
-        return {"outcome": msgspec.Raw(result.outcome), "printed": tail(result.printed)}
+        return {"outcome": msgspec.Raw(outcome), "printed": tail(printed)}
 
     @contextmanager
     def _place_of(self, caller: Caller) -> Iterator[int]:

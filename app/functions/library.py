@@ -12,14 +12,14 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import msgspec
 
 from app.domain.texts import Text
 from app.functions.call import failed, tail
 from app.functions.folder import Signature, digest, signature
-from app.functions.messages import Contents, Failed, Limits, Listing, Outcome, Start, TimedOut
+from app.functions.messages import Contents, Failed, Limits, Listing, Outcome, TimedOut
 from app.functions.modules import names_in
 
 _SCAN_SECONDS = 1.0
@@ -38,19 +38,16 @@ class NotLoadedError(Exception):
     """The modules are not loaded: not yet, or loading failed, or their process has ended. The message says which."""
 
 
-class RawResult(NamedTuple):
-    """The result of a call: the outcome as JSON, and the end of what the function printed."""
-
-    outcome: bytes
-    printed: str
+RawResult = tuple[bytes, str]
+"""The result of a call: the outcome as JSON, and the end of what the function printed."""
 
 
 class Generation:
     """Loaded modules, and the connection to the zygote that has imported them, where there are modules at all."""
 
     def __init__(self, contents: Contents, zygote: socket.socket | None = None) -> None:
-        self.functions = {function.name: function for function in contents.functions}
-        self.broken = contents.broken
+        functions, self.broken = contents
+        self.functions = {function.name: function for function in functions}
         self._zygote = zygote
         if zygote is not None:
             zygote.setblocking(False)  # noqa: FBT003  # it reads at once, or hangs
@@ -95,10 +92,10 @@ def load(folder: Path, limits: Limits, launcher: socket.socket) -> Generation:
     """Load the modules in a folder; raise OSError if their process cannot be started, or ends meanwhile."""
     with contextlib.suppress(OSError):  # a folder that cannot be read: the zygote says so
         if not names_in(folder):
-            return Generation(Contents([], []))
+            return Generation(([], []))
     zygote, zygote_end = socket.socketpair()
     with zygote_end:
-        socket.send_fds(launcher, [msgspec.json.encode(Start(str(folder), limits))], [zygote_end.fileno()])
+        socket.send_fds(launcher, [msgspec.json.encode((str(folder), limits))], [zygote_end.fileno()])
     with zygote.makefile("rb") as file:
         contents = file.readline()
     if not contents:
@@ -118,7 +115,7 @@ def result_of(connection: socket.socket, limits: Limits) -> RawResult:
             with connection.makefile("rb") as file:
                 answer = file.read()
         except TimeoutError:
-            return RawResult(msgspec.json.encode(TimedOut()), "")
+            return msgspec.json.encode(TimedOut()), ""
         except OSError:
             answer = b""
     line, newline, outcome = answer.partition(b"\n")
@@ -130,7 +127,7 @@ def result_of(connection: socket.socket, limits: Limits) -> RawResult:
         printed = ""
     if isinstance(checked, Failed | TimedOut):
         outcome = msgspec.json.encode(msgspec.structs.replace(checked, detail=tail(checked.detail)))
-    return RawResult(outcome, printed)
+    return outcome, printed
 
 
 class Library:

@@ -66,14 +66,10 @@ class BrokenModule(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """The answer to `GET /functions`.
+    """The answer to `GET /functions`. `generation` is how often the modules were loaded.
 
-    Attributes:
-        functions: The functions that can be called.
-        broken: The modules that could not be loaded.
-        generation: How often the modules were loaded.
-        loading: Whether the folder has changed since, so that its modules are about to be loaded.
-        sha256: The digest of all files of the folder as loaded: hosts compare it. An older service tells none.
+    `loading`: the folder has changed since, so that its modules are about to be loaded. `sha256` is the digest of all
+    files of the folder as loaded: hosts compare it. An older service tells none.
     """
 
     functions: list[FunctionInfo]
@@ -100,15 +96,7 @@ class Limits(msgspec.Struct, frozen=True):
     result_bytes: int
 
 
-class Start(msgspec.Struct, frozen=True):
-    """What a zygote is started with: the folder of the modules, and the limits of a call."""
-
-    folder: str
-    limits: Limits
-
-
-class Contents(msgspec.Struct, frozen=True):
-    """What a zygote has imported; it says so in a line of JSON."""
-
-    functions: list[FunctionInfo]
-    broken: list[BrokenModule]
+Start = tuple[str, Limits]
+"""What a zygote is started with: the folder of the modules, and the limits of a call."""
+Contents = tuple[list[FunctionInfo], list[BrokenModule]]
+"""What a zygote has imported, and which modules are broken; it says so in a line of JSON."""

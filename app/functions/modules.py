@@ -41,7 +41,7 @@ def import_all(folder: Path) -> Contents:
         names = names_in(folder)
     except OSError as error:
         unreadable = Text(f"无法读取功能目录：{error}", f"the functions folder cannot be read: {error}")
-        return Contents([], [BrokenModule(FOLDER, str(unreadable))])
+        return [], [BrokenModule(FOLDER, str(unreadable))]
     # After everything that is installed: none can replace a library.
     site.addsitedir(str(packages_dir(folder)))
     sys.path.append(str(folder))
@@ -66,7 +66,7 @@ def import_all(folder: Path) -> Contents:
             f"several functions have the name {name!r}, in {' and '.join(where)}: none is served",
         )
         broken += [BrokenModule(module, str(refused)) for module in where]
-    return Contents([function for function in functions if function.name not in twice], broken)
+    return [function for function in functions if function.name not in twice], broken
 
 
 def names_in(folder: Path) -> list[str]:

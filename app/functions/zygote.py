@@ -27,7 +27,7 @@ Identity = tuple[int, int, int]
 
 def main() -> NoReturn:
     """Be the zygote. The launcher gives a `Start`, the numbers of itself and of a socket, and an `Identity` or none."""
-    start = msgspec.json.decode(sys.argv[1], type=Start)
+    folder, limits = msgspec.json.decode(sys.argv[1], type=Start)
     launcher, control, *identity = map(int, sys.argv[2:])
     os.set_inheritable(control, False)  # noqa: FBT003  # for programs that modules start
     first_uid = None
@@ -38,8 +38,8 @@ def main() -> NoReturn:
     processes.die_with(launcher)
     try:
         service = socket.socket(fileno=control)
-        service.sendall(msgspec.json.encode(modules.import_all(Path(start.folder))) + b"\n")
-        _serve(service, start.limits, first_uid)
+        service.sendall(msgspec.json.encode(modules.import_all(Path(folder))) + b"\n")
+        _serve(service, limits, first_uid)
     except ConnectionError:  # the service has ended
         pass
     except BaseException:  # noqa: BLE001  # the process must end here, whatever happens

@@ -33,21 +33,13 @@ class Scope(Enum):
 
 
 class Task(NamedTuple):
-    """What is done again and again.
+    """What is done again and again."""
 
-    Attributes:
-        name: For the log.
-        seconds: From its end to its next run; a task that took longer than that rests as long as it took.
-        limit_seconds: A statement that takes longer is broken off, and a task with more to do ends then.
-        scope: Where it runs.
-        run: Does it; gets the time on the monotonic clock by which it is to end.
-    """
-
-    name: str
-    seconds: float
-    limit_seconds: float
+    name: str  # for the log
+    seconds: float  # from its end to its next run; a task that took longer than that rests as long as it took
+    limit_seconds: float  # a statement that takes longer is broken off, and a task with more to do ends then
     scope: Scope
-    run: Callable[[float], object]
+    run: Callable[[float], object]  # gets the time on the monotonic clock by which it is to end
 
 
 def tasks(database: Database, settings: Settings, clock: Clock) -> tuple[Task, ...]:
@@ -83,7 +75,7 @@ class Loop:
     def turn(self) -> None:
         """Run what is due."""
         for scope in Scope:
-            if self._database.with_connection(partial(self._holds, scope)):
+            if self._holds(scope):
                 for task in self._tasks:
                     if task.scope is scope and self._due.get(task.name, 0.0) <= time.monotonic():
                         self._run(task)
@@ -108,15 +100,12 @@ class Loop:
 
     def _keep_turning(self) -> None:
         with self._database.hold():  # its session has the locks
-            self._keep()
-
-    def _keep(self) -> None:
-        while True:
-            try:
-                self.turn()
-            except UnavailableError:  # logged where it was noticed
-                pass
-            except Exception:
-                logger.warning("periodic work failed; it is tried again", exc_info=True)
-                self._database.close()
-            time.sleep(TICK_SECONDS)
+            while True:
+                try:
+                    self.turn()
+                except UnavailableError:  # logged where it was noticed
+                    pass
+                except Exception:
+                    logger.warning("periodic work failed; it is tried again", exc_info=True)
+                    self._database.close()
+                time.sleep(TICK_SECONDS)

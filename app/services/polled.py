@@ -24,11 +24,7 @@ _process = 0
 class Polled(Generic[Value]):
     """A value that is read again from its first use on, so that no request waits for it.
 
-    While the database is away, the last value stays.
-
-    Args:
-        database: Where it is read.
-        read: Reads it; the result is replaced, never changed.
+    While the database is away, the last value stays. What `read` returns is replaced, never changed.
     """
 
     def __init__(self, database: Database, read: Callable[[], Value]) -> None:
@@ -95,9 +91,5 @@ def _poll(value: Polled[Any]) -> None:
 
 def _keep_renewing() -> None:
     while True:
-        time.sleep(_SECONDS if _renew_all() else _AWAY_SECONDS)
-
-
-def _renew_all() -> bool:
-    renewed = [value.renew_if_possible() for value in list(_polled)]
-    return all(renewed)
+        renewed = [value.renew_if_possible() for value in list(_polled)]
+        time.sleep(_SECONDS if all(renewed) else _AWAY_SECONDS)

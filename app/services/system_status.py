@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.storage import schema
 from app.storage.database import Database
 from app.storage.models import File
-from app.tokens.signer import PublicKey, Signer
+from app.tokens.signer import Signer
 
 _SHOWN = (
     *("issuer", "timezone", "offline_grace", "require_sealed", "owners_need_totp", "confirm_cards", "journal_keep"),
@@ -47,10 +47,6 @@ class SystemStatus:
         """Return the licensed files, by name."""
         store = FileStore.of_installation(self.database, self.settings, "console", self.clock, lambda _text: None)
         return store.listed()
-
-    def keys(self) -> list[PublicKey]:
-        """Return the public keys that verify signatures, the newest first."""
-        return self.signer.public_keys(self.clock())[::-1]
 
     def pinned(self) -> dict[str, Any]:
         """Return the keys for clients to pin, as `cardctl key export` prints them."""

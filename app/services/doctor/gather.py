@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,7 +12,7 @@ import peewee
 from app.domain.errors import BucketUnavailableError, UnavailableError
 from app.domain.texts import Text
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
-from app.services.doctor.facts import HostFacts, ServiceFacts
+from app.services.doctor.facts import Fact, HostFacts, ServiceFacts
 from app.services.doctor.gather_database import database_facts
 from app.services.signing_keys import SigningKeys
 from app.settings import Settings, SettingsError, database_url_from
@@ -21,8 +21,7 @@ from app.storage.blobs import Blobs
 from app.storage.database import Database, connect_to
 from app.tokens import canary, sealing
 from app.tokens.key_folder import KeyFolder
-from app.tokens.keyring import KeyRingError, KeyStore
-from app.tokens.keys import KeyRing
+from app.tokens.keyring import KeyRingError
 from app.tokens.sealing_key import SealingKey
 
 _TIMEX_BYTES = 512  # more than a struct timex holds
@@ -33,9 +32,7 @@ _UNSYNCHRONISED = 5  # TIME_ERROR, adjtimex(2)
 def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
     """Gather the facts from the environment of a service, which may be unable to start.
 
-    Args:
-        env: The environment.
-        host: Its probes of the proxy are looked up in the journal, and removed from there.
+    The host's probes of the proxy are looked up in the journal, and removed from there.
     """
     error, settings = None, None
     try:
@@ -67,7 +64,7 @@ def gather_facts(
     data_key = settings.kernal_data_key if settings else ""
     keys = SigningKeys(database, settings) if settings and isinstance(database, Database) else None
     found = database if isinstance(database, str) else database_facts(database, references, blobs, sealing_key)
-    ring = _key_ring(keys.store if keys else KeyFolder(keys_dir))
+    ring = _or_error((keys.store if keys else KeyFolder(keys_dir)).load)
     functions, broken = _functions(socket)
     is_unwritable = files_dir.exists() and not os.access(files_dir, os.W_OK | os.X_OK)
     return ServiceFacts(
@@ -81,7 +78,7 @@ def gather_facts(
         newest_key_at=None if isinstance(ring, str) else ring.keys[-1].created_at,
         data_key=tuple(sealing.is_identity(line) for line in data_key.splitlines() if line.strip()),
         data_key_length=len(data_key),
-        data_key_in_use=_data_key_in_use(keys_dir, data_key),
+        data_key_in_use=_or_error(lambda: canary.is_in_use(keys_dir, data_key)),
         clock_synchronised=_clock_synchronised(),
         unwritable_folder=str(files_dir) if is_unwritable else None,
         bucket=_bucket(blobs),
@@ -108,9 +105,9 @@ def _functions(socket: Path) -> tuple[int | None, tuple[str, ...]]:
     return len(loaded.functions), tuple(one.module for one in loaded.broken)
 
 
-def _key_ring(store: KeyStore) -> KeyRing | str:
+def _or_error(read: Callable[[], Fact]) -> Fact | str:
     try:
-        return store.load()
+        return read()
     except (KeyRingError, UnavailableError, peewee.PeeweeException) as error:
         return str(error)
 
@@ -120,13 +117,6 @@ def _keys_moved_to(keys: SigningKeys | None) -> str | None:
         return keys.moved_to() if keys else None
     except (UnavailableError, peewee.PeeweeException):  # other checks tell
         return None
-
-
-def _data_key_in_use(folder: Path, data_key: str) -> bool | str | None:
-    try:
-        return canary.is_in_use(folder, data_key)
-    except KeyRingError as error:
-        return str(error)
 
 
 def _modes(*paths: Path) -> dict[str, int]:
