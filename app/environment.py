@@ -35,29 +35,17 @@ class By(Flag):
 
 
 class Setting(NamedTuple):
-    """A setting.
+    """A setting."""
 
-    Attributes:
-        name: Its name in the environment. A secret may also be in the file that `NAME_FILE` names.
-        read: Returns the value of its text, or raises ValueError, which says what would be right.
-        default: The text that an absent or empty one stands for; "" where it may be absent, None where it may not.
-        by: Who reads it.
-        is_secret: Whether it must not be shown, and kept from where the vendor's code runs.
-    """
-
-    name: str
-    read: Callable[[str], object]
-    default: str | None
+    name: str  # in the environment; a secret may also be in the file that `NAME_FILE` names
+    read: Callable[[str], object]  # returns the value of a text, or raises ValueError, which says what would be right
+    default: str | None  # what an absent or empty one stands for; "" where it may be absent, None where it may not
     by: By
-    is_secret: bool = False
+    is_secret: bool = False  # it must not be shown, and is kept from where the vendor's code runs
 
 
 def value(env: Mapping[str, str], name: str) -> Any:  # noqa: ANN401  # its reader knows
-    """Return the value of a setting, None where it has none.
-
-    Raises:
-        SettingsError: it is wrong, or missing.
-    """
+    """Return the value of a setting, None where it has none; raise SettingsError if it is wrong, or missing."""
     setting = TABLE[name]
     text = (_secret(env, name) if setting.is_secret else env.get(name)) or setting.default
     if text is None:

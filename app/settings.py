@@ -65,11 +65,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the settings.
-
-        Raises:
-            SettingsError: a setting is wrong or missing.
-        """
+        """Read the settings; raise SettingsError if a setting is wrong or missing."""
         if value(env, "KADUN_KEYS") == DATABASE and value(env, "KADUN_KEYS_IDENTITY") is None:
             raise SettingsError("KADUN_KEYS=database needs KADUN_KEYS_IDENTITY, or KADUN_KEYS_IDENTITY_FILE")
         url = database_url_from(env)
@@ -81,8 +77,7 @@ class Settings:
 def database_url_from(env: Mapping[str, str]) -> str:
     """Return the URL of the database; the migration step needs no other setting.
 
-    Raises:
-        SettingsError: it is missing or malformed.
+    Raise SettingsError if it is missing or malformed.
     """
     url: str = value(env, "DATABASE_URL")
     try:

@@ -7,12 +7,7 @@ from pathlib import Path
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """A connection to a server that listens on a Unix socket.
-
-    Args:
-        path: The socket; any length.
-        seconds: How long to wait for each answer.
-    """
+    """A connection to a server that listens on a Unix socket, whose path may have any length."""
 
     def __init__(self, path: Path, seconds: float) -> None:
         super().__init__("localhost", timeout=seconds)
@@ -33,9 +28,7 @@ class UnixConnection(http.client.HTTPConnection):
 def ask(path: Path, request: str, body: bytes | None, *, seconds: float, max_bytes: int) -> tuple[int, bytes]:
     """Send a request such as `GET /functions`, and return the status and the first bytes of the answer.
 
-    Raises:
-        OSError: nobody listens, or no answer came in time.
-        http.client.HTTPException: the answer is not HTTP.
+    Raise OSError if nobody listens, or no answer came in time; HTTPException if the answer is not HTTP.
     """
     method, _, target = request.partition(" ")
     connection = UnixConnection(path, seconds)

@@ -16,10 +16,7 @@ Answer = Callable[[str, bytes], tuple[HTTPStatus, bytes]]
 def listen(path: Path, answer: Answer, max_bytes: int) -> ThreadingUnixStreamServer:
     """Return a server that listens on a socket, for the socket's group only; this changes the working directory.
 
-    Args:
-        path: The socket; any length.
-        answer: Answers the requests.
-        max_bytes: How long the body of a request may be.
+    The body of a request may have `max_bytes`.
     """
     path.unlink(missing_ok=True)
     os.chdir(path.parent)  # a socket's address holds 107 bytes, its path may have more

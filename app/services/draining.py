@@ -19,10 +19,6 @@ def end(keys_dir: Path) -> None:
 
 
 def require_serving(keys_dir: Path) -> None:
-    """Check that the service is not draining.
-
-    Raises:
-        UnavailableError: it is.
-    """
+    """Check that the service is not draining; raise UnavailableError if it is."""
     if (keys_dir / MARK).exists():
         raise UnavailableError("draining")

@@ -44,8 +44,7 @@ class FileMoves:
     def run(self, to: Place) -> Iterator[Move]:
         """Move every file, one after the other; tell of each when it is done.
 
-        Raises:
-            BucketUnavailableError: the bucket cannot be used; what was not yet moved is left.
+        Raise BucketUnavailableError if the bucket cannot be used; what was not yet moved is left.
         """
         names: dict[Blob, list[str]] = {}
         for row in files():

@@ -60,12 +60,8 @@ class FileStore:
     ) -> File:
         """Add a file, or replace the file of this name by a new version.
 
-        Args:
-            name: The name that clients ask for.
-            source: The bytes, read to their end.
-            size: The number of bytes, if known.
-            batches: The batches of cards that it is for; none means every card, None keeps the present batches.
-            progress: Called with how many more bytes are in.
+        It is for the cards of `batches`: none means every card, None keeps the present batches. `progress` is called
+        with how many more bytes are in.
 
         Raises:
             RefusedError: the name or a batch is invalid, there are too many files, or the disk has no room.
@@ -89,11 +85,7 @@ class FileStore:
         return stored
 
     def remove(self, names: list[str]) -> None:
-        """Remove files, all or none.
-
-        Raises:
-            RefusedError: one of the files does not exist.
-        """
+        """Remove files, all or none; raise RefusedError if one of the files does not exist."""
         names = list(dict.fromkeys(names))
         with self.database.transact():
             lock_files(self.database)

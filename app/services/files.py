@@ -42,8 +42,7 @@ class FileTransfer:
     def offer(self, request: VerificationRequest) -> Verdict:
         """Evaluate a request; an accepted one's verdict lists the files for its card.
 
-        Raises:
-            DatabaseUnavailableError: the database is away; there is no verdict.
+        Raise DatabaseUnavailableError if the database is away; there is no verdict.
         """
         evaluation = self.licences.evaluate(request)
         if not evaluation.decision.accepted:
@@ -90,17 +89,14 @@ class FileTransfer:
     def locate(self, link: Link) -> str | None:
         """Return the signed path by which nginx reads the bytes from the bucket, None if they are in the folder.
 
-        Raises:
-            OSError: they are gone.
+        Raise OSError if they are gone.
         """
         return self.blobs.locate(Blob(link.sha256, link.size))
 
     def open(self, link: Link) -> BinaryIO:
         """Open the bytes, for a service without nginx: waiting for a bucket holds up its whole process.
 
-        Raises:
-            OSError: they are gone.
-            BucketUnavailableError: the bucket cannot be asked.
+        Raise OSError if they are gone, BucketUnavailableError if the bucket cannot be asked.
         """
         return self.blobs.open(Blob(link.sha256, link.size))
 

@@ -43,11 +43,7 @@ class KeyDatabase(KeyStore):
         return row
 
     def load(self) -> KeyRing:
-        """Read the key ring.
-
-        Raises:
-            KeyRingError: it is missing or damaged, or this machine's identity is another.
-        """
+        """Read the key ring; raise KeyRingError if it is missing or damaged, or this machine's identity is another."""
         row, identity = self._row(), self._own_identity()
         try:
             return decoded(sealing.unseal_text(row.sealed, identity))

@@ -37,19 +37,15 @@ class SigningKeys:
     def create(self, clock: Clock) -> KeyRing:
         """Make signing keys, or return those that there are.
 
-        Raises:
-            KeyRingError: they cannot be written, those that there are cannot be read, or there are some elsewhere.
+        Raise KeyRingError if they cannot be written, those that there are cannot be read, or there are some elsewhere.
         """
         self._require_here()
         return self.store.create(clock(), self._issuer)
 
     def rotate(self, actor: str, clock: Clock, *, force: bool) -> KeyRing:
-        """Put the next key to work and journal it; return the key ring.
+        """Put the next key to work and journal it as the actor's; return the key ring.
 
-        Args:
-            actor: Who does it, for the journal.
-            clock: Tells the time.
-            force: Rotate although the last rotation was less than 15 minutes ago.
+        With `force` also less than 15 minutes after the last rotation.
 
         Raises:
             KeyRingError: there are no keys, they were moved, or they were rotated less than 15 minutes ago.
@@ -63,18 +59,10 @@ class SigningKeys:
             return self.store.rotate(clock(), self._issuer, force=force)
 
     def move(self, target: str, actor: str, clock: Clock) -> tuple[KeyRing, bool]:
-        """Copy the keys into a store, and note that they are there from now on.
+        """Copy the keys into a store, `FOLDER` or `DATABASE`, and note that they are there from now on.
 
-        Args:
-            target: `FOLDER` or `DATABASE`; they come from the other one.
-            actor: Who does it, for the journal.
-            clock: Tells the time.
-
-        Returns:
-            The ring in the target, and whether it came from the other store: a newer one in the target stays.
-
-        Raises:
-            KeyRingError: the other store has no readable keys, or the target cannot be written.
+        Return the ring in the target, and whether it came from the other store: a newer one in the target stays. Raise
+        KeyRingError if the other store has no readable keys, or the target cannot be written.
         """
         here, there = self._in_folder, self._in_database
         source, copy = (here, there) if target == DATABASE else (there, here)
@@ -89,8 +77,7 @@ class SigningKeys:
     def check_place(self) -> None:
         """Refuse keys that were moved to the other store and have changed since; warn of a move that is not finished.
 
-        Raises:
-            KeyRingError: this service would sign with the wrong keys.
+        Raise KeyRingError if this service would sign with the wrong keys.
         """
         elsewhere = self._moved_to()
         if elsewhere is None:

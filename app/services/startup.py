@@ -26,8 +26,7 @@ class MovedAwayError(Exception):
 def check_home(keys_dir: Path) -> None:
     """Refuse to start where the service has moved away, or arrives: two copies would diverge.
 
-    Raises:
-        MovedAwayError: it has moved, and the message says where to; or the folder cannot be read.
+    Raise MovedAwayError if it has moved, and the message says where to; or the folder cannot be read.
     """
     try:
         at, _, place = _mark(keys_dir / MOVED).strip().partition(" ")
@@ -63,8 +62,7 @@ def _mark(file: Path) -> str:
 def check_schema(database: Database) -> None:
     """Check that the database answers and has this program's schema.
 
-    Raises:
-        SchemaMismatchError: the database has another schema.
+    Raise SchemaMismatchError if the database has another schema.
     """
     database.with_connection(lambda: schema.check_version(database.connection()))
 

@@ -62,8 +62,7 @@ class Webhooks:
     def add(self, name: str, url: str, topics: Sequence[str]) -> str:
         """Add a webhook; return its secret, for the only time.
 
-        Raises:
-            RefusedError: the name is invalid or taken, the URL or a topic is invalid, or there are too many.
+        Raise RefusedError if the name is invalid or taken, the URL or a topic is invalid, or there are too many.
         """
         check_name(name)
         read_url(url)
@@ -107,11 +106,7 @@ class Webhooks:
             changes["url"] = webhook.url
 
     def test(self, name: str) -> str:
-        """Have a test message sent; return its ID.
-
-        Raises:
-            RefusedError: it is paused.
-        """
+        """Have a test message sent; return its ID. Raise RefusedError if it is paused."""
         with self._changing(name) as (webhook, now, changes):
             if webhook.paused_at is not None:
                 raise RefusedError("已暂停：请先恢复", "it is paused: resume it first")
@@ -123,8 +118,7 @@ class Webhooks:
     def send_again(self, name: str, message_id: str) -> None:
         """Have a message sent again that was delivered or given up, under the same ID.
 
-        Raises:
-            RefusedError: the webhook has no such message, or it is waiting.
+        Raise RefusedError if the webhook has no such message, or it is waiting.
         """
         with self._changing(name) as (webhook, now, changes):
             is_it = (WebhookOutbox.webhook == webhook) & (WebhookOutbox.message_id == message_id)

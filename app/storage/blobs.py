@@ -78,10 +78,7 @@ class Blobs:
     def locate(self, blob: Blob) -> str | None:
         """Return the signed path by which nginx reads bytes from the bucket, None if they are in the folder.
 
-        Whether the bucket has them, nginx finds out.
-
-        Raises:
-            OSError: they are missing or cannot be read.
+        Whether the bucket has them, nginx finds out. Raise OSError if they are missing or cannot be read.
         """
         if self.bucket is not None and not self.holds(blob):
             return self.bucket.sign(blob.sha256)
@@ -91,8 +88,7 @@ class Blobs:
     def open(self, blob: Blob) -> BinaryIO:
         """Open the bytes; an open file of the folder stays complete whatever happens to its name.
 
-        Raises:
-            OSError: they are missing or cannot be read.
+        Raise OSError if they are missing or cannot be read.
         """
         if self.bucket is not None and not self.holds(blob):
             return self.bucket.open(*blob)
@@ -108,10 +104,7 @@ class Blobs:
     ) -> Iterator[Received]:
         """Write a stream to the disk, upload it where there is a bucket, and forget it unless it was installed.
 
-        Args:
-            source: Read to its end.
-            size: The number of bytes, where that is known.
-            progress: Called with the number of bytes just written.
+        `size` is None where it is not known; `progress` is called with the number of bytes just written.
 
         Raises:
             RefusedError: the disk has no room, or the stream has another size.

@@ -72,8 +72,7 @@ class BucketObjects:
     def open(self, sha256: str, size: int) -> BinaryIO:
         """Open an object of this size, which is fetched as it is read.
 
-        Raises:
-            FileNotFoundError: it does not exist, or has another size.
+        Raise FileNotFoundError if it does not exist, or has another size.
         """
         if self.size(sha256) != size:
             raise FileNotFoundError(sha256)

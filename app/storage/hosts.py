@@ -52,12 +52,7 @@ def is_proven(host: str, *, has_tls: bool, parameters: Mapping[str, str]) -> boo
     """Return whether nobody between can pose as the database server.
 
     TLS alone encrypts to whoever answers. The certificate shows who that is, or the password by channel binding
-    (RFC 5802).
-
-    Args:
-        host: The name or address of the server, or the folder of its socket.
-        has_tls: Whether the connection has TLS.
-        parameters: Those of libpq.
+    (RFC 5802). The parameters are libpq's; the host may be the folder of a socket.
     """
     if host.startswith("/") or host in _HERE or _is_loopback(host):
         return True

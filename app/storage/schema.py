@@ -51,8 +51,7 @@ def check_version(connection: Any) -> None:  # noqa: ANN401  # a psycopg2 connec
 def current_version(connection: Any) -> str | None:  # noqa: ANN401  # a psycopg2 connection
     """Return the name of the last applied migration, None in an empty database.
 
-    Raises:
-        SchemaMismatchError: A development version between releases 1.0 and 1.1 made the database.
+    Raise SchemaMismatchError if a development version between releases 1.0 and 1.1 made the database.
     """
     with connection.cursor() as cursor:
         try:
@@ -70,14 +69,9 @@ def current_version(connection: Any) -> str | None:  # noqa: ANN401  # a psycopg
 def migrate(database: Database, report: Callable[[str], None]) -> None:
     """Migrate the schema, each migration in a transaction and all under a lock, and set the roles' rights.
 
-    A newer schema stays as it is, its rights too.
-
-    Args:
-        database: Connected as the owner of the tables, with no limit on a statement's time.
-        report: Called with a line for each step.
-
-    Raises:
-        SchemaMismatchError: A development version between releases 1.0 and 1.1 made the database.
+    A newer schema stays as it is, its rights too. The database is connected as the owner of the tables, with no limit
+    on a statement's time. `report` is called with a line for each step. Raise SchemaMismatchError if a development
+    version between releases 1.0 and 1.1 made the database.
     """
 
     def run() -> None:

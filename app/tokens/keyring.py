@@ -57,12 +57,7 @@ class KeyStore(ABC):
         """Make the next key the current one; running services take it up within a second.
 
         A second rotation while the key retired last is still published could come between a client's request and its
-        look at the key set.
-
-        Args:
-            now: The time, aware.
-            issuer: The server's name (`iss`), which endorsements carry.
-            force: Rotate although the last rotation was less than `RETIRED_FOR` ago.
+        look at the key set: less than `RETIRED_FOR` after the last one it takes `force`.
         """
         with self.changing():
             ring = self.load()
@@ -83,12 +78,8 @@ class KeyStore(ABC):
         """Put a copy in place, unless the present ring is newer; return whether the copy is in place.
 
         Clients refuse keys older than those that they have seen, so an old copy must not replace a ring that continues
-        it. Any other ring, an unrelated one such as a first start makes, or a damaged one, is put aside.
-
-        Args:
-            copy: The key ring.
-            now: The time, aware.
-            only_newer: Keep a present ring that the copy does not continue, too.
+        it. Any other ring, an unrelated one such as a first start makes, or a damaged one, is put aside; with
+        `only_newer` a present ring that the copy does not continue stays.
         """
         with self.changing():
             if self.exists():

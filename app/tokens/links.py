@@ -33,12 +33,7 @@ class LinkRefusedError(Exception):
 
 
 class Links:
-    """Signs and reads links.
-
-    Args:
-        signer: Signs them, and has the keys to verify them.
-        issuer: The server's configured name, claim `iss`.
-    """
+    """Signs and reads links; `issuer` is the server's configured name, claim `iss`."""
 
     def __init__(self, signer: Signer, issuer: str) -> None:
         self._signer = signer

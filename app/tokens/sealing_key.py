@@ -19,11 +19,7 @@ class SealingKeyError(Exception):
 
 
 class SealingKey:
-    """Seals and opens the secrets of rows.
-
-    Args:
-        key: 32 bytes as hexadecimal digits, or None.
-    """
+    """Seals and opens the secrets of rows with a key of 32 bytes, as hexadecimal digits, or None."""
 
     def __init__(self, key: str | None) -> None:
         self._cipher = None if key is None else AESGCM(bytes.fromhex(key))

@@ -33,11 +33,7 @@ class _NotSentError(Exception):
 def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bool) -> Sent:
     """Send a POST request; never raise for what the network or the receiver does.
 
-    Args:
-        url: As `app.domain.webhooks.read_url` accepts it.
-        headers: All but the host's and the length's.
-        body: The body.
-        allow_private: Whether it may go to addresses that are not public.
+    `headers` are all but the host's and the length's; with `allow_private` it may go to addresses that are not public.
     """
     try:
         target = read_url(url)
