@@ -66,7 +66,11 @@ class Trial:
             if not self.data_dir.exists():
                 os.umask(0o022)  # PostgreSQL's account passes through, also where root's keeps everyone else out
                 self.data_dir.mkdir(mode=0o711, parents=True)
-            self._make_folders()
+            is_new = not self.functions.exists()
+            for folder in (self.logs, self.files, self.functions, self.demo):
+                folder.mkdir(mode=0o700, exist_ok=True)  # the machine may have other users
+            if is_new:  # once: a vendor may remove it
+                shutil.copyfile(_SAMPLE_FUNCTION, self.functions / _SAMPLE_FUNCTION.name)
             is_ours = self._lock(fcntl.LOCK_EX)
         except OSError as error:
             raise TrialError(
@@ -92,13 +96,6 @@ class Trial:
         except BlockingIOError:
             return False
         return True
-
-    def _make_folders(self) -> None:
-        is_new = not self.functions.exists()
-        for folder in (self.logs, self.files, self.functions, self.demo):
-            folder.mkdir(mode=0o700, exist_ok=True)  # the machine may have other users
-        if is_new:  # once: a vendor may remove it
-            shutil.copyfile(_SAMPLE_FUNCTION, self.functions / _SAMPLE_FUNCTION.name)
 
     def service_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the service and of its command line: the caller's, made this trial's."""

@@ -1,7 +1,8 @@
-"""Names of licensed files, which must be valid on every system that a customer may have."""
+"""Licensed files: their content, and their names, which must be valid on every system that a customer may have."""
 
 import re
 import unicodedata
+from typing import NamedTuple
 
 from app.domain.texts import RefusedError
 
@@ -11,6 +12,13 @@ PUNCTUATION = " ._-+()[]@,=~"
 # Invisible letters and marks: with them, two files could have names that look alike.
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\..*)?", re.IGNORECASE)
+
+
+class Blob(NamedTuple):
+    """The digest (`sha256`, lower-case hex) and size (bytes) of a file's content."""
+
+    sha256: str
+    size: int
 
 
 def check_name(name: str) -> None:

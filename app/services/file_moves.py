@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import BinaryIO, NamedTuple
 
+from app.domain.files import Blob
 from app.domain.texts import RefusedError, Text
 from app.services.file_store import files, is_wanted, lock_files
 from app.settings import Settings
-from app.storage.blobs import Blob, Blobs, bucket_objects
+from app.storage.blobs import Blobs, bucket_objects
 from app.storage.database import Database
 
 

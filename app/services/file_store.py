@@ -12,12 +12,12 @@ from peewee import SQL, fn
 from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.errors import BucketUnavailableError, UnavailableError
-from app.domain.files import check_name
+from app.domain.files import Blob, check_name
 from app.domain.operators import CONSOLE_ACTOR, SHOP_ACTOR, Role
 from app.domain.texts import RefusedError, Text, check_text
 from app.settings import Settings
 from app.storage import journal
-from app.storage.blobs import Blob, Blobs, Received
+from app.storage.blobs import Blobs, Received
 from app.storage.cards import has_batch, of_batch
 from app.storage.database import Database
 from app.storage.journal import code_or_kind

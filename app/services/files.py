@@ -3,7 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, time
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
@@ -12,11 +12,12 @@ from peewee import fn
 from app.clock import Clock
 from app.domain.codes import CardStatus, EventKind
 from app.domain.errors import DatabaseUnavailableError
+from app.domain.files import Blob
 from app.domain.policy import VerificationRequest
 from app.services.evaluation import Evaluation
 from app.services.licence import LicenceService, Verdict
 from app.storage import bindings, journal
-from app.storage.blobs import Blob, Blobs
+from app.storage.blobs import Blobs
 from app.storage.cards import as_domain
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event, File, FileBatch
@@ -85,20 +86,6 @@ class FileTransfer:
         if (status := card.status(now)) is not CardStatus.ACTIVE:
             raise LinkRefusedError(f"the card of the link's client is {status}")
         return link, card.id
-
-    def locate(self, link: Link) -> str | None:
-        """Return the signed path by which nginx reads the bytes from the bucket, None if they are in the folder.
-
-        Raise OSError if they are gone.
-        """
-        return self.blobs.locate(Blob(link.sha256, link.size))
-
-    def open(self, link: Link) -> BinaryIO:
-        """Open the bytes, for a service without nginx: waiting for a bucket holds up its whole process.
-
-        Raise OSError if they are gone, BucketUnavailableError if the bucket cannot be asked.
-        """
-        return self.blobs.open(Blob(link.sha256, link.size))
 
     def journal_download(self, link: Link, card_id: str, address: str) -> None:
         """Write a download into the journal, once for each card, version of a file and day."""

@@ -1,5 +1,6 @@
 """The machines that serve one database: each reports itself (table `host`), and all can be listed."""
 
+from contextlib import suppress
 from datetime import timedelta
 
 from peewee import fn
@@ -43,11 +44,16 @@ class Reporter:
 
     def report(self) -> None:
         """Report this host in place of its last report, and forget hosts that have been away for a day."""
+        kid = functions_sha256 = None
+        with suppress(KeyRingError, UnavailableError):
+            kid = self._keys.load().current.kid
+        with suppress(UnavailableError):
+            functions_sha256 = self._functions.list().sha256 or None
         facts = {
             Host.version: read_version(),
             Host.schema: schema.expected_version(),
-            Host.kid: self._kid(),
-            Host.functions_sha256: self._functions_sha256(),
+            Host.kid: kid,
+            Host.functions_sha256: functions_sha256,
         }
         before = utc_now()
         (theirs,) = self._database.execute_sql("SELECT clock_timestamp()").fetchone()
@@ -55,15 +61,3 @@ class Reporter:
         row = facts | {Host.clock_offset_ms: round(ahead.total_seconds() * 1000), Host.seen_at: _NOW}
         Host.insert({Host.name: self._host, **row}).on_conflict(conflict_target=[Host.name], update=row).execute()
         Host.delete().where(Host.seen_at < _NOW - _FORGOTTEN_AFTER).execute()
-
-    def _kid(self) -> str | None:
-        try:
-            return self._keys.load().current.kid
-        except (KeyRingError, UnavailableError):
-            return None
-
-    def _functions_sha256(self) -> str | None:
-        try:
-            return self._functions.list().sha256 or None
-        except UnavailableError:
-            return None

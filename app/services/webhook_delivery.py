@@ -83,7 +83,11 @@ class Delivery:
         now = self.clock()
         # Before each message: under load there may always be one that is due.
         self.database.execute_sql(_DROP_EXCESS, {"most": MAX_WAITING})
-        message = self._claimed(now)
+        claimed = self.database.execute_sql(_CLAIM, {"now": now, "lease": now + LEASE}).fetchone()
+        if claimed is None:
+            return False
+        query = WebhookOutbox.select(WebhookOutbox, Webhook).join(Webhook).where(WebhookOutbox.id == claimed[0])
+        message: WebhookOutbox | None = query.first()
         if message is None:
             return False
         card = Card.get_or_none(Card.id == message.card_id)
@@ -91,14 +95,6 @@ class Delivery:
         sent = self._send(message, body.encode(), now)
         self._note(message, body, sent, self.clock())
         return True
-
-    def _claimed(self, now: datetime) -> WebhookOutbox | None:
-        claimed = self.database.execute_sql(_CLAIM, {"now": now, "lease": now + LEASE}).fetchone()
-        if claimed is None:
-            return None
-        query = WebhookOutbox.select(WebhookOutbox, Webhook).join(Webhook).where(WebhookOutbox.id == claimed[0])
-        message: WebhookOutbox | None = query.first()
-        return message
 
     def _send(self, message: WebhookOutbox, body: bytes, now: datetime) -> Sent:
         webhook = message.webhook

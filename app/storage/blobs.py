@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from app.domain.buckets import Bucket
+from app.domain.files import Blob
 from app.domain.texts import RefusedError
 
 if TYPE_CHECKING:
@@ -25,13 +26,6 @@ SPARE_BYTES = 64 * 1024 * 1024
 """Left free on the disk, which may also be the database's."""
 _UNFINISHED = ".adding-"
 _ABANDONED_SECONDS = 24 * 3600
-
-
-class Blob(NamedTuple):
-    """The digest (`sha256`, lower-case hex) and size (bytes) of a file's content."""
-
-    sha256: str
-    size: int
 
 
 class Received(NamedTuple):
@@ -110,7 +104,9 @@ class Blobs:
             RefusedError: the disk has no room, or the stream has another size.
             OSError: the folder or the source cannot be used.
         """
-        self._make_folder()
+        with suppress(FileExistsError):
+            self._folder.mkdir()
+            self._folder.chmod(0o755)  # whatever the umask, for nginx, which is another user
         self._sweep()
         self._check_room(size or 0)
         handle, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=self._folder)
@@ -156,11 +152,6 @@ class Blobs:
         if self.bucket is not None:
             self.bucket.remove(sha256)
         (self._folder / sha256).unlink(missing_ok=True)
-
-    def _make_folder(self) -> None:
-        with suppress(FileExistsError):
-            self._folder.mkdir()
-            self._folder.chmod(0o755)  # whatever the umask, for nginx, which is another user
 
     def _sweep(self) -> None:
         """Remove the leftovers of additions that were killed."""

@@ -52,17 +52,24 @@ class BucketObjects:
                 self._patient, _PREFIX + sha256, content, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
             )
 
-    def size(self, sha256: str) -> int | None:
+    def size(self, name: str, prefix: str = _PREFIX) -> int | None:
         """Return an object's size in bytes, None where it does not exist."""
-        return self._size(_PREFIX + sha256)
+        try:
+            with _translated():
+                return obstore.head(self._quick, prefix + name)["size"]
+        except FileNotFoundError:
+            return None
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self, prefix: str = _PREFIX) -> dict[str, int]:
         """Return the sizes of all objects."""
-        return {name.removeprefix(_PREFIX): size for name, size in self._listed(_PREFIX).items()}
+        with _translated():
+            found = [each for page in obstore.list(self._quick, prefix) for each in page]
+        return {each["path"].removeprefix(prefix): each["size"] for each in found}
 
-    def remove(self, sha256: str) -> None:
+    def remove(self, name: str, prefix: str = _PREFIX) -> None:
         """Remove an object, if it exists."""
-        self._remove(_PREFIX + sha256)
+        with _translated(), suppress(FileNotFoundError):
+            obstore.delete(self._quick, prefix + name)
 
     def sign(self, sha256: str) -> str:
         """Return the path and query that read an object for some minutes, without asking the bucket."""
@@ -81,29 +88,14 @@ class BucketObjects:
 
     def check(self) -> None:
         """Write a small object, look it up, list it, and remove it: each needs a right."""
-        name = f"probe/{secrets.token_hex(16)}"
+        name, prefix = secrets.token_hex(16), "probe/"
         with _translated():
-            obstore.put(self._quick, name, b"probe")
+            obstore.put(self._quick, prefix + name, b"probe")
         try:
-            if self._size(name) is None or name not in self._listed("probe/"):
+            if self.size(name, prefix) is None or name not in self.sizes(prefix):
                 raise BucketUnavailableError(Text("刚写入的对象不存在", "what was just written is not there"))
         finally:
-            self._remove(name)
-
-    def _size(self, name: str) -> int | None:
-        try:
-            with _translated():
-                return obstore.head(self._quick, name)["size"]
-        except FileNotFoundError:
-            return None
-
-    def _listed(self, prefix: str) -> dict[str, int]:
-        with _translated():
-            return {found["path"]: found["size"] for page in obstore.list(self._quick, prefix) for found in page}
-
-    def _remove(self, name: str) -> None:
-        with _translated(), suppress(FileNotFoundError):
-            obstore.delete(self._quick, name)
+            self.remove(name, prefix)
 
 
 class _Reader(io.RawIOBase):

@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS schema_migration (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS schema_migration_name ON schema_migration (name);
 """
+_APPLIED = "INSERT INTO schema_migration (name, applied) VALUES (%s, now())"
 
 _DEVELOPMENT = "0005_daily_counts"
 """The first of the migrations between releases 1.0 and 1.1, which are now one."""
@@ -85,7 +86,10 @@ def migrate(database: Database, report: Callable[[str], None]) -> None:
             database.execute_sql(_HISTORY)  # refused to any role but the owner, also where nothing is left to do
             for migration in _migrations():
                 if migration.stem > found:
-                    _apply(database, migration)
+                    with database.atomic():
+                        # Without parameters, so that a percent sign is one.
+                        connection.cursor().execute(migration.read_text("utf-8"))
+                        database.execute_sql(_APPLIED, (migration.stem,))
                     report(f"applied {migration.stem}")
             set_grants(database)
             report(f"schema is {expected_version()}")
@@ -97,10 +101,3 @@ def migrate(database: Database, report: Callable[[str], None]) -> None:
 
 def _migrations() -> list[Path]:
     return sorted(_FOLDER.glob("[0-9]*.sql"))
-
-
-def _apply(database: Database, migration: Path) -> None:
-    with database.atomic():
-        # Without parameters, so that a percent sign is one.
-        database.connection().cursor().execute(migration.read_text("utf-8"))
-        database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES (%s, now())", (migration.stem,))

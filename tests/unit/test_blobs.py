@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.files import check_name
+from app.domain.files import Blob, check_name
 from app.domain.texts import RefusedError
-from app.storage.blobs import BLOCK_BYTES, SPARE_BYTES, Blob, Blobs
+from app.storage.blobs import BLOCK_BYTES, SPARE_BYTES, Blobs
 from tests.support.tables import for_each
 
 CONTENT = bytes(range(256)) * 9000  # more than two blocks

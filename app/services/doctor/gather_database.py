@@ -12,11 +12,12 @@ import psycopg2
 from app.clock import utc_now
 from app.domain.codes import EventKind
 from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError
+from app.domain.files import Blob
 from app.services import hosts, sealed_secrets
 from app.services.doctor.facts import DatabaseFacts
 from app.services.file_store import files
 from app.storage import schema
-from app.storage.blobs import Blob, Blobs
+from app.storage.blobs import Blobs
 from app.storage.database import Database
 from app.storage.hosts import Host, is_proven
 from app.storage.journal import code_or_kind, is_probe
@@ -61,11 +62,13 @@ def _query(database: Database, references: Sequence[str], blobs: Blobs, key: Sea
     if found != schema.expected_version():
         return facts
     count, lost = _files(database, blobs)
+    operators = Operator.select(Operator.name, Operator.totp_secret.is_null(is_null=False))
     return replace(
         facts,
         files=count,
         lost_files=lost,
-        operators=_readable(database, _operators),
+        # Of each operator, by name, whether a log-in wants a one-time code.
+        operators=_readable(database, lambda: dict(operators.order_by(Operator.name).tuples())),
         sealed=_readable(database, lambda: _sealed(key)),
         hosts=_readable(database, lambda: tuple(hosts.listed(database))),
         last_rotation=_readable(database, _last_rotation),
@@ -151,9 +154,3 @@ def _last_rotation() -> tuple[datetime, str | None] | None:
     """Return when the signing keys were rotated last and to which current key, if the journal has that."""
     rotations = Event.select(Event.at, Event.details["kid"]).where(code_or_kind == EventKind.KEY_ROTATED)
     return rotations.order_by(Event.at.desc(), Event.id.desc()).tuples().first()  # type: ignore[no-any-return]
-
-
-def _operators() -> dict[str, bool]:
-    """Return of each operator, by name, whether a log-in wants a one-time code."""
-    rows = Operator.select(Operator.name, Operator.totp_secret.is_null(is_null=False)).order_by(Operator.name)
-    return dict(rows.tuples())
