@@ -14,7 +14,6 @@ from app.domain.codes import CardStatus, EventKind
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.files import Blob
 from app.domain.policy import VerificationRequest
-from app.services.evaluation import Evaluation
 from app.services.licence import LicenceService, Verdict
 from app.storage import bindings, journal
 from app.storage.blobs import Blobs
@@ -48,9 +47,6 @@ class FileTransfer:
         evaluation = self.licences.evaluate(request)
         if not evaluation.decision.accepted:
             return self.licences.sign(evaluation)
-        return self._offer(evaluation)
-
-    def _offer(self, evaluation: Evaluation) -> Verdict:
         if evaluation.client_id is None:
             raise ValueError("an accepted card has a client")
         offered: list[dict[str, Any]] = []

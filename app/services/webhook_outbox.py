@@ -59,14 +59,12 @@ DELETE FROM webhook_outbox WHERE id IN (
 
 def enqueue_expiring(database: Database, now: datetime) -> None:
     """Add messages of the cards in use that expire soon, each once for each webhook. It may run twice."""
-    values = {"until": now + EXPIRING_WITHIN, "now": now}
-    database.execute_sql(_ENQUEUE_EXPIRING, values)
+    database.execute_sql(_ENQUEUE_EXPIRING, {"until": now + EXPIRING_WITHIN, "now": now})
 
 
 def enqueue_shared(database: Database, zone: ZoneInfo, now: datetime) -> None:
     """Add messages of the cards that look shared, for the webhooks that have none of the card. It may run twice."""
-    wanted = Webhook.topics.contains(Topic.SHARED)
-    if not Webhook.select().where(wanted).exists():
+    if not Webhook.select().where(Webhook.topics.contains(Topic.SHARED)).exists():
         return  # the report reads much
     shared = {
         card.card_id: json.dumps({"last_24_hours": card.lately._asdict(), "last_7_days": card.whole._asdict()})

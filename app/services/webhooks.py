@@ -134,8 +134,7 @@ class Webhooks:
         where = WebhookOutbox.webhook == webhook
         if below is not None:
             where &= WebhookOutbox.id < below
-        query = WebhookOutbox.select().where(where).order_by(WebhookOutbox.id.desc()).limit(PAGE_ROWS)
-        return list(query)
+        return list(WebhookOutbox.select().where(where).order_by(WebhookOutbox.id.desc()).limit(PAGE_ROWS))
 
     @contextmanager
     def _changing(

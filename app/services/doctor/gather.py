@@ -54,7 +54,7 @@ def gather_facts(
     references: Sequence[str] = (),
     settings_error: str | None = None,
 ) -> ServiceFacts:
-    """Gather the facts that a service sees of itself, of `env` only what it has to do without settings."""
+    """Gather the facts that a service sees of itself; `env` is read where its settings are wrong."""
     # Where one of the settings is wrong, the others are read all the same.
     keys_dir = settings.keys_dir if settings else Path(env.get("KADUN_KEYS_DIR") or "keys")
     files_dir = settings.files_dir if settings else Path(env.get("KADUN_FILES_DIR") or "files")
