@@ -7,13 +7,12 @@ from typing import Any
 import falcon
 import msgspec
 
-from app.clock import utc_now
 from app.console import routes
-from app.console.own_card import OwnCardPage
 from app.console.page import Console
 from app.console.rendering import Renderer
+from app.console.selfservice.own_card import OwnCardPage
 from app.console.static_files import StaticFiles
-from app.domain.card_actions import Action
+from app.domain.cards.card_actions import Action
 from app.functions.client import FunctionsClient
 from app.http import problems, self_service
 from app.http.bounds import Bounds
@@ -23,21 +22,23 @@ from app.http.openapi.document import DOCUMENT
 from app.http.request_parser import RequestParser
 from app.http.resources import ExecuteResource, JsonResource, MetricsResource, VerifyResource
 from app.http.shop import CardsResource, ChangeResource, ShopAccess
-from app.services import draining, sealed_secrets, startup
-from app.services.card_lists import CardLists
-from app.services.figures import Figures
-from app.services.files import FileTransfer
-from app.services.functions import Execution
-from app.services.in_force import VendorRules
-from app.services.licence import LicenceService
-from app.services.self_service import SelfService
-from app.services.sessions import Sessions
-from app.services.shop import Shop
-from app.services.shop_tokens import ShopTokens
-from app.services.signing_keys import SigningKeys
-from app.services.system_status import SystemStatus
-from app.services.verification import Verification
-from app.settings import Settings
+from app.runtime.clock import utc_now
+from app.runtime.settings import Settings
+from app.services.cards.card_lists import CardLists
+from app.services.files.files import FileTransfer
+from app.services.functions.functions import Execution
+from app.services.keys import sealed_secrets
+from app.services.keys.signing_keys import SigningKeys
+from app.services.licence.in_force import VendorRules
+from app.services.licence.licence import LicenceService
+from app.services.licence.verification import Verification
+from app.services.operators.sessions import Sessions
+from app.services.reports.figures import Figures
+from app.services.selfservice.self_service import SelfService
+from app.services.shop.shop import Shop
+from app.services.shop.shop_tokens import ShopTokens
+from app.services.system import draining, startup
+from app.services.system.system_status import SystemStatus
 from app.storage import schema
 from app.storage.blobs import Blobs
 from app.storage.database import Database, connect_to

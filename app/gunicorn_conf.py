@@ -12,7 +12,7 @@ if _own_metrics_dir:
 # Also before the patch: nothing waits under this library's locks, and the system's are faster.
 from prometheus_client import multiprocess
 
-from app import greenlets
+from app.runtime import greenlets
 
 greenlets.patch()
 
@@ -22,8 +22,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from app import logs
-from app.settings import Settings, SettingsError
+from app.runtime import logs
+from app.runtime.settings import Settings, SettingsError
 
 try:
     _settings = Settings.from_env()
@@ -53,7 +53,7 @@ for _stale in _metrics_dir.glob("*.db"):
 
 def on_starting(_server: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
     """Let a start end draining."""
-    from app.services import draining  # noqa: PLC0415
+    from app.services.system import draining  # noqa: PLC0415
 
     with contextlib.suppress(OSError):  # a folder that cannot be written to is reported by what needs it
         draining.end(_settings.keys_dir)
@@ -63,8 +63,9 @@ def post_worker_init(worker: Any) -> None:  # noqa: ANN401
     """Start the worker's loops, after the fork."""
     # gunicorn reads a dozen settings a request, each by three calls: as plain attributes they cost next to nothing.
     vars(worker.cfg).update({name: setting.get() for name, setting in worker.cfg.settings.items()})
-    from app.clock import utc_now  # noqa: PLC0415
-    from app.services import periodic, webhook_delivery  # noqa: PLC0415  # when the models know their database
+    from app.runtime.clock import utc_now  # noqa: PLC0415
+    from app.services.system import periodic  # noqa: PLC0415  # when the models know their database
+    from app.services.webhooks import webhook_delivery  # noqa: PLC0415  # when the models know their database
     from app.storage.models import database  # noqa: PLC0415
 
     periodic.Loop(database, _settings.host, periodic.tasks(database, _settings, utc_now)).start()

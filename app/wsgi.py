@@ -4,8 +4,8 @@ import sys
 
 from app.domain.errors import SchemaMismatchError
 from app.factory import create_app
-from app.services.startup import MovedAwayError
-from app.settings import Settings, SettingsError
+from app.runtime.settings import Settings, SettingsError
+from app.services.system.startup import MovedAwayError
 from app.tokens.keyring import KeyRingError
 from app.tokens.sealing_key import SealingKeyError
 

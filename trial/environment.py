@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from app.environment import MAX_PORT, By, names
+from app.runtime.environment import MAX_PORT, By, names
 from trial.programs import TrialError
 
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from app.clock import Clock, utc_now
-from app.services.card_lists import CardLists
-from app.services.connection import Database, connect
-from app.settings import Settings
+from app.runtime.clock import Clock, utc_now
+from app.runtime.settings import Settings
+from app.services.cards.card_lists import CardLists
+from app.services.system.connection import Database, connect
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Service = TypeVar("Service")

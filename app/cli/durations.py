@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from app.cli.context import together
-from app.domain.ceilings import MAX_CARDS_PER_DAY, Ceilings, format_longest, longest_of
+from app.domain.operators.ceilings import MAX_CARDS_PER_DAY, Ceilings, format_longest, longest_of
 from app.domain.texts import RefusedError
-from app.services.import_times import read_validity
+from app.services.imports.import_times import read_validity
 
 PERMANENT, NEVER = "permanent", "never"
 LENGTHS = "30s 45m 12h 30d 1w, 30天 1年, 天卡 … 年卡, day … year"

@@ -5,9 +5,9 @@ import click
 from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError, SchemaMismatchError
 from app.domain.texts import RefusedError
 from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
-from app.services.connection import DatabaseRefusedError
-from app.services.startup import MovedAwayError
-from app.settings import SettingsError
+from app.runtime.settings import SettingsError
+from app.services.system.connection import DatabaseRefusedError
+from app.services.system.startup import MovedAwayError
 from app.tokens.keyring import KeyRingError
 from app.tokens.sealing import NoRecipientError
 

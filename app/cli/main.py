@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import click
 
+from app.runtime.version import read_version
 from app.services.formatting import escaped
-from app.version import read_version
 
 # Each is in the module of its name, imported when it is used: scripts repeat `healthcheck` until the service is ready.
 COMMANDS = (
@@ -25,7 +25,7 @@ class _Cardctl(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"app.cli.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(import_module(f"app.cli.commands.{cmd_name}"), cmd_name)
         return command
 
 

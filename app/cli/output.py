@@ -13,7 +13,7 @@ from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text as RichText
 
-from app.services.exports import json_pieces
+from app.services.cards.exports import json_pieces
 from app.services.formatting import escaped, json_text, local
 
 Columns = Mapping[str, str]

@@ -4,12 +4,12 @@ from typing import Any
 
 import falcon
 
-from app import metrics
 from app.console import plain
 from app.console.guard import headers, visitor_from
 from app.console.page import OUT_OF_DATE, Console
 from app.domain.texts import RefusedError
 from app.http import problems
+from app.runtime import metrics
 
 
 def install(app: falcon.App[Any, Any], console: Console) -> None:

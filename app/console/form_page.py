@@ -13,8 +13,8 @@ from app.console.rendering import FORM_NUMBER_FIELD
 from app.domain.texts import LaterError, RefusedError
 from app.http.problems import invalid_request
 from app.http.request_parser import client_address
-from app.services.idempotency import Document, Idempotency, Request
-from app.services.sessions import LoginRefusedError, WantsCodeError
+from app.services.operators.sessions import LoginRefusedError, WantsCodeError
+from app.services.shop.idempotency import Document, Idempotency, Request
 
 
 class FormPage(Page):

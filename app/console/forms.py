@@ -9,10 +9,10 @@ from urllib.parse import parse_qs
 import falcon
 from falcon.media.multipart import MultipartFormHandler
 
-from app.domain.cards import card_id_of, parse_duration, trade_name
+from app.domain.cards.cards import card_id_of, parse_duration, trade_name
 from app.domain.texts import RefusedError, Text
 from app.http.problems import body_too_large, invalid_request, unsupported_media_type
-from app.services.import_times import read_validity
+from app.services.imports.import_times import read_validity
 
 MAX_FIELDS = 5_000
 PROOFS = OWN_PASSWORD, OWN_CODE = "own_password", "own_code"

@@ -13,7 +13,7 @@ from app.console.rendering import CSRF_FIELD, url
 from app.console.visitor import COOKIE_PATH, LOGIN, Language, Theme, Visitor
 from app.domain.texts import Text
 from app.http.problems import forbidden
-from app.services.operators import Account
+from app.services.operators.operators import Account
 
 LANGUAGE_COOKIE = "kadun_language"
 THEME_COOKIE = "kadun_theme"

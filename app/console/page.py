@@ -12,20 +12,20 @@ import falcon
 from app.console.forms import Form, query_of
 from app.console.rendering import Renderer
 from app.console.visitor import SessionCookie, Visitor
-from app.domain.card_actions import SELLERS_ACTIONS, Action
+from app.domain.cards.card_actions import SELLERS_ACTIONS, Action
 from app.domain.texts import Text
 from app.http.problems import forbidden
-from app.services.card_lists import CardLists, Line
-from app.services.ceilings import Limits
-from app.services.connection import Database
-from app.services.figures import Figures
-from app.services.idempotency import Document, Idempotency, Owner
-from app.services.operators import Operators
+from app.services.cards.card_lists import CardLists, Line
+from app.services.operators.ceilings import Limits
+from app.services.operators.operators import Operators
+from app.services.operators.sessions import Sessions
+from app.services.operators.two_step import TwoStep
 from app.services.paging import PAGE_ROWS, PageRequest
-from app.services.sessions import Sessions
-from app.services.shop_tokens import ShopTokens
-from app.services.system_status import SystemStatus
-from app.services.two_step import TwoStep
+from app.services.reports.figures import Figures
+from app.services.shop.idempotency import Document, Idempotency, Owner
+from app.services.shop.shop_tokens import ShopTokens
+from app.services.system.connection import Database
+from app.services.system.system_status import SystemStatus
 from app.tokens.sealing_key import SealingKey
 
 FORM_BYTES = 256 * 1024

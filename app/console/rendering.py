@@ -21,13 +21,13 @@ from markupsafe import Markup, escape
 
 from app.console import words
 from app.console.static_files import StaticFiles
-from app.customer_messages import MESSAGES
-from app.domain.cards import HIDDEN, format_validity, parse_validity, validity_text
-from app.domain.ceilings import format_longest
-from app.domain.operators import console_actor, shop_actor
+from app.domain.cards.cards import HIDDEN, format_validity, parse_validity, validity_text
+from app.domain.operators.ceilings import format_longest
+from app.domain.operators.operators import console_actor, shop_actor
 from app.domain.texts import Text
+from app.http.customer_messages import MESSAGES
 from app.services.formatting import escaped, takes
-from app.services.statistics import ONLINE_WITHIN
+from app.services.reports.statistics import ONLINE_WITHIN
 
 if TYPE_CHECKING:
     from app.console.visitor import Visitor

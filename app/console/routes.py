@@ -6,26 +6,33 @@ from typing import Any
 import falcon
 
 from app.console import errors
-from app.console.account import AccountPage, OtherSessions, OwnPassword, RecoveryCodes, TwoStepPage, TwoStepRemoval
-from app.console.blocks import AddBlockPage, BlocksPage, RemoveBlockPage
-from app.console.card import CardPage
-from app.console.card_actions import ApplyPage, ConfirmPage, DonePage, EditApplyPage, EditPage
-from app.console.exports import CardsExport
-from app.console.figures_page import AbuseReportPage, OverviewPage
+from app.console.cards.card import CardPage
+from app.console.cards.card_actions import ApplyPage, ConfirmPage, DonePage, EditApplyPage, EditPage
+from app.console.cards.exports import CardsExport
+from app.console.cards.issue import IssuedPage, IssuePage
+from app.console.cards.lists import CardsPage, JournalExport, JournalPage, UsagePage
 from app.console.guard import Guard
-from app.console.imports import ImportPage
-from app.console.issue import IssuedPage, IssuePage
-from app.console.lists import CardsPage, JournalExport, JournalPage, UsagePage
-from app.console.log_in import HomeRedirect, LoginPage, LogoutPage, SessionCheck, StaticPage
-from app.console.operators import OperatorPage, OperatorsPage, TokenPage, operator_forms
+from app.console.imports.imports import ImportPage
+from app.console.journal.refusal import MovePage, RefusalPage
+from app.console.licence.blocks import AddBlockPage, BlocksPage, RemoveBlockPage
+from app.console.licence.settings import SettingsPage
+from app.console.operators.account import (
+    AccountPage,
+    OtherSessions,
+    OwnPassword,
+    RecoveryCodes,
+    TwoStepPage,
+    TwoStepRemoval,
+)
+from app.console.operators.log_in import HomeRedirect, LoginPage, LogoutPage, SessionCheck, StaticPage
+from app.console.operators.operators import OperatorPage, OperatorsPage, TokenPage, operator_forms
 from app.console.page import Console, Page
 from app.console.plain import FrontPage
-from app.console.refusal import MovePage, RefusalPage
-from app.console.settings import SettingsPage
+from app.console.reports.figures_page import AbuseReportPage, OverviewPage
 from app.console.static_files import StaticFiles
-from app.console.system_status import FilesPage, FunctionsPage, HealthPage, KeysPage
-from app.console.webhooks import WebhookPage, WebhooksPage, webhook_forms
-from app.services.self_service import SelfService
+from app.console.system.system_status import FilesPage, FunctionsPage, HealthPage, KeysPage
+from app.console.webhooks.webhooks import WebhookPage, WebhooksPage, webhook_forms
+from app.services.selfservice.self_service import SelfService
 
 
 def install(app: falcon.App[Any, Any], console: Console, static: StaticFiles, self_service: SelfService) -> None:

@@ -8,9 +8,9 @@ from typing import Literal
 
 import falcon
 
-from app.domain.operators import Role, console_actor
+from app.domain.operators.operators import Role, console_actor
 from app.domain.texts import Text
-from app.services.operators import Account
+from app.services.operators.operators import Account
 
 COOKIE_PATH = "/admin"
 LOGIN = "/admin/login"

@@ -4,15 +4,15 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from app.customer_messages import NAMES
-from app.domain.cards import parse_validity, trade_name, validity_text
+from app.domain.cards.cards import parse_validity, trade_name, validity_text
 from app.domain.codes import CardStatus, Counted, EventKind
-from app.domain.operators import Role, Scope
-from app.domain.terms import BindingTerm, RenewTerm
+from app.domain.licence.terms import BindingTerm, RenewTerm
+from app.domain.operators.operators import Role, Scope
 from app.domain.texts import Text
-from app.domain.webhooks import Topic
-from app.services.filters import EXPIRY_PRESETS, SORTS
-from app.services.refusals import REASONS
+from app.domain.webhooks.webhooks import Topic
+from app.http.customer_messages import NAMES
+from app.services.cards.filters import EXPIRY_PRESETS, SORTS
+from app.services.licence.refusals import REASONS
 from app.tokens.keys import KeyState
 
 _WORDS: dict[str, Text] = {

@@ -5,9 +5,9 @@ import sys
 from functools import partial
 from typing import NoReturn
 
-from app.environment import SettingsError
 from app.functions import api, launcher, processes
 from app.functions.settings import FunctionSettings
+from app.runtime.environment import SettingsError
 
 
 def main() -> NoReturn:

@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
-from app import logs, unix_server
-from app.domain.calls import Caller, CallLimits, may_begin
+from app.domain.functions.calls import Caller, CallLimits, may_begin
 from app.domain.texts import Text
 from app.functions.call import tail
 from app.functions.library import Library, NotLoadedError
 from app.functions.messages import CallRequest, CallResult, NotFound
 from app.functions.settings import FunctionSettings
+from app.runtime import logs, unix_server
 
 MAX_REQUEST_BYTES = 512 * 1024
 """More than the app's 64 KiB can become when numbers such as 1e15 are written out."""

@@ -11,7 +11,7 @@ from app.domain.errors import UnavailableError
 from app.domain.texts import Text
 from app.functions.decorator import Caller
 from app.functions.messages import CallResult, Listing
-from app.unix_http import ask
+from app.runtime.unix_http import ask
 
 RELOAD_SECONDS = 45
 MARGIN_SECONDS = 10

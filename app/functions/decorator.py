@@ -11,7 +11,7 @@ from unicodedata import category
 
 import msgspec
 
-from app.domain.policy import OPEN_PROGRAM
+from app.domain.licence.policy import OPEN_PROGRAM
 from app.domain.texts import RefusedError
 
 MAX_NAME = 64

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.domain.calls import CallLimits
-from app.environment import TABLE, SettingsError, is_set, value
+from app.domain.functions.calls import CallLimits
 from app.functions.messages import Limits
 from app.functions.places import IDS
+from app.runtime.environment import TABLE, SettingsError, is_set, value
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from urllib.parse import quote
 
 import falcon
 
-from app.domain.files import Blob
+from app.domain.files.files import Blob
 from app.domain.texts import Text
 from app.http import ranges
 from app.http.problems import Problem, ProblemCode, client_blocked, unavailable
 from app.http.request_parser import RequestParser, client_address
 from app.http.verdicts import respond
-from app.services.files import FileTransfer
-from app.services.in_force import ClientBlockedError
+from app.services.files.files import FileTransfer
+from app.services.licence.in_force import ClientBlockedError
 from app.tokens.links import Link, LinkRefusedError
 
 ACCEL_PREFIX = "/_kadun_files/"

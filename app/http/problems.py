@@ -11,13 +11,13 @@ import msgspec
 from gunicorn.http.errors import NoMoreData, ParseException
 from msgspec import UNSET, Meta, UnsetType
 
-from app import metrics
-from app.customer_messages import MESSAGES
 from app.domain.codes import Code
 from app.domain.errors import UnavailableError
-from app.domain.self_service import RenewReason
+from app.domain.selfservice.self_service import RenewReason
 from app.domain.texts import LaterError, Text
+from app.http.customer_messages import MESSAGES
 from app.http.languages import in_language_of
+from app.runtime import metrics
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2

@@ -8,7 +8,7 @@ from typing import Any
 import falcon
 
 from app.domain.addresses import canonical_address
-from app.domain.policy import OPEN_PROGRAM, VerificationRequest
+from app.domain.licence.policy import OPEN_PROGRAM, VerificationRequest
 from app.domain.texts import Text
 from app.http import json_body, schemas
 from app.http.problems import invalid_request, unavailable

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import falcon
 
-from app import metrics
 from app.domain.texts import Text
 from app.http.problems import invalid_request
 from app.http.request_parser import ADDRESS_HEADER, RequestParser
 from app.http.verdicts import respond
-from app.services.functions import Execution, InvalidArgumentsError
-from app.services.verification import Verification
+from app.runtime import metrics
+from app.services.functions.functions import Execution, InvalidArgumentsError
+from app.services.licence.verification import Verification
 
 _MAX_SHOWN = 200
 

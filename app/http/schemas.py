@@ -5,10 +5,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from app.domain.cards import MAX_KEY_LENGTH
-from app.domain.policy import MAX_HARDWARE, OPEN_PROGRAM
+from app.domain.cards.cards import MAX_KEY_LENGTH
+from app.domain.licence.policy import MAX_HARDWARE, OPEN_PROGRAM
+from app.domain.licence.versions import MAX_VERSION, PATTERN
 from app.domain.texts import MAX_TEXT, Text
-from app.domain.versions import MAX_VERSION, PATTERN
 
 MAX_COUNT = 1000
 MAX_CARDS = 100

@@ -8,11 +8,11 @@ from typing import Any
 
 import falcon
 
-from app.customer_messages import MESSAGES, RENEWALS, unbinding
 from app.domain.codes import Code
-from app.domain.self_service import RenewNotAllowedError, RenewReason, Standing, UnbindNotAllowedError
+from app.domain.selfservice.self_service import RenewNotAllowedError, RenewReason, Standing, UnbindNotAllowedError
 from app.domain.texts import RefusedError
 from app.http import json_body, schemas
+from app.http.customer_messages import MESSAGES, RENEWALS, unbinding
 from app.http.problems import (
     Problem,
     ProblemCode,
@@ -23,10 +23,10 @@ from app.http.problems import (
     from_error,
 )
 from app.http.request_parser import client_address
-from app.services.card_actions import CardNotFoundError
+from app.services.cards.card_actions import CardNotFoundError
 from app.services.formatting import local
-from app.services.in_force import ClientBlockedError
-from app.services.self_service import ChangedMeanwhileError, Customer, SelfService
+from app.services.licence.in_force import ClientBlockedError
+from app.services.selfservice.self_service import ChangedMeanwhileError, Customer, SelfService
 
 PATHS = ("/card", "/v1/self/")
 

@@ -11,12 +11,12 @@ from http import HTTPStatus
 import falcon
 import msgspec
 
-from app.domain.card_actions import Action
-from app.domain.cards import ValidityError, parse_duration, parse_validity
-from app.domain.ceilings import CeilingExceededError
-from app.domain.operators import Scope
+from app.domain.cards.card_actions import Action
+from app.domain.cards.cards import ValidityError, parse_duration, parse_validity
+from app.domain.operators.ceilings import CeilingExceededError
+from app.domain.operators.operators import Scope
+from app.domain.operators.token_limits import TokenElsewhereError, TokenExpiredError, check_use
 from app.domain.texts import RefusedError, Text, check_text
-from app.domain.token_limits import TokenElsewhereError, TokenExpiredError, check_use
 from app.http import json_body, schemas
 from app.http.problems import (
     Problem,
@@ -30,11 +30,11 @@ from app.http.problems import (
     unauthorized,
 )
 from app.http.request_parser import client_address
-from app.services import throttling
-from app.services.card_actions import CardNotFoundError
-from app.services.idempotency import Answer, KeyReusedError, Owner, Request
-from app.services.shop import Shop
-from app.services.shop_tokens import ShopToken, ShopTokens
+from app.services.cards.card_actions import CardNotFoundError
+from app.services.operators import throttling
+from app.services.shop.idempotency import Answer, KeyReusedError, Owner, Request
+from app.services.shop.shop import Shop
+from app.services.shop.shop_tokens import ShopToken, ShopTokens
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _NO_TOKEN = Text(

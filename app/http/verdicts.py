@@ -6,10 +6,10 @@ import falcon
 import msgspec
 from msgspec import Meta
 
-from app.customer_messages import MESSAGES, rejection
 from app.domain.codes import Code
+from app.http.customer_messages import MESSAGES, rejection
 from app.http.languages import in_language_of
-from app.services.licence import Verdict
+from app.services.licence.licence import Verdict
 
 
 class VerdictBody(msgspec.Struct):

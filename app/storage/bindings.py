@@ -10,8 +10,8 @@ import peewee
 import psycopg2
 from psycopg2.errors import ForeignKeyViolation, UniqueViolation
 
-from app.domain.cards import Card
-from app.domain.policy import Binding, Client, Decision, Facts, VerificationRequest
+from app.domain.cards.cards import Card
+from app.domain.licence.policy import Binding, Client, Decision, Facts, VerificationRequest
 from app.storage import journal, models
 from app.storage.database import Database
 from app.storage.statements import NEW_CLIENT, OTHER_FUNCTIONS

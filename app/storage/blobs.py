@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from app.domain.buckets import Bucket
-from app.domain.files import Blob
+from app.domain.files.buckets import Bucket
+from app.domain.files.files import Blob
 from app.domain.texts import RefusedError
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from app.domain.buckets import Bucket
 from app.domain.errors import BucketUnavailableError
+from app.domain.files.buckets import Bucket
 from app.domain.texts import Text
 
 _PREFIX = "files/"

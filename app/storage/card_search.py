@@ -8,8 +8,8 @@ from typing import Any
 from peewee import SQL, Expression, fn
 
 from app.domain.addresses import canonical_address
-from app.domain.cards import ID_LENGTH, answers_to, card_id_of, parse_card_id_beginning, plain
-from app.domain.pasted import bare_reference, ids_in, keys_in, listed_keys, reference_in
+from app.domain.cards.cards import ID_LENGTH, answers_to, card_id_of, parse_card_id_beginning, plain
+from app.domain.cards.pasted import bare_reference, ids_in, keys_in, listed_keys, reference_in
 from app.storage import cards
 from app.storage.models import Card, Client, Event
 

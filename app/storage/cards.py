@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 from peewee import JOIN, SQL, fn
 from psycopg2.extras import execute_values
 
-from app.domain import cards
-from app.domain.card_actions import Outcome
+from app.domain.cards import cards
+from app.domain.cards.card_actions import Outcome
 from app.domain.codes import CardStatus
 from app.storage.database import Database
 from app.storage.models import Card, Client, database
@@ -128,7 +128,7 @@ def _interval(validity: timedelta | None) -> str | None:
 
 
 def status_is(status: CardStatus, now: datetime) -> Any:  # noqa: ANN401  # a peewee expression
-    """Return the condition for a card's status: `app.domain.cards.Card.status` in SQL. A test compares them."""
+    """Return the condition for a card's status: `app.domain.cards.cards.Card.status` in SQL. A test compares them."""
     spent = Card.renewed_card_id.is_null(is_null=False)
     frozen = Card.frozen_at.is_null(is_null=False)
     expired = expiry <= now

@@ -9,7 +9,7 @@ from peewee import SQL, Expression, Value, fn
 
 from app.domain.addresses import SITE_SHARE, neighbourhood_of, network_of, site_of
 from app.domain.codes import Code, Counted, EventKind
-from app.domain.sharing import Environment, environment_of, gets_an_entry
+from app.domain.reports.sharing import Environment, environment_of, gets_an_entry
 from app.storage.models import DailyCount, Event, database
 
 MAX_REFUSALS_PER_MINUTE = 20
@@ -110,8 +110,8 @@ def append_counted(entries: list[Entry], day: date) -> int:
 def _count(entry: Entry, day: date) -> bool:
     """Count an entry where it is to be counted; return whether the journal has it.
 
-    `app.domain.sharing.gets_an_entry` decides; where no environments are kept, the first `MAX_ENTRIES_PER_DAY` times
-    get one. The row stays locked: two requests at once are not two entries of one environment.
+    `sharing.gets_an_entry` decides; where no environments are kept, the first `MAX_ENTRIES_PER_DAY` times get one.
+    The row stays locked: two requests at once are not two entries of one environment.
     """
     if entry.counted is None:
         return True

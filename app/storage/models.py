@@ -90,8 +90,8 @@ class Event(_Table):
 class DailyCount(_Table):
     """How often something of a `Counted` kind happened to a card on a day (in KADUN_TIMEZONE).
 
-    `environments` are those that the journal has an entry of, two numbers each (`app.domain.sharing.Environment`), None
-    where it has the first `app.storage.journal.MAX_ENTRIES_PER_DAY` times.
+    `environments` are those that the journal has an entry of, two numbers each (`sharing.Environment`), None where
+    it has the first `app.storage.journal.MAX_ENTRIES_PER_DAY` times.
     """
 
     card_id = TextField()
@@ -179,7 +179,7 @@ class LoginFailure(_Table):
 
 
 class ApiToken(_Table):
-    """A shop's token, stored as its digest. `scopes` are those of `app.domain.operators.Scope`.
+    """A shop's token, stored as its digest. `scopes` are those of `app.domain.operators.operators.Scope`.
 
     It works until `expires_at`, from `networks` (CIDR) only; None is always, and everywhere.
     """
@@ -267,7 +267,7 @@ class WebhookOutbox(_Table):
 
 
 class VendorTerms(_Table):
-    """条款: the vendor's terms (`app.domain.terms.Terms`), one row; `revision` counts the changes."""
+    """条款: the vendor's terms (`app.domain.licence.terms.Terms`), one row; `revision` counts the changes."""
 
     id = BooleanField(primary_key=True, default=True)
     revision = BigIntegerField()
@@ -299,7 +299,7 @@ class Block(_Table):
 
 
 class Host(_Table):
-    """What a machine that serves this database last reported of itself; see `app.domain.hosts.HostReport`."""
+    """What a machine that serves this database last reported of itself; see `app.domain.system.hosts.HostReport`."""
 
     name = TextField(primary_key=True)
     version = TextField()

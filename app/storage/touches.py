@@ -11,8 +11,8 @@ import psycopg2
 from gevent import monkey
 from gevent.event import Event
 
-from app.domain.cards import Card
-from app.domain.policy import Client, Facts, VerificationRequest
+from app.domain.cards.cards import Card
+from app.domain.licence.policy import Client, Facts, VerificationRequest
 from app.storage.database import Database, execute_prepared
 
 MAX_CARDS = 200

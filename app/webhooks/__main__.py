@@ -8,8 +8,8 @@ from socketserver import ThreadingUnixStreamServer
 
 import msgspec
 
-from app import unix_server
-from app.environment import SettingsError, missing, value
+from app.runtime import unix_server
+from app.runtime.environment import SettingsError, missing, value
 from app.webhooks.post import post
 
 MAX_REQUEST_BYTES = 64 * 1024

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from app.domain.webhooks import REQUEST_SECONDS, Sent
-from app.unix_http import ask
+from app.domain.webhooks.webhooks import REQUEST_SECONDS, Sent
+from app.runtime.unix_http import ask
 
 _SECONDS = REQUEST_SECONDS + 40  # a name may take long to resolve
 _MAX_BYTES = 64 * 1024

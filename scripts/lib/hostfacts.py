@@ -1,8 +1,8 @@
-"""The facts of the host that `cardctl doctor` needs, as one JSON document (app/services/doctor/facts.py, HostFacts).
+"""The facts of the host that `cardctl doctor` needs, as one JSON document: HostFacts in app/services/system/doctor.
 
     hostfacts.py CHECKOUT
 
-Facts only: app/services/doctor checks them. Of .env only the values in SHOWN are told, and no secret. What cannot be
+Facts only: doctor checks them. Of .env only the values in SHOWN are told, and no secret. What cannot be
 seen is null; every program that this one runs is optional. Runs with the host's python3 (3.10 or newer) and its
 standard library alone.
 """

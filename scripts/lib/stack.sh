@@ -101,7 +101,7 @@ inspect() { containers "$2" | sed -n "s/^$1 //p"; }
 log_of() { docker logs --tail 1 "$(inspect "$1" '{{.Id}}')" 2>&1; }
 
 # moved_to: when and where scripts/migrate-to.sh moved this service, or `from` where an unfinished copy comes; nothing if it serves
-# here. The containers see the same file, and the service does not start while it exists (app/services/startup.py).
+# here. The containers see the same file, and the service does not start while it exists (app/services/system/startup.py).
 MOVED=$ROOT/data/keys/moved-to
 moved_to() {
     local said=''

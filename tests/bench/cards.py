@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import psycopg2
 
-from app.domain.policy import OPEN_PROGRAM
+from app.domain.licence.policy import OPEN_PROGRAM
 from tests.bench.load import HARDWARE, Computer
 from tests.support.sample_year import CARD_ID
 from trial.environment import LOOPBACK

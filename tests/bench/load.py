@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.domain.policy import OPEN_PROGRAM
+from app.domain.licence.policy import OPEN_PROGRAM
 from tests.bench import BenchError
 from trial.environment import LOOPBACK
 from trial.programs import tail

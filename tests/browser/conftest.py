@@ -35,10 +35,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from app.clock import utc_now
 from app.console.visitor import SessionCookie
-from app.domain.operators import Role
-from app.services.issuing import Issuing
+from app.domain.operators.operators import Role
+from app.runtime.clock import utc_now
+from app.services.cards.issuing import Issuing
 from tests.support.browser.hostile_texts import FUNCTIONS, invade
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import OWNER, Shop, opened, seed

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import pyotp
 from playwright.sync_api import expect
 
-from app.domain.operators import Role
+from app.domain.operators.operators import Role
 from app.storage.models import Operator
 from tests.browser.conftest import Enter, Hire
 from tests.support.browser.people import Person

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from playwright.sync_api import expect
 
-from app.clock import utc_now
 from app.domain.codes import Code
-from app.domain.policy import OPEN_PROGRAM as OPEN
-from app.services.issuing import Issuing
+from app.domain.licence.policy import OPEN_PROGRAM as OPEN
+from app.runtime.clock import utc_now
+from app.services.cards.issuing import Issuing
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.seeding import Shop, ask, opened
 from tests.support.browser.visits import Look, Reading, Site, in_two_looks

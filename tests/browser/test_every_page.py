@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from playwright.sync_api import expect
 
-from app.clock import utc_now
+from app.runtime.clock import utc_now
 from app.storage.models import Card
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.console_pages import LANGUAGES, PICTURES, SEEN

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 from playwright.sync_api import Page, expect
 
-from app.clock import utc_now
+from app.runtime.clock import utc_now
 from app.storage.models import Figures
 from tests.browser.conftest import Enter, Hire
 from tests.support.browser.people import Person, query_of

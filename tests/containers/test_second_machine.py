@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("machines")
 OLDER_AND_FAST = """
 USER root
 RUN sed -i 's/__version__ = .*/__version__ = "0.9.0"/' client/src/kadun/version.py \\
- && sed -i 's/return datetime.now(UTC)/return datetime.fromtimestamp(datetime.now().timestamp() + 5, UTC)/' app/clock.py
+ && sed -i 's/datetime.now(UTC)/datetime.fromtimestamp(datetime.now().timestamp() + 5, UTC)/' app/runtime/clock.py
 USER kadun
 """
 

@@ -23,10 +23,10 @@ import click
 import pyrage
 import pytest
 
-from app.cli.card import card
-from app.cli.file import file
-from app.cli.function import function
-from app.cli.seal import seal
+from app.cli.commands.card import card
+from app.cli.commands.file import file
+from app.cli.commands.function import function
+from app.cli.commands.seal import seal
 from app.domain.codes import EventKind
 from app.storage import journal
 from app.storage.database import Database

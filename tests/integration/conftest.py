@@ -10,17 +10,17 @@ from zoneinfo import ZoneInfo
 import pyrage
 import pytest
 
-from app.domain.operators import Role
+from app.domain.operators.operators import Role
 from app.services import polled
-from app.services.card_actions import CardActions
-from app.services.in_force import VendorRules
-from app.services.issuing import Issuing
-from app.services.licence import LicenceService
-from app.services.operators import Operators
-from app.services.sessions import Sessions
-from app.services.shop_tokens import ShopTokens
-from app.services.terms import VendorTerms
-from app.services.verification import Verification
+from app.services.cards.card_actions import CardActions
+from app.services.cards.issuing import Issuing
+from app.services.licence.in_force import VendorRules
+from app.services.licence.licence import LicenceService
+from app.services.licence.terms import VendorTerms
+from app.services.licence.verification import Verification
+from app.services.operators.operators import Operators
+from app.services.operators.sessions import Sessions
+from app.services.shop.shop_tokens import ShopTokens
 from app.storage.database import Database, connect_to
 from app.storage.touches import Touches
 from app.tokens.key_folder import KeyFolder

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.domain.codes import Code, EventKind
-from app.domain.sharing import Spread
-from app.services import abuse_report
-from app.services.abuse_report import MAX_ROWS, ChangingCard, collect
+from app.domain.reports.sharing import Spread
+from app.services.reports import abuse_report
+from app.services.reports.abuse_report import MAX_ROWS, ChangingCard, collect
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry

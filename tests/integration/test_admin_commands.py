@@ -8,9 +8,9 @@ import select
 import subprocess
 import sys
 
-from app.clock import utc_now
-from app.services.sessions import LoginRefusedError, Sessions
-from app.services.shop_tokens import ShopTokens
+from app.runtime.clock import utc_now
+from app.services.operators.sessions import LoginRefusedError, Sessions
+from app.services.shop.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import ApiToken, Event, Operator
 from tests.support.passwords import OTHER, PASSWORD

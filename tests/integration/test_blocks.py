@@ -6,12 +6,12 @@ from hashlib import sha256
 
 import pytest
 
-from app.domain.cards import card_id_of
+from app.domain.cards.cards import card_id_of
 from app.domain.codes import Code, EventKind
 from app.domain.texts import RefusedError
-from app.services.blocks import MAX_BLOCKS, BlockNotFoundError, Blocks
-from app.services.licence import LicenceService
-from app.services.verification import Verification
+from app.services.licence.blocks import MAX_BLOCKS, BlockNotFoundError, Blocks
+from app.services.licence.licence import LicenceService
+from app.services.licence.verification import Verification
 from app.storage.database import Database
 from app.storage.models import Block, Card, Client, Event, Usage
 from tests.conftest import Clock

@@ -9,8 +9,8 @@ from typing import Any
 import obstore
 import pytest
 
-from app.services.file_moves import FileMoves, Place
-from app.settings import Settings
+from app.runtime.settings import Settings
+from app.services.files.file_moves import FileMoves, Place
 from app.storage.bucket import BucketObjects
 from app.storage.database import Database
 from app.storage.models import File

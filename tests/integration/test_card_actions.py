@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from app.domain.card_actions import TIMED, Action
+from app.domain.cards.card_actions import TIMED, Action
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.texts import RefusedError
-from app.services.card_actions import CardActions, CardNotFoundError
-from app.services.card_moves import CardMoves
-from app.services.issuing import Issuing
-from app.services.verification import Verification
+from app.services.cards.card_actions import CardActions, CardNotFoundError
+from app.services.cards.card_moves import CardMoves
+from app.services.cards.issuing import Issuing
+from app.services.licence.verification import Verification
 from app.storage import bindings, cards, journal
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event

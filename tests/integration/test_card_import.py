@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.cards import ID_RANDOM_BYTES, id_from_random
-from app.domain.imported_cards import Chosen
+from app.domain.cards.cards import ID_RANDOM_BYTES, id_from_random
+from app.domain.imports.imported_cards import Chosen
 from app.domain.texts import RefusedError
-from app.services import imports
-from app.services.card_lists import CardLists
-from app.services.exports import CARD_COLUMNS, card_documents, csv_lines
-from app.services.issuing import Issuing
+from app.services.cards.card_lists import CardLists
+from app.services.cards.exports import CARD_COLUMNS, card_documents, csv_lines
+from app.services.cards.issuing import Issuing
+from app.services.imports import imports
 from app.storage import cards
 from app.storage.card_lists import CardFilter
 from app.storage.cards import NewBinding, NewCard

@@ -6,14 +6,14 @@ from itertools import product
 
 import pytest
 
-from app.domain.cards import card_id_of
+from app.domain.cards.cards import card_id_of
 from app.domain.codes import CardStatus
-from app.domain.operators import Role
-from app.domain.policy import VerificationRequest
-from app.services.card_lists import CardLists
-from app.services.issuing import Issuing
+from app.domain.licence.policy import VerificationRequest
+from app.domain.operators.operators import Role
+from app.services.cards.card_lists import CardLists
+from app.services.cards.issuing import Issuing
+from app.services.licence.verification import Verification
 from app.services.paging import PageRequest
-from app.services.verification import Verification
 from app.storage import card_lists, card_search, cards
 from app.storage.card_lists import CardFilter, Sort
 from app.storage.cards import NewCard
@@ -143,7 +143,7 @@ def test_an_order_by_last_use_looks_at_so_many_cards_by_index_and_no_more(
     year: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(card_lists, "MAX_SEARCHED", 100)
-    monkeypatch.setattr("app.services.card_lists.MAX_SEARCHED", 100)
+    monkeypatch.setattr("app.services.cards.card_lists.MAX_SEARCHED", 100)
     year.execute_sql("SET seq_page_cost = 10")  # as of a table ten times as large
     for wanted in (CardFilter(sort=Sort.USED_LAST), CardFilter(CardStatus.ACTIVE, LARGE, sort=Sort.USED)):
         with statements(year) as ran:

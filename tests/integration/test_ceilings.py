@@ -7,15 +7,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.domain.card_actions import Action
-from app.domain.ceilings import CeilingExceededError, Ceilings
-from app.domain.operators import Role, Scope
-from app.services.card_actions import CardActions
-from app.services.ceilings import Limits, ceilings_of, set_ceilings
-from app.services.idempotency import Owner
-from app.services.issuing import Issuing
-from app.services.operators import Operators
-from app.services.shop_tokens import ShopTokens
+from app.domain.cards.card_actions import Action
+from app.domain.operators.ceilings import CeilingExceededError, Ceilings
+from app.domain.operators.operators import Role, Scope
+from app.services.cards.card_actions import CardActions
+from app.services.cards.issuing import Issuing
+from app.services.operators.ceilings import Limits, ceilings_of, set_ceilings
+from app.services.operators.operators import Operators
+from app.services.shop.idempotency import Owner
+from app.services.shop.shop_tokens import ShopTokens
 from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.models import ApiToken, Card, Ceiling, Event, File, FileBatch, Operator
@@ -134,7 +134,7 @@ def test_no_card_is_extended_beyond_the_ceiling(
 @pytest.fixture
 def few_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shop makes ten changes a day, as `owner` lets the operator make ten."""
-    monkeypatch.setattr("app.domain.ceilings.MAX_CHANGES_PER_DAY", 10)
+    monkeypatch.setattr("app.domain.operators.ceilings.MAX_CHANGES_PER_DAY", 10)
 
 
 @pytest.mark.usefixtures("few_changes")

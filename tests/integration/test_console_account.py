@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pyotp
 import pytest
 
-from app.domain.operators import Role
+from app.domain.operators.operators import Role
 from app.services.bearer import digest, new_token
 from app.storage.database import Database
 from app.storage.models import Card, Operator, OperatorSession

@@ -7,10 +7,10 @@ from datetime import datetime
 
 import xlsxwriter  # type: ignore[import-untyped]
 
-from app.console.imports import MAX_BYTES
+from app.console.imports.imports import MAX_BYTES
 from app.domain.codes import EventKind
 from app.domain.texts import MAX_TEXT
-from app.services.idempotency import CLAIM_SECONDS
+from app.services.shop.idempotency import CLAIM_SECONDS
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from tests.support.console import PASSWORD, Browser, Seen, add_operator

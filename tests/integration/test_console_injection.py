@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import pytest
 
-from app.console.issue import MAX_ISSUED
+from app.console.cards.issue import MAX_ISSUED
 from app.domain.codes import EventKind
 from app.services.formatting import escaped
 from app.storage.database import Database

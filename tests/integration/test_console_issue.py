@@ -6,12 +6,12 @@ from urllib.parse import urlencode
 
 import pyotp
 
-from app.clock import utc_now
-from app.domain.ceilings import Ceilings
 from app.domain.codes import EventKind
-from app.services import journal_lists
-from app.services.card_actions import CardActions
-from app.services.ceilings import set_ceilings
+from app.domain.operators.ceilings import Ceilings
+from app.runtime.clock import utc_now
+from app.services.cards.card_actions import CardActions
+from app.services.journal import journal_lists
+from app.services.operators.ceilings import set_ceilings
 from app.storage import journal, models
 from app.storage.cards import Owner
 from app.storage.database import Database

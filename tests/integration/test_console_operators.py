@@ -7,8 +7,8 @@ from pathlib import Path
 import pyotp
 import pytest
 
-from app.domain.operators import Role, Scope
-from app.services.shop_tokens import ShopTokens
+from app.domain.operators.operators import Role, Scope
+from app.services.shop.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import Ceiling, Event, LoginFailure, Operator
 from tests.integration.conftest import with_keys

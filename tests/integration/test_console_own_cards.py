@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from app.domain.codes import Code, EventKind
-from app.domain.operators import Role
+from app.domain.operators.operators import Role
 from app.storage import journal
 from app.storage.journal import Entry
 from app.storage.models import Card, Client, Figures, Operator, Usage

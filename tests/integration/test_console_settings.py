@@ -5,16 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from app.clock import utc_now
 from app.console.rendering import url
-from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.codes import Code, EventKind
-from app.domain.terms import BindingTerm, RenewTerm, Terms
-from app.services import blocks as service
+from app.domain.licence.terms import BindingTerm, RenewTerm, Terms
+from app.domain.operators.ceilings import MAX_CHANGES_PER_DAY
+from app.runtime.clock import utc_now
 from app.services.bearer import digest
-from app.services.blocks import Blocks
-from app.services.terms import TermsChangedError, VendorTerms
-from app.services.webhooks import Webhooks
+from app.services.licence import blocks as service
+from app.services.licence.blocks import Blocks
+from app.services.licence.terms import TermsChangedError, VendorTerms
+from app.services.webhooks.webhooks import Webhooks
 from app.storage.database import Database
 from app.storage.models import Block, Ceiling, Event, Webhook
 from tests.support.console import OWN, Browser, Seen

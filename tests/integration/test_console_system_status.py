@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.console.charts import charts
+from app.console.reports.charts import charts
 from app.domain.codes import Code, EventKind
 from app.storage import journal, schema
 from app.storage.database import Database

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from app.domain.codes import EventKind
-from app.services.files import journalled_downloads
+from app.services.files.files import journalled_downloads
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Card, Client, Event, Usage

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.domain.cards import REFERENCE_LENGTH
+from app.domain.cards.cards import REFERENCE_LENGTH
 from app.functions.call import MAX_DETAIL
-from app.services.licence import TOKEN_SECONDS
+from app.services.licence.licence import TOKEN_SECONDS
 from app.storage.database import Database
 from app.storage.models import Card, Usage
 from app.storage.models import Client as ClientRow

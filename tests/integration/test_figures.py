@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.domain.codes import Code, EventKind
-from app.services import figures
-from app.services.figures import FRESH_FOR, Figures
+from app.services.reports import figures
+from app.services.reports.figures import FRESH_FOR, Figures
 from app.storage import cards, journal, models
 from app.storage.cards import NewCard
 from app.storage.database import Database

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from app.clock import utc_now
 from app.domain.errors import DatabaseUnavailableError
-from app.domain.files import Blob
-from app.domain.operators import Role
+from app.domain.files.files import Blob
+from app.domain.operators.operators import Role
 from app.domain.texts import RefusedError
-from app.services.file_store import FileStore
-from app.services.issuing import Issuing
-from app.services.operators import Operators
+from app.runtime.clock import utc_now
+from app.services.cards.issuing import Issuing
+from app.services.files.file_store import FileStore
+from app.services.operators.operators import Operators
 from app.storage.blobs import Blobs, Received
 from app.storage.database import Database
 from app.storage.models import Event, File, FileBatch

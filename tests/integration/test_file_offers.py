@@ -14,17 +14,17 @@ import jwt
 import pytest
 from falcon.testing import create_environ, simulate_get
 
-from app.domain.card_actions import Action
-from app.domain.policy import VerificationRequest
+from app.domain.cards.card_actions import Action
+from app.domain.licence.policy import VerificationRequest
 from app.http import problems
 from app.http.files import DownloadResource
 from app.http.middleware import RequestLog
 from app.http.request_parser import RequestParser
-from app.services.card_actions import CardActions
-from app.services.file_store import MAX_FILES
-from app.services.files import FileTransfer
-from app.services.issuing import Issuing
-from app.services.licence import LicenceService
+from app.services.cards.card_actions import CardActions
+from app.services.cards.issuing import Issuing
+from app.services.files.file_store import MAX_FILES
+from app.services.files.files import FileTransfer
+from app.services.licence.licence import LicenceService
 from app.storage.blobs import Blobs
 from app.storage.database import Database
 from app.storage.models import Client, Event, File

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.clock import utc_now
+from app.runtime.clock import utc_now
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
 from tests.support.bound_cards import CardState, write

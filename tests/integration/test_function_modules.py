@@ -15,7 +15,7 @@ from app.domain.texts import RefusedError
 from app.functions.decorator import Caller
 from app.functions.messages import NotFound, Outcome, Returned
 from app.functions.modules import packages_dir
-from app.services.requirements import install
+from app.services.cards.requirements import install
 from tests.support.functions_service import WELL, FunctionsService
 from tests.support.service import wait_for
 from tests.support.wheels import write_wheel

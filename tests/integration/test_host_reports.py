@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from peewee import fn
 
-from app.services import hosts
-from app.services.hosts import Reporter
-from app.settings import Settings
+from app.runtime.settings import Settings
+from app.runtime.version import read_version
+from app.services.system import hosts
+from app.services.system.hosts import Reporter
 from app.storage import schema
 from app.storage.database import Database
 from app.storage.models import Host
 from app.tokens.key_folder import KeyFolder
-from app.version import read_version
 from tests.integration.conftest import with_keys
 from tests.support.functions_service import FunctionsService
 from tests.support.script_libraries import PRELUDE, SOURCES, checkout_in

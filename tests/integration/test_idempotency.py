@@ -10,14 +10,14 @@ import pytest
 from falcon.testing import create_req
 
 from app.domain.errors import ConflictError, DatabaseUnavailableError
-from app.domain.operators import Scope
+from app.domain.operators.operators import Scope
 from app.domain.texts import RefusedError
 from app.http import problems
-from app.services import housekeeping
-from app.services import idempotency as records
-from app.services.idempotency import Document, Idempotency, KeyReusedError, Owner, Request
-from app.services.issuing import Issuing
-from app.services.shop_tokens import ShopTokens
+from app.services.cards.issuing import Issuing
+from app.services.shop import idempotency as records
+from app.services.shop.idempotency import Document, Idempotency, KeyReusedError, Owner, Request
+from app.services.shop.shop_tokens import ShopTokens
+from app.services.system import housekeeping
 from app.storage.database import Database
 from app.storage.models import Card, Event, Operator
 from tests.conftest import Clock

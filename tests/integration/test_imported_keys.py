@@ -6,13 +6,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.domain.cards import card_id_of
+from app.domain.cards.cards import card_id_of
 from app.domain.codes import Code
-from app.services import imports
-from app.services.card_lists import CardLists
-from app.services.imports import Reading
-from app.services.issuing import Issuing
-from app.services.verification import Verification
+from app.services.cards.card_lists import CardLists
+from app.services.cards.issuing import Issuing
+from app.services.imports import imports
+from app.services.imports.imports import Reading
+from app.services.licence.verification import Verification
 from app.storage.cards import IMPORT
 from app.storage.database import Database
 from app.storage.models import Card, Client, DailyCount, Event

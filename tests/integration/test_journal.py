@@ -8,12 +8,13 @@ from hashlib import sha256
 import pytest
 
 from app.domain.codes import Code, Counted, EventKind
-from app.domain.policy import VerificationRequest
-from app.services import housekeeping, journal_lists
-from app.services.issuing import Issuing
-from app.services.journal_lists import JournalFilter
-from app.services.licence import LicenceService, Verdict
-from app.services.verification import Verification
+from app.domain.licence.policy import VerificationRequest
+from app.services.cards.issuing import Issuing
+from app.services.journal import journal_lists
+from app.services.journal.journal_lists import JournalFilter
+from app.services.licence.licence import LicenceService, Verdict
+from app.services.licence.verification import Verification
+from app.services.system import housekeeping
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry

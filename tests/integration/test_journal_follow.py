@@ -14,9 +14,9 @@ import pytest
 
 from app.domain.codes import EventKind
 from app.domain.errors import DatabaseUnavailableError
-from app.services import journal_follow
-from app.services.journal_follow import REST_SECONDS, Follower
-from app.services.journal_lists import JournalFilter
+from app.services.journal import journal_follow
+from app.services.journal.journal_follow import REST_SECONDS, Follower
+from app.services.journal.journal_lists import JournalFilter
 from app.storage import journal
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry

@@ -6,9 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from app.domain.codes import Code, EventKind
-from app.services import journal_lists
-from app.services.journal_lists import JournalFilter
-from app.services.usage_lists import DEFAULT_DAYS, of_card, usage_page
+from app.services.journal import journal_lists
+from app.services.journal.journal_lists import JournalFilter
+from app.services.reports.usage_lists import DEFAULT_DAYS, of_card, usage_page
 from app.storage import journal
 from app.storage.database import Database, connect_to
 from app.storage.models import Event, Usage

@@ -16,9 +16,9 @@ import peewee
 import pyrage
 import pytest
 
-from app.services.key_database import KeyDatabase
-from app.services.signing_keys import SigningKeys
-from app.settings import DATABASE, FOLDER, Settings
+from app.runtime.settings import DATABASE, FOLDER, Settings
+from app.services.keys.key_database import KeyDatabase
+from app.services.keys.signing_keys import SigningKeys
 from app.storage.database import Database
 from app.storage.models import Event, SealedKeyRing
 from app.tokens.key_folder import KeyFolder

@@ -13,9 +13,9 @@ import pytest
 from argon2 import PasswordHasher
 
 from app.domain.codes import Code, EventKind
-from app.domain.operators import FREE_FAILURES, Role
-from app.services.passwords import LoginBusyError, Passwords
-from app.services.sessions import LoginRefusedError, LoginThrottledError, Sessions
+from app.domain.operators.operators import FREE_FAILURES, Role
+from app.services.operators.passwords import LoginBusyError, Passwords
+from app.services.operators.sessions import LoginRefusedError, LoginThrottledError, Sessions
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import MAX_REFUSALS_PER_MINUTE, Entry
@@ -161,7 +161,7 @@ def test_hashes_are_computed_by_a_thread_that_gives_way() -> None:
 def test_waiting_too_long_for_a_turn_is_refused_and_who_is_throttled_takes_none(
     log_ins: LogIns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("app.services.operators.passwords.WAIT_SECONDS", 0.0)
     identity = log_ins.identify()
     with contextlib.closing(Dawdler(log_ins.passwords)), pytest.raises(LoginBusyError):
         log_ins.log_in()

@@ -11,11 +11,11 @@ import pytest
 from falcon.inspect import inspect_routes
 
 from app.domain.codes import Code, EventKind
-from app.domain.operators import Scope
+from app.domain.operators.operators import Scope
 from app.factory import create_app
 from app.http.openapi.paths import EXAMPLE_ID
 from app.http.problems import ProblemCode
-from app.settings import Settings
+from app.runtime.settings import Settings
 from app.storage.database import Database
 from app.storage.models import Card, Event
 from tests.integration.conftest import with_keys

@@ -9,14 +9,14 @@ import psycopg2
 import pyotp
 import pytest
 
-from app.domain.ceilings import OPERATOR_DEFAULTS, described
 from app.domain.errors import DatabaseUnavailableError
-from app.domain.operators import Role
+from app.domain.operators.ceilings import OPERATOR_DEFAULTS, described
+from app.domain.operators.operators import Role
 from app.domain.texts import RefusedError
-from app.services import operators as operators_module
-from app.services.operators import LastOwnerError, OperatorNotFoundError, Operators
-from app.services.sessions import Sessions
-from app.services.two_step import TwoStep
+from app.services.operators import operators as operators_module
+from app.services.operators.operators import LastOwnerError, OperatorNotFoundError, Operators
+from app.services.operators.sessions import Sessions
+from app.services.operators.two_step import TwoStep
 from app.storage.database import Database
 from app.storage.models import Card, Event, Operator
 from tests.conftest import START, Clock

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from app.clock import utc_now
 from app.domain.errors import DatabaseUnavailableError
-from app.domain.operators import Role
+from app.domain.operators.operators import Role
 from app.domain.texts import RefusedError
-from app.services import housekeeping
-from app.services.operators import Operators
-from app.services.periodic import Loop, Scope, Task
+from app.runtime.clock import utc_now
+from app.services.operators.operators import Operators
+from app.services.operators.sessions import IDLE, Sessions
 from app.services.polled import Polled
-from app.services.sessions import IDLE, Sessions
+from app.services.system import housekeeping
+from app.services.system.periodic import Loop, Scope, Task
 from app.storage.database import Database
 from app.storage.models import Card, Event, Figures, LoginFailure, OperatorSession, WebhookOutbox
 from tests.conftest import Clock
@@ -32,8 +32,8 @@ from tests.support.service import ROOT, Service, wait_for
 
 WORKER = """
 import sys, time
-from app.services import periodic
-from app.services.periodic import Loop, Scope, Task
+from app.services.system import periodic
+from app.services.system.periodic import Loop, Scope, Task
 from app.storage.database import Database
 
 periodic.TICK_SECONDS = 0.1

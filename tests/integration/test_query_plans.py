@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from app.domain.codes import Code, EventKind
-from app.domain.policy import VerificationRequest
-from app.services.issuing import Issuing
-from app.services.verification import Verification
+from app.domain.licence.policy import VerificationRequest
+from app.services.cards.issuing import Issuing
+from app.services.licence.verification import Verification
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Client

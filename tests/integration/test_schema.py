@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
-from app.services.issuing import Issuing
+from app.services.cards.issuing import Issuing
 from app.storage import schema
 from app.storage.database import Database
 from app.storage.grants import WITHHELD, set_grants

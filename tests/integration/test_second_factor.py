@@ -9,11 +9,12 @@ from datetime import timedelta
 import pyotp
 import pytest
 
-from app.domain.operators import FREE_FAILURES, Role
+from app.domain.operators.operators import FREE_FAILURES, Role
 from app.domain.texts import RefusedError
-from app.services import sealed_secrets, two_step
 from app.services.bearer import digest
-from app.services.sessions import LoginRefusedError, LoginThrottledError, Sessions, WantsCodeError
+from app.services.keys import sealed_secrets
+from app.services.operators import two_step
+from app.services.operators.sessions import LoginRefusedError, LoginThrottledError, Sessions, WantsCodeError
 from app.storage.database import Database
 from app.storage.models import Event, LoginFailure, Operator, OperatorSession, RecoveryCode
 from app.tokens.sealing_key import SealingKey

@@ -7,16 +7,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.domain.card_actions import Action
-from app.domain.cards import card_id_of
+from app.domain.cards.card_actions import Action
+from app.domain.cards.cards import card_id_of
 from app.domain.codes import Code, EventKind
-from app.domain.self_service import RenewNotAllowedError, Standing, UnbindNotAllowedError
-from app.domain.terms import RenewTerm, Terms
-from app.services.card_actions import CardActions, CardNotFoundError
-from app.services.guesses import TooFastError
-from app.services.in_force import InForce, VendorRules
-from app.services.self_service import ChangedMeanwhileError, Customer, SelfService
-from app.services.verification import Verification
+from app.domain.licence.terms import RenewTerm, Terms
+from app.domain.selfservice.self_service import RenewNotAllowedError, Standing, UnbindNotAllowedError
+from app.services.cards.card_actions import CardActions, CardNotFoundError
+from app.services.licence.guesses import TooFastError
+from app.services.licence.in_force import InForce, VendorRules
+from app.services.licence.verification import Verification
+from app.services.selfservice.self_service import ChangedMeanwhileError, Customer, SelfService
 from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.journal import MAX_REFUSALS_PER_MINUTE

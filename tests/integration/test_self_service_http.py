@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from app.clock import utc_now
-from app.services.blocks import Blocks
+from app.runtime.clock import utc_now
+from app.services.licence.blocks import Blocks
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from tests.support.concurrency import at_once

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from app.console.rendering import url
-from app.domain.ceilings import Ceilings
 from app.domain.codes import Code, EventKind
-from app.services.ceilings import set_ceilings
+from app.domain.operators.ceilings import Ceilings
+from app.services.operators.ceilings import set_ceilings
 from app.storage import journal
 from app.storage.cards import Owner
 from app.storage.models import Card, Ceiling, Client, Event, Operator

@@ -9,10 +9,10 @@ import pyotp
 import pytest
 from argon2 import PasswordHasher
 
-from app.domain.operators import FREE_FAILURES, MAX_PASSWORD, MAX_SESSIONS, Role
-from app.services.operators import LoggedOutError, OperatorNotFoundError
-from app.services.passwords import Passwords
-from app.services.sessions import LoginRefusedError, LoginThrottledError, Sessions
+from app.domain.operators.operators import FREE_FAILURES, MAX_PASSWORD, MAX_SESSIONS, Role
+from app.services.operators.operators import LoggedOutError, OperatorNotFoundError
+from app.services.operators.passwords import Passwords
+from app.services.operators.sessions import LoginRefusedError, LoginThrottledError, Sessions
 from app.storage.database import Database
 from app.storage.models import Event, Operator, OperatorSession
 from tests.support.log_ins import HOME, LogIns

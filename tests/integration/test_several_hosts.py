@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from app.domain.errors import DatabaseUnavailableError
-from app.services.doctor.gather_database import durability, standbys
+from app.services.system.doctor.gather_database import durability, standbys
 from app.storage import database as database_module
 from app.storage.database import Database
 from tests.support.service import wait_for

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.clock import utc_now
-from app.domain.operators import Scope
-from app.services.shop_tokens import ShopTokens
+from app.domain.operators.operators import Scope
+from app.runtime.clock import utc_now
+from app.services.shop.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import ApiToken, Card, Event, IdempotencyRecord, LoginFailure
 from tests.support.console import Browser

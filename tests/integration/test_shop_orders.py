@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from app.clock import utc_now
-from app.domain.operators import Scope
-from app.domain.token_limits import TokenLimits, default_limits
+from app.domain.operators.operators import Scope
+from app.domain.operators.token_limits import TokenLimits, default_limits
+from app.runtime.clock import utc_now
 from app.storage.database import Database
 from app.storage.models import Card, Event
 from tests.integration.conftest import with_keys

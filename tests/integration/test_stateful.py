@@ -17,13 +17,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.domain.card_actions import Action
-from app.domain.policy import VerificationRequest
-from app.services.card_actions import CardActions
-from app.services.in_force import VendorRules
-from app.services.issuing import Issuing
-from app.services.licence import LicenceService
-from app.services.verification import Verification
+from app.domain.cards.card_actions import Action
+from app.domain.licence.policy import VerificationRequest
+from app.services.cards.card_actions import CardActions
+from app.services.cards.issuing import Issuing
+from app.services.licence.in_force import VendorRules
+from app.services.licence.licence import LicenceService
+from app.services.licence.verification import Verification
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from app.storage.touches import Touches

@@ -9,8 +9,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.domain.codes import Code, Counted, EventKind
-from app.services import statistics
-from app.services.statistics import collect
+from app.services.reports import statistics
+from app.services.reports.statistics import collect
 from app.storage import cards, journal
 from app.storage.cards import NewCard
 from app.storage.database import Database

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from peewee import fn
 
-from app.clock import utc_now
-from app.domain.card_actions import Action
+from app.domain.cards.card_actions import Action
 from app.domain.codes import EventKind
-from app.services.card_actions import CardActions
+from app.runtime.clock import utc_now
+from app.services.cards.card_actions import CardActions
 from app.storage.database import Database, connect_to
 from app.storage.models import Client, Event, Usage
 from tests.integration.conftest import with_keys

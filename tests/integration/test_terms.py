@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from app.domain.codes import EventKind
-from app.domain.terms import BindingTerm, RenewTerm, Terms
+from app.domain.licence.terms import BindingTerm, RenewTerm, Terms
 from app.domain.texts import RefusedError
-from app.services.terms import VendorTerms
+from app.services.licence.terms import VendorTerms
 from app.storage.database import Database
 from app.storage.journal import MAX_REFUSALS_PER_MINUTE
 from app.storage.models import Event

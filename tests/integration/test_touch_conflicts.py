@@ -10,9 +10,9 @@ import psycopg2
 import pytest
 from psycopg2 import extensions
 
-from app import greenlets
-from app.domain.policy import Facts
-from app.services.verification import Verification
+from app.domain.licence.policy import Facts
+from app.runtime import greenlets
+from app.services.licence.verification import Verification
 from app.storage import database as database_module
 from app.storage import touches
 from app.storage.database import Database

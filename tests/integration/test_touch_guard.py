@@ -9,7 +9,7 @@ import gevent
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.domain.policy import Facts, VerificationRequest, decide
+from app.domain.licence.policy import Facts, VerificationRequest, decide
 from app.storage import bindings
 from app.storage.database import Database
 from app.storage.models import Client, Usage

@@ -14,11 +14,11 @@ from joserfc import jwe
 from joserfc.jwk import OKPKey
 
 from app.domain.codes import Code, EventKind
-from app.domain.policy import VerificationRequest
-from app.services.issuing import Issuing
-from app.services.licence import LicenceService
-from app.services.terms import VendorTerms
-from app.services.verification import Verification
+from app.domain.licence.policy import VerificationRequest
+from app.services.cards.issuing import Issuing
+from app.services.licence.licence import LicenceService
+from app.services.licence.terms import VendorTerms
+from app.services.licence.verification import Verification
 from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.models import Card, Client, DailyCount, Event, Usage

@@ -10,10 +10,10 @@ import psycopg2
 import pytest
 
 from app.domain.texts import RefusedError
-from app.domain.webhooks import MAX_WEBHOOKS, Sent
-from app.services import webhook_delivery, webhook_outbox
-from app.services.webhook_delivery import LEASE, Delivery
-from app.services.webhooks import WebhookNotFoundError
+from app.domain.webhooks.webhooks import MAX_WEBHOOKS, Sent
+from app.services.webhooks import webhook_delivery, webhook_outbox
+from app.services.webhooks.webhook_delivery import LEASE, Delivery
+from app.services.webhooks.webhooks import WebhookNotFoundError
 from app.storage.models import Event, Webhook
 from app.tokens.sealing_key import SealingKey
 from tests.integration.conftest import with_keys

@@ -12,9 +12,9 @@ import pytest
 
 from app.domain.codes import Code, EventKind
 from app.domain.texts import RefusedError
-from app.domain.webhooks import MAX_WAITING, Sent
-from app.services import webhook_outbox
-from app.services.webhook_delivery import Delivery
+from app.domain.webhooks.webhooks import MAX_WAITING, Sent
+from app.services.webhooks import webhook_outbox
+from app.services.webhooks.webhook_delivery import Delivery
 from app.storage.models import Card, Webhook, WebhookOutbox
 from tests.support.changes import Environment, change
 from tests.support.hooks import OK, URL, ZONE, Hooks

@@ -3,9 +3,9 @@
 import jwt
 
 from app.domain.codes import EventKind
-from app.domain.policy import VerificationRequest
-from app.services.licence import Verdict
-from app.services.verification import Verification
+from app.domain.licence.policy import VerificationRequest
+from app.services.licence.licence import Verdict
+from app.services.licence.verification import Verification
 from app.storage.models import Event
 from tests.support.service import OPEN
 

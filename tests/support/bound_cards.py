@@ -6,8 +6,8 @@ from datetime import date, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from app.domain.cards import id_from_random
-from app.domain.policy import VerificationRequest
+from app.domain.cards.cards import id_from_random
+from app.domain.licence.policy import VerificationRequest
 from app.storage.models import Card, Client, Usage
 
 DAYS_30 = timedelta(days=30)

@@ -13,7 +13,7 @@ from unittest.mock import patch
 from click.testing import CliRunner
 
 from app.cli.main import main
-from app.services import passwords
+from app.services.operators import passwords
 from app.storage import models
 from tests.support.passwords import CHEAP
 

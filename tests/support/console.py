@@ -24,8 +24,8 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from urllib3 import encode_multipart_formdata
 
 from app.console.visitor import SessionCookie
-from app.domain.operators import Role
-from app.services import sessions
+from app.domain.operators.operators import Role
+from app.services.operators import sessions
 from app.storage.models import IdempotencyRecord, Operator
 from tests.support.html_pages import Form, Page
 from tests.support.passwords import CHEAP

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from app.domain.hosts import HostReport
-from app.services.doctor import CheckResult, Facts, HostFacts, Status, run_checks
-from app.services.doctor.facts import DatabaseFacts, ServiceFacts
-from app.services.doctor.host import GIB, SERVICES
+from app.domain.system.hosts import HostReport
+from app.services.system.doctor import CheckResult, Facts, HostFacts, Status, run_checks
+from app.services.system.doctor.facts import DatabaseFacts, ServiceFacts
+from app.services.system.doctor.host import GIB, SERVICES
 from tests.support.pki import Issued
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

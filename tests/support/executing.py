@@ -7,7 +7,7 @@ from typing import Any
 
 import jwt
 
-from app.domain.cards import REFERENCE_LENGTH
+from app.domain.cards.cards import REFERENCE_LENGTH
 from tests.support.rendezvous import Rendezvous
 from tests.support.service import Response, Service, question
 

@@ -14,7 +14,7 @@ metrics = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp()
 atexit.register(shutil.rmtree, metrics)
 
 from app.cli.main import COMMANDS  # noqa: E402
-from app.services import passwords  # noqa: E402
+from app.services.operators import passwords  # noqa: E402
 from tests.support.passwords import CHEAP  # noqa: E402
 
 # Before others import it: a real hash takes as long as a test.

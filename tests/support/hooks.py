@@ -7,10 +7,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.domain.codes import EventKind
-from app.domain.webhooks import Sent
-from app.services import webhook_outbox
-from app.services.webhook_delivery import Delivery
-from app.services.webhooks import Webhooks
+from app.domain.webhooks.webhooks import Sent
+from app.services.webhooks import webhook_outbox
+from app.services.webhooks.webhook_delivery import Delivery
+from app.services.webhooks.webhooks import Webhooks
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Card, WebhookOutbox

@@ -5,10 +5,10 @@ from datetime import timedelta
 import pyotp
 import pytest
 
-from app.domain.operators import Role
-from app.services.operators import Operators
-from app.services.sessions import LoginRefusedError, LoginThrottledError, Sessions
-from app.services.two_step import TwoStep
+from app.domain.operators.operators import Role
+from app.services.operators.operators import Operators
+from app.services.operators.sessions import LoginRefusedError, LoginThrottledError, Sessions
+from app.services.operators.two_step import TwoStep
 from app.storage.database import Database
 from app.storage.models import Operator
 from tests.conftest import Clock

@@ -2,7 +2,7 @@
 
 from argon2 import PasswordHasher
 
-from app.services.passwords import Passwords
+from app.services.operators.passwords import Passwords
 
 PASSWORD = "correct horse battery"
 OTHER = "staple, and another one"

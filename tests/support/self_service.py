@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from app.clock import utc_now
-from app.domain.terms import Terms
-from app.services.terms import VendorTerms
+from app.domain.licence.terms import Terms
+from app.runtime.clock import utc_now
+from app.services.licence.terms import VendorTerms
 from app.storage.database import Database
 from tests.support.in_force import wait_in_force
 from tests.support.service import Response, Service

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlencode
 
-from app.clock import utc_now
-from app.domain.operators import Scope
-from app.domain.token_limits import TokenLimits
-from app.services.idempotency import CLAIM_SECONDS
-from app.services.shop_tokens import ShopTokens
+from app.domain.operators.operators import Scope
+from app.domain.operators.token_limits import TokenLimits
+from app.runtime.clock import utc_now
+from app.services.shop.idempotency import CLAIM_SECONDS
+from app.services.shop.shop_tokens import ShopTokens
 from app.storage.database import Database
 from tests.support.service import Response, Service
 

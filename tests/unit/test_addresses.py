@@ -16,7 +16,7 @@ from app.domain.addresses import (
     same_address,
     site_of,
 )
-from app.domain.blocks import BlockList, has_several_addresses, read_block_network
+from app.domain.licence.blocks import BlockList, has_several_addresses, read_block_network
 from app.domain.texts import RefusedError
 from tests.support.tables import for_each
 

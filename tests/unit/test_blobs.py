@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.files import Blob, check_name
+from app.domain.files.files import Blob, check_name
 from app.domain.texts import RefusedError
 from app.storage.blobs import BLOCK_BYTES, SPARE_BYTES, Blobs
 from tests.support.tables import for_each

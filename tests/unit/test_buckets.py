@@ -5,8 +5,8 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from app.domain.buckets import Bucket, check_name, checked_endpoint
-from app.settings import Settings
+from app.domain.files.buckets import Bucket, check_name, checked_endpoint
+from app.runtime.settings import Settings
 from app.storage.bucket import BucketObjects
 from tests.support.pki import Issued
 from tests.support.tables import for_each

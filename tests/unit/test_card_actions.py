@@ -5,8 +5,8 @@ from itertools import product
 
 import pytest
 
-from app.domain.card_actions import Action, Outcome, apply, check_edit, journalled, possible_actions
-from app.domain.cards import MAX_VALIDITY, MIN_VALIDITY, Card
+from app.domain.cards.card_actions import Action, Outcome, apply, check_edit, journalled, possible_actions
+from app.domain.cards.cards import MAX_VALIDITY, MIN_VALIDITY, Card
 from app.domain.texts import MAX_TEXT, LaterError, RefusedError, Text, check_text
 from tests.support.tables import for_each
 from tests.unit.test_cards import ACTIVE, DAY, EXPIRED, FROZEN, NOW, PERMANENT, UNUSED, WHOLE_NOW

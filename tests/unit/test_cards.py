@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain import cards
-from app.domain.cards import Card, ValidityError
+from app.domain.cards import cards
+from app.domain.cards.cards import Card, ValidityError
 from app.domain.codes import CardStatus
 from app.domain.texts import RefusedError
 from tests.support.tables import for_each

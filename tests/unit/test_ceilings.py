@@ -4,13 +4,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.domain import ceilings, token_limits
-from app.domain.calls import Caller, CallLimits, may_begin
-from app.domain.cards import MAX_VALIDITY, Card, validity_text
-from app.domain.ceilings import MAX_CARDS_PER_DAY, MAX_CHANGES_PER_DAY, TOKEN_DEFAULTS, CeilingExceededError, Ceilings
-from app.domain.operators import Role
+from app.domain.cards.cards import MAX_VALIDITY, Card, validity_text
+from app.domain.functions.calls import Caller, CallLimits, may_begin
+from app.domain.operators import ceilings, token_limits
+from app.domain.operators.ceilings import (
+    MAX_CARDS_PER_DAY,
+    MAX_CHANGES_PER_DAY,
+    TOKEN_DEFAULTS,
+    CeilingExceededError,
+    Ceilings,
+)
+from app.domain.operators.operators import Role
+from app.domain.operators.token_limits import MAX_NETWORKS, TokenElsewhereError, TokenExpiredError, TokenLimits
 from app.domain.texts import RefusedError
-from app.domain.token_limits import MAX_NETWORKS, TokenElsewhereError, TokenExpiredError, TokenLimits
 from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from app.domain.texts import Text
-from app.services.doctor import Facts, HostFacts, run_checks
-from app.services.doctor.checks import CHECKS
-from app.services.doctor.host import MIB
+from app.services.system.doctor import Facts, HostFacts, run_checks
+from app.services.system.doctor.checks import CHECKS
+from app.services.system.doctor.host import MIB
 from tests.support.doctor_facts import (
     BY_NAME,
     DISK,

@@ -12,13 +12,13 @@ from kadun import messages
 
 from app.cli.main import cardctl
 from app.domain.codes import Code, EventKind
-from app.domain.self_service import RenewReason
-from app.environment import TABLE, By, names
+from app.domain.selfservice.self_service import RenewReason
 from app.http.problems import ProblemCode
-from app.services.doctor.checks import CHECKS
-from app.services.doctor.dotenv import COMPOSE
+from app.runtime.environment import TABLE, By, names
+from app.runtime.version import read_version
+from app.services.system.doctor.checks import CHECKS
+from app.services.system.doctor.dotenv import COMPOSE
 from app.storage import models
-from app.version import read_version
 from tests.support.documents import DOCUMENTS, FENCE, ROOT, document, prose
 from tests.support.tables import for_each
 
@@ -31,7 +31,7 @@ READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, AUTHORS, SHOPS, *_ = PAIRS = [
 ]
 ROUTES = re.findall(r'add_route\(\s*"([^"]+)"', document("app/factory.py"))
 FOLDERS = "app|client|scripts|tests|trial|docs|examples|nginx|deploy/postgres"
-MADE_BY_READERS = {"app/cli/today.py", "app/console/templates/version.html"}  # of the worked examples
+MADE_BY_READERS = {"app/cli/commands/today.py", "app/console/templates/version.html"}  # of the worked examples
 
 
 def anchors(name: str) -> set[str]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.http import json_body
 from app.http.problems import Problem, ProblemCode
 from app.http.schemas import MAX_NESTING, ExecuteRequest, VerifyRequest
-from app.services.functions import Execution
+from app.services.functions.functions import Execution
 from tests.support.tables import for_each
 from tests.unit.test_schemas import json_values
 

@@ -5,11 +5,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from app.domain.cards.pasted import bare_reference, ids_in, keys_in, listed_keys, reference_in
 from app.domain.codes import CardStatus, Code
-from app.domain.pasted import bare_reference, ids_in, keys_in, listed_keys, reference_in
 from app.domain.texts import RefusedError
-from app.services.filters import parse_card_filter, parse_journal_filter
-from app.services.journal_lists import JournalFilter
+from app.services.cards.filters import parse_card_filter, parse_journal_filter
+from app.services.journal.journal_lists import JournalFilter
 from app.storage.card_lists import CardFilter, Sort
 from tests.support.tables import for_each
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.hosts import HostReport, checked_name, default_name, differences, faults
+from app.domain.system.hosts import HostReport, checked_name, default_name, differences, faults
 from app.storage.hosts import Host, Hosts, is_proven
 from tests.support.tables import for_each
 

@@ -15,9 +15,9 @@ import xlsxwriter  # type: ignore[import-untyped]
 
 from app.console import static_files
 from app.domain.texts import RefusedError
-from app.services import import_files, imports, workbook_rows
-from app.services.import_columns import read_header
-from app.services.import_files import BrokenFileError, open_rows
+from app.services.imports import import_files, imports, workbook_rows
+from app.services.imports.import_columns import read_header
+from app.services.imports.import_files import BrokenFileError, open_rows
 from tests.support.tables import for_each
 
 WORKSHEET = "xl/worksheets/sheet1.xml"

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.cards import MAX_VALIDITY, MIN_VALIDITY
+from app.domain.cards.cards import MAX_VALIDITY, MIN_VALIDITY
 from app.domain.codes import CardStatus
-from app.domain.imported_cards import Chosen, ContradictionError, Line, use_of, validity_of
+from app.domain.imports.imported_cards import Chosen, ContradictionError, Line, use_of, validity_of
 from app.domain.texts import RefusedError
-from app.services.import_times import NEVER, read_time, read_validity
+from app.services.imports.import_times import NEVER, read_time, read_validity
 from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.domain.cards import CROCKFORD
-from app.domain.operators import (
+from app.domain.cards.cards import CROCKFORD
+from app.domain.operators.operators import (
     FREE_FAILURES,
     MAX_NAME,
     MAX_PASSWORD,

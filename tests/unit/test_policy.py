@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 
 from app.domain.addresses import UNKNOWN_ADDRESS, same_address
-from app.domain.cards import Card, card_id_of
+from app.domain.cards.cards import Card, card_id_of
 from app.domain.codes import Code
-from app.domain.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, VerificationRequest, decide
-from app.domain.terms import BindingTerm, Terms
+from app.domain.licence.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, VerificationRequest, decide
+from app.domain.licence.terms import BindingTerm, Terms
 from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)

@@ -5,10 +5,10 @@ from datetime import timedelta
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from app.domain.cards import Card
+from app.domain.cards.cards import Card
 from app.domain.codes import CardStatus
-from app.domain.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, VerificationRequest, decide
-from app.domain.terms import BindingTerm, Terms
+from app.domain.licence.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, VerificationRequest, decide
+from app.domain.licence.terms import BindingTerm, Terms
 from tests.unit.test_policy import ACTIVE, BOUND, CAFE, HOME, NOW, RIVAL, WHOLE_NOW, asked
 
 hardwares = st.sampled_from(["disk-1", "disk-2", "disk-3"])

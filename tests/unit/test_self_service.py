@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from app.customer_messages import RENEWALS, unbinding
-from app.domain.card_actions import Action, Outcome, apply
-from app.domain.cards import MAX_VALIDITY, Card
-from app.domain.self_service import (
+from app.domain.cards.card_actions import Action, Outcome, apply
+from app.domain.cards.cards import MAX_VALIDITY, Card
+from app.domain.licence.terms import RenewTerm, Terms
+from app.domain.selfservice.self_service import (
     WINDOW,
     Allowance,
     RenewNotAllowedError,
@@ -16,7 +16,7 @@ from app.domain.self_service import (
     Standing,
     UnbindNotAllowedError,
 )
-from app.domain.terms import RenewTerm, Terms
+from app.http.customer_messages import RENEWALS, unbinding
 from tests.support.tables import for_each
 from tests.unit.test_cards import ACTIVE, DAY, EXPIRED, FROZEN, NOW, PERMANENT, UNUSED, WHOLE_NOW
 

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.domain.hosts import default_name
-from app.settings import Settings, SettingsError
+from app.domain.system.hosts import default_name
+from app.runtime.settings import Settings, SettingsError
 from tests.support.tables import for_each
 
 NEEDED = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.hosts import PRESENT_SECONDS, checked_name
+from app.domain.system.hosts import PRESENT_SECONDS, checked_name
 from tests.support.script_libraries import bash, checkout_in
 
 HARMLESS = ("compose version", "info", "compose up --detach database", "ps --all", "inspect")

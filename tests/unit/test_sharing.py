@@ -1,7 +1,7 @@
 """The thresholds beyond which a card looks shared."""
 
 from app.domain.codes import Counted
-from app.domain.sharing import DAY, WEEK, Environment, Limits, Spread, environment_of, excess, gets_an_entry
+from app.domain.reports.sharing import DAY, WEEK, Environment, Limits, Spread, environment_of, excess, gets_an_entry
 from tests.support.tables import for_each
 
 QUIET = Spread(1, 1, 1, 0, 0)

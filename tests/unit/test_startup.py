@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from app.cli.migrate import migrate
-from app.clock import utc_now
-from app.services.startup import MOVED, MovedAwayError, check_home, prepare
+from app.cli.commands.migrate import migrate
+from app.runtime.clock import utc_now
+from app.services.system.startup import MOVED, MovedAwayError, check_home, prepare
 from app.storage.database import Database
 from tests.support.service import ROOT
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.terms import BindingTerm, RenewTerm, Terms, read_terms, write_term
+from app.domain.licence.terms import BindingTerm, RenewTerm, Terms, read_terms, write_term
+from app.domain.licence.versions import is_older, is_version
 from app.domain.texts import RefusedError
-from app.domain.versions import is_older, is_version
 from tests.support.tables import for_each
 
 ALL = {

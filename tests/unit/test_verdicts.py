@@ -6,8 +6,8 @@ import falcon
 import falcon.testing
 from kadun import messages
 
-from app.customer_messages import MESSAGES, NAMES, rejection
 from app.domain.codes import Code
+from app.http.customer_messages import MESSAGES, NAMES, rejection
 from app.http.verdicts import STATUS, message
 from tests.support.tables import for_each
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.webhooks import Sent
+from app.domain.webhooks.webhooks import Sent
 from app.webhooks import __main__ as process
 from app.webhooks import client
 from app.webhooks import post as posting

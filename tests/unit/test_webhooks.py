@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.domain import webhooks
 from app.domain.texts import RefusedError
-from app.domain.webhooks import MAX_URL, TOPICS, Sent, Target, Topic, is_public, read_topics, read_url
+from app.domain.webhooks import webhooks
+from app.domain.webhooks.webhooks import MAX_URL, TOPICS, Sent, Target, Topic, is_public, read_topics, read_url
 from app.tokens.webhooks import new_secret, signed_headers
 from tests.support.webhooks import example
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from app.domain.codes import Code
-from app.domain.operators import Scope
+from app.domain.operators.operators import Scope
 from app.http.openapi import answers
 from app.http.openapi.responses import Part, json_content, ok, problem, problems, response, verdicts
 from app.http.problems import ProblemCode

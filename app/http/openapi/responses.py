@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from app.customer_messages import MESSAGES
 from app.domain.codes import Code
+from app.http.customer_messages import MESSAGES
 from app.http.problems import MEDIA_TYPE, ProblemBody, ProblemCode
 from app.http.verdicts import STATUS as VERDICT_STATUS
 from app.http.verdicts import VerdictBody

@@ -3,12 +3,12 @@
 import io
 from datetime import timedelta
 
-from app.clock import utc_now
 from app.domain.codes import Code
-from app.domain.operators import Role, Scope, console_actor
-from app.services.file_store import FileStore
-from app.services.issuing import Issuing
-from app.services.shop_tokens import ShopTokens
+from app.domain.operators.operators import Role, Scope, console_actor
+from app.runtime.clock import utc_now
+from app.services.cards.issuing import Issuing
+from app.services.files.file_store import FileStore
+from app.services.shop.shop_tokens import ShopTokens
 from app.storage.blobs import Blobs
 from app.storage.database import Database
 from tests.support.browser.seeding import FIRMS, Shop, ask, opened

@@ -12,17 +12,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.domain.card_actions import Action
+from app.domain.cards.card_actions import Action
 from app.domain.codes import Code, EventKind
-from app.domain.operators import Role, Scope
-from app.domain.policy import VerificationRequest
-from app.services.blocks import Blocks
-from app.services.card_actions import CardActions
-from app.services.in_force import VendorRules
-from app.services.issuing import Issuing
-from app.services.licence import LicenceService
-from app.services.shop_tokens import ShopTokens
-from app.services.verification import Verification
+from app.domain.licence.policy import VerificationRequest
+from app.domain.operators.operators import Role, Scope
+from app.services.cards.card_actions import CardActions
+from app.services.cards.issuing import Issuing
+from app.services.licence.blocks import Blocks
+from app.services.licence.in_force import VendorRules
+from app.services.licence.licence import LicenceService
+from app.services.licence.verification import Verification
+from app.services.shop.shop_tokens import ShopTokens
 from app.storage import journal, schema
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry

@@ -23,7 +23,7 @@ from kadun.responses import Response
 from kadun.sealing import KeyPair
 from kadun.store import CachedVerdict, Rejection, State, StateStore, normalized_card_id
 
-from app.domain.cards import parse_card_id
+from app.domain.cards.cards import parse_card_id
 from tests.support.client.customer_machine import GRACE, Machine, MakeClient, at, full_disk
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, claims_for, reject, setting
 from tests.support.client.file_server import CONTENT, NAME, SIZE, sha256

@@ -14,18 +14,18 @@ import pytest
 from falcon.testing import TestClient
 
 from app.console import errors, rendering, words
-from app.console.card import _chart
-from app.console.own_card import OwnCardPage
+from app.console.cards.card import _chart
 from app.console.rendering import Renderer
+from app.console.selfservice.own_card import OwnCardPage
 from app.console.static_files import StaticFiles
 from app.console.visitor import Visitor
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.errors import UnavailableError
-from app.domain.operators import Role, Scope
-from app.domain.terms import BindingTerm, RenewTerm, Terms, TermsContradictionError, read_terms
+from app.domain.licence.terms import BindingTerm, RenewTerm, Terms, TermsContradictionError, read_terms
+from app.domain.operators.operators import Role, Scope
 from app.domain.texts import RefusedError, Text
 from app.http import problems
-from app.services.shop_tokens import TokenNotFoundError
+from app.services.shop.shop_tokens import TokenNotFoundError
 from tests.support.tables import for_each
 
 VENDOR = Path(rendering.__file__).parent / "static/vendor"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from app.environment import SettingsError
 from app.functions import modules
 from app.functions.folder import digest, signature
 from app.functions.modules import packages_dir
 from app.functions.places import remove
 from app.functions.processes import MAX_TASKS
 from app.functions.settings import FunctionSettings
+from app.runtime.environment import SettingsError
 from tests.support.service import ROOT
 from tests.support.tables import for_each
 

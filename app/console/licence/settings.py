@@ -1,0 +1,108 @@
+"""The vendor's terms, which owners see and change."""
+
+from dataclasses import fields
+
+import falcon
+
+from app.console import words
+from app.console.form_page import FormPage
+from app.console.forms import Form
+from app.console.page import Values, visitor_of
+from app.console.rendering import url
+from app.domain.cards.cards import format_validity
+from app.domain.licence.terms import (
+    MAX_CHANGES_PER_DAY,
+    MAX_NOTICE,
+    MAX_UNBINDS,
+    BindingTerm,
+    RenewTerm,
+    Terms,
+    TermsContradictionError,
+    read_terms,
+    write_term,
+)
+from app.domain.texts import MAX_TEXT, RefusedError, Text
+from app.services.imports.import_times import read_validity
+from app.services.licence.terms import TermsChangedError, VendorTerms
+
+PATH = "/admin/settings"
+_NAMES = tuple(each.name for each in fields(Terms))
+_SWITCHES = tuple(each.name for each in fields(Terms) if isinstance(each.default, bool))
+
+
+class SettingsPage(FormPage):
+    """`/admin/settings`: a form with every term. No query fills it in: anybody can send an owner a link."""
+
+    template = "settings.html"
+
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
+        typed, seen = _typed(form), form.number("revision")
+        if _faults(typed):
+            response.status = falcon.HTTP_400
+            self.show(request, response, form)
+            return None
+        terms = self._terms(request)
+        if terms.read()[0] != seen:  # before the password: a code works once
+            raise TermsChangedError
+        self.check_own_password(request, form)
+        terms.change(_given(typed), seen)
+        return url(PATH, done="saved")
+
+    def values(self, request: falcon.Request, form: Form) -> Values:
+        """Return a text for each field: the terms in force, or what was typed; `faults` are by field."""
+        revision, terms = self._terms(request).read()
+        is_sent = request.method == "POST"
+        now_in_force = {name: write_term(value) for name, value in terms.as_texts().items()}
+        typed = _typed(form) if is_sent else now_in_force
+        return {
+            "typed": typed,
+            "now_in_force": now_in_force,
+            "revision": revision,
+            "faults": _faults(typed) if is_sent else {},
+            "refusal": TermsChangedError().text if is_sent and form.number("revision") != revision else None,
+            "bindings": list(BindingTerm),
+            "renewals": list(RenewTerm),
+            "most_changes": MAX_CHANGES_PER_DAY,
+            "most_unbinds": MAX_UNBINDS,
+            "most_notice": MAX_NOTICE,
+            "most_text": MAX_TEXT,
+        }
+
+    def _terms(self, request: falcon.Request) -> VendorTerms:
+        return VendorTerms(self.console.database, visitor_of(request).actor, self.console.clock)
+
+
+def _typed(form: Form) -> dict[str, str]:
+    # Browsers send a text area's lines with CR LF, and nothing for a box that is not ticked.
+    texts = {name: form.one(name).replace("\r\n", "\n") for name in _NAMES}
+    return texts | {name: texts[name] or "off" for name in _SWITCHES}
+
+
+def _given(typed: dict[str, str]) -> list[tuple[str, str]]:
+    """Return names and texts for `read_terms`; durations may also be written as in other forms of the console."""
+    return [(name, _duration(text) if name == "self_unbind_cost" else text) for name, text in typed.items()]
+
+
+def _duration(text: str) -> str:
+    try:
+        length = read_validity(text) if text else None
+    except RefusedError:
+        return text
+    return text if length is None else format_validity(length)
+
+
+def _faults(typed: dict[str, str]) -> dict[str, Text]:
+    """Return what is wrong, by field: each field by itself, then fields that contradict each other."""
+    faults = {}
+    for name, text in _given(typed):
+        try:
+            read_terms(Terms(), [(name, text)])
+        except RefusedError as error:
+            faults[name] = words.with_term_names(error.text)
+    if faults:
+        return faults
+    try:
+        read_terms(Terms(), _given(typed))
+    except TermsContradictionError as error:
+        return dict.fromkeys(error.names, words.with_term_names(error.text))
+    return {}

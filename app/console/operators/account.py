@@ -1,0 +1,112 @@
+"""The visitor's own account: password, second factor, other sessions."""
+
+import falcon
+import pyotp
+import segno
+from markupsafe import Markup
+
+from app.console.form_page import FormPage, new_password
+from app.console.forms import Form
+from app.console.page import Access, Values, see_other, visitor_of
+from app.console.rendering import url
+from app.domain.texts import RefusedError
+from app.services.operators.two_step import is_secret, recovery_codes_left
+
+ACCOUNT = "/admin/account"
+
+
+class AccountPage(FormPage):
+    access = {"GET": Access.OPERATOR}
+    template = "account.html"
+
+    def values(self, request: falcon.Request, _form: Form) -> Values:
+        visitor = visitor_of(request)
+        return {
+            "others": self.console.sessions.others(visitor.who.id, visitor.session_token),
+            "codes_left": recovery_codes_left(visitor.who.id),
+        }
+
+
+class _AccountForm(AccountPage):
+    access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
+    leads_to = ACCOUNT
+
+
+class OwnPassword(_AccountForm):
+    name = "password"
+
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str:
+        """Change the password: every session ends, and this browser begins another."""
+        visitor, password = visitor_of(request), new_password(form)
+        self.check_own_password(request, form)
+        operators = self.operators(request)
+        changed_at = operators.set_password(visitor.who.name, password, session_token=visitor.session_token)
+        self.console.session_cookie.set(response, self.console.sessions.renew(visitor.who, changed_at))
+        return url(ACCOUNT, done=self.name)
+
+
+class OtherSessions(_AccountForm):
+    name = "sessions"
+
+    def change(self, request: falcon.Request, _response: falcon.Response, _form: Form) -> str:
+        self.console.sessions.end_others(visitor_of(request).who, visitor_of(request).session_token)
+        return url(ACCOUNT, done=self.name)
+
+
+class TwoStepRemoval(_AccountForm):
+    name = "two-step-off"
+
+    def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:
+        visitor = visitor_of(request)
+        if not visitor.who.has_totp:
+            raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
+        self.check_own_password(request, form)
+        self.two_step(request).disable(visitor.who.name, session_token=visitor.session_token)
+        return url(ACCOUNT, done=self.name)
+
+
+class RecoveryCodes(_AccountForm):
+    """`/admin/account/two-step/codes`. The answer to the form has the codes: nothing else ever does."""
+
+    name = "recovery-codes"
+
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> None:
+        self.check_own_password(request, form)
+        visitor = visitor_of(request)
+        codes = self.two_step(request).renew_recovery_codes(visitor.who.name, visitor.session_token)
+        self.console.renderer.render(request, response, "recovery_codes.html", codes=codes, is_first=False)
+
+
+class TwoStepPage(FormPage):
+    """`/admin/account/two-step`: only the browser has the secret until a code shows that an app has it."""
+
+    access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
+    template = "two_step.html"
+    without_totp = True
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show a new secret; nothing is stored."""
+        if visitor_of(request).who.has_totp:
+            see_other(response, ACCOUNT)
+        else:
+            super().on_get(request, response)
+
+    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> None:
+        """Require codes from now on, and show the recovery codes; sessions that began without a code end."""
+        self.check_own_password(request, form)
+        visitor, secret, code = visitor_of(request), form.one("secret"), form.one("code")
+        codes = self.two_step(request).enable(visitor.who.name, secret, code, visitor.session_token)
+        self.console.renderer.render(request, response, "recovery_codes.html", codes=codes, is_first=True)
+
+    def values(self, request: falcon.Request, form: Form) -> Values:
+        visitor, issuer = visitor_of(request), self.console.system_status.settings.issuer
+        secret = form.one("secret") if is_secret(form.one("secret")) else pyotp.random_base32()
+        uri = pyotp.TOTP(secret).provisioning_uri(name=visitor.who.name, issuer_name=issuer)
+        is_required = self.console.owners_need_totp and visitor.is_owner
+        return {"secret": secret, "issuer": issuer, "picture": _qr_code(uri), "is_required": is_required}
+
+
+def _qr_code(text: str) -> Markup:
+    """Return a QR code as SVG without styles, dark on light in every theme: cameras cannot read the inverse."""
+    code = segno.make_qr(text, error="m")
+    return Markup(code.svg_inline(omitsize=True, dark="#000", light="#fff", svgclass="qr", lineclass=None))  # noqa: S704

@@ -1,0 +1,129 @@
+"""`/card`, the self-service page (客户自助): for customers, so not a `Page`, and without cookies, scripts or files."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import falcon
+
+from app.console.forms import Form, read_form
+from app.console.guard import headers, visitor_from
+from app.console.page import Console
+from app.console.rendering import style_source
+from app.domain.cards.cards import MAX_KEY_LENGTH, masked, parse_card_id, plain
+from app.domain.texts import Text
+from app.http import problems
+from app.http.languages import prefers_english
+from app.http.request_parser import client_address
+from app.http.self_service import problem_of
+from app.runtime import metrics
+from app.services.selfservice.self_service import Customer, SelfService
+
+_FORM_BYTES = 4096
+_HEADERS = headers() | {
+    "Content-Security-Policy": (
+        "default-src 'none'; "
+        f"style-src {style_source('own_card.css')}; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+}
+View = dict[str, Any]
+"""The template's variables that depend on what the customer did."""
+
+
+class OwnCardPage:
+    """`/card`. The card's key is in the body of a POST, never in a URL; the field `do` names the step."""
+
+    def __init__(self, console: Console, service: SelfService) -> None:
+        self._console = console
+        self._service = service
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        self._answer(request, response, request.get_param("lang") or "", "", lambda _customer: {})
+
+    on_head = on_get
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        form, failure = Form(), None
+        try:
+            form = read_form(request, _FORM_BYTES)
+            language, typed, wanted = form.one("lang"), form.one("card_id"), form.one("do")
+        except problems.Problem as problem:
+            language, typed, wanted, failure = "", "", "", problem
+
+        def show(customer: Customer) -> View:
+            if failure is not None:
+                raise failure
+            return self._view(customer, _checked(typed), wanted, form)
+
+        self._answer(request, response, language, typed, show)
+
+    def _answer(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        language: str,
+        typed: str,
+        show: Callable[[Customer], View],
+    ) -> None:
+        is_english = language == "en" or (
+            language != "zh" and prefers_english(request.get_header("ACCEPT-LANGUAGE") or "")
+        )
+        request.context.visitor = replace(visitor_from(request), language="en" if is_english else "zh")
+        view: View = {"standing": None, "step": "", "refusal": None, "contact": None}
+        try:
+            customer = self._service.enter(client_address(request, behind_proxy=self._console.behind_proxy))
+            view["contact"] = customer.in_force.terms.contact
+            view |= show(customer)
+        except Exception as error:  # noqa: BLE001  # unexpected ones too: logged, and answered with a page
+            problem = problem_of(request, error, self._service)
+            metrics.problems.labels(problem.code).inc()
+            response.status = problem.status
+            response.set_headers(problem.headers)
+            view["refusal"] = problem.detail
+        response.set_headers(_HEADERS)
+        self._console.renderer.render(
+            request,
+            response,
+            "own_card.html",
+            typed=typed[:MAX_KEY_LENGTH],
+            shown=_shown(typed),
+            offset=self._offset,
+            **view,
+        )
+
+    def _offset(self, moment: datetime) -> str:
+        """Return the offset of the vendor's time zone at a moment, for people."""
+        return f"UTC{moment.astimezone(self._console.zone).isoformat()[-6:]}"
+
+    def _view(self, customer: Customer, typed: str, wanted: str, form: Form) -> View:
+        match wanted:
+            case "unbind":
+                standing = self._service.status(customer, typed)
+                step = "unbind" if standing.is_bound else "look"
+                return {"standing": standing, "step": step, "outcome": standing.unbinding()}
+            case "unbind_now":
+                return {"standing": self._service.unbind(customer, typed, form.one("mark")), "step": "unbound"}
+            case "renew":
+                second = _checked(form.one("with_card_id"))
+                outcome = self._service.renewal(customer, typed, second)
+                return {"outcome": outcome, "step": "renew", "second": second, "second_shown": _shown(second)}
+            case "renew_now":
+                second = _checked(form.one("with_card_id"))
+                return {"standing": self._service.renew(customer, typed, second), "step": "renewed"}
+            case _:
+                return {"standing": self._service.status(customer, typed), "step": "look"}
+
+
+def _shown(typed: str) -> str:
+    """Return the beginning of a key as people see it, enough to tell two cards apart."""
+    return masked(parse_card_id(typed) or plain(typed))
+
+
+def _checked(typed: str) -> str:
+    if not plain(typed) or len(typed) > MAX_KEY_LENGTH:
+        raise problems.invalid_request(
+            Text("请输入卡密（最多 64 个字符）。", "Enter the card's key, at most 64 characters.")
+        )
+    return typed

@@ -1,0 +1,58 @@
+"""System status: files, functions, keys and health. The command line changes them, the web never does."""
+
+import json
+
+import falcon
+
+from app.console.forms import Form
+from app.console.page import Page, Values
+from app.domain.texts import Text
+from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
+from app.services.system.doctor import Status
+
+
+class FilesPage(Page):
+    template = "files.html"
+
+    def values(self, _request: falcon.Request, _form: Form) -> Values:
+        return {"files": self.console.system_status.files()}
+
+
+class FunctionsPage(Page):
+    template = "functions.html"
+
+    def values(self, _request: falcon.Request, _form: Form) -> Values:
+        listing = trouble = None
+        try:
+            listing = self.console.system_status.functions.list()
+        except FunctionsBusyError as error:
+            trouble = Text(
+                f"核心功能的服务暂时忙：{error}",
+                f"The service that runs core functions is busy at the moment: {error}",
+            )
+        except FunctionsUnavailableError:
+            trouble = Text(
+                "核心功能的服务没有响应：客户端调用核心功能时会收到“暂不可用”，验证和文件不受影响。",
+                "The service that runs core functions does not answer: clients get “unavailable” for them; "
+                "verification and files are not affected.",
+            )
+        return {"listing": listing, "trouble": trouble}
+
+
+class KeysPage(Page):
+    template = "keys.html"
+
+    def values(self, _request: falcon.Request, _form: Form) -> Values:
+        status = self.console.system_status
+        pinned = json.dumps(status.pinned(), ensure_ascii=False, indent=2).splitlines()
+        return {"keys": status.signer.public_keys(status.clock())[::-1], "pinned": pinned}
+
+
+class HealthPage(Page):
+    template = "health.html"
+
+    def values(self, _request: falcon.Request, _form: Form) -> Values:
+        health = self.console.system_status.health()
+        order = [Status.FAIL, Status.WARN, Status.OK]
+        results = sorted(health["results"].items(), key=lambda item: order.index(item[1].status))
+        return {"health": health, "results": results}

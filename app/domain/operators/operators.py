@@ -1,0 +1,110 @@
+"""Operators and shops: roles, scopes, names, passwords, recovery codes, and the limits of failed log-ins."""
+
+import re
+import unicodedata
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from app.domain.cards.cards import CROCKFORD, as_crockford
+from app.domain.texts import RefusedError
+
+MIN_PASSWORD = 12
+MAX_PASSWORD = 256
+MAX_NAME = 64
+_MIN_DIFFERENT = 5
+_SHORTEST_NAME = 3  # shorter names are part of many good passwords
+
+
+class Role(StrEnum):
+    """The role of an operator of the console: an owner may do everything, a seller may issue and look up cards."""
+
+    OWNER = "owner"
+    SELLER = "seller"
+
+
+class Scope(StrEnum):
+    """A permission of a shop's token."""
+
+    CARDS_ISSUE = "cards:issue"
+    CARDS_READ = "cards:read"
+    CARDS_FREEZE = "cards:freeze"
+    CARDS_EXTEND = "cards:extend"
+
+
+CONSOLE_ACTOR, SHOP_ACTOR = "console:", "shop:"
+"""The prefixes of actors in the journal: operators of the console, and shops."""
+
+
+def console_actor(name: str) -> str:
+    """Return the journal's name for an operator."""
+    return CONSOLE_ACTOR + name
+
+
+def shop_actor(name: str) -> str:
+    """Return the journal's name for a shop."""
+    return SHOP_ACTOR + name
+
+
+def check_name(name: str) -> None:
+    """Refuse a name of an operator or a token that is empty, too long, not printable, or not stripped."""
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
+        raise RefusedError(
+            f"名称必须是 1 到 {MAX_NAME} 个可打印字符，首尾没有空格",
+            f"a name must be 1 to {MAX_NAME} printable characters, without white space at its ends",
+        )
+
+
+def check_password(password: str, name: str) -> None:
+    """Refuse a password that is too short, too long or too simple (NIST SP 800-63B: length, not composition)."""
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+        raise RefusedError(
+            f"密码必须是 {MIN_PASSWORD} 到 {MAX_PASSWORD} 个字符",
+            f"a password must be {MIN_PASSWORD} to {MAX_PASSWORD} characters",
+        )
+    has_name = len(name) >= _SHORTEST_NAME and name.casefold() in password.casefold()
+    if len(set(password)) < _MIN_DIFFERENT or has_name:
+        raise RefusedError(
+            "密码过于简单：不能只有几个不同的字符，也不能包含用户名",
+            "the password is too easy: not a few characters repeated, and not with the name in it",
+        )
+
+
+MAX_SESSIONS = 20
+"""How many sessions an operator has at once: another one ends the session that was not used for longest."""
+FREE_FAILURES = 5
+FORGOTTEN_AFTER = timedelta(hours=1)
+_LONGEST_WAIT = timedelta(minutes=15)
+
+
+def next_attempt(failures: int, last_at: datetime) -> datetime:
+    """Return the earliest time of the next attempt after so many failures.
+
+    The first `FREE_FAILURES` cause no wait; each further one doubles it: 1 s, 2 s, 4 s, … up to 15 minutes.
+    """
+    if failures < FREE_FAILURES:
+        return last_at
+    return last_at + min(timedelta(seconds=2 ** min(failures - FREE_FAILURES, 20)), _LONGEST_WAIT)
+
+
+RECOVERY_CODES = 10
+RECOVERY_LENGTH = 20
+"""100 random bits: too many to find a code from its SHA-256."""
+_RECOVERY_GROUP = 5
+_MAX_TYPED = 64  # normalising a long text takes long
+_RECOVERY_CODE = re.compile(f"[{CROCKFORD}]{{{RECOVERY_LENGTH}}}")
+
+
+def read_recovery_code(typed: str) -> str | None:
+    """Read a recovery code as a person types it; return None for anything else.
+
+    White space and dashes are removed, letters become upper case, I and L read as 1, O as 0.
+    """
+    if len(typed) > _MAX_TYPED:
+        return None
+    code = as_crockford(unicodedata.normalize("NFKC", typed))
+    return code if _RECOVERY_CODE.fullmatch(code) else None
+
+
+def written_recovery_code(code: str) -> str:
+    """Return a recovery code in groups, as people read it."""
+    return "-".join(code[at : at + _RECOVERY_GROUP] for at in range(0, RECOVERY_LENGTH, _RECOVERY_GROUP))

@@ -1,0 +1,170 @@
+"""Lists of cards: filtered, searched, page by page or whole; and single cards."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import NamedTuple
+
+from app.domain.cards.card_actions import Action, possible_actions
+from app.domain.cards.cards import answers_to, card_id_of
+from app.domain.codes import CardStatus
+from app.domain.operators.operators import Role
+from app.domain.texts import RefusedError
+from app.runtime.clock import Clock
+from app.services.cards.card_actions import CardNotFoundError
+from app.services.paging import PageRequest, Slice, read_slice
+from app.storage import card_lists, cards
+from app.storage.card_lists import CardFilter, Row, Sort
+from app.storage.cards import Owner
+from app.storage.models import Card, Client, DailyCount, Operator
+from app.storage.paging import Cursor
+
+MAX_COUNTED = 10_000
+MAX_SEARCHED = card_lists.MAX_SEARCHED
+COUNTED_DAYS = 30
+MAX_RENEWALS = 50
+_PAGE_ROWS = 1_000
+
+
+class Line(NamedTuple):
+    """A card in a list, and its client if it is bound."""
+
+    card: Card
+    client: Client | None
+    status: CardStatus
+
+    @property
+    def used_at(self) -> datetime | None:
+        """When the bound machine's last request was accepted; None for one that came with an import and never asked."""
+        if self.client is None:
+            return None
+        is_as_imported = self.client.function == cards.IMPORT and self.client.requested_at < self.card.created_at
+        return None if is_as_imported else self.client.requested_at
+
+    def possible_actions(self, now: datetime) -> list[Action]:
+        """Return the actions that would change the card."""
+        return possible_actions(cards.as_domain(self.card), now, is_bound=self.client is not None)
+
+
+class CardResults(NamedTuple):
+    """A page of a list.
+
+    `total` is the length of the list, counted up to `MAX_COUNTED` + 1. A search whose text has too many hits has only
+    some of them, and is not `is_complete`. `is_partly_sorted`: a list by last use has only the first `MAX_SEARCHED` of
+    a longer one. `missing` are the texts of a search that name cards which do not exist.
+    """
+
+    found: Slice[Line]
+    total: int = 0
+    is_complete: bool = True
+    is_partly_sorted: bool = False
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CardLists:
+    """Reads cards."""
+
+    clock: Clock
+
+    def find(self, card_id: str) -> Line | None:
+        """Return the card with an ID, or None."""
+        found = cards.find(card_id)
+        return None if found is None else _line(found, self.clock())
+
+    def get(self, typed: str, issuer: Owner | None = None) -> Line:
+        """Return a card by its ID or imported key as typed by a person; `issuer` finds only the cards that they issued.
+
+        Raises:
+            CardNotFoundError: there is no such card.
+        """
+        found = self.find(card_id_of(typed))
+        if found is None or (issuer is not None and not issuer.issued(found.card)):
+            raise CardNotFoundError(typed)
+        return found
+
+    def daily_counts(self, card_id: str, since: date) -> list[DailyCount]:
+        """Return how often what a client can repeat happened to a card, the latest day first."""
+        of_card = DailyCount.select().where((DailyCount.card_id == card_id) & (DailyCount.day >= since))
+        return list(of_card.order_by(DailyCount.day.desc(), DailyCount.kind))
+
+    def renewed_by(self, card_id: str) -> list[str]:
+        """Return up to `MAX_RENEWALS` cards that were used up to renew a card, the latest issued first."""
+        used_up = Card.select(Card.id).where(Card.renewed_card_id == card_id)
+        return [card.id for card in used_up.order_by(Card.created_at.desc(), Card.id).limit(MAX_RENEWALS)]
+
+    def keys(self, reader: Operator, card_ids: Iterable[str | None], typed: str = "") -> dict[str, str]:
+        """Return the keys that people know these cards by, by ID: all, or for a seller those that they may see.
+
+        Args:
+            reader: The operator; a seller sees the cards that they issued, and the one whose whole key they typed.
+            card_ids: They need not exist: the journal has those of deleted cards, and what customers mistyped.
+            typed: Names a card; an imported one by its key alone: by its ID, a digest, the key could be guessed.
+        """
+        ids = {each for each in card_ids if each}
+        rows = {row.id: row for row in cards.with_keys(ids)} if ids else {}
+        keys = {each: str(rows[each].key) if each in rows else each for each in ids}
+        if reader.role == Role.OWNER:
+            return keys
+        named = card_id_of(typed)
+        is_imported = named in rows and rows[named].imported_key is not None
+        shown = {row.id for row in rows.values() if row.operator_id == reader.id}
+        shown |= {named, typed} if answers_to(typed, is_imported=is_imported) else set()
+        return {each: key for each, key in keys.items() if each in shown}
+
+    def has_batch(self, name: str) -> bool:
+        """Whether a batch of this name has cards."""
+        return cards.has_batch(name)
+
+    def find_all(self, card_ids: list[str]) -> list[Line]:
+        """Return the cards with these IDs that exist, in this order."""
+        now = self.clock()
+        return [_line(row, now) for row in cards.find_all(card_ids)]
+
+    def page(self, wanted: CardFilter, request: PageRequest, reader: Operator) -> CardResults:
+        """Return a page of a list; a seller's has the cards that they issued, or whose whole keys they type."""
+        operator_id = None if reader.role == Role.OWNER else reader.id
+        now = self.clock()
+        wanted, is_complete, missing = card_lists.resolve_search(replace(wanted, operator_id=operator_id), now)
+
+        def fetch(after: Cursor | None, *, limit: int, backwards: bool = False) -> tuple[list[Line], None]:
+            rows = card_lists.page(wanted, now, after, limit=limit, backwards=backwards)
+            return [_line(row, now) for row in rows], None
+
+        found = read_slice(request, fetch, lambda line: card_lists.cursor(wanted, line.card, line.client))
+        # Counting costs as much as reading where hits are rare: not for a list that is on one page.
+        is_whole = found.before is None and found.after is None
+        total = len(found.rows) if is_whole else card_lists.count_at_most(wanted, now, MAX_COUNTED + 1)
+        return CardResults(found, total, is_complete, wanted.is_by_use and total > MAX_SEARCHED, missing)
+
+    def missing(self, wanted: CardFilter) -> tuple[str, ...]:
+        """Return the texts of a search that name cards which do not exist."""
+        return card_lists.resolve_search(wanted, self.clock()).missing
+
+    def every(self, wanted: CardFilter) -> Iterator[Line]:
+        """Return the cards of the whole list, read page by page.
+
+        Raises:
+            RefusedError: the text that is searched for has too many hits.
+        """
+        now = self.clock()
+        resolved = card_lists.resolve_search(wanted, now)
+        if not resolved.is_complete:
+            raise RefusedError(
+                "搜索内容太短，符合的太多，不能全部列出：请多输入几个字符，或加上其他条件",
+                "the search text has too many hits to list them all: type a few characters more, or add a filter",
+            )
+        listed = resolved.wanted
+        # By last use a list has only its first cards.
+        return self._every(replace(listed, sort=Sort.EXPIRY) if listed.is_by_use else listed, now)
+
+    def _every(self, wanted: CardFilter, now: datetime) -> Iterator[Line]:
+        after: Cursor | None = None
+        while rows := card_lists.page(wanted, now, after, limit=_PAGE_ROWS):
+            yield from (_line(row, now) for row in rows)
+            after = card_lists.cursor(wanted, *rows[-1])
+
+
+def _line(row: Row, now: datetime) -> Line:
+    card, client = row
+    return Line(card, client, cards.as_domain(card).status(now))

@@ -1,7 +1,0 @@
-"""The checks of `cardctl doctor`: `facts` and `gather` collect, the other modules check, `checks` lists every check."""
-
-from app.services.doctor.checks import run_checks
-from app.services.doctor.facts import Facts, HostFacts
-from app.services.doctor.results import CheckResult, Status
-
-__all__ = ["CheckResult", "Facts", "HostFacts", "Status", "run_checks"]

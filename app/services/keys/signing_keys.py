@@ -1,0 +1,112 @@
+"""Where the signing keys are, moving them, and rotating them."""
+
+import logging
+
+from app.domain.codes import EventKind
+from app.runtime.clock import Clock
+from app.runtime.settings import DATABASE, FOLDER, Settings
+from app.services.keys.key_database import KeyDatabase
+from app.storage import journal
+from app.storage.database import Database
+from app.tokens.key_folder import KeyFolder
+from app.tokens.keyring import KeyRingError
+from app.tokens.keys import KeyRing
+
+logger = logging.getLogger(__name__)
+
+
+class SigningKeys:
+    """The signing keys of an installation, in the store that KADUN_KEYS chooses.
+
+    A move copies them into the other store and notes in the database that they are there now. Until each service has
+    the setting and is restarted it goes on with its copy, which the note keeps from being rotated.
+
+    `store` is the one in use; `needs_database` tells that nothing can be signed before the database was reached.
+    """
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._issuer = settings.issuer
+        self._chosen = settings.keys
+        self.folder = settings.keys_dir
+        self._in_folder = KeyFolder(settings.keys_dir)
+        self._in_database = KeyDatabase(database, settings.keys_identity)
+        self.needs_database = settings.keys == DATABASE
+        self.store = self._in_database if self.needs_database else self._in_folder
+
+    def create(self, clock: Clock) -> KeyRing:
+        """Make signing keys, or return those that there are.
+
+        Raise KeyRingError if they cannot be written, those that there are cannot be read, or there are some elsewhere.
+        """
+        self._require_here()
+        return self.store.create(clock(), self._issuer)
+
+    def rotate(self, actor: str, clock: Clock, *, force: bool) -> KeyRing:
+        """Put the next key to work and journal it as the actor's; return the key ring.
+
+        With `force` also less than 15 minutes after the last rotation.
+
+        Raises:
+            KeyRingError: there are no keys, they were moved, or they were rotated less than 15 minutes ago.
+            DatabaseUnavailableError: the database is away; without the journal there is no rotation.
+        """
+        with self._in_database.changing():  # nobody else rotates or moves the keys, wherever they are
+            self._require_here()
+            # Journalled first: a folder cannot take its keys back where that fails.
+            kid = {"kid": self.store.load().keys[-1].kid}
+            journal.append([journal.Entry(at=clock(), kind=EventKind.KEY_ROTATED, actor=actor, details=kid)])
+            return self.store.rotate(clock(), self._issuer, force=force)
+
+    def move(self, target: str, actor: str, clock: Clock) -> tuple[KeyRing, bool]:
+        """Copy the keys into a store, `FOLDER` or `DATABASE`, and note that they are there from now on.
+
+        Return the ring in the target, and whether it came from the other store: a newer one in the target stays. Raise
+        KeyRingError if the other store has no readable keys, or the target cannot be written.
+        """
+        here, there = self._in_folder, self._in_database
+        source, copy = (here, there) if target == DATABASE else (there, here)
+        with self._in_database.changing():
+            is_copied = copy.restore(source.load(), clock())
+            ring = copy.load()
+            self._in_database.note_move(None if target == DATABASE else clock())
+            details = {"store": target, "kid": ring.current.kid}
+            journal.append([journal.Entry(at=clock(), kind=EventKind.KEYS_MOVED, actor=actor, details=details)])
+        return ring, is_copied
+
+    def check_place(self) -> None:
+        """Refuse keys that were moved to the other store and have changed since; warn of a move that is not finished.
+
+        Raise KeyRingError if this service would sign with the wrong keys.
+        """
+        elsewhere = self._moved_to()
+        if elsewhere is None:
+            return
+        place, kids = elsewhere
+        if not self._in_folder.exists() or [key.kid for key in self._in_folder.load().keys] != kids:
+            raise _moved(place)
+        logger.warning("the signing keys were moved: change the setting", extra={"keys": place})
+
+    def moved_to(self) -> str | None:
+        """Return the store to which the keys were moved while KADUN_KEYS chooses the other, else None."""
+        elsewhere = self._moved_to()
+        return elsewhere and elsewhere[0]
+
+    def _moved_to(self) -> tuple[str, list[str]] | None:
+        row = self._in_database.in_use()
+        if row is None:
+            return None
+        place = DATABASE if row.moved_at is None else FOLDER
+        return None if place == self._chosen else (place, list(row.kids))
+
+    def _require_here(self) -> None:
+        place = self.moved_to()
+        if place is not None:
+            raise _moved(place)
+
+
+def _moved(place: str) -> KeyRingError:
+    return KeyRingError(
+        f"签名密钥已移走：请在 .env 中设置 KADUN_KEYS={place}，再 docker compose up -d / the signing keys were "
+        f"moved: set KADUN_KEYS={place} in .env and run docker compose up -d"
+    )

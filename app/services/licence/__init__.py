@@ -1,0 +1,1 @@
+"""Verifications: rules, terms, blocks and verdicts."""

@@ -1,0 +1,1 @@
+"""Operators, their log-ins and ceilings."""

@@ -1,0 +1,140 @@
+"""The ceilings of operators and shops' tokens, enforced in the transaction that issues or changes cards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+from peewee import Case, fn
+
+from app.domain.operators.ceilings import (
+    Ceilings,
+    changes_allowed,
+    check_batches,
+    check_changes,
+    check_count,
+    check_validity,
+    time_left,
+)
+from app.domain.operators.operators import Role
+from app.runtime.clock import Clock
+from app.storage.cards import NewCard, Owner
+from app.storage.database import Database
+from app.storage.models import Card, Ceiling, FileBatch, Operator
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The ceilings of `owner`, whose day is that of `zone`, the vendor's.
+
+    Ceilings are read where they are enforced: a change holds for the next issue or extension.
+    """
+
+    owner: Owner
+    zone: ZoneInfo
+
+    def issued_today(self, now: datetime) -> int:
+        """Return how many cards the owner has issued in this vendor's day."""
+        row = _row(self.owner)
+        return row.cards if row is not None and row.day == self._day(now) else 0
+
+    def changes_allowed(self) -> int:
+        """Return how many cards the owner may change in one day."""
+        return changes_allowed(ceilings_of(self.owner), _role(self.owner))
+
+    def take(self, cards: Sequence[NewCard], now: datetime) -> None:
+        """Count cards that are about to be issued or imported, within the caller's transaction.
+
+        Raises:
+            CeilingExceededError: a ceiling does not allow them; roll the transaction back.
+        """
+        row = self._count(now, cards=len(cards))
+        check_count(row, row.cards - len(cards), len(cards))
+        of_files = {batch for (batch,) in FileBatch.select(FileBatch.batch).distinct().tuples()}
+        check_batches(_role(self.owner), of_files & {card.batch for card in cards if card.batch})
+        for card in cards:
+            check_validity(row, time_left(card.validity, card.expires_at, now))
+
+    def take_changes(self, count: int, now: datetime) -> None:
+        """Count cards that are about to be changed, within the caller's transaction.
+
+        Raises:
+            CeilingExceededError: too many for one day; roll the transaction back.
+        """
+        row = self._count(now, changed=count)
+        check_changes(changes_allowed(row, _role(self.owner)), row.changed - count, count)
+
+    def _count(self, now: datetime, *, cards: int = 0, changed: int = 0) -> Ceiling:
+        """Add to the counts of the day in the caller's transaction; return the row, with the ceilings.
+
+        Until that transaction ends, others that count for the same owner wait: none is counted twice or left out.
+        """
+        day = self._day(now)
+        # The clock of another host may be a moment behind at midnight: then its cards count for the new day.
+        is_same_day = Ceiling.day >= day
+        more = {Ceiling.cards: cards, Ceiling.changed: changed}
+        row: Ceiling
+        (row,) = (
+            Ceiling.insert(**self.owner._asdict(), day=day, cards=cards, changed=changed)
+            .on_conflict(
+                conflict_constraint="ceiling_key",
+                update={
+                    Ceiling.day: fn.GREATEST(Ceiling.day, day),
+                    **{column: Case(None, [(is_same_day, column + count)], count) for column, count in more.items()},
+                },
+            )
+            .returning(Ceiling)
+            .execute()
+        )
+        return row
+
+    def _day(self, now: datetime) -> date:
+        return now.astimezone(self.zone).date()
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """What a service works with that changes the cards of one database in somebody's name.
+
+    `actor` is that name in the journal. `limits` are those of the operator or the shop; the command line, which is the
+    server's administrator's, has none. `issuer` keeps a seller or a shop to the cards that they issued: others do not
+    exist for them.
+    """
+
+    database: Database
+    actor: str
+    clock: Clock
+    limits: Limits | None = None
+    issuer: Owner | None = None
+
+    def sees(self, card: Card) -> bool:
+        """Whether the card exists for who acts."""
+        return self.issuer is None or self.issuer.issued(card)
+
+    def take_changes(self, count: int, now: datetime) -> None:
+        """Count cards that are about to be changed, as `Limits.take_changes`."""
+        if self.limits is not None and count:
+            self.limits.take_changes(count, now)
+
+
+def ceilings_of(owner: Owner) -> Ceilings:
+    """Return the ceilings of an operator or a token."""
+    row = _row(owner)
+    return Ceilings() if row is None else Ceilings(row.cards_per_day, row.longest_validity, row.changes_per_day)
+
+
+def set_ceilings(owner: Owner, ceilings: Ceilings) -> None:
+    """Set an owner's ceilings, in the caller's transaction."""
+    columns = ceilings._asdict()
+    insert = Ceiling.insert(**owner._asdict(), **columns)
+    insert.on_conflict(conflict_constraint="ceiling_key", update=columns).execute()
+
+
+def _row(owner: Owner) -> Ceiling | None:
+    is_owners = (Ceiling.operator == owner.operator_id) & (Ceiling.token == owner.token_id)
+    found: Ceiling | None = Ceiling.get_or_none(is_owners)
+    return found
+
+
+def _role(owner: Owner) -> Role | None:
+    return None if owner.operator_id is None else Role(Operator.get_by_id(owner.operator_id).role)

@@ -1,0 +1,284 @@
+"""The console's operators: their accounts, roles, passwords and ceilings."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from peewee import JOIN, fn
+
+from app.domain.codes import EventKind
+from app.domain.operators.ceilings import OPERATOR_DEFAULTS, Ceilings, check_ceilings, described, with_defaults
+from app.domain.operators.operators import CONSOLE_ACTOR, Role, check_name, check_password
+from app.domain.texts import RefusedError
+from app.runtime.clock import Clock
+from app.services.bearer import digest
+from app.services.formatting import escaped
+from app.services.operators.ceilings import ceilings_of, set_ceilings
+from app.services.operators.passwords import PASSWORDS, Passwords
+from app.storage import journal
+from app.storage.cards import PAGE_ROWS, Owner
+from app.storage.database import Database
+from app.storage.journal import code_or_kind
+from app.storage.models import Card, Ceiling, Event, Operator, OperatorSession, RecoveryCode
+
+Changes = dict[str, object]
+Account = Operator
+"""An operator's row."""
+# Not FOR UPDATE: a long import or issue holds its operator's row by a foreign key, and log-ins must not wait for it.
+# Removing the row waits nevertheless.
+ROW_LOCK = "FOR NO KEY UPDATE"
+
+
+class OperatorNotFoundError(RefusedError):
+    """There is no operator of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"没有名为 {escaped(name)} 的管理员", f"there is no operator {escaped(name)}")
+
+
+class LoggedOutError(RefusedError):
+    """The session in which operators change their own account has ended meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__("您已被退出登录，未作改动：请重新登录", "you were logged out meanwhile: log in again")
+
+
+class NameTakenError(RefusedError):
+    """The name is taken."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"已有名为 {name} 的管理员", f"the name {name} is taken")
+
+
+class LastOwnerError(RefusedError):
+    """The last owner can be neither removed nor made a seller."""
+
+    def __init__(self) -> None:
+        super().__init__("这是最后一位 owner，不能移除或降级", "this is the last owner: add another one first")
+
+
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """The accounts of one database. `actor` is the name in the journal of the person who makes the changes."""
+
+    database: Database
+    actor: str
+    clock: Clock
+    passwords: Passwords = PASSWORDS
+
+    def list(self) -> Sequence[Account]:
+        """Return all operators by name, without their secrets.
+
+        Beside the columns they have those of their ceilings, `has_totp`, `recovery_codes` (how many are left), and
+        `last_seen_at`: the last use of a session that has not ended, None after a log-out or 12 hours without a
+        request.
+        """
+        codes = RecoveryCode.select(fn.COUNT(RecoveryCode.code_sha256)).where(RecoveryCode.operator == Operator.id)
+        used = fn.MAX(OperatorSession.last_seen_at)
+        seen = OperatorSession.select(used).where(OperatorSession.operator == Operator.id)
+        query = Operator.select(
+            *(Operator.id, Operator.name, Operator.role, Operator.created_at, Operator.password_changed_at),
+            *(Ceiling.cards_per_day, Ceiling.longest_validity, Ceiling.changes_per_day),
+            Operator.totp_secret.is_null(is_null=False).alias("has_totp"),
+            codes.alias("recovery_codes"),
+            seen.alias("last_seen_at"),
+        )
+        listed = query.join(Ceiling, JOIN.LEFT_OUTER).order_by(Operator.name).objects()
+        return list(listed)
+
+    def last_log_ins(self) -> dict[str, datetime]:
+        """Return when each operator logged in last, by the journal's entries since they were added."""
+        is_theirs = (Event.actor == fn.CONCAT(CONSOLE_ACTOR, Operator.name)) & (Event.at >= Operator.created_at)
+        query = Event.select(Operator.name, fn.MAX(Event.at)).join(Operator, on=is_theirs)
+        latest = query.where(code_or_kind == EventKind.LOGGED_IN).group_by(Operator.name)
+        return dict(latest.tuples())
+
+    def is_known(self, name: str) -> bool:
+        """Whether an operator exists."""
+        # PostgreSQL refuses a NUL; no name has unprintable characters.
+        named = Operator.select().where(Operator.name == name)
+        return name.isprintable() and named.exists()
+
+    def add(self, name: str, role: Role, password: str, ceilings: Ceilings | None = None) -> None:
+        """Add an operator; a ceiling that is not given is the role's default.
+
+        Raises:
+            RefusedError: the name is taken, or the name, the password or a ceiling is invalid.
+            app.services.operators.passwords.LoginBusyError: too many log-ins at this moment.
+        """
+        check_name(name)
+        check_password(password, name)
+        wanted = with_defaults(ceilings or Ceilings(), OPERATOR_DEFAULTS[role])
+        check_ceilings(wanted)
+        password_hash = self._hash(password)
+        with self.database.transact():
+            now = self.clock()
+            row = {"name": name, "role": role.value, "password_hash": password_hash}
+            insert = Operator.insert(**row, created_at=now, password_changed_at=now).on_conflict_ignore()
+            added = list(insert.returning(Operator.id).execute())
+            if not added:
+                raise NameTakenError(name)
+            set_ceilings(Owner(added[0].id), wanted)
+            self._journal(EventKind.OPERATOR_ADDED, name, {"role": role.value, **described(wanted)}, now)
+
+    def set_password(
+        self, name: str, password: str, *, reset_totp: bool = False, session_token: str | None = None
+    ) -> datetime:
+        """Change a password and end the operator's sessions; return the time of the change.
+
+        `reset_totp` ends two-step verification, too. With a `session_token` operators change their own password.
+
+        Raises:
+            OperatorNotFoundError: there is no such operator.
+            RefusedError: the password is invalid, or the session has ended.
+            app.services.operators.passwords.LoginBusyError: too many log-ins at this moment.
+        """
+        check_password(password, name)
+        password_hash = self._hash(password)
+        with self.changing(name, session_token) as (operator, now, details):
+            set_columns(operator, password_hash=password_hash, password_changed_at=now)
+            end_sessions(operator.id)
+            details["changed"] = "password"
+            if reset_totp and remove_second_factor(operator):
+                details["totp"] = False
+        return now
+
+    def set_role(self, name: str, role: Role) -> None:
+        """Change an operator's role, from their next request on.
+
+        Raises:
+            OperatorNotFoundError: there is no such operator.
+            LastOwnerError: no owner would be left.
+        """
+        with self.database.transact():
+            owners = lock_owners()
+            operator = locked(name)
+            if operator.role == role.value:
+                return
+            if owners == [name]:
+                raise LastOwnerError
+            set_columns(operator, role=role.value)
+            self._journal(EventKind.OPERATOR_CHANGED, name, {"role": role.value}, self.clock())
+
+    def set_ceilings(self, name: str, ceilings: Ceilings) -> None:
+        """Change an operator's ceilings, for the next cards that they issue; one that is not given stays.
+
+        Raises:
+            OperatorNotFoundError: there is no such operator.
+            RefusedError: a ceiling is invalid.
+        """
+        check_ceilings(ceilings)
+        with self.changing(name) as (operator, _now, details):
+            if ceilings.given():
+                owner = Owner(operator.id)
+                set_ceilings(owner, with_defaults(ceilings, ceilings_of(owner)))
+                details.update(described(ceilings))
+
+    def remove(self, *names: str, force: bool = False) -> None:
+        """Remove operators and their sessions, all or none.
+
+        Raises:
+            OperatorNotFoundError: one of them does not exist.
+            LastOwnerError: no owner would be left, and `force` is not set.
+        """
+
+        def lock() -> list[Account]:
+            owners = lock_owners()
+            if owners and not force and set(owners) <= set(names):
+                raise LastOwnerError
+            return [locked(name) for name in dict.fromkeys(names)]
+
+        with self.database.transact():
+            lock()
+        # Page by page: the foreign key would do it in one statement, which could take minutes and hold up activations.
+        for name in names:
+            while _disown(name):
+                pass
+        with self.database.transact():
+            for operator in lock():
+                operator.delete_instance()  # sessions go with them
+                self._journal(EventKind.OPERATOR_REMOVED, operator.name, {"role": operator.role}, self.clock())
+
+    def _hash(self, password: str) -> str:
+        with self.passwords.turn():
+            return self.passwords.hash(password)
+
+    @contextmanager
+    def changing(self, name: str, session_token: str | None = None) -> Iterator[tuple[Account, datetime, Changes]]:
+        """Change an operator in one transaction, and journal the details that the block adds; without any, nothing.
+
+        Yields the locked row, the time of the change, and the details.
+        With a `session_token`, the change is that session's, which a change of the password may have ended.
+
+        Raises:
+            OperatorNotFoundError: there is no such operator.
+            LoggedOutError: the session has ended.
+        """
+        with self.database.transact():
+            operator, now = locked(name, session_token), self.clock()
+            details: Changes = {}
+            yield operator, now, details
+            if details:
+                self._journal(EventKind.OPERATOR_CHANGED, name, details, now)
+
+    def _journal(self, kind: EventKind, name: str, changes: Changes, now: datetime) -> None:
+        details = {"operator": name, **changes}
+        journal.append([journal.Entry(at=now, kind=kind, actor=self.actor, details=details)])
+
+
+def _disown(operator: str) -> int:
+    """Make up to `PAGE_ROWS` of the cards that an operator issued nobody's; return how many these were."""
+    operator_id = Operator.select(Operator.id).where(Operator.name == operator)
+    page = Card.select(Card.id).where(Card.operator_id == operator_id).limit(PAGE_ROWS)
+    page = page.for_update("FOR NO KEY UPDATE SKIP LOCKED")  # others lock cards in another order
+    count: int = Card.update(operator_id=None).where(Card.id.in_(page)).execute()
+    return count
+
+
+def locked(name: str, session_token: str | None = None) -> Operator:
+    """Lock an operator and return the row; with a `session_token`, that session must not have ended.
+
+    Raises:
+        OperatorNotFoundError: there is no such operator.
+        LoggedOutError: the session has ended.
+    """
+    # PostgreSQL refuses a NUL; no name has unprintable characters.
+    named = Operator.select().where(Operator.name == name).for_update(ROW_LOCK)
+    operator: Operator | None = named.first() if name.isprintable() else None
+    if operator is None:
+        raise OperatorNotFoundError(name)
+    if session_token and OperatorSession.get_or_none(OperatorSession.token_sha256 == digest(session_token)) is None:
+        raise LoggedOutError
+    return operator
+
+
+def lock_owners() -> list[str]:
+    """Lock the owners; return their names."""
+    owners = Operator.select(Operator.name).where(Operator.role == Role.OWNER.value).order_by(Operator.id)
+    return [row.name for row in owners.for_update(ROW_LOCK)]
+
+
+def set_columns(operator: Operator, **values: object) -> None:
+    """Set columns of an operator's row."""
+    Operator.update(**values).where(Operator.id == operator.id).execute()
+
+
+def remove_second_factor(operator: Operator) -> bool:
+    """Require no codes of an operator any more; return whether they were required."""
+    set_columns(operator, totp_secret=None, totp_last_step=None)
+    RecoveryCode.delete().where(RecoveryCode.operator == operator.id).execute()
+    return operator.totp_secret is not None
+
+
+def end_sessions(operator_id: int, *, but: str = "") -> int:
+    """End an operator's sessions, but the one with this token; return how many."""
+    others = (OperatorSession.operator == operator_id) & (OperatorSession.token_sha256 != digest(but))
+    ended: int = OperatorSession.delete().where(others).execute()
+    return ended
+
+
+def journal_log_outs(ended: int, actor: str, now: datetime) -> None:
+    """Write into the journal, within the caller's transaction, that `actor` ended so many sessions, if any."""
+    if ended:
+        journal.append([journal.Entry(now, EventKind.LOGGED_OUT, actor=actor, details={"sessions": ended})])

@@ -1,0 +1,151 @@
+"""Two-step verification: codes of an authenticator app (RFC 6238: SHA-1, six digits, 30 s), and recovery codes.
+
+A recovery code stands once for the app's, when the phone is lost. It is 100 random bits, so that its SHA-256 can be
+stored in its place: a copy of the database yields no codes.
+"""
+
+import logging
+import re
+import secrets
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyotp
+
+from app.domain.cards.cards import CROCKFORD
+from app.domain.operators.operators import RECOVERY_CODES, RECOVERY_LENGTH, read_recovery_code, written_recovery_code
+from app.domain.texts import RefusedError
+from app.services.bearer import digest
+from app.services.operators.operators import (
+    Account,
+    Operators,
+    end_sessions,
+    journal_log_outs,
+    remove_second_factor,
+    set_columns,
+)
+from app.storage.models import RecoveryCode
+from app.tokens.sealing_key import SealingKey, SealingKeyError
+
+_MAX_LENGTH = 16  # six digits as people type them; normalising a long text takes long
+_WINDOW = 1  # steps to either side, for phones' clocks
+_SECRET = re.compile("[A-Z2-7]{32}")
+_CODE = re.compile("[0-9]{6}")
+logger = logging.getLogger(__name__)
+
+
+def is_secret(text: str) -> bool:
+    """Return whether this has the form of a secret: 160 random bits in base32."""
+    return _SECRET.fullmatch(text) is not None
+
+
+def step_of(secret: str, code: str, now: datetime) -> int | None:
+    """Return the time step of a code, None if the code is wrong, too old or too new."""
+    if len(code) > _MAX_LENGTH:
+        return None
+    # A Chinese keyboard may type full-width digits, and apps show a code in two halves.
+    typed = "".join(unicodedata.normalize("NFKC", code).split())
+    if not _CODE.fullmatch(typed):
+        return None
+    try:
+        return pyotp.TOTP(secret).verify_and_get_timecode(typed, for_time=now, valid_window=_WINDOW)
+    except pyotp.OTPVerificationError:
+        return None
+
+
+def step_for(operator: Account, code: str, now: datetime, key: SealingKey) -> int | None:
+    """Return the time step of an operator's code, None if it is wrong or the operator's secret does not open."""
+    try:
+        return step_of(key.open("operator", operator.id, operator.totp_secret), code, now)
+    except SealingKeyError as error:
+        logger.error("a second factor does not open: see cardctl doctor", extra={"reason": str(error)})  # noqa: TRY400
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class TwoStep:
+    """Two-step verification of `operators`; `key` seals the secrets."""
+
+    operators: Operators
+    key: SealingKey
+
+    def enable(self, name: str, secret: str, code: str, session_token: str) -> tuple[str, ...]:
+        """Require codes at log-in from now on, after a first code has shown that the app has the secret.
+
+        All sessions end but the one of `session_token`: they began without a code.
+
+        Returns:
+            The recovery codes, for the only time.
+
+        Raises:
+            OperatorNotFoundError: there is no such operator.
+            RefusedError: the code is wrong, the secret malformed, codes are required already, or the
+                session has ended.
+        """
+        with self.operators.changing(name, session_token) as (operator, now, details):
+            if operator.totp_secret is not None:
+                raise RefusedError("已启用两步验证", "two-step verification is enabled already")
+            step = step_of(secret, code, now) if is_secret(secret) else None
+            if step is None:
+                raise RefusedError(
+                    "验证码不正确：请检查手机时间，并输入最新的验证码",
+                    "wrong code: check the phone's clock, and enter the latest code",
+                )
+            sealed = self.key.seal("operator", operator.id, secret)
+            set_columns(operator, totp_secret=sealed, totp_last_step=step)
+            codes = _replace_recovery_codes(operator)
+            journal_log_outs(end_sessions(operator.id, but=session_token), self.operators.actor, now)
+            details["totp"] = True
+        return codes
+
+    def disable(self, name: str, *, log_out: bool = False, session_token: str | None = None) -> None:
+        """Require no codes any more; `log_out`: end the operator's sessions, too.
+
+        Raises:
+            OperatorNotFoundError: there is no such operator.
+            RefusedError: the session has ended.
+        """
+        with self.operators.changing(name, session_token) as (operator, _now, details):
+            if log_out:
+                end_sessions(operator.id)
+            if remove_second_factor(operator):
+                details["totp"] = False
+
+    def renew_recovery_codes(self, name: str, session_token: str | None = None) -> tuple[str, ...]:
+        """Replace an operator's recovery codes by new ones; return them, for the only time.
+
+        Raises:
+            OperatorNotFoundError: there is no such operator.
+            RefusedError: the operator has no two-step verification, or the session has ended.
+        """
+        with self.operators.changing(name, session_token) as (operator, _now, details):
+            if operator.totp_secret is None:
+                raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
+            codes = _replace_recovery_codes(operator)
+            details["recovery_codes"] = len(codes)
+        return codes
+
+
+def _replace_recovery_codes(operator: Account) -> tuple[str, ...]:
+    """Replace an operator's codes in the caller's transaction; return the new ones, as people read them."""
+    codes = ["".join(secrets.choice(CROCKFORD) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)]
+    RecoveryCode.delete().where(RecoveryCode.operator == operator).execute()
+    RecoveryCode.insert_many([{"operator": operator, "code_sha256": digest(code)} for code in codes]).execute()
+    return tuple(map(written_recovery_code, codes))
+
+
+def recovery_codes_left(operator_id: int) -> int:
+    """Return how many recovery codes an operator has left."""
+    left: int = RecoveryCode.select().where(RecoveryCode.operator == operator_id).count()
+    return left
+
+
+def take_recovery_code(operator_id: int, typed: str) -> int | None:
+    """Use a code up, within the caller's transaction; return how many are left, None if it is no unused code."""
+    code = read_recovery_code(typed)
+    if code is None:
+        return None
+    is_it = (RecoveryCode.operator == operator_id) & (RecoveryCode.code_sha256 == digest(code))
+    is_taken = RecoveryCode.delete().where(is_it).execute()  # of several at once one deletes it
+    return recovery_codes_left(operator_id) if is_taken else None

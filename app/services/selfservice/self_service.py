@@ -1,0 +1,202 @@
+"""Self-service (客户自助): customers look up, unbind and renew their own cards (protocol, section 3)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from app.domain.cards.card_actions import Outcome
+from app.domain.cards.cards import Card, card_id_of, format_validity, parse_card_id
+from app.domain.codes import Code, EventKind
+from app.domain.selfservice.self_service import CUSTOMER, WINDOW, RenewNotAllowedError, RenewReason, Standing
+from app.domain.texts import RefusedError
+from app.runtime import metrics
+from app.runtime.clock import Clock
+from app.services.cards.card_actions import CardNotFoundError, how_long
+from app.services.licence.guesses import hides, refuse_guesses
+from app.services.licence.in_force import InForce, VendorRules
+from app.storage import bindings, journal, models
+from app.storage import cards as card_rows
+from app.storage.database import Database
+from app.storage.models import Event
+
+Rows = dict[str, models.Card]
+"""The rows of cards by their IDs."""
+
+
+class ChangedMeanwhileError(RefusedError):
+    """The card is not as it was when the customer was asked to confirm; nothing was done."""
+
+    def __init__(self) -> None:
+        super().__init__("卡密的状态已变化，请核对后再确认", "the card has changed: check it and confirm again")
+
+
+class Customer(NamedTuple):
+    """Who asks, and what their request is judged by: one version of the terms."""
+
+    address: str
+    in_force: InForce
+
+
+class SelfService:
+    """Self-service on the cards of one database; refusals are journalled by the days of `timezone`, the vendor's."""
+
+    def __init__(self, database: Database, rules: VendorRules, timezone: ZoneInfo, clock: Clock) -> None:
+        self._database = database
+        self._rules = rules
+        self._clock = clock
+        self.timezone = timezone
+
+    def is_on(self) -> bool:
+        """Return whether the vendor offers self-service.
+
+        Raises:
+            DatabaseUnavailableError: the database is away since this process began.
+        """
+        return self._rules.get().terms.self_service
+
+    def enter(self, address: str) -> Customer:
+        """Return the customer at an address.
+
+        Raises:
+            app.services.licence.in_force.ClientBlockedError: the address is blocked.
+        """
+        in_force = self._rules.get()
+        in_force.refuse_blocked(address)
+        return Customer(address, in_force)
+
+    def status(self, customer: Customer, typed: str) -> Standing:
+        """Return how a card stands; `typed` is its key as a person typed it.
+
+        Raises:
+            CardNotFoundError: there is no such card.
+            TooFastError: the address guesses too often.
+        """
+        with self._asking(customer, typed):
+            return self._standing(customer, _found(typed), typed)
+
+    def unbind(self, customer: Customer, typed: str, mark: str | None = None) -> Standing:
+        """Unbind a card and take the cost off its expiry, in one transaction with its journal entry.
+
+        `mark` is of the standing that the customer saw before confirming; None where nobody asked to confirm.
+
+        Raises:
+            app.domain.selfservice.self_service.UnbindNotAllowedError: the terms or the card's state do not allow it.
+            ChangedMeanwhileError: the card stands otherwise than at that mark.
+            CardNotFoundError, TooFastError, DatabaseUnavailableError: as for `status`.
+        """
+        with self._asking(customer, typed), self._database.transact():
+            before = self._standing(customer, _locked(typed), typed)
+            if mark not in {None, before.mark}:
+                raise ChangedMeanwhileError
+            outcome = before.unbinding()
+            if not outcome.is_changed:
+                return before
+            card_rows.write_outcomes([outcome])
+            entry = _entry(customer, outcome.at, EventKind.SELF_UNBOUND, outcome.before.id, _cost(outcome))
+            journal.append([entry])
+            unbound_at = (outcome.at, *before.unbound_at)
+            return replace(before, card=outcome.after or outcome.before, is_bound=False, unbound_at=unbound_at)
+
+    def renewal(self, customer: Customer, typed: str, second: str) -> Outcome:
+        """Return what `renew` would do to a card now; it raises what `renew` raises."""
+        with self._asking(customer, typed, second):
+            found = _found(typed, second)
+            return self._standing(customer, found, typed).renewal(self._card(customer, found, second))
+
+    def renew(self, customer: Customer, typed: str, second: str) -> Standing:
+        """Add an unused second card's validity to a card, in one transaction; the second card is then spent.
+
+        Raises:
+            RenewNotAllowedError: says why not; both cards stay as they were.
+            CardNotFoundError, TooFastError, DatabaseUnavailableError: as for `status`.
+        """
+        with self._asking(customer, typed, second), self._database.transact():
+            found = _locked(typed, second)
+            before = self._standing(customer, found, typed)
+            outcome = before.renewal(self._card(customer, found, second))
+            card, spent = outcome.after or outcome.before, found[card_id_of(second)]
+            card_rows.write_outcomes([outcome])
+            models.Card.update(renewed_card_id=card.id).where(models.Card.id == spent.id).execute()
+            by = {"by": format_validity(spent.validity)}
+            renewed = {"with": spent.id, **by, **how_long(card)}
+            journal.append(
+                [
+                    _entry(customer, outcome.at, EventKind.RENEWED, card.id, renewed),
+                    _entry(customer, outcome.at, EventKind.RENEWED, spent.id, {"renewed": card.id, **by}),
+                ]
+            )
+            return replace(before, card=card)
+
+    def _standing(self, customer: Customer, found: Rows, typed: str) -> Standing:
+        """Return how a card stands now. Before a change its lock is held, and the time is read under the lock."""
+        card = self._card(customer, found, typed)
+        if card is None:
+            raise CardNotFoundError(typed)
+        is_bound = bool(card_rows.bound_cards([card.id]))
+        at, terms = self._clock(), customer.in_force.terms
+        unbindings = Event.select(Event.at).where(
+            Event.card_id == card.id,
+            journal.code_or_kind == EventKind.SELF_UNBOUND.value,
+            Event.at > at - WINDOW,
+        )
+        latest = unbindings.order_by(Event.at.desc()).limit(terms.self_unbind_per_30_days)
+        return Standing(card, at, is_bound, tuple(event.at for event in latest), terms)
+
+    def _card(self, customer: Customer, found: Rows, typed: str) -> Card | None:
+        row = found.get(card_id_of(typed))
+        card = None if row is None else card_rows.as_domain(row)
+        return None if hides(card, typed, customer.address, self._clock()) else card
+
+    @contextmanager
+    def _asking(self, customer: Customer, typed: str, *second: str) -> Iterator[None]:
+        """Run the block unless the customer may be guessing; journal keys of cards that do not exist."""
+        now = self._clock()
+        refuse_guesses(customer.address, now, typed, *second)
+        try:
+            yield
+        except CardNotFoundError:
+            self._journal_unknown(customer, typed)
+            raise
+        except RenewNotAllowedError as error:
+            if error.reason is RenewReason.SECOND_CARD_NOT_FOUND:
+                self._journal_unknown(customer, *second)
+            raise
+
+    def _journal_unknown(self, customer: Customer, typed: str) -> None:
+        card_id = parse_card_id(typed) or typed
+        entry = _entry(customer, self._clock(), EventKind.REJECTED, card_id, {}, code=Code.CARD_NOT_FOUND)
+        day = entry.at.astimezone(self.timezone).date()
+        if not journal.append_rejection(entry, day):
+            metrics.refusals_not_journalled.inc()
+
+
+def _found(*typed: str) -> Rows:
+    return {row.id: row for row, _client in card_rows.find_all([card_id_of(text) for text in typed])}
+
+
+def _locked(*typed: str) -> Rows:
+    return {row.id: row for row in bindings.lock_cards([card_id_of(text) for text in typed])}
+
+
+def _cost(outcome: Outcome) -> dict[str, Any]:
+    """Return what the journal has of an unbinding: what it took off the expiry, if anything."""
+    until, after = outcome.before.expires_at, outcome.after and outcome.after.expires_at
+    if until is None or after is None or until == after:
+        return {}
+    return {"cost": format_validity(until - after), "expires_at": after.isoformat()}
+
+
+def _entry(  # noqa: PLR0913  # the parts of an entry
+    customer: Customer,
+    at: datetime,
+    kind: EventKind,
+    card_id: str,
+    details: dict[str, Any],
+    code: Code | None = None,
+) -> journal.Entry:
+    revision = customer.in_force.revision
+    said = details | ({"terms": revision} if revision else {})
+    return journal.Entry(at, kind, code, card_id, ip=customer.address, actor=CUSTOMER, details=said or None)

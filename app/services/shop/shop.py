@@ -1,0 +1,102 @@
+"""What shops (发卡平台) do with cards: each order takes effect once, however often it is sent."""
+
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+from app.domain.cards.card_actions import Action
+from app.domain.operators.operators import shop_actor
+from app.runtime.clock import Clock
+from app.services.cards.card_actions import CardActions
+from app.services.cards.card_lists import CardLists
+from app.services.cards.exports import issued_documents
+from app.services.cards.issuing import Issuing
+from app.services.formatting import local, seconds
+from app.services.operators.ceilings import Limits
+from app.services.shop.idempotency import Answer, Document, Idempotency, Owner, Request
+from app.services.shop.shop_tokens import ShopToken
+from app.storage.database import Database
+
+
+class Shop:
+    """The shops' orders on one database; the times in answers are in `timezone`, the vendor's."""
+
+    def __init__(self, database: Database, timezone: ZoneInfo, clock: Clock) -> None:
+        self._database = database
+        self._timezone = timezone
+        self._clock = clock
+        self._cards = CardLists(clock)
+        self._idempotency = Idempotency(database, clock)
+
+    def issue(  # noqa: PLR0913  # the parts of an order
+        self,
+        shop: ShopToken,
+        order: Request,
+        count: int,
+        validity: timedelta | None,
+        batch: str | None = None,
+        note: str | None = None,
+    ) -> Answer:
+        """Issue new cards.
+
+        Raises:
+            KeyReusedError: the key was used for another order.
+            RefusedError: a number or a text is out of bounds.
+            CeilingExceededError: the token may not issue so many, or so long ones.
+            DatabaseUnavailableError: the database is away, or the same order is still being processed.
+        """
+        issuing = Issuing(self._database, shop_actor(shop.name), self._clock, self._limits(shop))
+
+        def act() -> Document:
+            return {"cards": list(issued_documents(issuing.issue(count, validity, batch, note).cards))}
+
+        return self._idempotency.run(order, act)
+
+    def change(
+        self, shop: ShopToken, order: Request, action: Action, card_ids: list[str], by: timedelta | None
+    ) -> Answer:
+        """Apply an action to cards, all or none.
+
+        Raises:
+            CardNotFoundError: one of the cards does not exist, or another issued it and the token is for its own only.
+            RefusedError: the action is not allowed on one of the cards.
+            CeilingExceededError: a card would last longer than the token may make it, or the
+                token changed too many cards today.
+            KeyReusedError, DatabaseUnavailableError: as for `issue`.
+        """
+        actions = CardActions(self._database, shop_actor(shop.name), self._clock, self._limits(shop), _issuer(shop))
+
+        def act() -> Document:
+            result = actions.apply(action, card_ids, by)
+            return {"changed": result.changed, "revived_unbound": result.revived_unbound}
+
+        return self._idempotency.run(order, act)
+
+    def _limits(self, shop: ShopToken) -> Limits:
+        return Limits(Owner(token_id=shop.id), self._timezone)
+
+    def look_up(self, shop: ShopToken, card_id: str) -> Document:
+        """Return a card by its ID as typed; of its client only whether there is one and when it was last seen.
+
+        Raises:
+            CardNotFoundError: there is no such card, or another issued it and the token is for its own only.
+        """
+        line = self._cards.get(card_id, _issuer(shop))
+        row, client, status = line
+        return {
+            "id": row.id,
+            "status": status,
+            "validity_seconds": seconds(row.validity),
+            "activated_at": local(row.activated_at, self._timezone),
+            "expires_at": local(row.expires_at, self._timezone),
+            "frozen": row.frozen_at is not None,
+            "batch": row.batch,
+            "note": row.note,
+            "created_at": local(row.created_at, self._timezone),
+            "bound": client is not None,
+            "last_seen_at": local(line.used_at, self._timezone),
+        }
+
+
+def _issuer(shop: ShopToken) -> Owner | None:
+    """Return whose cards alone exist for a shop, None for a token for all cards."""
+    return Owner(token_id=shop.id) if shop.own_cards_only else None

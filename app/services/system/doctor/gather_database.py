@@ -1,0 +1,157 @@
+"""Gathers the facts of the database and of the licensed files that it lists."""
+
+import contextlib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+
+import peewee
+import psycopg2
+
+from app.domain.codes import EventKind
+from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError
+from app.domain.files.files import Blob
+from app.runtime.clock import utc_now
+from app.services.files.file_store import files
+from app.services.keys import sealed_secrets
+from app.services.system import hosts
+from app.services.system.doctor.facts import DatabaseFacts
+from app.storage import schema
+from app.storage.blobs import Blobs
+from app.storage.database import Database
+from app.storage.hosts import Host, is_proven
+from app.storage.journal import code_or_kind, is_probe
+from app.storage.models import Event, Operator
+from app.tokens.sealing_key import SealingKey
+
+Result = TypeVar("Result")
+
+
+def database_facts(database: Database, references: Sequence[str], blobs: Blobs, key: SealingKey) -> DatabaseFacts | str:
+    """Gather what the database tells the service's role, or return the error that keeps us from it.
+
+    The journal entries of these references are deleted.
+    """
+    try:
+        return database.with_connection(lambda: _query(database, references, blobs, key))
+    except (DatabaseUnavailableError, ConflictError) as error:
+        return str(error)
+    except (psycopg2.Error, peewee.PeeweeException) as error:
+        return str(error).strip().split("\n")[0]
+
+
+def _query(database: Database, references: Sequence[str], blobs: Blobs, key: SealingKey) -> DatabaseFacts:
+    before = utc_now()
+    (theirs,) = database.execute_sql("SELECT clock_timestamp()").fetchone()
+    offset = theirs - before - (utc_now() - before) / 2
+    fsync, synchronous = durability(database)
+    facts = DatabaseFacts(
+        schema_found=None,
+        clock_offset_seconds=offset.total_seconds(),
+        unproven_host=_unproven_host(database),
+        fsync=fsync,
+        synchronous=synchronous,
+        standbys=standbys(database),
+    )
+    found = _readable(database, lambda: schema.current_version(database.connection()))
+    database.rollback()  # an empty database has refused the query
+    if found is None:
+        return facts
+    recorded = _readable(database, lambda: _take_probes(references)) or {}
+    facts = replace(facts, schema_found=found, recorded=recorded)
+    if found != schema.expected_version():
+        return facts
+    count, lost = _files(database, blobs)
+    operators = Operator.select(Operator.name, Operator.totp_secret.is_null(is_null=False))
+    return replace(
+        facts,
+        files=count,
+        lost_files=lost,
+        # Of each operator, by name, whether a log-in wants a one-time code.
+        operators=_readable(database, lambda: dict(operators.order_by(Operator.name).tuples())),
+        sealed=_readable(database, lambda: _sealed(key)),
+        hosts=_readable(database, lambda: tuple(hosts.listed(database))),
+        last_rotation=_readable(database, _last_rotation),
+    )
+
+
+def _readable(database: Database, work: Callable[[], Result]) -> Result | None:
+    """Return what `work` reads; None where a right, a table or a column is missing."""
+    try:
+        return work()
+    except (peewee.ProgrammingError, psycopg2.errors.InsufficientPrivilege):
+        database.rollback()
+        return None
+
+
+def _files(database: Database, blobs: Blobs) -> tuple[int | None, tuple[str, ...] | None]:
+    """Return how many licensed files there are, and those whose bytes are missing, if that is known."""
+    listed = _readable(database, lambda: {row.name: Blob(row.sha256, row.size) for row in files()})
+    if listed is None:
+        return None, None
+    try:
+        missing = blobs.missing(set(listed.values()))
+    except BucketUnavailableError:
+        return len(listed), None
+    return len(listed), tuple(name for name, blob in listed.items() if blob in missing)
+
+
+def _sealed(key: SealingKey) -> dict[str, bool | None]:
+    return {f"{table} {row.name}": key.opens(table, row.id, row.sealed) for table, row in sealed_secrets.every()}
+
+
+def durability(database: Database) -> tuple[bool, str]:
+    """Return whether the server waits for the disk before it acknowledges a commit, and for which standbys."""
+    settings = "SELECT current_setting('fsync')::boolean, current_setting('synchronous_standby_names')"
+    fsync, standbys = database.execute_sql(settings).fetchone()
+    return fsync, standbys
+
+
+def _unproven_host(database: Database) -> str | None:
+    """Return the database's host if somebody between could pose as it."""
+    info = database.connection().info
+    proven = is_proven(info.host, has_tls=info.ssl_in_use, parameters=info.dsn_parameters)
+    return None if proven else str(info.host)
+
+
+def standbys(database: Database) -> dict[str, int | str]:
+    """Return for each host of the URL but the primary how many bytes it is behind, or why that is not known."""
+    info = database.connection().info
+    others = [host for host in database.hosts.all() if host != (info.host, info.port)]
+    return {f"{host.host}:{host.port}": _behind(database, host) for host in others}
+
+
+def _behind(database: Database, host: Host) -> int | str:
+    try:
+        with (
+            contextlib.closing(database.open(**host._asdict(), target_session_attrs="any")) as standby,
+            standby.cursor() as cursor,
+        ):
+            cursor.execute("SELECT pg_last_wal_replay_lsn()")
+            (replayed,) = cursor.fetchone()
+    except psycopg2.Error as error:
+        return str(error).strip().split("\n")[0]
+    if replayed is None:
+        return "no standby"
+    now = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), %s::pg_lsn)::bigint"
+    return int(database.execute_sql(now, (replayed,)).fetchone()[0])
+
+
+def _take_probes(references: Collection[str]) -> dict[str, str | None]:
+    """Return the address that the journal has for each of the doctor's probes that it knows, and delete those entries.
+
+    They would fill the journal and count as somebody's refusals.
+    """
+    if not references:
+        return {}
+    known = Event.reference.in_(references)
+    found = dict(Event.select(Event.reference, Event.ip).where(known).tuples())
+    Event.delete().where(known & is_probe).execute()
+    return found
+
+
+def _last_rotation() -> tuple[datetime, str | None] | None:
+    """Return when the signing keys were rotated last and to which current key, if the journal has that."""
+    rotations = Event.select(Event.at, Event.details["kid"]).where(code_or_kind == EventKind.KEY_ROTATED)
+    return rotations.order_by(Event.at.desc(), Event.id.desc()).tuples().first()  # type: ignore[no-any-return]

@@ -1,0 +1,112 @@
+"""Periodic work: one table of tasks, and one loop for them in each worker.
+
+The workers of all machines compete for a lock in the database: its holder runs what is to run once. Those of one
+machine compete for another one: its holder runs what each machine does. A lock ends with its holder's session, and
+another worker goes on. It begins with all tasks at once, so that a task may run twice.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
+from typing import NamedTuple
+
+from app.domain.errors import UnavailableError
+from app.runtime.clock import Clock
+from app.runtime.settings import Settings
+from app.services.reports.figures import Figures
+from app.services.system import housekeeping
+from app.services.system.hosts import Reporter
+from app.services.webhooks import webhook_outbox
+from app.storage.database import Database
+
+TICK_SECONDS = 2.0
+logger = logging.getLogger(__name__)
+
+
+class Scope(Enum):
+    """Where a task runs: once for all machines, or on each machine."""
+
+    ONCE = "once"
+    MACHINE = "machine"
+
+
+class Task(NamedTuple):
+    """What is done again and again."""
+
+    name: str  # for the log
+    seconds: float  # from its end to its next run; a task that took longer than that rests as long as it took
+    limit_seconds: float  # a statement that takes longer is broken off, and a task with more to do ends then
+    scope: Scope
+    run: Callable[[float], object]  # gets the time on the monotonic clock by which it is to end
+
+
+def tasks(database: Database, settings: Settings, clock: Clock) -> tuple[Task, ...]:
+    """Return the tasks of an installation."""
+    report = Reporter(database, settings).report
+    count = Figures(database, clock, settings.timezone).count_if_wanted
+    prune_journal = partial(housekeeping.prune_journal, settings.journal_keep)
+    tell_of_shared = partial(webhook_outbox.enqueue_shared, database, settings.timezone)
+    return (
+        Task("host", 10, 10, Scope.MACHINE, lambda _until: report()),
+        Task("figures", TICK_SECONDS, 30, Scope.ONCE, lambda _until: count()),
+        Task("journal", 600, 20, Scope.ONCE, lambda until: prune_journal(clock(), until)),
+        Task("console", 600, 20, Scope.ONCE, lambda until: housekeeping.prune_console(clock(), until)),
+        Task("webhooks", 600, 20, Scope.ONCE, lambda _until: webhook_outbox.prune(database, clock())),
+        Task("expiring cards", 60, 20, Scope.ONCE, lambda _until: webhook_outbox.enqueue_expiring(database, clock())),
+        Task("shared cards", 600, 60, Scope.ONCE, lambda _until: tell_of_shared(clock())),
+    )
+
+
+class Loop:
+    """Runs the tasks that are this worker's to run."""
+
+    def __init__(self, database: Database, host: str, tasks: Sequence[Task]) -> None:
+        self._database = database
+        self._host = host
+        self._tasks = tasks
+        self._due: dict[str, float] = {}
+
+    def start(self) -> None:
+        """Start the thread, which ends with the process."""
+        threading.Thread(target=self._keep_turning, name="periodic", daemon=True).start()
+
+    def turn(self) -> None:
+        """Run what is due."""
+        for scope in Scope:
+            if self._holds(scope):
+                for task in self._tasks:
+                    if task.scope is scope and self._due.get(task.name, 0.0) <= time.monotonic():
+                        self._run(task)
+
+    def _holds(self, scope: Scope) -> bool:
+        """Take the lock for this connection, if it is free; one that it has already is counted again."""
+        name = "periodic" if scope is Scope.ONCE else f"periodic on {self._host}"
+        sql = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
+        is_held: bool = self._database.execute_sql(sql, (f"kadun {name}",)).fetchone()[0]
+        return is_held
+
+    def _run(self, task: Task) -> None:
+        began = time.monotonic()
+        try:
+            limit = "SELECT set_config('statement_timeout', %s, false)", (f"{round(task.limit_seconds * 1000)}ms",)
+            self._database.execute_sql(*limit)
+            task.run(began + task.limit_seconds)
+        except Exception:  # the thread must survive any error
+            logger.warning("a periodic task failed; it is run again", exc_info=True, extra={"task": task.name})
+        ended = time.monotonic()
+        self._due[task.name] = ended + max(task.seconds, ended - began)
+
+    def _keep_turning(self) -> None:
+        with self._database.hold():  # its session has the locks
+            while True:
+                try:
+                    self.turn()
+                except UnavailableError:  # logged where it was noticed
+                    pass
+                except Exception:
+                    logger.warning("periodic work failed; it is tried again", exc_info=True)
+                    self._database.close()
+                time.sleep(TICK_SECONDS)
