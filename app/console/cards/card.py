@@ -30,7 +30,7 @@ class CardPage(Page):
     """`/admin/card?id=…`: a card, or the journal of a deleted one. The key is in the query, since paths are logged."""
 
     access = {"GET": Access.OPERATOR}
-    template = "card.html"
+    template = "cards/card.html"
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         console, visitor, typed = self.console, visitor_of(request), form.one("id")

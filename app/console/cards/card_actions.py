@@ -136,7 +136,7 @@ def _confirmed_duration(form: Form) -> timedelta:
 class EditPage(FormPage):
     """`/admin/cards/edit`: the form for the selected cards; a POST since it takes as many as a list has."""
 
-    template = "edit.html"
+    template = "cards/edit.html"
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Redirect to the list: a bookmark or a change of language brings no cards."""

@@ -22,7 +22,7 @@ Export = tuple[str, dict[str, Any], Iterable[Row], Sequence[str]]
 class ExportPage(FormPage):
     """A page that sends rows as a file, once the visitor has shown who they are, and journals that."""
 
-    template = "export.html"
+    template = "cards/export.html"
     what: ClassVar[str]
     """What is in the rows: in the file's name and the journal."""
 

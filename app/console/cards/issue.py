@@ -28,7 +28,7 @@ _FIELDS = ("validity", "validity_other", "count", "batch", "note")
 
 class IssuePage(FormPage):
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
-    template = "issue.html"
+    template = "cards/issue.html"
     takes_query = True
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
@@ -83,7 +83,7 @@ class IssuedPage(ExportPage):
         if output not in _FORMATS:
             keys = [card.id for card in cards[: None if is_open else self.console.confirm_cards]]
             self.console.renderer.render(
-                request, response, "issued.html", event=event, keys=keys, at=at, is_open=is_open
+                request, response, "cards/issued.html", event=event, keys=keys, at=at, is_open=is_open
             )
             return
         if not is_open:

@@ -36,7 +36,7 @@ _SIZES = (50, 200, 500)
 
 class CardsPage(Page):
     access = {"GET": Access.OPERATOR}
-    template = "cards.html"
+    template = "cards/cards.html"
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         if answer := self._answer(query_of(request).one("q")):
@@ -81,7 +81,7 @@ class CardsPage(Page):
 
 class JournalPage(Page):
     access = {"GET": Access.OPERATOR}
-    template = "journal.html"
+    template = "journal/journal.html"
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         zone, who = self.console.zone, visitor_of(request).who
@@ -134,7 +134,7 @@ class UsagePage(Page):
     """`/admin/usage`: the counts of a function, a day, a card; to a seller only those of a card."""
 
     access = {"GET": Access.OPERATOR}
-    template = "usage.html"
+    template = "reports/usage.html"
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         visitor, after = visitor_of(request), form.exactly("after")

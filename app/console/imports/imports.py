@@ -31,7 +31,7 @@ _CARDS = 10
 
 
 class ImportPage(FormPage):
-    template = "import.html"
+    template = "imports/import.html"
     body_bytes = _BODY_BYTES
     takes_files = True
 

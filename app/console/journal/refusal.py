@@ -42,7 +42,7 @@ class RefusalPage(Page):
         self.console.renderer.render(
             request,
             response,
-            "refusal.html",
+            "journal/refusal.html",
             reference=reference,
             event=event,
             later=[each for each in rows[1:] if each.card_id in (None, rows[0].card_id)],
@@ -64,7 +64,7 @@ class MovePage(FormPage):
     """`/admin/card/move?id=…&reference=…`: a confirmation with both machines, and the move."""
 
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
-    template = "move.html"
+    template = "cards/move.html"
     takes_query = True
 
     def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:

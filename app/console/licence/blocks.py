@@ -21,7 +21,7 @@ _FIELDS = ("hardware", "network", "reference", "reason")
 
 
 class BlocksPage(Page):
-    template = "blocks.html"
+    template = "licence/blocks.html"
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         page = self.service(request, Blocks).page(form.number("below"))
@@ -32,7 +32,7 @@ class BlocksPage(Page):
 class AddBlockPage(FormPage):
     """`/admin/blocks/add?reference=…|network=…|hardware=…`: the form that adds a block."""
 
-    template = "block_add.html"
+    template = "licence/block_add.html"
     takes_query = True
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
@@ -89,7 +89,7 @@ class AddBlockPage(FormPage):
 class RemoveBlockPage(FormPage):
     """`/admin/blocks/remove?id=…`: one block, and the form that removes it."""
 
-    template = "block_remove.html"
+    template = "licence/block_remove.html"
     takes_query = True
 
     def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:

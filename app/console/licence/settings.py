@@ -33,7 +33,7 @@ _SWITCHES = tuple(each.name for each in fields(Terms) if isinstance(each.default
 class SettingsPage(FormPage):
     """`/admin/settings`: a form with every term. No query fills it in: anybody can send an owner a link."""
 
-    template = "settings.html"
+    template = "licence/settings.html"
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> str | None:
         typed, seen = _typed(form), form.number("revision")

@@ -17,7 +17,7 @@ ACCOUNT = "/admin/account"
 
 class AccountPage(FormPage):
     access = {"GET": Access.OPERATOR}
-    template = "account.html"
+    template = "operators/account.html"
 
     def values(self, request: falcon.Request, _form: Form) -> Values:
         visitor = visitor_of(request)
@@ -74,14 +74,14 @@ class RecoveryCodes(_AccountForm):
         self.check_own_password(request, form)
         visitor = visitor_of(request)
         codes = self.two_step(request).renew_recovery_codes(visitor.who.name, visitor.session_token)
-        self.console.renderer.render(request, response, "recovery_codes.html", codes=codes, is_first=False)
+        self.console.renderer.render(request, response, "operators/recovery_codes.html", codes=codes, is_first=False)
 
 
 class TwoStepPage(FormPage):
     """`/admin/account/two-step`: only the browser has the secret until a code shows that an app has it."""
 
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
-    template = "two_step.html"
+    template = "operators/two_step.html"
     without_totp = True
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -96,7 +96,7 @@ class TwoStepPage(FormPage):
         self.check_own_password(request, form)
         visitor, secret, code = visitor_of(request), form.one("secret"), form.one("code")
         codes = self.two_step(request).enable(visitor.who.name, secret, code, visitor.session_token)
-        self.console.renderer.render(request, response, "recovery_codes.html", codes=codes, is_first=True)
+        self.console.renderer.render(request, response, "operators/recovery_codes.html", codes=codes, is_first=True)
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         visitor, issuer = visitor_of(request), self.console.system_status.settings.issuer

@@ -14,7 +14,7 @@ from app.http.request_parser import client_address
 
 class LoginPage(FormPage):
     access = {"GET": Access.PUBLIC, "POST": Access.PUBLIC}
-    template = "login.html"
+    template = "operators/login.html"
     refused_status = falcon.HTTP_403
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:

@@ -31,7 +31,7 @@ Row = TypeVar("Row", Account, ShopToken)
 
 
 class OperatorsPage(FormPage):
-    template = "operators.html"
+    template = "operators/operators.html"
 
     def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:
         role, password = _role(form.one("role")), new_password(form)
@@ -54,7 +54,7 @@ class OperatorPage(FormPage):
     """`/admin/operator?name=…`: one operator, and the forms that change them."""
 
     access = {"GET": Access.OWNER}
-    template = "operator.html"
+    template = "operators/operator.html"
     takes_query = True
 
     def account(self, request: falcon.Request, form: Form) -> Account:
@@ -111,7 +111,7 @@ def operator_forms(console: Console) -> Iterator[tuple[str, OperatorForm]]:
 class TokenPage(FormPage):
     """`/admin/token?name=…`: a shop's token, and its revocation."""
 
-    template = "token.html"
+    template = "operators/token.html"
     takes_query = True
 
     def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:

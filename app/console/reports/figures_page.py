@@ -31,7 +31,7 @@ class FiguresPage(Page):
 class OverviewPage(FiguresPage):
     """`/admin/`: how many cards there are, how they are used, what is rejected, what expires."""
 
-    template = "overview.html"
+    template = "reports/overview.html"
 
     def beside(self, request: falcon.Request, document: Document, _at: datetime) -> Values:
         first = [card["id"] for card in document["expiring"]["first"]]
@@ -47,7 +47,7 @@ class OverviewPage(FiguresPage):
 class AbuseReportPage(FiguresPage):
     """`/admin/sharing`: shared cards, and machines and addresses that try many cards."""
 
-    template = "abuse_report.html"
+    template = "reports/abuse_report.html"
 
     def beside(self, request: falcon.Request, document: Document, at: datetime) -> Values:
         """Return the thresholds, when the periods begin, as the journal's filter takes a time, and the keys to show."""

@@ -24,7 +24,8 @@ _FORM_BYTES = 4096
 _HEADERS = headers() | {
     "Content-Security-Policy": (
         "default-src 'none'; "
-        f"style-src {style_source('own_card.css')}; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        f"style-src {style_source('selfservice/own_card.css')}; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
     "Referrer-Policy": "no-referrer",
 }
@@ -86,7 +87,7 @@ class OwnCardPage:
         self._console.renderer.render(
             request,
             response,
-            "own_card.html",
+            "selfservice/own_card.html",
             typed=typed[:MAX_KEY_LENGTH],
             shown=_shown(typed),
             offset=self._offset,

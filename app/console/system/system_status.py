@@ -12,14 +12,14 @@ from app.services.system.doctor import Status
 
 
 class FilesPage(Page):
-    template = "files.html"
+    template = "files/files.html"
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:
         return {"files": self.console.system_status.files()}
 
 
 class FunctionsPage(Page):
-    template = "functions.html"
+    template = "functions/functions.html"
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:
         listing = trouble = None
@@ -40,7 +40,7 @@ class FunctionsPage(Page):
 
 
 class KeysPage(Page):
-    template = "keys.html"
+    template = "system/keys.html"
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:
         status = self.console.system_status
@@ -49,7 +49,7 @@ class KeysPage(Page):
 
 
 class HealthPage(Page):
-    template = "health.html"
+    template = "system/health.html"
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:
         health = self.console.system_status.health()

@@ -24,13 +24,13 @@ class _WebhookPage(FormPage):
 
     def show_secret(self, request: falcon.Request, response: falcon.Response, name: str, secret: str) -> None:
         """Show a secret, for the only time."""
-        self.console.renderer.render(request, response, "webhook_secret.html", name=name, secret=secret)
+        self.console.renderer.render(request, response, "webhooks/webhook_secret.html", name=name, secret=secret)
 
 
 class WebhooksPage(_WebhookPage):
     """`/admin/webhooks`: the list, and the form that adds one. The answer to the form has the secret."""
 
-    template = "webhooks.html"
+    template = "webhooks/webhooks.html"
 
     def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> None:
         self.check_own_password(request, form)
@@ -52,7 +52,7 @@ class WebhookPage(_WebhookPage):
     """`/admin/webhook?name=…`: one webhook, its messages, and the forms that change it."""
 
     access = {"GET": Access.OWNER}
-    template = "webhook.html"
+    template = "webhooks/webhook.html"
     takes_query = True
 
     def named(self, request: falcon.Request, form: Form) -> Webhook:
