@@ -19,7 +19,7 @@ COPY client/src/kadun/version.py client/src/kadun/messages.json client/src/kadun
 RUN chmod -R a+rX app client && python -m compileall -q app
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
-# A label cannot be read from a file: tests/unit/test_documents.py holds it to client/src/kadun/version.py.
+# A label cannot be read from a file: tests/unit/system/test_documents.py holds it to client/src/kadun/version.py.
 LABEL org.opencontainers.image.title="kadun" org.opencontainers.image.version="1.0.0"
 
 USER kadun

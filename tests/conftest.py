@@ -23,11 +23,11 @@ from app.storage import schema
 from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
 from tests.support.groups import ByGroup
-from tests.support.in_force import wait_in_force
-from tests.support.prepared_cluster import copy_to
+from tests.support.hosts.prepared_cluster import copy_to
+from tests.support.licence.in_force import wait_in_force
 from trial.postgres import EmbeddedPostgres, install_binaries
 
-pytest_plugins = ["tests.support.bucket_fixtures"]
+pytest_plugins = ["tests.support.services.bucket_fixtures"]
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE_URL = "TESTS_TEMPLATE_URL"

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench import BenchError, load, report
 from tests.bench.service import CONNECTIONS, Gunicorn, host
 from tests.bench.subject import NEW_CONNECTIONS, Plan
-from tests.support.nginx import command, version, write_configuration
+from tests.support.services.nginx import command, version, write_configuration
 from trial.environment import LOOPBACK
 from trial.postgres import free_port
 from trial.programs import Child, tail

@@ -43,10 +43,10 @@ from tests.support.browser.hostile_texts import FUNCTIONS, invade
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import OWNER, Shop, opened, seed
 from tests.support.browser.visits import LOOKS, Contexts, Look, Reading, Site, Troubles, Visit
-from tests.support.console import add_operator, add_session
-from tests.support.functions_service import FunctionsService
-from tests.support.nginx import Gateway
-from tests.support.socket_service import SocketService
+from tests.support.console.console import add_operator, add_session
+from tests.support.services.functions_service import FunctionsService
+from tests.support.services.nginx import Gateway
+from tests.support.services.socket_service import SocketService
 from trial.postgres import EmbeddedPostgres
 
 Enter = Callable[..., Person]

@@ -12,7 +12,7 @@ from tests.browser.conftest import Enter, Hire
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import HOOK, LIVE, SELLER, Shop, opened
 from tests.support.browser.visits import Look, Reading, Site, Troubles, Visit, in_two_looks
-from tests.support.console import PASSWORD
+from tests.support.console.console import PASSWORD
 
 ANOTHER = "a horse of another colour"
 SELLERS = {  # pages of theirs

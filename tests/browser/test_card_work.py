@@ -12,8 +12,8 @@ from app.services.cards.issuing import Issuing
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.seeding import Shop, ask, opened
 from tests.support.browser.visits import Look, Reading, Site, in_two_looks
-from tests.support.console import PASSWORD
-from tests.support.service import question
+from tests.support.console.console import PASSWORD
+from tests.support.services.service import question
 
 pytestmark = in_two_looks
 

@@ -12,10 +12,10 @@ from tests.support.browser.console_pages import LANGUAGES, PICTURES, SEEN
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import FESTIVAL, Shop, ask, opened
 from tests.support.browser.visits import LOOKS, ROOT, Look, Reading, Site, Troubles, Visit, in_every_look
-from tests.support.console_scene import paths
-from tests.support.in_force import wait_in_force
+from tests.support.console.console_scene import paths
+from tests.support.licence.in_force import wait_in_force
 from tests.support.self_service import ALLOWED, set_terms
-from tests.support.service import OPEN, wait_for
+from tests.support.services.service import OPEN, wait_for
 
 # Where those land who reload a form, or change its language.
 LED_ON = {

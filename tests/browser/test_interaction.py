@@ -9,7 +9,7 @@ from app.storage.models import Card
 from tests.browser.conftest import Enter, Fresh, Hire
 from tests.support.browser.seeding import FESTIVAL, FESTIVAL_CARDS, Shop, opened
 from tests.support.browser.visits import Site, Troubles
-from tests.support.console import PASSWORD
+from tests.support.console.console import PASSWORD
 
 
 def validity(site: Site, card_id: str) -> timedelta:

@@ -7,7 +7,7 @@ from playwright.sync_api import Locator, expect
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.people import Person
 from tests.support.browser.visits import Look, Reading, Troubles, in_two_looks
-from tests.support.console import PASSWORD
+from tests.support.console.console import PASSWORD
 
 pytestmark = in_two_looks
 

@@ -11,7 +11,7 @@ from tests.browser.conftest import Enter, Hire
 from tests.support.browser.people import Person, query_of
 from tests.support.browser.seeding import FESTIVAL, Shop, opened
 from tests.support.browser.visits import LOOKS, Look, Site, Visit, at_desk_and_by_thumb, in_two_looks
-from tests.support.console import PASSWORD
+from tests.support.console.console import PASSWORD
 
 CHARTS = {
     "当前卡密状态",

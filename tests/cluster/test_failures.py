@@ -8,7 +8,7 @@ import pytest
 
 from tests.drills.failures import OF_THE_APP, OF_THE_DATABASE
 from tests.drills.scene import Failure, Scene
-from tests.support.service import wait_for
+from tests.support.services.service import wait_for
 
 BY_DEFAULT = ("app-killed", "primary-silent")  # the others take minutes
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.backups import Backups
-from tests.support.http_exchange import exchange
-from tests.support.moving import Program, ship
-from tests.support.restored import restored  # noqa: F401  # the fixtures of the other groups
-from tests.support.servers import vendor  # noqa: F401
-from tests.support.stack import Namespace, Stack, build_image
+from tests.support.hosts.backups import Backups
+from tests.support.hosts.moving import Program, ship
+from tests.support.hosts.restored import restored  # noqa: F401  # the fixtures of the other groups
+from tests.support.hosts.servers import vendor  # noqa: F401
+from tests.support.hosts.stack import Namespace, Stack, build_image
+from tests.support.services.http_exchange import exchange
 
 FUNCTIONS = Path(__file__).with_name("vendor_functions.py")
 # Its tests' customers come from one address.

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.acme import Authority
-from tests.support.customers import Load
-from tests.support.doctor_faults import reload_nginx
-from tests.support.pki import Issued
-from tests.support.service import wait_for
-from tests.support.site import Site, Webhook, ask
-from tests.support.ssh import SshServer, ssh_server
-from tests.support.stack import Stack
+from tests.support.doctor.doctor_faults import reload_nginx
+from tests.support.hosts.acme import Authority
+from tests.support.hosts.site import Site, Webhook, ask
+from tests.support.hosts.ssh import SshServer, ssh_server
+from tests.support.hosts.stack import Stack
+from tests.support.licence.customers import Load
+from tests.support.services.pki import Issued
+from tests.support.services.service import wait_for
 
 pytestmark = pytest.mark.xdist_group("serving")
 

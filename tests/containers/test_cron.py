@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.backups import Backups
-from tests.support.stack import run
+from tests.support.hosts.backups import Backups
+from tests.support.hosts.stack import run
 
 pytestmark = pytest.mark.xdist_group("serving")
 

@@ -6,7 +6,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.support.doctor_faults import (
+from tests.support.doctor.doctor_faults import (
     broken_module,
     expired_certificate,
     gateways_address,
@@ -14,8 +14,8 @@ from tests.support.doctor_faults import (
     no_daily_backup,
     older_schema,
 )
-from tests.support.stack import Stack, run
-from tests.support.stack_changes import mode, rewritten
+from tests.support.hosts.stack import Stack, run
+from tests.support.hosts.stack_changes import mode, rewritten
 
 pytestmark = pytest.mark.xdist_group("serving")
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bucket_host import NameServer, TlsFront
-from tests.support.http_exchange import exchange
-from tests.support.moving import Program
-from tests.support.pki import Issued
-from tests.support.stack import Stack
-from tests.support.swift import BUCKET, REGION, WRITER, Swift
+from tests.support.hosts.moving import Program
+from tests.support.hosts.stack import Stack
+from tests.support.services.bucket_host import NameServer, TlsFront
+from tests.support.services.http_exchange import exchange
+from tests.support.services.pki import Issued
+from tests.support.services.swift import BUCKET, REGION, WRITER, Swift
 
 pytestmark = pytest.mark.xdist_group("serving")
 

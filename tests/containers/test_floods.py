@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.http_exchange import read_response
-from tests.support.nginx import Gateway
-from tests.support.nginx_backend import ConsoleStandIn
-from tests.support.service import ROOT, wait_for
-from tests.support.stack import Namespace, run
+from tests.support.hosts.stack import Namespace, run
+from tests.support.services.http_exchange import read_response
+from tests.support.services.nginx import Gateway
+from tests.support.services.nginx_backend import ConsoleStandIn
+from tests.support.services.service import ROOT, wait_for
 
 pytestmark = pytest.mark.xdist_group("floods")
 

@@ -7,9 +7,9 @@ from typing import Any
 import kadun
 import pytest
 
-from tests.support.moving import Program
-from tests.support.service import wait_for
-from tests.support.stack import SECRETS, Stack, run
+from tests.support.hosts.moving import Program
+from tests.support.hosts.stack import SECRETS, Stack, run
+from tests.support.services.service import wait_for
 
 pytestmark = pytest.mark.xdist_group("serving")
 

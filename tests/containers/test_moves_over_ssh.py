@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bucket_host import Front
-from tests.support.customers import Customers
-from tests.support.http_exchange import quiet_port
-from tests.support.moving import CORE_DATA
-from tests.support.servers import LICENSED, LICENSED_FILE, Vendor
-from tests.support.service import ROOT, wait_for
-from tests.support.ssh import SshServer, ssh_server
-from tests.support.stack import Stack, run
+from tests.support.hosts.moving import CORE_DATA
+from tests.support.hosts.servers import LICENSED, LICENSED_FILE, Vendor
+from tests.support.hosts.ssh import SshServer, ssh_server
+from tests.support.hosts.stack import Stack, run
+from tests.support.licence.customers import Customers
+from tests.support.services.bucket_host import Front
+from tests.support.services.http_exchange import quiet_port
+from tests.support.services.service import ROOT, wait_for
 
 pytestmark = pytest.mark.xdist_group("servers")
 

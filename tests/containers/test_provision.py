@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bare_machine import BareMachine, greeting
-from tests.support.docker_apt_repository import SigningKey, offer_docker
-from tests.support.service import wait_for
+from tests.support.hosts.bare_machine import BareMachine, greeting
+from tests.support.hosts.docker_apt_repository import SigningKey, offer_docker
+from tests.support.services.service import wait_for
 
 pytestmark = pytest.mark.xdist_group("provision")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archives import members
-from tests.support.external_database import Server
-from tests.support.moving import Program, contents, ship
-from tests.support.stack import ROOT, Stack, copy_checkout, run
+from tests.support.hosts.archives import members
+from tests.support.hosts.external_database import Server
+from tests.support.hosts.moving import Program, contents, ship
+from tests.support.hosts.stack import ROOT, Stack, copy_checkout, run
 
 pytestmark = pytest.mark.xdist_group("machines")  # shares nothing with it: two short ones make a long one
 

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.service import ROOT, wait_for
-from tests.support.stack import Stack, run
+from tests.support.hosts.stack import Stack, run
+from tests.support.services.service import ROOT, wait_for
 
 pytestmark = pytest.mark.xdist_group("serving")
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.external_database import Server
-from tests.support.http_exchange import quiet_port
-from tests.support.service import wait_for
-from tests.support.ssh import ssh_server
-from tests.support.stack import Stack, run
+from tests.support.hosts.external_database import Server
+from tests.support.hosts.ssh import ssh_server
+from tests.support.hosts.stack import Stack, run
+from tests.support.services.http_exchange import quiet_port
+from tests.support.services.service import wait_for
 
 pytestmark = pytest.mark.xdist_group("machines")
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.moving import CORE_DATA, Program
-from tests.support.service import wait_for
-from tests.support.stack import SECRETS, SERVICES, Namespace, Stack, copy_checkout, run
+from tests.support.hosts.moving import CORE_DATA, Program
+from tests.support.hosts.stack import SECRETS, SERVICES, Namespace, Stack, copy_checkout, run
+from tests.support.services.service import wait_for
 
 pytestmark = pytest.mark.xdist_group("serving")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import kadun
 import pytest
 
-from tests.support.moving import Program
-from tests.support.service import ROOT
-from tests.support.stack import Stack, run
-from tests.support.trial_runner import TrialRun
+from tests.support.hosts.moving import Program
+from tests.support.hosts.stack import Stack, run
+from tests.support.services.service import ROOT
+from tests.support.services.trial_runner import TrialRun
 
 pytestmark = [pytest.mark.xdist_group("trial"), pytest.mark.nightly]
 

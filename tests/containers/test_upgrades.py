@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.moving import contents
-from tests.support.servers import BROKEN, MIGRATION, Vendor, customer
-from tests.support.stack import run
+from tests.support.hosts.moving import contents
+from tests.support.hosts.servers import BROKEN, MIGRATION, Vendor, customer
+from tests.support.hosts.stack import run
 
 pytestmark = pytest.mark.xdist_group("upgrades")
 

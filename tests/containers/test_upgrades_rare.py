@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from tests.support.servers import BROKEN, MIGRATION, Vendor
-from tests.support.service import wait_for
-from tests.support.stack import run
+from tests.support.hosts.servers import BROKEN, MIGRATION, Vendor
+from tests.support.hosts.stack import run
+from tests.support.services.service import wait_for
 
 pytestmark = [pytest.mark.xdist_group("upgrades"), pytest.mark.nightly]
 

@@ -8,7 +8,7 @@ from http.client import HTTPException
 from itertools import pairwise
 from typing import NamedTuple, Self
 
-from tests.support.service import wait_for
+from tests.support.services.service import wait_for
 
 CUSTOMERS = 8
 ACCEPTED, REFUSED, FAILED = 200, 503, 0

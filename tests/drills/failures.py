@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from tests.drills.customers import ACCEPTED, REFUSED, Customers
 from tests.drills.scene import Failure, Scene
-from tests.support.database_cluster import Machine
-from tests.support.service import wait_for
+from tests.support.hosts.database_cluster import Machine
+from tests.support.services.service import wait_for
 
 
 @contextlib.contextmanager

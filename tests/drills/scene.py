@@ -24,12 +24,12 @@ import pyrage
 from app.storage import schema
 from app.storage.database import Database
 from tests.drills.customers import ACCEPTED, FAILED, REFUSED, Customers, Reply, machine_of
-from tests.support.database_cluster import DatabaseCluster
-from tests.support.http_exchange import exchange, quiet_port
-from tests.support.nginx import Gateway
-from tests.support.service import ROOT, question, wait_for
-from tests.support.socket_service import SocketService
-from tests.support.stack import Namespace, run
+from tests.support.hosts.database_cluster import DatabaseCluster
+from tests.support.hosts.stack import Namespace, run
+from tests.support.services.http_exchange import exchange, quiet_port
+from tests.support.services.nginx import Gateway
+from tests.support.services.service import ROOT, question, wait_for
+from tests.support.services.socket_service import SocketService
 
 CARDS = 20_000
 PORTS = (10_080, 10_443)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bucket_host import NameServer
-from tests.support.nginx import Gateway
-from tests.support.nginx_backend import ConsoleStandIn
-from tests.support.socket_service import SocketService
+from tests.support.services.bucket_host import NameServer
+from tests.support.services.nginx import Gateway
+from tests.support.services.nginx_backend import ConsoleStandIn
+from tests.support.services.socket_service import SocketService
 from trial.postgres import EmbeddedPostgres
 
 GatewayMaker = Callable[..., Gateway]

@@ -13,8 +13,8 @@ import pytest
 from app.tokens import sealing
 from app.tokens.keyring import decoded, encoded
 from app.tokens.keys import KeyRing
-from tests.support.archives import repacked
-from tests.support.script_libraries import bash, checkout_in
+from tests.support.hosts.archives import repacked
+from tests.support.hosts.script_libraries import bash, checkout_in
 
 IDENTITY = pyrage.x25519.Identity.generate()
 CARRY = """

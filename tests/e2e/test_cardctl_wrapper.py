@@ -31,7 +31,7 @@ from app.domain.codes import EventKind
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
-from tests.support.service import ROOT, wait_for
+from tests.support.services.service import ROOT, wait_for
 
 DOCKER = """\
 #!/bin/bash

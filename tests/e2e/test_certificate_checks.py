@@ -9,9 +9,9 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.support.pki import Issued
-from tests.support.stack import Stack, run
-from tests.support.stack_changes import rewritten
+from tests.support.hosts.stack import Stack, run
+from tests.support.hosts.stack_changes import rewritten
+from tests.support.services.pki import Issued
 
 ROOT_CA = Issued.make("A root", authority=True)
 MIDDLE = Issued.make("An intermediate", issuer=ROOT_CA, authority=True)

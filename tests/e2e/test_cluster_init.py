@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stack import ROOT, copy_checkout, run
+from tests.support.hosts.stack import ROOT, copy_checkout, run
 
 NODES = ("--node", "10.0.0.1", "--node", "10.0.0.2", "--witness", "10.0.0.3")
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.support.service import ROOT
+from tests.support.services.service import ROOT
 
 NO_SUCH = "--no-such-argument"
 

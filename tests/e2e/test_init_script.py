@@ -11,8 +11,8 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from tests.support.http_exchange import quiet_port
-from tests.support.stack import ROOT, run
+from tests.support.hosts.stack import ROOT, run
+from tests.support.services.http_exchange import quiet_port
 
 ROLES = {"owner_url": "kadun_owner", "backup_url": "kadun_backup", "database_url": "kadun_app"}
 SECRETS = ["secrets/db_password", "secrets/kernal_data_key", *(f"secrets/{name}" for name in ROLES)]

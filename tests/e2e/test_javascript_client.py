@@ -13,9 +13,9 @@ import pytest
 
 from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, reject, setting
 from tests.support.client.local_http import forged, serving
-from tests.support.nginx import Gateway
-from tests.support.service import ROOT
-from tests.support.socket_service import SocketService
+from tests.support.services.nginx import Gateway
+from tests.support.services.service import ROOT
+from tests.support.services.socket_service import SocketService
 
 pytestmark = pytest.mark.long
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.support.nginx import JSON, Gateway, until_refused
-from tests.support.socket_service import SocketService, body
+from tests.support.services.nginx import JSON, Gateway, until_refused
+from tests.support.services.socket_service import SocketService, body
 
 pytestmark = pytest.mark.xdist_group("service")
 

@@ -12,10 +12,10 @@ import pytest
 from app.console.guard import LONGEST_LOG_IN
 from app.console.page import FORM_BYTES
 from tests.e2e.conftest import GatewayMaker
-from tests.support.http_exchange import Response
-from tests.support.nginx import Gateway
-from tests.support.nginx_backend import EXPORT_BYTES, STYLES, ConsoleStandIn
-from tests.support.service import ROOT, wait_for
+from tests.support.services.http_exchange import Response
+from tests.support.services.nginx import Gateway
+from tests.support.services.nginx_backend import EXPORT_BYTES, STYLES, ConsoleStandIn
+from tests.support.services.service import ROOT, wait_for
 
 LIMIT, IMPORT_BYTES = 5 * 1024 * 1024, 5200 * 1024
 BUFFER = 8 * 1024  # client_body_buffer_size: so much of a body may still lie in memory

@@ -14,14 +14,14 @@ import obstore
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.support.bucket_host import Quiet, TlsFront, serving
 from tests.support.downloads import DOWNLOAD, put, sha256
-from tests.support.http_exchange import Response, quiet_port
-from tests.support.nginx import HSTS, JSON, Gateway
-from tests.support.pki import Issued
-from tests.support.service import wait_for
-from tests.support.socket_service import SocketService, body
-from tests.support.swift import WRITER, Swift
+from tests.support.services.bucket_host import Quiet, TlsFront, serving
+from tests.support.services.http_exchange import Response, quiet_port
+from tests.support.services.nginx import HSTS, JSON, Gateway
+from tests.support.services.pki import Issued
+from tests.support.services.service import wait_for
+from tests.support.services.socket_service import SocketService, body
+from tests.support.services.swift import WRITER, Swift
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("bucket")]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.support.http_exchange import Response
-from tests.support.nginx import JSON, Gateway, until_refused
-from tests.support.service import wait_for
-from tests.support.socket_service import SocketService, body
+from tests.support.services.http_exchange import Response
+from tests.support.services.nginx import JSON, Gateway, until_refused
+from tests.support.services.service import wait_for
+from tests.support.services.socket_service import SocketService, body
 
 pytestmark = pytest.mark.xdist_group("service")
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.support.http_exchange import Response, read_response
-from tests.support.nginx import HSTS, Gateway, until_refused
-from tests.support.nginx_backend import ConsoleStandIn
-from tests.support.service import ROOT, wait_for
+from tests.support.services.http_exchange import Response, read_response
+from tests.support.services.nginx import HSTS, Gateway, until_refused
+from tests.support.services.nginx_backend import ConsoleStandIn
+from tests.support.services.service import ROOT, wait_for
 
 
 @pytest.fixture(scope="module")

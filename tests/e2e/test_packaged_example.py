@@ -14,8 +14,8 @@ from kadun import HardwareUnknown
 from kadun.hardware import machine_string
 
 from tests.support.client.desk_program import CORE, DESK, ROOT, DeskProgram
-from tests.support.nginx import Gateway
-from tests.support.socket_service import SocketService
+from tests.support.services.nginx import Gateway
+from tests.support.services.socket_service import SocketService
 from trial.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.long

@@ -18,10 +18,10 @@ import psycopg2
 import pytest
 from kadun import Client
 
-from tests.support.processes import is_alive
-from tests.support.rendezvous import Rendezvous
-from tests.support.service import ROOT, wait_for
-from tests.support.trial_runner import START_SECONDS, TrialRun, processes_of
+from tests.support.hosts.rendezvous import Rendezvous
+from tests.support.services.processes import is_alive
+from tests.support.services.service import ROOT, wait_for
+from tests.support.services.trial_runner import START_SECONDS, TrialRun, processes_of
 from tests.support.wheels import write_wheel
 from trial.postgres import NOBODY, EmbeddedPostgres
 

@@ -27,7 +27,7 @@ from mutmut.stats import status_by_exit_code
 
 from tests.conftest import TEMPLATE_URL, postgres_binaries_folder
 from tests.mutation.mutants import EQUIVALENT, Mutant, change_of, faults, function_of, read_equivalent
-from tests.support.prepared_cluster import copy_to
+from tests.support.hosts.prepared_cluster import copy_to
 from trial.postgres import EmbeddedPostgres, install_binaries
 
 ROOT = Path(__file__).resolve().parents[2]

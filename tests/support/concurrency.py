@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from app.storage.database import Database
-from tests.support.service import wait_for_lock
+from tests.support.services.service import wait_for_lock
 
 Result = TypeVar("Result")
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support import http_exchange
-from tests.support.service import Response, Service, question
+from tests.support.services import http_exchange
+from tests.support.services.service import Response, Service, question
 
 DOWNLOAD = "文件下载"
 CONTENT = bytes(range(256)) * 1000

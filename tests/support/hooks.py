@@ -15,7 +15,7 @@ from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Card, WebhookOutbox
 from tests.conftest import Clock
-from tests.support.bound_cards import numbered_id
+from tests.support.licence.bound_cards import numbered_id
 from tests.support.sealing import SEALING
 
 ZONE = ZoneInfo("Asia/Shanghai")

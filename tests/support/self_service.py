@@ -7,8 +7,8 @@ from app.domain.licence.terms import Terms
 from app.runtime.clock import utc_now
 from app.services.licence.terms import VendorTerms
 from app.storage.database import Database
-from tests.support.in_force import wait_in_force
-from tests.support.service import Response, Service
+from tests.support.licence.in_force import wait_in_force
+from tests.support.services.service import Response, Service
 
 JSON = {"Content-Type": "application/json"}
 ALLOWED = {"self_service": "on", "self_unbind_per_30_days": "2", "self_unbind_cost": "1d", "self_renew": "batch"}

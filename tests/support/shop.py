@@ -13,7 +13,7 @@ from app.runtime.clock import utc_now
 from app.services.shop.idempotency import CLAIM_SECONDS
 from app.services.shop.shop_tokens import ShopTokens
 from app.storage.database import Database
-from tests.support.service import Response, Service
+from tests.support.services.service import Response, Service
 
 CARDS = "/v1/shop/cards"
 NO_LIMITS = TokenLimits()

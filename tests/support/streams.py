@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
-from tests.support.bound_cards import hardware_of
-from tests.support.raw_http import posting
-from tests.support.service import Service, question, wait_for
+from tests.support.licence.bound_cards import hardware_of
+from tests.support.services.raw_http import posting
+from tests.support.services.service import Service, question, wait_for
 
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 _PAUSE_SECONDS = 0.02

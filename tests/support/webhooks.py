@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.support.pki import Issued
+from tests.support.services.pki import Issued
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "webhooks" / "receive.py"
 

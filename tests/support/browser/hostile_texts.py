@@ -13,8 +13,8 @@ from app.storage.blobs import Blobs
 from app.storage.database import Database
 from tests.support.browser.seeding import FIRMS, Shop, ask, opened
 from tests.support.browser.visits import Site
-from tests.support.console import add_operator
-from tests.support.service import OPEN
+from tests.support.console.console import add_operator
+from tests.support.services.service import OPEN
 
 MARKUP = "\"><img src=x onerror=alert(1)>'-alert(2)-'{{7*7}}"
 TURNED = f"{MARKUP}\u202e"

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from playwright.sync_api import Locator, Page, expect
 
 from tests.support.browser.visits import Look
-from tests.support.console import PASSWORD
+from tests.support.console.console import PASSWORD
 
 
 class Person:

@@ -33,9 +33,9 @@ from app.tokens.key_folder import KeyFolder
 from app.tokens.signer import Signer
 from tests.conftest import START, Clock
 from tests.support.browser.visits import Site
-from tests.support.console import add_operator, add_outcome
-from tests.support.console_scene import add_webhook
-from tests.support.service import OPEN, question
+from tests.support.console.console import add_operator, add_outcome
+from tests.support.console.console_scene import add_webhook
+from tests.support.services.service import OPEN, question
 
 OWNER, SELLER = "店主", "小李"
 SHOP = "抖音小店"
@@ -81,7 +81,7 @@ def opened(site: Site) -> Iterator[Database]:
 
 
 def seed(site: Site) -> Shop:
-    """Open the shop. The operators are `OWNER` and `SELLER`; their password is `tests.support.console.PASSWORD`."""
+    """Open the shop. The operators are `OWNER` and `SELLER`; their password is `console.PASSWORD`."""
     with opened(site) as database:
         add_operator(OWNER)
         add_operator(SELLER, Role.SELLER)

@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, WebError
 
-from tests.support.nginx import Gateway
-from tests.support.socket_service import SocketService
+from tests.support.services.nginx import Gateway
+from tests.support.services.socket_service import SocketService
 
 ROOT = Path(__file__).resolve().parents[3]
 SCREENSHOTS = ROOT / "test-artifacts/screenshots"

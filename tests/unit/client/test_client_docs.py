@@ -1,6 +1,6 @@
 """docs/client.md: every block of code runs, and every command exists.
 
-tests/unit/test_documents.py compares its blocks with those of its Chinese twin.
+tests/unit/system/test_documents.py compares its blocks with those of its Chinese twin.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from kadun.__main__ import main
 from app.cli.main import cardctl
 from tests.support.client.fake_server import CARD, FakeServer, SigningKey, Tweak, card_status, pinned, reject, setting
 from tests.support.client.local_http import Handler, forged, serving
-from tests.support.pki import Issued
+from tests.support.services.pki import Issued
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = ROOT / "docs" / "client.md"

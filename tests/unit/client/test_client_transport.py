@@ -20,7 +20,7 @@ from tests.support.client.local_http import Handler, forged, serving
 from tests.support.client.ports import resetting_port
 from tests.support.client.raw_responses import send
 from tests.support.client.timing import LONG_SECONDS
-from tests.support.pki import Issued
+from tests.support.services.pki import Issued
 from tests.support.tables import for_each
 
 Opens = Callable[..., bool]

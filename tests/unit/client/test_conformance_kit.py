@@ -19,8 +19,8 @@ from kadun.request import OPEN, VerificationRequest
 from kadun.sealing import KeyPair, unseal
 from kadun_conformance.__main__ import main
 
-from tests.support.processes import is_alive
-from tests.support.service import wait_for
+from tests.support.services.processes import is_alive
+from tests.support.services.service import wait_for
 from tests.support.tables import for_each
 from tests.vectors import generate
 

@@ -15,7 +15,7 @@ from app.functions.places import remove
 from app.functions.processes import MAX_TASKS
 from app.functions.settings import FunctionSettings
 from app.runtime.environment import SettingsError
-from tests.support.service import ROOT
+from tests.support.services.service import ROOT
 from tests.support.tables import for_each
 
 

@@ -1,0 +1,175 @@
+"""`POST /v1/execute`: the rules first, then the vendor's function, and how many calls run at once."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.domain.cards.cards import REFERENCE_LENGTH
+from app.functions.call import MAX_DETAIL
+from app.services.licence.licence import TOKEN_SECONDS
+from app.storage.database import Database
+from app.storage.models import Card, Usage
+from app.storage.models import Client as ClientRow
+from tests.support.functions.executing import FUNCTION_SECONDS, Held, claims, execute, journalled
+from tests.support.services.functions_service import FunctionsService
+from tests.support.services.service import OPEN, Service, question, wait_for
+
+SECRET = "hunter2-" + "q" * 20
+
+
+def test_a_good_card_gets_the_result_in_a_signed_verdict(executing: Service) -> None:
+    (card_id,) = executing.issue()
+    answer = execute(executing, card_id, "求和", {"a": 2, "b": 40})
+    verified = claims(executing, answer)
+    assert answer.status == 200
+    assert (verified["accepted"], verified["result"], verified["activated"]) == (True, {"sum": 42}, True)
+    assert verified["card_expires_at"] - verified["card_activated_at"] == 30 * 86_400
+    again = execute(executing, card_id, "求和", {"a": 1, "b": 1})
+    assert (again.claims["result"], again.claims["activated"]) == ({"sum": 2}, False)
+    assert [(row.function, row.count) for row in Usage.select()] == [("求和", 2)]
+    value = [None, False, 0, -1.5, "", "卡 盾", [], {}, {"a": [1, {"b": None}]}, 2**64, 10**400]
+    assert execute(executing, card_id, "原样", {"value": value}).claims["result"] == value
+
+
+def test_a_function_is_told_the_card_the_client_and_the_expiry(executing: Service) -> None:
+    (card_id,) = executing.issue()
+    spelled = f" {card_id[:8].lower()}-{card_id[8:]}"
+    first = execute(executing, spelled, "来者", {}).claims["result"]
+    bound = ClientRow.get()
+    assert first == [card_id, bound.id, Card.get().expires_at.isoformat()]
+    assert execute(executing, card_id, "来者", {}).claims["result"] == first
+    (permanent,) = executing.issue(validity="permanent")
+    assert execute(executing, permanent, "来者", {}, hardware="h2").claims["result"][2] is None
+
+
+def test_the_rules_come_first_and_a_function_that_is_not_installed_is_a_rejection_and_no_usage(
+    executing: Service,
+) -> None:
+    frozen, card_id = executing.issue(2)
+    executing.cardctl("card", "freeze", frozen)
+    assert execute(executing, frozen, "没有的", {}).body["code"] == "CARD_FROZEN"
+    assert (Usage.select().count(), ClientRow.select().count()) == (0, 0)
+    answer = execute(executing, card_id, "没有的", {})
+    assert (answer.status, answer.body["code"]) == (404, "FUNCTION_NOT_FOUND")
+    assert (answer.claims["accepted"], answer.claims["activated"]) == (False, True)
+    assert "result" not in answer.claims
+    event = journalled(executing, answer)
+    assert (event["kind"], event["code"], event["card_id"]) == ("rejected", "FUNCTION_NOT_FOUND", card_id)
+    assert (event["function"], event["hardware"], event["ip"]) == ("没有的", "machine-1", "127.0.0.1")
+    assert executing.verify(question(card_id, "machine-1", OPEN)).status == 200
+    for more in ({}, {"client_public_key": "Seq_yzYzYRF-V57CdMFBAnFifijk-ho8SJ3Mmt_yfWY"}):
+        answer = execute(executing, card_id, OPEN, {}, **more)
+        assert (answer.status, answer.body["code"]) == (404, "FUNCTION_NOT_FOUND"), "what earns the key is no function"
+    assert {row.function: row.count for row in Usage.select()} == {OPEN: 1}
+
+
+def test_a_traceback_is_in_the_journal_and_not_in_the_answer(executing: Service) -> None:
+    (card_id,) = executing.issue()
+    answer = execute(executing, card_id, "泄密", {"secret": SECRET})
+    assert (answer.status, answer.body["code"]) == (502, "FUNCTION_FAILED")
+    assert answer.claims["accepted"] is False
+    assert SECRET not in json.dumps([answer.headers, answer.body, answer.claims])
+    assert "Traceback" not in json.dumps([answer.body, answer.claims])
+    detail = journalled(executing, answer)["details"]["detail"]
+    assert "Traceback" in detail
+    assert f"ValueError: password {SECRET} refused" in detail
+    assert SECRET not in executing.log.read_text()
+    shown = executing.cardctl("events", "--reference", answer.claims["jti"][-REFERENCE_LENGTH:]).stdout
+    assert "\nTraceback (most recent call last):\n" in shown
+    assert SECRET in executing.cardctl("events", "--card", card_id).stdout
+
+
+def test_a_function_that_takes_too_long_is_a_rejection_of_that_time(executing: Service) -> None:
+    (card_id,) = executing.issue()
+    asked_at = time.time()
+    answer = execute(executing, card_id, "唠叨", {"for ever": True})
+    assert (answer.status, answer.body["code"]) == (504, "FUNCTION_TIMEOUT")
+    assert answer.claims["iat"] >= int(asked_at) + FUNCTION_SECONDS
+    assert answer.claims["exp"] - answer.claims["iat"] == TOKEN_SECONDS
+    event = journalled(executing, answer)
+    detail = event["details"]["detail"]
+    assert event["code"] == "FUNCTION_TIMEOUT"
+    assert detail.endswith("x then\nhalf a thing \\x00\x1b[31m\n")
+    assert len(detail) == MAX_DETAIL
+    assert "half a thing" not in json.dumps([answer.body, answer.claims])
+
+
+def test_arguments_that_do_not_fit_are_refused(executing: Service) -> None:
+    (card_id,) = executing.issue()
+    answer = execute(executing, card_id, "下单", {"amount": 0, "x" * 50_000: 2})
+    assert (answer.status, answer.body["code"], answer.body["field"]) == (400, "INVALID_REQUEST", "arguments.amount")
+    assert len(json.dumps(answer.body)) < 2_000, "what was sent is quoted to a limit"
+    answer = execute(executing, "0" * 32, "求和", [])
+    assert (answer.status, answer.body["field"]) == (400, "arguments"), "before the rules"
+
+
+@contextmanager
+def beside_functions(folder: Path, database_url: str, slots: int, **more: str) -> Iterator[Service]:
+    """A service of one process and one native thread beside a functions service with so many slots."""
+    limit = {"KADUN_FUNCTION_SECONDS": "120"}
+    settings = {"KADUN_WORKERS": "1", "KADUN_THREADS": "1", **limit, **more}
+    with (
+        FunctionsService(folder, KADUN_FUNCTION_CONCURRENCY=str(slots), **limit).with_shop(),
+        Service(folder, database_url, **settings) as service,
+    ):
+        yield service
+
+
+def test_beside_a_call_under_way_everything_but_another_call_is_served(
+    database_url: str, tmp_path: Path, database: Database
+) -> None:
+    with beside_functions(tmp_path, database_url, slots=1) as service:
+        first, second, frozen = service.issue(3)
+        service.cardctl("card", "freeze", frozen)
+        held = Held(service)
+        held.call(first)
+        decided_by = int(time.time())
+        busy = execute(service, second, "求和", {"a": 1, "b": 1}, hardware="machine-2")
+        assert (busy.status, busy.body["code"]) == (503, "UNAVAILABLE")
+        assert int(busy.headers["retry-after"]) > 0
+        assert execute(service, frozen, "求和", {}, hardware="machine-3").body["code"] == "CARD_FROZEN"
+        for _ in range(20):
+            assert service.verify(question(first)).status == 200
+        sessions = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%'"
+        # Other services' are over in a moment. PostgreSQL would end the call's after 30 s, by the service's settings.
+        wait_for(lambda: database.execute_sql(sessions).fetchone()[0] == 0, 10)
+        service.cardctl("card", "freeze", first)
+        wait_for(lambda: time.time() > decided_by + 1)
+        assert not held.calls[0].done()
+        (answer,) = held.release()
+        assert answer.claims["result"] == "done"
+        # The verdict's time is the answer's, and the activation's is the decision's.
+        assert answer.claims["card_activated_at"] <= decided_by < answer.claims["iat"]
+        assert answer.claims["exp"] - answer.claims["iat"] == TOKEN_SECONDS
+        assert execute(service, second, "求和", {"a": 1, "b": 1}, hardware="machine-2").status == 200
+
+
+def test_a_card_has_one_call_and_an_address_two_and_none_takes_a_thread(database_url: str, tmp_path: Path) -> None:
+    with beside_functions(tmp_path, database_url, slots=4, KADUN_BEHIND_PROXY="true") as proxied:
+        cards = proxied.issue(3)
+
+        def status(card: int, address: str) -> int:
+            arguments = {"a": 1, "b": 1}
+            hardware = f"machine-{card}"
+            return execute(proxied, cards[card], "求和", arguments, hardware=hardware, address=address).status
+
+        held = Held(proxied)
+        held.call(cards[0], "machine-0", "2001:db8::1")
+        assert status(0, "192.0.2.1") == 503, "the card's second call"
+        held.call(cards[1], "machine-1", "2001:db8::2")
+        assert status(2, "2001:db8::3") == 503, "the third call of one /64"
+        assert status(2, "2001:db8:0:1::3") == 200
+        assert proxied.verify(question(cards[2], hardware="machine-2"), address="2001:db8::3").status == 200
+        assert [answer.claims["result"] for answer in held.release()] == ["done"] * 2
+        assert status(0, "2001:db8::1") == 200
+
+
+def test_without_the_functions_service_calls_are_unavailable_and_cards_are_still_verified(service: Service) -> None:
+    (card_id,) = service.issue()
+    answer = execute(service, card_id, "求和", {"a": 1, "b": 1})
+    assert (answer.status, answer.body["code"]) == (503, "UNAVAILABLE")
+    assert "retry-after" in answer.headers
+    assert execute(service, "0" * 32, "求和", {}).body["code"] == "CARD_NOT_FOUND"
+    assert service.verify(question(card_id)).status == 200

@@ -1,0 +1,252 @@
+"""The console's pages of what the vendor sets: terms, webhooks and the block list."""
+
+import re
+from datetime import timedelta
+
+import pytest
+
+from app.console.rendering import url
+from app.domain.codes import Code, EventKind
+from app.domain.licence.terms import BindingTerm, RenewTerm, Terms
+from app.domain.operators.ceilings import MAX_CHANGES_PER_DAY
+from app.runtime.clock import utc_now
+from app.services.bearer import digest
+from app.services.licence import blocks as service
+from app.services.licence.blocks import Blocks
+from app.services.licence.terms import TermsChangedError, VendorTerms
+from app.services.webhooks.webhooks import Webhooks
+from app.storage.database import Database
+from app.storage.models import Block, Ceiling, Event, Webhook
+from tests.support.console.console import OWN, Browser, Seen
+from tests.support.sealing import SEALING
+from tests.support.services.service import Service, question
+
+PATH = "/admin/settings"
+TYPED = {
+    "binding": "hardware",
+    "changes_per_day": "3",
+    "minimum_version": "1.9",
+    "latest_version": "1.10",
+    "update_url": "https://shop.invalid/get?v=1",
+    "notice": "停机维护：\n周日 & <周一>",
+    "self_service": "on",
+    "self_unbind_per_30_days": "2",
+    "self_unbind_cost": "1天",
+    "self_renew": "any",
+    "contact": "QQ 群 12345",
+}
+
+
+def save(browser: Browser, page: Seen | None = None, **typed: str) -> Seen:
+    """Fill in the form as it stands in the page, with the password."""
+    return browser.submit(page or browser.get(PATH), PATH, typed | OWN)
+
+
+def fields(page: Seen) -> dict[str, str]:
+    return dict(page.form(PATH).fields)
+
+
+def test_a_vendor_changes_every_term_and_cleared_fields_are_the_defaults_again(olga: Browser) -> None:
+    typed = TYPED | {"notice": TYPED["notice"].replace("\n", "\r\n")}  # as browsers send lines
+    page = save(olga, **typed)
+    assert "in force in every process within two seconds" in page.words
+    assert VendorTerms.read() == (
+        1,
+        Terms(
+            binding=BindingTerm.HARDWARE,
+            changes_per_day=3,
+            minimum_version="1.9",
+            latest_version="1.10",
+            update_url="https://shop.invalid/get?v=1",
+            notice=TYPED["notice"],
+            self_service=True,
+            self_unbind_per_30_days=2,
+            self_unbind_cost=timedelta(days=1),
+            self_renew=RenewTerm.ANY,
+            contact="QQ 群 12345",
+        ),
+    )
+    shown = fields(olga.get(PATH))
+    assert {name: shown[name] for name in TYPED} == TYPED | {"self_unbind_cost": "1d"}
+    entry = Event.get(Event.kind == EventKind.TERMS_CHANGED)
+    assert (entry.actor, entry.details["after"]["binding"]) == ("console:olga", "hardware")
+    journal = olga.get("/admin/journal?kind=terms_changed").words
+    for change in ("binding either → hardware", "minimum_version not set → 1.9", "self_renew off → any"):
+        assert change in journal
+    page = olga.get(PATH)
+    kept = [(name, value) for name, value in page.form(PATH).fields if name not in {"self_service", "self_renew", *OWN}]
+    emptied = {name: "" for name, _value in kept if name in TYPED} | {"binding": "either"}
+    assert olga.post(PATH, dict(kept) | emptied | OWN).status == 303
+    assert VendorTerms.read() == (2, Terms())
+
+
+def test_a_wrong_password_changes_nothing_and_saving_what_is_in_force_is_no_change(olga: Browser) -> None:
+    page = olga.submit(olga.get(PATH), PATH, TYPED | {"own_password": "wrong"})
+    assert page.status == 400
+    assert "your own password is wrong" in page.words
+    assert fields(page)["notice"] == TYPED["notice"]
+    assert save(olga).status == 200
+    assert VendorTerms.read() == (0, Terms())
+    assert not Event.select().where(Event.kind == EventKind.TERMS_CHANGED).count()
+
+
+def test_what_somebody_else_changed_meanwhile_is_not_overwritten_unseen(olga: Browser, database: Database) -> None:
+    page = olga.get(PATH)
+    others = VendorTerms(database, "tester", utc_now)
+    others.change([("notice", "closed on Sunday")], seen=0)
+    with pytest.raises(TermsChangedError):
+        others.change([("notice", "open on Sunday")], seen=0)
+    refused = save(olga, page, contact="QQ 1")
+    assert refused.status == 400
+    assert "the terms were changed meanwhile" in refused.words
+    assert "In force now: closed on Sunday" in refused.words
+    assert (fields(refused)["contact"], VendorTerms.read()[1].contact) == ("QQ 1", None)
+    save(olga, refused)
+    assert VendorTerms.read() == (2, Terms(contact="QQ 1"))
+
+
+def test_a_webhook_is_paused_by_password_and_its_changes_count_among_those_of_the_day(
+    olga: Browser, database: Database
+) -> None:
+    """Otherwise a stolen session could silence what tells the vendor of it."""
+    one, name = "/admin/webhook", {"name": "shop"}
+    Webhooks(database, "tester", utc_now, SEALING).add("shop", "https://shop.invalid/", ["card.activated"])
+    for given in ({}, {"own_password": "wrong"}):
+        answer = olga.post(f"{one}/pause", {**name, **given})
+        assert (answer.status, "your own password is wrong" in answer.words) == (400, True)
+    assert Webhook.get().paused_at is None
+    assert olga.post(f"{one}/pause", {**name, **OWN}).status == 303
+    assert Webhook.get().paused_at is not None
+    assert olga.post(f"{one}/resume", name).status == 303, "it takes nothing to have them again"
+    other = {"name": "other", "url": "https://other.invalid/", "topic": "card.activated", **OWN}
+    assert olga.post("/admin/webhooks", other).status == 200
+    for number, (action, more) in enumerate({"test": {}, "secret": OWN, "remove": OWN}.items()):
+        assert olga.post(f"{one}/{action}", {"name": "other", **more}).status in {200, 303}
+        assert Ceiling.get().changed == 4 + number
+    Ceiling.update(changed=MAX_CHANGES_PER_DAY).execute()
+    before = Event.select().count()
+    for action, more in (("test", {}), ("pause", OWN)):
+        answer = olga.post(f"{one}/{action}", {**name, **more})
+        assert (answer.status, "at most 10000 cards a day may be changed" in answer.words) == (400, True)
+    assert (Event.select().count(), Webhook.get().paused_at) == (before, None)
+
+
+LIST, ADD, REMOVE = "/admin/blocks", "/admin/blocks/add", "/admin/blocks/remove"
+STRANGER = "198.51.100.7"
+
+
+def blocked() -> list[tuple[str | None, str | None, str]]:
+    return [(each.hardware_sha256, each.network, each.reason) for each in Block.select().order_by(Block.id)]
+
+
+def link(page: Seen, words: str) -> str:
+    """Where the link with these words leads."""
+    (found,) = re.findall(rf'href="([^"]+)">{re.escape(words)}</a>', page.text)
+    return str(found).replace("&amp;", "&")
+
+
+def block(browser: Browser, page: Seen, **typed: str) -> Seen:
+    return browser.submit(page, ADD, typed)
+
+
+@pytest.fixture
+def refusal(owner: Browser, proxied: Service, cards: list[str]) -> Seen:
+    """The page of a stranger's machine that was refused."""
+    assert proxied.verify(question(cards[0], "a stranger"), address=STRANGER).body["code"] == Code.CLIENT_MISMATCH
+    event = Event.get(Event.code == Code.CLIENT_MISMATCH)
+    return owner.get(url("/admin/refusal", reference=event.reference))
+
+
+def test_machine_and_address_of_a_refusal_are_blocked_from_its_page(owner: Browser, refusal: Seen) -> None:
+    form = owner.get(link(refusal, "拉黑这台设备…"))
+    page = block(owner, form, reason="卡密转卖")
+    assert (page.path, page.status) == (f"{LIST}?done=added", 200)
+    assert blocked() == [(digest("a stranger"), None, "卡密转卖")]
+    assert "已拉黑，2 秒内在所有进程中生效。" in page.words
+    assert [text in page.text for text in (digest("a stranger"), "卡密转卖", "console:老王")] == [True] * 3
+    entry = Event.get(Event.kind == EventKind.BLOCK_ADDED)
+    assert entry.reference == Event.get(Event.code == Code.CLIENT_MISMATCH).reference
+    said = owner.get("/admin/journal?kind=block_added").words
+    assert [text in said for text in ("加入黑名单", "原因 卡密转卖", "硬件的 SHA-256")] == [True] * 3
+    form = owner.get(link(refusal, "拉黑这个地址…"))
+    assert "您自己现在的地址" not in form.words
+    block(owner, form, reason="猜卡")
+    assert blocked()[1:] == [(None, f"{STRANGER}/32", "猜卡")]
+
+
+def test_machines_and_addresses_of_the_abuse_report_can_be_blocked(
+    owner: Browser, seller: Browser, proxied: Service, cards: list[str]
+) -> None:
+    hardware = "thief & co" * 10  # of refusals the journal has its beginning only
+    for card_id in ("0" * 32, "1" * 32, "2" * 32):
+        proxied.verify(question(card_id, hardware), address=STRANGER)
+    by_machine, by_address = (each for each in owner.get("/admin/sharing").links if each.startswith(ADD))
+    assert by_address == url(ADD, network=STRANGER)
+    block(owner, owner.get(by_machine), reason="r")
+    assert blocked() == [(digest(hardware), None, "r")]
+    assert not [each for each in seller.get("/admin/sharing").links if each.startswith(ADD)]
+
+
+def test_a_block_of_the_visitors_own_address_is_confirmed_first(owner: Browser) -> None:
+    for network in ("192.0.2.1", "192.0.2.0/24"):
+        page = block(owner, owner.get(ADD), network=network, reason="r")
+        assert (page.status, blocked()) == (200, []), network
+        assert "您自己现在的地址 192.0.2.1" in page.words, network
+        assert dict(page.form(ADD).fields)["reason"] == "r", "what was typed stays"
+        block(owner, page, own="yes", **OWN)
+        assert Block.delete().execute() == 1, network
+
+
+def test_a_whole_network_takes_the_password(owner: Browser) -> None:
+    page = block(owner, owner.get(ADD), network="203.0.113.0/24", reason="r")
+    page = block(owner, page, own_password="wrong")
+    assert (page.status, "您的密码不正确" in page.words, blocked()) == (400, True, [])
+    block(owner, page, **OWN)
+    assert blocked() == [(None, "203.0.113.0/24", "r")]
+    block(owner, owner.get(ADD), network="2001:db8::7", reason="an IPv6 address is its /64")
+    assert blocked()[1][1] == "2001:db8::/64"
+    block(owner, owner.get(ADD), hardware=" disk 1 ", reason="hardware is blocked as it was sent")
+    assert blocked()[2][0] == digest(" disk 1 ")
+
+
+def test_what_cannot_be_blocked_or_is_gone_is_refused_and_stays_in_the_form(owner: Browser) -> None:
+    for typed, said in [
+        ({"network": "home", "reason": "r"}, "须为 IP 地址"),
+        ({"network": "203.0.113.7", "hardware": "h", "reason": "r"}, "只填其中一项"),
+    ]:
+        page = block(owner, owner.get(ADD), **typed)
+        assert (page.status, said in page.words, blocked()) == (400, True, []), typed
+        assert dict(page.form(ADD).fields) | typed == dict(page.form(ADD).fields)
+    page = block(owner, owner.get(url(ADD, reference="ZZZZZZZZ")), reason="r")
+    assert (page.status, "日志中没有参考号" in page.words) == (400, True)
+    fields = dict(owner.get(ADD).form(ADD).fields) | {"network": "203.0.113.7", "reason": "r"}
+    assert [owner.post(ADD, fields).status for _ in range(2)] == [303, 303]
+    again = block(owner, owner.get(ADD), network="203.0.113.7", reason="other")
+    assert (again.status, "黑名单中已有此项" in again.words, len(blocked())) == (400, True, 1)
+    for text in ("0", "", "x", "9" * 30):
+        assert owner.get(url(REMOVE, id=text)).status == owner.post(REMOVE, {"id": text}).status == 404
+
+
+def test_a_long_list_has_pages(owner: Browser, database: Database) -> None:
+    blocks = Blocks(database, "tester", utc_now)
+    for number in range(service.PAGE_ROWS + 2):
+        blocks.add(blocks.network(f"203.0.113.{number}"), f"reason {number}")
+    first = owner.get(LIST)
+    assert f"共 {service.PAGE_ROWS + 2} 项" in first.words
+    assert f"reason {service.PAGE_ROWS + 1}" in first.words
+    last = owner.get(link(first, "更早的"))
+    assert [f"reason {number} " in last.words for number in (2, 1, 0)] == [False, True, True]
+    assert "更早的" not in last.words
+
+
+def test_changes_of_the_list_count_among_those_of_a_day(owner: Browser) -> None:
+    form = owner.get(ADD)
+    assert block(owner, form, network="203.0.113.7", reason="scanner").path == f"{LIST}?done=added"
+    assert Ceiling.get().changed == 1
+    Ceiling.update(changed=MAX_CHANGES_PER_DAY).execute()
+    again = block(owner, owner.get(ADD), network="203.0.113.8", reason="scanner")
+    removed = owner.submit(owner.get(f"{REMOVE}?id={Block.get().id}"), REMOVE, {})
+    for answer in (again, removed):
+        assert (answer.status, f"{MAX_CHANGES_PER_DAY}" in answer.words) == (400, True), answer.words
+    assert blocked() == [(None, "203.0.113.7/32", "scanner")]
+    assert Event.select().where(Event.kind.in_([EventKind.BLOCK_ADDED, EventKind.BLOCK_REMOVED])).count() == 1

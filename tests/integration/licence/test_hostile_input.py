@@ -1,0 +1,141 @@
+"""Malformed and forged requests to the real service get the documented error, never a 500."""
+
+import json
+import socket
+from typing import Any
+
+from app.storage.database import Database
+from app.storage.models import Client, Event
+from tests.support.services.raw_http import RawConnection, posting
+from tests.support.services.service import Response, Service, question
+from tests.support.shop import Shop
+
+GOOD = question("0" * 32)
+
+
+def changed(**fields: Any) -> bytes:
+    return json.dumps({**GOOD, **fields}).encode()
+
+
+LOW_ORDER = "A" * 43  # a public key that the schema cannot refuse
+
+
+def is_problem(answer: Response, status: int, code: str) -> None:
+    assert (answer.status, answer.body.get("code")) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "token" not in answer.body
+    assert answer.body["status"] == status
+
+
+def sent_raw(service: Service, headers: bytes, body: bytes) -> bytes:
+    """Send these bytes; return the beginning of the answer."""
+    head = b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + headers
+    with socket.create_connection(("127.0.0.1", service.port), 20) as connection:
+        connection.sendall(head + b"\r\n\r\n" + body)
+        return connection.recv(4096)
+
+
+def test_malformed_bodies_and_wrong_fields_are_refused_before_the_rules(service: Service) -> None:
+    """tests/unit/licence/test_schemas.py has them all."""
+    wrong = (("client_public_key", changed(client_public_key=LOW_ORDER)), ("extra", changed(extra=1)))
+    for field, body in ((None, b"[" * 30_000), *wrong):
+        answer = service.post(body)
+        assert answer.body.get("field") == field, body[:100]
+        is_problem(answer, 400, "INVALID_REQUEST")
+    assert Event.select().count() == 0
+
+
+def is_refused(service: Service, sent: bytes, *, ends: bool = False) -> None:
+    """Send what is no request, perhaps to its end: a problem answers, the service closes, and nothing fails."""
+    begun = len(service.log.read_bytes())
+    with RawConnection(service.port) as connection:
+        connection.send(sent)
+        if ends:
+            connection.socket.shutdown(socket.SHUT_WR)
+        answer = connection.answer()
+        problem = answer.json()
+        assert (answer.status, problem["status"], problem["code"]) == (400, 400, "INVALID_REQUEST"), sent
+        assert answer.headers["content-type"] == "application/problem+json", sent
+        assert answer.headers["x-request-id"] == problem["request_id"], sent
+        assert connection.is_closed(), sent
+    assert "Traceback" not in service.log.read_bytes()[begun:].decode(), sent
+
+
+def test_malformed_chunks_are_no_request_and_end_the_connection(service: Service, database: Database) -> None:
+    for path in ["/v1/verify", "/v1/shop/cards"]:
+        for body in [
+            b"zz\r\n\r\n",
+            b"-1\r\n",
+            b"2 \r\n{}\r\n0\r\n\r\n",
+            b"f" * 20 + b"\r\n",
+            b"2\r\n{}0\r\n\r\n",
+            b"2\n{}\n0\n\n",
+            b"9\r\n{",
+        ]:
+            token = f"Authorization: Bearer {Shop(service, database).token}"
+            request = posting(path, body, token, "Idempotency-Key: k", "Transfer-Encoding: chunked")
+            is_refused(service, request, ends=True)
+
+
+def test_what_is_no_http_is_answered_with_a_problem(service: Service) -> None:
+    for sent in [
+        b"GET  /healthz\r\n\r\n",
+        b"get /healthz HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/9.9\r\n\r\n",
+        b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nX: " + b"a" * 70_000 + b"\r\n\r\n",
+        b"POST /v1/verify HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/verify HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /v1/verify HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /v1/verify HTTP/1.1\r\nExpect: a miracle\r\n\r\n",
+    ]:
+        is_refused(service, sent)
+
+
+def test_another_media_type_and_odd_paths_are_refused_whatever_the_accept_header(service: Service) -> None:
+    answer = service.request("POST", "/v1/verify", changed(), {"Content-Type": "text/plain"})
+    is_problem(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
+    for path in ["/v1", "/v1/", "/v1/verify/", "/V1/verify", "/v1/verify%00", "/%ff%fe", "/..%2f..%2fetc/passwd"]:
+        is_problem(service.request("GET", path), 404, "NOT_FOUND")
+    for accept in ["text/html", "application/xml", "*/*", "image/png", "nonsense"]:
+        is_problem(service.request("GET", "/nothing", headers={"Accept": accept}), 404, "NOT_FOUND")
+    for path in ("/healthz", "/readyz", "/.well-known/jwks.json"):
+        assert service.request("HEAD", path).status == service.get(path).status == 200
+    assert service.request("HEAD", "/v1/verify").status == 405
+
+
+FORGERIES = dict.fromkeys(
+    ("X-Forwarded-For", "X-Real-IP", "Forwarded", "CF-Connecting-IP", "True-Client-IP"), "203.0.113.7"
+)
+
+
+def test_without_a_proxy_the_address_is_the_peers(service: Service) -> None:
+    (card_id,) = service.issue()
+    assert service.verify(question(card_id, ip="203.0.113.7"), **FORGERIES).status == 200
+    assert Client.get().ip == "127.0.0.1"
+    event = Event.get(Event.kind == "activated")
+    assert (event.ip, event.claimed_ip) == ("127.0.0.1", "203.0.113.7")
+
+
+def test_behind_a_proxy_the_address_is_that_of_its_header(proxied: Service) -> None:
+    (card_id,) = proxied.issue()
+    assert proxied.verify(question(card_id), address="198.51.100.1").status == 200
+    forged = dict.fromkeys(FORGERIES.keys() - {"X-Real-IP"}, "198.51.100.1")
+    asked = question(card_id, hardware="another", ip="198.51.100.1")
+    assert proxied.verify(asked, address="203.0.113.7", **forged).claims["code"] == "CLIENT_MISMATCH"
+
+
+def test_an_invalid_or_repeated_address_from_the_proxy_is_a_fault_of_the_installation(proxied: Service) -> None:
+    for seen in [None, "", "localhost", "1.2.3.4, 5.6.7.8", "fe80::1%eth0", "999.1.1.1"]:
+        answer = proxied.verify(question("0" * 32), address=seen)
+        is_problem(answer, 503, "UNAVAILABLE")
+        assert answer.headers["retry-after"], seen
+        assert "the installation is at fault" in proxied.log.read_text(), seen
+    length = b"Content-Length: %d" % len(changed())
+    assert sent_raw(proxied, b"X-Real-IP: 1.2.3.4\r\n" * 2 + length, changed()).startswith(b"HTTP/1.1 503 ")
+
+
+def test_metrics_are_not_served_through_the_proxy(proxied: Service) -> None:
+    assert proxied.get("/metrics").status == 200
+    is_problem(proxied.request("GET", "/metrics", headers={"X-Real-IP": "198.51.100.1"}), 404, "NOT_FOUND")

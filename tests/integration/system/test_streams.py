@@ -1,0 +1,185 @@
+"""Streams of refreshes: every acknowledged request is counted, whatever happens and operators do meanwhile."""
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from peewee import fn
+
+from app.domain.cards.card_actions import Action
+from app.domain.codes import EventKind
+from app.runtime.clock import utc_now
+from app.services.cards.card_actions import CardActions
+from app.storage.database import Database, connect_to
+from app.storage.models import Client, Event, Usage
+from tests.integration.conftest import with_keys
+from tests.support.licence.bound_cards import write_bound
+from tests.support.services.processes import children_of
+from tests.support.services.service import Service, wait_for
+from tests.support.streams import Answered, Ask, Streams, own
+from trial.postgres import EmbeddedPostgres
+
+CONNECTIONS = 4
+"""Of each card and machine, so that all four workers serve it."""
+ACTIONS = 8
+BETWEEN = 20
+"""How many answers of a card come between two actions on it."""
+PROXIED = {"KADUN_BEHIND_PROXY": "true", "KADUN_WORKERS": "2"}
+
+
+def taking_turns(asks: Iterator[Ask]) -> Callable[[], Ask | None]:
+    """Return a source that several connections may share."""
+    return partial(next, asks, None)
+
+
+def counted() -> Counter[str]:
+    total = fn.SUM(Usage.count)
+    return Counter({card: int(count) for card, count in Usage.select(Usage.card, total).group_by(Usage.card).tuples()})
+
+
+def by_card(answers: list[Answered], *statuses: int) -> Counter[str]:
+    """How many requests of each card were answered so, or asked at all where no status is given."""
+    return Counter(answer.ask.card_id for answer in answers if not statuses or answer.status in statuses)
+
+
+def test_a_worker_that_is_killed_takes_no_acknowledged_request_with_it(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    ids = write_bound(20, utc_now())
+    with Service(with_keys(tmp_path), database_url, **PROXIED) as service:
+        assert service.process is not None
+        master = service.process.pid
+        with Streams(
+            service, [taking_turns(map(own, cycle(ids[number:] + ids[:number]))) for number in range(32)]
+        ) as streams:
+            for _ in range(3):
+                streams.wait_for_answers(300)
+                first, _second = wait_for(lambda: len(found := children_of(master)) == 2 and found)
+                os.kill(first, signal.SIGKILL)
+            streams.wait_for_answers(300)
+    assert {answer.status for answer in streams.answers} - {503} == {0, 200}, "503 where a busy machine takes too long"
+    found, acknowledged, asked = counted(), by_card(streams.answers, 200), by_card(streams.answers)
+    for card_id in ids:
+        assert acknowledged[card_id] <= found[card_id] <= asked[card_id]
+
+
+def test_after_a_restart_of_the_database_all_connections_are_served_and_what_was_acknowledged_is_counted(
+    own_postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    database = connect_to(Database(own_postgres.url(), bulk=True))
+    with database.connection_context():
+        ids = write_bound(256, utc_now())
+    with Service(with_keys(tmp_path), own_postgres.url(), **PROXIED) as service:
+        with Streams(service, [partial(own, card_id) for card_id in ids]) as streams:
+            streams.wait_for_answers(1_000)
+            own_postgres.stop()
+            streams.wait_for_answers(500, lambda answer: answer.status == 503)
+            own_postgres.start()
+            back_from = len(streams.answers)
+            wait_for(lambda: by_card(streams.answers[back_from:], 200).keys() == set(ids), 60)
+        assert service.get("/readyz").status == 200
+    assert {answer.status for answer in streams.answers} == {200, 503}
+    assert all(b"retry-after" in answer.headers.lower() for answer in streams.answers if answer.status == 503)
+    with database.connection_context():
+        found, acknowledged, asked = counted(), by_card(streams.answers, 200), by_card(streams.answers)
+    for card_id in ids:
+        assert acknowledged[card_id] <= found[card_id] <= asked[card_id]
+
+
+class History:
+    """A card's states; each may have held from the action that began it to the one that ended it."""
+
+    def __init__(self, state: object) -> None:
+        self.states = [state]
+        self._since, self._until = [0.0], [float("inf")]
+
+    def change(self, state: object, action: Callable[[], object]) -> None:
+        self._since.append(monotonic())
+        action()
+        self._until.insert(-1, monotonic())
+        self.states.append(state)
+
+    def during(self, answer: Answered) -> set[Any]:
+        held = zip(self.states, self._since, self._until, strict=True)
+        return {state for state, since, until in held if since <= answer.received and answer.sent <= until}
+
+
+@pytest.fixture
+def operator(database: Database) -> CardActions:
+    # So that a deadlock never ends an operator's transaction, in this thread and in others.
+    database.execute_sql("SET deadlock_timeout = '60s'")
+    database.connect_params["options"] += " -c deadlock_timeout=60s"
+    return CardActions(database, "operator", utc_now)
+
+
+@pytest.fixture
+def quiet_log(proxied: Service) -> Iterator[None]:
+    begun = len(proxied.log.read_bytes())
+    yield
+    log = proxied.log.read_bytes()[begun:].decode()
+    assert "deadlock" not in log
+    assert "Traceback" not in log
+
+
+def streams_of(service: Service, *asks: Ask) -> Streams:
+    return Streams(service, [partial(lambda ask: ask, ask) for ask in asks for _ in range(CONNECTIONS)])
+
+
+def of(card_id: str) -> Callable[[Answered], bool]:
+    return lambda answer: answer.ask.card_id == card_id
+
+
+def require_exact_counts(answers: list[Answered]) -> None:
+    """Require that each accepted request was counted, once, and no other."""
+    assert counted() == Counter(answer.ask.card_id for answer in answers if answer.code == "OK")
+
+
+@pytest.mark.usefixtures("quiet_log")
+def test_a_card_is_refused_exactly_while_it_is_frozen(proxied: Service, operator: CardActions) -> None:
+    ids = write_bound(4, utc_now())
+    histories = {card_id: History("OK") for card_id in ids}
+
+    def freeze_and_unfreeze(card_id: str) -> None:
+        for number in range(ACTIONS):
+            streams.wait_for_answers(BETWEEN, of(card_id))
+            action, code = (Action.UNFREEZE, "OK") if number % 2 else (Action.FREEZE, "CARD_FROZEN")
+            histories[card_id].change(code, partial(operator.apply, action, [card_id]))
+        streams.wait_for_answers(BETWEEN, of(card_id))
+
+    with streams_of(proxied, *map(own, ids)) as streams, ThreadPoolExecutor(4) as pool:
+        list(pool.map(freeze_and_unfreeze, ids))
+    for answer in streams.answers:
+        assert answer.code in histories[answer.ask.card_id].during(answer)
+    require_exact_counts(streams.answers)
+
+
+@pytest.mark.usefixtures("quiet_log")
+def test_an_unbound_card_belongs_to_the_machine_that_came_first(proxied: Service, operator: CardActions) -> None:
+    (card_id,) = write_bound(1, utc_now())
+    mine, others = own(card_id), Ask(card_id, "another machine", "203.0.113.9")
+    history = History(mine.hardware)
+    with streams_of(proxied, mine, others) as streams:
+        for _ in range(ACTIONS):
+            streams.wait_for_answers(BETWEEN)
+            history.change(None, partial(operator.apply, Action.UNBIND, [card_id]))
+            streams.wait_for_answers(1, lambda answer: answer.code == "OK")  # it is bound again
+    binders = [event.hardware for event in Event.select().where(Event.kind == EventKind.BOUND).order_by(Event.id)]
+    assert len(binders) == ACTIONS
+    history.states[1:] = binders
+    for answer in streams.answers:
+        owners = history.during(answer)
+        is_right = answer.ask.hardware in owners if answer.code == "OK" else owners - {answer.ask.hardware}
+        assert is_right
+        assert answer.code in {"OK", "CLIENT_MISMATCH"}
+    client = Client.get()
+    assert client.hardware == binders[-1]
+    assert client.ip == (mine if binders[-1] == mine.hardware else others).address
+    require_exact_counts(streams.answers)

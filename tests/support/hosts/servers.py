@@ -1,0 +1,148 @@
+"""The servers of two groups of tests: a vendor's, a git clone that serves, and fresh ones with the same code."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kadun.retries import RetryPolicy
+
+from tests.support.hosts.backups import fill
+from tests.support.hosts.moving import Program, ship
+from tests.support.hosts.stack import Stack, run
+from tests.support.licence.customers import Load
+from tests.support.wheels import write_wheel
+
+MIGRATION = "-- As a release after this one has it.\n{};\n"
+BROKEN = {"app/wsgi.py": "raise SystemExit('this version does not work')\n"}
+"""What a release that does not start changes."""
+LICENSED_FILE, LICENSED = "带空格 licensed.bin", b"bytes that only customers get\n" * 100
+FUNCTION = """
+import tiny
+from app.functions import core_function
+
+
+@core_function("版本")
+def version(arguments, caller):
+    return tiny.VERSION
+"""
+# The first two with characters that tools take for their own; the others for as many requests as a test sends.
+SETTINGS = """
+KADUN_ISSUER=迁移&co \\1
+KADUN_OFFLINE_GRACE=12h
+KADUN_RATE=10000
+KADUN_BURST=10000
+"""
+
+
+class Vendor:
+    """A vendor's server, a clone of the repository upstream that it is upgraded from, and a program shipped from it."""
+
+    program: Program
+
+    def __init__(self, stack: Stack, upstream: Path) -> None:
+        self.stack, self.upstream = stack, upstream
+        shutil.copytree(stack.folder, upstream, symlinks=True)
+        self._git(upstream, "init", "--quiet", "--initial-branch=main")
+        self.release("first")
+        self._git(upstream, "clone", "--quiet", upstream, upstream.parent / "clone")
+        (upstream.parent / "clone/.git").rename(stack.folder / ".git")
+
+    @staticmethod
+    def _git(folder: Path, *arguments: str | Path) -> str:
+        identity = ("-c", "user.name=vendor", "-c", "user.email=vendor@kadun.test", "-c", "safe.directory=*")
+        return run("git", *identity, *arguments, cwd=folder).stdout.strip()
+
+    def release(self, name: str, files: dict[str, str] | None = None) -> str:
+        """Commit upstream; return the commit."""
+        for path, content in (files or {}).items():
+            (self.upstream / path).write_text(content)
+        self._git(self.upstream, "add", "--all")
+        self._git(self.upstream, "commit", "--quiet", "--allow-empty", "--message", name)
+        return self._git(self.upstream, "rev-parse", "HEAD")
+
+    def newest_migration(self) -> str:
+        return max(path.stem for path in (self.stack.folder / "app/storage/migrations").glob("[0-9]*.sql"))
+
+    def next_migration(self) -> str:
+        """Return where a release adds a migration."""
+        return f"app/storage/migrations/{int(self.newest_migration()[:4]) + 1:04d}_more.sql"
+
+    def withdraw(self) -> None:
+        """Remove the last commit upstream."""
+        self._git(self.upstream, "reset", "--hard", "--quiet", "HEAD~1")
+
+    def commit(self) -> str:
+        """Return where the stack's clone stands, its files included."""
+        assert self._git(self.stack.folder, "status", "--porcelain", "--untracked-files=no") == ""
+        return self._git(self.stack.folder, "rev-parse", "HEAD")
+
+    def image(self) -> str:
+        """Return the image that the app's container runs, which is also what its name stands for."""
+        image = str(self.stack.inspect("app")["Image"])
+        named = run("docker", "image", "inspect", "--format", "{{.Id}}", f"{self.stack.project}-app").stdout.strip()
+        assert named == image
+        return image
+
+    def backups(self) -> set[Path]:
+        return set((self.stack.folder / "data/backups").glob("*"))
+
+    def fresh_server(self, folder: Path) -> Stack:
+        """Return a server with the vendor's present code, on which nothing ran yet."""
+        stack = Stack(folder, self.image())
+        run("docker", "tag", self.image(), f"{stack.project}-app")  # what a build there would come to
+        for name in self._git(self.stack.folder, "ls-files", "-z").split("\0")[:-1]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self.stack.folder / name, folder / name)
+        return stack
+
+
+def _furnish(vendor: Vendor, folder: Path) -> None:
+    """Give the server what a server in use has: cards, a licensed file, a function with a requirement, hooks."""
+    stack = vendor.stack
+    fill(stack, 2000)
+    (folder / "licensed").write_bytes(LICENSED)
+    stack.script("cardctl", "file", "add", "--name", LICENSED_FILE, folder / "licensed")
+    (stack.folder / "data/files/.adding-now").write_bytes(b"half a file")
+    functions = stack.folder / "data/functions"
+    (functions / "vendor.py").write_text(FUNCTION)
+    (functions / "requirements.txt").write_text(f"./{write_wheel(functions, '1.0').name}\n")
+    stack.script("cardctl", "function", "install")
+    certificates = stack.folder / "https_certificates"
+    shutil.copy(certificates / "privkey.pem", certificates / "self-signed-privkey.pem")
+    # What the host runs and what nginx reads: no bundle may bring such files.
+    hook = stack.folder / "data/backup-hooks.d/10-copy"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\nexit 0\n")
+    hook.chmod(0o755)
+    (certificates / "hsts.conf").write_text('add_header Strict-Transport-Security "max-age=1";\n')
+    vendor.program = ship(stack, folder, "the customer's pc")
+    vendor.program.open_on(stack)
+
+
+@pytest.fixture(scope="session")
+def vendor(tmp_path_factory: pytest.TempPathFactory, app_image: str) -> Iterator[Vendor]:
+    """The vendor's server. A test may upgrade it; it leaves it serving."""
+    folder = tmp_path_factory.mktemp("vendor")
+    stack = Stack(folder / "old", app_image)
+    try:
+        vendor = Vendor(stack, folder / "upstream")
+        stack.init_anew("kadun.test")
+        with (stack.folder / ".env").open("a") as settings:
+            settings.write(SETTINGS)
+        stack.up()
+        _furnish(vendor, folder)
+        yield vendor
+    finally:
+        run("docker", "image", "rm", "--force", f"{stack.project}-app:previous", check=False)
+        stack.remove()
+
+
+def customer(vendor: Vendor) -> Load:
+    """Return a customer who opens the program over and over, as the SDK does it.
+
+    With more tries than by default: on a busy machine the interruption outlasts those. How long it takes is for the
+    docs.
+    """
+    policy = RetryPolicy(tries=20)
+    return Load(lambda: vendor.program.client_of(vendor.stack, retry_policy=policy).open(), pause_seconds=0.3)

@@ -1,0 +1,252 @@
+"""A copy of this checkout that runs in containers, and a network of its own to reach it from."""
+
+import contextlib
+import fcntl
+import http.client
+import itertools
+import json
+import os
+import re
+import secrets
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+from tests.support.licence.claims import claim
+from tests.support.services.http_exchange import exchange, quiet_port
+from tests.support.services.service import question
+
+ROOT = Path(__file__).resolve().parents[3]
+SECRETS = (
+    "db_password",
+    "owner_url",
+    "backup_url",
+    "database_url",
+    "kernal_data_key",
+    "sealing_key",
+    "keys_identity",
+    "backup_identity",
+)
+SERVICES = ("app", "database", "functions", "nginx", "webhooks")
+
+
+def run(*command: str | Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a command; its output is what a failure shows."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
+    return done
+
+
+def copy_checkout(folder: Path) -> None:
+    """Copies what a clone of this working tree would hold: no secrets, no data, no settings."""
+    # safe.directory: the tree may be another user's.
+    list_files = ("git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, run(*list_files, cwd=ROOT).stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+
+
+def build_image() -> str:
+    """Builds this checkout's image as Compose does, once for all stacks, and returns its ID."""
+    # The engine's cache makes it one build for all processes. The lock: another checkout's tests use the same name.
+    with tempfile.TemporaryDirectory() as folder, Path(tempfile.gettempdir(), "kadun-test-app.lock").open("w") as lock:
+        copy_checkout(Path(folder))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        settings = {"KADUN_APP_IMAGE": "kadun-test-app", "KADUN_UID": "10001", "COMPOSE_PROJECT_NAME": "kadun-test-app"}
+        run("docker", "compose", "build", "--quiet", "app", cwd=folder, env=os.environ | settings)
+        return run("docker", "image", "inspect", "--format", "{{.Id}}", "kadun-test-app").stdout.strip()
+
+
+class Stack:
+    """The project's own compose file under a project name and on ports of its own."""
+
+    def __init__(self, folder: Path, image: str = "", copy: Callable[[Path], object] = copy_checkout) -> None:
+        """`image` is one that `build_image` made of this checkout; without it Compose builds one for this stack."""
+        self.folder = folder
+        self._image = image
+        self.project = f"kadun-test-{uuid4().hex[:8]}"
+        self.http_port, self.https_port = quiet_port(), quiet_port()
+        ours = ("KADUN_", "COMPOSE_", "DATABASE_URL", "KERNAL_DATA_KEY")
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        copy(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def script(self, name: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Runs a script of the copy's, from elsewhere."""
+        return run(self.folder / "scripts" / name, *arguments, **{"env": self.environment, "cwd": "/"} | options)
+
+    def init(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = self.script("init.sh", *arguments, check=check)
+        self._tag_image()
+        return done
+
+    def _tag_image(self) -> None:
+        """Gives the image the name under which Compose would build this stack's, so that it finds it built."""
+        names = re.findall(r"^KADUN_APP_IMAGE=(\S+)$", self._dotenv(), re.MULTILINE)
+        if self._image and names and run("docker", "image", "inspect", names[0], check=False).returncode != 0:
+            run("docker", "tag", self._image, names[0])
+
+    def _dotenv(self) -> str:
+        file = self.folder / ".env"
+        return file.read_text() if file.exists() else ""
+
+    def init_anew(self, *domains: str) -> None:
+        """Runs scripts/init.sh for this stack's ports and name, and for a certificate with these names."""
+        ports = ("--http-port", str(self.http_port), "--https-port", str(self.https_port))
+        names = (word for domain in domains for word in ("--domain", domain))
+        self.init("--project", self.project, *ports, *names)
+
+    def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs `docker compose` in the copy, as a vendor would."""
+        return run("docker", "compose", *arguments, check=check, cwd=self.folder, env=self.environment)
+
+    def up(self, *options: str) -> None:
+        """Brings it up and waits until it is healthy; its logs are what a failure shows."""
+        done = self.compose("up", "--detach", "--wait", *options, check=False)
+        if "is unhealthy" in done.stderr:  # perhaps for a moment only: scripts/lib/stack.sh, come_up
+            done = self.compose("up", "--detach", "--wait", *options, check=False)
+        assert done.returncode == 0, done.stderr + self.compose("logs", "--no-color").stdout
+
+    def cardctl(self, *arguments: str) -> Any:
+        """What scripts/cardctl prints as JSON, called from elsewhere."""
+        return json.loads(self.script("cardctl", *arguments).stdout)
+
+    def seal(self, source: Path, target: Path) -> None:
+        self.script("cardctl", "seal", source, "-o", target)
+
+    def new_card(self) -> str:
+        issued = self.cardctl("card", "issue", "--validity", "30d", "--count", "1", "--format", "json")
+        return str(issued[0]["id"])
+
+    def bound_client(self, card: str) -> dict[str, Any]:
+        """The client's row of a card."""
+        client = self.cardctl("card", "show", card, "--format", "json")["client"]
+        assert isinstance(client, dict)
+        return client
+
+    def as_role(self, role: str, *command: str, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs a PostgreSQL program as owner, backup or app, where the vendor's scripts run it."""
+        words = ("docker", "compose", "exec", "-T", "database", "as-role", role, *command)
+        return run(*words, check=check, cwd=self.folder, env=self.environment, input=text)
+
+    def sql(self, role: str, statement: str, database: str = "kadun") -> str:
+        """What a statement returns, unadorned, its rows on lines."""
+        options = ("-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
+        return self.as_role(role, "--database", database, "psql", *options, text=statement).stdout.strip()
+
+    def connection(self) -> http.client.HTTPSConnection:
+        """A connection of a customer's that trusts this stack's certificate."""
+        context = ssl.create_default_context(cafile=self.folder / "https_certificates/fullchain.pem")
+        return http.client.HTTPSConnection("localhost", self.https_port, timeout=60, context=context)
+
+    def verify(self, card: str, hardware: str) -> dict[str, Any]:
+        """The answer to a customer's 打开程序, over HTTPS."""
+        body = json.dumps(question(card, hardware)).encode()
+        headers = {"Content-Type": "application/json"}
+        answer: dict[str, Any] = exchange(self.connection(), "POST", "/v1/verify", body, headers).json()
+        return answer
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        """What the engine knows of a service's container."""
+        found: dict[str, Any] = json.loads(run("docker", "inspect", f"{self.project}-{service}-1").stdout)[0]
+        return found
+
+    def processes(self, service: str) -> Iterator[tuple[int, dict[str, str]]]:
+        """The service's processes, by their numbers on the host, each with what /proc says of its status.
+
+        Health checks, and other commands that are executed in the container, are left out.
+        """
+        container = self.inspect(service)
+        main, found = str(container["State"]["Pid"]), {}
+        for pid in run("docker", "top", container["Id"], "-eo", "pid").stdout.split()[1:]:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                found[pid] = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        for pid, status in found.items():
+            ancestor = pid
+            while ancestor in found and ancestor != main:
+                ancestor = found[ancestor]["PPid"]
+            if ancestor == main:
+                yield int(pid), status
+
+    def remove(self) -> None:
+        """Leaves nothing behind, whatever state it is in."""
+        if (self.folder / ".env").exists():
+            self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
+            run("docker", "image", "rm", "--force", f"{self.project}-app", check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_NETS = itertools.count(secrets.randbelow(256))  # no two of them share one
+
+
+def free_network() -> str:
+    """Return the beginning of a network that nothing here has, such as `198.18.7`; this machine takes its `.1`."""
+    taken = run("ip", "-o", "address", "show").stdout  # by namespaces that a killed run has left, too
+    # 198.18.0.0/15 is for such trials (RFC 2544).
+    nets = (f"198.18.{number % 256}" for number in itertools.islice(_NETS, 256))
+    return next(net for net in nets if f"{net}.1/" not in taken and claim(f"net-{net}"))
+
+
+class Namespace:
+    """A machine of its own as far as the network goes: a namespace joined to this one by a cable. Needs root."""
+
+    def __init__(self) -> None:
+        tag = uuid4().hex
+        self.name = f"kadun-{tag[:8]}"
+        self._here, self._there = f"kd{tag[:8]}h", f"kd{tag[:8]}n"
+        network = free_network()
+        subnet = int(network.rpartition(".")[2])
+        self.host_ipv4, self.ipv4 = f"{network}.1", f"{network}.2"
+        # As the journal writes them: a subnet of 0 would be a part of `::`.
+        self.host_ipv6, self.ipv6 = (f"fd6b:6164:756e:{subnet + 1:x}::{host}" for host in (1, 2))
+
+    def __enter__(self) -> Self:
+        run("ip", "netns", "add", self.name)
+        run("ip", "link", "add", self._here, "type", "veth", "peer", self._there, "netns", self.name)
+        for ip, device, ipv4, ipv6 in (
+            (("ip",), self._here, self.host_ipv4, self.host_ipv6),
+            (("ip", "-netns", self.name), self._there, self.ipv4, self.ipv6),
+        ):
+            run(*ip, "address", "add", f"{ipv4}/24", "dev", device)
+            run(*ip, "address", "add", f"{ipv6}/64", "dev", device, "nodad")
+            run(*ip, "link", "set", device, "up")
+        run("ip", "-netns", self.name, "link", "set", "lo", "up")  # where urllib3 looks whether there is IPv6
+        self._add_route()
+        return self
+
+    def _add_route(self) -> None:
+        # So that its packets for any other address, a container's for example, reach this machine.
+        run("ip", "-netns", self.name, "route", "add", "default", "via", self.host_ipv4)
+
+    def __exit__(self, *_: object) -> None:
+        run("ip", "link", "del", self._here, check=False)
+        run("ip", "netns", "del", self.name, check=False)
+
+    def pull_cable(self) -> None:
+        """Takes the link down: packets get lost, and nobody is told. At the far end, so that routes here stay."""
+        run("ip", "-netns", self.name, "link", "set", self._there, "down")
+
+    def plug_in(self) -> None:
+        """Takes the link up again, for IPv4."""
+        run("ip", "-netns", self.name, "link", "set", self._there, "up")
+        self._add_route()
+
+    def python(self, code: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs Python there, with the SDK and nothing else of the project."""
+        return run(
+            "ip", "netns", "exec", self.name, sys.executable, "-c", code, *arguments,
+            check=check, env=os.environ | {"PYTHONPATH": str(ROOT / "client/src")}, cwd="/",
+        )  # fmt: skip

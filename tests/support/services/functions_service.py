@@ -1,0 +1,77 @@
+"""The functions service in processes of its own."""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any, Self
+
+from app.functions.client import FunctionsClient, FunctionsUnavailableError
+from app.functions.decorator import Caller
+from app.functions.messages import Outcome
+from app.functions.places import IDS
+from tests.support.functions import core_functions
+from tests.support.services import forked_python
+from tests.support.services.processes import processes_in
+from tests.support.services.service import ROOT, GunicornProcess
+
+CALLER = Caller("0" * 32, "1" * 32, None)
+HOSTILE = ROOT / "tests/support/functions/hostile_functions.py"
+WELL = """
+from app.functions import core_function
+
+@core_function("well")
+def well(arguments, caller):
+    return arguments
+"""
+
+
+def free_user_ids() -> int:
+    """Return the first of as many user IDs as a service needs, which nobody else uses."""
+    return 300_000_000 + secrets.randbelow(1_000_000) * IDS
+
+
+class FunctionsService(GunicornProcess):
+    """The functions service of a folder, on the socket that the `Service` of the same folder uses."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.modules = folder / "functions"
+        self.modules.mkdir(exist_ok=True)
+        self.socket = folder / "functions.sock"
+        if os.geteuid() == 0:
+            settings = {"KADUN_FUNCTION_FIRST_UID": str(free_user_ids()), **settings}
+        settings = {"KADUN_FUNCTIONS_DIR": str(self.modules), "KADUN_FUNCTIONS_SOCKET": str(self.socket), **settings}
+        super().__init__("app.functions", folder / "functions.log", settings)
+        self.client = FunctionsClient(self.socket, int(settings.get("KADUN_FUNCTION_SECONDS", "30")))
+
+    def spawn(self) -> Any:
+        with self.log.open("ab") as log:
+            self.process = forked_python.start("app.functions", environment=self.environment, output=log)
+        return self.process
+
+    def with_module(self, name: str, text: str) -> Self:
+        (self.modules / f"{name}.py").write_text(text)
+        return self
+
+    def with_hostile_functions(self) -> Self:
+        """Install `tests/support/functions/hostile_functions.py`, and one function that does what it should."""
+        return self.with_module("hostile", HOSTILE.read_text()).with_module("well", WELL)
+
+    def with_shop(self) -> Self:
+        """Install `tests/support/functions/core_functions.py`."""
+        shutil.copy(core_functions.__file__, self.modules / "shop.py")
+        return self
+
+    def call(self, function: str, **arguments: object) -> Outcome:
+        return self.client.call(function, arguments, CALLER).outcome
+
+    def answers(self) -> bool:
+        try:
+            self.client.list()
+        except FunctionsUnavailableError:
+            return False
+        return True
+
+    def is_idle(self) -> bool:
+        """Whether no process but the zygote is left."""
+        return len(processes_in(self.modules)) == 1

@@ -1,0 +1,198 @@
+"""The service for tests: gunicorn with the app, in a process of its own."""
+
+import http.client
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import jwt
+
+from tests.support import openapi_contract as contract
+from tests.support.sealing import SEALING_KEY
+from tests.support.services import cardctl, forked_python
+from tests.support.services.http_exchange import exchange, quiet_port
+
+ROOT = Path(__file__).resolve().parents[3]
+OPEN = "打开程序"
+
+
+class Response(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        """The token's claims, unverified."""
+        return jwt.decode(self.body["token"], options={"verify_signature": False})
+
+
+def wait_for(condition: Any, seconds: float = 60) -> Any:
+    """Return the first true value of `condition()`; fail when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"the condition did not become true in {seconds} s")
+        time.sleep(0.05)  # between two looks
+
+
+def wait_for_lock(database: Any) -> None:
+    """Wait until another connection waits for a lock of this one; other tests' locks in the cluster do not count."""
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    wait_for(lambda: database.execute_sql(waiting).fetchone())
+
+
+def wait_for_waiting(database: Any, count: int) -> None:
+    """Wait until so many transactions of this database wait for locks."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    wait_for(lambda: database.execute_sql(waiting).fetchone()[0] == count)
+
+
+def question(card_id: str, hardware: str = "machine-1", function: str = OPEN, **more: Any) -> dict[str, Any]:
+    return {
+        "card_id": card_id,
+        "hardware": hardware,
+        "function": function,
+        "nonce": secrets.token_urlsafe(24),
+        **more,
+    }
+
+
+class GunicornProcess:
+    """A gunicorn with one of the applications, which a test starts and stops."""
+
+    configuration = "tests.support.services.quick_gunicorn_conf"
+
+    def __init__(self, application: str, log: Path, settings: dict[str, str]) -> None:
+        self.application = application
+        self.log = log
+        inherited = {name: text for name, text in os.environ.items() if name == "PATH" or name.startswith("COVERAGE_")}
+        self.environment = inherited | settings
+        self.process: Any = None
+
+    def start(self) -> Self:
+        process = self.spawn()
+        wait_for(lambda: self.answers() or process.poll() is not None, 60)
+        assert process.poll() is None, self.log.read_text()
+        return self
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start it without waiting for an answer."""
+        # Not forked from a process that has imported the app: the service patches the standard library first of all.
+        command = (
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--config",
+            f"python:{self.configuration}",
+            f"{self.application}.wsgi:app",
+        )
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT
+            )
+        self.process = process
+        return process
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def answers(self) -> bool:
+        raise NotImplementedError
+
+
+class Service(GunicornProcess):
+    """The service on a port of 127.0.0.1, behind no proxy unless its settings say so."""
+
+    def __init__(self, folder: Path, database_url: str, **settings: str) -> None:
+        self.port = quiet_port()
+        self.folder = folder
+        settings = {
+            "DATABASE_URL": database_url,
+            "KADUN_SEALING_KEY": SEALING_KEY,
+            "KERNAL_DATA_KEY": "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX",
+            "KADUN_KEYS_DIR": str(folder / "keys"),
+            "KADUN_FILES_DIR": str(folder / "files"),
+            "KADUN_FUNCTIONS_SOCKET": str(folder / "functions.sock"),
+            "KADUN_BIND": f"127.0.0.1:{self.port}",
+            **settings,
+        }
+        super().__init__("app", folder / "service.log", settings)
+
+    def answers(self) -> bool:
+        try:
+            return self.get("/healthz").status == 200
+        except OSError:
+            return False
+
+    def cardctl(self, *arguments: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
+        done = cardctl.run(*arguments, environment=self.environment, text=text)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def forked_cardctl(self, *arguments: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command in a process of its own, beside others."""
+        done = forked_python.run("app", *arguments, environment=self.environment, text=text)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def spawn_cardctl(self, *arguments: str, **options: Any) -> subprocess.Popen[Any]:
+        """Begin a command in a process of its own, which a test feeds, reads or ends."""
+        command = [sys.executable, "-m", "app", *arguments]
+        return subprocess.Popen(command, cwd=ROOT, env=self.environment, **options)
+
+    def cardctl_json(self, *arguments: str, text: str = "") -> Any:
+        """Run a command; return what it prints with `--format json`."""
+        return json.loads(self.cardctl(*arguments, "--format", "json", text=text).stdout)
+
+    def refusal(self, *arguments: str, text: str = "") -> str:
+        """Run a command that must fail with status 1; return the one line that it says."""
+        done = self.cardctl(*arguments, check=False, text=text)
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done
+        return done.stderr
+
+    def issue(self, count: int = 1, validity: str = "30d") -> list[str]:
+        printed = self.cardctl("card", "issue", "--validity", validity, "--count", str(count), "--format", "txt")
+        return printed.stdout.split()
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Response:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        answer = exchange(connection, method, path, body, headers or {})
+        contract.check(method, path, answer.status, answer.headers, answer.body)
+        is_json = "json" in answer.headers.get("content-type", "") and answer.body
+        return Response(answer.status, answer.headers, answer.json() if is_json else {})
+
+    def get(self, path: str) -> Response:
+        return self.request("GET", path)
+
+    def post(self, body: bytes, headers: dict[str, str] | None = None) -> Response:
+        return self.request("POST", "/v1/verify", body, {"Content-Type": "application/json", **(headers or {})})
+
+    def verify(self, document: dict[str, Any], *, address: str | None = None, **headers: str) -> Response:
+        """Verify a card; `address` is the client address that the proxy reports."""
+        if address is not None:
+            headers["X-Real-IP"] = address
+        return self.post(json.dumps(document).encode(), headers)

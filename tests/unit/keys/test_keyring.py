@@ -1,0 +1,247 @@
+"""The key ring on disk: created once, rotated and endorsed without a gap."""
+
+import base64
+import json
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from joserfc.jwk import OKPKey
+
+from app.tokens import key_folder
+from app.tokens.key_folder import KeyFolder
+from app.tokens.keyring import KeyRingError
+from app.tokens.keys import KeyRing
+from tests.support.tables import for_each
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "keys"
+
+
+def decoded(endorsement: str, public: dict[str, str]) -> dict[str, Any]:
+    # The keys of these tests are made at a time of our own: the machine's clock has no say.
+    key, options = jwt.PyJWK(public).key, {"verify_iat": False}
+    return jwt.decode(endorsement, key, algorithms=["EdDSA"], audience="kadun-client", options=options)
+
+
+def follow(ring: KeyRing, pinned: dict[str, str]) -> list[str]:
+    """Walk the endorsements from a pinned key as a client does; return the IDs of keys believed."""
+    believed = {pinned["kid"]: pinned}
+    for endorsement in ring.endorsements:
+        header = jwt.get_unverified_header(endorsement)
+        if header["kid"] not in believed:
+            continue
+        assert header == {"alg": "EdDSA", "typ": "key+jwt", "kid": header["kid"]}
+        claims = decoded(endorsement, believed[header["kid"]])
+        believed[claims["jwk"]["kid"]] = claims["jwk"]
+    return list(believed)
+
+
+def test_a_new_ring_has_a_current_and_a_next_key_and_is_created_once(folder: Path) -> None:
+    assert not KeyFolder(folder).exists()
+    ring = KeyFolder(folder).create(NOW, "kadun")
+    assert ring.current == ring.keys[0]
+    assert (len(ring.keys), len(ring.endorsements)) == (2, 1)
+    assert KeyFolder(folder).load() == KeyFolder(folder).create(NOW + timedelta(days=1), "kadun") == ring
+    assert KeyFolder(folder).exists()
+
+
+def test_only_the_owner_can_read_the_folder_and_its_files(folder: Path) -> None:
+    KeyFolder(folder).create(NOW, "kadun")
+    KeyFolder(folder).rotate(NOW, "kadun")
+    other = folder.with_name("other")
+    key_folder.write_file(other / "file", b"content")
+    assert (other / "file").read_bytes() == b"content"
+    paths = (folder, other, *folder.iterdir(), other / "file")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in paths}
+    assert modes == {"keys": 0o700, "other": 0o700, key_folder.FILE: 0o600, ".lock": 0o600, "file": 0o600}
+
+
+def test_a_published_key_is_a_public_jwk_whose_kid_is_its_thumbprint_and_no_repr_has_its_secret(folder: Path) -> None:
+    ring = KeyFolder(folder).create(NOW, "kadun")
+    assert [key.private for key in ring.keys if not key.private or key.private in repr(ring)] == []
+    assert repr(ring.current) == f"Key({ring.current.kid})"
+    for public in ring.published(NOW):
+        assert set(public) == {"kty", "crv", "x", "kid", "use", "alg"}
+        fixed = {name: public[name] for name in ("kty", "crv", "use", "alg")}
+        assert fixed == {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA"}
+        assert len(base64.urlsafe_b64decode(public["x"] + "=")) == 32
+        thumbprint = OKPKey.import_key({name: public[name] for name in ("kty", "crv", "x")}).thumbprint()
+        assert public["kid"] == thumbprint
+
+
+def test_a_second_rotation_within_15_minutes_is_refused_unless_forced(folder: Path) -> None:
+    KeyFolder(folder).create(NOW, "kadun")
+    ring = KeyFolder(folder).rotate(NOW, "kadun")  # the first is never refused
+    for late in (timedelta(0), timedelta(minutes=15) - timedelta(seconds=1), timedelta(hours=-1)):
+        with pytest.raises(KeyRingError, match=r"15 minutes ago.*rotate after 2026-03-01 12:15:00 UTC, or use --force"):
+            KeyFolder(folder).rotate(NOW + late, "kadun")
+    assert KeyFolder(folder).load() == ring
+    assert KeyFolder(folder).rotate(NOW + timedelta(minutes=15), "kadun").current == ring.keys[-1]
+    assert len(KeyFolder(folder).rotate(NOW + timedelta(minutes=16), "kadun", force=True).keys) == len(ring.keys) + 2
+
+
+def test_a_retired_keys_private_half_is_deleted_and_it_is_published_for_15_minutes(folder: Path) -> None:
+    retired = KeyFolder(folder).create(NOW, "kadun").current
+    assert retired.private
+    assert retired.private in (folder / key_folder.FILE).read_text()
+    ring = KeyFolder(folder).rotate(NOW, "kadun")
+    assert ring.keys[0].private is None
+    assert all(retired.private not in path.read_text() for path in folder.iterdir())
+    with pytest.raises(ValueError):  # noqa: PT011  # the library's own words
+        ring.keys[0].signing_key()
+    for seconds, published in ((0, True), (15 * 60 - 1, True), (15 * 60, False), (365 * 86_400, False)):
+        kids = [public["kid"] for public in ring.published(NOW + timedelta(seconds=seconds))]
+        assert (retired.kid in kids) is published, seconds
+        assert kids[-2:] == [key.kid for key in ring.keys[-2:]]
+
+
+def test_endorsements_lead_from_any_key_to_the_newest_each_by_the_key_before_and_no_other(folder: Path) -> None:
+    ring = KeyFolder(folder).create(NOW, "kadun")
+    for rotation in range(1, 6):
+        ring = KeyFolder(folder).rotate(NOW + timedelta(days=rotation), "kadun")
+    kids = [key.kid for key in ring.keys]
+    assert len(set(kids)) == 7
+    for position, key in enumerate(ring.keys):
+        assert follow(ring, key.public) == kids[position:]
+    for signer, endorsement in zip(ring.keys, ring.endorsements, strict=False):
+        claims = decoded(endorsement, signer.public)
+        assert (set(claims), claims["iss"], "d" in claims["jwk"]) == ({"iss", "aud", "iat", "jwk"}, "kadun", False)
+        for key in ring.keys:
+            if key.kid != signer.kid:
+                with pytest.raises(jwt.InvalidSignatureError):
+                    decoded(endorsement, key.public)
+
+
+def editing(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
+    def edit(text: str) -> str:
+        document = json.loads(text)
+        change(document)
+        return json.dumps(document)
+
+    return edit
+
+
+DAMAGES: dict[str, Callable[[str], str]] = {
+    "empty": lambda _: "",
+    "cut short": lambda text: text[: len(text) // 2],
+    "a list": lambda _: "[]",
+    "no keys": editing(lambda ring: ring.pop("keys")),
+    "one key only": editing(lambda ring: ring["keys"].pop()),
+    "an unknown field in a key": editing(lambda ring: ring["keys"][0].update(surprise=1)),
+    "no private half of the current key": editing(lambda ring: ring["keys"][0].update(private=None)),
+    "no private half of the next key": editing(lambda ring: ring["keys"][1].update(private=None)),
+    "a private half cut short": editing(lambda ring: ring["keys"][0].update(private="AAAA")),
+    "no public half": editing(lambda ring: ring["keys"][0]["public"].pop("x")),
+    "private halves exchanged": editing(lambda ring: ring["keys"][0].update(private=ring["keys"][1]["private"])),
+    "a public key without its ID": editing(lambda ring: ring["keys"][0]["public"].pop("kid")),
+    "a time that is none": editing(lambda ring: ring["keys"][0].update(retired_at="yesterday")),
+    "another endorsement's key": editing(lambda ring: ring["keys"][1]["public"].update(use="enc")),
+    "an endorsement lost": editing(lambda ring: ring.update(endorsements=[])),
+}
+
+
+@for_each("damage", DAMAGES)
+def test_a_damaged_ring_is_refused_and_left_unchanged(folder: Path, damage: str) -> None:
+    file, keys = folder / key_folder.FILE, KeyFolder(folder)
+    file.unlink(missing_ok=True)
+    keys.create(NOW, "kadun")
+    damaged = DAMAGES[damage](file.read_text()).encode()
+    file.write_bytes(damaged)
+    for use in (keys.load, lambda: keys.create(NOW, "kadun"), lambda: keys.rotate(NOW, "kadun")):
+        with pytest.raises(KeyRingError, match="are damaged: put your copy of data/keys back"):
+            use()
+    assert file.read_bytes() == damaged
+
+
+def test_a_key_of_another_kind_from_the_library_does_not_sign(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, other = KeyFolder(folder).create(NOW, "kadun").current, OKPKey.generate_key("X25519", private=True)
+    monkeypatch.setattr(OKPKey, "import_key", lambda _: other)
+    with pytest.raises(TypeError, match="no Ed25519 private key"):
+        key.signing_key()
+
+
+def test_a_ring_or_folder_that_is_missing_or_in_the_way_is_refused(folder: Path, tmp_path: Path) -> None:
+    missing = r"cannot read the signing keys .*keyring.json: No such file"
+    with pytest.raises(KeyRingError, match=missing):
+        KeyFolder(folder).load()
+    with pytest.raises(KeyRingError, match=missing):
+        KeyFolder(folder).rotate(NOW, "kadun")
+    assert not KeyFolder(folder).exists()
+    (folder / key_folder.FILE).mkdir(parents=True)  # root reads any file, but nobody reads a folder
+    with pytest.raises(KeyRingError, match=r"cannot read the signing keys .*: Is a directory"):
+        KeyFolder(folder).load()
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(KeyRingError, match=r"cannot write to the folder of the signing keys .*: Not a directory"):
+        KeyFolder(tmp_path / "file" / "keys").create(NOW, "kadun")
+
+
+def test_a_ring_that_cannot_be_written_stays_and_what_an_interrupted_write_left_is_replaced(folder: Path) -> None:
+    ring = KeyFolder(folder).create(NOW, "kadun")
+    partial = folder / f"{key_folder.FILE}.partial"
+    partial.mkdir()
+    with pytest.raises(KeyRingError, match=r"cannot write keyring\.json in the folder of the signing keys"):
+        KeyFolder(folder).rotate(NOW, "kadun")
+    assert KeyFolder(folder).load() == ring
+    partial.rmdir()
+    partial.write_text("{")
+    assert KeyFolder(folder).rotate(NOW, "kadun").current == ring.keys[-1]
+    assert not partial.exists()
+
+
+PROGRAM = """
+import sys
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from app.tokens.key_folder import KeyFolder
+
+keys = KeyFolder(Path(sys.argv[2]))
+print("ready", flush=True)
+sys.stdin.readline()
+do = {"create": keys.create, "rotate": partial(keys.rotate, force=True)}[sys.argv[1]]
+print(*(key.kid for key in do(datetime.now(UTC), "kadun").keys))
+"""
+
+
+def at_once(count: int, action: str, folder: Path) -> list[list[str]]:
+    """Let several processes do the same at one moment; return the key IDs that each sees."""
+    command, pipe = [sys.executable, "-c", PROGRAM, action, str(folder)], subprocess.PIPE
+    processes = [subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for _ in range(count)]
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    seen = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert all(process.returncode == 0 for process in processes)
+    return seen
+
+
+def test_processes_that_create_or_rotate_at_once_get_one_ring_and_lose_no_rotation(folder: Path) -> None:
+    seen = at_once(4, "create", folder)
+    assert seen == [[key.kid for key in KeyFolder(folder).load().keys]] * 4
+    seen = at_once(4, "rotate", folder)
+    ring = KeyFolder(folder).load()
+    assert sorted(len(kids) for kids in seen) == [3, 4, 5, 6]
+    assert follow(ring, ring.keys[0].public) == [key.kid for key in ring.keys]
+
+
+def test_a_ring_of_a_clock_that_was_set_back_is_intact_and_an_endorsement_of_another_key_is_damage() -> None:
+    KeyRing.new(datetime.now(UTC) + timedelta(days=365), "kadun").check()
+    ring, other = KeyRing.new(NOW, "kadun"), KeyRing.new(NOW, "kadun")
+    with pytest.raises(ValueError, match="an endorsement is of another key"):
+        KeyRing((ring.keys[0], other.keys[1]), ring.endorsements).check()

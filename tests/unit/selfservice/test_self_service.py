@@ -1,0 +1,159 @@
+"""What customers may do with their own cards: every refusal, and what each change leaves."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from app.domain.cards.card_actions import Action, Outcome, apply
+from app.domain.cards.cards import MAX_VALIDITY, Card
+from app.domain.licence.terms import RenewTerm, Terms
+from app.domain.selfservice.self_service import (
+    WINDOW,
+    Allowance,
+    RenewNotAllowedError,
+    RenewReason,
+    Standing,
+    UnbindNotAllowedError,
+)
+from app.http.customer_messages import RENEWALS, unbinding
+from tests.support.tables import for_each
+from tests.unit.cards.test_cards import ACTIVE, DAY, EXPIRED, FROZEN, NOW, PERMANENT, UNUSED, WHOLE_NOW
+
+TICK = timedelta(microseconds=1)
+SPENT = UNUSED._replace(renewed_card_id="9" * 32)
+OTHER = UNUSED._replace(id="1" * 32)
+
+TWICE = Terms(self_service=True, self_unbind_per_30_days=2, self_unbind_cost=DAY, self_renew=RenewTerm.ANY)
+BATCH = replace(TWICE, self_renew=RenewTerm.BATCH)
+
+
+def other(card: Card) -> Card:
+    """Return a card in the same state, but another one."""
+    return card._replace(id=OTHER.id)
+
+
+def standing(card: Card, terms: Terms = TWICE, *before: datetime, is_bound: bool = True) -> Standing:
+    """Return how a card stands now whose customer unbound it before, at those times."""
+    return Standing(card, NOW, is_bound, before, terms)
+
+
+def unbound(card: Card, terms: Terms = TWICE, *before: datetime) -> Card:
+    outcome = standing(card, terms, *before).unbinding()
+    assert (outcome.was_bound, outcome.is_bound) == (True, False)
+    assert outcome.after is not None
+    return outcome.after
+
+
+def test_the_unbindings_left_are_those_of_the_terms_less_those_of_30_days() -> None:
+    before = [NOW - 3 * DAY, NOW - WINDOW, NOW - 100 * DAY]
+    for card in (UNUSED, ACTIVE, EXPIRED, PERMANENT):
+        allowed = [standing(card, TWICE, *before).allowed, standing(card).allowed, standing(card, Terms()).allowed]
+        assert allowed == [Allowance(1), Allowance(2), Allowance(0)], card
+
+
+def test_the_next_unbinding_waits_until_one_leaves_the_30_days_at_a_whole_second() -> None:
+    first, second = NOW - 20 * DAY, NOW - DAY
+    used_up = standing(ACTIVE, TWICE, first, second)
+    assert used_up.allowed == Allowance(0, WHOLE_NOW + timedelta(seconds=1) + 10 * DAY)
+    assert replace(used_up, at=first + WINDOW - TICK).allowed.unbinds_left == 0
+    assert replace(used_up, at=first + WINDOW).allowed.unbinds_left == 1
+    assert standing(ACTIVE, TWICE, WHOLE_NOW, WHOLE_NOW).allowed == Allowance(0, WHOLE_NOW + WINDOW)
+    # Of more than the present limit, all beyond it must have passed.
+    before = [WHOLE_NOW - days * DAY for days in (1, 2, 3, 4)]
+    assert standing(ACTIVE, TWICE, *before).allowed == Allowance(0, WHOLE_NOW - 2 * DAY + WINDOW)
+
+
+def test_a_frozen_or_spent_card_has_no_unbindings_and_beyond_the_limit_it_says_from_when_on() -> None:
+    for used_up, next_unbind_at in (
+        (standing(FROZEN), None),
+        (standing(SPENT), None),
+        (standing(ACTIVE, Terms(self_service=True)), None),
+        (standing(ACTIVE, TWICE, WHOLE_NOW - DAY, WHOLE_NOW), WHOLE_NOW - DAY + WINDOW),
+    ):
+        assert used_up.allowed == Allowance(0, next_unbind_at), used_up
+        with pytest.raises(UnbindNotAllowedError) as refused:
+            used_up.unbinding()
+        assert refused.value.next_unbind_at == next_unbind_at
+
+
+def test_an_unbinding_costs_what_the_terms_say_and_never_more_than_is_left() -> None:
+    assert unbound(ACTIVE) == ACTIVE._replace(expires_at=WHOLE_NOW + 28 * DAY)
+    nearly = ACTIVE._replace(expires_at=WHOLE_NOW + DAY / 2)
+    assert unbound(nearly) == nearly._replace(expires_at=WHOLE_NOW)
+    assert unbound(EXPIRED) == EXPIRED
+    assert unbound(ACTIVE, replace(TWICE, self_unbind_cost=None)) == ACTIVE
+    assert unbound(PERMANENT) == PERMANENT
+    never_bound = standing(ACTIVE, Terms(), is_bound=False).unbinding()
+    assert never_bound == Outcome(NOW, ACTIVE, ACTIVE, was_bound=False, is_bound=False), "which costs nothing"
+    assert [standing(card).cost for card in (PERMANENT, UNUSED, ACTIVE)] == [None, None, DAY]
+
+
+@for_each(
+    ("card", "second", "terms", "reason"),
+    [
+        (ACTIVE, OTHER._replace(batch="A"), BATCH, "second_card_other_batch"),
+        (ACTIVE._replace(batch="A"), OTHER._replace(batch="a"), BATCH, "second_card_other_batch"),
+        (ACTIVE, OTHER._replace(batch="A", validity=None), BATCH, "second_card_permanent"),
+        (ACTIVE, OTHER, replace(TWICE, self_renew=RenewTerm.OFF), "not_allowed"),
+        (ACTIVE, None, replace(TWICE, self_renew=RenewTerm.OFF), "not_allowed"),
+        (UNUSED, UNUSED, TWICE, "same_card"),
+        (SPENT, OTHER, TWICE, "card_spent"),
+        (FROZEN, OTHER, TWICE, "card_frozen"),
+        (FROZEN, None, TWICE, "card_frozen"),
+        (SPENT._replace(validity=None), OTHER, TWICE, "card_spent"),
+        (PERMANENT, OTHER, TWICE, "card_permanent"),
+        (ACTIVE, None, TWICE, "second_card_not_found"),
+        (ACTIVE, other(SPENT), TWICE, "second_card_spent"),
+        (ACTIVE, other(ACTIVE), TWICE, "second_card_not_unused"),
+        (ACTIVE, other(UNUSED)._replace(frozen_at=NOW), TWICE, "second_card_not_unused"),
+        (ACTIVE, OTHER._replace(validity=None), TWICE, "second_card_permanent"),
+        (ACTIVE, OTHER._replace(validity=MAX_VALIDITY), TWICE, "too_long"),
+        (UNUSED, OTHER._replace(validity=MAX_VALIDITY), TWICE, "too_long"),
+    ],
+)
+def test_every_refused_renewal_says_why(card: Card, second: Card | None, terms: Terms, reason: str) -> None:
+    with pytest.raises(RenewNotAllowedError) as refused:
+        standing(card, terms).renewal(second)
+    assert refused.value.reason == reason
+    assert reason in str(refused.value)
+
+
+def test_customers_read_every_reason_and_from_when_on_they_may_unbind() -> None:
+    assert len(set(RENEWALS.values())) == len(RENEWALS) == len(RenewReason)
+    said = unbinding(WHOLE_NOW)
+    assert all("2026-03-01 12:00:00 +0000" in text for text in said)
+    assert unbinding(None) != said
+    assert "{time}" not in "".join([*said, *unbinding(None)])
+
+
+@for_each("card", [ACTIVE, EXPIRED, UNUSED])
+@for_each("is_bound", [True, False])
+def test_a_renewal_adds_the_second_cards_validity_as_operators_extend(card: Card, *, is_bound: bool) -> None:
+    outcome = standing(card, is_bound=is_bound).renewal(OTHER._replace(validity=7 * DAY))
+    assert outcome == apply(Action.EXTEND, card, NOW, is_bound=is_bound, by=7 * DAY)
+    assert outcome.revives_unbound is (card is EXPIRED and not is_bound)
+
+
+@for_each(
+    ("terms", "batch", "second_batch"),
+    [(BATCH, None, None), (BATCH, "A", "A"), (TWICE, None, None), (TWICE, "A", "B"), (TWICE, None, "A")],
+)
+def test_a_card_of_the_same_batch_renews_and_of_any_batch_where_the_terms_say_so(
+    terms: Terms, batch: str | None, second_batch: str | None
+) -> None:
+    outcome = standing(ACTIVE._replace(batch=batch), terms).renewal(OTHER._replace(batch=second_batch))
+    assert outcome.after == ACTIVE._replace(batch=batch, expires_at=WHOLE_NOW + 59 * DAY)
+
+
+def test_the_mark_is_another_one_when_an_unbinding_would_leave_or_cost_something_else() -> None:
+    mark = standing(ACTIVE).mark
+    assert mark == replace(standing(ACTIVE), at=NOW + TICK).mark
+    free = replace(TWICE, self_unbind_cost=None)
+    others = (standing(PERMANENT), standing(ACTIVE, is_bound=False), standing(ACTIVE, TWICE, NOW))
+    assert mark not in {other.mark for other in (*others, standing(ACTIVE, free))}
+
+
+@for_each("card, terms, may", [(ACTIVE, TWICE, True), (FROZEN, TWICE, False), (ACTIVE, Terms(), False)])
+def test_a_card_may_be_renewed_where_some_unused_card_can(card: Card, terms: Terms, *, may: bool) -> None:
+    assert standing(card, terms).may_renew is may
