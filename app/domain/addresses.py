@@ -1,4 +1,4 @@
-"""Canonical forms of network addresses, and when two count as the same (protocol, section 2).
+"""Canonical forms of network addresses, and when two count as the same.
 
 The functions raise ValueError for a text that is no IPv4 or IPv6 address.
 """

@@ -66,7 +66,7 @@ class EventKind(StrEnum):
 
 
 class Counted(StrEnum):
-    """What a client can make happen to one card again and again: counted for each card and day (protocol, section 4).
+    """What a client can make happen to one card again and again: counted for each card and day.
 
     Changes of the environment, hardware and address apart, and the codes of rejections that concern an existing card.
     """

@@ -1,4 +1,4 @@
-"""What the modules of the vendor's functions import (PROTOCOL, section 3, "Server-side core functions")."""
+"""What the modules of the vendor's functions import (docs/protocol.md, "Core functions")."""
 
 from app.functions.decorator import Caller, core_function
 

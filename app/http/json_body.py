@@ -1,4 +1,4 @@
-"""Read JSON request bodies strictly, before any rule (protocol, section 3)."""
+"""Read JSON request bodies strictly, before any rule (docs/protocol.md)."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The tables (protocol, section 4). Columns are declared here, constraints in migrations."""
+"""The tables. Columns are declared here, constraints in migrations."""
 
 from peewee import (
     BigIntegerField,

@@ -1,4 +1,4 @@
-"""The signing keys: an Ed25519 key, and the ring of all keys in order of creation (protocol, section 3, "Keys").
+"""The signing keys: an Ed25519 key, and the ring of all keys in order of creation (docs/protocol.md, "Keys").
 
 Retired keys (public halves only) come first, then the current key, then the next key. The next key is published before
 it signs, and endorsed by the key before it, so that clients find their way to it from any key that they once pinned.

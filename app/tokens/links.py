@@ -1,4 +1,4 @@
-"""Download links: signed permissions to fetch one version of one file (protocol, section 3, "Files")."""
+"""Download links: signed permissions to fetch one version of one file (docs/protocol.md, "Files")."""
 
 from datetime import datetime
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""What operators do to cards (protocol, section 2, "What operators do"). This is the only home of these rules."""
+"""What operators do to cards. This is the only home of these rules."""
 
 from collections.abc import Mapping
 from contextlib import suppress

@@ -64,7 +64,7 @@ def half_width(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return the card that a text has, without what people paste with it (protocol, section 2).
+    """Return the card that a text has, without what people paste with it.
 
     Zero-width characters go, full-width forms become plain, and white space, quotation marks and labels such as 卡密：
     around the card go, in any order and however often.
@@ -90,7 +90,7 @@ def parse_card_id(text: str) -> str | None:
 def card_id_of(text: str) -> str:
     """Return the ID of the card that a text names, whether or not there is one: its ID as typed, or its imported key.
 
-    A text that is not an ID in our form may be the key of a card imported from another system (protocol, section 2).
+    A text that is not an ID in our form may be the key of a card imported from another system.
     """
     return parse_card_id(text) or _imported_id(plain(text))
 

@@ -1,4 +1,4 @@
-"""The block list (黑名单): machines and networks whose every request is refused (protocol, section 2)."""
+"""The block list (黑名单): machines and networks whose every request is refused."""
 
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network

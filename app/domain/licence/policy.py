@@ -1,4 +1,4 @@
-"""The rules (protocol, section 2). No other module repeats them."""
+"""The rules. No other module repeats them."""
 
 import hashlib
 from datetime import date, datetime
@@ -145,7 +145,7 @@ class Decision(NamedTuple):
 
 
 def decide(facts: Facts, request: VerificationRequest, now: datetime, terms: Terms = _DEFAULTS) -> Decision:
-    """Decide about a request at an aware time: the rules of section 2, in their order."""
+    """Decide about a request at an aware time: the rules, in their order."""
     if facts.block is not None:
         return Decision(Code.CLIENT_BLOCKED, facts.card)
     card, client = facts.card, facts.client

@@ -1,4 +1,4 @@
-"""The vendor's terms, which change the rules (protocol, section 2, "The vendor's terms")."""
+"""The vendor's terms, which change the rules (docs/terms.md)."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace

@@ -1,4 +1,4 @@
-"""Versions of the vendor's program: dotted numbers (protocol, section 2)."""
+"""Versions of the vendor's program: dotted numbers."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What customers may do with their own cards (protocol, section 3, "Self-service"). The only home of these rules."""
+"""What customers may do with their own cards (docs/self-service.md). The only home of these rules."""
 
 import hashlib
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Moves (换绑): an operator binds a card to the machine that was rejected under a reference (protocol, section 2)."""
+"""Moves (换绑): an operator binds a card to the machine that was rejected under a reference."""
 
 import secrets
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Reads cards sold before from a file, and finds what is wrong in each cell (protocol, section 5)."""
+"""Reads cards sold before from a file, and finds what is wrong in each cell."""
 
 import time
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The vendor's terms and block list, as each process knows them (protocol, section 2: in force within two seconds)."""
+"""The vendor's terms and block list, as each process knows them, in force within two seconds."""
 
 from typing import NamedTuple
 

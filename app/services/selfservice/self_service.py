@@ -1,4 +1,4 @@
-"""Self-service (客户自助): customers look up, unbind and renew their own cards (protocol, section 3)."""
+"""Self-service (客户自助): customers look up, unbind and renew their own cards (docs/protocol.md)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
