@@ -100,7 +100,7 @@ def seal(  # noqa: PLR0913 - one for each thing that can be wrong
     low_order: bool = False,  # use an all-zero ephemeral key, whose shared secret anybody knows
     tag_bytes: int = 16,  # how many are sent
 ) -> str:
-    """Make a compact JWE as PROTOCOL section 3 defines it; with changes, one that still decrypts where possible."""
+    """Make a compact JWE (docs/protocol.md, "The sealed key"); with changes, one that still decrypts where possible."""
     ephemeral = randomness(32)
     own, shared = x25519_public_key(ephemeral), shared_secret(ephemeral, public_key)
     if low_order:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kadun_conformance.forger import Reply, Vendor
 
 _LARGEST_REQUEST = 64 * 1024
-# The fields of a request, PROTOCOL section 3. The genuine server also takes one without client_public_key.
+# A request's fields (docs/protocol.md, "The request"). The genuine server also takes one without client_public_key.
 _FIELDS = {
     "card_id": ".{1,64}",
     "hardware": ".{1,1024}",
