@@ -83,6 +83,9 @@ def verify_verdict(token: str, request: VerificationRequest, keys: TrustedKeys, 
     activated = claims.of("activated", bool)
     if activated and not accepted and not is_function_failure(code):
         raise UntrustedAnswer("claim activated contradicts code")
+    may_start_offline = "offline_until" in claims
+    if may_start_offline and not (accepted and request.function == OPEN):
+        raise UntrustedAnswer("claim offline_until in a verdict that is not an accepted opening")
     dated = accepted or code == "CARD_EXPIRED"
     return Verdict(
         code=code,
@@ -93,7 +96,7 @@ def verify_verdict(token: str, request: VerificationRequest, keys: TrustedKeys, 
         activated=activated,
         card_activated_at=claims.time("card_activated_at") if dated else None,
         card_expires_at=claims.time_or_null("card_expires_at") if dated else None,
-        offline_until=_offline_until(claims, opened=accepted and request.function == OPEN),
+        offline_until=claims.time("offline_until") if may_start_offline else None,
         notice=_text_or_absent(claims, "notice"),
         latest_version=_text_or_absent(claims, "latest_version"),
         update_url=_text_or_absent(claims, "update_url"),
@@ -104,14 +107,6 @@ def verify_verdict(token: str, request: VerificationRequest, keys: TrustedKeys, 
 
 def _text_or_absent(claims: Claims, name: str) -> str | None:
     return claims.text(name) if name in claims else None
-
-
-def _offline_until(claims: Claims, *, opened: bool) -> datetime | None:
-    if "offline_until" not in claims:
-        return None
-    if not opened:
-        raise UntrustedAnswer("claim offline_until in a verdict that is not an accepted opening")
-    return claims.time("offline_until")
 
 
 def _data_key(claims: Claims, key_pair: KeyPair | None) -> Secret | None:
