@@ -1,9 +1,7 @@
 """Trusted signing keys: the keys pinned in the program, and the keys that they endorse, down to the floor.
 
-The floor is the latest key of the chain that signed a verdict here. A retired signing key may be stolen, and a program
-that pins it would believe the thief. So a client that has seen a later key refuses the earlier ones, and everything
-that they endorse. While a rotation is under way some answers still come with the key before: earlier keys count for 15
-minutes more, by this machine's clock.
+The floor is the latest key of the chain that signed a verdict here: an earlier one may be stolen. The rules, and why
+earlier keys count for 15 minutes more: docs/protocol.md, "Keys".
 """
 
 from __future__ import annotations
