@@ -22,7 +22,7 @@ passwords.PASSWORDS = passwords.Passwords(CHEAP)
 for module in ("app.factory", "app.functions.api", "app.cli.failures", "gunicorn.app.wsgiapp"):
     import_module(module)
 for command in COMMANDS:
-    import_module(f"app.cli.{command}")
+    import_module(f"app.cli.commands.{command}")
 if coverage := Coverage.current():
     coverage.save()  # what the imports ran; each fork has its own to save
 gc.freeze()  # a collection in a fork would copy every page
