@@ -151,7 +151,7 @@ def append_rejection(entry: Entry, day: date) -> bool:
     """Write a rejection within the limits of its card's day and its address's minute; return whether it was written."""
     if entry.code in REFUSALS and _has_too_many_refusals(entry):
         return False
-    with database.atomic():
+    with database.transact():
         return append_counted([entry], day) > 0
 
 

@@ -37,6 +37,7 @@ def test_an_addresss_refusals_are_journalled_to_a_limit(verification: Verificati
     for number in range(30):
         ask(verification, "0" * 32, address=f"2001:db8::{number:x}")  # one network
     assert Event.select().where(Event.code == Code.CARD_NOT_FOUND).count() == 20
+    assert verification.licences.database.is_closed(), "the connection of a refusal was given back"
     assert {event.ip_network for event in Event.select().where(Event.code == Code.CARD_NOT_FOUND)} == {"2001:db8::/64"}
     ask(verification, "0" * 32, address="203.0.113.6")
     clock.advance(timedelta(minutes=1))
