@@ -117,7 +117,7 @@ class Database(peewee.PostgresqlDatabase):
         for host in hosts:
             began = time.monotonic()
             try:
-                connection = self.open(**_looked_up(host))
+                connection = self.open_at(host)
             except psycopg2.OperationalError as error:
                 self.hosts.failed(host, time.monotonic() - began)
                 reasons.append(str(error).strip())
@@ -133,6 +133,20 @@ class Database(peewee.PostgresqlDatabase):
             psycopg2.OperationalError: it cannot be opened.
         """
         return psycopg2.connect(self.database, **self.connect_params | parameters)
+
+    def open_at(self, host: Host, **parameters: object) -> Any:  # noqa: ANN401  # as above
+        """Open such a connection at the first address of a host that lets us.
+
+        Raises:
+            psycopg2.OperationalError: it cannot be opened.
+        """
+        reasons = []
+        for address in _addresses(host):
+            try:
+                return self.open(**address, **parameters)
+            except psycopg2.OperationalError as error:
+                reasons.append(str(error).strip())
+        raise psycopg2.OperationalError("\n".join(reasons))
 
     def open_apart(self, settings: Mapping[str, str]) -> Any:  # noqa: ANN401  # as above
         """Open a connection of the caller's own, whose session has more settings, with the statements prepared.
@@ -294,21 +308,19 @@ class Database(peewee.PostgresqlDatabase):
             self._state.reset()
 
 
-def _looked_up(host: Host) -> dict[str, str]:
-    """Return libpq's parameters of a host with its addresses: looking them up by itself, libpq holds up all greenlets.
+def _addresses(host: Host) -> list[dict[str, object]]:
+    """Return libpq's parameters for each address of a host: looking them up by itself, it holds up all greenlets.
 
     Raises:
         psycopg2.OperationalError: the name is unknown.
     """
     if host.host.startswith("/"):
-        return {"host": host.host, "port": str(host.port)}
+        return [host._asdict()]
     try:
         found = socket.getaddrinfo(host.host, host.port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise psycopg2.OperationalError(f"connection to server {host.host}: {error.strerror}") from error
-    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
-    each = {"host": host.host, "port": str(host.port)}
-    return {name: ",".join([text] * len(addresses)) for name, text in each.items()} | {"hostaddr": ",".join(addresses)}
+    return [host._asdict() | {"hostaddr": address} for address in dict.fromkeys(each[4][0] for each in found)]
 
 
 def _host_of(connection: Any) -> Host:  # noqa: ANN401  # psycopg2's

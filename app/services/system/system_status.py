@@ -56,10 +56,11 @@ class SystemStatus:
         """Return what the page of the system's health shows, with the results of the checks possible in the service."""
         bucket = self.settings.files_bucket
         figures = self.database.execute_sql(_FIGURES)
+        database = dict(zip((column.name for column in figures.description), figures.fetchone(), strict=True))
         return {
             "results": run_checks(Facts(service_if_any=gather_facts(self.settings, self.database))),
             "schema": schema.expected_version(),
-            "database": dict(zip((column.name for column in figures.description), figures.fetchone(), strict=True)),
+            "database": database,
             "disk": _space(self.settings.files_dir),
             "started_at": self.started_at,
             "settings": {name: getattr(self.settings, name) for name in _SHOWN}

@@ -125,7 +125,7 @@ def standbys(database: Database) -> dict[str, int | str]:
 def _behind(database: Database, host: Host) -> int | str:
     try:
         with (
-            contextlib.closing(database.open(**host._asdict(), target_session_attrs="any")) as standby,
+            contextlib.closing(database.open_at(host, target_session_attrs="any")) as standby,
             standby.cursor() as cursor,
         ):
             cursor.execute("SELECT pg_last_wal_replay_lsn()")
