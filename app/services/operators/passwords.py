@@ -73,11 +73,15 @@ class Passwords:
         """Return whether the password matches, within a turn; without a hash the answer is no and takes as long."""
         # A longer text is never a password. It is cut, since normalising takes quadratic time.
         possible = password_hash if len(password) <= MAX_PASSWORD else None
-        try:
-            encoded = _encoded(password[:MAX_PASSWORD])
-            return self._in_background(lambda: self._hasher.verify(possible or self._decoy, encoded))
-        except VerifyMismatchError:
-            return False
+        encoded = _encoded(password[:MAX_PASSWORD])
+
+        def verify() -> bool:  # its thread would print what it raises
+            try:
+                return self._hasher.verify(possible or self._decoy, encoded)
+            except VerifyMismatchError:
+                return False
+
+        return self._in_background(verify)
 
     def is_outdated(self, password_hash: str) -> bool:
         """Return whether the hash has other parameters than new ones."""
