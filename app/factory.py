@@ -90,7 +90,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
 
     own_cards = SelfService(database, rules, settings.timezone, utc_now)
     app = falcon.App(middleware=[RequestLog(behind_proxy=settings.behind_proxy)])
-    app.add_middleware(Bounds(max(1, settings.threads // 2)))
+    app.add_middleware(Bounds(settings.threads))
     app.add_middleware(self_service.OffMeansNotFound(own_cards))
     problems.install(app)
     app.add_route("/v1/verify", VerifyResource(verification, parser))
