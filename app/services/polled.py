@@ -66,7 +66,7 @@ class Polled(Generic[Value]):
                 self._newest, self._values = number, [value]
 
     def renew_if_possible(self) -> bool:
-        """Renew the value; return False, and drop the connection, where that fails."""
+        """Renew the value; return False where that fails."""
         try:
             self.renew()
         except UnavailableError:  # logged where it was noticed
@@ -75,7 +75,6 @@ class Polled(Generic[Value]):
             logger.warning("a polled value cannot be read again", exc_info=True)
         else:
             return True
-        self._database.close()
         return False
 
 

@@ -15,6 +15,7 @@ from app.console.rendering import url
 from app.domain.imports.imported_cards import Chosen
 from app.domain.texts import RefusedError
 from app.http.problems import unavailable
+from app.runtime.greenlets import in_thread
 from app.services.cards.issuing import Issuing
 from app.services.imports import imports
 from app.services.imports.import_columns import NAMES
@@ -69,8 +70,8 @@ class ImportPage(FormPage):
                 response,
                 form,
                 reading=reading,
-                summary=imports.summary(reading),
-                warnings=imports.warnings(reading),
+                summary=in_thread(lambda: imports.summary(reading)),
+                warnings=in_thread(lambda: imports.warnings(reading)),
                 faults=reading.faults[:_FAULTS],
                 sample=reading.cards[:_CARDS],
             )

@@ -159,5 +159,4 @@ def _run(delivery: Delivery) -> None:
             delivery.turn()
         except Exception:  # the thread must survive any error
             logger.warning("delivering webhooks failed; it is tried again", exc_info=True)
-            delivery.database.close()
             time.sleep(_AWAY_SECONDS)
