@@ -28,6 +28,8 @@ from app.runtime.settings import Settings, SettingsError
 try:
     _settings = Settings.from_env()
 except SettingsError as error:
+    if _own_metrics_dir:
+        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     sys.exit(f"kadun: {error}")
 
 bind = _settings.bind
