@@ -34,12 +34,13 @@ class _Places:
 class Bounds:
     """Middleware: of these requests so many run at once, so that connections are left for customers' programs.
 
-    Half of the connections may be in use for operators and shops, a quarter for self-service, which needs no account.
+    Half of the connections may be in use for operators and shops, a quarter for self-service, which needs no account;
+    two at least.
     """
 
     def __init__(self, connections: int) -> None:
         shares = ((_OF_OPERATORS, connections // 2), (_OF_CUSTOMERS, connections // 4))
-        self._places = [(paths, _Places(max(1, share))) for paths, share in shares]
+        self._places = [(paths, _Places(max(2, share))) for paths, share in shares]
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
         """Wait for a place."""

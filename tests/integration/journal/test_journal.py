@@ -34,6 +34,7 @@ def counts(card_id: str) -> dict[str, int]:
 
 
 def test_an_addresss_refusals_are_journalled_to_a_limit(verification: Verification, card_id: str, clock: Clock) -> None:
+    verification.licences.database.close()  # this process's tests may have opened it
     for number in range(30):
         ask(verification, "0" * 32, address=f"2001:db8::{number:x}")  # one network
     assert Event.select().where(Event.code == Code.CARD_NOT_FOUND).count() == 20
