@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
             settings.database_url,
             prepared=PREPARED,
             on_connect=schema.check_version,
-            connections=settings.threads + 1,  # one is the periodic work's, for good
+            connections=settings.threads + 2,  # two are held for good, by periodic work and by polling
         )
     )
     keys = SigningKeys(database, settings)

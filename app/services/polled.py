@@ -28,7 +28,7 @@ class Polled(Generic[Value]):
     """
 
     def __init__(self, database: Database, read: Callable[[], Value]) -> None:
-        self._database = database
+        self.database = database
         self._read = read
         self._process = 0
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class Polled(Generic[Value]):
             Exception: as `get`.
         """
         number = next(self._readings)
-        value = self._database.with_connection(self._read)
+        value = self.database.with_connection(self._read)
         with self._lock:  # not while reading, so that a slow reading delays no other
             if number > self._newest:
                 self._newest, self._values = number, [value]
@@ -85,10 +85,11 @@ def _poll(value: Polled[Any]) -> None:
         _polled.add(value)
         if _process != os.getpid():
             _process = os.getpid()
-            threading.Thread(target=_keep_renewing, name="polled", daemon=True).start()
+            threading.Thread(target=_keep_renewing, args=(value.database,), name="polled", daemon=True).start()
 
 
-def _keep_renewing() -> None:
-    while True:
-        renewed = [value.renew_if_possible() for value in list(_polled)]
-        time.sleep(_SECONDS if all(renewed) else _AWAY_SECONDS)
+def _keep_renewing(database: Database) -> None:
+    with database.hold():  # for good: what is in force does not wait for a place
+        while True:
+            renewed = [value.renew_if_possible() for value in list(_polled)]
+            time.sleep(_SECONDS if all(renewed) else _AWAY_SECONDS)
