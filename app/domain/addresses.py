@@ -7,7 +7,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 UNKNOWN_ADDRESS = ""
-"""The recorded address of a machine that was imported without one, shown as None: it is the same as no other."""
+"""The recorded address of a machine that was imported without one: it is the same as no other."""
 SITE_SHARE = 5
 """How many times as much as one address an IPv6 /48 may do: be refused, fail to log in, call functions at once."""
 _IPV6_PREFIX_BITS = 64
@@ -15,6 +15,11 @@ _MAPPED_PREFIX_BITS = 96
 _IPV4_COMPATIBLE = IPv6Network("::/96")
 _IPV6_SITE_BITS = 48
 _IPV4_SITE_BITS = 24
+
+
+def known(address: str) -> str | None:
+    """Return a recorded address, None where it is unknown."""
+    return None if address == UNKNOWN_ADDRESS else address
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address:

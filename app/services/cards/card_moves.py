@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import peewee
 
+from app.domain.addresses import known
 from app.domain.cards.cards import HIDDEN, ID_RANDOM_BYTES, card_id_of, id_from_random, parse_card_id_beginning
 from app.domain.codes import Code, EventKind
 from app.domain.errors import ConflictError
@@ -110,7 +111,7 @@ class CardMoves(Acting):
         done: list[tuple[EventKind, str, dict[str, Any] | None]] = []
         if rival is not None:
             done.append((EventKind.RELEASED, rival.card_id, {"moved_to": card_id, "client_id": rival.id}))
-        before = None if client is None else {"before": {"hardware": client.hardware, "ip": client.ip or None}}
+        before = None if client is None else {"before": {"hardware": client.hardware, "ip": known(client.ip)}}
         done.append((EventKind.MOVED, card_id, before))
         environment = {**machine, "card": card_id, "hardware_sha256": _digest(mismatch)}
         moving = client or rival

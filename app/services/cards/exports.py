@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, tzinfo
 from itertools import chain
 from typing import Any
 
+from app.domain.addresses import known
 from app.domain.codes import EventKind
 from app.services.cards.card_lists import Line
 from app.services.formatting import escaped, json_text, local, seconds
@@ -42,7 +43,7 @@ def card_documents(lines: Iterable[Line], zone: tzinfo) -> Iterator[Row]:
             "batch": row.batch,
             "note": row.note,
             "hardware": client.hardware if client else None,
-            "ip": (client.ip or None) if client else None,
+            "ip": known(client.ip) if client else None,
             "imported_key": row.imported_key,
         }
 

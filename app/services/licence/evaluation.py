@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from app.domain.addresses import known
 from app.domain.cards.cards import REFERENCE_LENGTH, parse_card_id
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.licence.policy import Binding, Client, Decision, Facts, VerificationRequest
@@ -59,7 +60,7 @@ def details_of(facts: Facts, code: Code) -> dict[str, Any] | None:
 
 
 def _environment(client: Client) -> dict[str, str | None]:
-    return {"hardware": client.hardware, "ip": client.address or None}
+    return {"hardware": client.hardware, "ip": known(client.address)}
 
 
 def rejection(evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Entry:

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.addresses import (
+    UNKNOWN_ADDRESS,
     canonical_address,
+    known,
     network_of,
     read_any_network,
     read_network,
@@ -45,6 +47,8 @@ def test_an_address_has_one_spelling_counts_by_a_network_and_may_have_a_site() -
         ("2001:db8:1:2::1", "2001:db8:1:2::1", "2001:db8:1:2::/64", "2001:db8:1::/48"),
     ):
         assert (canonical_address(text), network_of(text), site_of(text)) == (canonical, network, site)
+        assert known(text) == text
+    assert known(UNKNOWN_ADDRESS) is None
 
 
 @for_each(
