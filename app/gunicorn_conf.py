@@ -67,7 +67,7 @@ def post_worker_init(worker: Any) -> None:  # noqa: ANN401
     vars(worker.cfg).update({name: setting.get() for name, setting in worker.cfg.settings.items()})
     from app.runtime.clock import utc_now  # noqa: PLC0415
     from app.services.system import periodic  # noqa: PLC0415  # when the models know their database
-    from app.services.webhooks import webhook_delivery  # noqa: PLC0415  # when the models know their database
+    from app.services.webhooks import webhook_delivery  # noqa: PLC0415  # as above
     from app.storage.models import database  # noqa: PLC0415
 
     periodic.Loop(database, _settings.host, periodic.tasks(database, _settings, utc_now)).start()

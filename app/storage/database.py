@@ -1,4 +1,4 @@
-"""Database connections: one for each thread, kept open, with prepared statements, replaced when broken."""
+"""Database connections: a few for each process, kept open, with prepared statements, replaced when broken."""
 
 import contextlib
 import logging
@@ -51,6 +51,7 @@ class Database(peewee.PostgresqlDatabase):
         prepared: Statements to prepare on each new connection, by name; parameters are written `$1`.
         on_connect: Called with each new connection; refuses the database by raising.
         bulk: True for long operator commands, whose statements have no time limit.
+        connections: How many may be in use at once.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class Database(peewee.PostgresqlDatabase):
         raise psycopg2.OperationalError("\n".join(reasons))
 
     def open(self, **parameters: object) -> Any:  # noqa: ANN401  # as above
-        """Open a connection apart from those of the threads, with some of libpq's parameters changed.
+        """Open a connection apart from those that are kept, with some of libpq's parameters changed.
 
         Raises:
             psycopg2.OperationalError: it cannot be opened.

@@ -46,7 +46,7 @@ def machine(binaries: Path) -> str:
         f"machine: {len(os.sched_getaffinity(0))} cores, {processor}, {memory:.0f} GiB, Linux {platform.release()}, "
         f"load average {os.getloadavg()[0]:.2f} before the start\n"
         f"versions: Python {platform.python_version()}, PostgreSQL {postgres.stdout.split()[-1]}, {packages}\n"
-        f"gunicorn: {WORKERS} workers of {THREADS} threads; {CONNECTIONS} connections where nothing else is said"
+        f"gunicorn: {WORKERS} workers, KADUN_THREADS={THREADS}; {CONNECTIONS} connections where nothing else is said"
     )
 
 

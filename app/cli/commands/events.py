@@ -58,11 +58,11 @@ def events(  # noqa: PLR0913  # one argument an option
     wanted = parse_journal_filter(fields, session.zone)
     if since is not None:
         wanted = replace(wanted, since=utc_now() - since)
-    follower = Follower(session.database, wanted)
+    database = session.database  # opened now: the lists read from it
     if follow:
         with suppress(KeyboardInterrupt):
             first = FOLLOWED_ROWS if since is None else None
-            _follow(session, follower, first, output_format, until_input_ends=until_input_ends)
+            _follow(session, Follower(database, wanted), first, output_format, until_input_ends=until_input_ends)
         return
     if output_format == "json":
         output.print_json_list(journal_documents(every(wanted), session.zone))

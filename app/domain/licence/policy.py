@@ -35,9 +35,9 @@ class Client(NamedTuple):
 class Facts(NamedTuple):
     """The facts that the rules need, read at one moment.
 
-    `rival` is the client of *another* card with the request's hardware, `rival_card` its card. `changes_today` says how
-    often the card's hardware or address changed on the vendor's day `day_counted`; both are None where no term asks.
-    `block` is the ID of the block that the request meets: then at most the card is read.
+    `rival` is the client of *another* card with the request's hardware, `rival_card` its card. `changes_today` is how
+    often the card's hardware or address changed on `day_counted`, a day in the vendor's time zone; both are None unless
+    a term limits the changes. `block` is the ID of the block that the request meets: then at most the card is read.
     """
 
     card: Card | None = None

@@ -66,8 +66,8 @@ def _environment(client: Client) -> dict[str, str | None]:
 def rejection(evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Entry:
     """Return the journal entry of a request that is rejected with this code.
 
-    Of a mismatch it has all that was sent except a function's arguments, which may be
-    large. A nonce seen before shows a replayed request. Refusals, which anybody can cause, are kept short.
+    Of a mismatch it has all that was sent except a function's arguments, which may be large. A nonce seen before shows
+    a replayed request. Refusals, which anybody can cause, are kept short.
     """
     request, hardware = evaluation.request, evaluation.request.hardware
     more: dict[str, str | None] = {}

@@ -105,7 +105,7 @@ class Idempotency:
 
         While another transaction has claimed the key, this waits for its end: then its record is visible, or gone.
         """
-        # Shorter than the wait for other locks: the same request sent many times would occupy all threads.
+        # Shorter than the wait for other locks: the same request sent many times would occupy all connections.
         self.database.execute_sql(f"SET LOCAL lock_timeout = '{CLAIM_SECONDS}s'")
         owner, key, request_sha256, _status = request
         row = {"key": key, "request_sha256": request_sha256, "status": _NO_STATUS, "body": ""}
