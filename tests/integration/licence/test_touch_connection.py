@@ -1,13 +1,17 @@
 """The connection that records touches: its session, its schema check, and its one reconnect."""
 
+import socket
 from collections.abc import Callable
 from datetime import date
 from typing import Any
 
 import psycopg2
 import pytest
+from psycopg2 import extensions
 
 from app.domain.errors import SchemaMismatchError
+from app.runtime import greenlets
+from app.storage import database as database_module
 from app.storage import schema, touches
 from app.storage.database import Database
 from app.storage.statements import PREPARED
@@ -99,3 +103,18 @@ def test_an_older_schema_is_refused_at_the_next_connection(database: Database, r
 def test_it_connects_to_the_first_of_several_hosts_that_accepts_writes(database_url: str) -> None:
     several = Database(database_url.replace("@", "@127.0.0.1:1,"), prepared=PID)
     assert Touches(several)._run("pid", 0)  # noqa: SLF001  # as above
+
+
+def test_where_the_first_address_of_a_host_is_silent_the_next_is_tried(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(greenlets, "CONNECT_SECONDS", 0.2)
+    port = int(extensions.parse_dsn(database_url)["port"])
+    addresses = [(None, None, None, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+    monkeypatch.setattr(database_module.socket, "getaddrinfo", lambda *_arguments, **_options: addresses)
+    extensions.set_wait_callback(greenlets.wait)
+    try:
+        with socket.create_server(("127.0.0.2", port)):
+            assert Database(database_url).execute_sql("SELECT 1").fetchone() == (1,)
+    finally:
+        extensions.set_wait_callback(None)

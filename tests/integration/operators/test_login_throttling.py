@@ -146,15 +146,18 @@ def test_parallel_attempts_are_counted_one_by_one(log_ins: LogIns, database: Dat
     assert outcomes.count(LoginRefusedError) == FREE_FAILURES
 
 
-def test_hashes_are_computed_by_a_thread_that_gives_way() -> None:
+def test_hashes_are_computed_by_a_thread_that_gives_way_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     class Hasher(PasswordHasher):
         def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
             niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
             return super().hash(password, salt=salt)
 
     niceness: list[int] = []
-    Passwords(Hasher(time_cost=1, memory_cost=64, parallelism=1)).hash(PASSWORD)
+    passwords = Passwords(Hasher(time_cost=1, memory_cost=64, parallelism=1))
+    hashed = passwords.hash(PASSWORD)
     assert niceness == [19]
+    assert not passwords.matches(hashed, OTHER)
+    assert capfd.readouterr().err == "", "a thread's exceptions are printed"
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) < niceness[0]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from kadun import CardRejected
-from kadun.keys import Floor, floor_in
-from kadun.learned import lineage
+from kadun.keys import Floor, TrustedKeys, floor_in
+from kadun.learned import lineage, take_up
 from kadun.store import State
 
 from tests.support.client.customer_machine import MINUTE, OTHER_CARD, REPLACED, UNKNOWN, Rotations, at
@@ -233,6 +233,13 @@ def test_the_overlap_is_counted_down() -> None:
     assert floor.at(1899.0) == Floor("kid", 1.0, 1899.0)
     assert floor.at(1899.0).at(1900.0) == floor.at(1900.0) == floor.at(999.0) == Floor("kid", 0.0, 0.0)
     assert floor.at(1900.0).at(1000.0) == Floor("kid", -1.0, 1000.0).at(1000.0) == Floor("kid", 0.0, 0.0)
+
+
+def test_reading_stores_no_floor_without_the_keys_that_lead_to_it() -> None:
+    earlier, later = SigningKey(), SigningKey()
+    keys, stored = TrustedKeys(pinned(earlier, later)), State(floor=Floor(earlier.kid, 900.0, NOW))
+    keys.saw(later.kid, NOW)  # as where the file could not be written then
+    assert take_up(stored, keys, NOW) == stored
 
 
 def test_keys_are_learned_once_whatever_the_server_says_of_the_card(rotations: Rotations) -> None:
