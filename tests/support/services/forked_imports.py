@@ -19,7 +19,7 @@ from tests.support.console.passwords import CHEAP  # noqa: E402
 
 # Before others import it: a real hash takes as long as a test.
 passwords.PASSWORDS = passwords.Passwords(CHEAP)
-for module in ("app.factory", "app.functions.api", "app.cli.failures", "gunicorn.app.wsgiapp"):
+for module in ("app.functions.api", "app.cli.failures"):
     import_module(module)
 for command in COMMANDS:
     import_module(f"app.cli.commands.{command}")

@@ -18,11 +18,7 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO, Any
 
-from coverage import Coverage
-
 from app.functions.processes import die_with
-from app.services import polled
-from tests.support.licence.in_force import REAL_INTERVAL, SECONDS
 
 _IMPORTED = "tests.support.services.forked_imports"
 _FORKS = multiprocessing.get_context("forkserver")
@@ -115,8 +111,4 @@ def _become(module: str, arguments: Sequence[str], environment: Mapping[str, str
     os.environ.clear()
     os.environ.update(environment)
     sys.argv[1:] = arguments
-    if REAL_INTERVAL not in environment:
-        polled._SECONDS = SECONDS  # noqa: SLF001  # tests wait for what is in force hundreds of times
-    if module == "gunicorn" and (coverage := Coverage.current()):
-        coverage.set_option("run:concurrency", ["thread", "gevent"])  # for its workers, which are forks
     runpy.run_module(module, run_name="__main__", alter_sys=True)
