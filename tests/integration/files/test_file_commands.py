@@ -173,9 +173,9 @@ def test_concurrent_changes_leave_rows_and_bytes_consistent(offline: Service) ->
     def change(number: int) -> int:
         name, content = f"file {number % 2}", contents[number % 3]
         if number % 4 == 3:
-            return offline.cardctl("file", "remove", name, check=False).returncode
+            return offline.forked_cardctl("file", "remove", name, check=False).returncode
         text = content.decode()
-        return offline.cardctl("file", "add", "-", "--name", name, text=text).returncode
+        return offline.forked_cardctl("file", "add", "-", "--name", name, text=text).returncode
 
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(change, range(16))) <= {0, 1}
