@@ -15,6 +15,7 @@ import jwt
 from tests.support import openapi_contract as contract
 from tests.support.sealing import SEALING_KEY
 from tests.support.services import cardctl, forked_python
+from tests.support.services.forked_gunicorn import ForkedGunicorn
 from tests.support.services.http_exchange import exchange, quiet_port
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -84,23 +85,12 @@ class GunicornProcess:
         assert process.poll() is None, self.log.read_text()
         return self
 
-    def spawn(self) -> subprocess.Popen[bytes]:
+    def spawn(self) -> Any:
         """Start it without waiting for an answer."""
-        # Not forked from a process that has imported the app: the service patches the standard library first of all.
-        command = (
-            sys.executable,
-            "-m",
-            "gunicorn",
-            "--config",
-            f"python:{self.configuration}",
-            f"{self.application}.wsgi:app",
-        )
+        arguments = ["--config", f"python:{self.configuration}", f"{self.application}.wsgi:app"]
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT
-            )
-        self.process = process
-        return process
+            self.process = ForkedGunicorn(arguments, self.environment, log)
+        return self.process
 
     def stop(self) -> None:
         if self.process is not None:
