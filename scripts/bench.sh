@@ -11,6 +11,7 @@ source "$ROOT/scripts/lib/tools.sh"
 
 TOOLS=(wrk)
 [[ " $* " != *' --tls '* ]] || TOOLS+=(nginx openssl)
+[[ " $* " != *' --help '* ]] || TOOLS=()
 ensure_venv requirements.txt trial/requirements.txt
 missing=$(bring_tools "${TOOLS[@]}")
 [[ -z $missing ]] || die "$missing missing: install it first (apt-get install $missing)"

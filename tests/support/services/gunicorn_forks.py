@@ -31,6 +31,8 @@ from multiprocessing.connection import Connection
 from coverage import Coverage
 
 from app.functions.processes import die_with
+from app.services.operators import passwords
+from tests.support.console.passwords import CHEAP
 
 _REQUEST_BYTES = 100_000
 _IMPORTED = ("app.factory", "app.services.system.periodic", "app.worker", "gunicorn.app.wsgiapp", "gunicorn.arbiter")
@@ -73,6 +75,7 @@ def keep(teller: int, output: int) -> None:
 
 def main() -> None:
     """Import, serve, and become gunicorn in each fork."""
+    passwords.PASSWORDS = passwords.Passwords(CHEAP)  # before others import it: a real hash takes as long as a test
     for module in _IMPORTED:
         import_module(module)
     _metrics.cleanup()
