@@ -190,7 +190,8 @@ class Scene:
             self.wait_until_balanced()
         lost, twice = self._compare(customers.told)
         if customers.odd:
-            print(run("docker", "compose", "logs", "--no-color", cwd=self._balancer, check=False).stdout)  # noqa: T201
+            logs = [run("docker", "compose", "logs", "--no-color", cwd=self._balancer, check=False).stdout]
+            print(*logs, *(app.service.log.read_text() for app in self.apps), sep="\n")  # noqa: T201
         return Outcome(
             activations_stopped=customers.longest_wait(began, first=True),
             verifications_stopped=customers.longest_wait(began, first=False),

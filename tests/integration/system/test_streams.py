@@ -76,7 +76,7 @@ def test_after_a_restart_of_the_database_all_connections_are_served_and_what_was
 ) -> None:
     database = connect_to(Database(own_postgres.url(), bulk=True))
     with database.connection_context():
-        ids = write_bound(256, utc_now())
+        ids = write_bound(64, utc_now())
     with Service(with_keys(tmp_path), own_postgres.url(), **PROXIED) as service:
         with Streams(service, [partial(own, card_id) for card_id in ids]) as streams:
             streams.wait_for_answers(1_000)
