@@ -28,7 +28,7 @@ MARKED=${MARKED:-not nightly}
 RULES='app/domain/*,app/tokens/*'
 RULES_REACHED=".venv/bin/coverage report --skip-covered --include=$RULES --fail-under=100"
 
-# How pytest runs the tests of a tier: in two to five processes on two cores, since tests wait for other programs. Tests
+# How pytest runs the tests of a tier: in two to four processes on two cores, since tests wait for other programs. Tests
 # that share what takes long to start stay in one process (tests/support/groups.py); files marked `long` begin first.
 BY_GROUP="--dist loadgroup --no-loadscope-reorder"
 declare -A PYTEST=(
@@ -37,7 +37,7 @@ declare -A PYTEST=(
     [e2e]="--numprocesses 3 $BY_GROUP"
     [browser]="--numprocesses 2 --dist worksteal" # each process has a browser, which keeps a core busy
     [cluster]="" # the tests share three machines, and mostly wait
-    [containers]="--numprocesses 5 $BY_GROUP"
+    [containers]="--numprocesses 4 $BY_GROUP"
 )
 # The programs that a tier needs, as bring_tools takes them.
 declare -A TOOLS=(

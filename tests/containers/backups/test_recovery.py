@@ -129,6 +129,7 @@ def test_a_service_is_healthy_while_the_one_behind_it_is_away(
         program.open_on(stack)
 
 
+@pytest.mark.nightly
 def test_a_backup_is_restored_and_a_move_undone_although_containers_are_reported_unhealthy(
     stack: Stack, program: Program
 ) -> None:
