@@ -1,4 +1,4 @@
-"""python -m tests.bench [--beside | --tls]: measure, print, and leave nothing behind."""
+"""python -m tests.bench [--against COMMIT | --tls]: measure, print, and leave nothing behind."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import psycopg2
 
-from tests.bench import BenchError, beside, report, tls
+from tests.bench import BenchError, report, tls
 from tests.bench.against import older
 from tests.bench.process_usage import pss_mib
 from tests.bench.service import THIS, host
@@ -17,18 +17,12 @@ from trial.programs import TrialError, interrupt_on_signals
 def main() -> int:
     """Run the measurements; return the exit status."""
     given = _asked()
-    quick, beside_or_tls = given.quick, given.beside or given.tls
-    cards = given.cards or ((1_000,) if quick else (1_000, 100_000, 1_000_000))
-    rounds = given.rounds or (1 if quick and beside_or_tls else 3 if quick or given.beside else 5)
-    plan = Plan(given.seconds or (1 if quick else 5), rounds, cards)
+    cards = given.cards or ((1_000,) if given.quick else (1_000, 100_000, 1_000_000))
+    rounds = given.rounds or (5 if not given.quick else 1 if given.tls else 3)
+    plan = Plan(given.seconds or (1 if given.quick else 5), rounds, cards)
     interrupt_on_signals()
     try:
-        if given.beside:
-            lines = beside.measure(plan._replace(cards=(20_000 if quick else 100_000,)))
-        elif given.tls:
-            lines = tls.measure(plan._replace(cards=(1_000,)))
-        else:
-            lines = _measure(plan, given.against)
+        lines = tls.measure(plan._replace(cards=(1_000,))) if given.tls else _measure(plan, given.against)
     except (BenchError, TrialError, psycopg2.Error, OSError) as error:
         print(f"bench: {str(error).strip().splitlines()[0]}", file=sys.stderr)
         return 1
@@ -61,13 +55,12 @@ def _measure(plan: Plan, commit: str | None) -> list[str]:
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench.sh", description="Measures Kadun on this machine.")
     parser.add_argument("--seconds", type=int, metavar="N", help="for each run of a measurement (5)")
-    parser.add_argument("--rounds", type=int, metavar="N", help="of all measurements; medians count (5; --beside 3)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="of all measurements; medians count (5)")
     parser.add_argument("--quick", action="store_true", help="1 s, 3 rounds, 1,000 cards: about how fast")
     cards = parser.add_argument("--cards", metavar="N[,N…]", help="numbers of cards (1000,100000,1000000)")
     cards.type = lambda text: tuple(sorted({int(part) for part in text.split(",")}))
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--against", metavar="COMMIT", help="an older commit beside this one, in turns")
-    mode.add_argument("--beside", action="store_true", help="verifications beside other work; five minutes")
     mode.add_argument("--tls", action="store_true", help="verifications over TLS, each on a new connection")
     return parser.parse_args()
 

@@ -102,15 +102,15 @@ def run(command: Sequence[str], environ: Mapping[str, str], *, seconds: float, t
     return done.stdout
 
 
-def question(computer: Computer, function: str = OPEN_PROGRAM, **more: object) -> dict[str, object]:
+def question(computer: Computer, **more: object) -> dict[str, object]:
     """Return the body of a request from a card's computer."""
-    nonce = secrets.token_urlsafe(24)
-    return {"card_id": computer.card_id, "hardware": computer.hardware, "function": function, "nonce": nonce} | more
+    own = {"card_id": computer.card_id, "hardware": computer.hardware}
+    return own | {"function": OPEN_PROGRAM, "nonce": secrets.token_urlsafe(24)} | more
 
 
-def connect(port: int, source: str = LOOPBACK) -> http.client.HTTPConnection:
-    """Return a connection to a service on this machine from this address, to be closed by the caller."""
-    return http.client.HTTPConnection(LOOPBACK, port, source_address=(source, 0), timeout=SECONDS)
+def connect(port: int) -> http.client.HTTPConnection:
+    """Return a connection to a service on this machine, to be closed by the caller."""
+    return http.client.HTTPConnection(LOOPBACK, port, timeout=SECONDS)
 
 
 def exchange(port: int, path: str, document: Mapping[str, object]) -> tuple[int, dict[str, Any]]:

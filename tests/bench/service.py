@@ -150,11 +150,11 @@ class Host:
         }
 
 
-def command(code: Code, environ: Mapping[str, str], *arguments: str, text: str = "") -> None:
-    """Run a command of the operator's; `text` is its standard input."""
+def command(code: Code, environ: Mapping[str, str], *arguments: str) -> None:
+    """Run a command of the operator's."""
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(code.folder)} | dict(environ)
     words = [code.python, "-P", "-m", "app", *arguments]
-    done = subprocess.run(words, cwd=code.folder, env=environ, input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=code.folder, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(f"{' '.join(arguments[:2])} of {code.name} failed: {tail(done.stderr, lines=1)}")
 
