@@ -45,8 +45,7 @@ class Limits:
     def take(self, cards: Sequence[NewCard], now: datetime) -> None:
         """Count cards that are about to be issued or imported, within the caller's transaction.
 
-        Raises:
-            CeilingExceededError: a ceiling does not allow them; roll the transaction back.
+        Raise CeilingExceededError if a ceiling does not allow them; roll the transaction back then.
         """
         row = self._count(now, cards=len(cards))
         check_count(row, row.cards - len(cards), len(cards))
@@ -56,11 +55,7 @@ class Limits:
             check_validity(row, time_left(card.validity, card.expires_at, now))
 
     def take_changes(self, count: int, now: datetime) -> None:
-        """Count cards that are about to be changed, within the caller's transaction.
-
-        Raises:
-            CeilingExceededError: too many for one day; roll the transaction back.
-        """
+        """Count cards that are about to be changed, as `take` does those that are issued."""
         row = self._count(now, changed=count)
         check_changes(changes_allowed(row, _role(self.owner)), row.changed - count, count)
 

@@ -60,7 +60,11 @@ class LastOwnerError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Operators:
-    """The accounts of one database. `actor` is the name in the journal of the person who makes the changes."""
+    """The accounts of one database. `actor` is the name in the journal of the person who makes the changes.
+
+    Methods that change an operator raise OperatorNotFoundError where there is none of that name, and those that get a
+    `session_token` LoggedOutError where that session has ended; LoginBusyError, where others are logging in.
+    """
 
     database: Database
     actor: str
@@ -96,16 +100,12 @@ class Operators:
 
     def is_known(self, name: str) -> bool:
         """Whether an operator exists."""
-        # PostgreSQL refuses a NUL; no name has unprintable characters.
-        named = Operator.select().where(Operator.name == name)
-        return name.isprintable() and named.exists()
+        return find(name) is not None
 
     def add(self, name: str, role: Role, password: str, ceilings: Ceilings | None = None) -> None:
         """Add an operator; a ceiling that is not given is the role's default.
 
-        Raises:
-            RefusedError: the name is taken, or the name, the password or a ceiling is invalid.
-            app.services.operators.passwords.LoginBusyError: too many log-ins at this moment.
+        Raise RefusedError if the name is taken, or the name, the password or a ceiling is invalid.
         """
         check_name(name)
         check_password(password, name)
@@ -128,11 +128,7 @@ class Operators:
         """Change a password and end the operator's sessions; return the time of the change.
 
         `reset_totp` ends two-step verification, too. With a `session_token` operators change their own password.
-
-        Raises:
-            OperatorNotFoundError: there is no such operator.
-            RefusedError: the password is invalid, or the session has ended.
-            app.services.operators.passwords.LoginBusyError: too many log-ins at this moment.
+        Raise RefusedError if the password is invalid.
         """
         check_password(password, name)
         password_hash = self._hash(password)
@@ -145,15 +141,10 @@ class Operators:
         return now
 
     def set_role(self, name: str, role: Role) -> None:
-        """Change an operator's role, from their next request on.
-
-        Raises:
-            OperatorNotFoundError: there is no such operator.
-            LastOwnerError: no owner would be left.
-        """
+        """Change an operator's role, from their next request on; raise LastOwnerError if no owner would be left."""
         with self.database.transact():
             owners = lock_owners()
-            operator = locked(name)
+            operator = _locked(name)
             if operator.role == role.value:
                 return
             if owners == [name]:
@@ -164,9 +155,7 @@ class Operators:
     def set_ceilings(self, name: str, ceilings: Ceilings) -> None:
         """Change an operator's ceilings, for the next cards that they issue; one that is not given stays.
 
-        Raises:
-            OperatorNotFoundError: there is no such operator.
-            RefusedError: a ceiling is invalid.
+        Raise RefusedError if a ceiling is invalid.
         """
         check_ceilings(ceilings)
         with self.changing(name) as (operator, _now, details):
@@ -178,16 +167,14 @@ class Operators:
     def remove(self, *names: str, force: bool = False) -> None:
         """Remove operators and their sessions, all or none.
 
-        Raises:
-            OperatorNotFoundError: one of them does not exist.
-            LastOwnerError: no owner would be left, and `force` is not set.
+        Raise LastOwnerError if no owner would be left, and `force` is not set.
         """
 
         def lock() -> list[Account]:
             owners = lock_owners()
             if owners and not force and set(owners) <= set(names):
                 raise LastOwnerError
-            return [locked(name) for name in dict.fromkeys(names)]
+            return [_locked(name) for name in dict.fromkeys(names)]
 
         with self.database.transact():
             lock()
@@ -210,13 +197,9 @@ class Operators:
 
         Yields the locked row, the time of the change, and the details.
         With a `session_token`, the change is that session's, which a change of the password may have ended.
-
-        Raises:
-            OperatorNotFoundError: there is no such operator.
-            LoggedOutError: the session has ended.
         """
         with self.database.transact():
-            operator, now = locked(name, session_token), self.clock()
+            operator, now = _locked(name, session_token), self.clock()
             details: Changes = {}
             yield operator, now, details
             if details:
@@ -236,16 +219,17 @@ def _disown(operator: str) -> int:
     return count
 
 
-def locked(name: str, session_token: str | None = None) -> Operator:
-    """Lock an operator and return the row; with a `session_token`, that session must not have ended.
-
-    Raises:
-        OperatorNotFoundError: there is no such operator.
-        LoggedOutError: the session has ended.
-    """
+def find(name: str, lock: str = "") -> Operator | None:
+    """Return an operator's row, locked by the clause `lock` where that is given; None if there is none."""
     # PostgreSQL refuses a NUL; no name has unprintable characters.
-    named = Operator.select().where(Operator.name == name).for_update(ROW_LOCK)
-    operator: Operator | None = named.first() if name.isprintable() else None
+    operator: Operator | None = None
+    if name.isprintable():
+        operator = Operator.select().where(Operator.name == name).for_update(lock).first()
+    return operator
+
+
+def _locked(name: str, session_token: str | None = None) -> Operator:
+    operator = find(name, ROW_LOCK)
     if operator is None:
         raise OperatorNotFoundError(name)
     if session_token and OperatorSession.get_or_none(OperatorSession.token_sha256 == digest(session_token)) is None:

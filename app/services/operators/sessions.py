@@ -1,7 +1,8 @@
 """Log-ins to the console, with throttling of failures, and their sessions."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from app.services.operators.operators import (
     LoggedOutError,
     OperatorNotFoundError,
     end_sessions,
+    find,
     journal_log_outs,
     set_columns,
 )
@@ -32,6 +34,7 @@ from app.tokens.sealing_key import SealingKey
 IDLE = timedelta(hours=12)
 LASTS = timedelta(days=7)
 _TOUCHED_EVERY = timedelta(minutes=1)
+Details = dict[str, object]
 
 
 class LoginRefusedError(RefusedError):
@@ -59,28 +62,24 @@ class LoginThrottledError(LaterError):
         )
 
 
+@dataclass(frozen=True, slots=True)
 class Sessions:
     """Log-ins and sessions; one object for all threads. Failed log-ins are counted and journalled."""
 
-    def __init__(self, database: Database, clock: Clock, key: SealingKey, passwords: Passwords = PASSWORDS) -> None:
-        self._database = database
-        self._clock = clock
-        self._key = key
-        self._passwords = passwords
+    database: Database
+    clock: Clock
+    key: SealingKey
+    passwords: Passwords = PASSWORDS
 
     def operators_exist(self) -> bool:
         """Return whether there is any operator."""
         return bool(Operator.select().exists())
 
     def log_in(self, name: str, password: str, code: str | None, address: str) -> str:
-        """Begin a session for who has typed these, from the client's `address`; return its token.
-
-        Raises:
-            WantsCodeError, LoginRefusedError, LoginThrottledError, LoginBusyError: as for `confirm`.
-        """
+        """Begin a session for who has typed these, from an `address`; return its token, or raise as `confirm`."""
         token = new_token()
         with self._checked(name, password, code, address) as operator:
-            now = self._clock()
+            now = self.clock()
             add_session(token, operator.id, now)
             actor = console_actor(operator.name)
             journal.append([journal.Entry(now, EventKind.LOGGED_IN, ip=address, actor=actor)])
@@ -89,13 +88,9 @@ class Sessions:
     def confirm(self, identity: Operator, password: str, code: str | None = None, *, address: str) -> None:
         """Check who an operator with a session is, before changes that a stolen session must not make.
 
-        `code` is the second factor's, which is required if the operator has one; None if none was typed.
-
-        Raises:
-            WantsCodeError: only the code is missing.
-            LoginRefusedError: name, password or code is wrong, or the code was used before.
-            LoginThrottledError: too many failures before.
-            app.services.operators.passwords.LoginBusyError: too many log-ins at this moment.
+        `code` is the second factor's, which is required if the operator has one; None if none was typed. Raise
+        WantsCodeError if only the code is missing, LoginRefusedError if name, password or code is wrong or the code
+        was used before, LoginThrottledError after too many failures, LoginBusyError where others are logging in.
         """
         with self._checked(identity.name, password, code, address):
             pass
@@ -112,13 +107,11 @@ class Sessions:
         buckets = (*shared_buckets("network", address), own)
         self._require_patience(buckets)  # who is throttled does not take a turn
         # One at a time: parallel attempts would all pass the throttle before the first failure counts.
-        with self._passwords.turn():
+        with self.passwords.turn():
             self._require_patience(buckets)
-            # PostgreSQL refuses a NUL; no name has unprintable characters.
-            named = Operator.select().where(Operator.name == name)
-            operator = named.first() if name.isprintable() else None
+            operator = find(name)
             # An unknown name takes as long, or the time would tell which names exist.
-            is_right = self._passwords.matches(None if operator is None else operator.password_hash, password)
+            is_right = self.passwords.matches(None if operator is None else operator.password_hash, password)
             if operator is None or not is_right:
                 self._fail(operator, address, "password", buckets)
                 raise LoginRefusedError
@@ -129,9 +122,9 @@ class Sessions:
                     self._fail(operator, address, "no code", (own,))
                     raise WantsCodeError
                 self._require_patience((of_codes,))
-            is_outdated = self._passwords.is_outdated(operator.password_hash)
-            new_hash = self._passwords.hash(password) if is_outdated else None
-            with self._database.transact():
+            is_outdated = self.passwords.is_outdated(operator.password_hash)
+            new_hash = self.passwords.hash(password) if is_outdated else None
+            with self.database.transact():
                 is_let_in = _lock_unchanged(operator) and self._use_up(operator, code or "", address)
                 if is_let_in:
                     if new_hash is not None:
@@ -146,8 +139,7 @@ class Sessions:
         """Use the code of an app or a recovery code up in the caller's transaction; return False if it is wrong."""
         if operator.totp_secret is None:
             return True
-        step = two_step.step_for(operator, code, self._clock(), self._key)
-        if step is not None:
+        if (step := two_step.step_for(operator, code, self.clock(), self.key)) is not None:
             unused = Operator.totp_last_step.is_null() | (Operator.totp_last_step < step)
             return bool(Operator.update(totp_last_step=step).where((Operator.id == operator.id) & unused).execute())
         left = two_step.take_recovery_code(operator.id, code)
@@ -157,28 +149,25 @@ class Sessions:
         return True
 
     def _fail(self, operator: Operator | None, address: str, wrong: str, buckets: Sequence[str]) -> None:
-        throttling.count(self._database, buckets, self._clock())
+        throttling.count(self.database, buckets, self.clock())
         entry = self._entry(EventKind.LOGIN_REFUSED, operator, address, {"wrong": wrong})
-        with self._database.transact():
+        with self.database.transact():
             is_journalled = journal.append_refused_log_in(entry)
         if not is_journalled:
             metrics.refusals_not_journalled.inc()
 
-    def _entry(
-        self, kind: EventKind, operator: Operator | None, address: str, details: dict[str, object]
-    ) -> journal.Entry:
+    def _entry(self, kind: EventKind, operator: Operator | None, address: str, details: Details) -> journal.Entry:
         # An unknown name is not journalled: people type their passwords there.
         actor = None if operator is None else console_actor(operator.name)
-        return journal.Entry(at=self._clock(), kind=kind, ip=address, actor=actor, details=details)
+        return journal.Entry(self.clock(), kind, ip=address, actor=actor, details=details)
 
     def _require_patience(self, buckets: Sequence[str]) -> None:
-        wait = throttling.wait_seconds(buckets, self._clock())
-        if wait:
+        if wait := throttling.wait_seconds(buckets, self.clock()):
             raise LoginThrottledError(wait)
 
     def identify(self, session_token: str) -> Operator | None:
         """Return the operator of a session, with `has_totp`, without secrets; None if it has ended or never was."""
-        now = self._clock()
+        now = self.clock()
         is_it = OperatorSession.token_sha256 == digest(session_token)
         has_totp = Operator.totp_secret.is_null(is_null=False).alias("has_totp")
         columns = (Operator.id, Operator.name, Operator.role, Operator.created_at, OperatorSession.last_seen_at)
@@ -191,22 +180,23 @@ class Sessions:
     def end(self, identity: Operator, session_token: str) -> None:
         """End an operator's session, if it has not ended yet."""
         is_it = OperatorSession.token_sha256 == digest(session_token)
-        self._end(identity, OperatorSession.delete().where(is_it).execute)
+        with self.database.transact():
+            ended = OperatorSession.delete().where(is_it).execute()
+            journal_log_outs(ended, console_actor(identity.name), self.clock())
 
     def end_others(self, identity: Operator, session_token: str) -> None:
         """End all sessions of an operator except this one."""
-        self._end(identity, lambda: end_sessions(identity.id, but=session_token))
+        with self.database.transact():
+            ended = end_sessions(identity.id, but=session_token)
+            journal_log_outs(ended, console_actor(identity.name), self.clock())
 
     def renew(self, identity: Operator, changed_at: datetime) -> str:
         """Begin a session for an operator whose change of password, at that time, has just ended all; return its token.
 
-        Raises:
-            OperatorNotFoundError: the operator was removed meanwhile.
-            LoggedOutError: the password was changed again meanwhile.
+        Raise OperatorNotFoundError if the operator was removed meanwhile, LoggedOutError if the password was changed.
         """
-        now, token = self._clock(), new_token()
-
-        with self._database.transact():
+        now, token = self.clock(), new_token()
+        with self.database.transact():
             operator = Operator.select().where(Operator.id == identity.id).for_update(ROW_LOCK).first()
             if operator is None:
                 raise OperatorNotFoundError(identity.name)
@@ -218,12 +208,8 @@ class Sessions:
     def others(self, operator_id: int, session_token: str) -> list[OperatorSession]:
         """Return an operator's other valid sessions, the last used first."""
         is_other = (OperatorSession.operator == operator_id) & (OperatorSession.token_sha256 != digest(session_token))
-        valid = OperatorSession.select().where(is_other & _holds(self._clock()))
+        valid = OperatorSession.select().where(is_other & _holds(self.clock()))
         return list(valid.order_by(OperatorSession.last_seen_at.desc()))
-
-    def _end(self, identity: Operator, end: Callable[[], int]) -> None:
-        with self._database.transact():
-            journal_log_outs(end(), console_actor(identity.name), self._clock())
 
 
 def add_session(token: str, operator_id: int, now: datetime) -> None:

@@ -42,10 +42,8 @@ def is_secret(text: str) -> bool:
 
 def step_of(secret: str, code: str, now: datetime) -> int | None:
     """Return the time step of a code, None if the code is wrong, too old or too new."""
-    if len(code) > _MAX_LENGTH:
-        return None
     # A Chinese keyboard may type full-width digits, and apps show a code in two halves.
-    typed = "".join(unicodedata.normalize("NFKC", code).split())
+    typed = "".join(unicodedata.normalize("NFKC", code).split()) if len(code) <= _MAX_LENGTH else ""
     if not _CODE.fullmatch(typed):
         return None
     try:
@@ -65,7 +63,10 @@ def step_for(operator: Account, code: str, now: datetime, key: SealingKey) -> in
 
 @dataclass(frozen=True, slots=True)
 class TwoStep:
-    """Two-step verification of `operators`; `key` seals the secrets."""
+    """Two-step verification of `operators`; `key` seals the secrets.
+
+    Methods raise OperatorNotFoundError where there is no such operator, LoggedOutError where the session has ended.
+    """
 
     operators: Operators
     key: SealingKey
@@ -73,15 +74,8 @@ class TwoStep:
     def enable(self, name: str, secret: str, code: str, session_token: str) -> tuple[str, ...]:
         """Require codes at log-in from now on, after a first code has shown that the app has the secret.
 
-        All sessions end but the one of `session_token`: they began without a code.
-
-        Returns:
-            The recovery codes, for the only time.
-
-        Raises:
-            OperatorNotFoundError: there is no such operator.
-            RefusedError: the code is wrong, the secret malformed, codes are required already, or the
-                session has ended.
+        All sessions end but the one of `session_token`: they began without a code. Return the recovery codes, for the
+        only time. Raise RefusedError if the code is wrong, the secret malformed, or codes are required already.
         """
         with self.operators.changing(name, session_token) as (operator, now, details):
             if operator.totp_secret is not None:
@@ -100,12 +94,7 @@ class TwoStep:
         return codes
 
     def disable(self, name: str, *, log_out: bool = False, session_token: str | None = None) -> None:
-        """Require no codes any more; `log_out`: end the operator's sessions, too.
-
-        Raises:
-            OperatorNotFoundError: there is no such operator.
-            RefusedError: the session has ended.
-        """
+        """Require no codes any more; `log_out`: end the operator's sessions, too."""
         with self.operators.changing(name, session_token) as (operator, _now, details):
             if log_out:
                 end_sessions(operator.id)
@@ -115,9 +104,7 @@ class TwoStep:
     def renew_recovery_codes(self, name: str, session_token: str | None = None) -> tuple[str, ...]:
         """Replace an operator's recovery codes by new ones; return them, for the only time.
 
-        Raises:
-            OperatorNotFoundError: there is no such operator.
-            RefusedError: the operator has no two-step verification, or the session has ended.
+        Raise RefusedError if the operator has no two-step verification.
         """
         with self.operators.changing(name, session_token) as (operator, _now, details):
             if operator.totp_secret is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -40,54 +40,42 @@ class Customer(NamedTuple):
     in_force: InForce
 
 
+@dataclass(frozen=True, slots=True)
 class SelfService:
-    """Self-service on the cards of one database; refusals are journalled by the days of `timezone`, the vendor's."""
+    """Self-service on the cards of one database; refusals are journalled by the days of `timezone`, the vendor's.
 
-    def __init__(self, database: Database, rules: VendorRules, timezone: ZoneInfo, clock: Clock) -> None:
-        self._database = database
-        self._rules = rules
-        self._clock = clock
-        self.timezone = timezone
+    Methods that take a key as it was `typed` raise CardNotFoundError where there is no such card, and TooFastError
+    where the customer's address guesses too often; all of them DatabaseUnavailableError.
+    """
+
+    database: Database
+    rules: VendorRules
+    timezone: ZoneInfo
+    clock: Clock
 
     def is_on(self) -> bool:
-        """Return whether the vendor offers self-service.
-
-        Raises:
-            DatabaseUnavailableError: the database is away since this process began.
-        """
-        return self._rules.get().terms.self_service
+        """Return whether the vendor offers self-service."""
+        return self.rules.get().terms.self_service
 
     def enter(self, address: str) -> Customer:
-        """Return the customer at an address.
-
-        Raises:
-            app.services.licence.in_force.ClientBlockedError: the address is blocked.
-        """
-        in_force = self._rules.get()
+        """Return the customer at an address; raise ClientBlockedError if the address is blocked."""
+        in_force = self.rules.get()
         in_force.refuse_blocked(address)
         return Customer(address, in_force)
 
     def status(self, customer: Customer, typed: str) -> Standing:
-        """Return how a card stands; `typed` is its key as a person typed it.
-
-        Raises:
-            CardNotFoundError: there is no such card.
-            TooFastError: the address guesses too often.
-        """
+        """Return how a card stands."""
         with self._asking(customer, typed):
             return self._standing(customer, _found(typed), typed)
 
     def unbind(self, customer: Customer, typed: str, mark: str | None = None) -> Standing:
         """Unbind a card and take the cost off its expiry, in one transaction with its journal entry.
 
-        `mark` is of the standing that the customer saw before confirming; None where nobody asked to confirm.
-
-        Raises:
-            app.domain.selfservice.self_service.UnbindNotAllowedError: the terms or the card's state do not allow it.
-            ChangedMeanwhileError: the card stands otherwise than at that mark.
-            CardNotFoundError, TooFastError, DatabaseUnavailableError: as for `status`.
+        `mark` is of the standing that the customer saw before confirming; None where nobody asked to confirm. Raise
+        UnbindNotAllowedError if the terms or the card's state do not allow it, ChangedMeanwhileError if the card stands
+        otherwise than at that mark.
         """
-        with self._asking(customer, typed), self._database.transact():
+        with self._asking(customer, typed), self.database.transact():
             before = self._standing(customer, _locked(typed), typed)
             if mark not in {None, before.mark}:
                 raise ChangedMeanwhileError
@@ -95,8 +83,7 @@ class SelfService:
             if not outcome.is_changed:
                 return before
             card_rows.write_outcomes([outcome])
-            entry = _entry(customer, outcome.at, EventKind.SELF_UNBOUND, outcome.before.id, _cost(outcome))
-            journal.append([entry])
+            journal.append([_entry(customer, outcome.at, EventKind.SELF_UNBOUND, before.card.id, _cost(outcome))])
             unbound_at = (outcome.at, *before.unbound_at)
             return replace(before, card=outcome.after or outcome.before, is_bound=False, unbound_at=unbound_at)
 
@@ -109,11 +96,9 @@ class SelfService:
     def renew(self, customer: Customer, typed: str, second: str) -> Standing:
         """Add an unused second card's validity to a card, in one transaction; the second card is then spent.
 
-        Raises:
-            RenewNotAllowedError: says why not; both cards stay as they were.
-            CardNotFoundError, TooFastError, DatabaseUnavailableError: as for `status`.
+        Raise RenewNotAllowedError, which says why not; both cards stay as they were.
         """
-        with self._asking(customer, typed, second), self._database.transact():
+        with self._asking(customer, typed, second), self.database.transact():
             found = _locked(typed, second)
             before = self._standing(customer, found, typed)
             outcome = before.renewal(self._card(customer, found, second))
@@ -121,13 +106,9 @@ class SelfService:
             card_rows.write_outcomes([outcome])
             models.Card.update(renewed_card_id=card.id).where(models.Card.id == spent.id).execute()
             by = {"by": format_validity(spent.validity)}
-            renewed = {"with": spent.id, **by, **how_long(card)}
-            journal.append(
-                [
-                    _entry(customer, outcome.at, EventKind.RENEWED, card.id, renewed),
-                    _entry(customer, outcome.at, EventKind.RENEWED, spent.id, {"renewed": card.id, **by}),
-                ]
-            )
+            said = {card.id: {"with": spent.id, **by, **how_long(card)}, spent.id: {"renewed": card.id, **by}}
+            kind = EventKind.RENEWED
+            journal.append([_entry(customer, outcome.at, kind, each, details) for each, details in said.items()])
             return replace(before, card=card)
 
     def _standing(self, customer: Customer, found: Rows, typed: str) -> Standing:
@@ -136,7 +117,7 @@ class SelfService:
         if card is None:
             raise CardNotFoundError(typed)
         is_bound = bool(card_rows.bound_cards([card.id]))
-        at, terms = self._clock(), customer.in_force.terms
+        at, terms = self.clock(), customer.in_force.terms
         unbindings = Event.select(Event.at).where(
             Event.card_id == card.id,
             journal.code_or_kind == EventKind.SELF_UNBOUND.value,
@@ -148,12 +129,12 @@ class SelfService:
     def _card(self, customer: Customer, found: Rows, typed: str) -> Card | None:
         row = found.get(card_id_of(typed))
         card = None if row is None else card_rows.as_domain(row)
-        return None if hides(card, typed, customer.address, self._clock()) else card
+        return None if hides(card, typed, customer.address, self.clock()) else card
 
     @contextmanager
     def _asking(self, customer: Customer, typed: str, *second: str) -> Iterator[None]:
         """Run the block unless the customer may be guessing; journal keys of cards that do not exist."""
-        now = self._clock()
+        now = self.clock()
         refuse_guesses(customer.address, now, typed, *second)
         try:
             yield
@@ -167,9 +148,8 @@ class SelfService:
 
     def _journal_unknown(self, customer: Customer, typed: str) -> None:
         card_id = parse_card_id(typed) or typed
-        entry = _entry(customer, self._clock(), EventKind.REJECTED, card_id, {}, code=Code.CARD_NOT_FOUND)
-        day = entry.at.astimezone(self.timezone).date()
-        if not journal.append_rejection(entry, day):
+        entry = _entry(customer, self.clock(), EventKind.REJECTED, card_id, {}, code=Code.CARD_NOT_FOUND)
+        if not journal.append_rejection(entry, entry.at.astimezone(self.timezone).date()):
             metrics.refusals_not_journalled.inc()
 
 
@@ -197,6 +177,6 @@ def _entry(  # noqa: PLR0913  # the parts of an entry
     details: dict[str, Any],
     code: Code | None = None,
 ) -> journal.Entry:
-    revision = customer.in_force.revision
-    said = details | ({"terms": revision} if revision else {})
-    return journal.Entry(at, kind, code, card_id, ip=customer.address, actor=CUSTOMER, details=said or None)
+    if customer.in_force.revision:
+        details = details | {"terms": customer.in_force.revision}
+    return journal.Entry(at, kind, code, card_id, ip=customer.address, actor=CUSTOMER, details=details or None)

@@ -65,12 +65,9 @@ class Idempotency:
     def run(self, request: Request, act: Callable[[], Document]) -> Answer:
         """Do what a request asks for, unless it was done before, and return the answer.
 
-        `act` does it within this transaction and returns the answer's body. An exception undoes everything.
-
-        Raises:
-            KeyReusedError: the key was used for another request.
-            RefusedError: the operator was removed a moment ago.
-            DatabaseUnavailableError: the database is away, or the same request is still being processed.
+        `act` does it within this transaction and returns the answer's body. An exception undoes everything. Raise
+        KeyReusedError if the key was used for another request, RefusedError if the operator was removed a moment ago,
+        DatabaseUnavailableError if the database is away or the same request is still being processed.
         """
         for _ in range(_ATTEMPTS):
             try:
@@ -87,16 +84,16 @@ class Idempotency:
         return None if record is None else json.loads(record.body)
 
     def _attempt(self, request: Request, act: Callable[[], Document]) -> Answer:
-        owner, key, request_sha256, status = request
+        is_it = _is(request.owner, request.key)
         with self.database.atomic():
             if self._claim(request):
                 body = json.dumps(act(), ensure_ascii=False)
-                IdempotencyRecord.update(status=status, body=body).where(_is(owner, key)).execute()
-                return Answer(status, body, is_replayed=False)
-            record = IdempotencyRecord.get_or_none(_is(owner, key))
+                IdempotencyRecord.update(status=request.status, body=body).where(is_it).execute()
+                return Answer(request.status, body, is_replayed=False)
+            record = IdempotencyRecord.get_or_none(is_it)
         if record is None:
             raise ConflictError("the record was pruned at this moment")
-        if record.request_sha256 != request_sha256:
+        if record.request_sha256 != request.request_sha256:
             raise KeyReusedError
         return Answer(record.status, record.body, is_replayed=True)
 
@@ -107,11 +104,8 @@ class Idempotency:
         """
         # Shorter than the wait for other locks: the same request sent many times would occupy all connections.
         self.database.execute_sql(f"SET LOCAL lock_timeout = '{CLAIM_SECONDS}s'")
-        owner, key, request_sha256, _status = request
-        row = {"key": key, "request_sha256": request_sha256, "status": _NO_STATUS, "body": ""}
-        insert = IdempotencyRecord.insert(
-            operator=owner.operator_id, token=owner.token_id, **row, created_at=self.clock()
-        )
+        row = {"key": request.key, "request_sha256": request.request_sha256, "status": _NO_STATUS, "body": ""}
+        insert = IdempotencyRecord.insert(**row, **request.owner._asdict(), created_at=self.clock())
         try:
             claimed = list(insert.on_conflict_ignore().returning(IdempotencyRecord.id).execute())
         except peewee.IntegrityError as error:
@@ -133,7 +127,6 @@ def prune(before: datetime) -> int:
 
 
 def _is(owner: Owner, key: str) -> Any:  # noqa: ANN401  # a peewee expression
-    is_records = IdempotencyRecord.key == key
-    for column, value in ((IdempotencyRecord.operator, owner.operator_id), (IdempotencyRecord.token, owner.token_id)):
-        is_records &= column == value  # both, as the index has them; peewee writes IS NULL for None
-    return is_records
+    # Both owners, as the index has them; peewee writes IS NULL for None.
+    is_owners = (IdempotencyRecord.operator == owner.operator_id) & (IdempotencyRecord.token == owner.token_id)
+    return (IdempotencyRecord.key == key) & is_owners

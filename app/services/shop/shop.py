@@ -1,5 +1,6 @@
 """What shops (发卡平台) do with cards: each order takes effect once, however often it is sent."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
@@ -17,15 +18,13 @@ from app.services.shop.shop_tokens import ShopToken
 from app.storage.database import Database
 
 
+@dataclass(frozen=True, slots=True)
 class Shop:
     """The shops' orders on one database; the times in answers are in `timezone`, the vendor's."""
 
-    def __init__(self, database: Database, timezone: ZoneInfo, clock: Clock) -> None:
-        self._database = database
-        self._timezone = timezone
-        self._clock = clock
-        self._cards = CardLists(clock)
-        self._idempotency = Idempotency(database, clock)
+    database: Database
+    timezone: ZoneInfo
+    clock: Clock
 
     def issue(  # noqa: PLR0913  # the parts of an order
         self,
@@ -36,64 +35,57 @@ class Shop:
         batch: str | None = None,
         note: str | None = None,
     ) -> Answer:
-        """Issue new cards.
+        """Issue new cards, or raise as `Idempotency.run`.
 
-        Raises:
-            KeyReusedError: the key was used for another order.
-            RefusedError: a number or a text is out of bounds.
-            CeilingExceededError: the token may not issue so many, or so long ones.
-            DatabaseUnavailableError: the database is away, or the same order is still being processed.
+        Raise RefusedError if a number or a text is out of bounds, CeilingExceededError if the token may not issue so
+        many, or so long ones.
         """
-        issuing = Issuing(self._database, shop_actor(shop.name), self._clock, self._limits(shop))
+        issuing = Issuing(self.database, shop_actor(shop.name), self.clock, self._limits(shop))
 
         def act() -> Document:
             return {"cards": list(issued_documents(issuing.issue(count, validity, batch, note).cards))}
 
-        return self._idempotency.run(order, act)
+        return Idempotency(self.database, self.clock).run(order, act)
 
     def change(
         self, shop: ShopToken, order: Request, action: Action, card_ids: list[str], by: timedelta | None
     ) -> Answer:
-        """Apply an action to cards, all or none.
+        """Apply an action to cards, all or none, or raise as `Idempotency.run`.
 
-        Raises:
-            CardNotFoundError: one of the cards does not exist, or another issued it and the token is for its own only.
-            RefusedError: the action is not allowed on one of the cards.
-            CeilingExceededError: a card would last longer than the token may make it, or the
-                token changed too many cards today.
-            KeyReusedError, DatabaseUnavailableError: as for `issue`.
+        Raise CardNotFoundError if one of the cards does not exist, or another issued it and the token is for its own
+        only; RefusedError if the action is not allowed on one of them; CeilingExceededError if a card would last longer
+        than the token may make it, or the token changed too many cards today.
         """
-        actions = CardActions(self._database, shop_actor(shop.name), self._clock, self._limits(shop), _issuer(shop))
+        actions = CardActions(self.database, shop_actor(shop.name), self.clock, self._limits(shop), _issuer(shop))
 
         def act() -> Document:
             result = actions.apply(action, card_ids, by)
             return {"changed": result.changed, "revived_unbound": result.revived_unbound}
 
-        return self._idempotency.run(order, act)
+        return Idempotency(self.database, self.clock).run(order, act)
 
     def _limits(self, shop: ShopToken) -> Limits:
-        return Limits(Owner(token_id=shop.id), self._timezone)
+        return Limits(Owner(token_id=shop.id), self.timezone)
 
     def look_up(self, shop: ShopToken, card_id: str) -> Document:
         """Return a card by its ID as typed; of its client only whether there is one and when it was last seen.
 
-        Raises:
-            CardNotFoundError: there is no such card, or another issued it and the token is for its own only.
+        Raise CardNotFoundError if there is no such card, or another issued it and the token is for its own only.
         """
-        line = self._cards.get(card_id, _issuer(shop))
+        line = CardLists(self.clock).get(card_id, _issuer(shop))
         row, client, status = line
         return {
             "id": row.id,
             "status": status,
             "validity_seconds": seconds(row.validity),
-            "activated_at": local(row.activated_at, self._timezone),
-            "expires_at": local(row.expires_at, self._timezone),
+            "activated_at": local(row.activated_at, self.timezone),
+            "expires_at": local(row.expires_at, self.timezone),
             "frozen": row.frozen_at is not None,
             "batch": row.batch,
             "note": row.note,
-            "created_at": local(row.created_at, self._timezone),
+            "created_at": local(row.created_at, self.timezone),
             "bound": client is not None,
-            "last_seen_at": local(line.used_at, self._timezone),
+            "last_seen_at": local(line.used_at, self.timezone),
         }
 
 

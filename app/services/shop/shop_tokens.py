@@ -36,7 +36,10 @@ class TokenNotFoundError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class ShopTokens:
-    """The tokens of one database. `actor` is the operator's name in the journal."""
+    """The tokens of one database. `actor` is the operator's name in the journal.
+
+    Methods that take a `name`, `add` apart, raise TokenNotFoundError where there is no valid token of that name.
+    """
 
     database: Database
     actor: str
@@ -49,11 +52,7 @@ class ShopTokens:
         return list(query.objects())
 
     def limits(self, name: str) -> TokenLimits:
-        """Return the limits of a valid token.
-
-        Raises:
-            TokenNotFoundError: there is none of this name.
-        """
+        """Return the limits of a valid token."""
         for row in self.list():
             if row.name == name and row.revoked_at is None:
                 return TokenLimits(*(getattr(row, limit) for limit in TokenLimits._fields))
@@ -63,10 +62,8 @@ class ShopTokens:
         """Add a token and return it: `kd_` and 256 random bits in base64url. It cannot be shown again.
 
         Without `limits` it has the defaults. The name of a revoked token may be used again: it is the same shop, whose
-        idempotency keys stay valid, and whose cards remain its own.
-
-        Raises:
-            RefusedError: the name is invalid or taken, there are no scopes, or a limit is invalid.
+        idempotency keys stay valid, and whose cards remain its own. Raise RefusedError if the name is invalid or taken,
+        there are no scopes, or a limit is invalid.
         """
         check_name(name)
         if not scopes:
@@ -88,22 +85,13 @@ class ShopTokens:
         return token
 
     def set_limits(self, name: str, limits: TokenLimits) -> None:
-        """Change the limits of a token, for its next request.
-
-        Raises:
-            TokenNotFoundError: there is no valid token of this name.
-            RefusedError: a limit is invalid.
-        """
+        """Change the limits of a token, for its next request; raise RefusedError if one is invalid."""
         check_limits(limits, self.clock())
         update = ApiToken.update(**_columns(limits)).where(_is_valid(name))
         self._write(EventKind.TOKEN_CHANGED, name, update, TokenNotFoundError(name), limits)
 
     def revoke(self, name: str) -> None:
-        """Revoke a token: its next request is refused.
-
-        Raises:
-            TokenNotFoundError: there is no valid token of this name.
-        """
+        """Revoke a token: its next request is refused."""
         update = ApiToken.update(revoked_at=self.clock()).where(_is_valid(name))
         self._write(EventKind.TOKEN_REVOKED, name, update, TokenNotFoundError(name))
 
