@@ -12,7 +12,7 @@ import msgspec
 from app.cli import output
 from app.cli.context import format_option
 from app.services.formatting import escaped
-from app.services.system.doctor import Facts, HostFacts, Status, run_checks
+from app.services.system.doctor import AllFacts, HostFacts, Status, run_checks
 from app.services.system.doctor.gather import gather
 
 
@@ -30,7 +30,7 @@ def doctor(source: BinaryIO | None, output_format: str, *, host_only: bool) -> N
     if host_only and source is None:
         raise click.UsageError("--host-only needs --host-facts")
     host = None if source is None else _read(source)
-    results = run_checks(Facts(host, None if host_only else gather(os.environ, host)))
+    results = run_checks(AllFacts(host, None if host_only else gather(os.environ, host)))
     if output_format == "json":
         output.print_json_list({"check": check} | asdict(result) for check, result in results.items())
     else:

@@ -11,7 +11,7 @@ from app.functions.client import FunctionsClient
 from app.runtime.clock import Clock
 from app.runtime.settings import Settings
 from app.services.files.file_store import FileStore
-from app.services.system.doctor import Facts, run_checks
+from app.services.system.doctor import AllFacts, run_checks
 from app.services.system.doctor.gather import gather_facts
 from app.storage import schema
 from app.storage.database import Database
@@ -58,7 +58,7 @@ class SystemStatus:
         figures = self.database.execute_sql(_FIGURES)
         database = dict(zip((column.name for column in figures.description), figures.fetchone(), strict=True))
         return {
-            "results": run_checks(Facts(service_if_any=gather_facts(self.settings, self.database))),
+            "results": run_checks(AllFacts(service_if_any=gather_facts(self.settings, self.database))),
             "schema": schema.expected_version(),
             "database": database,
             "disk": _space(self.settings.files_dir),

@@ -1,4 +1,4 @@
-"""Facts of a healthy installation, changes of them, and the results of `cardctl doctor` on them."""
+"""AllFacts of a healthy installation, changes of them, and the results of `cardctl doctor` on them."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from app.domain.system.hosts import HostReport
-from app.services.system.doctor import CheckResult, Facts, HostFacts, Status, run_checks
+from app.services.system.doctor import AllFacts, CheckResult, HostFacts, Status, run_checks
 from app.services.system.doctor.facts import DatabaseFacts, ServiceFacts
 from app.services.system.doctor.host import GIB, SERVICES
 from tests.support.services.pki import Issued
@@ -109,7 +109,7 @@ def host_facts(**changes: Any) -> HostFacts:
 
 
 def checked(service: ServiceFacts = SERVICE, **host: Any) -> dict[str, CheckResult]:
-    return run_checks(Facts(host_facts(**host), service))
+    return run_checks(AllFacts(host_facts(**host), service))
 
 
 def differing(results: dict[str, CheckResult]) -> dict[str, str]:

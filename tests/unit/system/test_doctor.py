@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from app.domain.texts import Text
-from app.services.system.doctor import Facts, HostFacts, run_checks
+from app.services.system.doctor import AllFacts, HostFacts, run_checks
 from app.services.system.doctor.checks import CHECKS
 from app.services.system.doctor.host import MIB
 from tests.support.doctor.doctor_facts import (
@@ -276,10 +276,10 @@ def test_each_check_has_a_table_and_some_faults_several_checks_tell() -> None:
 
 def test_without_facts_of_the_host_or_of_the_service_the_other_is_checked() -> None:
     trial = replace(SERVICE, behind_proxy=False)
-    assert set(run_checks(Facts(service_if_any=trial))) == SERVICE_CHECKS
-    found = run_checks(Facts(service_if_any=replace(trial, key_modes={"/keys": 0o755})))
+    assert set(run_checks(AllFacts(service_if_any=trial))) == SERVICE_CHECKS
+    found = run_checks(AllFacts(service_if_any=replace(trial, key_modes={"/keys": 0o755})))
     assert differing(found) == {"permissions": "FAIL"}
-    results = run_checks(Facts(host_facts()))
+    results = run_checks(AllFacts(host_facts()))
     assert differing(results) == {}
     assert {"containers", "disk", "permissions"} <= set(results)
 

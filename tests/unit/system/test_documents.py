@@ -17,7 +17,7 @@ from app.http.problems import ProblemCode
 from app.runtime.environment import TABLE, By, names
 from app.runtime.version import read_version
 from app.services.system.doctor.checks import CHECKS
-from app.services.system.doctor.dotenv import COMPOSE
+from app.services.system.doctor.host import COMPOSE
 from app.storage import models
 from tests.support.documents import DOCUMENTS, FENCE, ROOT, document, prose
 from tests.support.tables import for_each

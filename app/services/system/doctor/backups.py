@@ -2,15 +2,14 @@
 
 from datetime import datetime, timedelta
 
-from app.services.system.doctor.facts import Facts
-from app.services.system.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
+from app.services.system.doctor.facts import AllFacts, CheckResult, NotCheckedError, fail, ok, warn
 
 MAX_BACKUP_AGE = timedelta(hours=26)  # a day, and time for a slow one
 MAX_VERIFICATION_AGE = timedelta(days=8)  # a week, and a day for a slow one
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
-def backup(facts: Facts) -> CheckResult:
+def backup(facts: AllFacts) -> CheckResult:
     """Check that the last good backup is not older than 26 hours, and that its file exists."""
     host = facts.host
     if host.last_good is None:
@@ -39,7 +38,7 @@ def backup(facts: Facts) -> CheckResult:
     return ok(f"{hours} 小时前：{name}", f"{hours} h old: {name}")
 
 
-def backup_proof(facts: Facts) -> CheckResult:
+def backup_proof(facts: AllFacts) -> CheckResult:
     """Check that a backup was restored and compared within 8 days."""
     host = facts.host
     if host.last_verified is None:
@@ -59,7 +58,7 @@ def backup_proof(facts: Facts) -> CheckResult:
     return ok(f"{days} 天前验证过：{name}", f"Verified {days} days ago: {name}")
 
 
-def backup_away(facts: Facts) -> CheckResult:
+def backup_away(facts: AllFacts) -> CheckResult:
     """Check that the hooks' last copy elsewhere is at most 26 hours older than the last backup."""
     host = facts.host
     if not host.has_hooks:
@@ -78,7 +77,7 @@ def backup_away(facts: Facts) -> CheckResult:
     return ok(f"已有异地副本：{name}", f"Copied elsewhere: {name}")
 
 
-def backup_identity(facts: Facts) -> CheckResult:
+def backup_identity(facts: AllFacts) -> CheckResult:
     """Check that the identity that opens the backups is there, and that the vendor has copied it elsewhere."""
     host = facts.host
     if host.has_identity is None:
@@ -101,7 +100,7 @@ def backup_identity(facts: Facts) -> CheckResult:
     return ok("私钥另有副本", "A copy of the identity is elsewhere")
 
 
-def cron_jobs(facts: Facts) -> CheckResult:
+def cron_jobs(facts: AllFacts) -> CheckResult:
     """Check that cron calls this checkout's backup.sh."""
     install = "scripts/install-cron.sh"
     match facts.host.cron:

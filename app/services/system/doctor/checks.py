@@ -1,26 +1,25 @@
 """The list of all checks, in the order in which they are reported.
 
-To add a check, write a function of `Facts` that returns a `CheckResult`, and add it to `CHECKS`. The function's name is
-the check's name. It asks `Facts` only for what it needs: a check is left out where that was not gathered, and is
+To add a check, write a function of `AllFacts` that returns a `CheckResult`, and add it to `CHECKS`. The function's name
+is the check's name. It asks `AllFacts` only for what it needs: a check is left out where that was not gathered, and is
 reported as "not checked" where it raises `NotCheckedError`.
 """
 
 from collections.abc import Callable
 
-from app.services.system.doctor import backups, certificate, database, dotenv, host, network, service
-from app.services.system.doctor.facts import Facts, NotGatheredError
-from app.services.system.doctor.results import CheckResult, NotCheckedError, warn
+from app.services.system.doctor import backups, host, network, service
+from app.services.system.doctor.facts import AllFacts, CheckResult, NotCheckedError, NotGatheredError, warn
 
-Check = Callable[[Facts], CheckResult]
+Check = Callable[[AllFacts], CheckResult]
 
 CHECKS: tuple[Check, ...] = (
     host.containers,
     host.env_applied,
-    dotenv.env_names,
+    host.env_names,
     service.settings,
-    certificate.certificate,
-    certificate.certificate_names,
-    certificate.certificate_chain,
+    network.certificate,
+    network.certificate_names,
+    network.certificate_chain,
     network.proxy,
     host.disk,
     host.permissions,
@@ -29,10 +28,10 @@ CHECKS: tuple[Check, ...] = (
     backups.backup_away,
     backups.backup_identity,
     backups.cron_jobs,
-    database.database,
-    database.schema,
-    database.durability,
-    database.hosts,
+    service.database,
+    service.schema,
+    service.durability,
+    service.hosts,
     service.keys,
     service.data_key,
     service.data_key_in_use,
@@ -45,7 +44,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def run_checks(facts: Facts) -> dict[str, CheckResult]:
+def run_checks(facts: AllFacts) -> dict[str, CheckResult]:
     """Return the result of each check by its name, in the order of `CHECKS`."""
     results = {}
     for check in CHECKS:

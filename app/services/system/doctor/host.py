@@ -1,7 +1,20 @@
-"""Checks of the host: containers, settings in force, disks, permissions."""
+"""Checks of the host: containers, .env and the settings in force, disks, permissions."""
 
-from app.services.system.doctor.facts import Container, Disk, Facts
-from app.services.system.doctor.results import CheckResult, NotCheckedError, Status, fail, listing, ok, warn
+from difflib import get_close_matches
+
+from app.runtime.environment import By, names
+from app.services.system.doctor.facts import (
+    AllFacts,
+    CheckResult,
+    Container,
+    Disk,
+    NotCheckedError,
+    Status,
+    fail,
+    listing,
+    ok,
+    warn,
+)
 
 SERVICES = ("database", "app", "functions", "webhooks", "nginx")
 PRIVATE = ("secrets", "https_certificates/privkey.pem", "data/keys")
@@ -14,7 +27,7 @@ _MANY_RESTARTS = 3  # as many as the scripts wait for (scripts/lib/stack.sh)
 _UP = "docker compose up -d --wait"
 
 
-def containers(facts: Facts) -> CheckResult:
+def containers(facts: AllFacts) -> CheckResult:
     """Check that every service runs and is healthy, and that the migration succeeded; or that the service has moved."""
     host = facts.host
     if host.moved_to is not None:
@@ -66,7 +79,7 @@ def _fault(container: Container | None) -> str:
     return "unhealthy" if container.health == "unhealthy" else ""
 
 
-def env_applied(facts: Facts) -> CheckResult:
+def env_applied(facts: AllFacts) -> CheckResult:
     """Check that the containers run with what .env and docker-compose.yml say now."""
     host = facts.host
     if not host.config_hashes:
@@ -85,7 +98,7 @@ def env_applied(facts: Facts) -> CheckResult:
     return ok(".env 已生效", "The containers run with the present settings")
 
 
-def disk(facts: Facts) -> CheckResult:
+def disk(facts: AllFacts) -> CheckResult:
     """Check the room on each disk that holds data or backups; the worst counts."""
     order = list(Status)
     return max((_room(disk) for disk in facts.host.disks), key=lambda result: order.index(result.status))
@@ -104,7 +117,7 @@ def _room(disk: Disk) -> CheckResult:
     return ok(zh, en)
 
 
-def permissions(facts: Facts) -> CheckResult:
+def permissions(facts: AllFacts) -> CheckResult:
     """Check that nobody but their owners can read secrets, private keys and backups; in the trial, the keys."""
     host = facts.host_if_any
     modes = facts.service.key_modes if host is None else host.modes
@@ -122,3 +135,34 @@ def permissions(facts: Facts) -> CheckResult:
             f"看不到或缺少 {unseen}（请用 root 运行）", f"missing or not visible: {unseen} (try as root)"
         )
     return ok("密钥与备份仅属主可读", "Only their owners can read secrets, private keys and backups")
+
+
+COMPOSE = frozenset(
+    (
+        *("COMPOSE_FILE", "COMPOSE_PROFILES", "COMPOSE_PATH_SEPARATOR", "COMPOSE_IGNORE_ORPHANS"),
+        *("COMPOSE_REMOVE_ORPHANS", "COMPOSE_PARALLEL_LIMIT", "COMPOSE_ANSI", "COMPOSE_STATUS_STDOUT"),
+        *("COMPOSE_ENV_FILES", "COMPOSE_MENU", "COMPOSE_PROGRESS", "COMPOSE_EXPERIMENTAL", "COMPOSE_BAKE"),
+        *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_BUILDKIT", "DOCKER_DEFAULT_PLATFORM"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
+    )
+)
+"""Names that Docker and Compose read from .env themselves."""
+
+
+def env_names(facts: AllFacts) -> CheckResult:
+    """Check that each line of .env is a setting that somebody reads."""
+    host, known = facts.host, names(By.DOTENV) | COMPOSE
+    unknown = [name for name in host.settings if name not in known]
+    near = {name: get_close_matches(name.upper(), known, n=1, cutoff=0.8) for name in unknown}
+    misspelt = [f"{name} → {found[0]}" for name, found in near.items() if found]
+    lines = [f"line {number}" for number in host.unreadable_lines]
+    if misspelt or lines:
+        listed = listing([*lines, *misspelt])
+        return fail(
+            f".env 中有写错的名称，或不是“名称=值”的行：{listed}",
+            f"Misspelt names, or lines that are not NAME=VALUE, in .env: {listed}",
+        )
+    if unknown:
+        return warn(f"卡盾不认识 .env 中的 {listing(unknown)}", f"Kadun has no setting {listing(unknown)}: see .env")
+    return ok(".env 中的名称无误", "Every name in .env is a setting")

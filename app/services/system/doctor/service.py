@@ -1,14 +1,25 @@
-"""Checks of what is seen where the service runs: settings, keys, files, functions, clock, operators."""
+"""Checks of what is seen where the service runs: settings, keys, files, functions, clock, operators, database."""
 
+from app.domain.system.hosts import faults
 from app.domain.texts import Text
-from app.services.system.doctor.facts import DatabaseFacts, Facts, NotGatheredError, readable
-from app.services.system.doctor.results import CheckResult, NotCheckedError, fail, listing, ok, warn
+from app.services.system.doctor.facts import (
+    AllFacts,
+    CheckResult,
+    DatabaseFacts,
+    NotCheckedError,
+    NotGatheredError,
+    fail,
+    listing,
+    ok,
+    readable,
+    warn,
+)
 
 CLOCK_FAIL_SECONDS, CLOCK_WARN_SECONDS = 30.0, 3.0
 MIN_KEY_LENGTH = 16
 
 
-def settings(facts: Facts) -> CheckResult:
+def settings(facts: AllFacts) -> CheckResult:
     """Check that the settings can be read."""
     error = facts.service.settings_error
     if error is not None:
@@ -16,7 +27,7 @@ def settings(facts: Facts) -> CheckResult:
     return ok("设置无误", "The settings are valid")
 
 
-def keys(facts: Facts) -> CheckResult:
+def keys(facts: AllFacts) -> CheckResult:
     """Check that the key ring is complete, with a current and a next key, and as new as the journal's last rotation."""
     found, moved_to = facts.service.key_ids, facts.service.keys_moved_to
     if isinstance(found, str):
@@ -41,7 +52,7 @@ def keys(facts: Facts) -> CheckResult:
     return ok(f"当前 {current}，下一个 {following}", f"Current {current}, next {following}")
 
 
-def data_key(facts: Facts) -> CheckResult:
+def data_key(facts: AllFacts) -> CheckResult:
     """Check that KERNAL_DATA_KEY holds age identities, or is long enough for a key of the vendor's own scheme."""
     identities, length = facts.service.data_key, facts.service.data_key_length
     if not identities:
@@ -59,7 +70,7 @@ def data_key(facts: Facts) -> CheckResult:
     return ok("自有方案的密钥（seal 不可用）", "A key of your own scheme (cardctl seal does not accept it)")
 
 
-def data_key_in_use(facts: Facts) -> CheckResult:
+def data_key_in_use(facts: AllFacts) -> CheckResult:
     """Check that KERNAL_DATA_KEY is the key that this installation has used before (app/tokens/canary.py)."""
     found = facts.service.data_key_in_use
     if not facts.service.data_key:
@@ -78,7 +89,7 @@ def data_key_in_use(facts: Facts) -> CheckResult:
     return ok("KERNAL_DATA_KEY 是一直使用的那把", "KERNAL_DATA_KEY is the one in use")
 
 
-def files(facts: Facts) -> CheckResult:
+def files(facts: AllFacts) -> CheckResult:
     """Check that the bytes of every licensed file exist, and that more can be added."""
     folder = facts.service.unwritable_folder
     if folder is not None:
@@ -98,7 +109,7 @@ def files(facts: Facts) -> CheckResult:
     return ok(f"{count} 个文件，内容都在", f"{count} files, all with their content")
 
 
-def bucket(facts: Facts) -> CheckResult:
+def bucket(facts: AllFacts) -> CheckResult:
     """Check that objects can be written to the bucket of licensed files, looked up, listed and removed."""
     found = facts.service.bucket
     if found is False:
@@ -108,7 +119,7 @@ def bucket(facts: Facts) -> CheckResult:
     return ok("存储桶可写、可读、可列出、可删除", "The bucket can be written, read, listed and cleaned")
 
 
-def functions(facts: Facts) -> CheckResult:
+def functions(facts: AllFacts) -> CheckResult:
     """Check that the functions service answers, and that it could load every module."""
     count, broken = facts.service.functions, listing(facts.service.broken)
     if count is None:
@@ -121,7 +132,7 @@ def functions(facts: Facts) -> CheckResult:
     return ok(f"{count} 个核心功能已加载", f"{count} functions loaded")
 
 
-def clock(facts: Facts) -> CheckResult:
+def clock(facts: AllFacts) -> CheckResult:
     """Check that the clock is synchronised, and that it agrees with the database's."""
     found = facts.service.database
     offset = found.clock_offset_seconds if isinstance(found, DatabaseFacts) else 0.0
@@ -140,7 +151,7 @@ def clock(facts: Facts) -> CheckResult:
     return ok("已同步", "Synchronised")
 
 
-def console(facts: Facts) -> CheckResult:
+def console(facts: AllFacts) -> CheckResult:
     """Check that the console is off, open to certain addresses only, or that each operator uses one-time codes."""
     admin_allow = facts.host.setting("KADUN_ADMIN_ALLOW")
     operators = readable(facts.database.operators)
@@ -159,7 +170,7 @@ def console(facts: Facts) -> CheckResult:
     return ok(f"{len(operators)} 个管理员，均启用动态验证码", f"{len(operators)} operators, all with one-time codes")
 
 
-def sealing_key(facts: Facts) -> CheckResult:
+def sealing_key(facts: AllFacts) -> CheckResult:
     """Check that the secrets of operators and webhooks are sealed, and open with this installation's key."""
     found = readable(facts.database.sealed)
     if lost := [name for name, opens in found.items() if opens is False]:
@@ -176,3 +187,72 @@ def sealing_key(facts: Facts) -> CheckResult:
             "Set KADUN_SEALING_KEY and restart (in containers, scripts/init.sh makes it)",
         )
     return ok("两步验证和 Webhook 的密钥均已加密", "The secrets of two-step verification and webhooks are sealed")
+
+
+def database(facts: AllFacts) -> CheckResult:
+    """Check that the database answers, and that nobody between can pose as it."""
+    found = facts.service.database
+    if not isinstance(found, str) and found.unproven_host:
+        return warn(
+            f"与 {found.unproven_host} 之间的人可以冒充数据库并取得密码："
+            "在 secrets/ 的三个 URL 中写 sslmode=require&channel_binding=require，再重新创建容器",
+            f"Somebody between here and {found.unproven_host} can pose as the database and get its password: in the "
+            "three URLs in secrets/, write sslmode=require&channel_binding=require, then recreate the containers",
+        )
+    if not isinstance(found, str):
+        return ok("数据库有响应", "The database answers")
+    return fail(f"数据库不可用：{found}", f"The database is unavailable: {found}")
+
+
+def schema(facts: AllFacts) -> CheckResult:
+    """Check that the schema is this program's, or a newer one."""
+    found, expected = facts.database.schema_found or "empty", facts.service.schema_expected
+    if found == expected:
+        return ok(f"结构为最新：{found}", f"Current: {found}")
+    if facts.database.schema_found is None or found < expected:
+        return fail(
+            f"{found}，应为 {expected}：执行 scripts/cardctl migrate",
+            f"{found} instead of {expected}: run scripts/cardctl migrate",
+        )
+    return warn(
+        f"数据库已升级到 {found}，本机程序为 {expected}：请尽快升级本机",
+        f"The database is upgraded to {found}; this program is for {expected}: upgrade this machine soon",
+    )
+
+
+def durability(facts: AllFacts) -> CheckResult:
+    """Check that what was acknowledged outlives a crash, and the loss of a host where there are several."""
+    if not facts.database.fsync:
+        return fail(
+            "PostgreSQL 的 fsync 已关闭：断电会损坏数据库、丢失已确认的激活。设为 on 后重新加载配置",
+            "fsync is off in PostgreSQL: a power failure damages the database and loses acknowledged activations. "
+            "Set it to on, and reload the configuration",
+        )
+    standbys = facts.database.standbys
+    if not standbys:
+        return ok("已确认的写入都在磁盘上", "Acknowledged writes are on the disk")
+    zh = [f"{name} {behind if isinstance(behind, str) else f'落后 {behind} 字节'}" for name, behind in standbys.items()]
+    en = [
+        f"{name}: {behind if isinstance(behind, str) else f'{behind} bytes behind'}"
+        for name, behind in standbys.items()
+    ]
+    if not facts.database.synchronous:
+        return warn(
+            f"没有同步备库（synchronous_standby_names 为空），主库故障会丢失已确认的激活。{'；'.join(zh)}",
+            "There is no synchronous standby (synchronous_standby_names is empty): acknowledged activations are lost "
+            f"with the primary. {'; '.join(en)}",
+        )
+    is_known = not any(isinstance(behind, str) for behind in standbys.values())
+    return (ok if is_known else warn)(f"同步复制。{'；'.join(zh)}", f"Replication is synchronous. {'; '.join(en)}")
+
+
+def hosts(facts: AllFacts) -> CheckResult:
+    """Check that the machines on this database have the same signing keys, functions, version and time."""
+    found = readable(facts.database.hosts)
+    if not found:
+        raise NotGatheredError  # the service has never run
+    if problems := faults(found):
+        zh, en = "；".join(text.zh for text in problems), "; ".join(text.en for text in problems)
+        return warn(f"{zh}。见 cardctl hosts", f"{en}. See cardctl hosts")
+    names = listing([host.name for host in found])
+    return ok(f"{len(found)} 台主机，相互一致：{names}", f"Hosts that agree: {names}")
