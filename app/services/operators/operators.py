@@ -215,8 +215,7 @@ def _disown(operator: str) -> int:
     operator_id = Operator.select(Operator.id).where(Operator.name == operator)
     page = Card.select(Card.id).where(Card.operator_id == operator_id).limit(PAGE_ROWS)
     page = page.for_update("FOR NO KEY UPDATE SKIP LOCKED")  # others lock cards in another order
-    count: int = Card.update(operator_id=None).where(Card.id.in_(page)).execute()
-    return count
+    return int(Card.update(operator_id=None).where(Card.id.in_(page)).execute())
 
 
 def find(name: str, lock: str = "") -> Operator | None:
@@ -258,8 +257,7 @@ def remove_second_factor(operator: Operator) -> bool:
 def end_sessions(operator_id: int, *, but: str = "") -> int:
     """End an operator's sessions, but the one with this token; return how many."""
     others = (OperatorSession.operator == operator_id) & (OperatorSession.token_sha256 != digest(but))
-    ended: int = OperatorSession.delete().where(others).execute()
-    return ended
+    return int(OperatorSession.delete().where(others).execute())
 
 
 def journal_log_outs(ended: int, actor: str, now: datetime) -> None:

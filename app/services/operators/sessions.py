@@ -228,8 +228,7 @@ def add_session(token: str, operator_id: int, now: datetime) -> None:
 
 def prune_sessions(now: datetime) -> int:
     """Delete the sessions that are no longer valid; return how many."""
-    deleted: int = OperatorSession.delete().where(~_holds(now)).execute()
-    return deleted
+    return int(OperatorSession.delete().where(~_holds(now)).execute())
 
 
 def _lock_unchanged(operator: Operator) -> bool:

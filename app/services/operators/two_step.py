@@ -124,8 +124,7 @@ def _replace_recovery_codes(operator: Account) -> tuple[str, ...]:
 
 def recovery_codes_left(operator_id: int) -> int:
     """Return how many recovery codes an operator has left."""
-    left: int = RecoveryCode.select().where(RecoveryCode.operator == operator_id).count()
-    return left
+    return int(RecoveryCode.select().where(RecoveryCode.operator == operator_id).count())
 
 
 def take_recovery_code(operator_id: int, typed: str) -> int | None:

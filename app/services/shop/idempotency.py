@@ -122,8 +122,7 @@ def prune(before: datetime) -> int:
     """Delete up to `PRUNE_BATCH` records created before `before`; return how many."""
     is_old = IdempotencyRecord.created_at < before
     old = IdempotencyRecord.select(IdempotencyRecord.id).where(is_old).limit(PRUNE_BATCH)
-    deleted: int = IdempotencyRecord.delete().where(IdempotencyRecord.id.in_(old)).execute()
-    return deleted
+    return int(IdempotencyRecord.delete().where(IdempotencyRecord.id.in_(old)).execute())
 
 
 def _is(owner: Owner, key: str) -> Any:  # noqa: ANN401  # a peewee expression

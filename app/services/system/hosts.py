@@ -3,7 +3,7 @@
 from contextlib import suppress
 from datetime import timedelta
 
-from peewee import fn
+from peewee import Field, fn
 
 from app.domain.errors import UnavailableError
 from app.domain.system.hosts import HostReport
@@ -33,31 +33,17 @@ def forget(database: Database, name: str) -> bool:
     return bool(Host.delete().where(Host.name == name).execute(database))
 
 
-class Reporter:
-    """Reports this host, as `settings` name it, to a database."""
-
-    def __init__(self, database: Database, settings: Settings) -> None:
-        self._database = database
-        self._host = settings.host
-        self._functions = FunctionsClient(settings.functions_socket, 0)
-        self._keys = SigningKeys(database, settings).store
-
-    def report(self) -> None:
-        """Report this host in place of its last report, and forget hosts that have been away for a day."""
-        kid = functions_sha256 = None
-        with suppress(KeyRingError, UnavailableError):
-            kid = self._keys.load().current.kid
-        with suppress(UnavailableError):
-            functions_sha256 = self._functions.list().sha256 or None
-        facts = {
-            Host.version: read_version(),
-            Host.schema: schema.expected_version(),
-            Host.kid: kid,
-            Host.functions_sha256: functions_sha256,
-        }
-        before = utc_now()
-        (theirs,) = self._database.execute_sql("SELECT clock_timestamp()").fetchone()
-        ahead = before + (utc_now() - before) / 2 - theirs
-        row = facts | {Host.clock_offset_ms: round(ahead.total_seconds() * 1000), Host.seen_at: _NOW}
-        Host.insert({Host.name: self._host, **row}).on_conflict(conflict_target=[Host.name], update=row).execute()
-        Host.delete().where(Host.seen_at < _NOW - _FORGOTTEN_AFTER).execute()
+def report(database: Database, settings: Settings) -> None:
+    """Report this host, as `settings` name it, in place of its last report; forget hosts that are away for a day."""
+    row: dict[Field, object] = {Host.kid: None, Host.functions_sha256: None, Host.seen_at: _NOW}
+    row |= {Host.version: read_version(), Host.schema: schema.expected_version()}
+    with suppress(KeyRingError, UnavailableError):
+        row[Host.kid] = SigningKeys(database, settings).store.load().current.kid
+    with suppress(UnavailableError):
+        row[Host.functions_sha256] = FunctionsClient(settings.functions_socket, 0).list().sha256 or None
+    before = utc_now()
+    (theirs,) = database.execute_sql("SELECT clock_timestamp()").fetchone()
+    ahead = before + (utc_now() - before) / 2 - theirs
+    row[Host.clock_offset_ms] = round(ahead.total_seconds() * 1000)
+    Host.insert({Host.name: settings.host, **row}).on_conflict(conflict_target=[Host.name], update=row).execute()
+    Host.delete().where(Host.seen_at < _NOW - _FORGOTTEN_AFTER).execute()

@@ -17,8 +17,7 @@ from app.domain.errors import UnavailableError
 from app.runtime.clock import Clock
 from app.runtime.settings import Settings
 from app.services.reports.figures import Figures
-from app.services.system import housekeeping
-from app.services.system.hosts import Reporter
+from app.services.system import hosts, housekeeping
 from app.services.webhooks import webhook_outbox
 from app.storage.database import Database
 
@@ -26,8 +25,8 @@ TICK_SECONDS = 2.0
 logger = logging.getLogger(__name__)
 
 
-class Scope(Enum):
-    """Where a task runs: once for all machines, or on each machine."""
+class RunsOn(Enum):
+    """Where a task runs: on one machine for all, or on each machine."""
 
     ONCE = "once"
     MACHINE = "machine"
@@ -39,24 +38,23 @@ class Task(NamedTuple):
     name: str  # for the log
     seconds: float  # from its end to its next run; a task that took longer than that rests as long as it took
     limit_seconds: float  # a statement that takes longer is broken off, and a task with more to do ends then
-    scope: Scope
+    runs_on: RunsOn
     run: Callable[[float], object]  # gets the time on the monotonic clock by which it is to end
 
 
 def tasks(database: Database, settings: Settings, clock: Clock) -> tuple[Task, ...]:
     """Return the tasks of an installation."""
-    report = Reporter(database, settings).report
     count = Figures(database, clock, settings.timezone).count_if_wanted
     prune_journal = partial(housekeeping.prune_journal, settings.journal_keep)
     tell_of_shared = partial(webhook_outbox.enqueue_shared, database, settings.timezone)
     return (
-        Task("host", 10, 10, Scope.MACHINE, lambda _until: report()),
-        Task("figures", TICK_SECONDS, 30, Scope.ONCE, lambda _until: count()),
-        Task("journal", 600, 20, Scope.ONCE, lambda until: prune_journal(clock(), until)),
-        Task("console", 600, 20, Scope.ONCE, lambda until: housekeeping.prune_console(clock(), until)),
-        Task("webhooks", 600, 20, Scope.ONCE, lambda _until: webhook_outbox.prune(database, clock())),
-        Task("expiring cards", 60, 20, Scope.ONCE, lambda _until: webhook_outbox.enqueue_expiring(database, clock())),
-        Task("shared cards", 600, 60, Scope.ONCE, lambda _until: tell_of_shared(clock())),
+        Task("host", 10, 10, RunsOn.MACHINE, lambda _until: hosts.report(database, settings)),
+        Task("figures", TICK_SECONDS, 30, RunsOn.ONCE, lambda _until: count()),
+        Task("journal", 600, 20, RunsOn.ONCE, lambda until: prune_journal(clock(), until)),
+        Task("console", 600, 20, RunsOn.ONCE, lambda until: housekeeping.prune_console(clock(), until)),
+        Task("webhooks", 600, 20, RunsOn.ONCE, lambda _until: webhook_outbox.prune(database, clock())),
+        Task("expiring cards", 60, 20, RunsOn.ONCE, lambda _until: webhook_outbox.enqueue_expiring(database, clock())),
+        Task("shared cards", 600, 60, RunsOn.ONCE, lambda _until: tell_of_shared(clock())),
     )
 
 
@@ -75,18 +73,17 @@ class Loop:
 
     def turn(self) -> None:
         """Run what is due."""
-        for scope in Scope:
-            if self._holds(scope):
+        for machines in RunsOn:
+            if self._holds(machines):
                 for task in self._tasks:
-                    if task.scope is scope and self._due.get(task.name, 0.0) <= time.monotonic():
+                    if task.runs_on is machines and self._due.get(task.name, 0.0) <= time.monotonic():
                         self._run(task)
 
-    def _holds(self, scope: Scope) -> bool:
+    def _holds(self, machines: RunsOn) -> bool:
         """Take the lock for this connection, if it is free; one that it has already is counted again."""
-        name = "periodic" if scope is Scope.ONCE else f"periodic on {self._host}"
+        name = "periodic" if machines is RunsOn.ONCE else f"periodic on {self._host}"
         sql = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
-        is_held: bool = self._database.execute_sql(sql, (f"kadun {name}",)).fetchone()[0]
-        return is_held
+        return bool(self._database.execute_sql(sql, (f"kadun {name}",)).fetchone()[0])
 
     def _run(self, task: Task) -> None:
         began = time.monotonic()

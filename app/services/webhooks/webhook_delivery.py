@@ -3,6 +3,7 @@
 A message is claimed, sent while no transaction is open, and then what became of it is noted.
 """
 
+import http.client
 import logging
 import random
 import threading
@@ -11,22 +12,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from app.domain.codes import EventKind
-from app.domain.webhooks.webhooks import GIVEN_UP_AFTER, MAX_WAITING, Sent, next_attempt, next_request
+from app.domain.webhooks.webhooks import GIVEN_UP_AFTER, MAX_WAITING, REQUEST_SECONDS, Sent, next_attempt, next_request
 from app.runtime.clock import Clock
 from app.runtime.settings import Settings
+from app.runtime.unix_http import ask
 from app.services.webhooks.webhook_outbox import body_of
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Card, Webhook, WebhookOutbox
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 from app.tokens.webhooks import signed_headers
-from app.webhooks import client
 
 LOOK_SECONDS = 2.0
 _AWAY_SECONDS = 30.0
+_PROCESS_SECONDS = REQUEST_SECONDS + 40  # a name may take long to resolve
+_MAX_ANSWER_BYTES = 64 * 1024
 LEASE = timedelta(minutes=2)
 """Longer than an attempt takes. If its process dies, another one tries the message after that."""
 GONE = 410
@@ -60,7 +66,7 @@ UPDATE webhook SET dropped = dropped + (SELECT count(*) FROM dropped WHERE webho
 WHERE id IN (SELECT webhook_id FROM dropped)
 """
 Sender = Callable[[str, Mapping[str, str], bytes], Sent]
-"""Sends a request: `app.webhooks.post` in this process, or the client of the process that can reach the outside."""
+"""Sends a request: `app.webhooks.post` in this process, or `ask_process` where another one can reach the outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +152,21 @@ def start(database: Database, settings: Settings, clock: Clock) -> None:
 def sender(settings: Settings) -> Sender:
     """Return what sends requests: a process that can reach the outside, where the settings name one, or this one."""
     if settings.webhooks_socket is not None:
-        return partial(client.send, settings.webhooks_socket)
+        return partial(ask_process, settings.webhooks_socket)
     from app.webhooks.post import post  # noqa: PLC0415  # urllib3 takes memory
 
     return partial(post, allow_private=settings.webhook_private)
+
+
+def ask_process(socket_path: Path, url: str, headers: Mapping[str, str], body: bytes) -> Sent:
+    """Send a POST request through the process behind a socket, as `app.webhooks.post.post` does."""
+    asked = msgspec.json.encode({"url": url, "headers": headers, "body": body.decode()})
+    try:
+        _, answer = ask(socket_path, "POST /send", asked, seconds=_PROCESS_SECONDS, max_bytes=_MAX_ANSWER_BYTES)
+        # Not believed without a look: the process deals with the outside.
+        return msgspec.json.decode(answer, type=Sent)
+    except (OSError, http.client.HTTPException, ValueError, msgspec.MsgspecError) as error:
+        return Sent(None, f"the process that sends webhooks does not answer: {error!r}")
 
 
 def _run(delivery: Delivery) -> None:

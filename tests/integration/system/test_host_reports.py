@@ -12,7 +12,6 @@ from peewee import fn
 from app.runtime.settings import Settings
 from app.runtime.version import read_version
 from app.services.system import hosts
-from app.services.system.hosts import Reporter
 from app.storage import schema
 from app.storage.database import Database
 from app.storage.models import Host
@@ -34,7 +33,7 @@ def add(name: str, **changes: Any) -> None:
 
 
 def report(database: Database, service: Service, name: str) -> None:
-    Reporter(database, Settings.from_env(service.environment | {"KADUN_HOST": name})).report()
+    hosts.report(database, Settings.from_env(service.environment | {"KADUN_HOST": name}))
 
 
 def listed(service: Service) -> dict[str, dict[str, Any]]:

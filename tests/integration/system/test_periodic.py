@@ -20,7 +20,7 @@ from app.services.operators.operators import Operators
 from app.services.operators.sessions import IDLE, Sessions
 from app.services.polled import Polled
 from app.services.system import housekeeping
-from app.services.system.periodic import Loop, Scope, Task
+from app.services.system.periodic import Loop, RunsOn, Task
 from app.storage.database import Database
 from app.storage.models import Card, Event, Figures, LoginFailure, OperatorSession, WebhookOutbox
 from tests.conftest import Clock
@@ -33,12 +33,12 @@ from tests.support.services.service import ROOT, Service, wait_for
 WORKER = """
 import sys, time
 from app.services.system import periodic
-from app.services.system.periodic import Loop, Scope, Task
+from app.services.system.periodic import Loop, RunsOn, Task
 from app.storage.database import Database
 
 periodic.TICK_SECONDS = 0.1
 url, host = sys.argv[1:]
-tasks = [Task(scope.value, 0, 5, scope, lambda _until, scope=scope: print(scope.value, flush=True)) for scope in Scope]
+tasks = [Task(scope.value, 0, 5, scope, lambda _until, scope=scope: print(scope.value, flush=True)) for scope in RunsOn]
 Loop(Database(url), host, tasks).start()
 time.sleep(600)
 """
@@ -74,21 +74,21 @@ def workers(database_url: str, tmp_path: Path) -> Iterator[list[Worker]]:
 
 
 def test_another_worker_takes_over_when_the_one_that_works_is_killed(workers: list[Worker]) -> None:
-    def working(scope: Scope, among: list[Worker]) -> Worker:
+    def working(scope: RunsOn, among: list[Worker]) -> Worker:
         return wait_for(lambda: next((one for one in among if one.did[scope.value] > 1), None))
 
     of_a, of_b = workers[:2], workers[2:]
-    once, of_host = working(Scope.ONCE, workers), working(Scope.MACHINE, of_a)
-    working(Scope.MACHINE, of_b)
+    once, of_host = working(RunsOn.ONCE, workers), working(RunsOn.MACHINE, of_a)
+    working(RunsOn.MACHINE, of_b)
     time.sleep(1)
     assert [one for one in workers if one.did["once"]] == [once]
     assert [one for one in of_a if one.did["machine"]] == [of_host]
     for killed in {once, of_host}:
         killed.end()
     left = [one for one in workers if one not in (once, of_host)]
-    assert working(Scope.ONCE, left) is not once
+    assert working(RunsOn.ONCE, left) is not once
     if set(of_a) & set(left):
-        assert working(Scope.MACHINE, [one for one in of_a if one in left]) is not of_host
+        assert working(RunsOn.MACHINE, [one for one in of_a if one in left]) is not of_host
 
 
 def test_a_task_that_fails_or_takes_too_long_stops_no_other(
@@ -106,10 +106,10 @@ def test_a_task_that_fails_or_takes_too_long_stops_no_other(
         done.append("often" if until > time.monotonic() else "late")
 
     table = [
-        Task("fails", 0, 1, Scope.ONCE, fail),
-        Task("hangs", 3600, 0.2, Scope.ONCE, sleep),
-        Task("often", 0, 1, Scope.ONCE, work),
-        Task("seldom", 3600, 1, Scope.MACHINE, lambda _until: done.append("seldom")),
+        Task("fails", 0, 1, RunsOn.ONCE, fail),
+        Task("hangs", 3600, 0.2, RunsOn.ONCE, sleep),
+        Task("often", 0, 1, RunsOn.ONCE, work),
+        Task("seldom", 3600, 1, RunsOn.MACHINE, lambda _until: done.append("seldom")),
     ]
     loop, pid = Loop(database, "web-1", table), database.connection().get_backend_pid()
     loop.turn()

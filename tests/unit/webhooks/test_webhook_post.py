@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from app.domain.webhooks.webhooks import Sent
+from app.services.webhooks.webhook_delivery import ask_process
 from app.webhooks import __main__ as process
-from app.webhooks import client
 from app.webhooks import post as posting
 from app.webhooks.post import MAX_ANSWER_BYTES, post
 from tests.support.webhooks import tls_server
@@ -156,7 +156,7 @@ def test_a_process_of_its_own_sends_and_an_answer_of_it_that_is_none_is_no_deliv
     monkeypatch.setenv("KADUN_WEBHOOKS_SOCKET", str(tmp_path / "webhooks.sock"))
     monkeypatch.setenv("KADUN_WEBHOOK_PRIVATE", "true")
     monkeypatch.chdir(tmp_path)  # the server goes there; this puts it back
-    through, url = partial(client.send, tmp_path / "webhooks.sock"), f"https://localhost:{net.port}"
+    through, url = partial(ask_process, tmp_path / "webhooks.sock"), f"https://localhost:{net.port}"
     headers = {"webhook-id": "msg_2", "Content-Type": "application/json"}
     with process.server() as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -165,7 +165,7 @@ def test_a_process_of_its_own_sends_and_an_answer_of_it_that_is_none_is_no_deliv
         assert (got["webhook-id"], body) == ("msg_2", "{é}".encode())
         assert through(f"{url}/500", headers, b"").status == 500
         unsent = [through(url, headers, b"x" * process.MAX_REQUEST_BYTES)]
-        unsent.append(client.send(tmp_path / "none.sock", f"{url}/200", {}, b""))
+        unsent.append(ask_process(tmp_path / "none.sock", f"{url}/200", {}, b""))
         assert len(Receiver.got) == 2
         for answer in (
             *({"status": "200", "error": None}, {"status": 1 << 40, "error": None}, {"status": True, "error": None}),
