@@ -12,7 +12,7 @@ from app.cli import output
 from app.cli.context import Session, format_option, operator_name, pass_session
 from app.cli.files import open_input
 from app.runtime.clock import utc_now
-from app.services.files.file_moves import FileMoves, Place
+from app.services.files.file_moves import PLACES, FileMoves
 from app.services.files.file_store import FileStore
 from app.services.formatting import local
 
@@ -93,7 +93,7 @@ def remove(session: Session, names: tuple[str, ...]) -> None:
 
 
 @file.command("move-to")
-@click.argument("place", type=click.Choice([place.value for place in Place]))
+@click.argument("place", type=click.Choice(PLACES))
 @format_option("table", "json")
 @pass_session
 def move_to(session: Session, place: str, output_format: str) -> None:
@@ -103,7 +103,7 @@ def move_to(session: Session, place: str, output_format: str) -> None:
     """
     moves, done = FileMoves(session.database, session.settings), []
     try:
-        for move in moves.run(Place(place)):
+        for move in moves.run(place):
             done.append(move)
             outcome = f"未移动 / not moved: {move.left}" if move.left else "已在该处 / is there"
             output.say(f"{', '.join(move.names)}: {outcome}")

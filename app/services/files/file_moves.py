@@ -6,7 +6,6 @@ bytes, reads the copy back, compares its digest, and only then removes the origi
 
 import hashlib
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import BinaryIO, NamedTuple
 
 from app.domain.files.files import Blob
@@ -16,15 +15,11 @@ from app.services.files.file_store import files, is_wanted, lock_files
 from app.storage.blobs import Blobs, bucket_objects
 from app.storage.database import Database
 
-
-class Place(StrEnum):
-    """Where a file's bytes are to be."""
-
-    BUCKET = "bucket"
-    FOLDER = "folder"
+BUCKET, FOLDER = PLACES = ("bucket", "folder")
+"""Where a file's bytes are to be."""
 
 
-class Move(NamedTuple):
+class MovedFiles(NamedTuple):
     """What became of the bytes of some files, which may be the same; `left` is why they were not moved."""
 
     names: tuple[str, ...]
@@ -42,15 +37,15 @@ class FileMoves:
         self.folder = Blobs(settings.files_dir)
         self.bucket = bucket_objects(settings.files_bucket)
 
-    def run(self, to: Place) -> Iterator[Move]:
-        """Move every file, one after the other; tell of each when it is done.
+    def run(self, to: str) -> Iterator[MovedFiles]:
+        """Move every file into one of `PLACES`, one after the other; tell of each when it is done.
 
         Raise BucketUnavailableError if the bucket cannot be used; what was not yet moved is left.
         """
         names: dict[Blob, list[str]] = {}
         for row in files():
             names.setdefault(Blob(row.sha256, row.size), []).append(row.name)
-        copy = self._to_bucket if to is Place.BUCKET else self._to_folder
+        copy = self._to_bucket if to == BUCKET else self._to_folder
         for blob, of in names.items():
             left = None
             try:
@@ -60,7 +55,7 @@ class FileMoves:
                 left = error.text
             except OSError as error:
                 left = Text(f"{error.strerror}", f"{error.strerror}")
-            yield Move(tuple(of), blob.sha256, left)
+            yield MovedFiles(tuple(of), blob.sha256, left)
 
     def _to_bucket(self, blob: Blob) -> None:
         if not self.folder.holds(blob):
@@ -91,7 +86,7 @@ class FileMoves:
         if self.bucket.size(blob.sha256) != blob.size:
             raise RefusedError("内容丢失，请重新添加", "the content is lost: add the file again")
 
-    def _remove_original(self, blob: Blob, to: Place) -> None:
+    def _remove_original(self, blob: Blob, to: str) -> None:
         """Remove the original, and the copy, too, where the file was removed meanwhile.
 
         Nothing is removed where another command took the copy away meanwhile: the original is then the only one.
@@ -100,14 +95,14 @@ class FileMoves:
             lock_files(self.database)
             wanted = is_wanted(blob.sha256)
             in_bucket = self.bucket.size(blob.sha256) == blob.size
-            if wanted and not (in_bucket if to is Place.BUCKET else self.folder.holds(blob)):
+            if wanted and not (in_bucket if to == BUCKET else self.folder.holds(blob)):
                 raise RefusedError(
                     "另一条命令刚移动了内容，请再运行一次",
                     "another command has just moved the content: run this again",
                 )
-            if to is Place.BUCKET or not wanted:
+            if to == BUCKET or not wanted:
                 self.folder.remove(blob.sha256)
-            if to is Place.FOLDER or not wanted:
+            if to == FOLDER or not wanted:
                 self.bucket.remove(blob.sha256)
 
 

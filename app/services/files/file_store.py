@@ -61,12 +61,8 @@ class FileStore:
         """Add a file, or replace the file of this name by a new version.
 
         It is for the cards of `batches`: none means every card, None keeps the present batches. `progress` is called
-        with how many more bytes are in.
-
-        Raises:
-            RefusedError: the name or a batch is invalid, there are too many files, or the disk has no room.
-            OSError: the source or the folder cannot be used.
-            BucketUnavailableError: the bucket cannot be used.
+        with how many more bytes are in. Raise RefusedError if the name or a batch is invalid, there are too many files,
+        or the disk has no room; OSError or BucketUnavailableError if source, folder or bucket cannot be used.
         """
         check_name(name)
         for batch in batches or ():
@@ -104,12 +100,8 @@ class FileStore:
         try:
             missing = self.blobs.missing({Blob(row.sha256, row.size) for row in rows})
         except BucketUnavailableError as error:
-            self.warn(
-                Text(
-                    f"无法确认内容是否都在：{error.text.zh}",
-                    f"the content may be missing or not: {error.text.en}",
-                )
-            )
+            zh, en = error.text
+            self.warn(Text(f"无法确认内容是否都在：{zh}", f"the content may be missing or not: {en}"))
         for row in rows:
             row.missing = None if missing is None else Blob(row.sha256, row.size) in missing
         return rows

@@ -64,10 +64,8 @@ class FileTransfer:
     def authorise(self, token: str, name: str, address: str) -> tuple[Link, str]:
         """Return the link that a token is, and the ID of the card that its client has now.
 
-        Raises:
-            app.services.licence.in_force.ClientBlockedError: the address is blocked.
-            LinkRefusedError: the token does not open the file of this name, its client was unbound, or the client's
-                card is frozen or expired.
+        Raise ClientBlockedError if the address is blocked, LinkRefusedError if the token does not open the file of this
+        name, its client was unbound, or the client's card is frozen or expired.
         """
         with suppress(DatabaseUnavailableError):  # then the card cannot be read either
             self.licences.rules.get().refuse_blocked(address)
@@ -85,15 +83,9 @@ class FileTransfer:
 
     def journal_download(self, link: Link, card_id: str, address: str) -> None:
         """Write a download into the journal, once for each card, version of a file and day."""
-        now = self.clock()
-        entry = journal.Entry(
-            at=now,
-            kind=EventKind.FILE_DOWNLOADED,
-            card_id=card_id,
-            reference=link.reference,
-            ip=address,
-            details={"name": link.name, "sha256": link.sha256, "size": link.size},
-        )
+        now, details = self.clock(), {"name": link.name, "sha256": link.sha256, "size": link.size}
+        kind, reference = EventKind.FILE_DOWNLOADED, link.reference
+        entry = journal.Entry(now, kind, card_id=card_id, reference=reference, ip=address, details=details)
         midnight = datetime.combine(now.astimezone(self.timezone), time(), self.timezone)
         journalled = journalled_downloads(entry, midnight)
         if journalled.exists():

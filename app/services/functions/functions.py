@@ -35,11 +35,9 @@ class Execution:
     def execute(self, request: VerificationRequest, arguments: Callable[[], dict[str, Any]]) -> Verdict:
         """Evaluate a request, call the function if it is accepted, and return the signed verdict.
 
-        `arguments` returns the function's; it is not called for a request that the rules reject.
-
-        Raises:
-            InvalidArgumentsError: the function did not run.
-            FunctionsUnavailableError: too many calls at once, or the service that runs them is away.
+        `arguments` returns the function's; it is not called for a request that the rules reject. Raise
+        InvalidArgumentsError if they do not fit the function, FunctionsUnavailableError if there are too many calls at
+        once, or the service that runs them is away.
         """
         evaluation = self._licences.evaluate(request)
         if not evaluation.decision.accepted:

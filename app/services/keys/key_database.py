@@ -27,9 +27,7 @@ class KeyDatabase(KeyStore):
     def version(self) -> tuple[str, ...]:
         """Return the IDs of the keys, as they were less than a second ago.
 
-        Raises:
-            KeyRingError: there is no ring.
-            DatabaseUnavailableError: the database was away since this process began.
+        Raise KeyRingError if there is no ring, DatabaseUnavailableError if the database was never reached.
         """
         return self._kids.get()
 

@@ -33,10 +33,8 @@ def replace(table: str, row: Any, text: str) -> bool:  # noqa: ANN401  # one of 
 def seal_all(database: Database, key: SealingKey) -> None:
     """Seal what was kept in clear before there was a key, and check that the key opens all else.
 
-    Where the database is away the service starts, and the next start seals. No connection stays open.
-
-    Raises:
-        SealingKeyError: a secret does not open.
+    Where the database is away the service starts, and the next start seals. No connection stays open. Raise
+    SealingKeyError if a secret does not open.
     """
     count = 0
     try:

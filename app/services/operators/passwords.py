@@ -33,8 +33,7 @@ class LoginBusyError(LaterError):
 class Passwords:
     """Hashes and checks passwords. A hash takes 64 MiB, so that a process makes one at a time, within a `turn`.
 
-    Args:
-        hasher: Its parameters are those of new hashes.
+    The parameters of `hasher` are those of new hashes.
     """
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
@@ -46,11 +45,7 @@ class Passwords:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Hold this process's turn to hash a password.
-
-        Raises:
-            LoginBusyError: the turn did not come within `WAIT_SECONDS`.
-        """
+        """Hold this process's turn to hash a password; raise LoginBusyError if it does not come in `WAIT_SECONDS`."""
         if self._waiting >= MAX_WAITING:
             raise LoginBusyError
         self._waiting += 1

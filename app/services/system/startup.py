@@ -60,10 +60,7 @@ def _mark(file: Path) -> str:
 
 
 def check_schema(database: Database) -> None:
-    """Check that the database answers and has this program's schema.
-
-    Raise SchemaMismatchError if the database has another schema.
-    """
+    """Check that the database answers; raise SchemaMismatchError if it has another schema than this program's."""
     database.with_connection(lambda: schema.check_version(database.connection()))
 
 
@@ -71,12 +68,8 @@ def prepare(database: Database, keys: SigningKeys, clock: Clock) -> None:
     """Check the schema, and create the signing keys at the first start.
 
     A service whose database is away starts and answers 503. No connection stays open, because the workers are forked
-    afterwards.
-
-    Raises:
-        MovedAwayError: the service has moved to another server.
-        SchemaMismatchError: the database has another schema.
-        KeyRingError: the keys cannot be created, are missing although clients depend on them, or were moved.
+    afterwards. Raise MovedAwayError if the service has moved, SchemaMismatchError if the database has another schema,
+    KeyRingError if the keys cannot be created, are missing although clients depend on them, or were moved.
     """
     check_home(keys.folder)
     try:

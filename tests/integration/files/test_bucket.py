@@ -10,7 +10,7 @@ import obstore
 import pytest
 
 from app.runtime.settings import Settings
-from app.services.files.file_moves import FileMoves, Place
+from app.services.files.file_moves import PLACES, FileMoves
 from app.storage.bucket import BucketObjects
 from app.storage.database import Database
 from app.storage.models import File
@@ -189,18 +189,18 @@ def test_an_interrupted_move_loses_nothing_and_goes_on(
     assert (blobs(offline), keys(bucket)) == (set(), {key(content) for content in contents.values()})
 
 
-@pytest.mark.parametrize("to", Place)
+@pytest.mark.parametrize("to", PLACES)
 def test_what_another_command_takes_away_meanwhile_is_not_the_last_copy(
-    offline: Service, bucket: Any, database: Database, monkeypatch: pytest.MonkeyPatch, to: Place
+    offline: Service, bucket: Any, database: Database, monkeypatch: pytest.MonkeyPatch, to: str
 ) -> None:
     put(offline, "a", b"1")
-    if to is Place.BUCKET:
+    if to == "bucket":
         offline.cardctl("file", "move-to", "folder")
     remove = FileMoves._remove_original  # noqa: SLF001
 
     def after_another_command(moves: FileMoves, *arguments: Any) -> None:
         monkeypatch.undo()
-        if to is Place.FOLDER:
+        if to == "folder":
             put(offline, "b", b"1")  # which leaves the bytes in the bucket alone
         else:
             offline.cardctl("file", "move-to", "folder")
@@ -210,7 +210,7 @@ def test_what_another_command_takes_away_meanwhile_is_not_the_last_copy(
     (move,) = FileMoves(database, Settings.from_env(offline.environment)).run(to)
     assert move.left is not None
     assert "run this again" in move.left.en
-    assert (blobs(offline), keys(bucket)) == ((set(), {key(b"1")}) if to is Place.FOLDER else ({sha256(b"1")}, set()))
+    assert (blobs(offline), keys(bucket)) == ((set(), {key(b"1")}) if to == "folder" else ({sha256(b"1")}, set()))
 
 
 def test_bytes_that_change_on_their_way_up_are_not_moved(
@@ -223,7 +223,7 @@ def test_bytes_that_change_on_their_way_up_are_not_moved(
         obstore.put(bucket, f"files/{sha}", b"wrong")
 
     monkeypatch.setattr(BucketObjects, "put", put_other_bytes)
-    (move,) = FileMoves(database, Settings.from_env(offline.environment)).run(Place.BUCKET)
+    (move,) = FileMoves(database, Settings.from_env(offline.environment)).run("bucket")
     assert move.left is not None
     assert "other bytes than were uploaded" in move.left.en
     assert blobs(offline) == {sha256(b"right")}
