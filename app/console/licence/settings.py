@@ -10,24 +10,14 @@ from app.console.forms import Form
 from app.console.page import Values, visitor_of
 from app.console.rendering import url
 from app.domain.cards.cards import format_validity
-from app.domain.licence.terms import (
-    MAX_CHANGES_PER_DAY,
-    MAX_NOTICE,
-    MAX_UNBINDS,
-    BindingTerm,
-    RenewTerm,
-    Terms,
-    TermsContradictionError,
-    read_terms,
-    write_term,
-)
+from app.domain.licence import terms as rules
 from app.domain.texts import MAX_TEXT, RefusedError, Text
 from app.services.imports.import_times import read_validity
 from app.services.licence.terms import TermsChangedError, VendorTerms
 
 PATH = "/admin/settings"
-_NAMES = tuple(each.name for each in fields(Terms))
-_SWITCHES = tuple(each.name for each in fields(Terms) if isinstance(each.default, bool))
+_NAMES = tuple(each.name for each in fields(rules.Terms))
+_SWITCHES = tuple(each.name for each in fields(rules.Terms) if isinstance(each.default, bool))
 
 
 class SettingsPage(FormPage):
@@ -52,7 +42,7 @@ class SettingsPage(FormPage):
         """Return a text for each field: the terms in force, or what was typed; `faults` are by field."""
         revision, terms = self._terms(request).read()
         is_sent = request.method == "POST"
-        now_in_force = {name: write_term(value) for name, value in terms.as_texts().items()}
+        now_in_force = {name: rules.write_term(value) for name, value in terms.as_texts().items()}
         typed = _typed(form) if is_sent else now_in_force
         return {
             "typed": typed,
@@ -60,11 +50,11 @@ class SettingsPage(FormPage):
             "revision": revision,
             "faults": _faults(typed) if is_sent else {},
             "refusal": TermsChangedError().text if is_sent and form.number("revision") != revision else None,
-            "bindings": list(BindingTerm),
-            "renewals": list(RenewTerm),
-            "most_changes": MAX_CHANGES_PER_DAY,
-            "most_unbinds": MAX_UNBINDS,
-            "most_notice": MAX_NOTICE,
+            "bindings": list(rules.BindingTerm),
+            "renewals": list(rules.RenewTerm),
+            "most_changes": rules.MAX_CHANGES_PER_DAY,
+            "most_unbinds": rules.MAX_UNBINDS,
+            "most_notice": rules.MAX_NOTICE,
             "most_text": MAX_TEXT,
         }
 
@@ -96,13 +86,13 @@ def _faults(typed: dict[str, str]) -> dict[str, Text]:
     faults = {}
     for name, text in _given(typed):
         try:
-            read_terms(Terms(), [(name, text)])
+            rules.read_terms(rules.Terms(), [(name, text)])
         except RefusedError as error:
             faults[name] = words.with_term_names(error.text)
     if faults:
         return faults
     try:
-        read_terms(Terms(), _given(typed))
-    except TermsContradictionError as error:
+        rules.read_terms(rules.Terms(), _given(typed))
+    except rules.TermsContradictionError as error:
         return dict.fromkeys(error.names, words.with_term_names(error.text))
     return {}

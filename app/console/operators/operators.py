@@ -10,14 +10,7 @@ from app.console.form_page import FormPage, new_password
 from app.console.forms import Form
 from app.console.page import Access, Console, Values, visitor_of
 from app.console.rendering import url
-from app.domain.operators.ceilings import (
-    MAX_CARDS_PER_DAY,
-    MAX_CHANGES_PER_DAY,
-    OPERATOR_DEFAULTS,
-    Ceilings,
-    format_longest,
-    longest_of,
-)
+from app.domain.operators import ceilings
 from app.domain.operators.operators import Role
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
@@ -45,7 +38,7 @@ class OperatorsPage(FormPage):
             "accounts": operators.list(),
             "log_ins": operators.last_log_ins(),
             "tokens": self.shop_tokens(request).list(),
-            "defaults": OPERATOR_DEFAULTS,
+            "defaults": ceilings.OPERATOR_DEFAULTS,
             "typed": {"name": form.one("name"), "role": form.one("role") or Role.SELLER},
         }
 
@@ -65,9 +58,9 @@ class OperatorPage(FormPage):
         return {
             "account": account,
             "log_in": self.operators(request).last_log_ins().get(account.name),
-            "longest": format_longest(account.longest_validity),
-            "most_cards": MAX_CARDS_PER_DAY,
-            "most_changes": MAX_CHANGES_PER_DAY,
+            "longest": ceilings.format_longest(account.longest_validity),
+            "most_cards": ceilings.MAX_CARDS_PER_DAY,
+            "most_changes": ceilings.MAX_CHANGES_PER_DAY,
         }
 
 
@@ -139,18 +132,18 @@ def _named(rows: Sequence[Row], form: Form, not_known: Callable[[str], RefusedEr
     raise not_found(not_known(name).text)
 
 
-def _ceilings(form: Form) -> Ceilings:
+def _ceilings(form: Form) -> ceilings.Ceilings:
     """Return the ceilings that a form names; an empty field is one that stays."""
     longest = form.one("longest_validity")
-    return Ceilings(
+    return ceilings.Ceilings(
         _number(form.one("cards_per_day")),
-        longest_of(read_validity(longest)) if longest else None,
+        ceilings.longest_of(read_validity(longest)) if longest else None,
         _number(form.one("changes_per_day")),
     )
 
 
 def _number(text: str) -> int | None:
-    if text and not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_CARDS_PER_DAY))):
+    if text and not (text.isascii() and text.isdigit() and len(text) <= len(str(ceilings.MAX_CARDS_PER_DAY))):
         raise RefusedError("每天的张数上限必须是整数", "a ceiling of cards a day must be a whole number")
     return int(text) if text else None
 

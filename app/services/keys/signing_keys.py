@@ -45,8 +45,8 @@ class SigningKeys:
     def rotate(self, actor: str, clock: Clock, *, force: bool) -> KeyRing:
         """Put the next key to work and journal it as the actor's; return the key ring.
 
-        Raise KeyRingError if there are no keys, they were moved, or without `force` were rotated less than 15 minutes ago;
-        DatabaseUnavailableError if the database is away: without the journal there is no rotation.
+        Raise KeyRingError if there are no keys, they were moved, or were rotated less than 15 minutes ago (not with
+        `force`); DatabaseUnavailableError if the database is away: without the journal there is no rotation.
         """
         with self._in_database.changing():  # nobody else rotates or moves the keys, wherever they are
             self._require_here()

@@ -7,15 +7,7 @@ from zoneinfo import ZoneInfo
 
 from peewee import Case, fn
 
-from app.domain.operators.ceilings import (
-    Ceilings,
-    changes_allowed,
-    check_batches,
-    check_changes,
-    check_count,
-    check_validity,
-    time_left,
-)
+from app.domain.operators import ceilings as rules
 from app.domain.operators.operators import Role
 from app.runtime.clock import Clock
 from app.storage.cards import NewCard, Owner
@@ -40,7 +32,7 @@ class Limits:
 
     def changes_allowed(self) -> int:
         """Return how many cards the owner may change in one day."""
-        return changes_allowed(ceilings_of(self.owner), _role(self.owner))
+        return rules.changes_allowed(ceilings_of(self.owner), _role(self.owner))
 
     def take(self, cards: Sequence[NewCard], now: datetime) -> None:
         """Count cards that are about to be issued or imported, within the caller's transaction.
@@ -48,16 +40,16 @@ class Limits:
         Raise CeilingExceededError if a ceiling does not allow them; roll the transaction back then.
         """
         row = self._count(now, cards=len(cards))
-        check_count(row, row.cards - len(cards), len(cards))
+        rules.check_count(row, row.cards - len(cards), len(cards))
         of_files = {batch for (batch,) in FileBatch.select(FileBatch.batch).distinct().tuples()}
-        check_batches(_role(self.owner), of_files & {card.batch for card in cards if card.batch})
+        rules.check_batches(_role(self.owner), of_files & {card.batch for card in cards if card.batch})
         for card in cards:
-            check_validity(row, time_left(card.validity, card.expires_at, now))
+            rules.check_validity(row, rules.time_left(card.validity, card.expires_at, now))
 
     def take_changes(self, count: int, now: datetime) -> None:
         """Count cards that are about to be changed, as `take` does those that are issued."""
         row = self._count(now, changed=count)
-        check_changes(changes_allowed(row, _role(self.owner)), row.changed - count, count)
+        rules.check_changes(rules.changes_allowed(row, _role(self.owner)), row.changed - count, count)
 
     def _count(self, now: datetime, *, cards: int = 0, changed: int = 0) -> Ceiling:
         """Add to the counts of the day in the caller's transaction; return the row, with the ceilings.
@@ -112,13 +104,15 @@ class Acting:
             self.limits.take_changes(count, now)
 
 
-def ceilings_of(owner: Owner) -> Ceilings:
+def ceilings_of(owner: Owner) -> rules.Ceilings:
     """Return the ceilings of an operator or a token."""
     row = _row(owner)
-    return Ceilings() if row is None else Ceilings(row.cards_per_day, row.longest_validity, row.changes_per_day)
+    if row is None:
+        return rules.Ceilings()
+    return rules.Ceilings(row.cards_per_day, row.longest_validity, row.changes_per_day)
 
 
-def set_ceilings(owner: Owner, ceilings: Ceilings) -> None:
+def set_ceilings(owner: Owner, ceilings: rules.Ceilings) -> None:
     """Set an owner's ceilings, in the caller's transaction."""
     columns = ceilings._asdict()
     insert = Ceiling.insert(**owner._asdict(), **columns)

@@ -14,18 +14,8 @@ from app.domain.texts import LaterError, RefusedError
 from app.runtime import metrics
 from app.runtime.clock import Clock
 from app.services.bearer import digest, new_token
-from app.services.operators import throttling, two_step
-from app.services.operators.operators import (
-    ROW_LOCK,
-    LoggedOutError,
-    OperatorNotFoundError,
-    end_sessions,
-    find,
-    journal_log_outs,
-    set_columns,
-)
+from app.services.operators import operators, throttling, two_step
 from app.services.operators.passwords import PASSWORDS, Passwords
-from app.services.operators.throttling import code_bucket, name_bucket, shared_buckets
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Operator, OperatorSession
@@ -103,19 +93,19 @@ class Sessions:
         wrong codes also against the operator, from wherever they come.
         """
         name = name.strip()  # phones' keyboards add white space
-        own = name_bucket(address, name)
-        buckets = (*shared_buckets("network", address), own)
+        own = throttling.name_bucket(address, name)
+        buckets = (*throttling.shared_buckets("network", address), own)
         self._require_patience(buckets)  # who is throttled does not take a turn
         # One at a time: parallel attempts would all pass the throttle before the first failure counts.
         with self.passwords.turn():
             self._require_patience(buckets)
-            operator = find(name)
+            operator = operators.find(name)
             # An unknown name takes as long, or the time would tell which names exist.
             is_right = self.passwords.matches(None if operator is None else operator.password_hash, password)
             if operator is None or not is_right:
                 self._fail(operator, address, "password", buckets)
                 raise LoginRefusedError
-            of_codes = code_bucket(operator.id)
+            of_codes = throttling.code_bucket(operator.id)
             if operator.totp_secret is not None:
                 if not code:
                     # Not against the network: an office's operators may all leave the code out at first.
@@ -128,7 +118,7 @@ class Sessions:
                 is_let_in = _lock_unchanged(operator) and self._use_up(operator, code or "", address)
                 if is_let_in:
                     if new_hash is not None:
-                        set_columns(operator, password_hash=new_hash)
+                        operators.set_columns(operator, password_hash=new_hash)
                     throttling.forget((own, of_codes))  # a success says nothing about others in the network
                     yield operator
             if not is_let_in:
@@ -182,13 +172,13 @@ class Sessions:
         is_it = OperatorSession.token_sha256 == digest(session_token)
         with self.database.transact():
             ended = OperatorSession.delete().where(is_it).execute()
-            journal_log_outs(ended, console_actor(identity.name), self.clock())
+            operators.journal_log_outs(ended, console_actor(identity.name), self.clock())
 
     def end_others(self, identity: Operator, session_token: str) -> None:
         """End all sessions of an operator except this one."""
         with self.database.transact():
-            ended = end_sessions(identity.id, but=session_token)
-            journal_log_outs(ended, console_actor(identity.name), self.clock())
+            ended = operators.end_sessions(identity.id, but=session_token)
+            operators.journal_log_outs(ended, console_actor(identity.name), self.clock())
 
     def renew(self, identity: Operator, changed_at: datetime) -> str:
         """Begin a session for an operator whose change of password, at that time, has just ended all; return its token.
@@ -197,11 +187,11 @@ class Sessions:
         """
         now, token = self.clock(), new_token()
         with self.database.transact():
-            operator = Operator.select().where(Operator.id == identity.id).for_update(ROW_LOCK).first()
+            operator = Operator.select().where(Operator.id == identity.id).for_update(operators.ROW_LOCK).first()
             if operator is None:
-                raise OperatorNotFoundError(identity.name)
+                raise operators.OperatorNotFoundError(identity.name)
             if operator.password_changed_at != changed_at:
-                raise LoggedOutError
+                raise operators.LoggedOutError
             add_session(token, identity.id, now)
         return token
 
@@ -238,7 +228,7 @@ def _lock_unchanged(operator: Operator) -> bool:
         & (Operator.password_hash == operator.password_hash)
         & Expression(Operator.totp_secret, "IS NOT DISTINCT FROM", operator.totp_secret)
     )
-    return Operator.select(Operator.id).where(same).for_update(ROW_LOCK).first() is not None
+    return Operator.select(Operator.id).where(same).for_update(operators.ROW_LOCK).first() is not None
 
 
 def _holds(now: datetime) -> Any:  # noqa: ANN401  # a peewee expression

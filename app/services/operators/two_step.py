@@ -17,14 +17,7 @@ from app.domain.cards.cards import CROCKFORD
 from app.domain.operators.operators import RECOVERY_CODES, RECOVERY_LENGTH, read_recovery_code, written_recovery_code
 from app.domain.texts import RefusedError
 from app.services.bearer import digest
-from app.services.operators.operators import (
-    Account,
-    Operators,
-    end_sessions,
-    journal_log_outs,
-    remove_second_factor,
-    set_columns,
-)
+from app.services.operators import operators as accounts
 from app.storage.models import RecoveryCode
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 
@@ -52,7 +45,7 @@ def step_of(secret: str, code: str, now: datetime) -> int | None:
         return None
 
 
-def step_for(operator: Account, code: str, now: datetime, key: SealingKey) -> int | None:
+def step_for(operator: accounts.Account, code: str, now: datetime, key: SealingKey) -> int | None:
     """Return the time step of an operator's code, None if it is wrong or the operator's secret does not open."""
     try:
         return step_of(key.open("operator", operator.id, operator.totp_secret), code, now)
@@ -68,7 +61,7 @@ class TwoStep:
     Methods raise OperatorNotFoundError where there is no such operator, LoggedOutError where the session has ended.
     """
 
-    operators: Operators
+    operators: accounts.Operators
     key: SealingKey
 
     def enable(self, name: str, secret: str, code: str, session_token: str) -> tuple[str, ...]:
@@ -87,9 +80,9 @@ class TwoStep:
                     "wrong code: check the phone's clock, and enter the latest code",
                 )
             sealed = self.key.seal("operator", operator.id, secret)
-            set_columns(operator, totp_secret=sealed, totp_last_step=step)
+            accounts.set_columns(operator, totp_secret=sealed, totp_last_step=step)
             codes = _replace_recovery_codes(operator)
-            journal_log_outs(end_sessions(operator.id, but=session_token), self.operators.actor, now)
+            accounts.journal_log_outs(accounts.end_sessions(operator.id, but=session_token), self.operators.actor, now)
             details["totp"] = True
         return codes
 
@@ -97,8 +90,8 @@ class TwoStep:
         """Require no codes any more; `log_out`: end the operator's sessions, too."""
         with self.operators.changing(name, session_token) as (operator, _now, details):
             if log_out:
-                end_sessions(operator.id)
-            if remove_second_factor(operator):
+                accounts.end_sessions(operator.id)
+            if accounts.remove_second_factor(operator):
                 details["totp"] = False
 
     def renew_recovery_codes(self, name: str, session_token: str | None = None) -> tuple[str, ...]:
@@ -114,7 +107,7 @@ class TwoStep:
         return codes
 
 
-def _replace_recovery_codes(operator: Account) -> tuple[str, ...]:
+def _replace_recovery_codes(operator: accounts.Account) -> tuple[str, ...]:
     """Replace an operator's codes in the caller's transaction; return the new ones, as people read them."""
     codes = ["".join(secrets.choice(CROCKFORD) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)]
     RecoveryCode.delete().where(RecoveryCode.operator == operator).execute()
