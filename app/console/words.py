@@ -8,74 +8,19 @@ from app.domain.cards.cards import parse_validity, trade_name, validity_text
 from app.domain.codes import CardStatus, Counted, EventKind
 from app.domain.licence.terms import BindingTerm, RenewTerm
 from app.domain.operators.operators import Role, Scope
-from app.domain.texts import Text
+from app.domain.texts import NamedEnum, Text
 from app.domain.webhooks.webhooks import Topic
 from app.http.customer_messages import NAMES
 from app.services.cards.filters import EXPIRY_PRESETS, SORTS
 from app.services.licence.refusals import REASONS
 from app.tokens.keys import KeyState
 
+_NAMED: tuple[type[NamedEnum], ...] = (CardStatus, EventKind, KeyState, Role, Scope, Topic)
 _WORDS: dict[str, Text] = {
-    CardStatus.UNUSED: Text("未激活", "unused"),
-    CardStatus.ACTIVE: Text("使用中", "active"),
-    CardStatus.EXPIRED: Text("已过期", "expired"),
-    CardStatus.FROZEN: Text("已冻结", "frozen"),
-    CardStatus.SPENT: Text("已用于续费", "spent"),
+    **{str(value): value.text for kind in _NAMED for value in kind},
     **{str(code): name for code, name in NAMES.items()},
-    EventKind.ISSUED: Text("发卡", "issued"),
-    EventKind.IMPORTED: Text("导入", "imported"),
-    EventKind.ACTIVATED: Text("激活", "activated"),
-    EventKind.BOUND: Text("绑定", "bound"),
-    EventKind.RELEASED: Text("释放绑定", "binding released"),
-    EventKind.ENVIRONMENT_CHANGED: Text("环境变化", "environment changed"),
     Counted.HARDWARE_CHANGED: Text("硬件变化", "hardware changed"),
     Counted.ADDRESS_CHANGED: Text("地址变化", "address changed"),
-    EventKind.REJECTED: Text("拒绝", "rejected"),
-    EventKind.UNFROZEN: Text("解冻", "unfrozen"),
-    EventKind.UNBOUND: Text("解绑", "unbound"),
-    EventKind.MOVED: Text("换绑", "moved to another machine"),
-    EventKind.SELF_UNBOUND: Text("客户自助解绑", "unbound by the customer"),
-    EventKind.RENEWED: Text("客户自助续费", "renewed by the customer"),
-    EventKind.EXTENDED: Text("延期", "extended"),
-    EventKind.SHORTENED: Text("缩短", "shortened"),
-    EventKind.EDITED: Text("修改批次、备注", "batch or note changed"),
-    EventKind.DELETED: Text("删除", "deleted"),
-    EventKind.KEY_ROTATED: Text("轮换密钥", "key rotated"),
-    EventKind.KEYS_MOVED: Text("移动密钥", "keys moved"),
-    EventKind.FILE_ADDED: Text("添加文件", "file added"),
-    EventKind.FILE_REMOVED: Text("删除文件", "file removed"),
-    EventKind.FILE_DOWNLOADED: Text("下载文件", "file downloaded"),
-    EventKind.OPERATOR_ADDED: Text("添加管理员", "operator added"),
-    EventKind.OPERATOR_CHANGED: Text("修改管理员", "operator changed"),
-    EventKind.OPERATOR_REMOVED: Text("删除管理员", "operator removed"),
-    EventKind.LOGGED_IN: Text("登录", "logged in"),
-    EventKind.LOGGED_OUT: Text("退出登录", "logged out"),
-    EventKind.LOGIN_REFUSED: Text("登录被拒", "log-in refused"),
-    EventKind.RECOVERY_CODE_USED: Text("使用恢复码", "recovery code used"),
-    EventKind.TOKEN_ADDED: Text("添加令牌", "token added"),
-    EventKind.TOKEN_CHANGED: Text("修改令牌", "token changed"),
-    EventKind.TOKEN_REVOKED: Text("吊销令牌", "token revoked"),
-    EventKind.WEBHOOK_ADDED: Text("添加 Webhook", "webhook added"),
-    EventKind.WEBHOOK_CHANGED: Text("修改 Webhook", "webhook changed"),
-    EventKind.WEBHOOK_REMOVED: Text("删除 Webhook", "webhook removed"),
-    EventKind.TERMS_CHANGED: Text("修改条款", "terms changed"),
-    EventKind.BLOCK_ADDED: Text("加入黑名单", "blocked"),
-    EventKind.BLOCK_REMOVED: Text("移出黑名单", "unblocked"),
-    EventKind.EXPORTED: Text("导出", "exported"),
-    Role.OWNER: Text("所有者", "owner"),
-    Role.SELLER: Text("销售", "seller"),
-    Scope.CARDS_ISSUE: Text("发卡", "issue cards"),
-    Scope.CARDS_READ: Text("查询卡密", "look cards up"),
-    Scope.CARDS_FREEZE: Text("冻结与解冻", "freeze and unfreeze"),
-    Scope.CARDS_EXTEND: Text("延期", "extend"),
-    Topic.ACTIVATED: Text("卡密激活", "card activated"),
-    Topic.MISMATCH: Text("设备不符被拒", "device mismatch"),
-    Topic.EXPIRING: Text("3 天后到期", "expires in 3 days"),
-    Topic.SHARED: Text("疑似共享", "looks shared"),
-    Topic.TEST: Text("测试", "test"),
-    KeyState.NEXT: Text("下一个", "next"),
-    KeyState.CURRENT: Text("当前", "current"),
-    KeyState.RETIRED: Text("已停用", "retired"),
 }
 
 
@@ -219,17 +164,9 @@ _TERMS = {
 _UNSET = Text("未设置", "not set")
 _ON, _OFF = Text("开", "on"), Text("关", "off")
 _TERM_VALUES: dict[str, dict[Any, Text]] = {
-    "binding": {
-        BindingTerm.EITHER: Text("硬件和网络地址都变了才拒绝", "either"),
-        BindingTerm.HARDWARE: Text("硬件变了就拒绝", "hardware"),
-        BindingTerm.BOTH: Text("有一项变了就拒绝", "both"),
-    },
+    "binding": {value: value.text for value in BindingTerm},
     "self_service": {True: _ON, False: _OFF, "on": _ON, "off": _OFF},
-    "self_renew": {
-        RenewTerm.OFF: Text("不允许", "off"),
-        RenewTerm.BATCH: Text("仅限同一批次", "batch"),
-        RenewTerm.ANY: Text("任何未使用的卡密", "any"),
-    },
+    "self_renew": {value: value.text for value in RenewTerm},
 }
 """By term: its values that are words of ours, as JSON and as forms have them. Other values are numbers or texts."""
 

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from app.domain.texts import NamedEnum
+
 
 class Code(StrEnum):
     """The code of a verdict. `accepted` is true exactly for `OK`."""
@@ -21,48 +23,48 @@ class Code(StrEnum):
     FUNCTION_TIMEOUT = "FUNCTION_TIMEOUT"
 
 
-class EventKind(StrEnum):
+class EventKind(NamedEnum):
     """The kind of a journal entry."""
 
-    ISSUED = "issued"
-    IMPORTED = "imported"
-    ACTIVATED = "activated"
-    BOUND = "bound"
-    RELEASED = "released"
-    ENVIRONMENT_CHANGED = "environment_changed"
-    REJECTED = "rejected"
-    FROZEN = "frozen"
-    UNFROZEN = "unfrozen"
-    UNBOUND = "unbound"
-    MOVED = "moved"
-    SELF_UNBOUND = "self_unbound"
-    RENEWED = "renewed"
-    EXTENDED = "extended"
-    SHORTENED = "shortened"
-    EDITED = "edited"
-    DELETED = "deleted"
-    KEY_ROTATED = "key_rotated"
-    KEYS_MOVED = "keys_moved"
-    FILE_ADDED = "file_added"
-    FILE_REMOVED = "file_removed"
-    FILE_DOWNLOADED = "file_downloaded"
-    OPERATOR_ADDED = "operator_added"
-    OPERATOR_CHANGED = "operator_changed"
-    OPERATOR_REMOVED = "operator_removed"
-    LOGGED_IN = "logged_in"
-    LOGGED_OUT = "logged_out"
-    LOGIN_REFUSED = "login_refused"
-    RECOVERY_CODE_USED = "recovery_code_used"
-    TOKEN_ADDED = "token_added"  # noqa: S105  # a kind
-    TOKEN_CHANGED = "token_changed"  # noqa: S105  # a kind
-    TOKEN_REVOKED = "token_revoked"  # noqa: S105  # a kind
-    WEBHOOK_ADDED = "webhook_added"
-    WEBHOOK_CHANGED = "webhook_changed"
-    WEBHOOK_REMOVED = "webhook_removed"
-    TERMS_CHANGED = "terms_changed"
-    BLOCK_ADDED = "block_added"
-    BLOCK_REMOVED = "block_removed"
-    EXPORTED = "exported"
+    ISSUED = "issued", "发卡", "issued"
+    IMPORTED = "imported", "导入", "imported"
+    ACTIVATED = "activated", "激活", "activated"
+    BOUND = "bound", "绑定", "bound"
+    RELEASED = "released", "释放绑定", "binding released"
+    ENVIRONMENT_CHANGED = "environment_changed", "环境变化", "environment changed"
+    REJECTED = "rejected", "拒绝", "rejected"
+    FROZEN = "frozen", "已冻结", "frozen"
+    UNFROZEN = "unfrozen", "解冻", "unfrozen"
+    UNBOUND = "unbound", "解绑", "unbound"
+    MOVED = "moved", "换绑", "moved to another machine"
+    SELF_UNBOUND = "self_unbound", "客户自助解绑", "unbound by the customer"
+    RENEWED = "renewed", "客户自助续费", "renewed by the customer"
+    EXTENDED = "extended", "延期", "extended"
+    SHORTENED = "shortened", "缩短", "shortened"
+    EDITED = "edited", "修改批次、备注", "batch or note changed"
+    DELETED = "deleted", "删除", "deleted"
+    KEY_ROTATED = "key_rotated", "轮换密钥", "key rotated"
+    KEYS_MOVED = "keys_moved", "移动密钥", "keys moved"
+    FILE_ADDED = "file_added", "添加文件", "file added"
+    FILE_REMOVED = "file_removed", "删除文件", "file removed"
+    FILE_DOWNLOADED = "file_downloaded", "下载文件", "file downloaded"
+    OPERATOR_ADDED = "operator_added", "添加管理员", "operator added"
+    OPERATOR_CHANGED = "operator_changed", "修改管理员", "operator changed"
+    OPERATOR_REMOVED = "operator_removed", "删除管理员", "operator removed"
+    LOGGED_IN = "logged_in", "登录", "logged in"
+    LOGGED_OUT = "logged_out", "退出登录", "logged out"
+    LOGIN_REFUSED = "login_refused", "登录被拒", "log-in refused"
+    RECOVERY_CODE_USED = "recovery_code_used", "使用恢复码", "recovery code used"
+    TOKEN_ADDED = "token_added", "添加令牌", "token added"
+    TOKEN_CHANGED = "token_changed", "修改令牌", "token changed"
+    TOKEN_REVOKED = "token_revoked", "吊销令牌", "token revoked"
+    WEBHOOK_ADDED = "webhook_added", "添加 Webhook", "webhook added"
+    WEBHOOK_CHANGED = "webhook_changed", "修改 Webhook", "webhook changed"
+    WEBHOOK_REMOVED = "webhook_removed", "删除 Webhook", "webhook removed"
+    TERMS_CHANGED = "terms_changed", "修改条款", "terms changed"
+    BLOCK_ADDED = "block_added", "加入黑名单", "blocked"
+    BLOCK_REMOVED = "block_removed", "移出黑名单", "unblocked"
+    EXPORTED = "exported", "导出", "exported"
 
 
 class Counted(StrEnum):
@@ -97,11 +99,11 @@ class Counted(StrEnum):
         }
 
 
-class CardStatus(StrEnum):
+class CardStatus(NamedEnum):
     """The status of a card: the first that applies, in this order."""
 
-    SPENT = "spent"
-    FROZEN = "frozen"
-    EXPIRED = "expired"
-    ACTIVE = "active"
-    UNUSED = "unused"
+    SPENT = "spent", "已用于续费", "spent"
+    FROZEN = "frozen", "已冻结", "frozen"
+    EXPIRED = "expired", "已过期", "expired"
+    ACTIVE = "active", "使用中", "active"
+    UNUSED = "unused", "未激活", "unused"

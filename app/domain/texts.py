@@ -1,7 +1,8 @@
 """Texts for people, in Chinese and English."""
 
 import unicodedata
-from typing import NamedTuple
+from enum import StrEnum
+from typing import NamedTuple, Self
 
 MAX_TEXT = 200
 _JOINER = "\u200d"
@@ -17,6 +18,18 @@ class Text(NamedTuple):
     def __str__(self) -> str:
         """Return both texts, for readers whose language is not known."""
         return f"{self.zh} / {self.en}"
+
+
+class NamedEnum(StrEnum):
+    """Values that are stored or sent, each with what people call it: `text`."""
+
+    text: Text
+
+    def __new__(cls, value: str, zh: str = "", en: str = "") -> Self:
+        """Make a member of its value and its two texts."""
+        member = str.__new__(cls, value)
+        member._value_, member.text = value, Text(zh, en)
+        return member
 
 
 class RefusedError(ValueError):

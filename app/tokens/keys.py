@@ -5,7 +5,6 @@ it signs, and endorsed by the key before it, so that clients find their way to i
 """
 
 from datetime import datetime, timedelta
-from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated
 
@@ -14,6 +13,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc.jwk import OKPKey
 from jwt.types import Options
+
+from app.domain.texts import NamedEnum
 
 AUDIENCE = "kadun-client"
 ENDORSEMENT_TYPE = "key+jwt"
@@ -24,12 +25,12 @@ RETIRED_FOR = timedelta(minutes=15)
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class KeyState(StrEnum):
+class KeyState(NamedEnum):
     """The state of a key: retired keys sign no more, the current key signs, the next key signs after a rotation."""
 
-    RETIRED = "retired"
-    CURRENT = "current"
-    NEXT = "next"
+    RETIRED = "retired", "已停用", "retired"
+    CURRENT = "current", "当前", "current"
+    NEXT = "next", "下一个", "next"
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from app.domain.cards.cards import ValidityError, format_validity, parse_duration
 from app.domain.licence.versions import MAX_VERSION, is_older, is_version
-from app.domain.texts import MAX_TEXT, RefusedError, is_printable
+from app.domain.texts import MAX_TEXT, NamedEnum, RefusedError, is_printable
 
 MAX_NOTICE = 500
 MAX_CHANGES_PER_DAY = 1_000
@@ -19,25 +19,25 @@ MAX_URL = 500
 _TRUE, _FALSE = ("on", "true"), ("off", "false")
 
 
-class BindingTerm(StrEnum):
+class BindingTerm(NamedEnum):
     """When a request is from another machine (rule 4)."""
 
-    EITHER = "either"
+    EITHER = "either", "硬件和网络地址都变了才拒绝", "either"
     """Both the hardware and the address differ."""
-    HARDWARE = "hardware"
+    HARDWARE = "hardware", "硬件变了就拒绝", "hardware"
     """The hardware differs."""
-    BOTH = "both"
+    BOTH = "both", "有一项变了就拒绝", "both"
     """The hardware or the address differs."""
 
 
-class RenewTerm(StrEnum):
+class RenewTerm(NamedEnum):
     """With which unused cards customers may renew their own."""
 
-    OFF = "off"
+    OFF = "off", "不允许", "off"
     """With none."""
-    BATCH = "batch"
+    BATCH = "batch", "仅限同一批次", "batch"
     """With those of the same batch; two cards without a batch are of one."""
-    ANY = "any"
+    ANY = "any", "任何未使用的卡密", "any"
     """With all."""
 
 

@@ -3,10 +3,9 @@
 import re
 import unicodedata
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from app.domain.cards.cards import CROCKFORD, as_crockford
-from app.domain.texts import RefusedError
+from app.domain.texts import NamedEnum, RefusedError
 
 MIN_PASSWORD = 12
 MAX_PASSWORD = 256
@@ -15,20 +14,20 @@ _MIN_DIFFERENT = 5
 _SHORTEST_NAME = 3  # shorter names are part of many good passwords
 
 
-class Role(StrEnum):
+class Role(NamedEnum):
     """The role of an operator of the console: an owner may do everything, a seller may issue and look up cards."""
 
-    OWNER = "owner"
-    SELLER = "seller"
+    OWNER = "owner", "所有者", "owner"
+    SELLER = "seller", "销售", "seller"
 
 
-class Scope(StrEnum):
+class Scope(NamedEnum):
     """A permission of a shop's token."""
 
-    CARDS_ISSUE = "cards:issue"
-    CARDS_READ = "cards:read"
-    CARDS_FREEZE = "cards:freeze"
-    CARDS_EXTEND = "cards:extend"
+    CARDS_ISSUE = "cards:issue", "发卡", "issue cards"
+    CARDS_READ = "cards:read", "查询卡密", "look cards up"
+    CARDS_FREEZE = "cards:freeze", "冻结与解冻", "freeze and unfreeze"
+    CARDS_EXTEND = "cards:extend", "延期", "extend"
 
 
 CONSOLE_ACTOR, SHOP_ACTOR = "console:", "shop:"

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from app.domain.texts import RefusedError
+from app.domain.texts import NamedEnum, RefusedError
 
 MAX_WEBHOOKS = 10
 MAX_URL = 1024
@@ -26,14 +25,14 @@ _WAITS = (
 _LONGEST_REST = timedelta(hours=1)
 
 
-class Topic(StrEnum):
+class Topic(NamedEnum):
     """What a webhook can be registered for; `TEST` is sent on request only."""
 
-    ACTIVATED = "card.activated"
-    MISMATCH = "card.mismatch"
-    EXPIRING = "card.expiring"
-    SHARED = "card.shared"
-    TEST = "webhook.test"
+    ACTIVATED = "card.activated", "卡密激活", "card activated"
+    MISMATCH = "card.mismatch", "设备不符被拒", "device mismatch"
+    EXPIRING = "card.expiring", "3 天后到期", "expires in 3 days"
+    SHARED = "card.shared", "疑似共享", "looks shared"
+    TEST = "webhook.test", "测试", "test"
 
 
 TOPICS = tuple(topic for topic in Topic if topic is not Topic.TEST)
