@@ -11,7 +11,7 @@ from app.console.guard import Guard
 from app.console.imports.imports import ImportPage
 from app.console.journal.refusal import MovePage, RefusalPage
 from app.console.licence import blocks, settings
-from app.console.operators import account, log_in, operators
+from app.console.operators import account, operators
 from app.console.page import Console, Page
 from app.console.plain import FrontPage
 from app.console.reports.figures_page import AbuseReportPage, OverviewPage
@@ -27,16 +27,16 @@ def install(app: falcon.App[Any, Any], console: Console, static: StaticFiles, se
     errors.install(app, console)
     for path, page in pages(console, static):
         app.add_route(path, page)
-    app.add_route("/admin/session", log_in.SessionCheck(console))
+    app.add_route("/admin/session", account.SessionCheck(console))
     app.add_route("/", FrontPage(console, self_service))
 
 
 def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
     """Yield every page with its path."""
-    yield "/admin", log_in.HomeRedirect(console)
-    yield "/admin/static/{name}", log_in.StaticPage(console, static)
-    yield "/admin/login", log_in.LoginPage(console)
-    yield "/admin/logout", log_in.LogoutPage(console)
+    yield "/admin", account.HomeRedirect(console)
+    yield "/admin/static/{name}", account.StaticPage(console, static)
+    yield "/admin/login", account.LoginPage(console)
+    yield "/admin/logout", account.LogoutPage(console)
     yield "/admin/", OverviewPage(console)
     yield "/admin/journal", lists.JournalPage(console)
     yield "/admin/journal/export", lists.JournalExport(console)

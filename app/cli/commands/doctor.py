@@ -12,7 +12,8 @@ import msgspec
 from app.cli import output
 from app.cli.context import format_option
 from app.services.formatting import escaped
-from app.services.system.doctor import AllFacts, HostFacts, Status, run_checks
+from app.services.system.doctor.checks import run_checks
+from app.services.system.doctor.facts import AllFacts, HostFacts, Status
 from app.services.system.doctor.gather import gather
 
 

@@ -11,7 +11,8 @@ from app.functions.client import FunctionsClient
 from app.runtime.clock import Clock
 from app.runtime.settings import Settings
 from app.services.files.file_store import FileStore
-from app.services.system.doctor import AllFacts, run_checks
+from app.services.system.doctor.checks import run_checks
+from app.services.system.doctor.facts import AllFacts
 from app.services.system.doctor.gather import gather_facts
 from app.storage import schema
 from app.storage.database import Database

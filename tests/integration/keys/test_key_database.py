@@ -17,8 +17,7 @@ import pyrage
 import pytest
 
 from app.runtime.settings import DATABASE, FOLDER, Settings
-from app.services.keys.key_database import KeyDatabase
-from app.services.keys.signing_keys import SigningKeys
+from app.services.keys.signing_keys import KeyDatabase, SigningKeys
 from app.storage.database import Database
 from app.storage.models import Event, SealedKeyRing
 from app.tokens.key_folder import KeyFolder

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from app.domain.system.hosts import HostReport
-from app.services.system.doctor import AllFacts, CheckResult, HostFacts, Status, run_checks
-from app.services.system.doctor.facts import DatabaseFacts, ServiceFacts
+from app.services.system.doctor.checks import run_checks
+from app.services.system.doctor.facts import AllFacts, CheckResult, DatabaseFacts, HostFacts, ServiceFacts, Status
 from app.services.system.doctor.host import GIB, SERVICES
 from tests.support.services.pki import Issued
 

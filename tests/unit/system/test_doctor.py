@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from app.domain.texts import Text
-from app.services.system.doctor import AllFacts, HostFacts, run_checks
-from app.services.system.doctor.checks import CHECKS
+from app.services.system.doctor.checks import CHECKS, run_checks
+from app.services.system.doctor.facts import AllFacts, HostFacts
 from app.services.system.doctor.host import MIB
 from tests.support.doctor.doctor_facts import (
     BY_NAME,
