@@ -49,16 +49,11 @@ class Guard:
         self._console = console
 
     def process_resource(
-        self,
-        request: falcon.Request,
-        response: falcon.Response,
-        resource: object,
-        _params: dict[str, Any],
+        self, request: falcon.Request, response: falcon.Response, resource: object, _params: dict[str, Any]
     ) -> None:
         if not isinstance(resource, Page):
             return
         response.set_headers(headers())
-        request.context.visitor = visitor_from(request)
         if not self._console.sessions.operators_exist():
             raise falcon.HTTPNotFound
         method = request.method

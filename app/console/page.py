@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from enum import IntEnum
 from typing import Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
@@ -15,6 +14,7 @@ from app.console.visitor import SessionCookie, Visitor
 from app.domain.cards.card_actions import SELLERS_ACTIONS, Action
 from app.domain.texts import Text
 from app.http.problems import forbidden
+from app.runtime.clock import Clock
 from app.services.cards.card_lists import CardLists, Line
 from app.services.operators.ceilings import Limits
 from app.services.operators.operators import Operators
@@ -23,7 +23,6 @@ from app.services.operators.two_step import TwoStep
 from app.services.paging import PAGE_ROWS, PageRequest
 from app.services.reports.figures import Figures
 from app.services.shop.idempotency import Document, Idempotency, Owner
-from app.services.shop.shop_tokens import ShopTokens
 from app.services.system.connection import Database
 from app.services.system.system_status import SystemStatus
 from app.tokens.sealing_key import SealingKey
@@ -57,7 +56,7 @@ class Console:
     system_status: SystemStatus
     renderer: Renderer
     zone: ZoneInfo
-    clock: Callable[[], datetime]
+    clock: Clock
     behind_proxy: bool
     owners_need_totp: bool
     confirm_cards: int
@@ -143,14 +142,12 @@ class Page:
         if not self.may_change(request) or not (visitor_of(request).is_owner or is_theirs):
             raise forbidden(Text("您没有改动卡密的权限。", "You may not change cards."))
 
-    def operators(self, request: falcon.Request) -> Operators:
-        return Operators(self.console.database, visitor_of(request).actor, self.console.clock)
+    def acting(self, request: falcon.Request, kind: Callable[[Database, str, Clock], Service]) -> Service:
+        """Return a service in the visitor's name, which knows no ceilings."""
+        return kind(self.console.database, visitor_of(request).actor, self.console.clock)
 
     def two_step(self, request: falcon.Request) -> TwoStep:
-        return TwoStep(self.operators(request), self.console.sealing_key)
-
-    def shop_tokens(self, request: falcon.Request) -> ShopTokens:
-        return ShopTokens(self.console.database, visitor_of(request).actor, self.console.clock)
+        return TwoStep(self.acting(request, Operators), self.console.sealing_key)
 
 
 def owner_of(request: falcon.Request) -> Owner:

@@ -7,7 +7,7 @@ import falcon
 from app.console import words
 from app.console.form_page import FormPage
 from app.console.forms import Form
-from app.console.page import Values, visitor_of
+from app.console.page import Values
 from app.console.rendering import url
 from app.domain.cards.cards import format_validity
 from app.domain.licence import terms as rules
@@ -31,7 +31,7 @@ class SettingsPage(FormPage):
             response.status = falcon.HTTP_400
             self.show(request, response, form)
             return None
-        terms = self._terms(request)
+        terms = self.acting(request, VendorTerms)
         if terms.read()[0] != seen:  # before the password: a code works once
             raise TermsChangedError
         self.check_own_password(request, form)
@@ -40,7 +40,7 @@ class SettingsPage(FormPage):
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         """Return a text for each field: the terms in force, or what was typed; `faults` are by field."""
-        revision, terms = self._terms(request).read()
+        revision, terms = self.acting(request, VendorTerms).read()
         is_sent = request.method == "POST"
         now_in_force = {name: rules.write_term(value) for name, value in terms.as_texts().items()}
         typed = _typed(form) if is_sent else now_in_force
@@ -57,9 +57,6 @@ class SettingsPage(FormPage):
             "most_notice": rules.MAX_NOTICE,
             "most_text": MAX_TEXT,
         }
-
-    def _terms(self, request: falcon.Request) -> VendorTerms:
-        return VendorTerms(self.console.database, visitor_of(request).actor, self.console.clock)
 
 
 def _typed(form: Form) -> dict[str, str]:

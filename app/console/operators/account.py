@@ -15,6 +15,7 @@ from app.console.visitor import LOGIN
 from app.domain.operators.operators import MAX_NAME
 from app.domain.texts import RefusedError
 from app.http.request_parser import client_address
+from app.services.operators.operators import Operators
 from app.services.operators.two_step import is_secret, recovery_codes_left
 
 
@@ -122,7 +123,7 @@ class OwnPassword(_AccountForm):
         """Change the password: every session ends, and this browser begins another."""
         visitor, password = visitor_of(request), new_password(form)
         self.check_own_password(request, form)
-        operators = self.operators(request)
+        operators = self.acting(request, Operators)
         changed_at = operators.set_password(visitor.who.name, password, session_token=visitor.session_token)
         self.console.session_cookie.set(response, self.console.sessions.renew(visitor.who, changed_at))
         return url(ACCOUNT, done=self.name)

@@ -15,9 +15,9 @@ from app.domain.operators.operators import Role
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
 from app.services.imports.import_times import read_validity
-from app.services.operators.operators import Account, OperatorNotFoundError
+from app.services.operators.operators import Account, OperatorNotFoundError, Operators
 from app.services.operators.two_step import TwoStep
-from app.services.shop.shop_tokens import ShopToken, TokenNotFoundError
+from app.services.shop.shop_tokens import ShopToken, ShopTokens, TokenNotFoundError
 
 LIST = "/admin/operators"
 Row = TypeVar("Row", Account, ShopToken)
@@ -29,15 +29,15 @@ class OperatorsPage(FormPage):
     def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:
         role, password = _role(form.one("role")), new_password(form)
         self.check_own_password(request, form)
-        self.operators(request).add(form.one("name"), role, password)
+        self.acting(request, Operators).add(form.one("name"), role, password)
         return url(LIST, done="added")
 
     def values(self, request: falcon.Request, form: Form) -> Values:
-        operators = self.operators(request)
+        operators = self.acting(request, Operators)
         return {
             "accounts": operators.list(),
             "log_ins": operators.last_log_ins(),
-            "tokens": self.shop_tokens(request).list(),
+            "tokens": self.acting(request, ShopTokens).list(),
             "defaults": ceilings.OPERATOR_DEFAULTS,
             "typed": {"name": form.one("name"), "role": form.one("role") or Role.SELLER},
         }
@@ -51,13 +51,13 @@ class OperatorPage(FormPage):
     takes_query = True
 
     def account(self, request: falcon.Request, form: Form) -> Account:
-        return _named(self.operators(request).list(), form, OperatorNotFoundError)
+        return _named(self.acting(request, Operators).list(), form, OperatorNotFoundError)
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         account = self.account(request, form)
         return {
             "account": account,
-            "log_in": self.operators(request).last_log_ins().get(account.name),
+            "log_in": self.acting(request, Operators).last_log_ins().get(account.name),
             "longest": ceilings.format_longest(account.longest_validity),
             "most_cards": ceilings.MAX_CARDS_PER_DAY,
             "most_changes": ceilings.MAX_CHANGES_PER_DAY,
@@ -113,14 +113,14 @@ class TokenPage(FormPage):
         if token.revoked_at is None:
             self.check_own_password(request, form)
             with contextlib.suppress(TokenNotFoundError):  # another tab was quicker
-                self.shop_tokens(request).revoke(token.name)
+                self.acting(request, ShopTokens).revoke(token.name)
         return url(LIST, done="revoked")
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         return {"token": self._token(request, form)}
 
     def _token(self, request: falcon.Request, form: Form) -> ShopToken:
-        return _named(self.shop_tokens(request).list(), form, TokenNotFoundError)
+        return _named(self.acting(request, ShopTokens).list(), form, TokenNotFoundError)
 
 
 def _named(rows: Sequence[Row], form: Form, not_known: Callable[[str], RefusedError]) -> Row:
