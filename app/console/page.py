@@ -16,7 +16,7 @@ from app.domain.texts import Text
 from app.http.problems import forbidden
 from app.runtime.clock import Clock
 from app.services.cards.card_lists import CardLists, Line
-from app.services.operators.ceilings import Limits
+from app.services.operators.ceilings import OwnerLimits
 from app.services.operators.operators import Operators
 from app.services.operators.sessions import Sessions
 from app.services.operators.two_step import TwoStep
@@ -110,8 +110,8 @@ class Page:
         """Return the outcome of a form that this visitor sent; None when it is unknown, or too old."""
         return Idempotency(self.console.database, self.console.clock).find(owner_of(request), form_sha256)
 
-    def limits(self, request: falcon.Request) -> Limits:
-        return Limits(owner_of(request), self.console.zone)
+    def limits(self, request: falcon.Request) -> OwnerLimits:
+        return OwnerLimits(owner_of(request), self.console.zone)
 
     def service(self, request: falcon.Request, kind: Callable[..., Service], *more: Owner | None) -> Service:
         """Return a service in the visitor's name, within their ceilings; the `issuer` keeps sellers to their cards."""

@@ -18,7 +18,7 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from app.domain.texts import RefusedError
-from app.domain.webhooks.webhooks import REQUEST_SECONDS, Sent, Target, is_public, read_url
+from app.domain.webhooks.webhooks import REQUEST_SECONDS, Endpoint, Sent, is_public, read_url
 
 CONNECT_SECONDS = 5.0
 MAX_ADDRESSES = 4
@@ -51,7 +51,7 @@ def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bo
         return Sent(None, f"{type(error).__name__}: {error}")
 
 
-def _addresses(target: Target, *, allow_private: bool) -> Sequence[str]:
+def _addresses(target: Endpoint, *, allow_private: bool) -> Sequence[str]:
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -63,7 +63,7 @@ def _addresses(target: Target, *, allow_private: bool) -> Sequence[str]:
     return addresses
 
 
-def _connected(target: Target, addresses: Sequence[str]) -> HTTPSConnection:
+def _connected(target: Endpoint, addresses: Sequence[str]) -> HTTPSConnection:
     """Connect to the first of the addresses that answers."""
     failure: HTTPError | _NotSentError = _NotSentError("the name has no address")
     for address in addresses[:MAX_ADDRESSES]:
@@ -88,7 +88,7 @@ def _connected(target: Target, addresses: Sequence[str]) -> HTTPSConnection:
     raise failure
 
 
-def _exchange(connection: HTTPSConnection, target: Target, headers: Mapping[str, str], body: bytes) -> Sent:
+def _exchange(connection: HTTPSConnection, target: Endpoint, headers: Mapping[str, str], body: bytes) -> Sent:
     host = f"[{target.host}]" if ":" in target.host else target.host
     host = host if target.port == _HTTPS else f"{host}:{target.port}"
     with _ended_in_time(connection):

@@ -38,7 +38,7 @@ class Topic(NamedEnum):
 TOPICS = tuple(topic for topic in Topic if topic is not Topic.TEST)
 
 
-class Target(NamedTuple):
+class Endpoint(NamedTuple):
     """Where a request goes."""
 
     host: str
@@ -70,7 +70,7 @@ class Sent:
         return self.status is not None and 200 <= self.status < 300  # noqa: PLR2004  # successful, by RFC 9110
 
 
-def read_url(url: str) -> Target:
+def read_url(url: str) -> Endpoint:
     """Read the URL of a webhook: `https://` of a host, without a user, a password or a fragment."""
     try:
         parts = urlsplit(url)
@@ -81,7 +81,7 @@ def read_url(url: str) -> Target:
     if not is_plain or parts.scheme != "https" or not host or "@" in parts.netloc or "#" in url or port == 0:
         raise _not_https()
     path = parts.path or "/"
-    return Target(host, port or 443, f"{path}?{parts.query}" if parts.query else path)
+    return Endpoint(host, port or 443, f"{path}?{parts.query}" if parts.query else path)
 
 
 def _not_https() -> RefusedError:

@@ -16,7 +16,7 @@ from app.storage.models import Card, Ceiling, FileBatch, Operator
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class OwnerLimits:
     """The ceilings of `owner`, whose day is that of `zone`, the vendor's.
 
     Ceilings are read where they are enforced: a change holds for the next issue or extension.
@@ -91,7 +91,7 @@ class Acting:
     database: Database
     actor: str
     clock: Clock
-    limits: Limits | None = None
+    limits: OwnerLimits | None = None
     issuer: Owner | None = None
 
     def sees(self, card: Card) -> bool:
@@ -99,7 +99,7 @@ class Acting:
         return self.issuer is None or self.issuer.issued(card)
 
     def take_changes(self, count: int, now: datetime) -> None:
-        """Count cards that are about to be changed, as `Limits.take_changes`."""
+        """Count cards that are about to be changed, as `OwnerLimits.take_changes`."""
         if self.limits is not None and count:
             self.limits.take_changes(count, now)
 

@@ -12,7 +12,7 @@ from app.services.cards.card_lists import CardLists
 from app.services.cards.exports import issued_documents
 from app.services.cards.issuing import Issuing
 from app.services.formatting import local, seconds
-from app.services.operators.ceilings import Limits
+from app.services.operators.ceilings import OwnerLimits
 from app.services.shop.idempotency import Answer, Document, Idempotency, Owner, Request
 from app.services.shop.shop_tokens import ShopToken
 from app.storage.database import Database
@@ -64,8 +64,8 @@ class Shop:
 
         return Idempotency(self.database, self.clock).run(order, act)
 
-    def _limits(self, shop: ShopToken) -> Limits:
-        return Limits(Owner(token_id=shop.id), self.timezone)
+    def _limits(self, shop: ShopToken) -> OwnerLimits:
+        return OwnerLimits(Owner(token_id=shop.id), self.timezone)
 
     def look_up(self, shop: ShopToken, card_id: str) -> Document:
         """Return a card by its ID as typed; of its client only whether there is one and when it was last seen.

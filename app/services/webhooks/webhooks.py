@@ -13,7 +13,7 @@ from app.domain.texts import RefusedError
 from app.domain.webhooks.webhooks import EXPIRING_WITHIN, MAX_WEBHOOKS, Topic, read_topics, read_url
 from app.runtime.clock import Clock
 from app.services.formatting import escaped
-from app.services.operators.ceilings import Limits
+from app.services.operators.ceilings import OwnerLimits
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Webhook as Webhook  # noqa: PLC0414  # what pages get
@@ -44,7 +44,7 @@ class Webhooks:
     actor: str
     clock: Clock
     key: SealingKey
-    limits: Limits | None = None
+    limits: OwnerLimits | None = None
 
     def list(self) -> Sequence[Webhook]:
         """Return all webhooks by name, each with the number of its messages that are `waiting`."""

@@ -12,7 +12,7 @@ from app.domain.operators.ceilings import CeilingExceededError, Ceilings
 from app.domain.operators.operators import Role, Scope
 from app.services.cards.card_actions import CardActions
 from app.services.cards.issuing import Issuing
-from app.services.operators.ceilings import Limits, ceilings_of, set_ceilings
+from app.services.operators.ceilings import OwnerLimits, ceilings_of, set_ceilings
 from app.services.operators.operators import Operators
 from app.services.shop.idempotency import Owner
 from app.services.shop.shop_tokens import ShopTokens
@@ -40,16 +40,16 @@ def owner(request: pytest.FixtureRequest, operators: Operators, tokens: ShopToke
 
 
 @pytest.fixture
-def limits(database: Database, owner: Owner) -> Limits:
-    return Limits(owner, SHANGHAI)
+def limits(database: Database, owner: Owner) -> OwnerLimits:
+    return OwnerLimits(owner, SHANGHAI)
 
 
 @pytest.fixture
-def limited(database: Database, clock: Clock, limits: Limits) -> Issuing:
+def limited(database: Database, clock: Clock, limits: OwnerLimits) -> Issuing:
     return Issuing(database, "tester", clock, limits)
 
 
-def test_no_more_cards_are_issued_than_a_day_allows(limited: Issuing, limits: Limits, clock: Clock) -> None:
+def test_no_more_cards_are_issued_than_a_day_allows(limited: Issuing, limits: OwnerLimits, clock: Clock) -> None:
     limited.issue(7, MONTH)
     with pytest.raises(CeilingExceededError, match="3 are left today"):
         limited.issue(4, MONTH)
@@ -84,7 +84,7 @@ def test_cards_that_get_a_file_are_issued_and_imported_by_owners_alone(
     assert Card.select().where(Card.batch == "pro").count() == (owner.operator_id is not None)
 
 
-def test_the_day_is_the_vendors(limited: Issuing, limits: Limits, clock: Clock) -> None:
+def test_the_day_is_the_vendors(limited: Issuing, limits: OwnerLimits, clock: Clock) -> None:
     clock.now = datetime(2026, 3, 1, 23, 59, 59, tzinfo=SHANGHAI)
     limited.issue(10, DAY)
     clock.advance(timedelta(seconds=1))
@@ -98,7 +98,7 @@ def test_the_day_is_the_vendors(limited: Issuing, limits: Limits, clock: Clock) 
     assert (Ceiling.select().count(), limits.issued_today(clock.now)) == (1, 10)
 
 
-def test_imports_count_too(limited: Issuing, limits: Limits, clock: Clock) -> None:
+def test_imports_count_too(limited: Issuing, limits: OwnerLimits, clock: Clock) -> None:
     now = clock.now
 
     def imported(number: int, validity: timedelta | None, expires_at: datetime | None = None) -> NewCard:
@@ -116,7 +116,7 @@ def test_imports_count_too(limited: Issuing, limits: Limits, clock: Clock) -> No
 
 
 def test_no_card_is_extended_beyond_the_ceiling(
-    database: Database, clock: Clock, issuing: Issuing, limits: Limits
+    database: Database, clock: Clock, issuing: Issuing, limits: OwnerLimits
 ) -> None:
     (unused,) = (card.id for card in issuing.issue(1, 25 * DAY).cards)
     actions = CardActions(database, "tester", clock, limits)
@@ -139,7 +139,7 @@ def few_changes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few_changes")
 def test_no_more_cards_are_changed_than_a_day_allows(
-    database: Database, clock: Clock, issuing: Issuing, limits: Limits
+    database: Database, clock: Clock, issuing: Issuing, limits: OwnerLimits
 ) -> None:
     ids = [card.id for card in issuing.issue(6, DAY).cards]
     actions = CardActions(database, "tester", clock, limits)
@@ -165,7 +165,7 @@ def test_no_more_cards_are_changed_than_a_day_allows(
 
 @pytest.mark.usefixtures("few_changes")
 def test_of_orders_or_changes_at_once_exactly_as_many_succeed_as_are_left(
-    database: Database, clock: Clock, issuing: Issuing, limits: Limits
+    database: Database, clock: Clock, issuing: Issuing, limits: OwnerLimits
 ) -> None:
     def succeed_at_once(act: Callable[[int], object]) -> int:
         def attempt(number: int) -> bool:
@@ -188,7 +188,7 @@ def test_of_orders_or_changes_at_once_exactly_as_many_succeed_as_are_left(
     assert Card.select().where(Card.frozen_at.is_null(is_null=False)).count() == Ceiling.get().changed == 9
 
 
-def test_accounts_without_ceilings_issue_as_before(database: Database, clock: Clock, limits: Limits) -> None:
+def test_accounts_without_ceilings_issue_as_before(database: Database, clock: Clock, limits: OwnerLimits) -> None:
     Ceiling.delete().execute()
     assert ceilings_of(limits.owner)[:2] == (None, None)
     Issuing(database, "tester", clock, limits).issue(11, None)

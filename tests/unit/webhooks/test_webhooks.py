@@ -7,7 +7,7 @@ import pytest
 
 from app.domain.texts import RefusedError
 from app.domain.webhooks import webhooks
-from app.domain.webhooks.webhooks import MAX_URL, TOPICS, Sent, Target, Topic, is_public, read_topics, read_url
+from app.domain.webhooks.webhooks import MAX_URL, TOPICS, Endpoint, Sent, Topic, is_public, read_topics, read_url
 from app.tokens.webhooks import new_secret, signed_headers
 from tests.support.webhooks import example
 
@@ -17,11 +17,11 @@ PAGE = "https://example.com/"
 
 def test_a_url_is_read_and_any_other_refused() -> None:
     for url, target in (
-        ("https://example.com", Target("example.com", 443, "/")),
-        ("https://example.com:8443/hook?key=1", Target("example.com", 8443, "/hook?key=1")),
-        ("https://[2001:db8::1]/a", Target("2001:db8::1", 443, "/a")),
-        ("HTTPS://EXAMPLE.com/A", Target("example.com", 443, "/A")),
-        (PAGE + "a" * (MAX_URL - 20), Target("example.com", 443, "/" + "a" * (MAX_URL - 20))),
+        ("https://example.com", Endpoint("example.com", 443, "/")),
+        ("https://example.com:8443/hook?key=1", Endpoint("example.com", 8443, "/hook?key=1")),
+        ("https://[2001:db8::1]/a", Endpoint("2001:db8::1", 443, "/a")),
+        ("HTTPS://EXAMPLE.com/A", Endpoint("example.com", 443, "/A")),
+        (PAGE + "a" * (MAX_URL - 20), Endpoint("example.com", 443, "/" + "a" * (MAX_URL - 20))),
     ):
         assert read_url(url) == target
     for url in (
