@@ -13,8 +13,9 @@ from app.cli import output
 from app.cli.context import format_option
 from app.services.formatting import escaped
 from app.services.system.doctor.checks import run_checks
-from app.services.system.doctor.facts import AllFacts, HostFacts, Status
+from app.services.system.doctor.facts import AllFacts, HostFacts
 from app.services.system.doctor.gather import gather
+from app.services.system.doctor.results import Status
 
 
 @click.command()

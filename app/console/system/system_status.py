@@ -8,7 +8,7 @@ from app.console.forms import Form
 from app.console.page import Page, Values
 from app.domain.texts import Text
 from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
-from app.services.system.doctor.facts import Status
+from app.services.system.doctor.results import Status
 
 
 class FilesPage(Page):

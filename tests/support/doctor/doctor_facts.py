@@ -10,8 +10,9 @@ import msgspec
 
 from app.domain.system.hosts import HostReport
 from app.services.system.doctor.checks import run_checks
-from app.services.system.doctor.facts import AllFacts, CheckResult, DatabaseFacts, HostFacts, ServiceFacts, Status
+from app.services.system.doctor.facts import AllFacts, DatabaseFacts, HostFacts, ServiceFacts
 from app.services.system.doctor.host import GIB, SERVICES
+from app.services.system.doctor.results import CheckResult, Status
 from tests.support.services.pki import Issued
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

@@ -2,7 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from app.services.system.doctor.facts import AllFacts, CheckResult, NotCheckedError, fail, ok, warn
+from app.services.system.doctor.facts import AllFacts
+from app.services.system.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
 
 MAX_BACKUP_AGE = timedelta(hours=26)  # a day, and time for a slow one
 MAX_VERIFICATION_AGE = timedelta(days=8)  # a week, and a day for a slow one

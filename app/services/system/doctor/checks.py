@@ -8,7 +8,8 @@ reported as "not checked" where it raises `NotCheckedError`.
 from collections.abc import Callable
 
 from app.services.system.doctor import backups, host, network, service
-from app.services.system.doctor.facts import AllFacts, CheckResult, NotCheckedError, NotGatheredError, warn
+from app.services.system.doctor.facts import AllFacts, NotGatheredError
+from app.services.system.doctor.results import CheckResult, NotCheckedError, warn
 
 Check = Callable[[AllFacts], CheckResult]
 

@@ -1,58 +1,18 @@
-"""Facts of the host (JSON of scripts/lib/hostfacts.py) and of the service, and the results of checks of them."""
+"""The facts that the checks need: the host's, as JSON from scripts/lib/hostfacts.py, and the service's own."""
 
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from functools import partial
 from typing import TypeVar
 
 import msgspec
 
 from app.domain.system.hosts import HostReport
 from app.domain.texts import Text
-
-
-class Status(StrEnum):
-    """The severity of a result. Only FAIL makes the exit status 1; WARN may be intended, or could not be checked."""
-
-    OK = "OK"
-    WARN = "WARN"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """The status that a check found, and what it says, in both languages."""
-
-    status: Status
-    message_zh: str
-    message_en: str
-
-
-class NotCheckedError(Exception):
-    """A check cannot be made. `text` says why; the fault, if there is one, is another check's."""
-
-    def __init__(self, zh: str, en: str) -> None:
-        super().__init__(en)
-        self.text = Text(zh, en)
-
-
-ok = partial(CheckResult, Status.OK)
-warn = partial(CheckResult, Status.WARN)
-fail = partial(CheckResult, Status.FAIL)
-
-_MAX_LISTED = 5
-
-
-def listing(names: Sequence[str]) -> str:
-    """Return the first five names, and how many there are in all."""
-    more = f", … ({len(names)})" if len(names) > _MAX_LISTED else ""
-    return ", ".join(names[:_MAX_LISTED]) + more
-
+from app.services.system.doctor.results import NotCheckedError
 
 Fact = TypeVar("Fact")
 

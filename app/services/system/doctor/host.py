@@ -3,18 +3,8 @@
 from difflib import get_close_matches
 
 from app.runtime.environment import By, names
-from app.services.system.doctor.facts import (
-    AllFacts,
-    CheckResult,
-    Container,
-    Disk,
-    NotCheckedError,
-    Status,
-    fail,
-    listing,
-    ok,
-    warn,
-)
+from app.services.system.doctor.facts import AllFacts, Container, Disk
+from app.services.system.doctor.results import CheckResult, NotCheckedError, Status, fail, listing, ok, warn
 
 SERVICES = ("database", "app", "functions", "webhooks", "nginx")
 PRIVATE = ("secrets", "https_certificates/privkey.pem", "data/keys")

@@ -10,7 +10,8 @@ from http import HTTPStatus
 from cryptography import x509
 
 from app.domain.addresses import canonical_address
-from app.services.system.doctor.facts import AllFacts, CheckResult, HostFacts, NotCheckedError, fail, ok, warn
+from app.services.system.doctor.facts import AllFacts, HostFacts
+from app.services.system.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
 
 
 def proxy(facts: AllFacts) -> CheckResult:

@@ -2,18 +2,8 @@
 
 from app.domain.system.hosts import faults
 from app.domain.texts import Text
-from app.services.system.doctor.facts import (
-    AllFacts,
-    CheckResult,
-    DatabaseFacts,
-    NotCheckedError,
-    NotGatheredError,
-    fail,
-    listing,
-    ok,
-    readable,
-    warn,
-)
+from app.services.system.doctor.facts import AllFacts, DatabaseFacts, NotGatheredError, readable
+from app.services.system.doctor.results import CheckResult, NotCheckedError, fail, listing, ok, warn
 
 CLOCK_FAIL_SECONDS, CLOCK_WARN_SECONDS = 30.0, 3.0
 MIN_KEY_LENGTH = 16
