@@ -9,9 +9,7 @@ import msgspec
 
 from app.console import routes
 from app.console.page import Console
-from app.console.rendering import Renderer
 from app.console.selfservice.own_card import OwnCardPage
-from app.console.static_files import StaticFiles
 from app.domain.cards.card_actions import Action
 from app.functions.client import FunctionsClient
 from app.http import problems, self_service
@@ -24,7 +22,6 @@ from app.http.resources import ExecuteResource, JsonResource, MetricsResource, V
 from app.http.shop import CardsResource, ChangeResource, ShopAccess
 from app.runtime.clock import utc_now
 from app.runtime.settings import Settings
-from app.services.cards.card_lists import CardLists
 from app.services.files.files import FileTransfer
 from app.services.functions.functions import Execution
 from app.services.keys import sealed_secrets
@@ -32,8 +29,6 @@ from app.services.keys.signing_keys import SigningKeys
 from app.services.licence.in_force import VendorRules
 from app.services.licence.licence import LicenceService
 from app.services.licence.verification import Verification
-from app.services.operators.sessions import Sessions
-from app.services.reports.figures import Figures
 from app.services.selfservice.self_service import SelfService
 from app.services.shop.shop import Shop
 from app.services.shop.shop_tokens import ShopTokens
@@ -102,7 +97,8 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     _add_documents(app, database, signer, settings.keys_dir)
     _add_self_service(app, own_cards, behind_proxy=settings.behind_proxy)
     system_status = SystemStatus(database, settings, functions, signer, utc_now, started_at=utc_now())
-    console = _add_console(app, settings, database, sealing_key, system_status, own_cards)
+    console = Console(system_status, sealing_key)
+    routes.install(app, console, own_cards)
     app.add_route("/card", OwnCardPage(console, own_cards))
     return app
 
@@ -138,30 +134,3 @@ def _add_self_service(app: falcon.App[Any, Any], service: SelfService, *, behind
     app.add_route("/v1/self/status", resources["status"])
     app.add_route("/v1/self/unbind", resources["unbind"])
     app.add_route("/v1/self/renew", resources["renew"])
-
-
-def _add_console(  # noqa: PLR0913  # what its pages work with
-    app: falcon.App[Any, Any],
-    settings: Settings,
-    database: Database,
-    sealing_key: SealingKey,
-    system_status: SystemStatus,
-    own_cards: SelfService,
-) -> Console:
-    static = StaticFiles()
-    console = Console(
-        database=database,
-        sessions=Sessions(database, utc_now, sealing_key),
-        sealing_key=sealing_key,
-        cards=CardLists(utc_now),
-        figures=Figures(database, utc_now, settings.timezone),
-        system_status=system_status,
-        renderer=Renderer(static, settings.timezone, utc_now),
-        zone=settings.timezone,
-        clock=utc_now,
-        behind_proxy=settings.behind_proxy,
-        owners_need_totp=settings.owners_need_totp,
-        confirm_cards=settings.confirm_cards,
-    )
-    routes.install(app, console, static, own_cards)
-    return console

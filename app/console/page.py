@@ -1,15 +1,14 @@
 """The base of the console's pages: who may see them, what they work with, how they answer."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, TypeVar
-from zoneinfo import ZoneInfo
 
 import falcon
 
 from app.console.forms import Form, query_of
 from app.console.rendering import Renderer
+from app.console.static_files import StaticFiles
 from app.console.visitor import SessionCookie, Visitor
 from app.domain.cards.card_actions import SELLERS_ACTIONS, Action
 from app.domain.texts import Text
@@ -44,28 +43,23 @@ class Access(IntEnum):
     OWNER = 2
 
 
-@dataclass(frozen=True, slots=True)
 class Console:
     """The services and settings that pages work with; one for all threads."""
 
-    database: Database
-    sessions: Sessions
-    sealing_key: SealingKey
-    cards: CardLists
-    figures: Figures
-    system_status: SystemStatus
-    renderer: Renderer
-    zone: ZoneInfo
-    clock: Clock
-    behind_proxy: bool
-    owners_need_totp: bool
-    confirm_cards: int
-    """An issue of more cards asks for the operator's own password."""
-
-    @property
-    def session_cookie(self) -> SessionCookie:
-        """The cookie that holds a session's token."""
-        return SessionCookie(behind_proxy=self.behind_proxy)
+    def __init__(self, status: SystemStatus, sealing_key: SealingKey) -> None:
+        settings = status.settings
+        self.system_status, self.sealing_key = status, sealing_key
+        self.database, self.clock, self.zone = status.database, status.clock, settings.timezone
+        self.static = StaticFiles()
+        self.renderer = Renderer(self.static, self.zone, self.clock)
+        self.sessions = Sessions(self.database, self.clock, sealing_key)
+        self.cards = CardLists(self.clock)
+        self.figures = Figures(self.database, self.clock, self.zone)
+        self.behind_proxy = settings.behind_proxy
+        self.session_cookie = SessionCookie(behind_proxy=settings.behind_proxy)
+        self.owners_need_totp = settings.owners_need_totp
+        self.confirm_cards = settings.confirm_cards
+        """An issue of more cards asks for the operator's own password."""
 
 
 class Page:

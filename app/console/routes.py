@@ -15,26 +15,25 @@ from app.console.operators import account, operators
 from app.console.page import Console, Page
 from app.console.plain import FrontPage
 from app.console.reports.figures_page import AbuseReportPage, OverviewPage
-from app.console.static_files import StaticFiles
 from app.console.system.system_status import FilesPage, FunctionsPage, HealthPage, KeysPage
 from app.console.webhooks.webhooks import WebhookPage, WebhooksPage, webhook_forms
 from app.services.selfservice.self_service import SelfService
 
 
-def install(app: falcon.App[Any, Any], console: Console, static: StaticFiles, self_service: SelfService) -> None:
+def install(app: falcon.App[Any, Any], console: Console, self_service: SelfService) -> None:
     """Add the console to `app`, and the page at `/`, which links to self-service where it is on."""
     app.add_middleware(Guard(console))
     errors.install(app, console)
-    for path, page in pages(console, static):
+    for path, page in pages(console):
         app.add_route(path, page)
     app.add_route("/admin/session", account.SessionCheck(console))
     app.add_route("/", FrontPage(console, self_service))
 
 
-def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
+def pages(console: Console) -> Iterator[tuple[str, Page]]:
     """Yield every page with its path."""
     yield "/admin", account.HomeRedirect(console)
-    yield "/admin/static/{name}", account.StaticPage(console, static)
+    yield "/admin/static/{name}", account.StaticPage(console)
     yield "/admin/login", account.LoginPage(console)
     yield "/admin/logout", account.LogoutPage(console)
     yield "/admin/", OverviewPage(console)

@@ -10,7 +10,6 @@ from app.console.forms import Form, query_of
 from app.console.guard import HOME, safe_next
 from app.console.page import Access, Console, Page, Values, see_other, visitor_of
 from app.console.rendering import url
-from app.console.static_files import StaticFiles
 from app.console.visitor import LOGIN
 from app.domain.operators.operators import MAX_NAME
 from app.domain.texts import RefusedError
@@ -83,12 +82,8 @@ class SessionCheck:
 class StaticPage(Page):
     access = {"GET": Access.PUBLIC}
 
-    def __init__(self, console: Console, files: StaticFiles) -> None:
-        super().__init__(console)
-        self._files = files
-
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str = "") -> None:
-        file = self._files.get(name)
+        file = self.console.static.get(name)
         if file is None:
             raise falcon.HTTPNotFound
         response.content_type = file.content_type

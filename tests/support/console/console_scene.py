@@ -31,8 +31,7 @@ FILES = ("/admin/static/",)
 
 def paths() -> dict[str, Mapping[str, Access]]:
     """Every route of the console, and who may ask it what, as the service itself has it."""
-    nothing = cast("Any", None)
-    return {path: page.access for path, page in routes.pages(nothing, nothing)}
+    return {path: page.access for path, page in routes.pages(cast("Any", None))}
 
 
 def address_of(path: str) -> str:
