@@ -299,7 +299,10 @@ class Block(_Table):
 
 
 class Host(_Table):
-    """What a machine that serves this database last reported of itself; see `app.domain.system.hosts.HostReport`."""
+    """What a machine that serves this database last reported of itself; None is what it did not know.
+
+    `clock_offset_ms` is how far its clock is ahead of the database's, which `seen_at` is by.
+    """
 
     name = TextField(primary_key=True)
     version = TextField()

@@ -1,9 +1,11 @@
-"""The machines that serve one database: their names, and where they differ. No I/O."""
+"""The machines that serve one database: their names, and where they differ.
+
+Hosts are rows of the table `host`, with `unseen_seconds`: how long ago they reported. None is what a host did not know.
+"""
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 
 from app.domain.texts import Text
 
@@ -19,7 +21,7 @@ COMPARED = {
     "functions_sha256": Text("核心功能", "core functions"),
     "clock_offset_ms": Text("时钟", "time"),
 }
-"""What all machines should have alike, by the attribute of `HostReport`."""
+"""What all machines should have alike, by the column of the table `host`."""
 
 
 def checked_name(name: str) -> str:
@@ -35,31 +37,14 @@ def default_name(machine: str) -> str:
     return name or "unnamed"
 
 
-@dataclass(frozen=True, slots=True)
-class HostReport:
-    """What a host says of itself; None is what it could not find out.
-
-    `clock_offset_ms` is how far its clock is ahead of the database's, by which it was last seen at `seen_at`.
-    """
-
-    name: str
-    version: str
-    schema: str
-    kid: str | None
-    functions_sha256: str | None
-    clock_offset_ms: int
-    seen_at: datetime
-    unseen_seconds: float
-
-    @property
-    def is_present(self) -> bool:
-        """Whether it has reported of late."""
-        return self.unseen_seconds <= PRESENT_SECONDS
+def is_present(host: Any) -> bool:  # noqa: ANN401  # a row of the table
+    """Return whether a host has reported of late."""
+    return bool(host.unseen_seconds <= PRESENT_SECONDS)
 
 
-def differences(hosts: Iterable[HostReport]) -> set[str]:
+def differences(hosts: Iterable[Any]) -> set[str]:
     """Return the attributes of `COMPARED` in which hosts that are present differ; what one does not know is alike."""
-    present = [host for host in hosts if host.is_present]
+    present = [host for host in hosts if is_present(host)]
     values = {name: {getattr(host, name) for host in present} - {None} for name in COMPARED}
     offsets = values.pop("clock_offset_ms")
     found = {name for name, different in values.items() if len(different) > 1}
@@ -68,12 +53,12 @@ def differences(hosts: Iterable[HostReport]) -> set[str]:
     return found
 
 
-def faults(hosts: Iterable[HostReport]) -> list[Text]:
+def faults(hosts: Iterable[Any]) -> list[Text]:
     """Return in words in what the hosts differ, and which are away."""
     listed = list(hosts)
     different = differences(listed)
     found = [Text(f"{text.zh}不一致", f"different {text.en}") for name, text in COMPARED.items() if name in different]
-    if away := ", ".join(host.name for host in listed if not host.is_present):
+    if away := ", ".join(host.name for host in listed if not is_present(host)):
         remedy = "cardctl hosts --forget NAME"
         found.append(Text(f"离线：{away}（若已撤下：{remedy}）", f"away: {away} (if taken away: {remedy})"))
     return found

@@ -6,7 +6,6 @@ from datetime import timedelta
 from peewee import Field, fn
 
 from app.domain.errors import UnavailableError
-from app.domain.system.hosts import HostReport
 from app.functions.client import FunctionsClient
 from app.runtime.clock import utc_now
 from app.runtime.settings import Settings
@@ -21,11 +20,10 @@ _FORGOTTEN_AFTER = timedelta(days=1)
 _NOW = fn.clock_timestamp()  # the database's time, which all machines share
 
 
-def listed(database: Database) -> list[HostReport]:
-    """Return the hosts that have reported themselves, by name."""
+def listed(database: Database) -> list[Host]:
+    """Return the hosts that have reported themselves, by name, each with its `unseen_seconds`."""
     unseen = fn.date_part("epoch", _NOW - Host.seen_at)
-    rows = Host.select(Host, unseen.alias("unseen_seconds")).order_by(Host.name)
-    return list(rows.objects(HostReport).execute(database))
+    return list(Host.select(Host, unseen.alias("unseen_seconds")).order_by(Host.name).execute(database))
 
 
 def forget(database: Database, name: str) -> bool:

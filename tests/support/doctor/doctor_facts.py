@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from app.domain.system.hosts import HostReport
 from app.services.system.doctor.checks import run_checks
 from app.services.system.doctor.facts import AllFacts, DatabaseFacts, HostFacts, ServiceFacts
 from app.services.system.doctor.host import GIB, SERVICES
 from app.services.system.doctor.results import CheckResult, Status
+from app.storage.models import Host
 from tests.support.services.pki import Issued
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -73,7 +73,13 @@ HOST: dict[str, Any] = {
     "has_identity": True,
     "cron": "installed",
 }
-HOST_REPORT = HostReport("web-1", "1.0", "0001_initial", "current", "f" * 64, 10, NOW, 5.0)
+
+
+def host_row(**changes: Any) -> Host:
+    row = {"name": "web-1", "version": "1.0", "schema": "0001_initial", "kid": "current", "clock_offset_ms": 10}
+    return Host(**row | {"functions_sha256": "f" * 64, "seen_at": NOW, "unseen_seconds": 5.0} | changes)
+
+
 DATABASE = DatabaseFacts(
     schema_found="0001_initial",
     clock_offset_seconds=0.01,
@@ -81,7 +87,7 @@ DATABASE = DatabaseFacts(
     files=2,
     operators={},
     sealed={},
-    hosts=(HOST_REPORT,),
+    hosts=(host_row(),),
 )
 SERVICE = ServiceFacts(
     settings_error=None,

@@ -19,7 +19,6 @@ from tests.support.doctor.doctor_facts import (
     DISK,
     GOOD_PEM,
     HOST,
-    HOST_REPORT,
     NOW,
     PROBE,
     SERVICE,
@@ -32,6 +31,7 @@ from tests.support.doctor.doctor_facts import (
     differing,
     handshake,
     host_facts,
+    host_row,
     pem,
     setting,
 )
@@ -45,7 +45,7 @@ UNSERVED_FAULTS = dict.fromkeys(("certificate", "certificate-names", "certificat
 NOT_SERVED: Changes = {"tls_handshake": None, "proxy": []}
 BUSY = {"proxy": [PROBE | {"status": 503, "answer": "{}"}]}
 IN_DATABASE = dict.fromkeys(("schema", "durability", "hosts", "files", "console", "sealing-key", "proxy"), "WARN")
-OTHER_KEYS = replace(HOST_REPORT, name="web-2", kid="other")
+OTHER_KEYS = host_row(name="web-2", kid="other")
 OLD_KEYS = {"newest_key_at": NOW - timedelta(seconds=1)}
 
 
@@ -183,8 +183,8 @@ CASES: dict[str, list[tuple[Changes, Changes, str, str]]] = {
     ],
     "hosts": [
         ({}, database(hosts=None), "WARN", "Not checked"),
-        ({}, database(hosts=(HOST_REPORT, replace(HOST_REPORT, name="web-2"))), "OK", "web-1, web-2"),
-        ({}, database(hosts=(HOST_REPORT, OTHER_KEYS)), "WARN", "different signing keys. See cardctl hosts"),
+        ({}, database(hosts=(host_row(), host_row(name="web-2"))), "OK", "web-1, web-2"),
+        ({}, database(hosts=(host_row(), OTHER_KEYS)), "WARN", "different signing keys. See cardctl hosts"),
     ],
     "keys": [
         ({}, {"key_ids": "damaged"}, "FAIL", "Signing keys: damaged"),

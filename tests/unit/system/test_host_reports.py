@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.domain.system.hosts import HostReport, checked_name, default_name, differences, faults
+from app.domain.system.hosts import checked_name, default_name, differences, faults
+from app.storage import models
 from app.storage.hosts import Host, Hosts, is_proven
 from tests.support.tables import for_each
 
@@ -13,9 +14,9 @@ SEEN = datetime(2026, 11, 28, 9, tzinfo=UTC)
 KID, OTHER_KID = "A" * 43, "B" * 43
 
 
-def host(name: str, **changes: Any) -> HostReport:
+def host(name: str, **changes: Any) -> models.Host:
     facts = {"version": "1.10.0", "schema": "0005_release_1_1", "kid": KID, "functions_sha256": "c" * 64}
-    return HostReport(name, **facts | {"clock_offset_ms": 0, "seen_at": SEEN, "unseen_seconds": 9.0} | changes)
+    return models.Host(name=name, **facts | {"clock_offset_ms": 0, "seen_at": SEEN, "unseen_seconds": 9.0} | changes)
 
 
 @for_each("name", ["", "-a", "a.", "a b", "卡盾", "x" * 58, "a\n", "a@b", "a'b"])

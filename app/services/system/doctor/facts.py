@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from app.domain.system.hosts import HostReport
 from app.domain.texts import Text
 from app.services.system.doctor.results import NotCheckedError
 
@@ -115,7 +114,7 @@ class DatabaseFacts:
     lost_files: tuple[str, ...] | None = ()  # those whose bytes are missing; None where the bucket cannot be asked
     operators: Mapping[str, bool] | None = None  # by name, whether a log-in needs a one-time code
     sealed: Mapping[str, bool | None] | None = None  # by name, whether a secret opens; None: it is not sealed
-    hosts: tuple[HostReport, ...] | None = None
+    hosts: tuple[Any, ...] | None = None  # rows of the table `host`
     last_rotation: tuple[datetime, str | None] | None = None  # of the signing keys, and which one became current
 
 
