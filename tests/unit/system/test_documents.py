@@ -11,14 +11,12 @@ import kadun
 from kadun import messages
 
 from app.cli.main import cardctl
-from app.domain.codes import Code, EventKind
+from app.domain.codes import Code
 from app.domain.selfservice.self_service import RenewReason
 from app.http.problems import ProblemCode
 from app.runtime.environment import TABLE, By, names
 from app.runtime.version import read_version
-from app.services.system.doctor.checks import CHECKS
 from app.services.system.doctor.host import COMPOSE
-from app.storage import models
 from tests.support.documents import DOCUMENTS, FENCE, ROOT, document, prose
 from tests.support.tables import for_each
 
@@ -92,16 +90,9 @@ def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[st
 
 
 @for_each("reference", REFERENCES)
-def test_the_reference_has_every_command_table_check_and_kind_of_the_journal(reference: str) -> None:
+def test_the_reference_has_every_setting_of_the_containers_and_every_command(reference: str) -> None:
     text = document(reference)
-    known = {
-        *composed_settings(),
-        "PROMETHEUS_MULTIPROC_DIR",
-        *commands(cardctl),
-        *("schema_migration", *(model._meta.table_name for model in models._Table.__subclasses__())),  # noqa: SLF001
-        *(check.__name__.replace("_", "-") for check in CHECKS),
-        *EventKind,
-    }
+    known = {*composed_settings(), "PROMETHEUS_MULTIPROC_DIR", *commands(cardctl)}
     assert sorted(name for name in known if f"`{name}`" not in text) == []
 
 
