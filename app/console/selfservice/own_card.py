@@ -1,6 +1,5 @@
 """`/card`, the self-service page (客户自助): for customers, so not a `Page`, and without cookies, scripts or files."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -41,33 +40,25 @@ class OwnCardPage:
         self._service = service
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        self._answer(request, response, request.get_param("lang") or "", "", lambda _customer: {})
+        self._answer(request, response, Form({"lang": [request.get_param("lang") or ""]}))
 
     on_head = on_get
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         form, failure = Form(), None
         try:
-            form = read_form(request, _FORM_BYTES)
-            language, typed, wanted = form.one("lang"), form.one("card_id"), form.one("do")
+            sent = read_form(request, _FORM_BYTES)
+            for name in ("lang", "card_id", "do"):
+                sent.one(name)  # one with several values cannot be shown again
+            form = sent
         except problems.Problem as problem:
-            language, typed, wanted, failure = "", "", "", problem
-
-        def show(customer: Customer) -> View:
-            if failure is not None:
-                raise failure
-            return self._view(customer, _checked(typed), wanted, form)
-
-        self._answer(request, response, language, typed, show)
+            failure = problem
+        self._answer(request, response, form, failure)
 
     def _answer(
-        self,
-        request: falcon.Request,
-        response: falcon.Response,
-        language: str,
-        typed: str,
-        show: Callable[[Customer], View],
+        self, request: falcon.Request, response: falcon.Response, form: Form, failure: Exception | None = None
     ) -> None:
+        language, typed = form.one("lang"), form.one("card_id")
         is_english = language == "en" or (
             language != "zh" and prefers_english(request.get_header("ACCEPT-LANGUAGE") or "")
         )
@@ -76,7 +67,8 @@ class OwnCardPage:
         try:
             customer = self._service.enter(client_address(request, behind_proxy=self._console.behind_proxy))
             view["contact"] = customer.in_force.terms.contact
-            view |= show(customer)
+            if request.method == "POST":
+                view |= self._view(customer, form, failure)
         except Exception as error:  # noqa: BLE001  # unexpected ones too: logged, and answered with a page
             problem = problem_of(request, error, self._service)
             metrics.problems.labels(problem.code).inc()
@@ -98,8 +90,11 @@ class OwnCardPage:
         """Return the offset of the vendor's time zone at a moment, for people."""
         return f"UTC{moment.astimezone(self._console.zone).isoformat()[-6:]}"
 
-    def _view(self, customer: Customer, typed: str, wanted: str, form: Form) -> View:
-        match wanted:
+    def _view(self, customer: Customer, form: Form, failure: Exception | None) -> View:
+        if failure is not None:
+            raise failure
+        typed = _checked(form.one("card_id"))
+        match form.one("do"):
             case "unbind":
                 standing = self._service.status(customer, typed)
                 step = "unbind" if standing.is_bound else "look"
