@@ -6,20 +6,26 @@ another worker goes on. It begins with all tasks at once, so that a task may run
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from enum import Enum
-from functools import partial
 from typing import NamedTuple
 
 from app.domain.errors import UnavailableError
+from app.domain.operators.operators import FORGOTTEN_AFTER
 from app.runtime.clock import Clock
 from app.runtime.settings import Settings
+from app.services.operators import sessions
 from app.services.reports.figures import Figures
-from app.services.system import hosts, housekeeping
-from app.services.webhooks import webhook_outbox
+from app.services.shop import idempotency
+from app.services.system import hosts
+from app.services.webhooks import webhook_outbox as outbox
+from app.storage import journal
 from app.storage.database import Database
+from app.storage.models import LoginFailure
 
 TICK_SECONDS = 2.0
 logger = logging.getLogger(__name__)
@@ -44,17 +50,16 @@ class Task(NamedTuple):
 
 def tasks(database: Database, settings: Settings, clock: Clock) -> tuple[Task, ...]:
     """Return the tasks of an installation."""
-    count = Figures(database, clock, settings.timezone).count_if_wanted
-    prune_journal = partial(housekeeping.prune_journal, settings.journal_keep)
-    tell_of_shared = partial(webhook_outbox.enqueue_shared, database, settings.timezone)
+    keep, zone = settings.journal_keep, settings.timezone
+    figures = Figures(database, clock, zone)
     return (
         Task("host", 10, 10, RunsOn.MACHINE, lambda _until: hosts.report(database, settings)),
-        Task("figures", TICK_SECONDS, 30, RunsOn.ONCE, lambda _until: count()),
-        Task("journal", 600, 20, RunsOn.ONCE, lambda until: prune_journal(clock(), until)),
-        Task("console", 600, 20, RunsOn.ONCE, lambda until: housekeeping.prune_console(clock(), until)),
-        Task("webhooks", 600, 20, RunsOn.ONCE, lambda _until: webhook_outbox.prune(database, clock())),
-        Task("expiring cards", 60, 20, RunsOn.ONCE, lambda _until: webhook_outbox.enqueue_expiring(database, clock())),
-        Task("shared cards", 600, 60, RunsOn.ONCE, lambda _until: tell_of_shared(clock())),
+        Task("figures", TICK_SECONDS, 30, RunsOn.ONCE, lambda _until: figures.count_if_wanted()),
+        Task("journal", 600, 20, RunsOn.ONCE, lambda until: prune_journal(keep, clock(), until)),
+        Task("console", 600, 20, RunsOn.ONCE, lambda until: prune_console(clock(), until)),
+        Task("webhooks", 600, 20, RunsOn.ONCE, lambda _until: outbox.prune(database, clock())),
+        Task("expiring cards", 60, 20, RunsOn.ONCE, lambda _until: outbox.enqueue_expiring(database, clock())),
+        Task("shared cards", 600, 60, RunsOn.ONCE, lambda _until: outbox.enqueue_shared(database, zone, clock())),
     )
 
 
@@ -107,3 +112,37 @@ class Loop:
                     logger.warning("periodic work failed; it is tried again", exc_info=True)
                     self._database.close()
                 time.sleep(TICK_SECONDS)
+
+
+REQUESTS_KEPT = timedelta(days=7)
+
+
+def prune_journal(keep: timedelta, now: datetime, until: float = math.inf) -> int:
+    """Delete what clients wrote into the journal, and the daily counts, older than `keep`; return how many rows.
+
+    Of what strangers wrote, delete as well what is older than their newest entries. No batch begins after `until` on
+    the monotonic clock.
+    """
+    before = now - keep
+    stock = journal.beginning_of_stock() or before
+    return (
+        _in_batches(lambda: journal.prune(before), until)
+        + _in_batches(lambda: journal.prune_strangers(stock), until)
+        + _in_batches(lambda: journal.prune_counts(before.date()), until)
+    )
+
+
+def prune_console(now: datetime, until: float = math.inf) -> int:
+    """Delete what the console and the shops' API no longer need; return how many rows.
+
+    These are sessions that are over, failed log-ins that count no more, and old idempotency records.
+    """
+    failures: int = LoginFailure.delete().where(LoginFailure.last_at <= now - FORGOTTEN_AFTER).execute()
+    return sessions.prune_sessions(now) + failures + _in_batches(lambda: idempotency.prune(now - REQUESTS_KEPT), until)
+
+
+def _in_batches(prune: Callable[[], int], until: float) -> int:
+    total = 0
+    while time.monotonic() < until and (deleted := prune()):
+        total += deleted
+    return total

@@ -14,7 +14,7 @@ from app.services.journal import journal_lists
 from app.services.journal.journal_lists import JournalFilter
 from app.services.licence.licence import LicenceService, Verdict
 from app.services.licence.verification import Verification
-from app.services.system import housekeeping
+from app.services.system import periodic
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
@@ -139,9 +139,9 @@ def test_of_refusals_of_strangers_the_newest_are_kept(
 
     others = [refused(code, 0) for code in (Code.CLIENT_MISMATCH, Code.CARD_FROZEN)]
     journal.append([*others, *(refused(journal.STRANGERS[number], number) for number in range(3))])
-    assert housekeeping.prune_journal(KEEP, clock.now) == 0
+    assert periodic.prune_journal(KEEP, clock.now) == 0
     journal.append([refused(EventKind.LOGIN_REFUSED, number) for number in (3, 4)])
-    assert housekeeping.prune_journal(KEEP, clock.now) == 2
+    assert periodic.prune_journal(KEEP, clock.now) == 2
     codes = [event.code for event in Event.select().order_by(Event.at, Event.id)]
     assert codes == ["CLIENT_MISMATCH", "CARD_FROZEN", None, None, None]
 
@@ -156,9 +156,9 @@ def test_only_what_clients_write_is_pruned(verification: Verification, card_id: 
     ask(verification, "0" * 32)
     journal.append([replace(download, at=clock.now)])
     DailyCount.create(card_id=card_id, day=clock.now.date(), kind=Counted.CLIENT_MISMATCH, count=1, last_at=clock.now)
-    assert housekeeping.prune_journal(KEEP, clock.now) == 0
+    assert periodic.prune_journal(KEEP, clock.now) == 0
     clock.advance(timedelta(days=100))
-    assert housekeeping.prune_journal(KEEP, clock.now) == 4
+    assert periodic.prune_journal(KEEP, clock.now) == 4
     assert DailyCount.select().count() == 1
     left = [event.kind for event in Event.select().order_by(Event.id)]
     assert left == ["issued", "activated", "file_added", "rejected", "file_downloaded"]

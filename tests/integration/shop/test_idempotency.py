@@ -17,7 +17,7 @@ from app.services.cards.issuing import Issuing
 from app.services.shop import idempotency as records
 from app.services.shop.idempotency import Document, Idempotency, KeyReusedError, Owner, Request
 from app.services.shop.shop_tokens import ShopTokens
-from app.services.system import housekeeping
+from app.services.system import periodic
 from app.storage.database import Database
 from app.storage.models import Card, Event, Operator
 from tests.conftest import Clock
@@ -114,10 +114,10 @@ def test_an_answer_is_kept_for_seven_days_and_pruned_in_batches(
     monkeypatch.setattr(records, "PRUNE_BATCH", 1)
     first, _second = (run(sample_request._replace(key=key)) for key in ("order-42", "order-43"))
     clock.advance(timedelta(days=7))
-    assert housekeeping.prune_console(clock.now) == 0
+    assert periodic.prune_console(clock.now) == 0
     assert run(sample_request) == first._replace(is_replayed=True)
     clock.advance(timedelta(seconds=1))
-    assert housekeeping.prune_console(clock.now) == 2
+    assert periodic.prune_console(clock.now) == 2
     assert not run(sample_request).is_replayed
 
 

@@ -19,7 +19,7 @@ from app.runtime.clock import utc_now
 from app.services.operators.operators import Operators
 from app.services.operators.sessions import IDLE, Sessions
 from app.services.polled import Polled
-from app.services.system import housekeeping
+from app.services.system import periodic
 from app.services.system.periodic import Loop, RunsOn, Task
 from app.storage.database import Database
 from app.storage.models import Card, Event, Figures, LoginFailure, OperatorSession, WebhookOutbox
@@ -217,9 +217,9 @@ def test_old_sessions_and_failures_are_pruned(operators: Operators, sessions: Se
     sessions.log_in("alice", PASSWORD, None, HOME)
     with pytest.raises(RefusedError):
         sessions.log_in("alice", OTHER, None, HOME)
-    assert housekeeping.prune_console(clock.now) == 0
+    assert periodic.prune_console(clock.now) == 0
     clock.advance(timedelta(hours=1))
-    assert housekeeping.prune_console(clock.now) == 2  # a name's and a network's failures
+    assert periodic.prune_console(clock.now) == 2  # a name's and a network's failures
     clock.advance(IDLE)
-    assert housekeeping.prune_console(clock.now) == 1  # the session
+    assert periodic.prune_console(clock.now) == 1  # the session
     assert [table.select().count() for table in (OperatorSession, LoginFailure)] == [0, 0]
