@@ -73,13 +73,8 @@ HOST: dict[str, Any] = {
     "has_identity": True,
     "cron": "installed",
 }
-
-
-def host_row(**changes: Any) -> Host:
-    row = {"name": "web-1", "version": "1.0", "schema": "0001_initial", "kid": "current", "clock_offset_ms": 10}
-    return Host(**row | {"functions_sha256": "f" * 64, "seen_at": NOW, "unseen_seconds": 5.0} | changes)
-
-
+HOST_ROW: dict[str, Any] = {"name": "web-1", "version": "1.0", "schema": "0001_initial", "kid": "current"}
+HOST_ROW |= {"functions_sha256": "f" * 64, "clock_offset_ms": 10, "seen_at": NOW, "unseen_seconds": 5.0}
 DATABASE = DatabaseFacts(
     schema_found="0001_initial",
     clock_offset_seconds=0.01,
@@ -87,7 +82,7 @@ DATABASE = DatabaseFacts(
     files=2,
     operators={},
     sealed={},
-    hosts=(host_row(),),
+    hosts=(Host(**HOST_ROW),),
 )
 SERVICE = ServiceFacts(
     settings_error=None,

@@ -14,11 +14,13 @@ from app.domain.texts import Text
 from app.services.system.doctor.checks import CHECKS, run_checks
 from app.services.system.doctor.facts import AllFacts, HostFacts
 from app.services.system.doctor.host import MIB
+from app.storage.models import Host
 from tests.support.doctor.doctor_facts import (
     BY_NAME,
     DISK,
     GOOD_PEM,
     HOST,
+    HOST_ROW,
     NOW,
     PROBE,
     SERVICE,
@@ -31,7 +33,6 @@ from tests.support.doctor.doctor_facts import (
     differing,
     handshake,
     host_facts,
-    host_row,
     pem,
     setting,
 )
@@ -45,7 +46,8 @@ UNSERVED_FAULTS = dict.fromkeys(("certificate", "certificate-names", "certificat
 NOT_SERVED: Changes = {"tls_handshake": None, "proxy": []}
 BUSY = {"proxy": [PROBE | {"status": 503, "answer": "{}"}]}
 IN_DATABASE = dict.fromkeys(("schema", "durability", "hosts", "files", "console", "sealing-key", "proxy"), "WARN")
-OTHER_KEYS = host_row(name="web-2", kid="other")
+WEB_1, WEB_2 = (Host(**HOST_ROW | {"name": name}) for name in ("web-1", "web-2"))
+OTHER_KEYS = Host(**HOST_ROW | {"name": "web-2", "kid": "other"})
 OLD_KEYS = {"newest_key_at": NOW - timedelta(seconds=1)}
 
 
@@ -183,8 +185,8 @@ CASES: dict[str, list[tuple[Changes, Changes, str, str]]] = {
     ],
     "hosts": [
         ({}, database(hosts=None), "WARN", "Not checked"),
-        ({}, database(hosts=(host_row(), host_row(name="web-2"))), "OK", "web-1, web-2"),
-        ({}, database(hosts=(host_row(), OTHER_KEYS)), "WARN", "different signing keys. See cardctl hosts"),
+        ({}, database(hosts=(WEB_1, WEB_2)), "OK", "web-1, web-2"),
+        ({}, database(hosts=(WEB_1, OTHER_KEYS)), "WARN", "different signing keys. See cardctl hosts"),
     ],
     "keys": [
         ({}, {"key_ids": "damaged"}, "FAIL", "Signing keys: damaged"),
