@@ -37,11 +37,7 @@ class Polled(Generic[Value]):
         self._values: list[Value] = []
 
     def get(self) -> Value:
-        """Return the value.
-
-        Raises:
-            Exception: there is none yet, and it cannot be read now: what `read` raises, or DatabaseUnavailableError.
-        """
+        """Return the value; if there is none yet and it cannot be read now, raise what reading it raises."""
         is_first, self._process = self._process != os.getpid(), os.getpid()
         if is_first:
             _poll(self)
@@ -54,11 +50,7 @@ class Polled(Generic[Value]):
         return self._values[0]
 
     def renew(self) -> None:
-        """Read the value again now. A reading is dropped if one that began later has already ended.
-
-        Raises:
-            Exception: as `get`.
-        """
+        """Read the value again now, or raise as `get`; drop the reading if one that began later has already ended."""
         number = next(self._readings)
         value = self.database.with_connection(self._read)
         with self._lock:  # not while reading, so that a slow reading delays no other

@@ -124,14 +124,8 @@ class KeyRing(msgspec.Struct, frozen=True):
 def _generate(now: datetime) -> Key:
     jwk = OKPKey.generate_key("Ed25519")
     exported = jwk.as_dict(private=True)
-    public = {
-        "kty": "OKP",
-        "crv": "Ed25519",
-        "x": str(exported["x"]),
-        "kid": jwk.thumbprint(),
-        "use": "sig",
-        "alg": ALGORITHM,
-    }
+    public = {"kty": "OKP", "crv": "Ed25519", "x": str(exported["x"])}
+    public |= {"kid": jwk.thumbprint(), "use": "sig", "alg": ALGORITHM}
     return Key(public, str(exported["d"]), now)
 
 

@@ -42,11 +42,9 @@ class _Loaded(NamedTuple):
 class Signer:
     """Signs verdicts and links, and checks twice a second whether the key ring was rotated.
 
-    A new ring that is damaged or unreadable is logged, and the old one stays in use. Where the keys are in a database
-    that is away at construction, each use tries again, and raises `UnavailableError`.
-
-    Raises:
-        KeyRingError: at construction, when there is no usable key ring.
+    A new ring that is damaged or unreadable is logged, and the old one stays in use. Without a usable key ring the
+    constructor raises KeyRingError. Where the keys are in a database that is away then, each use tries again, and
+    raises UnavailableError.
     """
 
     def __init__(self, store: KeyStore) -> None:
@@ -74,13 +72,7 @@ class Signer:
         ring = self._current().ring
         published = {jwk["kid"] for jwk in ring.published(now)}
         return [
-            PublicKey(
-                kid=key.kid,
-                state=ring.state(key),
-                created_at=key.created_at,
-                retired_at=key.retired_at,
-                is_published=key.kid in published,
-            )
+            PublicKey(key.kid, ring.state(key), key.created_at, key.retired_at, is_published=key.kid in published)
             for key in ring.keys
         ]
 
