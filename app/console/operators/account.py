@@ -17,6 +17,8 @@ from app.http.request_parser import client_address
 from app.services.operators.operators import Operators
 from app.services.operators.two_step import is_secret, recovery_codes_left
 
+ACCOUNT = "/admin/account"
+
 
 class LoginPage(FormPage):
     access = {"GET": Access.PUBLIC, "POST": Access.PUBLIC}
@@ -89,9 +91,6 @@ class StaticPage(Page):
         response.content_type = file.content_type
         response.data = file.content
         response.set_header("Cache-Control", "public, max-age=31536000, immutable")
-
-
-ACCOUNT = "/admin/account"
 
 
 class AccountPage(FormPage):

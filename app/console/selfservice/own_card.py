@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import falcon
 
 from app.console.forms import Form, read_form
 from app.console.guard import headers, visitor_from
-from app.console.page import Console
+from app.console.page import Console, Values
 from app.console.rendering import style_source
 from app.domain.cards.cards import MAX_KEY_LENGTH, masked, parse_card_id, plain
 from app.domain.texts import Text
@@ -28,8 +27,6 @@ _HEADERS = headers() | {
     ),
     "Referrer-Policy": "no-referrer",
 }
-View = dict[str, Any]
-"""The template's variables that depend on what the customer did."""
 
 
 class OwnCardPage:
@@ -63,7 +60,7 @@ class OwnCardPage:
             language != "zh" and prefers_english(request.get_header("ACCEPT-LANGUAGE") or "")
         )
         request.context.visitor = replace(visitor_from(request), language="en" if is_english else "zh")
-        view: View = {"standing": None, "step": "", "refusal": None, "contact": None}
+        view: Values = {"standing": None, "step": "", "refusal": None, "contact": None}
         try:
             customer = self._service.enter(client_address(request, behind_proxy=self._console.behind_proxy))
             view["contact"] = customer.in_force.terms.contact
@@ -90,7 +87,7 @@ class OwnCardPage:
         """Return the offset of the vendor's time zone at a moment, for people."""
         return f"UTC{moment.astimezone(self._console.zone).isoformat()[-6:]}"
 
-    def _view(self, customer: Customer, form: Form, failure: Exception | None) -> View:
+    def _view(self, customer: Customer, form: Form, failure: Exception | None) -> Values:
         if failure is not None:
             raise failure
         typed = _checked(form.one("card_id"))

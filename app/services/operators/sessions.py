@@ -24,7 +24,6 @@ from app.tokens.sealing_key import SealingKey
 IDLE = timedelta(hours=12)
 LASTS = timedelta(days=7)
 _TOUCHED_EVERY = timedelta(minutes=1)
-Details = dict[str, object]
 
 
 class LoginRefusedError(RefusedError):
@@ -135,18 +134,18 @@ class Sessions:
         left = two_step.take_recovery_code(operator.id, code)
         if left is None:
             return False
-        journal.append([self._entry(EventKind.RECOVERY_CODE_USED, operator, address, {"left": left})])
+        journal.append([self._entry(EventKind.RECOVERY_CODE_USED, operator, address, left=left)])
         return True
 
     def _fail(self, operator: Operator | None, address: str, wrong: str, buckets: Sequence[str]) -> None:
         throttling.count(self.database, buckets, self.clock())
-        entry = self._entry(EventKind.LOGIN_REFUSED, operator, address, {"wrong": wrong})
+        entry = self._entry(EventKind.LOGIN_REFUSED, operator, address, wrong=wrong)
         with self.database.transact():
             is_journalled = journal.append_refused_log_in(entry)
         if not is_journalled:
             metrics.refusals_not_journalled.inc()
 
-    def _entry(self, kind: EventKind, operator: Operator | None, address: str, details: Details) -> journal.Entry:
+    def _entry(self, kind: EventKind, operator: Operator | None, address: str, **details: object) -> journal.Entry:
         # An unknown name is not journalled: people type their passwords there.
         actor = None if operator is None else console_actor(operator.name)
         return journal.Entry(self.clock(), kind, ip=address, actor=actor, details=details)
