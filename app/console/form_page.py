@@ -42,8 +42,8 @@ class FormPage(Page):
         else:
             self.show(request, response, query_of(request) if self.takes_query else Form())
 
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        form: Form = request.context.form  # the guard has read it to check its token
+    def on_post(self, request: falcon.Request, response: falcon.Response, form: Form) -> None:
+        """Do what the form says, which the guard has read to check its token."""
         try:
             onward = self.change(request, response, form)
         except RefusedError as error:

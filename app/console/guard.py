@@ -49,7 +49,7 @@ class Guard:
         self._console = console
 
     def process_resource(
-        self, request: falcon.Request, response: falcon.Response, resource: object, _params: dict[str, Any]
+        self, request: falcon.Request, response: falcon.Response, resource: object, params: dict[str, Any]
     ) -> None:
         if not isinstance(resource, Page):
             return
@@ -73,7 +73,7 @@ class Guard:
             raise forbidden(Text("此操作仅限所有者（owner）。", "Only an owner may do this."))
         if method == "POST":
             _check_origin(request)
-            form = request.context.form = read_form(request, resource.body_bytes, takes_files=resource.takes_files)
+            form = params["form"] = read_form(request, resource.body_bytes, takes_files=resource.takes_files)
             # The log-in page may be older than the session: another tab began it, or the browser withheld the cookie
             # (SameSite) when a link in a mail led there. On public pages only the origin counts.
             if needed > Access.PUBLIC and not hmac.compare_digest(form.one(CSRF_FIELD).encode(), visitor.csrf.encode()):

@@ -50,14 +50,14 @@ def _name(form: Form) -> str:
     return form.one("name")[: MAX_NAME + 1]
 
 
-class LogoutPage(Page):
+class LogoutPage(FormPage):
     access = {"POST": Access.OPERATOR}
     without_totp = True
 
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+    def change(self, request: falcon.Request, response: falcon.Response, _form: Form) -> str:
         self.console.sessions.end(visitor_of(request).who, visitor_of(request).session_token)
         self.console.session_cookie.unset(response)
-        see_other(response, LOGIN)
+        return LOGIN
 
 
 class HomeRedirect(FormPage):
