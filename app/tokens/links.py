@@ -43,7 +43,8 @@ class Links:
         """Return the token of a link that is valid for `LINK_SECONDS`."""
         issued_at = int(now.timestamp())
         times = {"iat": issued_at, "exp": issued_at + LINK_SECONDS}
-        return self._signer.sign_link({"iss": self._issuer, "aud": LINK_AUDIENCE, **times, **msgspec.to_builtins(link)})
+        claims = {"iss": self._issuer, "aud": LINK_AUDIENCE, **times, **msgspec.to_builtins(link)}
+        return self._signer.sign(LINK_TYPE, claims)
 
     def read(self, token: str, now: datetime) -> Link:
         """Return the link that a token is; raise LinkRefusedError for another key or type, or after its time."""

@@ -54,13 +54,13 @@ class Signer:
         with suppress(UnavailableError):
             self._loaded = self._load()
 
-    def sign_verdict(self, claims: dict[str, Any]) -> str:
-        """Return the claims as a compact JWS of type `verdict+jwt`."""
-        return self._sign(VERDICT_TYPE, claims)
-
-    def sign_link(self, claims: dict[str, Any]) -> str:
-        """Return the claims as a compact JWS of type `download+jwt`."""
-        return self._sign(LINK_TYPE, claims)
+    def sign(self, kind: str, claims: dict[str, Any]) -> str:
+        """Return the claims as a compact JWS of a type, `VERDICT_TYPE` or `LINK_TYPE`."""
+        # RFC 7515, section 3.1, without PyJWT: it would cost as much again as the signature in every request. The
+        # header changes only with the key.
+        loaded = self._current()
+        signed = loaded.headers[kind] + b"." + _base64url(msgspec.json.encode(claims))
+        return (signed + b"." + _base64url(loaded.key.sign(signed))).decode("ascii")
 
     def key_set(self, now: datetime) -> dict[str, Any]:
         """Return the published JWK set (RFC 7517) with its `endorsements`."""
@@ -79,13 +79,6 @@ class Signer:
     def pinned(self) -> list[dict[str, str]]:
         """Return the public JWKs that clients ship with."""
         return self._current().ring.pinned
-
-    def _sign(self, kind: str, claims: dict[str, Any]) -> str:
-        # RFC 7515, section 3.1, without PyJWT: it would cost as much again as the signature in every request. The
-        # header changes only with the key.
-        loaded = self._current()
-        signed = loaded.headers[kind] + b"." + _base64url(msgspec.json.encode(claims))
-        return (signed + b"." + _base64url(loaded.key.sign(signed))).decode("ascii")
 
     def _current(self) -> _Loaded:
         # Two threads may check at once; each assigns a complete object, so that none sees a partial one.

@@ -26,7 +26,7 @@ from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.touches import Touches
 from app.tokens.keys import AUDIENCE
-from app.tokens.signer import Signer
+from app.tokens.signer import VERDICT_TYPE, Signer
 
 TOKEN_SECONDS = 300
 _ATTEMPTS = 50  # each failed attempt means that another request succeeded; after this many something is wrong
@@ -148,7 +148,7 @@ class LicenceService:
         code = code or evaluation.decision.code
         metrics.count_verdict(code)
         issued_at = self.clock() if is_late else evaluation.at
-        signed = self.signer.sign_verdict(self._claims(evaluation, code, issued_at) | (claims or {}))
+        signed = self.signer.sign(VERDICT_TYPE, self._claims(evaluation, code, issued_at) | (claims or {}))
         return Verdict(code, signed, evaluation.reference)
 
     def reject(self, evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Verdict:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from app.tokens.key_folder import KeyFolder
 from app.tokens.links import LINK_SECONDS, Link, LinkRefusedError, Links
-from app.tokens.signer import Signer
+from app.tokens.signer import VERDICT_TYPE, Signer
 from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -130,7 +130,7 @@ def test_a_link_with_a_changed_character_is_refused_or_means_the_same(links: Lin
 
 def test_a_verdict_is_no_link_even_with_a_links_audience_and_a_refusal_says_why(folder: Path, links: Links) -> None:
     for token, reason in (
-        (Signer(KeyFolder(folder)).sign_verdict(CLAIMS), "another type"),
+        (Signer(KeyFolder(folder)).sign(VERDICT_TYPE, CLAIMS), "another type"),
         (signed(folder, CLAIMS, typ="key+jwt"), "another type"),
         ("a.b.c", "^DecodeError: "),
         (signed(folder, CLAIMS, kid="other"), "^none of the published keys"),

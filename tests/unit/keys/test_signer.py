@@ -15,7 +15,7 @@ from app.tokens import key_folder
 from app.tokens.key_folder import KeyFolder
 from app.tokens.keyring import KeyRingError
 from app.tokens.keys import KeyRing, KeyState
-from app.tokens.signer import Signer
+from app.tokens.signer import VERDICT_TYPE, Signer
 from tests.support.services.service import wait_for
 from tests.support.tables import for_each
 
@@ -30,12 +30,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def kid(signer: Signer) -> str:
-    signed: str = jwt.get_unverified_header(signer.sign_verdict(CLAIMS))["kid"]
+    signed: str = jwt.get_unverified_header(signer.sign(VERDICT_TYPE, CLAIMS))["kid"]
     return signed
 
 
 def test_a_verdict_is_a_jws_that_names_its_type_and_key(folder: Path) -> None:
-    token = Signer(KeyFolder(folder)).sign_verdict(CLAIMS)
+    token = Signer(KeyFolder(folder)).sign(VERDICT_TYPE, CLAIMS)
     assert "=" not in token  # RFC 7515 has no padding; PyJWT reads it all the same
     current = KeyFolder(folder).load().current
     assert jwt.get_unverified_header(token) == {"alg": "EdDSA", "typ": "verdict+jwt", "kid": current.kid}
@@ -156,7 +156,7 @@ def test_the_key_ring_is_looked_at_twice_a_second_and_read_once(
     seen = []
     for moment in (100.0, 100.4, 100.6, 101.2):
         moments.append(moment)
-        signer.sign_verdict({})
+        signer.sign(VERDICT_TYPE, {})
         seen.append((store.looks, store.reads))
     assert seen == [(1, 2), (1, 2), (2, 2), (3, 2)], "before the fork, and at the first use"
     assert kid(signer) == KeyFolder(folder).load().current.kid
