@@ -58,8 +58,7 @@ class Console:
         self.behind_proxy = settings.behind_proxy
         self.session_cookie = SessionCookie(behind_proxy=settings.behind_proxy)
         self.owners_need_totp = settings.owners_need_totp
-        self.confirm_cards = settings.confirm_cards
-        """An issue of more cards asks for the operator's own password."""
+        self.confirm_cards = settings.confirm_cards  # an issue of more asks for the operator's own password
 
 
 class Page:
