@@ -133,7 +133,7 @@ class Operators:
         check_password(password, name)
         password_hash = self._hash(password)
         with self.changing(name, session_token) as (operator, now, details):
-            set_columns(operator, password_hash=password_hash, password_changed_at=now)
+            Operator.set_by_id(operator.id, {"password_hash": password_hash, "password_changed_at": now})
             end_sessions(operator.id)
             details["changed"] = "password"
             if reset_totp and remove_second_factor(operator):
@@ -149,7 +149,7 @@ class Operators:
                 return
             if owners == [name]:
                 raise LastOwnerError
-            set_columns(operator, role=role.value)
+            Operator.set_by_id(operator.id, {"role": role.value})
             self._journal(EventKind.OPERATOR_CHANGED, name, {"role": role.value}, self.clock())
 
     def set_ceilings(self, name: str, ceilings: Ceilings) -> None:
@@ -242,14 +242,9 @@ def lock_owners() -> list[str]:
     return [row.name for row in owners.for_update(ROW_LOCK)]
 
 
-def set_columns(operator: Operator, **values: object) -> None:
-    """Set columns of an operator's row."""
-    Operator.update(**values).where(Operator.id == operator.id).execute()
-
-
 def remove_second_factor(operator: Operator) -> bool:
     """Require no codes of an operator any more; return whether they were required."""
-    set_columns(operator, totp_secret=None, totp_last_step=None)
+    Operator.set_by_id(operator.id, {"totp_secret": None, "totp_last_step": None})
     RecoveryCode.delete().where(RecoveryCode.operator == operator.id).execute()
     return operator.totp_secret is not None
 

@@ -117,7 +117,7 @@ class Sessions:
                 is_let_in = _lock_unchanged(operator) and self._use_up(operator, code or "", address)
                 if is_let_in:
                     if new_hash is not None:
-                        operators.set_columns(operator, password_hash=new_hash)
+                        Operator.set_by_id(operator.id, {"password_hash": new_hash})
                     throttling.forget((own, of_codes))  # a success says nothing about others in the network
                     yield operator
             if not is_let_in:

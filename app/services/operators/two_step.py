@@ -18,7 +18,7 @@ from app.domain.operators.operators import RECOVERY_CODES, RECOVERY_LENGTH, read
 from app.domain.texts import RefusedError
 from app.services.bearer import digest
 from app.services.operators import operators as accounts
-from app.storage.models import RecoveryCode
+from app.storage.models import Operator, RecoveryCode
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 
 _MAX_LENGTH = 16  # six digits as people type them; normalising a long text takes long
@@ -80,7 +80,7 @@ class TwoStep:
                     "wrong code: check the phone's clock, and enter the latest code",
                 )
             sealed = self.key.seal("operator", operator.id, secret)
-            accounts.set_columns(operator, totp_secret=sealed, totp_last_step=step)
+            Operator.set_by_id(operator.id, {"totp_secret": sealed, "totp_last_step": step})
             codes = _replace_recovery_codes(operator)
             accounts.journal_log_outs(accounts.end_sessions(operator.id, but=session_token), self.operators.actor, now)
             details["totp"] = True

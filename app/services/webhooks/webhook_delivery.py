@@ -121,16 +121,13 @@ class Delivery:
         def finish(**values: object) -> None:
             WebhookOutbox.update(body=body, status=sent.status, error=sent.error, **values).where(same).execute()
 
-        def change(**values: object) -> None:
-            Webhook.update(**values).where(Webhook.id == webhook.id).execute()
-
         with self.database.transact():
             if sent.is_delivered:
                 finish(next_at=None, delivered_at=now, failed_at=None)
-                change(failures=0, next_request_at=now)
+                Webhook.set_by_id(webhook.id, {"failures": 0, "next_request_at": now})
             elif sent.status == GONE:
                 finish(next_at=None, failed_at=now)
-                change(paused_at=now)
+                Webhook.set_by_id(webhook.id, {"paused_at": now})
                 details = {"webhook": webhook.name, "paused": True, "status": GONE}
                 journal.append([journal.Entry(now, EventKind.WEBHOOK_CHANGED, actor="service", details=details)])
             else:
@@ -140,7 +137,8 @@ class Delivery:
                 else:
                     finish(next_at=next_at)
                 failures = webhook.failures + 1
-                change(failures=failures, next_request_at=next_request(failures, now))
+                retry = {"failures": failures, "next_request_at": next_request(failures, now)}
+                Webhook.set_by_id(webhook.id, retry)
 
 
 def start(database: Database, settings: Settings, clock: Clock) -> None:

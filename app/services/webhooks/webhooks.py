@@ -79,7 +79,7 @@ class Webhooks:
             added = list(insert.returning(Webhook.id).execute())
             if not added:
                 raise RefusedError(f"已有名为 {name} 的 Webhook", f"there is a webhook {name} already")
-            _set(added[0], secret=self.key.seal("webhook", added[0].id, secret))
+            Webhook.set_by_id(added[0].id, {"secret": self.key.seal("webhook", added[0].id, secret)})
             details: Changes = {"webhook": name, "url": url, "topics": [*wanted]}
             self._journal(EventKind.WEBHOOK_ADDED, details, now)
         return secret
@@ -88,14 +88,15 @@ class Webhooks:
         """Pause or resume a webhook. While it is paused nothing is sent, and nothing new is noted for it."""
         with self._changing(name) as (webhook, now, changes):
             if (webhook.paused_at is not None) is not paused:
-                _set(webhook, paused_at=now if paused else None, failures=0, next_request_at=now)
+                values = {"paused_at": now if paused else None, "failures": 0, "next_request_at": now}
+                Webhook.set_by_id(webhook.id, values)
                 changes["paused"] = paused
 
     def renew_secret(self, name: str) -> str:
         """Give a webhook a new secret, at once; return it, for the only time."""
         secret = new_secret()
         with self._changing(name) as (webhook, _now, changes):
-            _set(webhook, secret=self.key.seal("webhook", webhook.id, secret))
+            Webhook.set_by_id(webhook.id, {"secret": self.key.seal("webhook", webhook.id, secret)})
             changes["changed"] = "secret"
         return secret
 
@@ -157,7 +158,3 @@ class Webhooks:
         if self.limits is not None:
             self.limits.take_changes(1, now)
         journal.append([journal.Entry(at=now, kind=kind, actor=self.actor, details=details)])
-
-
-def _set(webhook: Webhook, **values: object) -> None:
-    Webhook.update(**values).where(Webhook.id == webhook.id).execute()
