@@ -37,14 +37,14 @@ def _measure(plan: Plan, commit: str | None) -> list[str]:
     with ExitStack() as stack:
         codes = [THIS] if commit is None else [stack.enter_context(older(commit)), THIS]
         here = stack.enter_context(host())
-        print(report.machine(here.binaries), flush=True)
+        print(report.machine(here.postgresql()), flush=True)
         subjects = [Subject(code, number, here, plan) for number, code in enumerate(codes)]
         for subject in subjects:
             subject.start(stack)
         measured = list(rounds(subjects, plan.rounds))
-        heading = f"medians of {plan.rounds} rounds of {plan.seconds} s a measurement (lowest to highest)"
+        heading = report.heading(plan.rounds, plan.seconds)
         if commit is None:
-            memory = report.row("PostgreSQL, MiB (PSS)", [pss_mib(here.postmaster)])
+            memory = report.row("PostgreSQL, MiB (PSS)", [pss_mib(here.postgres)])
             figures = [*report.figures([own for (own,) in measured]), memory]
         else:
             heading += f", {commit} (before) and this checkout (after) in turns"

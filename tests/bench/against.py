@@ -2,17 +2,15 @@
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench import BenchError
+from tests.bench import run
 from tests.bench.service import Code
 from trial.environment import CHECKOUT
-from trial.programs import tail
 
 _VENV = """
 set -euo pipefail
@@ -25,32 +23,24 @@ ensure_venv requirements.txt >&2
 @contextmanager
 def older(commit: str) -> Iterator[Code]:
     """A checkout of `commit` in a folder of its own, gone afterwards."""
-    git = ["git", "-c", "safe.directory=*", "-C", str(CHECKOUT)]
+    worktree = ["git", "-C", str(CHECKOUT), "-c", "safe.directory=*", "worktree"]
     with tempfile.TemporaryDirectory(prefix="kadun-against-") as scratch:
         folder = Path(scratch, "checkout")
-        done = subprocess.run(
-            [*git, "worktree", "add", "--detach", folder, commit], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise BenchError(f"no checkout of {commit}: {tail(done.stderr, lines=1)}")
+        run([*worktree, "add", "--detach", str(folder), commit])
         try:
             yield Code(commit, folder, _python(folder))
         finally:
-            subprocess.run([*git, "worktree", "remove", "--force", folder], check=False)
-
-
-def pins(requirements: str) -> set[str]:
-    return set(re.findall(r"^[A-Za-z0-9._-]+==[^\s\\]+", requirements, re.MULTILINE))
+            run([*worktree, "remove", "--force", str(folder)])
 
 
 def _python(folder: Path) -> str:
     """Return this Python if it has all that the checkout in `folder` requires, otherwise one made for that."""
-    here, there = (pins((root / "requirements.txt").read_text()) for root in (CHECKOUT, folder))
+    here, there = (_pins((root / "requirements.txt").read_text()) for root in (CHECKOUT, folder))
     if there <= here:
         return sys.executable
-    done = subprocess.run(
-        ["bash", "-c", _VENV], env=os.environ | {"ROOT": str(folder)}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise BenchError(f"no Python for the older commit: {tail(done.stderr, lines=1)}")
+    run(["bash", "-c", _VENV], env=os.environ | {"ROOT": str(folder)})
     return str(folder / ".venv/bin/python")
+
+
+def _pins(requirements: str) -> set[str]:
+    return set(re.findall(r"^[A-Za-z0-9._-]+==[^\s\\]+", requirements, re.MULTILINE))

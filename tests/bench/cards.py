@@ -4,18 +4,15 @@ So wrk's Lua, which knows numbers and little else, names any of a million cards 
 """
 
 import contextlib
-from datetime import UTC, date, datetime
-from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
+from datetime import date
+from typing import Any
 
 import psycopg2
 
 from app.domain.licence.policy import OPEN_PROGRAM
-from tests.bench.load import HARDWARE, Computer
+from tests.bench.load import HARDWARE
 from tests.support.sample_year import CARD_ID
 from trial.environment import LOOPBACK
-
-FIRST_CARD_ID = "10000000000000001000000000000000"
 
 _CARDS = f"""
 INSERT INTO card (id, validity, is_activated, activated_at, expires_at, created_at)
@@ -35,51 +32,38 @@ SELECT {CARD_ID}, %(day)s, %(function)s, 1, now() FROM generate_series(0, %(card
 """  # noqa: S608  # constants
 
 
-def noon_zone(now: datetime) -> ZoneInfo:
-    """Return a time zone where it is about noon: the day must not change under a measurement."""
-    return ZoneInfo(f"Etc/GMT{now.astimezone(UTC).hour - 12:+d}")
+def fill(url: str, cards: int, day: date, *, is_bound: bool) -> None:
+    """Make cards in a migrated database, and leave its tables as autovacuum would: vacuumed, with statistics.
+
+    Args:
+        url: The database's.
+        cards: How many.
+        day: The day on which bound cards have been used already.
+        is_bound: Whether they are bound, or unused.
+    """
+    values = {"cards": cards, "bound": is_bound, "day": day}
+    values |= {"hardware": HARDWARE, "ip": LOOPBACK, "function": OPEN_PROGRAM}
+    with contextlib.closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for statement in (_CARDS, _CLIENTS, _USAGE) if is_bound else (_CARDS,):
+                cursor.execute(statement, values)
+            cursor.execute("VACUUM (ANALYZE)")
+            cursor.execute("CHECKPOINT")
 
 
-class CardTable(NamedTuple):
-    """A database, migrated, for so many cards: bound ones (`is_bound`) or unused ones."""
+def accepted(url: str) -> int:
+    """Return how many requests were ever accepted, by the usage counts."""
+    return int(value(url, "SELECT coalesce(sum(count), 0) FROM usage"))
 
-    url: str
-    cards: int
-    day: date
-    is_bound: bool = True
 
-    def fill(self) -> None:
-        """Make the cards, and leave the tables as autovacuum would: vacuumed, with statistics."""
-        values = {
-            "cards": self.cards,
-            "bound": self.is_bound,
-            "hardware": HARDWARE,
-            "ip": LOOPBACK,
-            "function": OPEN_PROGRAM,
-            "day": self.day,
-        }
-        with contextlib.closing(psycopg2.connect(self.url)) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                for statement in (_CARDS, _CLIENTS, _USAGE) if self.is_bound else (_CARDS,):
-                    cursor.execute(statement, values)
-                cursor.execute("VACUUM (ANALYZE)")
-                cursor.execute("CHECKPOINT")
+def activated(url: str) -> int:
+    """Return how many cards are activated and bound."""
+    return int(value(url, "SELECT count(*) FROM card JOIN client ON card_id = card.id WHERE is_activated"))
 
-    def accepted(self) -> int:
-        """Return how many requests were ever accepted, by the usage counts."""
-        return int(self._rows("SELECT coalesce(sum(count), 0) FROM usage")[0][0])
 
-    def activated(self) -> int:
-        """Return how many cards are activated and bound."""
-        return int(self._rows("SELECT count(*) FROM card JOIN client ON card_id = card.id WHERE is_activated")[0][0])
-
-    def computers(self, count: int) -> list[Computer]:
-        """Return so many bound cards, or all if there are fewer."""
-        rows = self._rows("SELECT card_id, hardware FROM client ORDER BY card_id LIMIT %s", count)
-        return [Computer(*row) for row in rows]
-
-    def _rows(self, question: str, *values: int) -> list[tuple[Any, ...]]:
-        with contextlib.closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
-            cursor.execute(question, values or None)
-            return cursor.fetchall()
+def value(url: str, question: str) -> Any:
+    """Return the one value that a question to the database has for an answer."""
+    with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(question)
+        return cursor.fetchall()[0][0]

@@ -7,43 +7,39 @@ import gc
 import json
 import os
 import random
-import re
 import statistics
 import sys
 import time
 from collections.abc import Sequence
 from itertools import count, takewhile
-from typing import Any
+from typing import Any, BinaryIO
 
-from tests.bench import BenchError, load
+from tests.bench import BenchError, load, run
 from trial.environment import CHECKOUT, LOOPBACK
 
 _CONNECTIONS = 40
 _SETTLE_SECONDS = 0.5
 _GRACE_SECONDS = 60
-_BYTES = 65_536
-_LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
+_CARDS = 1_000
 
 
-def p99(port: int, computers: Sequence[load.Computer], *, rate: float, seconds: float) -> float:
+def p99(port: int, *, cards: int, rate: float, seconds: int) -> float:
     """Return within how many milliseconds 99% are answered, of `rate` requests a second.
 
     Each has its due time. Where all connections wait for answers then, its time counts from when it was due.
     """
-    bodies = [json.dumps(load.question(computer)) for computer in computers]
-    text = json.dumps({"port": port, "bodies": bodies, "rate": rate, "seconds": seconds})
-    command = [sys.executable, "-P", "-m", "tests.bench.fixed_rate"]
+    task = (port, min(cards, _CARDS), rate, seconds)
+    command = [sys.executable, "-P", "-m", "tests.bench.fixed_rate", *map(str, task)]
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}
-    return float(load.run(command, environ, seconds=seconds + _GRACE_SECONDS, text=text))
+    return float(run(command, env=environ, timeout=seconds + _GRACE_SECONDS))
 
 
-def main() -> None:
-    """Read the task from standard input, and print the result."""
-    task = json.load(sys.stdin)
-    requests = [_request(body.encode()) for body in task["bodies"]]
+def main(port: str, cards: str, rate: str, seconds: str) -> None:
+    """Ask, and print the result."""
+    requests = [_request(json.dumps(load.question(number)).encode()) for number in range(int(cards))]
     gc.disable()
     try:
-        taken = _ask(task["port"], requests, task["rate"], task["seconds"])
+        taken = _ask(int(port), requests, float(rate), int(seconds))
     except (BenchError, OSError) as error:
         sys.exit(str(error))
     print(statistics.quantiles(taken, n=100)[98] * 1000)
@@ -54,7 +50,7 @@ def _request(body: bytes) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def _ask(port: int, requests: Sequence[bytes], rate: float, seconds: float) -> list[float]:
+def _ask(port: int, requests: Sequence[bytes], rate: float, seconds: int) -> list[float]:
     """Send each request when it is due, on the next free connection; return the seconds that each took."""
     import gevent.pool  # noqa: PLC0415  # only the process that asks has it
     from gevent import socket  # noqa: PLC0415
@@ -65,13 +61,14 @@ def _ask(port: int, requests: Sequence[bytes], rate: float, seconds: float) -> l
 
     def customer(connection: Any) -> None:  # gevent is untyped
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        answers = connection.makefile("rb")
         for due in all_due:
             begun = due
             if (early := due - time.perf_counter()) > 0:
                 gevent.sleep(early)
                 begun = time.perf_counter()  # that this process was woken late is not the service's doing
             connection.sendall(random.choice(requests))
-            _await_acceptance(connection)
+            _await_acceptance(answers)
             taken.append(time.perf_counter() - begun)
 
     pool = gevent.pool.Pool()
@@ -79,25 +76,13 @@ def _ask(port: int, requests: Sequence[bytes], rate: float, seconds: float) -> l
     return taken
 
 
-def _await_acceptance(connection: Any) -> None:
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        answer += _receive(connection)
-    head, _, body = answer.partition(b"\r\n\r\n")
-    length = _LENGTH.search(head)
-    if not head.startswith(b"HTTP/1.1 200 ") or length is None:
-        raise BenchError(f"a verification is answered {head.splitlines()[0].decode('latin-1')}")
-    missing = int(length[1]) - len(body)
-    while missing > 0:
-        missing -= len(_receive(connection))
-
-
-def _receive(connection: Any) -> bytes:
-    received: bytes = connection.recv(_BYTES)
-    if not received:
-        raise BenchError("a verification is not answered: the connection has ended")
-    return received
+def _await_acceptance(answers: BinaryIO) -> None:
+    status = answers.readline()
+    if not status.startswith(b"HTTP/1.1 200 "):
+        raise BenchError(f"a verification is answered {status!r}")
+    headers = dict(line.lower().split(b":", 1) for line in iter(answers.readline, b"\r\n"))
+    answers.read(int(headers[b"content-length"]))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

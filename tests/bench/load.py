@@ -5,15 +5,13 @@ import http.client
 import json
 import os
 import secrets
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from app.domain.licence.policy import OPEN_PROGRAM
-from tests.bench import BenchError
+from tests.bench import BenchError, run
 from trial.environment import LOOPBACK
-from trial.programs import tail
 
 HARDWARE = "cpu=GenuineIntel-06-9E-0A;board=PF1Z2Y3X4W5V;disk=S3Z8NB0K123456;bench="
 """What goes before a card's number in its hardware string."""
@@ -21,13 +19,6 @@ SECONDS = 60
 """How long an answer is waited for."""
 _LUA = Path(__file__).parent / "lua"
 _GRACE_SECONDS = 30
-
-
-class Computer(NamedTuple):
-    """A bound card, and the hardware that it is bound to."""
-
-    card_id: str
-    hardware: str
 
 
 class Load(NamedTuple):
@@ -74,11 +65,8 @@ def wrk(url: str, questions: Questions | None, *, connections: int, seconds: int
     if questions is not None:
         command += ["--", *questions.arguments()]
     environ = {"PATH": os.environ["PATH"], "LC_ALL": "C", "OPENSSL_CONF": openssl or "/dev/null"}
-    printed = run(command, environ, seconds=seconds + _GRACE_SECONDS)
-    summary = [line.removeprefix("summary ") for line in printed.splitlines() if line.startswith("summary ")]
-    if not summary:
-        raise BenchError(f"wrk printed no summary: {printed.strip()[-200:]!r}")
-    counted = json.loads(summary[0])
+    printed = run(command, env=environ, timeout=seconds + _GRACE_SECONDS)
+    counted = json.loads(printed.rpartition("\nsummary ")[2])
     if counted["failed"] or counted["broken"] or not counted["requests"]:
         raise BenchError(
             f"of {counted['requests']} requests to {url}, {counted['failed']} were answered with an error "
@@ -88,38 +76,17 @@ def wrk(url: str, questions: Questions | None, *, connections: int, seconds: int
     return Load(counted["requests"], per_second, counted["p50"] / 1000, counted["p99"] / 1000)
 
 
-def run(command: Sequence[str], environ: Mapping[str, str], *, seconds: float, text: str = "") -> str:
-    """Return what a program printed; `text` is its standard input."""
-    try:
-        done = subprocess.run(
-            command, env=environ, input=text, capture_output=True, text=True, check=False, timeout=seconds
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BenchError(f"{command[0]} had not ended after {seconds:.0f} s") from error
-    if done.returncode:
-        said = tail(done.stderr or done.stdout, lines=1) or "no word"
-        raise BenchError(f"{command[0]} failed with status {done.returncode}: {said}")
-    return done.stdout
+def question(number: int, **more: object) -> dict[str, object]:
+    """Return the body of a request from the computer of card `number`, by the same formula as verify.lua's."""
+    scattered = 1_000_000_000_000_000 + number * 618_033_989 % 1_000_000_007 * 1_000_000
+    card = {"card_id": f"{scattered}{1_000_000_000_000_000 + number}", "hardware": f"{HARDWARE}{number}"}
+    return card | {"function": OPEN_PROGRAM, "nonce": secrets.token_urlsafe(24)} | more
 
 
-def question(computer: Computer, **more: object) -> dict[str, object]:
-    """Return the body of a request from a card's computer."""
-    own = {"card_id": computer.card_id, "hardware": computer.hardware}
-    return own | {"function": OPEN_PROGRAM, "nonce": secrets.token_urlsafe(24)} | more
-
-
-def connect(port: int) -> http.client.HTTPConnection:
-    """Return a connection to a service on this machine, to be closed by the caller."""
-    return http.client.HTTPConnection(LOOPBACK, port, timeout=SECONDS)
-
-
-def exchange(port: int, path: str, document: Mapping[str, object]) -> tuple[int, dict[str, Any]]:
-    """Return the status of the answer to a POST, and its JSON."""
-    with contextlib.closing(connect(port)) as connection:
-        try:
-            connection.request("POST", path, json.dumps(document), {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            parsed: dict[str, Any] = json.loads(answer.read())
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise BenchError(f"{path} is not answered as it should be: {error}") from error
-    return answer.status, parsed
+def exchange(port: int, method: str, path: str, document: Mapping[str, object] | None = None) -> tuple[int, bytes]:
+    """Return the status and the body of the answer to one request."""
+    with contextlib.closing(http.client.HTTPConnection(LOOPBACK, port, timeout=SECONDS)) as connection:
+        body = None if document is None else json.dumps(document)
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()

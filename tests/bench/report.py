@@ -4,14 +4,12 @@ import os
 import platform
 import re
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from tests.bench.service import CONNECTIONS, THREADS, WORKERS
-from trial.postgres import program
 
 Figures = Mapping[str, Mapping[str, float]]
 """What one round measured, by section and name."""
@@ -35,9 +33,8 @@ def say(line: str) -> None:
     print(f"bench: {line}", file=sys.stderr, flush=True)
 
 
-def machine(binaries: Path) -> str:
-    """Return what was measured on: machine and versions; `binaries` are PostgreSQL's."""
-    postgres = subprocess.run([program(binaries, "postgres"), "--version"], check=True, capture_output=True, text=True)
+def machine(postgresql: str) -> str:
+    """Return what was measured on: machine and versions."""
     found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     processor = found[1] if found else platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -45,9 +42,14 @@ def machine(binaries: Path) -> str:
     return (
         f"machine: {len(os.sched_getaffinity(0))} cores, {processor}, {memory:.0f} GiB, Linux {platform.release()}, "
         f"load average {os.getloadavg()[0]:.2f} before the start\n"
-        f"versions: Python {platform.python_version()}, PostgreSQL {postgres.stdout.split()[-1]}, {packages}\n"
+        f"versions: Python {platform.python_version()}, PostgreSQL {postgresql}, {packages}\n"
         f"gunicorn: {WORKERS} workers, KADUN_THREADS={THREADS}; {CONNECTIONS} connections where nothing else is said"
     )
+
+
+def heading(rounds: int, seconds: int) -> str:
+    """Return what the figures are."""
+    return f"medians of {rounds} rounds of {seconds} s a measurement (lowest to highest)"
 
 
 def figures(rounds: Sequence[Figures]) -> list[str]:

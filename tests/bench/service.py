@@ -8,24 +8,20 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 import pyrage
 
 from app.tokens.key_folder import KeyFolder
-from tests.bench import BenchError
-from tests.bench.cards import CardTable, noon_zone
-from tests.bench.load import connect
+from tests.bench import BenchError, cards, load, run
 from trial.environment import CHECKOUT, LOOPBACK, Trial, write_secret
 from trial.postgres import EmbeddedPostgres, free_port, install_binaries
 from trial.programs import Child, tail
@@ -49,14 +45,14 @@ class Code(NamedTuple):
 THIS = Code("this checkout", CHECKOUT, sys.executable)
 
 
-class Gunicorn:
+class Gunicorn(Child):
     """One service, started as in production, on a free port of 127.0.0.1 or on a unix socket.
 
     Args:
         environ: Its settings.
         log: What it writes.
-        command: What Python runs.
-        code: Whose application.
+        app: Gunicorn's name of the application.
+        code: Where the application lies.
         socket: Where it listens instead of a port; then `url` is nothing to ask.
     """
 
@@ -64,13 +60,13 @@ class Gunicorn:
         self,
         environ: Mapping[str, str],
         log: Path,
-        command: Sequence[str] = ("-m", "gunicorn", "--config", "python:app.gunicorn_conf", "app.wsgi:app"),
+        app: str = "app.wsgi:app",
         code: Code = THIS,
         socket: Path | None = None,
     ) -> None:
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
-        self._log = log
+        self._socket = socket
         settings = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{code.folder}:{Path(__file__).parent / 'routes'}",
@@ -78,69 +74,56 @@ class Gunicorn:
             "KADUN_WORKERS": str(WORKERS),
             "KADUN_THREADS": str(THREADS),
         }
-        self._child = Child(
-            [code.python, "-P", *command], settings | dict(environ), log, signal.SIGTERM, cwd=code.folder
-        )
-        self._child.start()
-
-    @property
-    def pid(self) -> int:
-        """The number of its master process."""
-        if self._child.pid is None:
-            raise BenchError(f"a service has ended: {tail(self._log.read_text(errors='replace'), lines=1)}")
-        return self._child.pid
+        command = [code.python, "-P", "-m", "gunicorn", "--config", "python:app.gunicorn_conf", app]
+        super().__init__(command, settings | dict(environ), log, signal.SIGTERM, cwd=code.folder)
 
     @contextmanager
-    def running(self, path: str = "/readyz") -> Iterator["Gunicorn"]:
-        """Wait until `path` is answered with success, at once where it is empty; it ends with the block."""
+    def running(self, path: str = "/readyz") -> Iterator[Self]:
+        """Start it, wait until `path` is answered with success or the socket is there, and stop it with the block."""
         try:
+            self.start()
             deadline = time.monotonic() + _READY_SECONDS
-            while path and self.pid and not self._answers(path):
-                if time.monotonic() > deadline:
-                    raise BenchError("the service does not get ready")
+            while not self._is_ready(path):
+                if self.pid is None or time.monotonic() > deadline:
+                    said = tail(self._log.read_text(errors="replace"), lines=1)
+                    raise BenchError(f"a service does not start: {said}")
                 time.sleep(_POLL_SECONDS)
             yield self
         finally:
-            self._child.stop()
+            self.stop()
 
-    def _answers(self, path: str) -> bool:
-        with contextlib.closing(connect(self.port)) as connection:
-            try:
-                connection.request("GET", path)
-                return connection.getresponse().status == http.HTTPStatus.OK
-            except (OSError, http.client.HTTPException):
-                return False
+    def _is_ready(self, path: str) -> bool:
+        if self._socket:
+            return self._socket.is_socket()
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return load.exchange(self.port, "GET", path)[0] == http.HTTPStatus.OK
+        return False
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(NamedTuple):
     """A folder with PostgreSQL as the stack has it, a data key and signing keys; all that is made goes into it."""
 
     folder: Path
-    binaries: Path
     postgres: EmbeddedPostgres
     zone: ZoneInfo
 
-    @property
-    def postmaster(self) -> int:
-        """The number of PostgreSQL's first process."""
-        if self.postgres.pid is None:
-            raise BenchError("PostgreSQL has ended")
-        return self.postgres.pid
+    def postgresql(self) -> str:
+        """Return PostgreSQL's version."""
+        return str(cards.value(self.postgres.url(), "SHOW server_version"))
 
-    def table(self, name: str, cards: int, *, is_bound: bool = True, code: Code = THIS) -> CardTable:
-        """Make a database with cards, its tables by the migrations of `code`."""
+    def database(self, name: str, count: int, *, is_bound: bool = True, code: Code = THIS) -> str:
+        """Make a database with so many cards, its tables by the migrations of `code`; return its URL."""
         self.postgres.create_database(name)
         url = self.postgres.url(name)
-        command(code, {"DATABASE_URL": url}, "migrate")
-        table = CardTable(url, cards, datetime.now(self.zone).date(), is_bound)
-        table.fill()
-        return table
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(code.folder), "DATABASE_URL": url}
+        run([code.python, "-P", "-m", "app", "migrate"], cwd=code.folder, env=environ)
+        cards.fill(url, count, datetime.now(self.zone).date(), is_bound=is_bound)
+        return url
 
-    def environ(self, table: CardTable) -> dict[str, str]:
-        """Return the settings of a service with these cards."""
+    def environ(self, database: str) -> dict[str, str]:
+        """Return the settings of a service on this database."""
         return {
-            "DATABASE_URL": table.url,
+            "DATABASE_URL": database,
             "KERNAL_DATA_KEY_FILE": str(self.folder / "kernal_data_key"),
             "KADUN_KEYS_DIR": str(self.folder / "keys"),
             "KADUN_FILES_DIR": str(self.folder / "files"),
@@ -148,15 +131,6 @@ class Host:
             "KADUN_TIMEZONE": self.zone.key,
             "PROMETHEUS_MULTIPROC_DIR": tempfile.mkdtemp(prefix="metrics-", dir=self.folder),
         }
-
-
-def command(code: Code, environ: Mapping[str, str], *arguments: str) -> None:
-    """Run a command of the operator's."""
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(code.folder)} | dict(environ)
-    words = [code.python, "-P", "-m", "app", *arguments]
-    done = subprocess.run(words, cwd=code.folder, env=environ, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchError(f"{' '.join(arguments[:2])} of {code.name} failed: {tail(done.stderr, lines=1)}")
 
 
 @contextmanager
@@ -167,14 +141,16 @@ def host() -> Iterator[Host]:
     binaries = Trial.from_environ(os.environ).binaries
     install_binaries(binaries)
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="kadun-bench-", dir="/var/tmp"))  # PostgreSQL's account gets there
+        folder = Path(tempfile.mkdtemp(prefix="kadun-bench-", dir="/var/tmp"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.chmod(0o711)  # PostgreSQL's account gets through it
         write_secret(folder / "kernal_data_key", str(pyrage.x25519.Identity.generate()))
-        KeyFolder(folder / "keys").create(datetime.now(UTC), "kadun")
+        now = datetime.now(UTC)
+        KeyFolder(folder / "keys").create(now, "kadun")
         compose = (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
         settings = dict(re.findall(r'-c, "?(\w+)=(?:\$\{\w+:-)?(\w+)', compose)) | {"max_connections": "300"}
         postgres = EmbeddedPostgres(binaries, folder / "cluster", settings=settings)
         stack.callback(postgres.stop)
         postgres.start()
-        yield Host(folder, binaries, postgres, noon_zone(datetime.now(UTC)))
+        # Where it is about noon: the day must not change under a measurement.
+        yield Host(folder, postgres, ZoneInfo(f"Etc/GMT{now.hour - 12:+d}"))

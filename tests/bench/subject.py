@@ -1,5 +1,6 @@
 """One checkout's service under measurement, and the rounds in which one or two of them are measured in turns."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -7,20 +8,19 @@ from typing import NamedTuple
 import jwt
 from joserfc.jwk import OKPKey
 
-from tests.bench import BenchError, fixed_rate, load, process_usage
-from tests.bench.cards import FIRST_CARD_ID, CardTable
+from tests.bench import BenchError, fixed_rate, load
+from tests.bench.cards import accepted, activated
+from tests.bench.process_usage import cpu_seconds, pss_mib
 from tests.bench.report import Figures, say
 from tests.bench.service import CONNECTIONS, Code, Gunicorn, Host
 
 NEW_CONNECTIONS = 3
 """One worker may get all connections of a run, and the other idles: so many runs, of which the best counts."""
-COMPUTERS = 1_000
 ACTIVATIONS_CEILING = 6_000
 """More than this many activations a second are not expected: so many unused cards are made."""
 _MORE_CONNECTIONS = (64, 256, 1_000)
 _ACTIVATING_CONNECTIONS = (CONNECTIONS, 64)
 _WARM_UP_SECONDS = 2
-_EMPTY = ("-m", "gunicorn", "--config", "python:app.gunicorn_conf", "empty:app")
 
 
 class Plan(NamedTuple):
@@ -66,13 +66,11 @@ class Subject:
     def start(self, stack: ExitStack) -> None:
         """Make the cards, start everything until the stack ends, and warm up."""
         say(f"making cards for {self.code.name} …")
-        self._tables = {cards: self._table(f"bound_{cards}", cards) for cards in self._plan.cards}
-        self._unused = self._table("unused", self._plan.activations, is_bound=False)
-        self._services = {cards: self._service(stack, table) for cards, table in self._tables.items()}
+        self._databases = {cards: self._database(f"bound_{cards}", cards) for cards in self._plan.cards}
+        self._unused = self._database("unused", self._plan.activations, is_bound=False)
+        self._services = {cards: self._service(stack, database) for cards, database in self._databases.items()}
         self._activating = self._service(stack, self._unused)
-        settings = self._host.environ(self._unused)
-        empty = Gunicorn(settings, self._host.folder / f"service-{self._number}.log", _EMPTY, self.code)
-        self._empty = stack.enter_context(empty.running("/empty"))
+        self._empty = self._service(stack, self._unused, "empty:app", "/empty")
         self._check()
         say(f"warming up {self.code.name} …")
         self._activate(CONNECTIONS, _WARM_UP_SECONDS)
@@ -95,31 +93,29 @@ class Subject:
             sealed = self._verify(cards, self._public_key).load.per_second
             yield section, {"V  verifications/s, key sealed": sealed, "   to H, sealed": sealed / empty}
         cards, v = min(self._plan.cards), clear[min(self._plan.cards)].load.per_second
-        computers = self._tables[cards].computers(COMPUTERS)
-        half = fixed_rate.p99(self._services[cards].port, computers, rate=v / 2, seconds=seconds)
+        half = fixed_rate.p99(self._services[cards].port, cards=cards, rate=v / 2, seconds=seconds)
         yield f"{cards:,} bound cards, at half of V", {"99% answered within, ms": half}
         for connections in _MORE_CONNECTIONS:
             more = self._counted(cards, load.Questions(0, cards), connections).load
             figures = {"V  verifications/s": more.per_second, f"   to V at {CONNECTIONS}": more.per_second / v}
             figures["   99% answered within, ms"] = more.p99
             yield f"{cards:,} bound cards, {connections:,} connections", figures
-        service = self._services[max(self._plan.cards)]
-        yield "memory", {"gunicorn, MiB (PSS)": process_usage.pss_mib(service.pid)}
+        yield "memory", {"gunicorn, MiB (PSS)": pss_mib(self._services[max(self._plan.cards)])}
 
-    def _table(self, name: str, cards: int, *, is_bound: bool = True) -> CardTable:
-        return self._host.table(f"{name}_{self._number}", cards, is_bound=is_bound, code=self.code)
+    def _database(self, name: str, cards: int, *, is_bound: bool = True) -> str:
+        return self._host.database(f"{name}_{self._number}", cards, is_bound=is_bound, code=self.code)
 
-    def _service(self, stack: ExitStack, table: CardTable) -> Gunicorn:
+    def _service(self, stack: ExitStack, database: str, app: str = "app.wsgi:app", ready: str = "/readyz") -> Gunicorn:
         log = self._host.folder / f"service-{self._number}.log"
-        return stack.enter_context(Gunicorn(self._host.environ(table), log, code=self.code).running())
+        service = Gunicorn(self._host.environ(database), log, app, self.code)
+        return stack.enter_context(service.running(ready))
 
     def _check(self) -> None:
         """Make sure that cards are accepted and earn the key."""
-        computer = load.Computer(FIRST_CARD_ID, f"{load.HARDWARE}0")
         for service in self._services.values():
             for claim, more in (("", {}), ("_SEALED", {"client_public_key": self._public_key})):
-                _status, answer = load.exchange(service.port, "/v1/verify", load.question(computer, **more))
-                claims = jwt.decode(answer.get("token", ""), options={"verify_signature": False})
+                _status, answer = load.exchange(service.port, "POST", "/v1/verify", load.question(0, **more))
+                claims = jwt.decode(json.loads(answer)["token"], options={"verify_signature": False})
                 if f"KERNAL_DATA_KEY{claim}" not in claims:
                     raise BenchError(f"a bound card is not accepted with its key: {claims['code']}")
 
@@ -129,28 +125,24 @@ class Subject:
         return max(runs, key=lambda run: run.load.per_second)
 
     def _counted(self, cards: int, questions: load.Questions, connections: int) -> Run:
-        table, service = self._tables[cards], self._services[cards]
-        pids = (service.pid, self._host.postmaster)
-        accepted = table.accepted()
-        before = [process_usage.cpu_seconds(pid) for pid in pids]
+        database, service = self._databases[cards], self._services[cards]
+        programs = (service, self._host.postgres)
+        earlier = accepted(database)
+        before = [cpu_seconds(program) for program in programs]
         done = load.wrk(f"{service.url}/v1/verify", questions, connections=connections, seconds=self._plan.seconds)
-        after = [process_usage.cpu_seconds(pid) for pid in pids]
-        accepted = table.accepted() - accepted
-        if accepted < done.requests:
-            raise BenchError(f"of {done.requests} requests only {accepted} were accepted")
+        after = [cpu_seconds(program) for program in programs]
+        if (counted := accepted(database) - earlier) < done.requests:
+            raise BenchError(f"of {done.requests} requests only {counted} were accepted")
         return Run(done, *((b - a) / done.requests * 1e6 for a, b in zip(before, after, strict=True)))
 
     def _activate(self, connections: int, seconds: int) -> float:
         first, count = self._used, ACTIVATIONS_CEILING * seconds
         self._used += count
-        before = self._unused.activated()
+        before = activated(self._unused)
         questions = load.Questions(first, count, each=True)
         done = load.wrk(f"{self._activating.url}/v1/verify", questions, connections=connections, seconds=seconds)
-        activated = self._unused.activated() - before
-        if activated < done.requests:
-            raise BenchError(
-                f"of {done.requests} requests only {activated} activated a card: were the {count} used up?"
-            )
+        if (counted := activated(self._unused) - before) < done.requests:
+            raise BenchError(f"of {done.requests} requests only {counted} activated a card: were the {count} used up?")
         return done.per_second
 
 

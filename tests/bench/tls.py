@@ -1,24 +1,17 @@
 """Starts of programs through nginx, each a new connection over TLS with a complete handshake and one verification."""
 
-import contextlib
-import os
-import signal
-import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench import BenchError, load, report
+from tests.bench import BenchError, cards, load, report
 from tests.bench.service import CONNECTIONS, Gunicorn, host
 from tests.bench.subject import NEW_CONNECTIONS, Plan
-from tests.support.services.nginx import command, version, write_configuration
+from tests.support.services.nginx import Gateway, version
 from trial.environment import LOOPBACK
 from trial.postgres import free_port
-from trial.programs import Child, tail
 
 _CONNECTIONS = 32  # nginx lets one address have 50 requests under way
-_READY_SECONDS, _POLL_SECONDS = 20, 0.1
 # The groups that clients share with nginx: without them wrk's OpenSSL computes one more, which nginx does not take.
 _OPENSSL = """
 openssl_conf = openssl
@@ -50,22 +43,24 @@ _RESUMES_NOTHING = "ssl_session_cache off;\nssl_session_tickets off;"
 def measure(plan: Plan) -> list[str]:
     """Measure, and return the lines of the report."""
     with host() as here:
-        print(f"{report.machine(here.binaries)}\nnginx {version()}", flush=True)
-        table, app, openssl = here.table("cards", plan.cards[0]), here.folder / "app.sock", here.folder / "openssl.cnf"
+        print(f"{report.machine(here.postgresql())}\nnginx {version()}", flush=True)
+        count = min(plan.cards)
+        database, app = here.database("cards", count), here.folder / "app.sock"
+        openssl = here.folder / "openssl.cnf"
         openssl.write_text(_OPENSSL)
-        settings = here.environ(table) | {"KADUN_BEHIND_PROXY": "true"}
+        settings = here.environ(database) | {"KADUN_BEHIND_PROXY": "true"}
         service = Gunicorn(settings, here.folder / "service.log", socket=app)
 
         def run(port: int, *, fresh: bool = True) -> load.Load:
-            before, url = table.accepted(), f"https://{LOOPBACK}:{port}/v1/verify"
-            questions = load.Questions(0, plan.cards[0], fresh=fresh)
+            before, url = cards.accepted(database), f"https://{LOOPBACK}:{port}/v1/verify"
+            questions = load.Questions(0, count, fresh=fresh)
             connections = _CONNECTIONS if fresh else CONNECTIONS
             done = load.wrk(url, questions, connections=connections, seconds=plan.seconds, openssl=str(openssl))
-            if port == verifying and table.accepted() - before < done.requests:
+            if port == verifying and cards.accepted(database) - before < done.requests:
                 raise BenchError("not all starts were accepted")
             return done
 
-        with service.running(""), _nginx(here.folder / "nginx", app, here.folder / "files") as (verifying, static):
+        with service.running(), _nginx(here.folder / "nginx", app) as (verifying, static):
             run(verifying)
             measured = []
             for turn in range(plan.rounds):
@@ -74,41 +69,18 @@ def measure(plan: Plan) -> list[str]:
                 kept = max(run(verifying, fresh=False).per_second for _ in range(NEW_CONNECTIONS))
                 figures = {"starts/s": starts, "nginx's own answer, requests/s": own, "ratio": starts / own}
                 measured.append({"TLS 1.3": figures | {"connections kept open: V  verifications/s": kept}})
-        heading = f"medians of {plan.rounds} rounds of {plan.seconds} s a measurement (lowest to highest)"
         certificate = f"certificate: ECDSA P-256; {_CONNECTIONS} connections at once"
-        return ["", heading, certificate, *report.figures(measured)]
+        return ["", report.heading(plan.rounds, plan.seconds), certificate, *report.figures(measured)]
 
 
 @contextmanager
-def _nginx(folder: Path, app: Path, files: Path) -> Iterator[tuple[int, int]]:
+def _nginx(folder: Path, app: Path) -> Iterator[tuple[int, int]]:
     """The stack's nginx without limits of rates: the ports of the way in to the service, and of a constant answer."""
-    verifying, static = free_port(), free_port()
-    settings = {
-        "KADUN_RATE": "10000",
-        "KADUN_BURST": "10000",
-        "KADUN_HTTP_PORT": str(free_port()),
-        "KADUN_HTTPS_PORT": str(verifying),
-        "KADUN_SOCKET": str(app),
-        "KADUN_FILES": str(files),
-    }
-    write_configuration(folder, settings)
+    gateway, static = Gateway(folder, app, KADUN_RATE="10000", KADUN_BURST="10000"), free_port()
     (folder / "etc/conf.d/static.conf").write_text(_STATIC.format(port=static, folder=folder))
     tls = folder / "etc/kadun/tls.conf"
     if _RESUMES not in (text := tls.read_text()):
         raise BenchError("nginx/kadun/tls.conf says otherwise how sessions are resumed")
     tls.write_text(text.replace(_RESUMES, _RESUMES_NOTHING))
-    nginx = Child(command(folder), os.environ, folder / "log/nginx.log", signal.SIGTERM)
-    nginx.start()
-    try:
-        deadline = time.monotonic() + _READY_SECONDS
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, static), timeout=1):
-                if app.is_socket():  # the service listens
-                    break
-            if time.monotonic() > deadline or nginx.pid is None:
-                said = tail((folder / "log/error.log").read_text(errors="replace"), lines=1)
-                raise BenchError(f"nginx or the service does not start: {said}")
-            time.sleep(_POLL_SECONDS)
-        yield verifying, static
-    finally:
-        nginx.stop()
+    with gateway:
+        yield gateway.https_port, static

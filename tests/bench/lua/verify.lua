@@ -1,4 +1,4 @@
--- Asks for cards by number, each with its recorded hardware; tests/bench/cards.py has the same formulas.
+-- Asks for cards by number, each with its recorded hardware; tests/bench/cards.py and load.py have the same formulas.
 -- Arguments: hardware prefix, function, public key or "-", "random" or "each", first number, how many,
 -- "close" for a new connection each time or "-".
 dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "summary.lua")
