@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 LATEST_TIME = 253_402_300_799.0  # the end of the year 9999, in seconds since 1970; later times are clamped to it
-_STARTS_AT_MOST = 1000  # rule 3: a step is a thousandth of the time allowed, and at least a minute
+_STARTS_AT_MOST = 1000  # rule 2: a step is a thousandth of the time allowed, and at least a minute
 _LEAST_STEP_SECONDS = 60
-_TOLERATED_LAG_SECONDS = 300  # rule 4: clocks are corrected, and programs are started twice
+_TOLERATED_LAG_SECONDS = 300  # rule 3: clocks are corrected, and programs are started twice
 _TURNS_AT_MOST = 24
 
 
