@@ -20,7 +20,6 @@ from app.services.operators.operators import Operators
 from app.services.operators.sessions import Sessions
 from app.services.operators.two_step import TwoStep
 from app.services.paging import PAGE_ROWS, PageRequest
-from app.services.reports.figures import Figures
 from app.services.shop.idempotency import Document, Idempotency, Owner
 from app.services.system.connection import Database
 from app.services.system.system_status import SystemStatus
@@ -54,7 +53,6 @@ class Console:
         self.renderer = Renderer(self.static, self.zone, self.clock)
         self.sessions = Sessions(self.database, self.clock, sealing_key)
         self.cards = CardLists(self.clock)
-        self.figures = Figures(self.database, self.clock, self.zone)
         self.behind_proxy = settings.behind_proxy
         self.session_cookie = SessionCookie(behind_proxy=settings.behind_proxy)
         self.owners_need_totp = settings.owners_need_totp

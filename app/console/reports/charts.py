@@ -12,7 +12,7 @@ from app.domain.texts import Text
 from app.services.formatting import escaped
 
 Document = dict[str, Any]
-"""The figures (`app.services.reports.figures.Figures`)."""
+"""The figures (`app.services.reports.figures`)."""
 Say = Callable[[Text], str]
 """Picks the visitor's language."""
 STATES = (CardStatus.ACTIVE, CardStatus.UNUSED, CardStatus.EXPIRED, CardStatus.FROZEN, CardStatus.SPENT)

@@ -9,7 +9,7 @@ from app.console.forms import Form
 from app.console.page import Access, Page, Values, visitor_of
 from app.console.reports.charts import STATES, Document, charts, recent
 from app.domain.reports.sharing import DAY, WEEK
-from app.services.reports import abuse_report
+from app.services.reports import abuse_report, figures
 
 
 class FiguresPage(Page):
@@ -18,8 +18,9 @@ class FiguresPage(Page):
     access = {"GET": Access.OPERATOR}
 
     def values(self, request: falcon.Request, _form: Form) -> Values:
-        snapshot = self.console.figures.current()
-        is_counting = snapshot is None or self.console.figures.is_old(snapshot.counted_at)
+        now = self.console.clock()
+        snapshot = figures.current(now, self.console.zone)
+        is_counting = snapshot is None or figures.is_old(snapshot.counted_at, now)
         more = {} if snapshot is None else self.beside(request, snapshot.document, snapshot.counted_at)
         return {"snapshot": snapshot, "is_counting": is_counting, **more}
 

@@ -19,7 +19,7 @@ from app.domain.operators.operators import FORGOTTEN_AFTER
 from app.runtime.clock import Clock
 from app.runtime.settings import Settings
 from app.services.operators import sessions
-from app.services.reports.figures import Figures
+from app.services.reports import figures
 from app.services.shop import idempotency
 from app.services.system import hosts
 from app.services.webhooks import webhook_outbox as outbox
@@ -51,10 +51,9 @@ class Task(NamedTuple):
 def tasks(database: Database, settings: Settings, clock: Clock) -> tuple[Task, ...]:
     """Return the tasks of an installation."""
     keep, zone = settings.journal_keep, settings.timezone
-    figures = Figures(database, clock, zone)
     return (
         Task("host", 10, 10, RunsOn.MACHINE, lambda _until: hosts.report(database, settings)),
-        Task("figures", TICK_SECONDS, 30, RunsOn.ONCE, lambda _until: figures.count_if_wanted()),
+        Task("figures", TICK_SECONDS, 30, RunsOn.ONCE, lambda _until: figures.count_if_wanted(clock(), zone)),
         Task("journal", 600, 20, RunsOn.ONCE, lambda until: prune_journal(keep, clock(), until)),
         Task("console", 600, 20, RunsOn.ONCE, lambda until: prune_console(clock(), until)),
         Task("webhooks", 600, 20, RunsOn.ONCE, lambda _until: outbox.prune(database, clock())),
