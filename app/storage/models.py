@@ -288,8 +288,12 @@ class VendorTerms(_Table):
 
 
 class Block(_Table):
-    """黑名单: a machine, by its hardware's SHA-256, or a network in CIDR notation, whose requests are refused."""
+    """黑名单: a machine, by its hardware's SHA-256, or a network in CIDR notation, whose requests are refused.
 
+    `reference`, no column, is the one that led to the machine of a new block.
+    """
+
+    reference: str | None = None
     id = IdentityField()
     hardware_sha256 = TextField(null=True, unique=True)
     network = TextField(null=True, unique=True)

@@ -1,6 +1,7 @@
 """Pages of the block list (黑名单), for owners."""
 
 import contextlib
+from typing import Any
 
 import falcon
 
@@ -14,7 +15,7 @@ from app.domain.licence.policy import MAX_HARDWARE
 from app.domain.texts import MAX_TEXT, RefusedError, check_text
 from app.http.problems import not_found
 from app.http.request_parser import client_address
-from app.services.licence.blocks import MAX_BLOCKS, BlockNotFoundError, Blocks, Target
+from app.services.licence.blocks import MAX_BLOCKS, BlockNotFoundError, Blocks
 
 LIST = "/admin/blocks"
 _FIELDS = ("hardware", "network", "reference", "reason")
@@ -65,7 +66,7 @@ class AddBlockPage(FormPage):
             "max_text": MAX_TEXT,
         }
 
-    def _target(self, request: falcon.Request, typed: dict[str, str]) -> Target:
+    def _target(self, request: falcon.Request, typed: dict[str, str]) -> Any:  # noqa: ANN401  # the row of a new block
         blocks = self.service(request, Blocks)
         ways = {"hardware": blocks.machine, "network": blocks.network, "reference": blocks.machine_of}
         given = [name for name in ways if typed[name]]
@@ -76,7 +77,7 @@ class AddBlockPage(FormPage):
             )
         return ways[given[0]](typed[given[0]])
 
-    def _asks(self, request: falcon.Request, target: Target) -> tuple[bool, bool]:
+    def _asks(self, request: falcon.Request, target: Any) -> tuple[bool, bool]:  # noqa: ANN401  # as above
         """Return whether the visitor must confirm a block of their own address, and by password one of many."""
         if target.network is None:
             return False, False

@@ -2,7 +2,7 @@
 
 import hashlib
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from peewee import IntegrityError
 from psycopg2.errors import UniqueViolation
@@ -31,14 +31,6 @@ class BlockNotFoundError(RefusedError):
 
     def __init__(self, block_id: int) -> None:
         super().__init__(f"黑名单中没有编号 {block_id}", f"there is no block {block_id}")
-
-
-class Target(NamedTuple):
-    """What is blocked: a machine, by the hex SHA-256 of its hardware, or else a network; `reference` led to it."""
-
-    hardware_sha256: str | None = None
-    network: str | None = None
-    reference: str | None = None
 
 
 class Blocks(Acting):
@@ -72,55 +64,39 @@ class Blocks(Acting):
         return dict(self.database.execute_sql(_HITS, values).fetchall())
 
     def find(self, block_id: int) -> Block:
-        """Return a block.
-
-        Raises:
-            BlockNotFoundError: there is none of this ID.
-        """
+        """Return a block, or raise BlockNotFoundError."""
         found: Block | None = Block.get_or_none(Block.id == block_id)
         if found is None:
             raise BlockNotFoundError(block_id)
         return found
 
-    def machine(self, hardware: str) -> Target:
-        """Return the machine of a hardware string as its client sent it.
-
-        Raises:
-            RefusedError: no client can send this.
-        """
+    def machine(self, hardware: str) -> Block:
+        """Return the block, not yet added, of the machine of a hardware string; refuse what no client can send."""
         if not 1 <= len(hardware) <= MAX_HARDWARE or "\0" in hardware:
             raise RefusedError(
                 f"硬件信息须为 1 到 {MAX_HARDWARE:,} 个字符", f"hardware must be 1 to {MAX_HARDWARE:,} characters"
             )
         try:
-            return Target(hashlib.sha256(hardware.encode()).hexdigest())
+            return Block(hardware_sha256=hashlib.sha256(hardware.encode()).hexdigest())
         except UnicodeEncodeError as error:
             raise RefusedError("硬件信息不是有效的 UTF-8", "hardware is not valid UTF-8") from error
 
-    def network(self, text: str) -> Target:
-        """Return a network, or what counts as one address, as a person typed it.
+    def network(self, text: str) -> Block:
+        """Return the block of a network, or of what counts as one address, as a person typed it."""
+        return Block(network=read_block_network(text.strip()))
 
-        Raises:
-            RefusedError: it is neither, or has every address in it.
-        """
-        return Target(network=read_block_network(text.strip()))
-
-    def machine_of(self, reference: str) -> Target:
-        """Return the machine of the journal's entry of this reference, as typed.
-
-        Raises:
-            RefusedError: there is no such entry, or it names no machine.
-        """
+    def machine_of(self, reference: str) -> Block:
+        """Return the block of the machine in the journal's entry of this reference, as typed; refuse any other text."""
         wanted = parse_card_id_beginning(reference) or reference
         digest = journal.hardware_sha256_of(wanted)
         if digest is None:
             raise RefusedError(
                 f"日志中没有参考号“{reference}”的设备", f"the journal has no machine under the reference “{reference}”"
             )
-        return Target(digest, reference=wanted)
+        return Block(hardware_sha256=digest, reference=wanted)
 
-    def add(self, target: Target, reason: str) -> int:
-        """Block a machine or a network; return the block's ID.
+    def add(self, block: Block, reason: str) -> int:
+        """Add a block; return its ID.
 
         Raises:
             RefusedError: the reason is missing or too long, the same is blocked already, or there are too many blocks.
@@ -133,9 +109,9 @@ class Blocks(Acting):
                 if Block.select().count() >= MAX_BLOCKS:
                     raise RefusedError(f"黑名单最多 {MAX_BLOCKS:,} 项", f"there can be at most {MAX_BLOCKS:,} blocks")
                 self.take_changes(1, now)
-                what = {"hardware_sha256": target.hardware_sha256, "network": target.network}
-                block = Block.create(**what, reason=reason, actor=self.actor, created_at=now)
-                self._journal(EventKind.BLOCK_ADDED, block, now, target.reference)
+                block.reason, block.actor, block.created_at = reason, self.actor, now
+                block.save()
+                self._journal(EventKind.BLOCK_ADDED, block, now)
                 return int(block.id)
         except IntegrityError as error:
             if not isinstance(getattr(error, "orig", None), UniqueViolation):
@@ -158,7 +134,7 @@ class Blocks(Acting):
             self.take_changes(1, now)
             self._journal(EventKind.BLOCK_REMOVED, block, now)
 
-    def _journal(self, kind: EventKind, block: Block, now: datetime, reference: str | None = None) -> None:
+    def _journal(self, kind: EventKind, block: Block, now: datetime) -> None:
         what = {"network": block.network} if block.network else {"hardware_sha256": block.hardware_sha256}
         details = {"block": block.id, **what, "reason": block.reason}
-        journal.append([journal.Entry(now, kind, reference=reference, actor=self.actor, details=details)])
+        journal.append([journal.Entry(now, kind, reference=block.reference, actor=self.actor, details=details)])
