@@ -266,7 +266,7 @@ class WebhookOutbox(_Table):
     error = TextField(null=True)
 
 
-class VendorTerms(_Table):
+class TermsRow(_Table):
     """条款: the vendor's terms (`app.domain.licence.terms.Terms`), one row; `revision` counts the changes."""
 
     id = BooleanField(primary_key=True, default=True)

@@ -1,16 +1,16 @@
 """The vendor's terms: read, shown and changed, each change with its journal entry."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 
 from peewee import SQL
 
 from app.domain.codes import EventKind
 from app.domain.licence.terms import BindingTerm, RenewTerm, Terms, read_terms
 from app.domain.texts import RefusedError
-from app.runtime.clock import Clock
-from app.storage import journal, models
-from app.storage.database import Database
+from app.services.operators.ceilings import Acting
+from app.storage import journal
+from app.storage.models import TermsRow
 
 
 class TermsChangedError(RefusedError):
@@ -22,18 +22,13 @@ class TermsChangedError(RefusedError):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class VendorTerms:
-    """The vendor's terms in one database; `actor` is the name in the journal of the person who changes them."""
-
-    database: Database
-    actor: str
-    clock: Clock
+class VendorTerms(Acting):
+    """The vendor's terms in one database."""
 
     @staticmethod
     def read() -> tuple[int, Terms]:
         """Return how often the terms were changed, and the terms; 0 and the defaults where nobody has changed any."""
-        row = models.VendorTerms.select().dicts().first()
+        row = TermsRow.select().dicts().first()
         if row is None:
             return 0, Terms()
         choices = {"binding": BindingTerm(row["binding"]), "self_renew": RenewTerm(row["self_renew"])}
@@ -61,7 +56,7 @@ class VendorTerms:
             after = read_terms(before, wanted)
             if after != before:
                 row = {"revision": revision + 1, **asdict(after)}
-                insert = models.VendorTerms.insert(id=True, **row)
+                insert = TermsRow.insert(id=True, **row)
                 insert.on_conflict(conflict_target=[SQL("id")], update=row).execute()
                 old, new = before.as_texts(), after.as_texts()
                 changed = [name for name in new if new[name] != old[name]]

@@ -74,7 +74,7 @@ def furnish(texts: Sequence[str]) -> Scene:
         block = {"hardware_sha256": digest(text), "reason": text[:200], "actor": OLGA}
         block_ids.append(Block.insert(created_at=now, **block).execute())
     terms = Terms(notice=texts[0][:500], contact=texts[0][:200])
-    models.VendorTerms.insert(revision=1, **asdict(terms)).execute()
+    models.TermsRow.insert(revision=1, **asdict(terms)).execute()
     imported = {"action": "import", "at": now.isoformat(), "count": 1, "batches": list(texts)}
     done = add_outcome("olga", **imported)
     scene.queries = _queries(scene.cards[0], texts[0], now, done)
