@@ -52,9 +52,7 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
     Every writer of a card's rows locks the card first. With the cards locked, the facts are read again and compared.
     Two requests that share no card (one machine, two unused cards) conflict in the unique constraints instead.
     Waiting for the lock may take seconds: `is_in_force` then says whether what the decision was made by still is.
-
-    Returns:
-        False when the facts no longer hold: read them and decide again.
+    Return False when the facts no longer hold: read them and decide again.
     """
     if facts.card is None or decision.card is None:
         raise ValueError("an accepted decision has a card")
@@ -76,7 +74,8 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
             if not is_in_force() or again() != facts:
                 return False
             if decision.activates:
-                _activate(decision.card)
+                times = {"activated_at": decision.card.activated_at, "expires_at": decision.card.expires_at}
+                models.Card.update(is_activated=True, **times).where(models.Card.id == decision.card.id).execute()
             _bind(decision, environment)
             database.run_prepared("count_usage", decision.card.id, day, request.function, at)
             journal.append_counted(entries, day)
@@ -120,14 +119,6 @@ def take_back(request: VerificationRequest, day: date) -> None:
     # In this order: of two at once, the second waits for the first, and then deletes the row.
     if not models.Usage.update(count=models.Usage.count - 1).where(row & (models.Usage.count > 1)).execute():
         models.Usage.delete().where(row & (models.Usage.count == 1)).execute()
-
-
-def _activate(card: Card) -> None:
-    (
-        models.Card.update(is_activated=True, activated_at=card.activated_at, expires_at=card.expires_at)
-        .where(models.Card.id == card.id)
-        .execute()
-    )
 
 
 def _bind(decision: Decision, environment: dict[str, Any]) -> None:

@@ -102,9 +102,8 @@ class Blobs:
 
         `size` is None where it is not known; `progress` is called with the number of bytes just written.
 
-        Raises:
-            RefusedError: the disk has no room, or the stream has another size.
-            OSError: the folder or the source cannot be used.
+        Raise RefusedError if the disk has no room or the stream has another size, OSError if the folder or the source
+        cannot be used.
         """
         with suppress(FileExistsError):
             self._folder.mkdir()

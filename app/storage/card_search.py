@@ -24,10 +24,8 @@ def find(text: str, *, whole_hardware: bool) -> tuple[list[str], list[Any]]:
     """Find cards by ID, imported key, bound hardware or bound address, whole or its beginning, or by a reference.
 
     `whole_hardware`: not by the beginning of hardware, for a seller who could find it out letter by letter.
-
-    Returns:
-        The hits of the kinds that have few, and for each broad kind the condition for a hit, which applies to cards
-        joined with their clients.
+    Return the hits of the kinds that have few, and for each broad kind the condition for a hit, which applies to cards
+    joined with their clients.
     """
     card_ids, broad = [], []
     for by_index, is_hit in _kinds(text, whole_hardware=whole_hardware):

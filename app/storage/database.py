@@ -128,19 +128,11 @@ class Database(peewee.PostgresqlDatabase):
         raise psycopg2.OperationalError("\n".join(reasons))
 
     def open(self, **parameters: object) -> Any:  # noqa: ANN401  # as above
-        """Open a connection apart from those that are kept, with some of libpq's parameters changed.
-
-        Raises:
-            psycopg2.OperationalError: it cannot be opened.
-        """
+        """Open a connection apart from those that are kept, with some of libpq's parameters changed."""
         return psycopg2.connect(self.database, **self.connect_params | parameters)
 
     def open_at(self, host: Host, **parameters: object) -> Any:  # noqa: ANN401  # as above
-        """Open such a connection at the first address of a host that lets us.
-
-        Raises:
-            psycopg2.OperationalError: it cannot be opened.
-        """
+        """Open such a connection at the first address of a host that lets us."""
         reasons = []
         for address in _addresses(host):
             try:
@@ -150,11 +142,7 @@ class Database(peewee.PostgresqlDatabase):
         raise psycopg2.OperationalError("\n".join(reasons))
 
     def open_apart(self, settings: Mapping[str, str]) -> Any:  # noqa: ANN401  # as above
-        """Open a connection of the caller's own, whose session has more settings, with the statements prepared.
-
-        Raises:
-            psycopg2.Error: it cannot be opened.
-        """
+        """Open a connection of the caller's own, whose session has more settings, with the statements prepared."""
         connection = self._connect()
         try:
             with connection.cursor() as cursor:
@@ -167,11 +155,7 @@ class Database(peewee.PostgresqlDatabase):
         return connection
 
     def primary(self) -> Host:
-        """Return the host that accepts writes now, as a new connection finds it.
-
-        Raises:
-            psycopg2.OperationalError: none does.
-        """
+        """Return the host that accepts writes now, as a new connection finds it."""
         with contextlib.closing(self._connect()) as connection:
             return _host_of(connection)
 
@@ -211,9 +195,8 @@ class Database(peewee.PostgresqlDatabase):
         up (extending a card) runs within `transact`. Inside a transaction `work` runs as part of it, and the code that
         began the transaction handles errors and may repeat the whole.
 
-        Raises:
-            DatabaseUnavailableError: The database cannot be reached or does not answer in time.
-            ConflictError: The server asks for another attempt (deadlock, serialisation failure).
+        Raise DatabaseUnavailableError if the database cannot be reached or does not answer in time, ConflictError if
+        the server asks for another attempt (deadlock, serialisation failure).
         """
         if self.in_transaction():
             return work()
@@ -257,10 +240,8 @@ class Database(peewee.PostgresqlDatabase):
         """Run the block in one transaction, once.
 
         Where the kept connection is broken, the transaction begins on a new one. Within another transaction the block
-        is a part of it, undone by itself if it fails; the code that began the transaction handles errors.
-
-        Raises:
-            DatabaseUnavailableError, ConflictError: As `with_connection`; after a broken commit it may be done or not.
+        is a part of it, undone by itself if it fails; the code that began the transaction handles errors. It raises
+        as `with_connection`; after a broken commit it may be done or not.
         """
         errors = contextlib.nullcontext() if self.in_transaction() else self._translating()
         with self.hold(), errors, contextlib.ExitStack() as transaction:
@@ -310,11 +291,7 @@ class Database(peewee.PostgresqlDatabase):
 
 
 def _addresses(host: Host) -> list[dict[str, object]]:
-    """Return libpq's parameters for each address of a host: looking them up by itself, it holds up all greenlets.
-
-    Raises:
-        psycopg2.OperationalError: the name is unknown.
-    """
+    """Return libpq's parameters for each address of a host: looking them up by itself, it holds up all greenlets."""
     if host.host.startswith("/"):
         return [host._asdict()]
     try:

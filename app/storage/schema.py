@@ -36,11 +36,7 @@ def expected_version() -> str:
 
 
 def check_version(connection: Any) -> None:  # noqa: ANN401  # a psycopg2 connection
-    """Refuse a database whose schema is older than this program's.
-
-    Raises:
-        SchemaMismatchError: names the schema found and the remedy.
-    """
+    """Refuse a database whose schema is older than this program's, by a SchemaMismatchError with the remedy."""
     found = current_version(connection)
     if found is None or found < expected_version():
         raise SchemaMismatchError(

@@ -85,10 +85,7 @@ class Touches:
     """Records requests of bound cards that change nothing but the client's time and function, and the usage.
 
     In gunicorn, while one statement is under way the requests that arrive gather for the next; one alone goes at once.
-    Each waits until its statement is committed.
-
-    Args:
-        database: Has the statement `touch` prepared on each connection.
+    Each waits until its statement is committed. The database has the statement `touch` prepared on each connection.
     """
 
     def __init__(self, database: Database) -> None:
@@ -99,11 +96,10 @@ class Touches:
         self._is_recording = False
 
     def touch(self, request: VerificationRequest, at: datetime, day: date) -> Facts | None:
-        """Record a request, if it changes nothing.
+        """Record a request, if it changes nothing; return the facts that were found, with the card and its client.
 
-        Returns:
-            The facts that were found, with the card and its client; None when the request changes more, is to be
-            rejected or is the day's first of the function, or the database failed: nothing is known to be recorded.
+        None when the request changes more, is to be rejected or is the day's first of the function, or the database
+        failed: nothing is known to be recorded.
         """
         touch = _Touch(request.card_id, request.hardware_sha256, request.address, request.function)
         if not self._is_batching:

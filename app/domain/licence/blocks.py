@@ -10,9 +10,8 @@ from app.domain.texts import RefusedError
 class BlockList:
     """The blocks in force, to be looked up in memory: a dictionary for machines, one for each length of a prefix.
 
-    Args:
-        blocks: The ID of each with a machine, by the hex SHA-256 of its hardware string, or else a network in CIDR
-            notation; no two block the same.
+    Each is given by its ID, with a machine, by the hex SHA-256 of its hardware string, or else a network in CIDR
+    notation; no two block the same.
     """
 
     def __init__(self, blocks: Iterable[tuple[int, str | None, str | None]] = ()) -> None:

@@ -85,9 +85,7 @@ class TermsContradictionError(RefusedError):
 def read_terms(terms: Terms, given: Iterable[tuple[str, str]]) -> Terms:
     """Return terms with some of them changed, names with texts of a person; an empty text sets the default again.
 
-    Raises:
-        RefusedError: names the term and says what it must be.
-        TermsContradictionError: two terms contradict each other.
+    Raise RefusedError, which names the term, or TermsContradictionError if two terms contradict each other.
     """
     changes: dict[str, Any] = {}
     for name, text in given:
