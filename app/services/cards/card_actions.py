@@ -70,11 +70,8 @@ class CardActions(Acting):
 
         `card_ids` are as a person may have typed them; `by` is how much time `EXTEND` adds or `SHORTEN` takes.
 
-        Raises:
-            CardNotFoundError: one of the cards does not exist.
-            RefusedError: the action is not allowed on one of the cards.
-            CeilingExceededError: a card would last longer than `limits` allow, or they changed too
-                many cards today.
+        Raise CardNotFoundError if one of the cards does not exist, RefusedError if the action is not allowed on one,
+        CeilingExceededError if a card would last longer than `limits` allow, or they changed too many cards today.
         """
         with self.database.transact():
             rows = self._locked(card_ids)

@@ -73,10 +73,9 @@ class CardLists:
         return None if found is None else _line(found, self.clock())
 
     def get(self, typed: str, issuer: Owner | None = None) -> Line:
-        """Return a card by its ID or imported key as typed by a person; `issuer` finds only the cards that they issued.
+        """Return a card by its ID or imported key as typed by a person, or raise CardNotFoundError.
 
-        Raises:
-            CardNotFoundError: there is no such card.
+        An `issuer` finds only the cards that they issued.
         """
         found = self.find(card_id_of(typed))
         if found is None or (issuer is not None and not issuer.issued(found.card)):
@@ -96,10 +95,9 @@ class CardLists:
     def keys(self, reader: Operator, card_ids: Iterable[str | None], typed: str = "") -> dict[str, str]:
         """Return the keys that people know these cards by, by ID: all, or for a seller those that they may see.
 
-        Args:
-            reader: The operator; a seller sees the cards that they issued, and the one whose whole key they typed.
-            card_ids: They need not exist: the journal has those of deleted cards, and what customers mistyped.
-            typed: Names a card; an imported one by its key alone: by its ID, a digest, the key could be guessed.
+        A seller sees the cards that they issued, and the one whose whole key they `typed`; an imported card by its key
+        alone: by its ID, a digest, the key could be guessed. Cards need not exist: the journal has those of deleted
+        cards, and what customers mistyped.
         """
         ids = {each for each in card_ids if each}
         rows = {row.id: row for row in cards.with_keys(ids)} if ids else {}
@@ -142,11 +140,7 @@ class CardLists:
         return card_lists.resolve_search(wanted, self.clock()).missing
 
     def every(self, wanted: CardFilter) -> Iterator[Line]:
-        """Return the cards of the whole list, read page by page.
-
-        Raises:
-            RefusedError: the text that is searched for has too many hits.
-        """
+        """Return the cards of the whole list, read page by page; refuse a text to search for with too many hits."""
         now = self.clock()
         resolved = card_lists.resolve_search(wanted, now)
         if not resolved.is_complete:

@@ -50,12 +50,9 @@ class CardMoves(Acting):
     def apply(self, card_id: str, reference: str) -> Move:
         """Bind the card to the machine that was rejected, in one transaction with its journal entries.
 
-        Raises:
-            CardNotFoundError: the card does not exist.
-            RefusedError: the reference is no mismatch of this card, the card is not in use, or the machine has another
-                live card.
-            CeilingExceededError: `limits` allow no more changes today.
-            ConflictError: other writers were quicker again and again.
+        Raise CardNotFoundError if the card does not exist, RefusedError if the reference is no mismatch of it, it is
+        not in use, or the machine has another live card, CeilingExceededError if `limits` allow no more changes today,
+        ConflictError if other writers were quicker again and again.
         """
         for _ in range(_ATTEMPTS):
             try:

@@ -32,16 +32,10 @@ SORTS = {
 
 
 def parse_card_filter(fields: Mapping[str, str], zone: ZoneInfo, now: datetime) -> CardFilter:
-    """Return the filter that the fields say.
+    """Return the filter that `CARD_FIELDS` say, or refuse a wrong one; a missing or empty field does not filter.
 
-    Args:
-        fields: `CARD_FIELDS`; a missing or empty one does not filter. `q` is the text to search for, any `no_batch`
-            asks for cards without a batch, `expires` names one of `EXPIRY_PRESETS` and `sort` one of `SORTS`.
-        zone: The vendor's, in which dates begin.
-        now: The time, aware.
-
-    Raises:
-        RefusedError: names the field and says what would be right.
+    `q` is the text to search for, any `no_batch` asks for cards without a batch, `expires` names one of
+    `EXPIRY_PRESETS` and `sort` one of `SORTS`. Dates begin in `zone`, the vendor's.
     """
     _check_encoding(fields)
     preset = _choice(fields, "expires", list(EXPIRY_PRESETS))
@@ -94,15 +88,9 @@ KINDS: dict[str, EventKind | Code] = {str(kind): kind for kind in [*EventKind, *
 
 
 def parse_journal_filter(fields: Mapping[str, str], zone: ZoneInfo) -> JournalFilter:
-    """Return the filter that the fields say.
+    """Return the filter that `JOURNAL_FIELDS` say, or refuse a wrong one; a missing or empty field does not filter.
 
-    Args:
-        fields: `JOURNAL_FIELDS`; a missing or empty one does not filter. What clients sent, `hardware` and `function`,
-            counts exactly as typed.
-        zone: The vendor's, in which dates begin.
-
-    Raises:
-        RefusedError: names the field and says what would be right.
+    What clients sent, `hardware` and `function`, counts exactly as typed. Dates begin in `zone`, the vendor's.
     """
 
     def trimmed(name: str) -> str:
@@ -138,15 +126,9 @@ _YEARS = range(1970, 2200)
 
 
 def parse_time(name: str, text: str, zone: ZoneInfo) -> datetime | None:
-    """Return the time that a field says, None if the field is empty.
+    """Return the time that the field `name` says, None if it is empty.
 
-    Args:
-        name: The field's, for the error message.
-        text: A date (its beginning), or a date and time.
-        zone: The vendor's, for a time without an offset.
-
-    Raises:
-        RefusedError: it is neither.
+    It is a date (its beginning), or a date and time, in `zone`, the vendor's, unless it has an offset. Refuse others.
     """
     if not text:
         return None

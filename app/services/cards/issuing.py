@@ -43,11 +43,9 @@ class Issuing(Acting):
     ) -> Issued:
         """Issue `count` new cards, from 1 to `MAX_COUNT`, in one transaction.
 
-        Each lasts for `validity` once activated, None for ever. `progress` is called with how many more are in.
-
-        Raises:
-            RefusedError: a number or a text is out of bounds.
-            CeilingExceededError: the operator or the shop may not issue so many, or so long ones.
+        Each lasts for `validity` once activated, None for ever. `progress` is called with how many more are in. Raise
+        RefusedError if a number or a text is out of bounds, CeilingExceededError if the operator or the shop may not
+        issue so many, or so long ones.
         """
         if not 1 <= count <= MAX_COUNT:
             raise RefusedError(f"数量必须是 1 到 {MAX_COUNT}", f"the count must be from 1 to {MAX_COUNT}")
@@ -64,11 +62,8 @@ class Issuing(Acting):
     ) -> journal.Entry:
         """Insert cards that were sold before, in one transaction; return the journal's entry.
 
-        `app.services.imports.imports` reads and checks them: each ID is there once, and not in the database.
-
-        Raises:
-            RefusedError: one of them was added since it was looked up.
-            CeilingExceededError: as for `issue`.
+        `app.services.imports.imports` reads and checks them: each ID is there once, and not in the database. Raise
+        RefusedError if one was added since it was looked up, CeilingExceededError as `issue`.
         """
         batches = sorted({card.batch for card in new_cards if card.batch is not None})
         bound = sum(card.binding is not None for card in new_cards)

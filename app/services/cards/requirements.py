@@ -24,14 +24,8 @@ def install(functions_dir: Path) -> Path:
     """Install the packages of `functions_dir/requirements.txt`, from an index only as wheels; pip prints to stderr.
 
     The new packages replace the old ones when all of them are installed. pip reads its own settings from the
-    environment (PIP_INDEX_URL, proxies).
-
-    Returns:
-        The folder of the packages.
-
-    Raises:
-        RefusedError: there is no requirements.txt, pip failed, or another installation is under way.
-        OSError: the folder cannot be written.
+    environment (PIP_INDEX_URL, proxies). Return the folder of the packages. Raise RefusedError if there is no
+    requirements.txt, pip failed or another installation is under way, OSError if the folder cannot be written.
     """
     requirements = functions_dir / "requirements.txt"
     if not requirements.is_file():

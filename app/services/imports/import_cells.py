@@ -103,11 +103,7 @@ def read_address(cell: str) -> str | None:
 
 
 def card_of(values: dict[str, Any], now: datetime, chosen: Chosen | None) -> NewCard:
-    """Return the card that a line describes; `chosen` is for a file without a validity.
-
-    Raises:
-        ContradictionError: the values contradict each other.
-    """
+    """Return the card that a line describes, or raise ContradictionError; `chosen` is for a file without a validity."""
     (card_id, key), imported, hardware = values["id"], values.get("imported_key"), values.get("hardware")
     if imported is not None and card_id_of(imported) != card_id:
         raise ContradictionError(

@@ -37,9 +37,8 @@ class BrokenFileError(RefusedError):
 def open_rows(content: bytes) -> Iterator[tuple[str, Iterator[Row]]]:
     """Open a file; yield its encoding, as people call it, and its rows, which are read as they are asked for.
 
-    Raises:
-        RefusedError: the file is of neither kind.
-        BrokenFileError: while rows are read: from a line on it is not valid.
+    Raise RefusedError if the file is of neither kind, BrokenFileError while rows are read if it is not valid from a
+    line on.
     """
     if is_workbook(content):
         with closing(_workbook(content)) as rows:

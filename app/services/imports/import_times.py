@@ -50,14 +50,9 @@ def unit_of(word: str) -> str | None:
 
 @lru_cache
 def read_validity(cell: str, unit: str | None = None) -> timedelta | None:
-    """Read how long a card lasts; None is permanent.
+    """Read how long a card lasts, None being permanent; refuse what is no duration.
 
-    Args:
-        cell: As in the file.
-        unit: Of a bare number, where the header names it.
-
-    Raises:
-        RefusedError: it is no duration.
+    `unit` is that of a bare number, where the header names it.
     """
     text = cell.strip()
     word = text.removesuffix("卡")
@@ -113,13 +108,9 @@ _WRITTEN = re.compile(
 def read_time(cell: str, zone: ZoneInfo, *, at_end: bool = False) -> datetime | None:
     """Read a time; return it in UTC, in whole seconds, and None where the cell says none.
 
-    Args:
-        cell: As in the file: a date, a date and a time, or one with an offset (ISO 8601).
-        zone: The vendor's, for a time without an offset.
-        at_end: Whether it is an expiry: a date alone means the end of the day, and the year 9999 `NEVER`.
-
-    Raises:
-        RefusedError: it is no time, or its day and month cannot be told apart.
+    A cell has a date, a date and a time, or one with an offset (ISO 8601), else in `zone`, the vendor's. An expiry is
+    `at_end`: a date alone means the end of the day, and the year 9999 `NEVER`. Refuse what is no time, or whose day and
+    month cannot be told apart.
     """
     text = cell.strip()
     if text.lower() in PERMANENT or (at_end and re.match(r"9999[-/.年]", text)):

@@ -64,14 +64,9 @@ class Reading:
 def read(content: bytes, now: datetime, zone: ZoneInfo, chosen: Chosen | None = None) -> Reading:
     """Read a file, and look up which of its cards and machines are already in the database.
 
-    Args:
-        content: The file: CSV in UTF-8 or GB18030 (Excel's in China; GBK is a subset), or XLSX.
-        now: The time, aware.
-        zone: The vendor's, for times without an offset.
-        chosen: The validity of unused cards, for a file that has none.
-
-    Raises:
-        RefusedError: the file is neither, or has more than `MAX_CARDS` lines.
+    It is CSV in UTF-8 or GB18030 (Excel's in China; GBK is a subset), or XLSX; refuse any other, and one with more than
+    `MAX_CARDS` lines. Times without an offset are of `zone`, the vendor's. `chosen` is the validity of unused cards,
+    for a file that has none.
     """
     with open_rows(content) as (encoding, rows):
         reading = Reading(encoding, chosen)

@@ -52,11 +52,7 @@ class Follower:
         return found
 
     def look(self) -> list[Event]:
-        """Return the entries that became visible since the last look, by ID.
-
-        Raises:
-            UnavailableError: look again later; nothing is lost.
-        """
+        """Return the entries that became visible since the last look, by ID; nothing is lost by an UnavailableError."""
         # The horizon first: the entries of all transactions that had ended by then are visible.
         oldest_running, next_transaction, newest_id = self._horizon()
         new = self._above_floor() - self._seen

@@ -98,9 +98,8 @@ class Blocks(Acting):
     def add(self, block: Block, reason: str) -> int:
         """Add a block; return its ID.
 
-        Raises:
-            RefusedError: the reason is missing or too long, the same is blocked already, or there are too many blocks.
-            app.domain.operators.ceilings.CeilingExceededError: `limits` allow no more today.
+        Raise RefusedError if the reason is missing or too long, the same is blocked already, or there are too many
+        blocks, CeilingExceededError if `limits` allow no more today.
         """
         check_text("reason", reason)
         now = self.clock()
@@ -119,12 +118,7 @@ class Blocks(Acting):
             raise RefusedError("黑名单中已有此项", "this is blocked already") from error
 
     def remove(self, block_id: int) -> None:
-        """Remove a block.
-
-        Raises:
-            BlockNotFoundError: there is none of this ID.
-            app.domain.operators.ceilings.CeilingExceededError: `limits` allow no more today.
-        """
+        """Remove a block, or raise BlockNotFoundError, or CeilingExceededError if `limits` allow no more today."""
         now = self.clock()
 
         with self.database.transact():

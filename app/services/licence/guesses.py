@@ -17,10 +17,7 @@ class TooFastError(LaterError):
 def refuse_guesses(address: str, at: datetime, *typed: str) -> None:
     """Refuse what may be guesses at imported keys: texts other than card IDs, after an address's refusals of a minute.
 
-    Asks the journal, on an open connection.
-
-    Raises:
-        TooFastError: one of the texts is not a card ID, and the address has too many refusals to be journalled.
+    Raise TooFastError if one of them is not a card ID, and the address has too many refusals to be journalled.
     """
     if any(parse_card_id(text) is None for text in typed) and journal.has_too_many_refusals(address, at):
         raise TooFastError

@@ -28,11 +28,7 @@ class InForce(NamedTuple):
     blocks: BlockList = BlockList()
 
     def refuse_blocked(self, address: str) -> None:
-        """Refuse a request from a blocked address, where there is no verdict to say so.
-
-        Raises:
-            ClientBlockedError: the address is blocked.
-        """
+        """Raise ClientBlockedError for a request from a blocked address, where there is no verdict to say so."""
         if self.blocks.find_address(address) is not None:
             raise ClientBlockedError
 

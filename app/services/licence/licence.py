@@ -61,9 +61,8 @@ class LicenceService:
 
         Most requests change nothing: `touches` records them and returns the facts, before the rules see them.
 
-        Raises:
-            DatabaseUnavailableError: the database is away; nothing was decided.
-            TooFastError: the card is not named by an ID, and the address has too many refusals: it may be guessing.
+        Raise DatabaseUnavailableError if the database is away and nothing was decided, TooFastError if the card is not
+        named by an ID and the address has too many refusals: it may be guessing.
         """
         at = self.clock()
         day = at.astimezone(self.timezone).date()
@@ -137,13 +136,10 @@ class LicenceService:
         *,
         is_late: bool = False,
     ) -> Verdict:
-        """Sign the verdict on a request.
+        """Sign the verdict on a request that was evaluated, with `claims` beside those that every verdict has.
 
-        Args:
-            evaluation: Returned by `evaluate`.
-            code: Replaces the decision's code when an accepted request failed afterwards.
-            claims: Added to the claims that every verdict has.
-            is_late: Whether to issue the verdict as of now instead of the decision's time, because work was done since.
+        `code` replaces the decision's when an accepted request failed afterwards. The verdict is as of the decision's
+        time, or as of now if it `is_late`, because work was done since.
         """
         code = code or evaluation.decision.code
         metrics.count_verdict(code)

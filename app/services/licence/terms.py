@@ -37,13 +37,8 @@ class VendorTerms(Acting):
     def change(self, given: Iterable[tuple[str, str]], seen: int | None = None) -> Terms:
         """Change terms by name, as a person wrote them, an empty text being the default; return all terms.
 
-        Args:
-            given: Names with texts.
-            seen: How often the terms were changed when the person read them (`read`), None where that does not matter.
-
-        Raises:
-            TermsChangedError: they were changed again since then; nothing is changed.
-            RefusedError: names the term that is wrong and says what it must be; nothing is changed.
+        `seen` is how often they were changed when the person read them, None where that does not matter. Change nothing
+        and raise TermsChangedError if they were changed since then, RefusedError if a text is wrong.
         """
         wanted = list(given)
 

@@ -22,11 +22,7 @@ class Verification:
     offline_grace: timedelta | None = None
 
     def verify(self, request: VerificationRequest) -> Verdict:
-        """Evaluate a request and return the signed verdict.
-
-        Raises:
-            DatabaseUnavailableError: the database is away; nothing was decided.
-        """
+        """Evaluate a request and return the signed verdict, or raise as `LicenceService.evaluate`."""
         evaluation = self.licences.evaluate(request)
         earns_key = evaluation.decision.accepted and request.function == OPEN_PROGRAM
         return self.licences.sign(evaluation, claims=self._key_claims(evaluation) if earns_key else None)

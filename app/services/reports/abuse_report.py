@@ -72,10 +72,7 @@ def collect(now: datetime, zone: ZoneInfo, within: timedelta = WITHIN) -> dict[s
       networks: [{network, cards, machines, rejections, first_at, last_at}] those of one address with many cards
       unbindings: [{card_id, unbindings, first_at, last_at}] cards that their customers unbound most often by themselves
 
-    Args:
-        now: The time, aware.
-        zone: The vendor's, in which changes are counted by days.
-        within: The length of the period, a day at least.
+    Changes are counted by the days of `zone`, the vendor's; the period, `within`, is a day at least.
     """
     shown = shown_cards(now, zone, within)
     first = [
@@ -121,10 +118,7 @@ def changing_cards(since: datetime, lately: datetime, first_day: date) -> list[C
     Both sides of a change count: the environment that the card had before, and the one that it has since. Changes
     without an entry, since it would repeat one or be too many for a day, count at the time of that day's last one.
 
-    Args:
-        since: When the period begins.
-        lately: When its last part begins.
-        first_day: The vendor's day of `since`.
+    The period begins at `since`, on the vendor's day `first_day`, and its last part at `lately`.
     """
     values = {
         "since": since,

@@ -33,9 +33,7 @@ def collect(now: datetime, zone: ZoneInfo) -> dict[str, Any]:
       expiring: {count, first: [{id, expires_at, batch, note}]} within `EXPIRING_WITHIN`; the first `TOP`
       functions: [{function, requests}] of the last `DAYS`; the first `TOP`
 
-    Args:
-        now: The time, aware.
-        zone: The vendor's, in which usage is counted.
+    Usage is counted by the days of `zone`, the vendor's.
     """
     days = last_days(now, zone)
     activations = _activations(datetime.combine(days[0], time(), zone), zone)

@@ -22,15 +22,10 @@ Place = tuple[date, str, str]
 
 
 def page(fields: Mapping[str, str], after: str, today: date) -> Slice[Usage]:
-    """Return a page of counts, newest day first; without a day, of the last `DEFAULT_DAYS`.
+    """Return a page of counts, newest day first; without a day, of the last `DEFAULT_DAYS` until `today`, the vendor's.
 
-    Args:
-        fields: `USAGE_FIELDS`; an empty one does not filter. What clients sent, `function`, counts as typed.
-        after: The place that a link names; an unreadable one asks for the first page.
-        today: The vendor's day.
-
-    Raises:
-        RefusedError: names the field and says what would be right.
+    Of `USAGE_FIELDS` an empty one does not filter, and `function`, which clients sent, counts as typed; a wrong one is
+    refused. `after` is the place that a link names; an unreadable one asks for the first page.
     """
     card, typed_day = fields["card"].strip(), fields["day"].strip()
     day = _parse_day(typed_day)
