@@ -14,7 +14,7 @@ from app.domain.cards.card_actions import SELLERS_ACTIONS, Action
 from app.domain.texts import Text
 from app.http.problems import forbidden
 from app.runtime.clock import Clock
-from app.services.cards.card_lists import CardLists, Line
+from app.services.cards.card_lists import CardLists
 from app.services.operators.ceilings import OwnerLimits
 from app.services.operators.operators import Operators
 from app.services.operators.sessions import Sessions
@@ -112,19 +112,19 @@ class Page:
         """Return the seller whose own cards alone they may change; None for an owner."""
         return None if visitor_of(request).is_owner else owner_of(request)
 
-    def may_change(self, request: falcon.Request, line: Line | None = None) -> bool:
+    def may_change(self, request: falcon.Request, card: Any = None) -> bool:  # noqa: ANN401  # a row
         """Whether the visitor may change cards, or this one: an owner, or a seller whom an owner allows to."""
         issuer = self.issuer(request)
         if issuer is None:
             return True
-        return (line is None or issuer.issued(line.card)) and self.limits(request).changes_allowed() > 0
+        return (card is None or issuer.issued(card)) and self.limits(request).changes_allowed() > 0
 
-    def possible_actions(self, request: falcon.Request, line: Line) -> list[Action]:
+    def possible_actions(self, request: falcon.Request, card: Any) -> list[Action]:  # noqa: ANN401  # as above
         """Return the actions that would change a card, of those that the visitor may do."""
-        possible = line.possible_actions(self.console.clock())
+        possible = self.console.cards.possible_actions(card)
         if visitor_of(request).is_owner:
             return possible
-        allowed = SELLERS_ACTIONS if self.may_change(request, line) else frozenset()
+        allowed = SELLERS_ACTIONS if self.may_change(request, card) else frozenset()
         return [action for action in possible if action in allowed]
 
     def check_may_change(self, request: falcon.Request, action: Action | None = None) -> None:

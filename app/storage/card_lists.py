@@ -15,7 +15,6 @@ from app.storage.cards import expiry, find_all, of_batch, status_is, with_client
 from app.storage.models import Card, Client, database
 from app.storage.paging import Cursor
 
-Row = tuple[Card, Client | None]
 MAX_SEARCHED = 10_000
 """How many cards of a list are looked at by a search whose text has too many hits, and by an order of last use."""
 
@@ -127,8 +126,8 @@ def _first_hits(wanted: CardFilter, now: datetime, is_hit: Any) -> list[str]:  #
 
 def page(
     wanted: CardFilter, now: datetime, after: Cursor | None = None, *, limit: int, backwards: bool = False
-) -> list[Row]:
-    """Return up to `limit` cards that follow `after`, with their clients (None when unbound).
+) -> list[Card]:
+    """Return up to `limit` cards that follow `after`, with their clients.
 
     Active cards and those of a range of expiry are ordered by expiry, the next to expire first, permanent ones last;
     expired ones the other way round; all others newest first; or as `sort` says, by last use the first `MAX_SEARCHED`
@@ -145,7 +144,7 @@ def page(
     return with_clients(Card.id.in_(ids), *_sorted(key, falling=descending))
 
 
-def _page_by_use(wanted: CardFilter, now: datetime, after: Cursor | None, *, limit: int, backwards: bool) -> list[Row]:
+def _page_by_use(wanted: CardFilter, now: datetime, after: Cursor | None, *, limit: int, backwards: bool) -> list[Card]:
     """Return a page of the first `MAX_SEARCHED` cards of a list, which are read by the index of expiry, and sorted."""
     descending = wanted.sort is Sort.USED_LAST
     falling = descending != backwards
@@ -167,10 +166,10 @@ def _page_by_use(wanted: CardFilter, now: datetime, after: Cursor | None, *, lim
     return rows[::-1] if backwards else rows
 
 
-def cursor(wanted: CardFilter, card: Card, client: Client | None) -> Cursor:
-    """Return the place of a card in that list."""
+def cursor(wanted: CardFilter, card: Card) -> Cursor:
+    """Return the place of a card, read with its client, in that list."""
     if wanted.is_by_use:
-        return Cursor(card.activated_at if client is None else client.requested_at, card.id)
+        return Cursor(card.activated_at if card.client is None else card.client.requested_at, card.id)
     return Cursor(card.expires_at if wanted.is_by_expiry else card.created_at, card.id)
 
 

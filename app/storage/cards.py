@@ -16,7 +16,7 @@ from app.domain.cards import cards
 from app.domain.cards.card_actions import Outcome
 from app.domain.codes import CardStatus
 from app.storage.database import Database
-from app.storage.models import Card, Client, database
+from app.storage.models import IMPORT, Card, Client, database
 
 PAGE_ROWS = 5_000
 expiry = fn.COALESCE(Card.expires_at, SQL("'infinity'::timestamptz"))
@@ -106,8 +106,6 @@ _INTO_CARD = """INSERT INTO "card" (
 _INTO_CLIENT = """INSERT INTO "client" (
     hardware_sha256, hardware, card_id, id, ip, requested_at, function
 ) VALUES %s"""
-IMPORT = "导入"
-"""The function of a client that came with its card and has not asked yet."""
 
 
 def _client(card: NewCard, binding: NewBinding) -> tuple[object, ...]:
@@ -145,21 +143,21 @@ def status_is(status: CardStatus, now: datetime) -> Any:  # noqa: ANN401  # a pe
             return ~frozen & Card.is_activated & ~expired
 
 
-def find(card_id: str) -> tuple[Card, Client | None] | None:
-    """Return a card and its client, or None."""
+def find(card_id: str) -> Card | None:
+    """Return a card with its client, or None."""
     return next(iter(find_all([card_id])), None)
 
 
-def find_all(card_ids: list[str]) -> list[tuple[Card, Client | None]]:
-    """Return the cards that exist, in the order of the IDs, with their clients (None when unbound)."""
-    found = {row.id: (row, client) for row, client in with_clients(Card.id.in_(card_ids))}
+def find_all(card_ids: list[str]) -> list[Card]:
+    """Return the cards that exist, in the order of the IDs, with their clients."""
+    found = {row.id: row for row in with_clients(Card.id.in_(card_ids))}
     return [found[card_id] for card_id in card_ids if card_id in found]
 
 
-def with_clients(where: Any, *order: Any) -> list[tuple[Card, Client | None]]:  # noqa: ANN401  # peewee expressions
-    """Return the cards that match, with their clients (None when unbound)."""
-    query = Card.select(Card, Client).join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id), attr="bound")
-    return [(row, getattr(row, "bound", None)) for row in query.where(where).order_by(*order)]
+def with_clients(where: Any, *order: Any) -> list[Card]:  # noqa: ANN401  # peewee expressions
+    """Return the cards that match, with their clients."""
+    query = Card.select(Card, Client).join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id), attr="client")
+    return list(query.where(where).order_by(*order))
 
 
 def with_keys(card_ids: Iterable[str]) -> list[Card]:

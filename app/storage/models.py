@@ -1,5 +1,7 @@
 """The tables. Columns are declared here, constraints in migrations."""
 
+from datetime import datetime
+
 from peewee import (
     BigIntegerField,
     BooleanField,
@@ -15,6 +17,8 @@ from peewee import (
 )
 from playhouse.postgres_ext import ArrayField, BinaryJSONField, DateTimeTZField, IntervalField
 
+from app.domain.codes import CardStatus
+
 database = DatabaseProxy()
 """A proxy for this process's database, which `app.storage.database.connect_to` sets."""
 
@@ -23,6 +27,10 @@ class _Table(Model):
     class Meta:
         database = database
         legacy_table_names = False
+
+
+IMPORT = "导入"
+"""The function of a client that came with its card and has not asked yet."""
 
 
 class Card(_Table):
@@ -47,10 +55,24 @@ class Card(_Table):
     operator_id = IntegerField(null=True)
     token_id = IntegerField(null=True)
 
+    client: "Client | None" = None
+    """Its client, if it has one and was read with it (`app.storage.cards.with_clients`)."""
+    status: CardStatus
+    """Its status at the time when `app.services.cards.card_lists` read it, which alone sets it."""
+
     @property
     def key(self) -> str:
         """The key that people know the card by."""
         return str(self.imported_key or self.id)
+
+    @property
+    def used_at(self) -> datetime | None:
+        """When the bound machine's last request was accepted; None for one that came with an import and never asked."""
+        client = self.client
+        if client is None or (client.function == IMPORT and client.requested_at < self.created_at):
+            return None
+        at: datetime = client.requested_at
+        return at
 
 
 class Client(_Table):

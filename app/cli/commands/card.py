@@ -108,16 +108,16 @@ def show(session: Session, card_id: str, output_format: str) -> None:
     """查看一张卡密 / Show a card and its client."""
     found = session.cards.get(card_id)
     since = (utc_now().astimezone(session.zone) - timedelta(days=COUNTED_DAYS)).date()
-    document = card_document(found, session.zone, session.cards.daily_counts(found.card.id, since))
+    document = card_document(found, session.zone, session.cards.daily_counts(found.id, since))
     if output_format == "json":
         output.print_json(document)
         return
-    validity = {"validity": format_validity(found.card.validity)}
+    validity = {"validity": format_validity(found.validity)}
     output.print_fields([(f"card.{k}", v) for k, v in (document["card"] | validity).items()])
     output.print_fields([(f"client.{k}", v) for k, v in (document["client"] or {"client": "—"}).items()])
     if document["counts"]:
         output.print_fields([(f"{row['day']} {row['kind']}", row["count"]) for row in document["counts"]])
-    if renewed := found.card.renewed_card_id:
+    if renewed := found.renewed_card_id:
         output.say(f"已用于续费；要停用，请冻结 {renewed} / Used up for a renewal: to stop it, freeze {renewed}")
 
 
@@ -132,7 +132,7 @@ def move(session: Session, card_id: str, reference: str) -> None:
         output.say("未改动：卡密已绑定这台设备 / Nothing changed: the card is bound to this machine")
         return
     output.say(f"已换绑 {moved.card.id} / Moved {moved.card.id}")
-    before = moved.client
+    before = moved.card.client
     fields = [("原硬件 hardware before", before and before.hardware), ("原地址 address before", before and before.ip)]
     now = [("现硬件 hardware now", moved.mismatch.hardware), ("现地址 address now", moved.mismatch.ip)]
     output.print_fields([(name, value or "—") for name, value in [*fields, *now]])

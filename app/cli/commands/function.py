@@ -138,8 +138,8 @@ def _object(text: bytes) -> dict[str, Any]:
 def _caller(session: Session, card_id: str | None) -> Caller:
     if card_id is None:
         return Caller(_NOBODY, _NOBODY, None)
-    card, client, _status = session.cards.get(card_id)
-    return Caller(card.id, _NOBODY if client is None else client.id, card.expires_at)
+    card = session.cards.get(card_id)
+    return Caller(card.id, _NOBODY if card.client is None else card.client.id, card.expires_at)
 
 
 @function.command()

@@ -39,25 +39,21 @@ class CardPage(Page):
         card_id = card_id_of(typed)
         last = console.clock().astimezone(console.zone).date()
         days = [last - timedelta(days=back) for back in reversed(range(_DAYS))]
-        line = console.cards.find(card_id)
-        is_imported = line is not None and line.card.imported_key is not None
+        card = console.cards.find(card_id)
+        is_imported = card is not None and card.imported_key is not None
         if not (visitor.is_owner or answers_to(typed, is_imported=is_imported)):
             raise _not_found()
         wanted = parse_journal_filter({"card": typed}, console.zone)
         entries = page_for(visitor.who, wanted, page_request(form, _ENTRIES))
-        if line is None and not entries.rows:
+        if card is None and not entries.rows:
             raise _not_found()
-        card, client, status = line or (None, None, None)
-        renewed_by = [] if line is None else console.cards.renewed_by(card_id)
+        renewed_by = [] if card is None else console.cards.renewed_by(card_id)
         renewed = None if card is None else card.renewed_card_id
         key = card.key if card is not None else parse_card_id(typed) or typed
         return {
             "key": key,
             "card": card,
-            "client": client,
-            "status": status,
-            "used_at": None if line is None else line.used_at,
-            "possible": [] if line is None else self.possible_actions(request, line),
+            "possible": [] if card is None else self.possible_actions(request, card),
             "renewed_by": renewed_by,
             "max_renewals": MAX_RENEWALS,
             "found": entries,

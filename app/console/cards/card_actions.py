@@ -47,7 +47,7 @@ class ConfirmPage(FormPage):
             preview = self.service(request, CardActions, self.issuer(request)).preview(action, ids, by)
         except RefusedError as error:
             refusal = error.text
-        outcomes = [outcome for _card, _client, outcome in preview.changes] if preview else []
+        outcomes = [outcome for _card, outcome in preview.changes] if preview else []
         return {
             "action": action,
             "ids": ids,
@@ -148,14 +148,14 @@ class EditPage(FormPage):
 
     def values(self, _request: falcon.Request, form: Form) -> Values:
         """Return the texts of the fields: what was typed, or else what all the cards have in common."""
-        lines = self.console.cards.find_all(selected_ids(form, "id"))
+        cards = self.console.cards.find_all(selected_ids(form, "id"))
         common = {
             name: texts.pop() if len(texts) == 1 else None
             for name in TEXTS
-            for texts in [{getattr(line.card, name) for line in lines}]
+            for texts in [{getattr(card, name) for card in cards}]
         }
         return {
-            "lines": lines,
+            "cards": cards,
             "typed": {name: form.one(name) if name in form.fields else common[name] or "" for name in TEXTS},
             "chosen": form.all("change"),
             "max_text": MAX_TEXT,

@@ -77,10 +77,10 @@ class CardsExport(ExportPage):
         if query.one("chosen") or form.all("id"):
             ids = selected_ids(form, "id")
             selection = {"chosen": len(ids)}
-            lines = iter(console.cards.find_all(ids))
+            cards = iter(console.cards.find_all(ids))
         else:
             try:
-                lines = console.cards.every(parse_card_filter(selection, console.zone, console.clock()))
+                cards = console.cards.every(parse_card_filter(selection, console.zone, console.clock()))
             except RefusedError as error:
                 raise invalid_request(error.text) from error
-        return output_format, selection, card_documents(lines, console.zone), CARD_COLUMNS
+        return output_format, selection, card_documents(cards, console.zone), CARD_COLUMNS

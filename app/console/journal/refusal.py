@@ -32,10 +32,10 @@ class RefusalPage(Page):
         event = rows[0] if rows else None
         if event is None:
             response.status = falcon.HTTP_404
-        keys, line = console.cards.keys(who, cards_of(rows)), None
+        keys, card = console.cards.keys(who, cards_of(rows)), None
         entries: list[Any] = []
         if event is not None and event.card_id in keys:
-            line = console.cards.find(event.card_id)
+            card = console.cards.find(event.card_id)
             of_card = parse_journal_filter({"card": event.card_id}, console.zone)
             entries = page_for(who, of_card, PageRequest(size=_ENTRIES)).rows
             keys |= console.cards.keys(who, cards_of(entries))
@@ -46,13 +46,13 @@ class RefusalPage(Page):
             reference=reference,
             event=event,
             later=[each for each in rows[1:] if each.card_id in (None, rows[0].card_id)],
-            line=line,
-            possible=[] if line is None else self.possible_actions(request, line),
+            card=card,
+            possible=[] if card is None else self.possible_actions(request, card),
             can_move=(
                 event is not None
                 and event.code == Code.CLIENT_MISMATCH
-                and line is not None
-                and self.may_change(request, line)
+                and card is not None
+                and self.may_change(request, card)
             ),
             entries=entries,
             card_keys=keys,

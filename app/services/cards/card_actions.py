@@ -40,10 +40,10 @@ class ActionResult:
 class Preview:
     """What an action would do to cards, had it been applied when their rows were read.
 
-    `changes` are the cards that it would change, their clients (None when unbound), and the outcomes.
+    `changes` are the cards that it would change, with their clients, and the outcomes.
     """
 
-    changes: list[tuple[models.Card, models.Client | None, Outcome]] = field(default_factory=list)
+    changes: list[tuple[models.Card, Outcome]] = field(default_factory=list)
     unchanged: list[models.Card] = field(default_factory=list)
     refused: list[tuple[models.Card, Text]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -103,19 +103,18 @@ class CardActions(Acting):
 
     def preview(self, action: Action, card_ids: list[str], by: timedelta | None = None) -> Preview:
         """Return what `apply` would do to these cards, by their canonical IDs."""
-        rows = [row for row in card_rows.find_all(card_ids) if self.sees(row[0])]
-        clients = {row.id: client for row, client in rows}
-        bound = {card_id for card_id, client in clients.items() if client is not None}
-        outcome_of = self._judge(action, by, self.clock(), [row for row, _client in rows], bound)
-        preview = Preview(missing=[card_id for card_id in card_ids if card_id not in clients])
-        for row, client in rows:
+        rows = [row for row in card_rows.find_all(card_ids) if self.sees(row)]
+        bound = {row.id for row in rows if row.client is not None}
+        outcome_of = self._judge(action, by, self.clock(), rows, bound)
+        preview = Preview(missing=[card_id for card_id in card_ids if card_id not in {row.id for row in rows}])
+        for row in rows:
             try:
                 outcome = outcome_of(row)
             except RefusedError as error:
                 preview.refused.append((row, error.text))
                 continue
             if outcome.is_changed:
-                preview.changes.append((row, client, outcome))
+                preview.changes.append((row, outcome))
             else:
                 preview.unchanged.append(row)
         return preview

@@ -3,20 +3,20 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import partial
 from typing import NamedTuple
 
 from app.domain.cards.card_actions import Action, possible_actions
 from app.domain.cards.cards import answers_to, card_id_of
-from app.domain.codes import CardStatus
 from app.domain.operators.operators import Role
 from app.domain.texts import RefusedError
 from app.runtime.clock import Clock
 from app.services.cards.card_actions import CardNotFoundError
 from app.services.paging import PageRequest, Slice, read_slice
 from app.storage import card_lists, cards
-from app.storage.card_lists import CardFilter, Row, Sort
+from app.storage.card_lists import CardFilter, Sort
 from app.storage.cards import Owner
-from app.storage.models import Card, Client, DailyCount, Operator
+from app.storage.models import Card, DailyCount, Operator
 from app.storage.paging import Cursor
 
 MAX_COUNTED = 10_000
@@ -24,26 +24,6 @@ MAX_SEARCHED = card_lists.MAX_SEARCHED
 COUNTED_DAYS = 30
 MAX_RENEWALS = 50
 _PAGE_ROWS = 1_000
-
-
-class Line(NamedTuple):
-    """A card in a list, and its client if it is bound."""
-
-    card: Card
-    client: Client | None
-    status: CardStatus
-
-    @property
-    def used_at(self) -> datetime | None:
-        """When the bound machine's last request was accepted; None for one that came with an import and never asked."""
-        if self.client is None:
-            return None
-        is_as_imported = self.client.function == cards.IMPORT and self.client.requested_at < self.card.created_at
-        return None if is_as_imported else self.client.requested_at
-
-    def possible_actions(self, now: datetime) -> list[Action]:
-        """Return the actions that would change the card."""
-        return possible_actions(cards.as_domain(self.card), now, is_bound=self.client is not None)
 
 
 class CardResults(NamedTuple):
@@ -54,7 +34,7 @@ class CardResults(NamedTuple):
     a longer one. `missing` are the texts of a search that name cards which do not exist.
     """
 
-    found: Slice[Line]
+    found: Slice[Card]
     total: int = 0
     is_complete: bool = True
     is_partly_sorted: bool = False
@@ -63,22 +43,21 @@ class CardResults(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CardLists:
-    """Reads cards."""
+    """Reads cards, with their clients and their status."""
 
     clock: Clock
 
-    def find(self, card_id: str) -> Line | None:
+    def find(self, card_id: str) -> Card | None:
         """Return the card with an ID, or None."""
-        found = cards.find(card_id)
-        return None if found is None else _line(found, self.clock())
+        return next(iter(self.find_all([card_id])), None)
 
-    def get(self, typed: str, issuer: Owner | None = None) -> Line:
+    def get(self, typed: str, issuer: Owner | None = None) -> Card:
         """Return a card by its ID or imported key as typed by a person, or raise CardNotFoundError.
 
         An `issuer` finds only the cards that they issued.
         """
         found = self.find(card_id_of(typed))
-        if found is None or (issuer is not None and not issuer.issued(found.card)):
+        if found is None or (issuer is not None and not issuer.issued(found)):
             raise CardNotFoundError(typed)
         return found
 
@@ -114,10 +93,13 @@ class CardLists:
         """Whether a batch of this name has cards."""
         return cards.has_batch(name)
 
-    def find_all(self, card_ids: list[str]) -> list[Line]:
+    def find_all(self, card_ids: list[str]) -> list[Card]:
         """Return the cards with these IDs that exist, in this order."""
-        now = self.clock()
-        return [_line(row, now) for row in cards.find_all(card_ids)]
+        return _with_status(cards.find_all(card_ids), self.clock())
+
+    def possible_actions(self, card: Card) -> list[Action]:
+        """Return the actions that would change a card."""
+        return possible_actions(cards.as_domain(card), self.clock(), is_bound=card.client is not None)
 
     def page(self, wanted: CardFilter, request: PageRequest, reader: Operator) -> CardResults:
         """Return a page of a list; a seller's has the cards that they issued, or whose whole keys they type."""
@@ -125,11 +107,11 @@ class CardLists:
         now = self.clock()
         wanted, is_complete, missing = card_lists.resolve_search(replace(wanted, operator_id=operator_id), now)
 
-        def fetch(after: Cursor | None, *, limit: int, backwards: bool = False) -> tuple[list[Line], None]:
+        def fetch(after: Cursor | None, *, limit: int, backwards: bool = False) -> tuple[list[Card], None]:
             rows = card_lists.page(wanted, now, after, limit=limit, backwards=backwards)
-            return [_line(row, now) for row in rows], None
+            return _with_status(rows, now), None
 
-        found = read_slice(request, fetch, lambda line: card_lists.cursor(wanted, line.card, line.client))
+        found = read_slice(request, fetch, partial(card_lists.cursor, wanted))
         # Counting costs as much as reading where hits are rare: not for a list that is on one page.
         is_whole = found.before is None and found.after is None
         total = len(found.rows) if is_whole else card_lists.count_at_most(wanted, now, MAX_COUNTED + 1)
@@ -139,7 +121,7 @@ class CardLists:
         """Return the texts of a search that name cards which do not exist."""
         return card_lists.resolve_search(wanted, self.clock()).missing
 
-    def every(self, wanted: CardFilter) -> Iterator[Line]:
+    def every(self, wanted: CardFilter) -> Iterator[Card]:
         """Return the cards of the whole list, read page by page; refuse a text to search for with too many hits."""
         now = self.clock()
         resolved = card_lists.resolve_search(wanted, now)
@@ -152,13 +134,14 @@ class CardLists:
         # By last use a list has only its first cards.
         return self._every(replace(listed, sort=Sort.EXPIRY) if listed.is_by_use else listed, now)
 
-    def _every(self, wanted: CardFilter, now: datetime) -> Iterator[Line]:
+    def _every(self, wanted: CardFilter, now: datetime) -> Iterator[Card]:
         after: Cursor | None = None
         while rows := card_lists.page(wanted, now, after, limit=_PAGE_ROWS):
-            yield from (_line(row, now) for row in rows)
-            after = card_lists.cursor(wanted, *rows[-1])
+            yield from _with_status(rows, now)
+            after = card_lists.cursor(wanted, rows[-1])
 
 
-def _line(row: Row, now: datetime) -> Line:
-    card, client = row
-    return Line(card, client, cards.as_domain(card).status(now))
+def _with_status(rows: list[Card], now: datetime) -> list[Card]:
+    for row in rows:
+        row.status = cards.as_domain(row).status(now)
+    return rows

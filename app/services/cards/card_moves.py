@@ -22,32 +22,31 @@ from app.storage.models import Card, Client, Event
 _ATTEMPTS = 5  # each failed one means that another writer was quicker
 
 
-class Move(NamedTuple):
-    """A card, its client before (None when unbound), the mismatch whose machine it gets, and that machine's client.
+class Rebinding(NamedTuple):
+    """A card with its client before, the mismatch whose machine it gets, and that machine's client.
 
     `rival` is the client of that machine on another card, which is no longer live and loses it.
     """
 
     card: Card
-    client: Client | None
     mismatch: Event
     rival: Client | None
 
     @property
     def is_changed(self) -> bool:
         """Whether the card is bound to another machine, or at another address, than after the move."""
-        client = self.client
+        client = self.card.client
         return client is None or (client.hardware, client.ip) != (self.mismatch.hardware, self.mismatch.ip)
 
 
 class CardMoves(Acting):
     """Moves cards of one database."""
 
-    def preview(self, card_id: str, reference: str) -> Move:
+    def preview(self, card_id: str, reference: str) -> Rebinding:
         """Return what `apply` would do now, or raise what it raises; `reference` is that of a mismatch."""
         return self._plan(card_id, reference, self.clock())
 
-    def apply(self, card_id: str, reference: str) -> Move:
+    def apply(self, card_id: str, reference: str) -> Rebinding:
         """Bind the card to the machine that was rejected, in one transaction with its journal entries.
 
         Raise CardNotFoundError if the card does not exist, RefusedError if the reference is no mismatch of it, it is
@@ -61,7 +60,7 @@ class CardMoves(Acting):
                 continue
         raise ConflictError
 
-    def _apply(self, card_id: str, reference: str) -> Move:
+    def _apply(self, card_id: str, reference: str) -> Rebinding:
         with self.database.transact():
             planned = self._plan(card_id, reference, self.clock())
             bindings.lock_cards([card for card in (card_id_of(card_id), _card_of(planned.rival)) if card])
@@ -74,10 +73,9 @@ class CardMoves(Acting):
                 self._write(move, now)
             return move
 
-    def _plan(self, typed: str, reference: str, now: datetime) -> Move:
+    def _plan(self, typed: str, reference: str, now: datetime) -> Rebinding:
         card_id = card_id_of(typed)
-        found = card_rows.find(card_id)
-        card, client = found or (None, None)
+        card = card_rows.find(card_id)
         if card is None or not self.sees(card):
             raise CardNotFoundError(typed)
         wanted = parse_card_id_beginning(reference) or reference
@@ -100,10 +98,10 @@ class CardMoves(Acting):
             raise RefusedError(
                 f"这台设备已绑定另一张有效卡密 {other}", f"this machine is bound to another live card, {other}"
             )
-        return Move(card, client, mismatch, rival)
+        return Rebinding(card, mismatch, rival)
 
-    def _write(self, move: Move, now: datetime) -> None:
-        card_id, client, mismatch, rival = move.card.id, move.client, move.mismatch, move.rival
+    def _write(self, move: Rebinding, now: datetime) -> None:
+        card_id, client, mismatch, rival = move.card.id, move.card.client, move.mismatch, move.rival
         machine = {"hardware": mismatch.hardware, "ip": mismatch.ip}
         done: list[tuple[EventKind, str, dict[str, Any] | None]] = []
         if rival is not None:

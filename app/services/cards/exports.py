@@ -10,7 +10,6 @@ from typing import Any
 
 from app.domain.addresses import known
 from app.domain.codes import EventKind
-from app.services.cards.card_lists import Line
 from app.services.formatting import escaped, json_text, local, seconds
 from app.storage import journal
 from app.storage.cards import NewCard
@@ -31,28 +30,28 @@ JOURNAL_COLUMNS = (
 _FORMULA = re.compile(r"(^|;\"*)(?='*[=+\-@＝＋－＠])")
 
 
-def card_documents(lines: Iterable[Line], zone: tzinfo) -> Iterator[Row]:
+def card_documents(cards: Iterable[Card], zone: tzinfo) -> Iterator[Row]:
     """Yield cards as lists and exports show them, with everything that an import reads."""
-    for row, client, status in lines:
+    for row in cards:
         yield {
             "id": row.id,
-            "status": status.value,
+            "status": row.status.value,
             "validity_seconds": seconds(row.validity),
             "activated_at": local(row.activated_at, zone),
             "expires_at": local(row.expires_at, zone),
             "batch": row.batch,
             "note": row.note,
-            "hardware": client.hardware if client else None,
-            "ip": known(client.ip) if client else None,
+            "hardware": row.client.hardware if row.client else None,
+            "ip": known(row.client.ip) if row.client else None,
             "imported_key": row.imported_key,
         }
 
 
-def card_document(line: Line, zone: tzinfo, counts: Iterable[DailyCount]) -> Row:
+def card_document(card: Card, zone: tzinfo, counts: Iterable[DailyCount]) -> Row:
     """Return the rows of a card, its client and its daily counts, as `cardctl card show` prints them."""
     return {
-        "card": {**_columns(line.card, zone), "status": line.status.value},
-        "client": line.client and _columns(line.client, zone) | {"requested_at": local(line.used_at, zone)},
+        "card": {**_columns(card, zone), "status": card.status.value},
+        "client": card.client and _columns(card.client, zone) | {"requested_at": local(card.used_at, zone)},
         "counts": [
             {"day": each.day.isoformat(), "kind": each.kind, "count": each.count, "last_at": local(each.last_at, zone)}
             for each in counts

@@ -154,7 +154,7 @@ class SelfService:
 
 
 def _found(*typed: str) -> Rows:
-    return {row.id: row for row, _client in card_rows.find_all([card_id_of(text) for text in typed])}
+    return {row.id: row for row in card_rows.find_all([card_id_of(text) for text in typed])}
 
 
 def _locked(*typed: str) -> Rows:

@@ -72,11 +72,10 @@ class Shop:
 
         Raise CardNotFoundError if there is no such card, or another issued it and the token is for its own only.
         """
-        line = CardLists(self.clock).get(card_id, _issuer(shop))
-        row, client, status = line
+        row = CardLists(self.clock).get(card_id, _issuer(shop))
         return {
             "id": row.id,
-            "status": status,
+            "status": row.status,
             "validity_seconds": seconds(row.validity),
             "activated_at": local(row.activated_at, self.timezone),
             "expires_at": local(row.expires_at, self.timezone),
@@ -84,8 +83,8 @@ class Shop:
             "batch": row.batch,
             "note": row.note,
             "created_at": local(row.created_at, self.timezone),
-            "bound": client is not None,
-            "last_seen_at": local(line.used_at, self.timezone),
+            "bound": row.client is not None,
+            "last_seen_at": local(row.used_at, self.timezone),
         }
 
 

@@ -82,19 +82,19 @@ def expected(wanted: CardFilter, rows: list[Card]) -> list[str]:
     return [card_id for _at, card_id in sorted(found, reverse=descending)]
 
 
-def ids(rows: list[card_lists.Row]) -> list[str]:
-    return [card.id for card, _client in rows]
+def ids(rows: list[Card]) -> list[str]:
+    return [card.id for card in rows]
 
 
 def test_a_list_has_the_matching_cards_in_order_both_ways(year: Database, all_cards: list[Card]) -> None:
     for name, (wanted, _index) in FILTERS.items():
         right = expected(wanted, all_cards)
-        assert [line.card.id for line in CardLists(lambda: NOW).every(wanted)] == right, name
+        assert [card.id for card in CardLists(lambda: NOW).every(wanted)] == right, name
         assert card_lists.count_at_most(wanted, NOW, 1_000) == min(len(right), 1_000), name
         assert ids(card_lists.page(wanted, NOW, limit=50)) == right[:50], name
         if right:
             middle = len(right) // 2
-            place = Cursor.parse(str(card_lists.cursor(wanted, Card.get_by_id(right[middle]), None)))
+            place = Cursor.parse(str(card_lists.cursor(wanted, Card.get_by_id(right[middle]))))
             assert ids(card_lists.page(wanted, NOW, place, limit=50)) == right[middle + 1 :][:50], name
             assert ids(card_lists.page(wanted, NOW, place, limit=50, backwards=True)) == right[:middle][-50:], name
 
@@ -116,7 +116,7 @@ def test_a_deep_page_reads_as_little_of_its_index_as_the_first(year: Database, a
         wanted = CardFilter(status)
         listed = expected(wanted, all_cards)
         for card_id in (listed[0 if status is CardStatus.ACTIVE else -1], listed[len(listed) // 2]):
-            place = card_lists.cursor(wanted, Card.get_by_id(card_id), None)
+            place = card_lists.cursor(wanted, Card.get_by_id(card_id))
             with statements(year) as ran:
                 card_lists.page(wanted, NOW, place, limit=50, backwards=backwards)
             assert blocks_read(year, ran[0], "card_expires") < 12, (status, backwards)
@@ -134,7 +134,7 @@ def test_a_list_by_last_use_has_unbound_cards_by_their_activation(
         wanted = CardFilter(status, sort=sort)
         assert ids(card_lists.page(wanted, NOW, limit=50)) == right[:50], wanted
         at = len(right) // 2
-        place = card_lists.cursor(wanted, Card.get_by_id(right[at]), Client.get_or_none(Client.card == right[at]))
+        place = card_lists.cursor(wanted, cards.find(right[at]))
         assert ids(card_lists.page(wanted, NOW, place, limit=50)) == right[at + 1 :][:50], wanted
         assert ids(card_lists.page(wanted, NOW, place, limit=50, backwards=True)) == right[:at][-50:], wanted
 
@@ -158,7 +158,7 @@ def test_an_order_by_last_use_looks_at_so_many_cards_by_index_and_no_more(
     assert page.is_partly_sorted
     few = CardFilter(batch=sample_year.RARE_BATCH, sort=Sort.USED)
     assert not lists.page(few, PageRequest(), OLGA).is_partly_sorted
-    every = [line.card.id for line in lists.every(CardFilter(sort=Sort.USED_LAST))]
+    every = [card.id for card in lists.every(CardFilter(sort=Sort.USED_LAST))]
     assert every == expected(CardFilter(sort=Sort.EXPIRY), list(Card.select())), "an export has all of them"
 
 
@@ -203,7 +203,7 @@ def test_a_short_text_finds_all_hits_of_a_short_list(
             assert ids(card_lists.page(searched.wanted, NOW, limit=5_000)) == right[:200], (text, wanted)
             assert card_lists.count_at_most(searched.wanted, NOW, 10_000) == len(right[:200])
             if right:
-                place = card_lists.cursor(searched.wanted, Card.get_by_id(right[0]), None)
+                place = card_lists.cursor(searched.wanted, Card.get_by_id(right[0]))
                 assert ids(card_lists.page(searched.wanted, NOW, place, limit=3)) == right[1:4], (text, wanted)
 
 
@@ -212,7 +212,7 @@ def test_only_the_first_cards_of_a_long_list_are_searched(year: Database, monkey
     searched = card_lists.resolve_search(CardFilter(text="board="), NOW)
     assert not searched.is_complete
     newest = card_lists.page(CardFilter(), NOW, limit=100)
-    assert ids(card_lists.page(searched.wanted, NOW, limit=500)) == [card.id for card, client in newest if client]
+    assert ids(card_lists.page(searched.wanted, NOW, limit=500)) == [card.id for card in newest if card.client]
     with statements(year) as ran:
         card_lists.resolve_search(CardFilter(CardStatus.EXPIRED, text="board="), NOW)
     told = plan(year, ran[-1])
@@ -270,7 +270,7 @@ def test_no_character_of_a_note_filter_is_special(database: Database) -> None:
     list(cards.insert(database, new, NOW))
     for note in ("0%", "_", "\\", "a_b"):
         rows = card_lists.page(CardFilter(note=note), NOW, limit=10)
-        assert [card.note for card, _client in rows] == [each for each in notes if each and note in each]
+        assert [card.note for card in rows] == [each for each in notes if each and note in each]
 
 
 def test_all_cards_of_a_message_are_found_and_those_that_do_not_exist_are_named(database: Database) -> None:

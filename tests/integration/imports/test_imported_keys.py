@@ -13,9 +13,8 @@ from app.services.cards.issuing import Issuing
 from app.services.imports import imports
 from app.services.imports.imports import Reading
 from app.services.licence.verification import Verification
-from app.storage.cards import IMPORT
 from app.storage.database import Database
-from app.storage.models import Card, Client, DailyCount, Event
+from app.storage.models import IMPORT, Card, Client, DailyCount, Event
 from tests.conftest import START
 from tests.support.console.console import Browser
 from tests.support.licence.asking import ask, kinds
