@@ -10,8 +10,8 @@ import peewee
 import psycopg2
 from psycopg2.errors import ForeignKeyViolation, UniqueViolation
 
-from app.domain.cards.cards import Card
-from app.domain.licence.policy import Binding, Client, Decision, Facts, VerificationRequest
+from app.domain.cards.cards import CardFacts
+from app.domain.licence.policy import Binding, ClientFacts, Decision, Facts, VerificationRequest
 from app.storage import journal, models
 from app.storage.database import Database
 from app.storage.statements import NEW_CLIENT, OTHER_FUNCTIONS
@@ -28,11 +28,11 @@ def read_facts(database: Database, card_id: str, hardware_sha256: str, day: date
     if not rows:
         return Facts()
     row = rows[0]
-    card = Card(card_id, *row[0:5])._replace(is_imported=row[8])
-    client = None if row[5] is None else Client(row[5], card_id, row[6], row[7])
+    card = CardFacts(card_id, *row[0:5])._replace(is_imported=row[8])
+    client = None if row[5] is None else ClientFacts(row[5], card_id, row[6], row[7])
     if row[9] is None:
         return Facts(card, client, changes_today=changes, day_counted=day)
-    return Facts(card, client, Client(*row[9:13]), Card(row[10], *row[13:]), changes, day)
+    return Facts(card, client, ClientFacts(*row[9:13]), CardFacts(row[10], *row[13:]), changes, day)
 
 
 def apply(  # noqa: PLR0913  # one decision and all that is written with it
@@ -86,7 +86,9 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
     return True
 
 
-def _create_client(database: Database, before: Card, after: Card, client: dict[str, Any], entry: journal.Entry) -> bool:
+def _create_client(
+    database: Database, before: CardFacts, after: CardFacts, client: dict[str, Any], entry: journal.Entry
+) -> bool:
     """Do what most first requests of a card need in one statement, which is its own guard and transaction."""
     values = {
         **entry.row(),

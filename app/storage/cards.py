@@ -61,11 +61,11 @@ class NewCard:
         return self.imported_key or self.id
 
 
-def as_domain(row: Card | NewCard) -> cards.Card:
+def as_domain(row: Card | NewCard) -> cards.CardFacts:
     """Return a card as the domain sees it."""
     times = (row.activated_at, row.expires_at, row.frozen_at)
     is_imported = row.imported_key is not None
-    return cards.Card(row.id, row.validity, *times, row.renewed_card_id, row.batch, is_imported)
+    return cards.CardFacts(row.id, row.validity, *times, row.renewed_card_id, row.batch, is_imported)
 
 
 class Owner(NamedTuple):
@@ -126,7 +126,7 @@ def _interval(validity: timedelta | None) -> str | None:
 
 
 def status_is(status: CardStatus, now: datetime) -> Any:  # noqa: ANN401  # a peewee expression
-    """Return the condition for a card's status: `app.domain.cards.cards.Card.status` in SQL. A test compares them."""
+    """Return the condition for a card's status: `CardFacts.status` in SQL. A test compares them."""
     spent = Card.renewed_card_id.is_null(is_null=False)
     frozen = Card.frozen_at.is_null(is_null=False)
     expired = expiry <= now

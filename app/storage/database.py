@@ -14,7 +14,7 @@ import psycopg2
 
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.storage import models
-from app.storage.hosts import Host, Hosts
+from app.storage.hosts import DatabaseHost, Hosts
 
 _SECONDS_BETWEEN_ATTEMPTS = 1.0
 _BROKEN_SECONDS = 60.0
@@ -131,7 +131,7 @@ class Database(peewee.PostgresqlDatabase):
         """Open a connection apart from those that are kept, with some of libpq's parameters changed."""
         return psycopg2.connect(self.database, **self.connect_params | parameters)
 
-    def open_at(self, host: Host, **parameters: object) -> Any:  # noqa: ANN401  # as above
+    def open_at(self, host: DatabaseHost, **parameters: object) -> Any:  # noqa: ANN401  # as above
         """Open such a connection at the first address of a host that lets us."""
         reasons = []
         for address in _addresses(host):
@@ -154,7 +154,7 @@ class Database(peewee.PostgresqlDatabase):
             raise
         return connection
 
-    def primary(self) -> Host:
+    def primary(self) -> DatabaseHost:
         """Return the host that accepts writes now, as a new connection finds it."""
         with contextlib.closing(self._connect()) as connection:
             return _host_of(connection)
@@ -290,7 +290,7 @@ class Database(peewee.PostgresqlDatabase):
             self._state.reset()
 
 
-def _addresses(host: Host) -> list[dict[str, object]]:
+def _addresses(host: DatabaseHost) -> list[dict[str, object]]:
     """Return libpq's parameters for each address of a host: looking them up by itself, it holds up all greenlets."""
     if host.host.startswith("/"):
         return [host._asdict()]
@@ -301,8 +301,8 @@ def _addresses(host: Host) -> list[dict[str, object]]:
     return [host._asdict() | {"hostaddr": address} for address in dict.fromkeys(each[4][0] for each in found)]
 
 
-def _host_of(connection: Any) -> Host:  # noqa: ANN401  # psycopg2's
-    return Host(connection.info.host, connection.info.port)
+def _host_of(connection: Any) -> DatabaseHost:  # noqa: ANN401  # psycopg2's
+    return DatabaseHost(connection.info.host, connection.info.port)
 
 
 def execute_prepared(connection: Any, name: str, *arguments: object) -> list[tuple[Any, ...]]:  # noqa: ANN401  # psycopg2's

@@ -11,7 +11,7 @@ _ANSWERED = -1.0
 _HERE = ("localhost", "database")  # the database's container, whose network reaches no further than this machine
 
 
-class Host(NamedTuple):
+class DatabaseHost(NamedTuple):
     """A name or address, and a port."""
 
     host: str
@@ -29,21 +29,21 @@ class Hosts:
         names = dsn["host"].split(",") if "host" in dsn and "hostaddr" not in dsn else []
         ports = [int(port or _PORT) for port in dsn.get("port", "").split(",")]
         pairs = zip(names, ports * len(names) if len(ports) == 1 else ports, strict=False)
-        self._seconds = {Host(name, port): 0.0 for name, port in pairs}
+        self._seconds = {DatabaseHost(name, port): 0.0 for name, port in pairs}
 
-    def all(self) -> list[Host]:
+    def all(self) -> list[DatabaseHost]:
         """Return them in their order."""
         return sorted(self._seconds, key=self._seconds.__getitem__)
 
-    def answered(self, host: Host) -> None:
+    def answered(self, host: DatabaseHost) -> None:
         """Note that a host accepts writes."""
         self._note(host, _ANSWERED)
 
-    def failed(self, host: Host, seconds: float) -> None:
+    def failed(self, host: DatabaseHost, seconds: float) -> None:
         """Note that a host does not, and how long that took."""
         self._note(host, seconds)
 
-    def _note(self, host: Host, seconds: float) -> None:
+    def _note(self, host: DatabaseHost, seconds: float) -> None:
         if host in self._seconds:
             self._seconds[host] = seconds
 

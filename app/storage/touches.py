@@ -11,8 +11,8 @@ import psycopg2
 from gevent import monkey
 from gevent.event import Event
 
-from app.domain.cards.cards import Card
-from app.domain.licence.policy import Client, Facts, VerificationRequest
+from app.domain.cards.cards import CardFacts
+from app.domain.licence.policy import ClientFacts, Facts, VerificationRequest
 from app.storage.database import Database, execute_prepared
 
 MAX_CARDS = 200
@@ -77,7 +77,7 @@ class _Batch:
         arrays = [_array(texts) for texts in zip(*touches, strict=True)]
         times = f"{{{','.join(str(self._times[touch.card_id]) for touch in touches)}}}"
         for card_id, *row in run_prepared("touch", *arrays, times, self.day, self.at):
-            card, client = Card(card_id, *row[:5]), Client(row[5], card_id, row[6], row[7])
+            card, client = CardFacts(card_id, *row[:5]), ClientFacts(row[5], card_id, row[6], row[7])
             self.found[card_id] = Facts(card, client)
 
 

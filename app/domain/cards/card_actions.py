@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from app.domain.cards.cards import MAX_VALIDITY, MIN_VALIDITY, Card, ValidityError, validity_text
+from app.domain.cards.cards import MAX_VALIDITY, MIN_VALIDITY, CardFacts, ValidityError, validity_text
 from app.domain.codes import CardStatus
 from app.domain.texts import RefusedError, check_text
 
@@ -36,8 +36,8 @@ class Outcome:
     """What an action at the time `at` does to one card. `after` is None for a deleted card."""
 
     at: datetime
-    before: Card
-    after: Card | None
+    before: CardFacts
+    after: CardFacts | None
     was_bound: bool
     is_bound: bool
 
@@ -68,7 +68,7 @@ class Outcome:
 
 def apply(  # noqa: PLR0913  # an action, its card, and what the card's row does not say
     action: Action,
-    card: Card,
+    card: CardFacts,
     now: datetime,
     *,
     is_bound: bool,
@@ -79,7 +79,7 @@ def apply(  # noqa: PLR0913  # an action, its card, and what the card's row does
 
     `by` is how much time `EXTEND` adds or `SHORTEN` takes. `is_renewed` says that another card was used up to renew it.
     """
-    after: Card | None
+    after: CardFacts | None
     if card.renewed_card_id is not None and action in _NOT_WHEN_SPENT:
         raise RefusedError(
             f"卡密 {card.id} 已用于给另一张卡密续费，不能再更改",
@@ -103,7 +103,7 @@ def apply(  # noqa: PLR0913  # an action, its card, and what the card's row does
     return Outcome(now, card, after, is_bound, is_bound)
 
 
-def possible_actions(card: Card, now: datetime, *, is_bound: bool) -> list[Action]:
+def possible_actions(card: CardFacts, now: datetime, *, is_bound: bool) -> list[Action]:
     """Return the actions that would change a card."""
     possible = []
     for action in Action:
@@ -113,7 +113,7 @@ def possible_actions(card: Card, now: datetime, *, is_bound: bool) -> list[Actio
     return possible
 
 
-def _extended(card: Card, by: timedelta | None, now: datetime) -> Card:
+def _extended(card: CardFacts, by: timedelta | None, now: datetime) -> CardFacts:
     """Return the card with `by` added: to the later of now and its expiry, or to an unused card's validity."""
     if by is None:
         raise ValueError("extending a card takes a duration")
@@ -133,7 +133,7 @@ def _extended(card: Card, by: timedelta | None, now: datetime) -> Card:
     return extended
 
 
-def _shortened(card: Card, by: timedelta | None, now: datetime) -> Card:
+def _shortened(card: CardFacts, by: timedelta | None, now: datetime) -> CardFacts:
     """Return the card without `by`: of its expiry, which becomes now at the earliest, or of an unused card's validity.
 
     An expired card stays as it is.
@@ -157,7 +157,7 @@ def _shortened(card: Card, by: timedelta | None, now: datetime) -> Card:
     return card._replace(validity=card.validity - by)
 
 
-def _check_deletable(card: Card, *, is_renewed: bool) -> None:
+def _check_deletable(card: CardFacts, *, is_renewed: bool) -> None:
     if card.is_activated:
         raise RefusedError(
             f"卡密 {card.id} 已激活，不能删除（可以冻结）",

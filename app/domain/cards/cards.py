@@ -216,7 +216,7 @@ def validity_text(validity: timedelta | None) -> Text:
     return Text(f"{number} {zh}", f"{number} {en}{'' if number == '1' else 's'}")
 
 
-class Card(NamedTuple):
+class CardFacts(NamedTuple):
     """A card as the rules see it. `validity` None means permanent; times are aware.
 
     `renewed_card_id` is the card that this one, then unused, renewed; such a card is spent. `batch` matters to renewals

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import NamedTuple, Self
 
 from app.domain.addresses import UNKNOWN_ADDRESS, same_address
-from app.domain.cards.cards import Card, card_id_of
+from app.domain.cards.cards import CardFacts, card_id_of
 from app.domain.codes import CardStatus, Code
 from app.domain.licence.terms import BindingTerm, Terms
 from app.domain.licence.versions import is_older
@@ -23,7 +23,7 @@ _STATES_REFUSED = {
 }
 
 
-class Client(NamedTuple):
+class ClientFacts(NamedTuple):
     """The environment that a card is bound to, as recorded."""
 
     id: str
@@ -40,10 +40,10 @@ class Facts(NamedTuple):
     a term limits the changes. `block` is the ID of the block that the request meets: then at most the card is read.
     """
 
-    card: Card | None = None
-    client: Client | None = None
-    rival: Client | None = None
-    rival_card: Card | None = None
+    card: CardFacts | None = None
+    client: ClientFacts | None = None
+    rival: ClientFacts | None = None
+    rival_card: CardFacts | None = None
     changes_today: int | None = None
     day_counted: date | None = None
     block: int | None = None
@@ -124,10 +124,10 @@ class Decision(NamedTuple):
     """
 
     code: Code
-    card: Card | None = None
+    card: CardFacts | None = None
     activates: bool = False
     binding: Binding | None = None
-    released: Client | None = None
+    released: ClientFacts | None = None
     hardware_changed: bool = False
     address_changed: bool = False
 
@@ -175,7 +175,7 @@ class _Change(NamedTuple):
     recorded_address: bool = False
 
     @classmethod
-    def between(cls, client: Client, request: VerificationRequest) -> Self:
+    def between(cls, client: ClientFacts, request: VerificationRequest) -> Self:
         address = not same_address(client.address, request.address)
         return cls(client.hardware != request.hardware, address, address and client.address != UNKNOWN_ADDRESS)
 
@@ -209,12 +209,12 @@ def is_outdated(request: VerificationRequest, terms: Terms) -> bool:
     return request.version is None or is_older(request.version, least)
 
 
-def is_live(card: Card, now: datetime) -> bool:
+def is_live(card: CardFacts, now: datetime) -> bool:
     """Whether a card keeps its machine from another card: activated, not expired, not frozen (rule 5)."""
     return card.status(now) is CardStatus.ACTIVE
 
 
-def _activated(card: Card, now: datetime) -> Card:
+def _activated(card: CardFacts, now: datetime) -> CardFacts:
     # In whole seconds, as expiries are, so that the difference is exactly the validity.
     at = now.replace(microsecond=0)
     return card._replace(activated_at=at, expires_at=None if card.validity is None else at + card.validity)

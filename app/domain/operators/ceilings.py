@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from app.domain.cards.cards import MAX_VALIDITY, Card, format_validity, validity_text
+from app.domain.cards.cards import MAX_VALIDITY, CardFacts, format_validity, validity_text
 from app.domain.operators.operators import Role
 from app.domain.texts import RefusedError
 
@@ -120,7 +120,7 @@ def check_batches(role: Role | None, licensed: Collection[str]) -> None:
         )
 
 
-def check_extended(ceilings: Ceilings, card: Card, now: datetime) -> None:
+def check_extended(ceilings: Ceilings, card: CardFacts, now: datetime) -> None:
     """Refuse an extension after which `card` would last longer than allowed, counted from now if it is activated."""
     if not _allows(ceilings, time_left(card.validity, card.expires_at, now)):
         zh, longest = validity_text(ceilings.longest_validity).zh, format_longest(ceilings.longest_validity)

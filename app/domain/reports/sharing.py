@@ -27,7 +27,7 @@ class Spread(NamedTuple):
     places: int
 
 
-class Limits(NamedTuple):
+class Thresholds(NamedTuple):
     """The thresholds for one length of time; a card that reaches one of them is shown.
 
     `networks` counts only together with `blocks`: mobile data comes from many networks, but those of one carrier, in a
@@ -50,10 +50,10 @@ class Limits(NamedTuple):
         )
 
 
-DAY = Limits(machines=5, networks=15, blocks=10, places=35, changes=101)
+DAY = Thresholds(machines=5, networks=15, blocks=10, places=35, changes=101)
 """For 24 hours. A second computer and a hardware string that varies with a device make 2 to 4 machines. Of the honest
 customers on mobile data one in a hundred reached 23 networks in a day, and of all customers one reached 10 blocks."""
-WEEK = Limits(machines=8, networks=35, blocks=15, places=120)
+WEEK = Thresholds(machines=8, networks=35, blocks=15, places=120)
 """For 7 days. A customer who sits at another computer of a net café every day has 7 machines. Among the honest ones one
 in a hundred reached 60 networks (mobile data) or 15 blocks (hotels, cafés), but hardly one reached both."""
 

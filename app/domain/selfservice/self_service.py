@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from app.domain.cards.card_actions import Action, Outcome, apply
-from app.domain.cards.cards import Card, ValidityError
+from app.domain.cards.cards import CardFacts, ValidityError
 from app.domain.codes import CardStatus
 from app.domain.licence.terms import RenewTerm, Terms
 from app.domain.texts import RefusedError
@@ -70,7 +70,7 @@ class Standing:
     `unbound_at` are the customer's own unbindings; those of the last 30 days count.
     """
 
-    card: Card
+    card: CardFacts
     at: datetime
     is_bound: bool
     unbound_at: tuple[datetime, ...]
@@ -127,7 +127,7 @@ class Standing:
         shortened = apply(Action.SHORTEN, self.card, self.at, is_bound=self.is_bound, by=self.cost)
         return replace(outcome, after=shortened.after)
 
-    def renewal(self, second: Card | None) -> Outcome:
+    def renewal(self, second: CardFacts | None) -> Outcome:
         """Return what a second card's validity does to the card, or raise RenewNotAllowedError; None is no such card.
 
         The second card is then spent.
@@ -151,7 +151,7 @@ class Standing:
             return _OWN_CARD.get(self.status, RenewReason.CARD_PERMANENT)
         return _OWN_CARD.get(self.status)
 
-    def _second_card_refused(self, second: Card) -> RenewReason | None:
+    def _second_card_refused(self, second: CardFacts) -> RenewReason | None:
         if second.id == self.card.id:
             return RenewReason.SAME_CARD
         if second.status(self.at) is CardStatus.SPENT:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from app.domain.cards.card_actions import TEXTS, Action, Outcome, apply, check_edit, journalled
-from app.domain.cards.cards import Card, card_id_of, format_validity, parse_card_id
+from app.domain.cards.cards import CardFacts, card_id_of, format_validity, parse_card_id
 from app.domain.codes import EventKind
 from app.domain.operators.ceilings import Ceilings, check_extended
 from app.domain.texts import RefusedError, Text
@@ -167,7 +167,7 @@ def _details(action: Action, outcome: Outcome, by: timedelta | None) -> dict[str
     return said
 
 
-def how_long(card: Card) -> dict[str, object]:
+def how_long(card: CardFacts) -> dict[str, object]:
     """Return how long a card lasts, as the journal says it."""
     if card.expires_at is None:
         return {"validity": format_validity(card.validity)}

@@ -59,7 +59,7 @@ class JournalFilter:
     card_text: str | None = None
 
 
-class Page(NamedTuple):
+class Entries(NamedTuple):
     """Rows of a list, and the last place that was looked at if the reading stopped before the end of the list."""
 
     rows: list[Event]
@@ -103,7 +103,7 @@ def cards_of(events: Iterable[Event]) -> list[str | None]:
 
 def page(
     wanted: JournalFilter, after: Cursor | None = None, *, limit: int | None = None, backwards: bool = False
-) -> Page:
+) -> Entries:
     """Return up to `limit` entries that follow `after`, newest first; `backwards`: those before it, in that order.
 
     Takes bounded time: a filter by several texts reads on where it stopped, at `stopped_at`.
@@ -118,7 +118,7 @@ def page(
     else:
         where = matches(wanted) & _is_within(stretch)
         ids = Event.select(Event.id).where(where).order_by(*_order(Event.at, Event.id, rising=backwards)).limit(limit)
-    return Page(list(Event.select().where(Event.id.in_(ids)).order_by(*_order(Event.at, Event.id, rising=False))))
+    return Entries(list(Event.select().where(Event.id.in_(ids)).order_by(*_order(Event.at, Event.id, rising=False))))
 
 
 def matches(wanted: JournalFilter) -> Any:  # noqa: ANN401  # a peewee expression
@@ -133,7 +133,7 @@ def matches(wanted: JournalFilter) -> Any:  # noqa: ANN401  # a peewee expressio
 
 def _by_pieces(
     wanted: JournalFilter, stretch: _Stretch, named: list[Any], limit: int | None, *, backwards: bool
-) -> Page:
+) -> Entries:
     """Look for entries that several texts have in common, for which there is no index.
 
     The entries of one text are looked through: the first text that has at most `MAX_LOOKED`, else so many of the last.
@@ -152,7 +152,7 @@ def _by_pieces(
     if len(places) > MAX_LOOKED and (limit is None or len(hits) < limit):
         event_id, at = places[MAX_LOOKED - 1]
         stopped_at = Cursor(at, str(event_id))
-    return Page(hits[::-1] if backwards else hits, stopped_at)
+    return Entries(hits[::-1] if backwards else hits, stopped_at)
 
 
 def issued_by_hand(limit: int) -> list[Event]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from app.domain.addresses import known
 from app.domain.cards.cards import REFERENCE_LENGTH, parse_card_id
 from app.domain.codes import Code, Counted, EventKind
-from app.domain.licence.policy import Binding, Client, Decision, Facts, VerificationRequest
+from app.domain.licence.policy import Binding, ClientFacts, Decision, Facts, VerificationRequest
 from app.services.licence.in_force import InForce
 from app.storage.journal import MAX_REFUSED_HARDWARE, REFUSALS, Entry
 
@@ -59,7 +59,7 @@ def details_of(facts: Facts, code: Code) -> dict[str, Any] | None:
     return {"before": _environment(facts.client)}
 
 
-def _environment(client: Client) -> dict[str, str | None]:
+def _environment(client: ClientFacts) -> dict[str, str | None]:
     return {"hardware": client.hardware, "ip": known(client.address)}
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from app.domain.cards.cards import Card, answers_to, parse_card_id
+from app.domain.cards.cards import CardFacts, answers_to, parse_card_id
 from app.domain.texts import LaterError
 from app.storage import journal
 
@@ -23,7 +23,7 @@ def refuse_guesses(address: str, at: datetime, *typed: str) -> None:
         raise TooFastError
 
 
-def hides(card: Card | None, typed: str, address: str, at: datetime) -> bool:
+def hides(card: CardFacts | None, typed: str, address: str, at: datetime) -> bool:
     """Return whether a card is as if it did not exist, since its ID may be that of a guessed key, as above."""
     is_guess = card is not None and not answers_to(typed, is_imported=card.is_imported)
     return is_guess and journal.has_too_many_refusals(address, at)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.domain.cards.card_actions import Outcome
-from app.domain.cards.cards import Card, card_id_of, format_validity, parse_card_id
+from app.domain.cards.cards import CardFacts, card_id_of, format_validity, parse_card_id
 from app.domain.codes import Code, EventKind
 from app.domain.selfservice.self_service import CUSTOMER, WINDOW, RenewNotAllowedError, RenewReason, Standing
 from app.domain.texts import RefusedError
@@ -126,7 +126,7 @@ class SelfService:
         latest = unbindings.order_by(Event.at.desc()).limit(terms.self_unbind_per_30_days)
         return Standing(card, at, is_bound, tuple(event.at for event in latest), terms)
 
-    def _card(self, customer: Customer, found: Rows, typed: str) -> Card | None:
+    def _card(self, customer: Customer, found: Rows, typed: str) -> CardFacts | None:
         row = found.get(card_id_of(typed))
         card = None if row is None else card_rows.as_domain(row)
         return None if hides(card, typed, customer.address, self.clock()) else card

@@ -10,10 +10,9 @@ from typing import Any
 import peewee
 import pytest
 
-from app.domain.cards.cards import Card as CardFacts
+from app.domain.cards.cards import CardFacts
 from app.domain.codes import Code, EventKind
-from app.domain.licence.policy import Client as ClientFacts
-from app.domain.licence.policy import Decision, Facts, VerificationRequest, decide
+from app.domain.licence.policy import ClientFacts, Decision, Facts, VerificationRequest, decide
 from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage

@@ -6,18 +6,18 @@ from itertools import product
 import pytest
 
 from app.domain.cards.card_actions import Action, Outcome, apply, check_edit, journalled, possible_actions
-from app.domain.cards.cards import MAX_VALIDITY, MIN_VALIDITY, Card
+from app.domain.cards.cards import MAX_VALIDITY, MIN_VALIDITY, CardFacts
 from app.domain.texts import MAX_TEXT, LaterError, RefusedError, Text, check_text
 from tests.support.tables import for_each
 from tests.unit.cards.test_cards import ACTIVE, DAY, EXPIRED, FROZEN, NOW, PERMANENT, UNUSED, WHOLE_NOW
 
 
-def after(action: Action, card: Card, *, is_bound: bool = True, by: timedelta | None = None) -> Card | None:
+def after(action: Action, card: CardFacts, *, is_bound: bool = True, by: timedelta | None = None) -> CardFacts | None:
     return apply(action, card, NOW, is_bound=is_bound, by=by).after
 
 
 @for_each("card", [UNUSED, ACTIVE, EXPIRED, PERMANENT])
-def test_freezing_and_unfreezing_change_only_the_time_of_freezing(card: Card) -> None:
+def test_freezing_and_unfreezing_change_only_the_time_of_freezing(card: CardFacts) -> None:
     frozen = card._replace(frozen_at=NOW)
     assert after(Action.FREEZE, card) == frozen
     assert after(Action.UNFREEZE, frozen) == card
@@ -27,14 +27,14 @@ def test_freezing_and_unfreezing_change_only_the_time_of_freezing(card: Card) ->
     ("action", "card"),
     [(Action.FREEZE, FROZEN), (Action.UNFREEZE, ACTIVE), (Action.UNBIND, ACTIVE), (Action.UNBIND, UNUSED)],
 )
-def test_a_card_that_is_already_so_is_unchanged(action: Action, card: Card) -> None:
+def test_a_card_that_is_already_so_is_unchanged(action: Action, card: CardFacts) -> None:
     outcome = apply(action, card, NOW, is_bound=False)
     assert outcome == Outcome(NOW, card, card, was_bound=False, is_bound=False)
     assert not outcome.is_changed
 
 
 @for_each("card", [ACTIVE, EXPIRED, FROZEN])
-def test_unbinding_removes_the_client_and_leaves_the_card_and_other_actions_keep_it(card: Card) -> None:
+def test_unbinding_removes_the_client_and_leaves_the_card_and_other_actions_keep_it(card: CardFacts) -> None:
     outcome = apply(Action.UNBIND, card, NOW, is_bound=True)
     assert outcome == Outcome(NOW, card, card, was_bound=True, is_bound=False)
     assert outcome.is_changed
@@ -72,7 +72,7 @@ def test_a_permanent_card_is_neither_extended_nor_shortened_and_others_by_a_dura
 
 
 @for_each("card", [UNUSED, ACTIVE, EXPIRED])
-def test_no_card_is_extended_beyond_100_years(card: Card) -> None:
+def test_no_card_is_extended_beyond_100_years(card: CardFacts) -> None:
     left = card.validity if card.expires_at is None else max(card.expires_at - WHOLE_NOW, timedelta())
     assert left is not None
     longest = MAX_VALIDITY - left

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.cards import cards
-from app.domain.cards.cards import Card, ValidityError
+from app.domain.cards.cards import CardFacts, ValidityError
 from app.domain.codes import CardStatus
 from app.domain.texts import RefusedError
 from tests.support.tables import for_each
@@ -18,7 +18,7 @@ WHOLE_NOW = NOW.replace(microsecond=0)
 DAY = timedelta(days=1)
 ID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-UNUSED = Card(ID, 30 * DAY, None, None, None)
+UNUSED = CardFacts(ID, 30 * DAY, None, None, None)
 ACTIVE = UNUSED._replace(activated_at=WHOLE_NOW - DAY, expires_at=WHOLE_NOW + 29 * DAY)
 EXPIRED = UNUSED._replace(activated_at=WHOLE_NOW - 40 * DAY, expires_at=WHOLE_NOW - 10 * DAY)
 FROZEN = ACTIVE._replace(frozen_at=NOW - DAY)

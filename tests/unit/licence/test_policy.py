@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 
 from app.domain.addresses import UNKNOWN_ADDRESS, same_address
-from app.domain.cards.cards import Card, card_id_of
+from app.domain.cards.cards import CardFacts, card_id_of
 from app.domain.codes import Code
-from app.domain.licence.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, VerificationRequest, decide
+from app.domain.licence.policy import OPEN_PROGRAM, Binding, ClientFacts, Decision, Facts, VerificationRequest, decide
 from app.domain.licence.terms import BindingTerm, Terms
 from tests.support.tables import for_each
 
@@ -16,15 +16,15 @@ WHOLE_NOW = NOW.replace(microsecond=0)
 MONTH = timedelta(days=30)
 SECOND = timedelta(seconds=1)
 
-UNUSED = Card("A" * 32, MONTH, None, None, None)
+UNUSED = CardFacts("A" * 32, MONTH, None, None, None)
 ACTIVE = UNUSED._replace(activated_at=WHOLE_NOW - SECOND, expires_at=WHOLE_NOW - SECOND + MONTH)
 EXPIRED = UNUSED._replace(activated_at=WHOLE_NOW - MONTH - SECOND, expires_at=WHOLE_NOW - SECOND)
 FROZEN = ACTIVE._replace(frozen_at=NOW)
 PERMANENT = ACTIVE._replace(validity=None, expires_at=None)
 
 HOME, CAFE = "203.0.113.7", "198.51.100.9"
-BOUND = Client("C" * 32, ACTIVE.id, "disk-1", HOME)
-RIVAL = Client("D" * 32, "B" * 32, "disk-1", CAFE)
+BOUND = ClientFacts("C" * 32, ACTIVE.id, "disk-1", HOME)
+RIVAL = ClientFacts("D" * 32, "B" * 32, "disk-1", CAFE)
 
 
 def asked(hardware: str, address: str, function: str = OPEN_PROGRAM) -> VerificationRequest:
@@ -34,7 +34,7 @@ def asked(hardware: str, address: str, function: str = OPEN_PROGRAM) -> Verifica
 ASKED = asked("disk-1", HOME)
 
 
-def rival_of(card: Card) -> Card:
+def rival_of(card: CardFacts) -> CardFacts:
     """Return a card in the same state, but another one."""
     return card._replace(id=RIVAL.card_id)
 

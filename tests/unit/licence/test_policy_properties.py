@@ -5,9 +5,9 @@ from datetime import timedelta
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from app.domain.cards.cards import Card
+from app.domain.cards.cards import CardFacts
 from app.domain.codes import CardStatus
-from app.domain.licence.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, VerificationRequest, decide
+from app.domain.licence.policy import OPEN_PROGRAM, Binding, ClientFacts, Decision, Facts, VerificationRequest, decide
 from app.domain.licence.terms import BindingTerm, Terms
 from tests.unit.licence.test_policy import ACTIVE, BOUND, CAFE, HOME, NOW, RIVAL, WHOLE_NOW, asked
 
@@ -19,10 +19,10 @@ requests = st.builds(asked, hardwares, addresses, st.sampled_from([OPEN_PROGRAM,
 
 
 @st.composite
-def cards(draw: st.DrawFn, card_id: str) -> Card:
+def cards(draw: st.DrawFn, card_id: str) -> CardFacts:
     validity, activated_at = draw(validities), draw(st.none() | moments)
     expires_at = None if activated_at is None or validity is None else activated_at + validity
-    return Card(card_id, validity, activated_at, expires_at, draw(st.none() | moments))
+    return CardFacts(card_id, validity, activated_at, expires_at, draw(st.none() | moments))
 
 
 @st.composite
@@ -32,7 +32,7 @@ def situations(draw: st.DrawFn) -> tuple[Facts, VerificationRequest]:
     card = draw(st.none() | cards(ACTIVE.id))
     client = None
     if card is not None and card.is_activated and draw(st.booleans()):
-        client = Client(BOUND.id, card.id, draw(hardwares), draw(addresses))
+        client = ClientFacts(BOUND.id, card.id, draw(hardwares), draw(addresses))
     rival = rival_card = None
     if (client is None or client.hardware != request.hardware) and draw(st.booleans()):
         rival = RIVAL._replace(hardware=request.hardware, address=draw(addresses))
@@ -84,7 +84,7 @@ def test_a_rejection_has_no_writes_and_an_accepted_card_is_live_and_bound_and_re
     assert decision.binding is not None
     assert (decision.binding is Binding.KEEP) is (facts.client is not None)
     assert decision.released == facts.rival
-    client = Client(BOUND.id, ACTIVE.id, request.hardware, request.address)
+    client = ClientFacts(BOUND.id, ACTIVE.id, request.hardware, request.address)
     again = decide(Facts(decision.card, client), request, NOW)
     assert again.accepted
     assert again.is_refresh

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.domain.cards.cards import MAX_VALIDITY, Card, validity_text
+from app.domain.cards.cards import MAX_VALIDITY, CardFacts, validity_text
 from app.domain.functions.calls import Caller, CallLimits, may_begin
 from app.domain.operators import ceilings, token_limits
 from app.domain.operators.ceilings import (
@@ -82,7 +82,7 @@ def test_cards_that_get_a_file_are_for_owners_to_issue() -> None:
 
 
 def test_an_extended_card_lasts_no_longer_than_the_ceiling_from_now() -> None:
-    unused = Card("0" * 32, 30 * DAY, None, None, None)
+    unused = CardFacts("0" * 32, 30 * DAY, None, None, None)
     active = unused._replace(activated_at=NOW - 300 * DAY, expires_at=NOW + 30 * DAY)
     for good in (unused, active):
         ceilings.check_extended(MONTH, good, NOW)

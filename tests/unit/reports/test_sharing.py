@@ -1,11 +1,11 @@
 """The thresholds beyond which a card looks shared."""
 
 from app.domain.codes import Counted
-from app.domain.reports.sharing import DAY, WEEK, Environment, Limits, Spread, environment_of, excess, gets_an_entry
+from app.domain.reports.sharing import DAY, WEEK, Environment, Spread, Thresholds, environment_of, excess, gets_an_entry
 from tests.support.tables import for_each
 
 QUIET = Spread(1, 1, 1, 0, 0)
-LIMITS = Limits(machines=4, networks=10, blocks=5, places=40)
+LIMITS = Thresholds(machines=4, networks=10, blocks=5, places=40)
 
 
 def test_the_number_that_comes_nearest_to_its_threshold_counts() -> None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from app.domain.cards.card_actions import Action, Outcome, apply
-from app.domain.cards.cards import MAX_VALIDITY, Card
+from app.domain.cards.cards import MAX_VALIDITY, CardFacts
 from app.domain.licence.terms import RenewTerm, Terms
 from app.domain.selfservice.self_service import (
     WINDOW,
@@ -28,17 +28,17 @@ TWICE = Terms(self_service=True, self_unbind_per_30_days=2, self_unbind_cost=DAY
 BATCH = replace(TWICE, self_renew=RenewTerm.BATCH)
 
 
-def other(card: Card) -> Card:
+def other(card: CardFacts) -> CardFacts:
     """Return a card in the same state, but another one."""
     return card._replace(id=OTHER.id)
 
 
-def standing(card: Card, terms: Terms = TWICE, *before: datetime, is_bound: bool = True) -> Standing:
+def standing(card: CardFacts, terms: Terms = TWICE, *before: datetime, is_bound: bool = True) -> Standing:
     """Return how a card stands now whose customer unbound it before, at those times."""
     return Standing(card, NOW, is_bound, before, terms)
 
 
-def unbound(card: Card, terms: Terms = TWICE, *before: datetime) -> Card:
+def unbound(card: CardFacts, terms: Terms = TWICE, *before: datetime) -> CardFacts:
     outcome = standing(card, terms, *before).unbinding()
     assert (outcome.was_bound, outcome.is_bound) == (True, False)
     assert outcome.after is not None
@@ -112,7 +112,7 @@ def test_an_unbinding_costs_what_the_terms_say_and_never_more_than_is_left() -> 
         (UNUSED, OTHER._replace(validity=MAX_VALIDITY), TWICE, "too_long"),
     ],
 )
-def test_every_refused_renewal_says_why(card: Card, second: Card | None, terms: Terms, reason: str) -> None:
+def test_every_refused_renewal_says_why(card: CardFacts, second: CardFacts | None, terms: Terms, reason: str) -> None:
     with pytest.raises(RenewNotAllowedError) as refused:
         standing(card, terms).renewal(second)
     assert refused.value.reason == reason
@@ -129,7 +129,7 @@ def test_customers_read_every_reason_and_from_when_on_they_may_unbind() -> None:
 
 @for_each("card", [ACTIVE, EXPIRED, UNUSED])
 @for_each("is_bound", [True, False])
-def test_a_renewal_adds_the_second_cards_validity_as_operators_extend(card: Card, *, is_bound: bool) -> None:
+def test_a_renewal_adds_the_second_cards_validity_as_operators_extend(card: CardFacts, *, is_bound: bool) -> None:
     outcome = standing(card, is_bound=is_bound).renewal(OTHER._replace(validity=7 * DAY))
     assert outcome == apply(Action.EXTEND, card, NOW, is_bound=is_bound, by=7 * DAY)
     assert outcome.revives_unbound is (card is EXPIRED and not is_bound)
@@ -155,5 +155,5 @@ def test_the_mark_is_another_one_when_an_unbinding_would_leave_or_cost_something
 
 
 @for_each("card, terms, may", [(ACTIVE, TWICE, True), (FROZEN, TWICE, False), (ACTIVE, Terms(), False)])
-def test_a_card_may_be_renewed_where_some_unused_card_can(card: Card, terms: Terms, *, may: bool) -> None:
+def test_a_card_may_be_renewed_where_some_unused_card_can(card: CardFacts, terms: Terms, *, may: bool) -> None:
     assert standing(card, terms).may_renew is may

@@ -7,7 +7,7 @@ import pytest
 
 from app.domain.system.hosts import checked_name, default_name, differences, faults
 from app.storage import models
-from app.storage.hosts import Host, Hosts, is_proven
+from app.storage.hosts import DatabaseHost, Hosts, is_proven
 from tests.support.tables import for_each
 
 SEEN = datetime(2026, 11, 28, 9, tzinfo=UTC)
@@ -58,16 +58,16 @@ def test_what_a_host_does_not_know_and_one_that_is_away_are_no_difference() -> N
     assert differences([host("a"), gone]) == set()
 
 
-A, B, C = Host("a", 5432), Host("b", 5433), Host("c", 5434)
+A, B, C = DatabaseHost("a", 5432), DatabaseHost("b", 5433), DatabaseHost("c", 5434)
 
 
 def test_they_are_those_of_the_url() -> None:
     for url, hosts in (
         ("postgresql://u@a:5432,b:5433,c:5434/d", [A, B, C]),
-        ("postgresql://u@a,b/d", [A, Host("b", 5432)]),
-        ("postgresql://u@[::1]:5433/d", [Host("::1", 5433)]),
-        ("postgresql://u@/d?host=/run/postgresql", [Host("/run/postgresql", 5432)]),
-        ("postgresql://u@/d?host=a,b&port=5433", [Host("a", 5433), B]),
+        ("postgresql://u@a,b/d", [A, DatabaseHost("b", 5432)]),
+        ("postgresql://u@[::1]:5433/d", [DatabaseHost("::1", 5433)]),
+        ("postgresql://u@/d?host=/run/postgresql", [DatabaseHost("/run/postgresql", 5432)]),
+        ("postgresql://u@/d?host=a,b&port=5433", [DatabaseHost("a", 5433), B]),
         ("postgresql://u@/d", []),
         ("postgresql://u@a,b/d?hostaddr=10.0.0.1,10.0.0.2", []),
     ):

@@ -20,7 +20,7 @@ from app.services.system.doctor.facts import DatabaseFacts
 from app.storage import schema
 from app.storage.blobs import Blobs
 from app.storage.database import Database
-from app.storage.hosts import Host, is_proven
+from app.storage.hosts import DatabaseHost, is_proven
 from app.storage.journal import code_or_kind, is_probe
 from app.storage.models import Event, Operator
 from app.tokens.sealing_key import SealingKey
@@ -122,7 +122,7 @@ def standbys(database: Database) -> dict[str, int | str]:
     return {f"{host.host}:{host.port}": _behind(database, host) for host in others}
 
 
-def _behind(database: Database, host: Host) -> int | str:
+def _behind(database: Database, host: DatabaseHost) -> int | str:
     try:
         with (
             contextlib.closing(database.open_at(host, target_session_attrs="any")) as standby,
