@@ -135,9 +135,8 @@ class Client:
 
     def _beat(self, function: str, stopped: threading.Event) -> Verdict:
         """Do as `report`, but send nothing more once the event is set: neither retries nor the first request."""
-        asker = self._asker.until(stopped)
         with self._beating, self._localized():
-            return asker.ask(function, self._machine())
+            return self._asker.until(stopped).ask(function, self._machine())
 
     def download(self, name: str, target: str | os.PathLike[str], *, on_progress: Progress | None = None) -> Path:
         """Download a file of the vendor, unless the target is identical already.

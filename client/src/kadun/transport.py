@@ -11,22 +11,19 @@ import ipaddress
 import logging
 import os
 import queue
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
-from pathlib import Path
 from typing import Any, Callable, Protocol
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
-from kadun import certificates
+from kadun import connections
 from kadun.errors import ServerUnreachable, UntrustedAnswer
 from kadun.responses import Response
 
@@ -49,7 +46,10 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """Sends requests over HTTP or HTTPS through the system's proxies, each over a new connection."""
+    """Sends requests over HTTP or HTTPS through the system's proxies, each over a new connection.
+
+    The arguments are those of `Client`.
+    """
 
     def __init__(
         self,
@@ -59,7 +59,6 @@ class HttpTransport:
         public_cas: bool = False,
         timeout_seconds: float = 10,
     ) -> None:
-        """Prepare the transport; nothing is sent yet. The arguments are those of `Client`."""
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError(f"base_url must look like https://card.example.com, not {base_url!r}")
@@ -69,9 +68,9 @@ class HttpTransport:
             _warn_of_plain_http(parts.hostname)
         self._base_url = base_url.rstrip("/")
         self._verify: bool | str = True
-        self._certificates = [] if ca_file is None else certificates.files_of(ca_file)
+        self._certificates = [] if ca_file is None else connections.certificate_files(ca_file)
         if self._certificates:
-            self._verify = _public_cas() if public_cas else str(self._certificates[0])
+            self._verify = connections.public_cas() if public_cas else str(self._certificates[0])
         self._timeout_seconds = timeout_seconds
 
     def exchange(self, path: str, body: bytes | None, language: str) -> Response:
@@ -91,13 +90,13 @@ class HttpTransport:
     @contextmanager
     def stream(self, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Iterator[Stream]:
         """See `Transport`."""
-        connections, items = Connections(), queue.Queue[Any](maxsize=_PIECES_AHEAD)
+        sockets, items = connections.Connections(), queue.Queue[Any](maxsize=_PIECES_AHEAD)
         try:
-            arguments = (path, body, headers, connections, items.put)
+            arguments = (path, body, headers, sockets, items.put)
             threading.Thread(target=self._receive, args=arguments, name="kadun-request", daemon=True).start()
             yield Stream(items, self._timeout_seconds)
         finally:
-            connections.cut()  # which ends the thread
+            sockets.cut()  # which ends the thread
             with suppress(queue.Empty):  # makes room for what it still hands over
                 while True:
                     items.get_nowait()
@@ -107,14 +106,14 @@ class HttpTransport:
         path: str,
         body: bytes | None,
         headers: Mapping[str, str],
-        connections: Connections,
+        sockets: connections.Connections,
         put: Callable[[Any], None],
     ) -> None:
         # Status and headers, then the pieces of the body, and an empty one at its end; or an exception.
         try:
             with requests.Session() as session:
                 for scheme in ("http://", "https://"):
-                    session.mount(scheme, _Adapter(connections, self._certificates))
+                    session.mount(scheme, connections.Adapter(sockets, self._certificates))
                 with session.request(
                     "GET" if body is None else "POST",
                     self._base_url + path,
@@ -129,17 +128,17 @@ class HttpTransport:
                 ) as response:
                     put((response.status_code, response.headers))
                     read = response.raw.read1  # what has arrived, without waiting for more
-                    while not connections.over and (piece := read(_PIECE_BYTES, decode_content=False)):
+                    while not sockets.over and (piece := read(_PIECE_BYTES, decode_content=False)):
                         put(piece)
                     put(b"")
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             put(_too_late(self._timeout_seconds))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as failure:
-            put(_unreachable(failure, sent=connections.opened))
+            put(_unreachable(failure, sent=sockets.opened))
         except Exception as failure:  # noqa: BLE001 - raised in the caller's thread
             put(failure)
         finally:
-            connections.cut()
+            sockets.cut()
 
 
 class Stream:
@@ -190,62 +189,6 @@ class Stream:
         return item
 
 
-class Connections:
-    """The sockets of one request, to the server or a proxy. They may be closed from any thread, more than once."""
-
-    def __init__(self) -> None:
-        self.opened = False
-        self.over = False
-        self._lock = threading.Lock()
-        self._handles: list[socket.socket] = []
-
-    def keep(self, connection: socket.socket) -> socket.socket:
-        """Register a socket by a duplicate: TLS detaches the original, and returns it only after the handshake."""
-        with self._lock:
-            self.opened = True
-            if self.over:
-                connection.close()
-                raise TimeoutError("given up")
-            self._handles.append(connection.dup())
-            return connection
-
-    def cut(self) -> None:
-        """Close all sockets, and each that is registered later; a blocked read returns."""
-        with self._lock:
-            self.over = True
-            for handle in self._handles:
-                with suppress(OSError):  # closed by the other side
-                    handle.shutdown(socket.SHUT_RDWR)
-                handle.close()
-            self._handles.clear()
-
-
-class _Adapter(HTTPAdapter):
-    """Registers the sockets, and trusts files of certificates beside those that the request's `verify` names."""
-
-    def __init__(self, connections: Connections, trusted: list[Path]) -> None:
-        self._connections = connections
-        self._trusted = trusted
-        super().__init__()
-
-    def get_connection_with_tls_context(self, *arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - passed on
-        pool: Any = super().get_connection_with_tls_context(*arguments, **settings)
-        if self._trusted and pool.scheme == "https":
-            pool.conn_kw["ssl_context"] = certificates.context(self._trusted)
-        kind, connections = pool.ConnectionCls, self._connections
-
-        def connected(self: Any) -> socket.socket:  # noqa: ANN401 - of one of urllib3's four classes
-            return connections.keep(kind._new_conn(self))  # noqa: SLF001 - urllib3's SOCKS connections override it, too
-
-        def tunnelled(self: Any) -> None:  # noqa: ANN401
-            kind._tunnel(self)  # noqa: SLF001 - http.client's, through a proxy
-            if connections.over:  # http.client takes a closed socket for the end of the proxy's headers
-                raise TimeoutError("given up")
-
-        pool.ConnectionCls = type("WatchedConnection", (kind,), {"_new_conn": connected, "_tunnel": tunnelled})
-        return pool
-
-
 @cache  # once for each host
 def _warn_of_plain_http(host: str) -> None:
     try:
@@ -290,13 +233,3 @@ def _broke(cause: BaseException) -> bool:
         return True
     # OpenSSL 3.2 and later report some resets as an error of the system: "[SYS] unknown error".
     return isinstance(cause, ssl.SSLError) and cause.library == "SYS"
-
-
-def _public_cas() -> str:
-    """Return the file or folder of the CAs that requests trusts by default.
-
-    Its path rather than True: with True some releases of requests share one TLS context in the whole process, which
-    would then trust `ca_file` for every other connection of the program, too.
-    """
-    settings = requests.Session().merge_environment_settings("https://", {}, stream=True, verify=True, cert=None)
-    return settings["verify"] if isinstance(settings["verify"], str) else requests.utils.DEFAULT_CA_BUNDLE_PATH

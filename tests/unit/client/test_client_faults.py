@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 from kadun import Client, KadunError, ServerUnreachable, UntrustedAnswer
+from kadun.connections import Connections
 from kadun.retries import RetryPolicy
-from kadun.transport import Connections, HttpTransport
+from kadun.transport import HttpTransport
 
 from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned
 from tests.support.client.local_http import Handler, Respond, forged, serving
