@@ -86,8 +86,7 @@ class PartialFile:
     def install(self) -> bool:
         """Replace the target by the complete file; if it is damaged, start over and return False."""
         with self._saving():
-            right = self.size == self._offer.size and sha256_of(self._file) == self._offer.sha256
-            if not right:
+            if self.size != self._offer.size or sha256_of(self._file) != self._offer.sha256:
                 self.restart()
                 return False
             os.fsync(self._file.fileno())
@@ -119,15 +118,13 @@ class PartialFile:
             file.close()
 
     def _recalled(self) -> bool:
-        try:
+        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             note = json.loads(self._metadata.read_text(encoding="ascii"))  # anybody may have written it
             size = os.fstat(self._file.fileno()).st_size
-            if note["sha256"] != self._offer.sha256 or size > self._offer.size:
-                return False
-            self.size = size
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
-            return False
-        return True
+            if note["sha256"] == self._offer.sha256 and size <= self._offer.size:
+                self.size = size
+                return True
+        return False
 
     @contextmanager
     def _saving(self) -> Iterator[None]:

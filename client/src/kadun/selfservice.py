@@ -96,9 +96,8 @@ def _refusal(problem: dict[str, Any]) -> SelfServiceRefused:
     reason, next_unbind_at = problem.get("reason"), None
     with suppress(UntrustedAnswer):
         next_unbind_at = _time(problem, "next_unbind_at")
-    return SelfServiceRefused(
-        problem["code"], detail_of(problem), reason if isinstance(reason, str) else "", next_unbind_at
-    )
+    reason = reason if isinstance(reason, str) else ""
+    return SelfServiceRefused(problem["code"], detail_of(problem), reason, next_unbind_at)
 
 
 def _time(document: dict[str, Any], name: str) -> datetime | None:
