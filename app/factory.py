@@ -1,18 +1,18 @@
 """The wiring of the service."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import falcon
-import msgspec
 
 from app.console import routes
 from app.console.page import Console
 from app.console.selfservice.own_card import OwnCardPage
 from app.domain.cards.card_actions import Action
 from app.functions.client import FunctionsClient
-from app.http import problems, self_service
+from app.http import problems, schemas, self_service
 from app.http.bounds import Bounds
 from app.http.files import DownloadResource, OfferResource
 from app.http.middleware import RequestLog
@@ -95,7 +95,10 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     _add_shop(app, settings, database)
     app.add_route("/metrics", MetricsResource())
     _add_documents(app, database, signer, settings.keys_dir)
-    _add_self_service(app, own_cards, behind_proxy=settings.behind_proxy)
+    of_customers = partial(self_service.SelfServiceResource, own_cards, settings.behind_proxy)
+    app.add_route("/v1/self/status", of_customers(schemas.OwnCardRequest, own_cards.status))
+    app.add_route("/v1/self/unbind", of_customers(schemas.OwnCardRequest, own_cards.unbind))
+    app.add_route("/v1/self/renew", of_customers(schemas.RenewalRequest, own_cards.renew))
     system_status = SystemStatus(database, settings, functions, signer, utc_now, started_at=utc_now())
     console = Console(system_status, sealing_key)
     routes.install(app, console, own_cards)
@@ -104,8 +107,6 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
 
 
 def _add_documents(app: falcon.App[Any, Any], database: Database, signer: Signer, keys_dir: Path) -> None:
-    document = msgspec.json.encode(DOCUMENT)
-
     def key_set() -> bytes:
         return json.dumps(signer.key_set(utc_now())).encode()
 
@@ -114,7 +115,7 @@ def _add_documents(app: falcon.App[Any, Any], database: Database, signer: Signer
         startup.check_schema(database)
         return b'{"status": "ready"}'
 
-    app.add_route("/v1/openapi.json", JsonResource(lambda: document, "no-cache"))
+    app.add_route("/v1/openapi.json", JsonResource(lambda: DOCUMENT, "no-cache"))
     app.add_route("/.well-known/jwks.json", JsonResource(key_set, "no-cache"))
     app.add_route("/healthz", JsonResource(lambda: b'{"status": "ok"}'))
     app.add_route("/readyz", JsonResource(readiness))
@@ -127,10 +128,3 @@ def _add_shop(app: falcon.App[Any, Any], settings: Settings, database: Database)
     app.add_route("/v1/shop/cards/freeze", ChangeResource(shop, shop_access, Action.FREEZE))
     app.add_route("/v1/shop/cards/unfreeze", ChangeResource(shop, shop_access, Action.UNFREEZE))
     app.add_route("/v1/shop/cards/extend", ChangeResource(shop, shop_access, Action.EXTEND))
-
-
-def _add_self_service(app: falcon.App[Any, Any], service: SelfService, *, behind_proxy: bool) -> None:
-    resources = self_service.resources(service, behind_proxy=behind_proxy)
-    app.add_route("/v1/self/status", resources["status"])
-    app.add_route("/v1/self/unbind", resources["unbind"])
-    app.add_route("/v1/self/renew", resources["renew"])

@@ -1,7 +1,6 @@
 """How many requests to the console, to shops and to self-service run at once in a process."""
 
 import threading
-from typing import Any
 
 import falcon
 
@@ -43,7 +42,6 @@ class Bounds:
         self._places = [(paths, _Places(max(2, share))) for paths, share in shares]
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
-        """Wait for a place."""
         request.context.place = None
         for paths, places in self._places:
             if request.path.startswith(paths) and not request.path.startswith(_NOT_COUNTED):
@@ -51,13 +49,6 @@ class Bounds:
                     raise unavailable()
                 request.context.place = places
 
-    def process_response(
-        self,
-        request: falcon.Request,
-        _response: falcon.Response,
-        _resource: Any,  # noqa: ANN401  # Falcon's signature
-        _succeeded: bool,  # noqa: FBT001  # Falcon's signature
-    ) -> None:
-        """Give the place back."""
+    def process_response(self, request: falcon.Request, _response: falcon.Response, *_rest: object) -> None:
         if request.context.place is not None:
             request.context.place.release()

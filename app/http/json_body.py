@@ -82,18 +82,12 @@ def _read_again(body: bytes, kind: type[Body]) -> Body:
                 Text(f"未知字段 {named}；可用字段：{known}。", f"Unknown field {named}; the fields are {known}."), named
             )
     for field in msgspec.structs.fields(kind):
-        is_given = field.name in document
-        if not _converts(document[field.name], field.type) if is_given else field.required:
-            raise wrong_value(field.name)
+        try:
+            if field.required or field.name in document:
+                msgspec.convert(document[field.name], field.type)
+        except (KeyError, msgspec.ValidationError) as error:
+            raise wrong_value(field.name) from error
     return msgspec.convert(document, kind)
-
-
-def _converts(value: object, wanted: Any) -> bool:  # noqa: ANN401  # a type, as msgspec takes it
-    try:
-        msgspec.convert(value, wanted)
-    except msgspec.ValidationError:
-        return False
-    return True
 
 
 def wrong_value(field: str) -> Problem:

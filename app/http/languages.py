@@ -15,19 +15,14 @@ def in_language_of(request: falcon.Request, text: Text) -> str:
 @lru_cache(maxsize=256)
 def prefers_english(accept_language: str) -> bool:
     """Tell whether an Accept-Language header (RFC 9110, section 12.5.4) ranks English over Chinese."""
-    best = {"en": 0.0, "zh": 0.0}
-    order: list[str] = []
+    qualities: dict[str, float] = {}
     for item in accept_language.split(","):
         tag, _, parameters = item.strip().partition(";")
         language = tag.strip().lower().split("-")[0]
-        if language not in best:
-            continue
-        quality = _quality(parameters)
-        best[language] = max(best[language], quality)
-        order.append(language)
-    if best["en"] == best["zh"]:
-        return best["en"] > 0 and order[0] == "en"
-    return best["en"] > best["zh"]
+        if language in {"en", "zh"}:
+            qualities[language] = max(qualities.get(language, 0.0), _quality(parameters))
+    # Of equal ones the first that was named is the best.
+    return qualities.get("en", 0.0) > 0 and max(qualities, key=qualities.__getitem__) == "en"
 
 
 def _quality(parameters: str) -> float:

@@ -5,7 +5,6 @@ import os
 import re
 import time
 from http import HTTPStatus
-from typing import Any
 
 import falcon
 
@@ -27,13 +26,7 @@ class RequestLog:
         request.context.started = time.perf_counter()
         request.context.outcome = {}
 
-    def process_response(
-        self,
-        request: falcon.Request,
-        response: falcon.Response,
-        _resource: Any,  # noqa: ANN401  # Falcon's signature
-        _succeeded: bool,  # noqa: FBT001  # Falcon's signature
-    ) -> None:
+    def process_response(self, request: falcon.Request, response: falcon.Response, *_rest: object) -> None:
         context = request.context
         response.set_header("X-Request-ID", context.request_id)
         status = response.status_code

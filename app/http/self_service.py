@@ -3,10 +3,9 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import falcon
+import msgspec
 
 from app.domain.codes import Code
 from app.domain.selfservice.self_service import RenewNotAllowedError, RenewReason, Standing, UnbindNotAllowedError
@@ -26,24 +25,25 @@ from app.http.request_parser import client_address
 from app.services.cards.card_actions import CardNotFoundError
 from app.services.formatting import local
 from app.services.licence.in_force import ClientBlockedError
-from app.services.selfservice.self_service import ChangedMeanwhileError, Customer, SelfService
+from app.services.selfservice.self_service import ChangedMeanwhileError, SelfService
 
 PATHS = ("/card", "/v1/self/")
 
 
 @dataclass(frozen=True, slots=True)
 class SelfServiceResource:
-    """One of the three routes. `kind` is that of its body, `act` does what the body asks for."""
+    """One of the three routes. `kind` is that of its body, `act` takes the customer and the body's fields."""
 
     service: SelfService
     behind_proxy: bool
     kind: type[schemas.OwnCardRequest]
-    act: Callable[[Customer, Any], Standing]
+    act: Callable[..., Standing]
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         try:
             customer = self.service.enter(client_address(request, behind_proxy=self.behind_proxy))
-            standing = self.act(customer, json_body.parse(json_body.read_body(request), self.kind))
+            asked = json_body.parse(json_body.read_body(request), self.kind)
+            standing = self.act(customer, *msgspec.structs.astuple(asked))
         except RefusedError as error:
             raise problem_of(request, error, self.service) from error
         zone, allowed = self.service.timezone, standing.allowed
@@ -64,27 +64,9 @@ class OffMeansNotFound:
 
     service: SelfService
 
-    def process_resource(
-        self,
-        request: falcon.Request,
-        _response: falcon.Response,
-        _resource: Any,  # noqa: ANN401  # Falcon's signature
-        _params: dict[str, Any],
-    ) -> None:
+    def process_resource(self, request: falcon.Request, *_rest: object) -> None:
         if request.path.startswith(PATHS) and not self.service.is_on():
             raise falcon.HTTPNotFound
-
-
-def resources(service: SelfService, *, behind_proxy: bool) -> dict[str, SelfServiceResource]:
-    """Return the resources by what they do: the last part of their paths."""
-    of = partial(SelfServiceResource, service, behind_proxy)
-    return {
-        "status": of(schemas.OwnCardRequest, lambda customer, asked: service.status(customer, asked.card_id)),
-        "unbind": of(schemas.OwnCardRequest, lambda customer, asked: service.unbind(customer, asked.card_id)),
-        "renew": of(
-            schemas.RenewalRequest, lambda customer, asked: service.renew(customer, asked.card_id, asked.with_card_id)
-        ),
-    }
 
 
 def problem_of(request: falcon.Request, error: Exception, service: SelfService) -> Problem:

@@ -7,11 +7,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jsonschema_rs
-import msgspec
 
 from app.http.openapi.document import DOCUMENT
 
-OPENAPI: dict[str, Any] = json.loads(msgspec.json.encode(DOCUMENT))  # enumerations as plain text
+OPENAPI: dict[str, Any] = json.loads(DOCUMENT)
 _PATHS = [
     (re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template))), operations)
     for template, operations in OPENAPI["paths"].items()

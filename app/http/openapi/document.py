@@ -24,21 +24,6 @@ _KINDS = (
     *(answers.KeySet, answers.IssuedCards, answers.ShopCard, answers.ChangedCards),
     *(answers.Health, answers.Readiness, answers.OpenApi),
 )
-_NOT_BLANK = r"^[^\u0000]*[^\u0000-\u001f\u0085\s][^\u0000]*$"  # Python's white space is more than ECMA's
-
-
-def _in_ecma_dialect(part: Any) -> Any:  # noqa: ANN401  # any JSON
-    """Translate patterns from Python's dialect, which msgspec checks, to that of JSON Schema (ECMA-262)."""
-    if isinstance(part, list):
-        return [_in_ecma_dialect(member) for member in part]
-    if not isinstance(part, dict):
-        return part
-    translated = {name: _in_ecma_dialect(member) for name, member in part.items()}
-    if isinstance(pattern := translated.get("pattern"), str):
-        translated["pattern"] = _NOT_BLANK if pattern == r"\S" else pattern.replace(r"\Z", "$")
-    return translated
-
-
 _DOCUMENT: dict[str, Any] = {
     "openapi": "3.1.0",
     "info": {
@@ -70,4 +55,6 @@ _DOCUMENT: dict[str, Any] = {
         },
     },
 }
-DOCUMENT: dict[str, Any] = _in_ecma_dialect(_DOCUMENT)
+# `\Z`, the end of a text in Python's patterns, which msgspec checks, is `$` in those of JSON Schema (ECMA-262).
+DOCUMENT = msgspec.json.encode(_DOCUMENT).replace(rb"\\Z", b"$")
+"""The document as JSON."""
