@@ -1,7 +1,9 @@
 """Answers that are not verdicts: application/problem+json (RFC 9457), one constructor for each kind."""
 
+import dataclasses
 import logging
 import os
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, Literal, Self
@@ -70,26 +72,20 @@ class ProblemBody(msgspec.Struct):
     ] = UNSET
 
 
+@dataclass(eq=False)
 class Problem(Exception):  # noqa: N818  # RFC 9457's word
     """A problem to answer with. `status` replaces the code's; `more` are further members of the answer."""
 
-    def __init__(  # noqa: PLR0913  # the parts of an answer
-        self,
-        code: ProblemCode,
-        detail: Text,
-        field: str | None = None,
-        *,
-        headers: dict[str, str] | None = None,
-        status: str | None = None,
-        more: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(detail.en)
-        self.status = status or code.status
-        self.code = code
-        self.detail = detail
-        self.field = field
-        self.headers = headers or {}
-        self.more = more or {}
+    code: ProblemCode
+    detail: Text
+    field: str | None = None
+    _: KW_ONLY
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+    status: str = ""
+    more: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.status = self.status or self.code.status
 
 
 invalid_request = partial(Problem, ProblemCode.INVALID_REQUEST)

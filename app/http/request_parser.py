@@ -12,7 +12,7 @@ from app.domain.licence.policy import OPEN_PROGRAM, VerificationRequest
 from app.domain.texts import Text
 from app.http import json_body, schemas
 from app.http.problems import invalid_request, unavailable
-from app.tokens.sealing import PublicKeyError, check_public_key
+from app.tokens.sealing import check_public_key
 
 ADDRESS_HEADER = "X-REAL-IP"
 logger = logging.getLogger(__name__)
@@ -93,5 +93,5 @@ class RequestParser:
             return
         try:
             check_public_key(asked.client_public_key)
-        except PublicKeyError as error:
+        except ValueError as error:
             raise json_body.wrong_value("client_public_key") from error

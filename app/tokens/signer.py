@@ -70,9 +70,9 @@ class Signer:
     def public_keys(self, now: datetime) -> list[PublicKey]:
         """Return the public side of all keys, oldest first."""
         ring = self._current().ring
-        published = {jwk["kid"] for jwk in ring.published(now)}
+        published = ring.published(now)
         return [
-            PublicKey(key.kid, ring.state(key), key.created_at, key.retired_at, is_published=key.kid in published)
+            PublicKey(key.kid, ring.state(key), key.created_at, key.retired_at, key.public in published)
             for key in ring.keys
         ]
 

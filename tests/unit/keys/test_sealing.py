@@ -15,7 +15,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from app.tokens import sealing
-from app.tokens.sealing import NoRecipientError, PublicKeyError
+from app.tokens.sealing import NoRecipientError
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 from tests.support.sealing import SEALING, SEALING_KEY
 from tests.support.tables import for_each
@@ -60,7 +60,7 @@ def test_the_sealed_form_opens_with_the_private_half(text: str) -> None:
 @for_each("coordinate", LOW_ORDER)
 def test_a_public_key_of_low_order_is_refused(coordinate: int) -> None:
     for top_bit in (0, 1 << 255):
-        with pytest.raises(PublicKeyError, match=r"^a point of low order$"):
+        with pytest.raises(ValueError, match=r"^Error computing shared key\.$"):
             sealing.check_public_key(encode((coordinate | top_bit).to_bytes(32, "little")))
 
 
@@ -77,7 +77,7 @@ GOOD = encode(bytes(range(1, 33)))
 )
 def test_a_public_key_that_is_not_32_bytes_in_base64url_is_refused(text: str) -> None:
     sealing.check_public_key(GOOD)
-    with pytest.raises(PublicKeyError, match=r"^not (base64url|32 bytes in canonical base64url)$"):
+    with pytest.raises(ValueError, match=r"^not 32 bytes in canonical base64url$|base64|padding|ASCII"):
         sealing.check_public_key(text)
 
 
@@ -86,7 +86,7 @@ def test_only_the_canonical_spelling_of_the_last_bits_is_accepted() -> None:
         if last in "AEIMQUYcgkosw048":  # the last character carries 4 bits of 6: one in four is canonical
             sealing.check_public_key(GOOD[:-1] + last)
             continue
-        with pytest.raises(PublicKeyError, match=r"^not 32 bytes in canonical base64url$"):
+        with pytest.raises(ValueError, match=r"^not 32 bytes in canonical base64url$"):
             sealing.check_public_key(GOOD[:-1] + last)
 
 
