@@ -16,24 +16,25 @@ LENGTHS = "30s 45m 12h 30d 1w, 30天 1年, 天卡 … 年卡, day … year"
 
 
 class Duration(click.ParamType[Any]):
-    """A duration; or the word that stands for none, where that is allowed: click takes None for "not given"."""
+    """A duration; or, where that is allowed, a word and what it stands for: click takes None for "not given"."""
 
     name = "duration"
 
-    def __init__(self, none: str | None = None) -> None:
-        self._none = none
+    def __init__(self, word: str | None = None, meaning: timedelta | str | None = None) -> None:
+        self._word = word
+        self._meaning = meaning or word
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta | str:  # noqa: ANN401  # click's signature
-        """Return the duration, or the word."""
-        if value == self._none and self._none is not None:
-            return self._none
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta | str | None:  # noqa: ANN401  # click's signature
+        """Return the duration, or what the word stands for."""
+        if value == self._word:
+            return self._meaning
         try:
             duration = read_validity(value)
         except RefusedError as error:
             self.fail(str(error), param, ctx)
-        if duration is None and self._none != PERMANENT:
+        if duration is None and self._word != PERMANENT:
             self.fail(f"“{value}”不是有限的时长 / '{value}' is not a limited duration", param, ctx)
-        return duration or PERMANENT
+        return duration or self._meaning
 
 
 ceiling_options = together(
@@ -42,20 +43,13 @@ ceiling_options = together(
     ),
     click.option(
         "--longest-validity",
-        type=Duration(PERMANENT),
+        type=Duration(PERMANENT, longest_of(None)),
         help="卡密有效期上限 / No card may last longer: 30d, year …, or permanent for no limit.",
     ),
 )
-"""Set ceilings; `ceilings_of` reads them."""
+"""Set `cards_per_day` and `longest_validity` of `Ceilings`."""
 
 
 def in_words(ceilings: Ceilings) -> str:
     """Return ceilings that are set, as the help says them."""
     return f"{ceilings.cards_per_day} cards a day, {format_longest(ceilings.longest_validity)}"
-
-
-def ceilings_of(cards_per_day: int | None, longest_validity: timedelta | str | None) -> Ceilings:
-    """Return the ceilings that the options name; None is not given."""
-    if longest_validity == PERMANENT:
-        longest_validity = longest_of(None)
-    return Ceilings(cards_per_day, longest_validity if isinstance(longest_validity, timedelta) else None)

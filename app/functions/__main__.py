@@ -29,12 +29,7 @@ def main() -> NoReturn:
     processes.keep((processes.SETUID, processes.SETGID, processes.KILL))
     processes.set_dumpable(0)
     user, group = settings.user or (os.getuid(), os.getgid())
-
-    def become() -> None:
-        processes.become(user, group, kept=())
-        processes.set_dumpable(0)
-
-    launcher.run(become, serve, (user, group, settings.first_uid))
+    launcher.run(partial(processes.become, user, group, kept=()), serve, (user, group, settings.first_uid))
 
 
 if __name__ == "__main__":

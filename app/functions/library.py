@@ -38,10 +38,6 @@ class NotLoadedError(Exception):
     """The modules are not loaded: not yet, or loading failed, or their process has ended. The message says which."""
 
 
-RawResult = tuple[bytes, str]
-"""The result of a call: the outcome as JSON, and the end of what the function printed."""
-
-
 class Generation:
     """Loaded modules, and the connection to the zygote that has imported them, where there are modules at all."""
 
@@ -104,8 +100,8 @@ def load(folder: Path, limits: Limits, launcher: socket.socket) -> Generation:
     return Generation(msgspec.json.decode(contents, type=Contents), zygote)
 
 
-def result_of(connection: socket.socket, limits: Limits) -> RawResult:
-    """Wait for the end of a call that has begun, and return its result.
+def result_of(connection: socket.socket, limits: Limits) -> tuple[bytes, str]:
+    """Wait for the end of a call that has begun; return the outcome as JSON, and the end of what was printed.
 
     The function might have written its outcome itself: it is checked, and what is journalled of it has its bounds.
     """
@@ -164,11 +160,8 @@ class Library:
             self._load(signature(self._folder))
         return self.listing()
 
-    def call(self, function: str, request: bytes, place: int) -> RawResult | None:
-        """Call a function in a free place, and return None if there is no such function.
-
-        `request` is a `CallRequest` as JSON.
-        """
+    def call(self, function: str, request: bytes, place: int) -> tuple[bytes, str] | None:
+        """Call a function in a free place by a `CallRequest` as JSON; return `result_of` it, or None without one."""
         with self._replacing:
             current = self._usable()
             if function not in current.functions:

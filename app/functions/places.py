@@ -49,7 +49,6 @@ class Place(NamedTuple):
     def enter(self) -> None:
         """Become a supervisor in this place."""
         processes.become(self.supervisor, self.group, kept=(processes.SETUID,))
-        processes.set_dumpable(0)
 
     def become_call(self) -> None:
         """Become a call in this place, without any capability; only a supervisor can."""

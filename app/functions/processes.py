@@ -40,12 +40,13 @@ def set_dumpable(value: int) -> None:
 
 
 def become(user: int, group: int, *, kept: Iterable[int]) -> None:
-    """Take on a user and a group, leave all other groups, and keep only these capabilities."""
+    """Take on a user and a group, leave all other groups, keep only these capabilities, and forbid to be traced."""
     _prctl(_PR_SET_KEEPCAPS, 1)
     os.setgroups([])
     os.setresgid(group, group, group)
     os.setresuid(user, user, user)
     keep(kept)
+    set_dumpable(0)
 
 
 def keep(numbers: Iterable[int]) -> None:

@@ -34,7 +34,6 @@ def main() -> NoReturn:
     if identity:
         user, group, first_uid = identity
         processes.become(user, group, kept=(processes.SETUID, processes.SETGID))
-        processes.set_dumpable(0)
     processes.die_with(launcher)
     try:
         service = socket.socket(fileno=control)

@@ -17,11 +17,7 @@ class WithoutQueries(logging.Filter):
 
 
 def configuration(level: str) -> dict[str, Any]:
-    """Return a `logging.config` dictionary, also for gunicorn's own lines.
-
-    Args:
-        level: `debug`, `info`, `warning` or `error`.
-    """
+    """Return a `logging.config` dictionary, also for gunicorn's own lines, for one of `LOG_LEVELS`."""
     return {
         "version": 1,
         "disable_existing_loggers": False,

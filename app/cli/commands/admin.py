@@ -7,7 +7,7 @@ import click
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
-from app.cli.durations import ceiling_options, ceilings_of, in_words
+from app.cli.durations import ceiling_options, in_words
 from app.domain.operators.ceilings import MAX_CHANGES_PER_DAY, OPERATOR_DEFAULTS, Ceilings, format_longest
 from app.domain.operators.operators import Role, check_name
 from app.domain.texts import RefusedError
@@ -33,15 +33,13 @@ def admin() -> None:
 )
 @ceiling_options
 @pass_session
-def add(
-    session: Session, name: str, role: str, cards_per_day: int | None, longest_validity: timedelta | str | None
-) -> None:
+def add(session: Session, name: str, role: str, cards_per_day: int | None, longest_validity: timedelta | None) -> None:
     """添加管理员 / Add an operator; the password is typed on the terminal or is a line of standard input."""
     operators = session.acting(Operators)
     check_name(name)
     if operators.is_known(name):
         raise NameTakenError(name)
-    operators.add(name, Role(role), _password(), ceilings_of(cards_per_day, longest_validity))
+    operators.add(name, Role(role), _password(), Ceilings(cards_per_day, longest_validity))
     output.say(f"已添加 {name}（{role}） / Added {name} ({role})")
 
 
@@ -71,11 +69,11 @@ def ceilings(
     session: Session,
     name: str,
     cards_per_day: int | None,
-    longest_validity: timedelta | str | None,
+    longest_validity: timedelta | None,
     changes_per_day: int | None,
 ) -> None:
     """更改上限 / Change an operator's ceilings; one that is not given stays."""
-    wanted = ceilings_of(cards_per_day, longest_validity)._replace(changes_per_day=changes_per_day)
+    wanted = Ceilings(cards_per_day, longest_validity, changes_per_day)
     if wanted == Ceilings():
         raise click.UsageError("请给出 / Give --cards-per-day, --longest-validity, --changes-per-day")
     session.acting(Operators).set_ceilings(name, wanted)

@@ -178,10 +178,10 @@ HEADINGS = {
 }
 
 
-def _cell(name: str, value: Any) -> str | None:  # noqa: ANN401  # any column's value
+def _cell(name: str, value: Any) -> object:  # noqa: ANN401  # any column's value
     if name == "validity_seconds":
         return format_validity(None if value is None else timedelta(seconds=value))
-    return None if value is None else str(value)
+    return value
 
 
 _ACTIONS = {

@@ -8,8 +8,8 @@ import click
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session, together
-from app.cli.durations import NEVER, Duration, ceiling_options, ceilings_of, in_words
-from app.domain.operators.ceilings import TOKEN_DEFAULTS, format_longest
+from app.cli.durations import NEVER, Duration, ceiling_options, in_words
+from app.domain.operators.ceilings import TOKEN_DEFAULTS, Ceilings, format_longest
 from app.domain.operators.operators import Scope
 from app.domain.operators.token_limits import DEFAULT_LIFE, TokenLimits, default_limits, read_networks
 from app.runtime.clock import utc_now
@@ -51,7 +51,7 @@ _limit_options = together(
 
 def _changed(limits: TokenLimits, options: dict[str, Any]) -> TokenLimits:
     """Return limits with what the options say."""
-    given = ceilings_of(options["cards_per_day"], options["longest_validity"]).given()
+    given = Ceilings(options["cards_per_day"], options["longest_validity"]).given()
     if options["own_cards"] is not None:
         given["own_cards_only"] = options["own_cards"]
     if options["expires"] is not None:
