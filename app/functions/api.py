@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from app.domain.functions.calls import Caller, CallLimits, may_begin
+from app.domain.functions.calls import CallLimits, CallOrigin, may_begin
 from app.domain.texts import Text
 from app.functions.call import tail
 from app.functions.library import Library, NotLoadedError
@@ -43,7 +43,7 @@ class Api:
         self._library = library
         self._limits = limits
         self._lock = threading.Lock()
-        self._taken: dict[int, Caller] = {}
+        self._taken: dict[int, CallOrigin] = {}
 
     def answer(self, request: str, body: bytes) -> tuple[HTTPStatus, bytes]:
         """Return the status and the JSON for a request such as `GET /functions`."""
@@ -64,7 +64,7 @@ class Api:
     def _call(self, body: bytes) -> object:
         call = msgspec.json.decode(body, type=CallRequest)
         began = time.monotonic()
-        with self._place_of(Caller(call.caller.card_id, call.address)) as place:
+        with self._place_of(CallOrigin(call.caller.card_id, call.address)) as place:
             result = self._library.call(call.function, body, place)
         if result is None:
             return CallResult(NotFound(), "")
@@ -76,7 +76,7 @@ class Api:
         return {"outcome": msgspec.Raw(outcome), "printed": tail(printed)}
 
     @contextmanager
-    def _place_of(self, caller: Caller) -> Iterator[int]:
+    def _place_of(self, caller: CallOrigin) -> Iterator[int]:
         with self._lock:
             if not may_begin(caller, self._taken.values(), self._limits):
                 raise BusyError(Text("名额已满，请稍后重试", "all slots are taken: try again later"))

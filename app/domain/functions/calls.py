@@ -20,14 +20,14 @@ class CallLimits(NamedTuple):
     per_address: int
 
 
-class Caller(NamedTuple):
+class CallOrigin(NamedTuple):
     """Who calls; `address` is what `network_of` returns, None for an operator, who has no share to keep to."""
 
     card_id: str
     address: str | None
 
 
-def may_begin(caller: Caller, running: Collection[Caller], limits: CallLimits) -> bool:
+def may_begin(caller: CallOrigin, running: Collection[CallOrigin], limits: CallLimits) -> bool:
     """Decide whether a caller may begin another call beside those that run.
 
     A caller whose card or site has a call under way never takes the last free place.

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.domain.cards.cards import MAX_VALIDITY, CardFacts, validity_text
-from app.domain.functions.calls import Caller, CallLimits, may_begin
+from app.domain.functions.calls import CallLimits, CallOrigin, may_begin
 from app.domain.operators import ceilings, token_limits
 from app.domain.operators.ceilings import (
     MAX_CARDS_PER_DAY,
@@ -172,8 +172,8 @@ def test_a_new_token_has_every_limit_but_networks_and_what_cannot_be_set_is_refu
 
 LIMITS = CallLimits(places=4, per_card=1, per_address=2)
 HOME, NEIGHBOUR, ELSEWHERE, OFFICE = "2001:db8:1:1::/64", "2001:db8:1:2::/64", "2001:db8:2:1::/64", "192.0.2.1"
-A, B, C, D = Caller("a", HOME), Caller("b", HOME), Caller("c", HOME), Caller("d", ELSEWHERE)
-OPERATOR = Caller("0", None)
+A, B, C, D = CallOrigin("a", HOME), CallOrigin("b", HOME), CallOrigin("c", HOME), CallOrigin("d", ELSEWHERE)
+OPERATOR = CallOrigin("0", None)
 
 
 def test_a_caller_may_begin() -> None:
@@ -181,16 +181,16 @@ def test_a_caller_may_begin() -> None:
         (A, [], True),
         (A, [D], True),
         (A, [A], False),
-        (Caller("a", ELSEWHERE), [A], False),
+        (CallOrigin("a", ELSEWHERE), [A], False),
         (B, [A], True),
         (C, [A, B], False),
         (D, [A, B], True),
         (B, [A, D, OPERATOR], False),
-        (Caller("e", OFFICE), [A, B, D], True),
-        (Caller("e", OFFICE), [A, B, D, OPERATOR], False),
-        (Caller("e", NEIGHBOUR), [A, B], True),
-        (Caller("e", NEIGHBOUR), [A, D, OPERATOR], False),
-        (Caller("e", "192.0.2.2"), [A, D, Caller("f", OFFICE)], True),
+        (CallOrigin("e", OFFICE), [A, B, D], True),
+        (CallOrigin("e", OFFICE), [A, B, D, OPERATOR], False),
+        (CallOrigin("e", NEIGHBOUR), [A, B], True),
+        (CallOrigin("e", NEIGHBOUR), [A, D, OPERATOR], False),
+        (CallOrigin("e", "192.0.2.2"), [A, D, CallOrigin("f", OFFICE)], True),
     ):
         assert may_begin(caller, running, LIMITS) is may, (caller, running)
 
@@ -206,13 +206,13 @@ def test_a_card_never_has_the_last_place_unless_it_is_the_only_one() -> None:
 
 def test_a_site_has_five_times_what_an_address_has() -> None:
     limits = LIMITS._replace(places=64, per_address=1)
-    running = [Caller(str(number), f"2001:db8:1:{number + 16:x}::/64") for number in range(5)]
+    running = [CallOrigin(str(number), f"2001:db8:1:{number + 16:x}::/64") for number in range(5)]
     assert may_begin(A, running[:4], limits)
     assert not may_begin(A, running, limits)
     assert may_begin(D, running, limits)
 
 
 def test_an_operators_call_counts_for_no_card_and_no_address_and_may_take_the_last_place() -> None:
-    assert may_begin(Caller("0", HOME), [OPERATOR], LIMITS)
+    assert may_begin(CallOrigin("0", HOME), [OPERATOR], LIMITS)
     assert may_begin(OPERATOR, [OPERATOR, OPERATOR, OPERATOR], LIMITS)
     assert not may_begin(OPERATOR, [OPERATOR] * 4, LIMITS)
