@@ -73,7 +73,7 @@ class DownloadResource:
             response.set_header("Accept-Ranges", "bytes")
             response.set_header("X-Accel-Redirect", BUCKET_PREFIX + signed_path)
             if part is not None:
-                response.set_header(RANGE_HEADER, f"bytes={part.start}-{part.start + part.length - 1}")
+                response.set_header(RANGE_HEADER, f"bytes={part[0]}-{part[-1]}")
 
     def _send(self, request: falcon.Request, response: falcon.Response, link: Link, card_id: str) -> None:
         with ExitStack() as held:
@@ -138,7 +138,7 @@ def _found(look_up: Callable[[Blob], Found], link: Link) -> Found:
         raise falcon.HTTPNotFound from error
 
 
-def _wanted_part(request: falcon.Request, link: Link) -> ranges.Part | None:
+def _wanted_part(request: falcon.Request, link: Link) -> range | None:
     try:
         return ranges.wanted_part(request, link.size, _etag(link))
     except ValueError as error:
@@ -160,16 +160,16 @@ def _describe(response: falcon.Response, link: Link) -> None:
     )
 
 
-def _describe_part(response: falcon.Response, link: Link, part: ranges.Part | None) -> tuple[int, int]:
+def _describe_part(response: falcon.Response, link: Link, part: range | None) -> tuple[int, int]:
     """Write the headers of the bytes to come; return the first one's offset and their number."""
     response.set_header("Accept-Ranges", "bytes")
     if part is None:
         response.content_length = link.size
         return 0, link.size
     response.status = falcon.HTTP_206
-    response.set_header("Content-Range", f"bytes {part.start}-{part.start + part.length - 1}/{link.size}")
-    response.content_length = part.length
-    return part.start, part.length
+    response.set_header("Content-Range", f"bytes {part[0]}-{part[-1]}/{link.size}")
+    response.content_length = len(part)
+    return part[0], len(part)
 
 
 def _etag(link: Link) -> str:

@@ -1,18 +1,10 @@
 """Conditional and range requests for immutable bytes (RFC 9110, sections 13 and 14)."""
 
 import re
-from typing import NamedTuple
 
 import falcon
 
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))", re.IGNORECASE)
-
-
-class Part(NamedTuple):
-    """A range of bytes: the first one's offset, and their number."""
-
-    start: int
-    length: int
 
 
 def is_known(request: falcon.Request, etag: str) -> bool:
@@ -22,8 +14,8 @@ def is_known(request: falcon.Request, etag: str) -> bool:
     return etag in known or known == ["*"]
 
 
-def wanted_part(request: falcon.Request, size: int, etag: str) -> Part | None:
-    """Return the range of `size` bytes to send, None for all of them.
+def wanted_part(request: falcon.Request, size: int, etag: str) -> range | None:
+    """Return the offsets of the bytes to send of `size`, None for all of them.
 
     All bytes are always a valid answer: they are sent for an unclear range, for several ranges, and for a range of
     another version (`If-Range`). Raise ValueError where no byte of the part exists.
@@ -37,7 +29,7 @@ def wanted_part(request: falcon.Request, size: int, etag: str) -> Part | None:
     else:
         start, end = int(first), min(int(last) + 1, size) if last else size
     if start < end:
-        return Part(start, end - start)
+        return range(start, end)
     if start == 0:
         return None  # of an empty file
     raise ValueError("no such bytes")

@@ -10,17 +10,9 @@ import msgspec
 from app.domain.codes import Code
 from app.domain.selfservice.self_service import RenewNotAllowedError, RenewReason, Standing, UnbindNotAllowedError
 from app.domain.texts import RefusedError
-from app.http import json_body, schemas
+from app.http import json_body, problems, schemas
 from app.http.customer_messages import MESSAGES, RENEWALS, unbinding
-from app.http.problems import (
-    Problem,
-    ProblemCode,
-    as_sentence,
-    card_not_found,
-    client_blocked,
-    conflict,
-    from_error,
-)
+from app.http.problems import Problem, ProblemCode, as_sentence
 from app.http.request_parser import client_address
 from app.services.cards.card_actions import CardNotFoundError
 from app.services.formatting import local
@@ -73,11 +65,11 @@ def problem_of(request: falcon.Request, error: Exception, service: SelfService) 
     """Return the problem to answer a customer's request with."""
     match error:
         case ClientBlockedError():
-            return client_blocked()
+            return problems.client_blocked()
         case CardNotFoundError():
-            return card_not_found(as_sentence(MESSAGES[Code.CARD_NOT_FOUND]), "card_id")
+            return problems.card_not_found(as_sentence(MESSAGES[Code.CARD_NOT_FOUND]), "card_id")
         case ChangedMeanwhileError():
-            return conflict(as_sentence(error.text))
+            return problems.conflict(as_sentence(error.text))
         case UnbindNotAllowedError():
             at = None if error.next_unbind_at is None else error.next_unbind_at.astimezone(service.timezone)
             more = {"next_unbind_at": local(at, service.timezone)}
@@ -91,4 +83,4 @@ def problem_of(request: falcon.Request, error: Exception, service: SelfService) 
                 more={"reason": error.reason},
             )
         case _:
-            return from_error(request, error)
+            return problems.from_error(request, error)

@@ -17,18 +17,8 @@ from app.domain.operators.ceilings import CeilingExceededError
 from app.domain.operators.operators import Scope
 from app.domain.operators.token_limits import TokenElsewhereError, TokenExpiredError, check_use
 from app.domain.texts import RefusedError, Text, check_text
-from app.http import json_body, schemas
-from app.http.problems import (
-    Problem,
-    ProblemCode,
-    as_sentence,
-    card_not_found,
-    conflict,
-    forbidden,
-    invalid_request,
-    too_many_requests,
-    unauthorized,
-)
+from app.http import json_body, problems, schemas
+from app.http.problems import Problem, ProblemCode, as_sentence
 from app.http.request_parser import client_address
 from app.services.cards.card_actions import CardNotFoundError
 from app.services.operators import throttling
@@ -59,14 +49,14 @@ class ShopAccess:
         """Return the shop that sent the request, or refuse it: for its token, the scope or the network."""
         given = _BEARER.fullmatch(request.get_header("AUTHORIZATION") or "")
         if given is None:
-            raise unauthorized(_NO_TOKEN, "Bearer")
+            raise problems.unauthorized(_NO_TOKEN, "Bearer")
         shop = self.tokens.authenticate(given[1])
         if shop is None:
             raise self._unknown_token(request)
         request.context.outcome = {"shop": shop.name}
         self._check_use(request, shop)
         if scope not in shop.scopes:
-            raise forbidden(
+            raise problems.forbidden(
                 Text(f"令牌没有权限 {scope}。", f"The token lacks the scope {scope}."),
                 headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
             )
@@ -77,9 +67,9 @@ class ShopAccess:
         try:
             check_use(shop.expires_at, shop.networks, address, self.tokens.clock())
         except TokenExpiredError as error:
-            raise unauthorized(as_sentence(error.text), 'Bearer error="invalid_token"') from error
+            raise problems.unauthorized(as_sentence(error.text), 'Bearer error="invalid_token"') from error
         except TokenElsewhereError as error:
-            raise forbidden(as_sentence(error.text)) from error
+            raise problems.forbidden(as_sentence(error.text)) from error
 
     def _unknown_token(self, request: falcon.Request) -> Problem:
         # Only after the search: a valid token passes, whatever others behind the same address have sent.
@@ -87,9 +77,9 @@ class ShopAccess:
         now = self.tokens.clock()
         wait_seconds = throttling.wait_seconds(buckets, now)
         if wait_seconds:
-            return too_many_requests(wait_seconds)
+            return problems.too_many_requests(wait_seconds)
         throttling.count(self.tokens.database, buckets, now)
-        return unauthorized(_UNKNOWN_TOKEN, 'Bearer error="invalid_token"')
+        return problems.unauthorized(_UNKNOWN_TOKEN, 'Bearer error="invalid_token"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +101,7 @@ class CardsResource:
         try:
             document = self.shop.look_up(shop, wanted)
         except CardNotFoundError as error:
-            raise card_not_found(as_sentence(error.text), "id") from error
+            raise problems.card_not_found(as_sentence(error.text), "id") from error
         response.set_header("Cache-Control", "no-store")
         response.data = json.dumps(document, ensure_ascii=False).encode()
 
@@ -152,11 +142,11 @@ def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
     try:
         answer = place()
     except CardNotFoundError as error:
-        raise card_not_found(as_sentence(error.text), "ids") from error
+        raise problems.card_not_found(as_sentence(error.text), "ids") from error
     except CeilingExceededError as error:
         raise Problem(ProblemCode.CEILING_EXCEEDED, as_sentence(error.text), field=error.field) from error
     except RefusedError as error:
-        raise conflict(as_sentence(error.text), "ids") from error
+        raise problems.conflict(as_sentence(error.text), "ids") from error
     except KeyReusedError as error:
         raise Problem(ProblemCode.IDEMPOTENCY_CONFLICT, _KEY_REUSED, field=schemas.KEY_HEADER) from error
     response.set_header("Cache-Control", "no-store")
@@ -183,7 +173,7 @@ def _parse_card_query(request: falcon.Request) -> str:
     unknown = next((name for name in request.params if name != "id"), None)
     if unknown is not None:
         shown = json_body.shown(unknown)
-        raise invalid_request(
+        raise problems.invalid_request(
             Text(f"未知参数 {shown}；可用参数：id。", f"Unknown parameter {shown}; the parameter is id."), shown
         )
     try:

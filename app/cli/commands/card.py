@@ -18,18 +18,10 @@ from app.domain.cards.cards import format_validity
 from app.domain.cards.pasted import bare_reference, reference_in
 from app.domain.codes import CardStatus
 from app.runtime.clock import utc_now
+from app.services.cards import exports
 from app.services.cards.card_actions import CardActions
 from app.services.cards.card_lists import COUNTED_DAYS
 from app.services.cards.card_moves import CardMoves
-from app.services.cards.exports import (
-    CARD_COLUMNS,
-    ISSUED_COLUMNS,
-    Row,
-    card_document,
-    card_documents,
-    file_pieces,
-    issued_documents,
-)
 from app.services.cards.filters import parse_card_filter, parse_journal_filter
 from app.services.cards.issuing import Issuing
 from app.services.journal import journal_lists
@@ -62,7 +54,7 @@ def issue(  # noqa: PLR0913  # one argument an option
     lasting = validity if isinstance(validity, timedelta) else None
     with output.progress("发卡 / Issuing", count) as advance:
         issued = session.acting(Issuing).issue(count, lasting, batch, note, advance).cards
-    _print(issued_documents(issued), ISSUED_COLUMNS, output_format)
+    _print(exports.issued_documents(issued), exports.ISSUED_COLUMNS, output_format)
 
 
 _filter_options = together(
@@ -82,7 +74,7 @@ def list_cards(session: Session, status: str | None, batch: str | None, search: 
     """列出卡密 / List cards, oldest first."""
     fields = {"status": status or "", "batch": batch or "", "no_batch": "1" if batch == "" else "", "q": search or ""}
     wanted = replace(parse_card_filter(fields, session.zone, utc_now()), oldest_first=True)
-    _print(card_documents(session.cards.every(wanted), session.zone), CARD_COLUMNS, output_format)
+    _print(exports.card_documents(session.cards.every(wanted), session.zone), exports.CARD_COLUMNS, output_format)
     if missing := session.cards.missing(wanted):
         output.say(f"没有这些卡密 / No such cards: {', '.join(missing)}")
     if reference := reference_in(search or "") or bare_reference(search or ""):
@@ -108,7 +100,7 @@ def show(session: Session, card_id: str, output_format: str) -> None:
     """查看一张卡密 / Show a card and its client."""
     found = session.cards.get(card_id)
     since = (utc_now().astimezone(session.zone) - timedelta(days=COUNTED_DAYS)).date()
-    document = card_document(found, session.zone, session.cards.daily_counts(found.id, since))
+    document = exports.card_document(found, session.zone, session.cards.daily_counts(found.id, since))
     if output_format == "json":
         output.print_json(document)
         return
@@ -152,9 +144,9 @@ def edit(session: Session, /, card_ids: tuple[str, ...], **texts: str | None) ->
     output.say(f"已修改 {len(result.changed)} 张 / Changed: {len(result.changed)}")
 
 
-def _print(rows: Iterator[Row], columns: Sequence[str], output_format: str) -> None:
+def _print(rows: Iterator[exports.Row], columns: Sequence[str], output_format: str) -> None:
     if output_format != "table":
-        sys.stdout.writelines(file_pieces(output_format, rows, columns))
+        sys.stdout.writelines(exports.file_pieces(output_format, rows, columns))
         return
     first = next(rows, None)
     if first is None:

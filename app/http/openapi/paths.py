@@ -7,21 +7,10 @@ import msgspec
 
 from app.domain.codes import Code
 from app.domain.operators.operators import Scope
+from app.http import schemas
 from app.http.openapi import answers
 from app.http.openapi.responses import Part, json_content, ok, problem, problems, response, verdicts
 from app.http.problems import ProblemCode
-from app.http.schemas import (
-    KEY_HEADER,
-    KEY_PATTERN,
-    CardsRequest,
-    ExecuteRequest,
-    ExtendRequest,
-    IssueRequest,
-    OwnCardRequest,
-    RenewalRequest,
-    TypedCardId,
-    VerifyRequest,
-)
 
 EXAMPLE_ID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _EXAMPLE = {"card_id": EXAMPLE_ID, "hardware": "disk-S4EVNX0M", "nonce": "aGVsbG8taGVsbG8taGVsbG8"}
@@ -38,7 +27,7 @@ _RANGE = "One range of bytes, to resume a download."
 _NOT_LOGGED = "Not in the path, so that no log has it."
 _KEY = {
     "type": "string",
-    "pattern": f"^{KEY_PATTERN}$",
+    "pattern": f"^{schemas.KEY_PATTERN}$",
     "description": "The shop's own name for this order, its number for example. The same request sent again within 7 "
     "days gets the same answer and has no further effect.",
 }
@@ -76,7 +65,7 @@ def _order(  # noqa: PLR0913  # the parts of an operation
     name: str, summary: str, description: str, scope: Scope, body: Part, success: Part, *codes: ProblemCode
 ) -> Part:
     responses = success | problems(*_POSTING, *_SHOP, *_ORDER_REFUSALS, *codes)
-    key = _parameter(KEY_HEADER, "header", _KEY, example=f"{name}-20261111-0042")
+    key = _parameter(schemas.KEY_HEADER, "header", _KEY, example=f"{name}-20261111-0042")
     return {"post": _shop(name, summary, f"{description} Scope `{scope}`.", responses, key, **body)}
 
 
@@ -114,31 +103,31 @@ _LOOK_UP = _shop(
     "查询卡密 / The state of a card",
     f"Scope `{Scope.CARDS_READ}`.",
     ok(answers.ShopCard) | problems(*_READING, *_SHOP, ProblemCode.CARD_NOT_FOUND),
-    _parameter("id", "query", msgspec.json.schema(TypedCardId), description=_NOT_LOGGED, example=EXAMPLE_ID),
+    _parameter("id", "query", msgspec.json.schema(schemas.TypedCardId), description=_NOT_LOGGED, example=EXAMPLE_ID),
 )
-_OWN_CARD = _body(OwnCardRequest, {"card_id": EXAMPLE_ID})
+_OWN_CARD = _body(schemas.OwnCardRequest, {"card_id": EXAMPLE_ID})
 _CHANGED = ok(answers.ChangedCards, **_REPLAYED)
-_OF_CARDS = (_body(CardsRequest, {"ids": [EXAMPLE_ID]}), _CHANGED, ProblemCode.CARD_NOT_FOUND)
+_OF_CARDS = (_body(schemas.CardsRequest, {"ids": [EXAMPLE_ID]}), _CHANGED, ProblemCode.CARD_NOT_FOUND)
 
 PATHS: Part = {
     "/v1/verify": _licence(
         "verify",
         "校验卡密 / May this card, on this machine, run this function?",
         "Believe the token and nothing else: docs/protocol.md says how to check it.",
-        _body(VerifyRequest, _EXAMPLE | {"function": "打开程序"}),
+        _body(schemas.VerifyRequest, _EXAMPLE | {"function": "打开程序"}),
     ),
     "/v1/files": _licence(
         "offerFiles",
         "文件列表 / The files that this card may fetch",
         "The body of verify; an accepted verdict's token lists the files and their links.",
-        _body(VerifyRequest, _EXAMPLE | {"function": "下载"}),
+        _body(schemas.VerifyRequest, _EXAMPLE | {"function": "下载"}),
     ),
     "/v1/files/{name}": {"get": _DOWNLOAD},
     "/v1/execute": _licence(
         "execute",
         "执行核心功能 / Run a function on the server",
         "The body of verify, with arguments; an accepted verdict's token carries the `result`.",
-        _body(ExecuteRequest, _EXAMPLE | {"function": "汇率换算", "arguments": {"amount": 100}}),
+        _body(schemas.ExecuteRequest, _EXAMPLE | {"function": "汇率换算", "arguments": {"amount": 100}}),
         *_FUNCTION_CODES,
     ),
     "/v1/self/status": _own_card(
@@ -158,7 +147,7 @@ PATHS: Part = {
         "renewOwnCard",
         "自助续费 / Add an unused card's validity to one's own card",
         "The unused card is spent afterwards. Refused, both cards stay as they were.",
-        _body(RenewalRequest, {"card_id": EXAMPLE_ID, "with_card_id": EXAMPLE_ID[::-1]}),
+        _body(schemas.RenewalRequest, {"card_id": EXAMPLE_ID, "with_card_id": EXAMPLE_ID[::-1]}),
         ProblemCode.RENEW_NOT_ALLOWED,
     ),
     "/.well-known/jwks.json": _document(
@@ -171,7 +160,10 @@ PATHS: Part = {
             "签发卡密 / Issue cards",
             "All in one transaction.",
             Scope.CARDS_ISSUE,
-            _body(IssueRequest, {"validity": "month", "count": 1, "batch": "双十一", "note": "order 20261111-0042"}),
+            _body(
+                schemas.IssueRequest,
+                {"validity": "month", "count": 1, "batch": "双十一", "note": "order 20261111-0042"},
+            ),
             ok(answers.IssuedCards, HTTPStatus.CREATED, **_REPLAYED),
         ),
     },
@@ -194,7 +186,7 @@ PATHS: Part = {
         "延期卡密 / Add time to cards",
         "To the later of now and the expiry of an activated card, to the validity of an unused one. All or none.",
         Scope.CARDS_EXTEND,
-        _body(ExtendRequest, {"ids": [EXAMPLE_ID], "by": "30d"}),
+        _body(schemas.ExtendRequest, {"ids": [EXAMPLE_ID], "by": "30d"}),
         _CHANGED,
         ProblemCode.CARD_NOT_FOUND,
         ProblemCode.CONFLICT,
