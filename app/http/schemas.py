@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from app.domain.cards.cards import MAX_KEY_LENGTH
 from app.domain.licence.policy import MAX_HARDWARE, OPEN_PROGRAM
-from app.domain.licence.versions import MAX_VERSION, PATTERN
+from app.domain.licence.terms import MAX_VERSION, VERSION_PATTERN
 from app.domain.texts import MAX_TEXT, Text
 
 MAX_COUNT = 1000
@@ -52,7 +52,7 @@ _PublicKey = Annotated[
     ),
 ]
 _Version = Annotated[
-    str, Meta(description="The program's version: dotted numbers.", pattern=PATTERN, max_length=MAX_VERSION)
+    str, Meta(description="The program's version: dotted numbers.", pattern=VERSION_PATTERN, max_length=MAX_VERSION)
 ]
 
 

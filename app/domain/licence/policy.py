@@ -8,8 +8,7 @@ from typing import NamedTuple, Self
 from app.domain.addresses import UNKNOWN_ADDRESS, same_address
 from app.domain.cards.cards import CardFacts, card_id_of
 from app.domain.codes import CardStatus, Code
-from app.domain.licence.terms import BindingTerm, Terms
-from app.domain.licence.versions import is_older
+from app.domain.licence.terms import BindingTerm, Terms, is_older
 
 OPEN_PROGRAM = "打开程序"
 """The function that earns KERNAL_DATA_KEY: these four characters and no others."""

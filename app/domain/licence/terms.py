@@ -1,5 +1,6 @@
 """The vendor's terms, which change the rules (docs/terms.md)."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -9,14 +10,33 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.domain.cards.cards import ValidityError, format_validity, parse_duration
-from app.domain.licence.versions import MAX_VERSION, is_older, is_version
 from app.domain.texts import MAX_TEXT, NamedEnum, RefusedError, is_printable
 
 MAX_NOTICE = 500
 MAX_CHANGES_PER_DAY = 1_000
 MAX_UNBINDS = 1_000
 MAX_URL = 500
+MAX_VERSION = 32
+"""Characters of the longest version of the vendor's program."""
+VERSION_PATTERN = r"^[0-9]+(\.[0-9]+)*\Z"
 _TRUE, _FALSE = ("on", "true"), ("off", "false")
+
+
+def is_version(text: str) -> bool:
+    """Tell whether a text is a version: dotted numbers, at most `MAX_VERSION` characters."""
+    return len(text) <= MAX_VERSION and re.match(VERSION_PATTERN, text) is not None
+
+
+def is_older(version: str, other: str) -> bool:
+    """Tell whether a version is older than another: `1.9` is older than `1.10`, which equals `1.10.0`."""
+    return _numbers(version) < _numbers(other)
+
+
+def _numbers(version: str) -> list[int]:
+    numbers = [int(part) for part in version.split(".")]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return numbers
 
 
 class BindingTerm(NamedEnum):

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.licence.terms import BindingTerm, RenewTerm, Terms, read_terms, write_term
-from app.domain.licence.versions import is_older, is_version
+from app.domain.licence.terms import BindingTerm, RenewTerm, Terms, is_older, is_version, read_terms, write_term
 from app.domain.texts import RefusedError
 from tests.support.tables import for_each
 
