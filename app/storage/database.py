@@ -14,7 +14,7 @@ import psycopg2
 
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.storage import models
-from app.storage.hosts import DatabaseHost, Hosts
+from app.storage.hosts import ANSWERED, DatabaseHost, Hosts
 
 _SECONDS_BETWEEN_ATTEMPTS = 1.0
 _BROKEN_SECONDS = 60.0
@@ -120,10 +120,10 @@ class Database(peewee.PostgresqlDatabase):
             try:
                 connection = self.open_at(host)
             except psycopg2.OperationalError as error:
-                self.hosts.failed(host, time.monotonic() - began)
+                self.hosts.note(host, time.monotonic() - began)
                 reasons.append(str(error).strip())
             else:
-                self.hosts.answered(host)
+                self.hosts.note(host, ANSWERED)
                 return connection
         raise psycopg2.OperationalError("\n".join(reasons))
 
@@ -283,7 +283,7 @@ class Database(peewee.PostgresqlDatabase):
 
     def _drop_connection(self) -> None:
         if not self.is_closed():
-            self.hosts.failed(_host_of(self.connection()), _BROKEN_SECONDS)
+            self.hosts.note(_host_of(self.connection()), _BROKEN_SECONDS)
         try:
             self.close()
         except (peewee.PeeweeException, psycopg2.Error):

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from psycopg2.extensions import parse_dsn
 
 _PORT = 5432
-_ANSWERED = -1.0
+ANSWERED = -1.0
+"""The seconds of the host that accepts writes."""
 _HERE = ("localhost", "database")  # the database's container, whose network reaches no further than this machine
 
 
@@ -35,15 +36,8 @@ class Hosts:
         """Return them in their order."""
         return sorted(self._seconds, key=self._seconds.__getitem__)
 
-    def answered(self, host: DatabaseHost) -> None:
-        """Note that a host accepts writes."""
-        self._note(host, _ANSWERED)
-
-    def failed(self, host: DatabaseHost, seconds: float) -> None:
-        """Note that a host does not, and how long that took."""
-        self._note(host, seconds)
-
-    def _note(self, host: DatabaseHost, seconds: float) -> None:
+    def note(self, host: DatabaseHost, seconds: float) -> None:
+        """Note how long a host took to fail, or that it `ANSWERED`."""
         if host in self._seconds:
             self._seconds[host] = seconds
 

@@ -7,7 +7,7 @@ import pytest
 
 from app.domain.system.hosts import checked_name, default_name, differences, faults
 from app.storage import models
-from app.storage.hosts import DatabaseHost, Hosts, is_proven
+from app.storage.hosts import ANSWERED, DatabaseHost, Hosts, is_proven
 from tests.support.tables import for_each
 
 SEEN = datetime(2026, 11, 28, 9, tzinfo=UTC)
@@ -76,14 +76,14 @@ def test_they_are_those_of_the_url() -> None:
 
 def test_the_one_that_answered_comes_first_and_the_slowest_to_fail_last() -> None:
     hosts = Hosts("postgresql://u@a:5432,b:5433,c:5434/d")
-    hosts.failed(A, 3.0)
-    hosts.failed(B, 0.1)
+    hosts.note(A, 3.0)
+    hosts.note(B, 0.1)
     assert hosts.all() == [C, B, A]
-    hosts.answered(A)
+    hosts.note(A, ANSWERED)
     assert hosts.all() == [A, C, B]
     hosts = Hosts("postgresql://u@a:5432/d")
-    hosts.failed(B, 1.0)
-    hosts.answered(C)
+    hosts.note(B, 1.0)
+    hosts.note(C, ANSWERED)
     assert hosts.all() == [A], "others than those of the URL are not taken up"
 
 
