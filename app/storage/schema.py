@@ -1,4 +1,4 @@
-"""The version of the schema: migrated as a separate step, checked on each new connection.
+"""The version of the schema: migrated as a separate step, checked on each new connection; and the roles' rights.
 
 A version is the name of the last migration. A program runs on its own schema and on every newer one; whether an older
 program may go on during an upgrade is judged by `scripts/upgrade.sh` alone (docs/migrations.md).
@@ -12,7 +12,6 @@ import psycopg2
 
 from app.domain.errors import SchemaMismatchError
 from app.storage.database import Database
-from app.storage.grants import set_grants
 
 _FOLDER = Path(__file__).parent / "migrations"
 _LOCK = 0x6B6164756E  # "kadun": an advisory lock, so that concurrent migrations take turns
@@ -28,6 +27,40 @@ _APPLIED = "INSERT INTO schema_migration (name, applied) VALUES (%s, now())"
 
 _DEVELOPMENT = "0005_daily_counts"
 """The first of the migrations between releases 1.0 and 1.1, which are now one."""
+
+# `deploy/postgres/roles.sql` creates them.
+_SEPARATE_ROLES = "SELECT FROM pg_roles WHERE rolname IN ('kadun_app', 'kadun_backup')"
+
+WITHHELD = {
+    "event": ("UPDATE",),
+    "api_token": ("DELETE",),
+    "schema_migration": ("INSERT", "UPDATE", "DELETE"),
+}
+"""What the service's role may not do with a table; it reads and writes rows of all others.
+
+DELETE of the journal is for pruning; triggers keep it to rejections. A shop's token is revoked, never deleted: its
+idempotency records would go with it, and its orders could take effect twice.
+"""
+
+# The default privileges are for the tables that this owner makes from now on: a restore's, before its own migration.
+_GRANTS = """
+DO $$ BEGIN
+    EXECUTE 'REVOKE ALL ON DATABASE ' || quote_ident(current_database()) || ' FROM PUBLIC';
+    EXECUTE 'GRANT CONNECT ON DATABASE ' || quote_ident(current_database()) || ' TO kadun_app, kadun_backup';
+END $$;
+GRANT USAGE ON SCHEMA public TO kadun_app, kadun_backup;
+
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO kadun_app;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE ON SEQUENCES TO kadun_app;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO kadun_backup;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON SEQUENCES TO kadun_backup;
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO kadun_app;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO kadun_app;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO kadun_backup;
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO kadun_backup;
+"""
+_REVOKES = "".join(f"REVOKE {', '.join(rights)} ON {table} FROM kadun_app;\n" for table, rights in WITHHELD.items())
 
 
 def expected_version() -> str:
@@ -93,6 +126,13 @@ def migrate(database: Database, report: Callable[[str], None]) -> None:
             database.execute_sql("SELECT pg_advisory_unlock(%s)", (_LOCK,))
 
     database.with_connection(run)
+
+
+def set_grants(database: Database) -> None:
+    """Set all rights, as the owner of the tables. A database with a single role, such as the trial's, needs none."""
+    with database.atomic():
+        if len(database.execute_sql(_SEPARATE_ROLES).fetchall()) == 2:  # noqa: PLR2004  # both
+            database.execute_sql(_GRANTS + _REVOKES)
 
 
 def _migrations() -> list[Path]:

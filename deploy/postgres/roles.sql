@@ -5,7 +5,7 @@
 --
 -- kadun_owner owns the database and everything in it; migrations and restores run as this role. kadun_app, the service,
 -- reads and writes rows, but cannot create, alter or drop anything. kadun_backup reads. After each migration the owner grants
--- the other two their rights inside the database: app/storage/grants.py.
+-- the other two their rights inside the database: app/storage/schema.py.
 
 \set ON_ERROR_STOP on
 \set QUIET on

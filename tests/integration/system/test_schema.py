@@ -16,7 +16,6 @@ from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from app.services.cards.issuing import Issuing
 from app.storage import schema
 from app.storage.database import Database
-from app.storage.grants import WITHHELD, set_grants
 from tests.support.services.service import Service, question
 from tests.support.tables import for_each
 from trial.postgres import EmbeddedPostgres
@@ -216,10 +215,10 @@ def test_the_service_changes_what_it_must_and_the_backup_only_reads(database: Da
 
     with database.atomic() as transaction:  # roles are those of the whole cluster
         database.execute_sql("CREATE ROLE kadun_app; CREATE ROLE kadun_backup")
-        set_grants(database)
+        schema.set_grants(database)
         service, backup = has("kadun_app"), has("kadun_backup")
         transaction.rollback()
     assert len(service) > 10
-    assert service == {table: {*RIGHTS[:4]} - {*WITHHELD.get(table, ())} for table in service}
+    assert service == {table: {*RIGHTS[:4]} - {*schema.WITHHELD.get(table, ())} for table in service}
     assert service["event"] == {"SELECT", "INSERT", "DELETE"}
     assert set(map(frozenset, backup.values())) == {frozenset({"SELECT"})}
