@@ -36,7 +36,8 @@ def collect(now: datetime, zone: ZoneInfo) -> dict[str, Any]:
     Usage is counted by the days of `zone`, the vendor's.
     """
     days = last_days(now, zone)
-    activations = _activations(datetime.combine(days[0], time(), zone), zone)
+    activated = _entries_by_day([EventKind.ACTIVATED], datetime.combine(days[0], time(), zone), zone)
+    activations = {day: count for day, _kind, count in activated}
     requests = _by_day(_sum(Usage.count), days[0])
     customers = _by_day(fn.COUNT(Usage.card.distinct()), days[-2])
     is_recent = Client.requested_at > now - ONLINE_WITHIN
@@ -97,10 +98,11 @@ def _expiring(now: datetime, zone: ZoneInfo) -> Row:
     return {"count": counts[0] if counts else 0, "first": first}
 
 
-def _activations(since: datetime, zone: ZoneInfo) -> dict[date, int]:
+def _entries_by_day(names: list[str], since: datetime, zone: ZoneInfo, *where: Any) -> Any:  # noqa: ANN401  # peewee expressions
+    """Return a query for a day of that zone, a code or kind of `names`, and how many entries of it the day has."""
     day = _day(Event.at, zone)
-    query = Event.select(day, fn.COUNT(Event.id)).where((code_or_kind == EventKind.ACTIVATED) & (Event.at >= since))
-    return dict(query.group_by(day).tuples())
+    query = Event.select(day, code_or_kind, fn.COUNT(Event.id))
+    return query.where(code_or_kind.in_(names) & (Event.at >= since), *where).group_by(day, code_or_kind).tuples()
 
 
 def _rejections(now: datetime) -> list[Row]:
@@ -141,23 +143,13 @@ def by_customers(since: datetime, zone: ZoneInfo) -> dict[tuple[date, str], int]
     """Return how often customers unbound or renewed a card by themselves, by day of that zone and kind."""
     # A renewal has a second entry, of the card that was used up.
     is_first = fn.JSONB_EXTRACT_PATH_TEXT(Event.details, "renewed").is_null()
-    day = _day(Event.at, zone)
-    query = (
-        Event.select(day, Event.kind, fn.COUNT(Event.id))
-        .where(code_or_kind.in_((EventKind.SELF_UNBOUND, EventKind.RENEWED)) & (Event.at >= since) & is_first)
-        .group_by(day, Event.kind)
-    )
-    return {(of_day, kind): count for of_day, kind, count in query.tuples()}
+    entries = _entries_by_day([EventKind.SELF_UNBOUND, EventKind.RENEWED], since, zone, is_first)
+    return {(day, kind): count for day, kind, count in entries}
 
 
 def rejections_by_day(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, int]]:
     """Return how many rejections of each code there were on each day of that zone."""
-    day = _day(Event.at, zone)
-    query = (
-        Event.select(day, Event.code, fn.COUNT(Event.id))
-        .where(code_or_kind.in_(codes_or_kinds(EventKind.REJECTED)) & (Event.at >= since))
-        .group_by(day, Event.code)
-    )
+    entries = _entries_by_day(codes_or_kinds(EventKind.REJECTED), since, zone)
     uncounted = (
         DailyCount.select(DailyCount.day, DailyCount.kind, _sum(_beyond))
         .where(_is_code & (DailyCount.day >= since.astimezone(zone).date()))
@@ -165,7 +157,7 @@ def rejections_by_day(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, i
         .having(_sum(_beyond) > 0)
     )
     found: dict[date, Counter[str]] = {}
-    for of_day, code, count in chain(query.tuples(), uncounted.tuples()):
+    for of_day, code, count in chain(entries, uncounted.tuples()):
         found.setdefault(of_day, Counter())[code] += count
     return {of_day: dict(counts) for of_day, counts in found.items()}
 
