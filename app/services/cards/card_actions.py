@@ -40,7 +40,7 @@ class ActionResult:
 class Preview:
     """What an action would do to cards, had it been applied when their rows were read.
 
-    `changes` are the cards that it would change, with their clients, and the outcomes.
+    `changes` are the cards that it would change, with the outcomes.
     """
 
     changes: list[tuple[models.Card, Outcome]] = field(default_factory=list)

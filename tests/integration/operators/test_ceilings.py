@@ -120,7 +120,7 @@ def test_no_card_is_extended_beyond_the_ceiling(
 ) -> None:
     (unused,) = (card.id for card in issuing.issue(1, 25 * DAY).cards)
     actions = CardActions(database, "tester", clock, limits)
-    ((planned, _client, _outcome),) = actions.preview(Action.EXTEND, [unused], 5 * DAY).changes
+    ((planned, _outcome),) = actions.preview(Action.EXTEND, [unused], 5 * DAY).changes
     assert planned.id == unused
     ((card, reason),) = actions.preview(Action.EXTEND, [unused], 6 * DAY).refused
     assert (card.id, "ceiling of 30d" in reason.en) == (unused, True)
