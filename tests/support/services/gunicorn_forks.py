@@ -31,8 +31,10 @@ from multiprocessing.connection import Connection
 from coverage import Coverage
 
 from app.functions.processes import die_with
+from app.services import polled
 from app.services.operators import passwords
 from tests.support.console.passwords import CHEAP
+from tests.support.licence.in_force import REAL_INTERVAL, SECONDS
 
 _REQUEST_BYTES = 100_000
 _IMPORTED = ("app.factory", "app.services.system.periodic", "app.worker", "gunicorn.app.wsgiapp", "gunicorn.arbiter")
@@ -59,8 +61,10 @@ def fork_on_request(channel: socket.socket) -> tuple[Sequence[str], Mapping[str,
 
 def keep(teller: int, output: int) -> None:
     """Fork once more, and return in that fork; this process stays to tell how it ends."""
+    keeper = os.getpid()
     pid = _unpatched_fork()
     if pid == 0:
+        die_with(keeper)
         os.close(teller)
         for descriptor in (1, 2):
             os.dup2(output, descriptor)
@@ -88,6 +92,10 @@ def main() -> None:
         arguments, environment = asked
         os.environ.clear()
         os.environ.update(environment)
+        if REAL_INTERVAL not in environment:
+            polled._SECONDS = SECONDS  # noqa: SLF001  # tests wait for what is in force hundreds of times
+        if coverage := Coverage.current():
+            coverage.set_option("run:concurrency", ["thread", "gevent"])  # for the workers, which are forks
         sys.argv[:] = ["gunicorn", *arguments]
         runpy.run_module("gunicorn", run_name="__main__", alter_sys=True)
 

@@ -70,8 +70,6 @@ def question(card_id: str, hardware: str = "machine-1", function: str = OPEN, **
 class GunicornProcess:
     """A gunicorn with one of the applications, which a test starts and stops."""
 
-    configuration = "tests.support.services.quick_gunicorn_conf"
-
     def __init__(self, application: str, log: Path, settings: dict[str, str]) -> None:
         self.application = application
         self.log = log
@@ -87,7 +85,7 @@ class GunicornProcess:
 
     def spawn(self) -> Any:
         """Start it without waiting for an answer."""
-        arguments = ["--config", f"python:{self.configuration}", f"{self.application}.wsgi:app"]
+        arguments = ["--config", "python:app.gunicorn_conf", f"{self.application}.wsgi:app"]
         with self.log.open("ab") as log:
             self.process = ForkedGunicorn(arguments, self.environment, log)
         return self.process
