@@ -106,7 +106,8 @@ class CardActions(Acting):
         rows = [row for row in card_rows.find_all(card_ids) if self.sees(row)]
         bound = {row.id for row in rows if row.client is not None}
         outcome_of = self._judge(action, by, self.clock(), rows, bound)
-        preview = Preview(missing=[card_id for card_id in card_ids if card_id not in {row.id for row in rows}])
+        found = {row.id for row in rows}
+        preview = Preview(missing=[card_id for card_id in card_ids if card_id not in found])
         for row in rows:
             try:
                 outcome = outcome_of(row)
