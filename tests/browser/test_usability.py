@@ -90,7 +90,7 @@ def test_on_a_phone_menu_and_panels_fold_and_the_overview_is_three_screens(enter
 def test_old_figures_are_counted_anew_while_the_page_is_open(site: Site, enter: Enter) -> None:
     person = enter("/admin/")
     with opened(site):
-        Figures.update(counted_at=utc_now() - timedelta(minutes=5), seconds=1).execute()
+        Figures.update(counted_at=utc_now() - timedelta(minutes=5), seconds=60).execute()
     person.go("/admin/")
     expect(person.page.get_by_text("正在重新统计")).to_be_visible()
     expect(person.page.get_by_text("正在重新统计")).to_have_count(0)
