@@ -1,4 +1,5 @@
 """scripts/upgrade.sh: to a newer version under load, and back from those that do not work."""
+# Owns: run-upgrade
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """Following the journal: every entry once, in whatever order transactions commit."""
+# Owns: journal-follow
 
 import json
 import signal

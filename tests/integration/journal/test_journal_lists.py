@@ -1,4 +1,5 @@
 """Lists of the journal and of usage, each read by an index."""
+# Owns: journal-lists
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta

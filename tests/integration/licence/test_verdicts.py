@@ -1,4 +1,5 @@
 """Verdicts: the claims of a real one, what the vendor's terms change, and what a verification writes."""
+# Owns: token-claims, verdict-writes
 
 import base64
 import hashlib

@@ -1,4 +1,5 @@
 """Throttling of log-ins, and the queue for hashing passwords."""
+# Owns: login-throttling
 
 import contextlib
 import os

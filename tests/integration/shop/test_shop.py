@@ -1,4 +1,5 @@
 """The shops' API: authorisation, the effect of each order, and the answers to invalid ones."""
+# Owns: shop-api
 
 import json
 import re

@@ -1,4 +1,5 @@
 """What webhooks are told: which events, once each, and what of a card."""
+# Owns: webhook-topics
 
 import contextlib
 import hashlib

@@ -1,4 +1,5 @@
 """What operators' actions do to cards."""
+# Owns: action-extend
 
 from datetime import timedelta
 from itertools import product

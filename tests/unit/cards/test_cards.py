@@ -1,4 +1,5 @@
 """Card IDs as people type them, durations, validities and statuses."""
+# Owns: verdict-card-id, verdict-expiry
 
 import hashlib
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,5 @@
 """HTTP with real sockets: bounds, which certificates are trusted, proxies; and when the client asks again."""
+# Owns: client-transport
 
 import traceback
 import zlib
