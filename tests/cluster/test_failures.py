@@ -1,5 +1,5 @@
 """Machines fail under load: no accepted activation is lost, and customers are told to try again."""
-# Owns: run-cluster
+# Owns run-cluster.
 
 import contextlib
 import select

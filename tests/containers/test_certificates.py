@@ -1,5 +1,5 @@
 """A certificate's life, for real: nginx in its container, certbot, and an ACME authority (pebble)."""
-# Owns: run-certificates
+# Owns run-certificates.
 
 import subprocess
 from collections import Counter

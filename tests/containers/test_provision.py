@@ -1,5 +1,5 @@
 """scripts/provision.sh on a bare Debian 13, in a chroot: all is real but systemd and the memory. And on others."""
-# Owns: run-provision
+# Owns run-provision.
 
 import json
 import re

@@ -1,5 +1,5 @@
 """The stack serves: a customer's machine elsewhere on the network, and what each container may and may not do."""
-# Owns: run-containers
+# Owns run-containers.
 
 import json
 import re

@@ -1,5 +1,5 @@
 """scripts/upgrade.sh: to a newer version under load, and back from those that do not work."""
-# Owns: run-upgrade
+# Owns run-upgrade.
 
 from pathlib import Path
 

@@ -3,7 +3,7 @@
 Where it runs a command, it does so in another folder: a wall such as the container's. It takes all of its
 input at once, as the real one does.
 """
-# Owns: cardctl-wrapper
+# Owns cardctl-wrapper.
 
 import json
 import os

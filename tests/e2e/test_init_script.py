@@ -1,5 +1,5 @@
 """scripts/init.sh: makes everything once, refuses what would lose data, survives being killed anywhere."""
-# Owns: run-init
+# Owns run-init.
 
 import os
 import re

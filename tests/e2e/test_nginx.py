@@ -1,5 +1,5 @@
 """The app behind nginx: whose address counts, what is reached and logged, the app away, and wrong settings."""
-# Owns: http-proxy-address
+# Owns http-proxy-address.
 
 import re
 import shutil

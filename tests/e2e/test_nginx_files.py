@@ -1,5 +1,5 @@
 """Licensed files through nginx: the app judges the link, nginx sends the bytes, from the folder or from a bucket."""
-# Owns: files-nginx
+# Owns files-nginx.
 
 import secrets
 import socketserver

@@ -1,5 +1,5 @@
 """What nginx itself refuses: too large, too often, too many, malformed. Each is a problem like the app's."""
-# Owns: http-limits
+# Owns http-limits.
 
 import json
 import select

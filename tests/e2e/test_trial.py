@@ -1,5 +1,5 @@
 """scripts/run.sh: one start and the next, what ends it, what is refused, and an ordinary user's checkout."""
-# Owns: run-trial
+# Owns run-trial.
 
 import json
 import os

@@ -1,5 +1,5 @@
 """The backup scripts: what they make, and what they leave alone when something is in the way."""
-# Owns: run-backup
+# Owns run-backup.
 
 import os
 import shutil

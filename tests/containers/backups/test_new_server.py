@@ -1,5 +1,5 @@
 """backup.sh --bundle and restore.sh --new-server: the whole service on another server, from one file."""
-# Owns: run-move
+# Owns run-move.
 
 import os
 import re

@@ -1,5 +1,5 @@
 """scripts/restore.sh: a backup taken under load, damaged, forged, interrupted, and of an older program."""
-# Owns: run-restore
+# Owns run-restore.
 
 import os
 import re

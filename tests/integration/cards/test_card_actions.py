@@ -1,5 +1,5 @@
 """What operators' actions and moves write: a move binds a card to the machine that was rejected under a reference."""
-# Owns: action-move
+# Owns action-move.
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

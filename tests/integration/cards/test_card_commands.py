@@ -1,5 +1,5 @@
 """`cardctl card …`: issuing, showing, listing, exporting, and actions on cards."""
-# Owns: action-all-or-nothing, cardctl-cards
+# Owns action-all-or-nothing, cardctl-cards.
 
 import csv
 import io

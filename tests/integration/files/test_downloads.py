@@ -1,5 +1,5 @@
 """Downloads of licensed files: what a link opens and when it is refused, ranges, and the journal's entries."""
-# Owns: files-ranges
+# Owns files-ranges.
 
 import contextlib
 import http.client

@@ -1,5 +1,5 @@
 """Changes of licensed files: the effect of `cardctl file …`, and what a failure in the middle leaves."""
-# Owns: files-changes
+# Owns files-changes.
 
 import io
 import json

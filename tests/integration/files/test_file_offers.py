@@ -1,5 +1,5 @@
 """Offers of licensed files: `POST /v1/files`, and `FileTransfer` without a server."""
-# Owns: files-offer
+# Owns files-offer.
 
 import io
 import json

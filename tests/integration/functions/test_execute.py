@@ -1,5 +1,5 @@
 """`POST /v1/execute`: the rules first, then the vendor's function, and how many calls run at once."""
-# Owns: functions-execute
+# Owns functions-execute.
 
 import json
 import time

@@ -1,5 +1,5 @@
 """Calls of functions that fail, hang or misbehave, and the service's own end: no process is left."""
-# Owns: functions-failures
+# Owns functions-failures.
 
 import contextlib
 import os

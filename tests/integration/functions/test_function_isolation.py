@@ -1,5 +1,5 @@
 """Started as root, the functions service gives each call a user of its own: hostile functions reach no other call."""
-# Owns: functions-isolation
+# Owns functions-isolation.
 
 import contextlib
 import os

@@ -1,5 +1,5 @@
 """The functions service loads and reloads the vendor's modules, and their packages are installed by pip."""
-# Owns: functions-reload
+# Owns functions-reload.
 
 import fcntl
 import os

@@ -1,5 +1,5 @@
 """Importing cards sold before: reading CSV, `cardctl card import`, and importing an export."""
-# Owns: imports-cards
+# Owns imports-cards.
 
 import json
 import os

@@ -1,5 +1,5 @@
 """Cards imported from another system keep their keys, and the machines that they are bound to."""
-# Owns: imports-keys
+# Owns imports-keys.
 
 from datetime import datetime
 from urllib.parse import quote

@@ -1,5 +1,5 @@
 """The journal: limits on what strangers can write, and pruning."""
-# Owns: journal-bounds, journal-pruning
+# Owns journal-bounds, journal-pruning.
 
 from collections import Counter
 from dataclasses import replace

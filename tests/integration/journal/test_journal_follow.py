@@ -1,5 +1,5 @@
 """Following the journal: every entry once, in whatever order transactions commit."""
-# Owns: journal-follow
+# Owns journal-follow.
 
 import json
 import signal

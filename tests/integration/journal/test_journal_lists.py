@@ -1,5 +1,5 @@
 """Lists of the journal and of usage, each read by an index."""
-# Owns: journal-lists
+# Owns journal-lists.
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta

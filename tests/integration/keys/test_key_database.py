@@ -1,5 +1,5 @@
 """Signing keys in the database, which several machines share, and the commands for keys and sealed files."""
-# Owns: keys-database
+# Owns keys-database.
 
 import base64
 import json

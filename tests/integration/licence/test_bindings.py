@@ -1,5 +1,5 @@
 """The guarded writes of a verification: what they write, and that stale facts write nothing."""
-# Owns: verdict-guarded
+# Owns verdict-guarded.
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,5 +1,5 @@
 """The vendor's block list: what may be on it, and the refusals and hits that follow."""
-# Owns: block-list
+# Owns block-list.
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta

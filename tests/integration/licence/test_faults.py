@@ -1,5 +1,5 @@
 """PostgreSQL stopped under load: acknowledged activations stand, and the service recovers."""
-# Owns: verdict-faults
+# Owns verdict-faults.
 
 import os
 import signal

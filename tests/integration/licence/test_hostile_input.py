@@ -1,5 +1,5 @@
 """Malformed and forged requests to the real service get the documented error, never a 500."""
-# Owns: http-problems
+# Owns http-problems.
 
 import json
 import socket

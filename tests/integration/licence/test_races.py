@@ -1,5 +1,5 @@
 """Concurrent requests to four processes: exactly one wins."""
-# Owns: verdict-races
+# Owns verdict-races.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

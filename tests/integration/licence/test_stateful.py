@@ -1,5 +1,5 @@
 """The rules on a real PostgreSQL, compared with a small model in random sequences of requests and actions."""
-# Owns: verdict-model
+# Owns verdict-model.
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta

@@ -1,5 +1,5 @@
 """The vendor's terms and block list: their changes, on the command line, and in a running service."""
-# Owns: terms-change
+# Owns terms-change.
 
 import re
 import time

@@ -1,5 +1,5 @@
 """What is touched is a refresh by the rules; what is not touched is left alone, in whatever company it comes."""
-# Owns: verdict-refresh
+# Owns verdict-refresh.
 
 from collections import Counter
 from dataclasses import replace

@@ -1,5 +1,5 @@
 """Verdicts: the claims of a real one, what the vendor's terms change, and what a verification writes."""
-# Owns: token-claims, verdict-writes
+# Owns token-claims, verdict-writes.
 
 import base64
 import hashlib

@@ -1,5 +1,5 @@
 """`cardctl admin` and `cardctl token`. A password is never an argument."""
-# Owns: cardctl-accounts
+# Owns cardctl-accounts.
 
 import json
 import os

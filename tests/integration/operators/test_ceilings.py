@@ -1,5 +1,5 @@
 """Ceilings in the database: counted exactly, in the transaction that issues or changes."""
-# Owns: action-ceilings
+# Owns action-ceilings.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,5 +1,5 @@
 """Who may do what in the console, that every change is in the journal, and that forged requests (CSRF) do nothing."""
-# Owns: console-access, console-forgery
+# Owns console-access, console-forgery.
 
 import hashlib
 from datetime import UTC, datetime, timedelta

@@ -1,5 +1,5 @@
 """Throttling of log-ins, and the queue for hashing passwords."""
-# Owns: login-throttling
+# Owns login-throttling.
 
 import contextlib
 import os

@@ -1,5 +1,5 @@
 """Second factors: codes of an app, recovery codes, and their secrets in the database."""
-# Owns: sealing-key, login-second-factor
+# Owns sealing-key, login-second-factor.
 
 import logging
 import threading

@@ -1,5 +1,5 @@
 """Log-ins and sessions: what opens one, how long it lasts, what ends it, and the confirmation by password."""
-# Owns: login-sessions
+# Owns login-sessions.
 
 import unicodedata
 from datetime import timedelta

@@ -1,5 +1,5 @@
 """The figures of the overview: their document, and when they are counted."""
-# Owns: figures
+# Owns figures.
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo

@@ -1,5 +1,5 @@
 """Sellers see the cards that they issued, and those whose whole keys they type; of machines they see a digest."""
-# Owns: action-own-cards, console-masking
+# Owns action-own-cards, console-masking.
 
 import hashlib
 import re

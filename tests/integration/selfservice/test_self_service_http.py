@@ -1,5 +1,5 @@
 """`/v1/self/…` over HTTP: off by default, strict about its input, and right at once."""
-# Owns: self-http
+# Owns self-http.
 
 import json
 from datetime import datetime, timedelta

@@ -1,5 +1,5 @@
 """A form of the console takes effect once, however often it is sent."""
-# Owns: form-once
+# Owns form-once.
 
 import threading
 from collections.abc import Callable

@@ -1,5 +1,5 @@
 """The shops' API: authorisation, the effect of each order, and the answers to invalid ones."""
-# Owns: shop-api
+# Owns shop-api.
 
 import json
 import re

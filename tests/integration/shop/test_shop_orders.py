@@ -1,5 +1,5 @@
 """Shops' orders: an order is carried out once, within the limits of the token."""
-# Owns: shop-once
+# Owns shop-once.
 
 import http.client
 import json

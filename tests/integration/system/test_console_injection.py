@@ -1,5 +1,5 @@
 """Injection and odd input: texts stay texts in pages, files and URLs, and every request gets an answer."""
-# Owns: console-injection
+# Owns console-injection.
 
 import csv
 import io

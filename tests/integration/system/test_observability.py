@@ -1,5 +1,5 @@
 """What an operator sees of a service: metrics, log, health, the journal, and why it does not start."""
-# Owns: health
+# Owns health.
 
 import json
 import re

@@ -1,5 +1,5 @@
 """The OpenAPI document describes the public API, and the service answers as it says."""
-# Owns: http-openapi
+# Owns http-openapi.
 
 import os
 import shutil

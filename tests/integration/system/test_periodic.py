@@ -1,5 +1,5 @@
 """Work in the background: one worker does what is periodic, values are polled, and what is of no more use is pruned."""
-# Owns: periodic
+# Owns periodic.
 
 import subprocess
 import sys

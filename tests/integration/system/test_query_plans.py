@@ -1,5 +1,5 @@
 """What speed depends on: the number of statements of a request, and their plans."""
-# Owns: database-plans
+# Owns database-plans.
 
 import re
 import threading

@@ -1,5 +1,5 @@
 """Migrations, constraints and rights of the database, and lost connections."""
-# Owns: database-constraints, database-migrations
+# Owns database-constraints, database-migrations.
 
 import contextlib
 import shutil

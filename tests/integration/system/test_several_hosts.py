@@ -1,5 +1,5 @@
 """A database with several hosts, of which one is silent, refuses connections, or accepts no writes."""
-# Owns: database-failover
+# Owns database-failover.
 
 import contextlib
 import shutil

@@ -1,5 +1,5 @@
 """The worker's HTTP: each answer in one piece, connections that stay in step, bodies that come slowly or not at all."""
-# Owns: http-worker
+# Owns http-worker.
 
 import json
 import re

@@ -1,5 +1,5 @@
 """Webhooks: what operators do with them, and what becomes of their messages: delivered, tried again, given up."""
-# Owns: webhook-delivery
+# Owns webhook-delivery.
 
 import contextlib
 from collections.abc import Mapping

@@ -1,5 +1,5 @@
 """What webhooks are told: which events, once each, and what of a card."""
-# Owns: webhook-topics
+# Owns webhook-topics.
 
 import contextlib
 import hashlib

@@ -1,5 +1,5 @@
 """What operators' actions do to cards."""
-# Owns: action-extend
+# Owns action-extend.
 
 from datetime import timedelta
 from itertools import product

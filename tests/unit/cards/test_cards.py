@@ -1,5 +1,5 @@
 """Card IDs as people type them, durations, validities and statuses."""
-# Owns: verdict-card-id, verdict-expiry
+# Owns verdict-card-id, verdict-expiry.
 
 import hashlib
 from datetime import UTC, datetime, timedelta

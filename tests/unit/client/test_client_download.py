@@ -1,5 +1,5 @@
 """Downloads: complete and put in place at once, resumed after interruptions, or ended without the file."""
-# Owns: client-download
+# Owns client-download.
 
 import json
 import queue

@@ -1,5 +1,5 @@
 """The floor, and the learned keys in the file: no earlier key is believed, and no thief can fill the file."""
-# Owns: keys-floor
+# Owns keys-floor.
 
 from collections.abc import Callable
 from dataclasses import replace

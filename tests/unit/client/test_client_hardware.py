@@ -1,5 +1,5 @@
 """The machine's own string: what changes it, what does not, and which failures leave no string."""
-# Owns: client-hardware
+# Owns client-hardware.
 
 import ctypes
 import os

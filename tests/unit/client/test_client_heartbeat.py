@@ -1,5 +1,5 @@
 """The heartbeat: on a simulated clock when it asks and what it reports; in its thread how it starts and stops."""
-# Owns: client-heartbeat
+# Owns client-heartbeat.
 
 import subprocess
 import sys

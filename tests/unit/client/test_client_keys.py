@@ -1,5 +1,5 @@
 """Trusted keys: the pinned keys, and those that a chain of endorsements connects to them."""
-# Owns: keys-chain
+# Owns keys-chain.
 
 import json
 import random

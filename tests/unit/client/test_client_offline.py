@@ -1,5 +1,5 @@
 """Offline starts: when the last accepted verdict is used, what ends that, and what a wrong clock costs."""
-# Owns: client-offline
+# Owns client-offline.
 
 import io
 import traceback

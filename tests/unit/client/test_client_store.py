@@ -1,5 +1,5 @@
 """The state file: encrypted, private and optional, shared by threads and processes, and verified at each reading."""
-# Owns: client-state
+# Owns client-state.
 
 import hashlib
 import io

@@ -1,5 +1,5 @@
 """HTTP with real sockets: bounds, which certificates are trusted, proxies; and when the client asks again."""
-# Owns: client-transport
+# Owns client-transport.
 
 import traceback
 import zlib

@@ -1,5 +1,5 @@
 """The SDK refuses every forged response of the conformance kit's table, by the check that the table names."""
-# Owns: token-verdict-check
+# Owns token-verdict-check.
 
 import contextlib
 import json

@@ -1,5 +1,5 @@
 """Download links: only tokens of this type, signed by a published key, for ten minutes."""
-# Owns: token-purposes, files-link
+# Owns token-purposes, files-link.
 
 import base64
 import json

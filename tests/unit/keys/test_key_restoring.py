@@ -1,5 +1,5 @@
 """Beside the signing keys: a copy of the ring is put back, and marks by which KERNAL_DATA_KEY is recognised."""
-# Owns: keys-restoring
+# Owns keys-restoring.
 
 import json
 import stat

@@ -1,5 +1,5 @@
 """The key ring on disk: created once, rotated and endorsed without a gap."""
-# Owns: keys-rotation
+# Owns keys-rotation.
 
 import base64
 import json

@@ -1,5 +1,5 @@
 """Sealing: KERNAL_DATA_KEY to clients, files to it, and secrets to the sealing key for their row alone."""
-# Owns: token-sealed-key, data-key
+# Owns token-sealed-key, data-key.
 
 import base64
 import io

@@ -1,5 +1,5 @@
 """Canonical addresses, when two count as the same, and the block list in memory."""
-# Owns: verdict-addresses
+# Owns verdict-addresses.
 
 import re
 from collections.abc import Callable

@@ -1,5 +1,5 @@
 """The rules (protocol, section 2): every branch, and their order."""
-# Owns: verdict-order, verdict-mismatch, verdict-other-card, terms-changes-per-day
+# Owns verdict-order, verdict-mismatch, verdict-other-card, terms-changes-per-day.
 
 import hashlib
 from datetime import UTC, datetime, timedelta

@@ -1,5 +1,5 @@
 """The form of a verify request: a wrong field is named before any rule."""
-# Owns: http-fields
+# Owns http-fields.
 
 import json
 import math

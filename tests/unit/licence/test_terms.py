@@ -1,5 +1,5 @@
 """The vendor's terms as a person writes them, and versions of the vendor's program."""
-# Owns: terms-values, terms-versions
+# Owns terms-values, terms-versions.
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,5 +1,5 @@
 """Verdicts as HTTP answers: a status and a message for every code, in both languages."""
-# Owns: http-statuses
+# Owns http-statuses.
 
 import re
 

@@ -1,5 +1,5 @@
 """The thresholds beyond which a card looks shared."""
-# Owns: sharing
+# Owns sharing.
 
 from app.domain.codes import Counted
 from app.domain.reports.sharing import DAY, WEEK, Environment, Spread, Thresholds, environment_of, excess, gets_an_entry

@@ -1,5 +1,5 @@
 """What customers may do with their own cards: every refusal, and what each change leaves."""
-# Owns: self-rules
+# Owns self-rules.
 
 from dataclasses import replace
 from datetime import datetime, timedelta

@@ -1,5 +1,5 @@
 """The checks of `cardctl doctor`: a table for each of the facts that change its result, and of what the result says."""
-# Owns: doctor
+# Owns doctor.
 
 import json
 import subprocess

@@ -1,5 +1,5 @@
 """The output of the command line: harmless on a terminal, exact for programs."""
-# Owns: cardctl-output
+# Owns cardctl-output.
 
 import json
 import unicodedata

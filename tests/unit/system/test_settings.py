@@ -1,5 +1,5 @@
 """Every setting: its default, the values that it accepts, and one clear line for any other."""
-# Owns: settings
+# Owns settings.
 
 import socket
 from dataclasses import fields

@@ -1,5 +1,5 @@
 """Scripts that exchange the database refuse while other machines serve it. A fake engine answers as the database."""
-# Owns: run-several-hosts
+# Owns run-several-hosts.
 
 import os
 import re

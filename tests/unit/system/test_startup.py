@@ -1,5 +1,5 @@
 """Starts of a service that has moved away, and of a database over another's folder."""
-# Owns: run-moved-away
+# Owns run-moved-away.
 
 import os
 import subprocess

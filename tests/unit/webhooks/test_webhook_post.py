@@ -1,5 +1,5 @@
 """Requests of webhooks: only to public addresses, only to those that were checked, only where the certificate fits."""
-# Owns: webhook-addresses
+# Owns webhook-addresses.
 
 import socket
 import threading
