@@ -179,6 +179,6 @@ def test_doctor_knows_the_settings_of_the_template_of_compose_and_of_the_scripts
 
 def test_each_rule_of_the_contract_has_one_owner_among_the_tests() -> None:
     rules = [rule for area in tomllib.loads(document("tests/owners.toml")).values() for rule in area]
-    files = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
-    claims = [rule for text in files for line in re.findall(r"^# Owns (.+)\.$", text, re.M) for rule in line.split(", ")]
+    texts = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    claims = [rule for line in re.findall(r"^# Owns (.+)\.$", texts, re.MULTILINE) for rule in line.split(", ")]
     assert sorted(claims) == sorted(rules), "each rule stands at the top of one file, and in the table"
