@@ -57,6 +57,5 @@ def check_text(name: str, value: str | None) -> None:
     """Refuse a vendor's text that is empty, too long or not printable; None stands for no text."""
     if value is not None and (not 1 <= len(value) <= MAX_TEXT or not is_printable(value)):
         raise RefusedError(
-            f"{name} 必须是 1 到 {MAX_TEXT} 个可打印字符",
-            f"{name} must be 1 to {MAX_TEXT} printable characters",
+            f"{name} 必须是 1 到 {MAX_TEXT} 个可打印字符", f"{name} must be 1 to {MAX_TEXT} printable characters"
         )

@@ -115,8 +115,7 @@ def body_too_large(limit_bytes: int) -> Problem:
 def unsupported_media_type() -> Problem:
     """The body is not declared as JSON."""
     detail = Text(
-        "请求的 Content-Type 必须是 application/json（UTF-8）。",
-        "Content-Type must be application/json, in UTF-8.",
+        "请求的 Content-Type 必须是 application/json（UTF-8）。", "Content-Type must be application/json, in UTF-8."
     )
     return Problem(ProblemCode.UNSUPPORTED_MEDIA_TYPE, detail)
 

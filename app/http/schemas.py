@@ -47,8 +47,7 @@ _ClaimedAddress = Annotated[
 _PublicKey = Annotated[
     str,
     described(
-        "Raw X25519 public key, base64url, not of low order: asks for the key sealed.",
-        pattern=r"^[A-Za-z0-9_-]{43}\Z",
+        "Raw X25519 public key, base64url, not of low order: asks for the key sealed.", pattern=r"^[A-Za-z0-9_-]{43}\Z"
     ),
 ]
 _Version = Annotated[
@@ -62,8 +61,7 @@ class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     card_id: TypedCardId
     hardware: Annotated[str, described("Identifies the machine.", min_length=1, max_length=MAX_HARDWARE)]
     function: Annotated[
-        str,
-        described(f"What the program is doing. {OPEN_PROGRAM} earns KERNAL_DATA_KEY.", min_length=1, max_length=64),
+        str, described(f"What the program is doing. {OPEN_PROGRAM} earns KERNAL_DATA_KEY.", min_length=1, max_length=64)
     ]
     nonce: Annotated[str, described("Fresh for each request.", pattern=r"^[A-Za-z0-9_-]{16,64}\Z")]
     ip: _ClaimedAddress | None = None
@@ -75,8 +73,7 @@ class ExecuteRequest(VerifyRequest, frozen=True, forbid_unknown_fields=True, kw_
     """The body of `POST /v1/execute`."""
 
     arguments: Annotated[
-        dict[str, Any],
-        Meta(description=f"The function's arguments; at most {MAX_NESTING} levels, no NUL characters."),
+        dict[str, Any], Meta(description=f"The function's arguments; at most {MAX_NESTING} levels, no NUL characters.")
     ]
 
 

@@ -174,8 +174,7 @@ class Blobs:
     def _check_room(self, wanted: int) -> None:
         if shutil.disk_usage(self._folder).free < wanted + SPARE_BYTES:
             raise RefusedError(
-                f"{self._folder} 所在磁盘空间不足，未添加",
-                f"the disk of {self._folder} has no room: nothing was added",
+                f"{self._folder} 所在磁盘空间不足，未添加", f"the disk of {self._folder} has no room: nothing was added"
             )
 
 

@@ -26,12 +26,7 @@ MAX_REFUSED_HARDWARE = 64
 MAX_ENTRIES_PER_DAY = 50
 """The limit of entries in the journal of each `Counted` kind that one card has on one day; all are counted."""
 PRUNE_BATCH = 10_000
-PRUNED_KINDS = (
-    EventKind.REJECTED,
-    EventKind.FILE_DOWNLOADED,
-    EventKind.LOGIN_REFUSED,
-    EventKind.ENVIRONMENT_CHANGED,
-)
+PRUNED_KINDS = (EventKind.REJECTED, EventKind.FILE_DOWNLOADED, EventKind.LOGIN_REFUSED, EventKind.ENVIRONMENT_CHANGED)
 """Kinds that strangers or normal use write. Operators' changes and activations are never pruned."""
 PROBE = "cardctl doctor"
 """The card that `cardctl doctor` sends, to see which address arrives (scripts/lib/hostfacts.py).

@@ -31,11 +31,7 @@ _DEVELOPMENT = "0005_daily_counts"
 # `deploy/postgres/roles.sql` creates them.
 _SEPARATE_ROLES = "SELECT FROM pg_roles WHERE rolname IN ('kadun_app', 'kadun_backup')"
 
-WITHHELD = {
-    "event": ("UPDATE",),
-    "api_token": ("DELETE",),
-    "schema_migration": ("INSERT", "UPDATE", "DELETE"),
-}
+WITHHELD = {"event": ("UPDATE",), "api_token": ("DELETE",), "schema_migration": ("INSERT", "UPDATE", "DELETE")}
 """What the service's role may not do with a table; it reads and writes rows of all others.
 
 DELETE of the journal is for pruning; triggers keep it to rejections. A shop's token is revoked, never deleted: its

@@ -116,18 +116,9 @@ SELECT card_id FROM bound
 """.format(  # noqa: S608  # as above
     **_NEW,
     count=_COUNT.format(
-        card="bound.card_id",
-        day=_NEW["day"],
-        function=_NEW["function"],
-        at=_NEW["requested_at"],
-        source="FROM bound",
+        card="bound.card_id", day=_NEW["day"], function=_NEW["function"], at=_NEW["requested_at"], source="FROM bound"
     ),
 )
 
-PREPARED = {
-    "read_facts": _READ_FACTS,
-    "touch": _TOUCH,
-    "create_client": _CREATE_CLIENT,
-    "count_usage": _COUNT_USAGE,
-}
+PREPARED = {"read_facts": _READ_FACTS, "touch": _TOUCH, "create_client": _CREATE_CLIENT, "count_usage": _COUNT_USAGE}
 """The statements by name; arguments in the order of their `$` numbers."""

@@ -89,10 +89,7 @@ def list_operators(session: Session, output_format: str) -> None:
         session.acting(Operators).list(),
         _COLUMNS,
         session.zone,
-        lambda account: {
-            "totp": account.has_totp,
-            "longest_validity": format_longest(account.longest_validity),
-        },
+        lambda account: {"totp": account.has_totp, "longest_validity": format_longest(account.longest_validity)},
     )
     output.print_records(listed, _COLUMNS, output_format, "没有管理员，后台未启用 / No operators: the console is off")
 

@@ -20,12 +20,7 @@ def block() -> None:
 @click.option("--reason", required=True, help="原因 / Why.")
 @pass_session
 def add(  # noqa: PLR0913  # one option for each way to say what
-    session: Session,
-    hardware: str | None,
-    address: str | None,
-    network: str | None,
-    reference: str | None,
-    reason: str,
+    session: Session, hardware: str | None, address: str | None, network: str | None, reference: str | None, reason: str
 ) -> None:
     """添加 / Block a machine or a network."""
     blocks = session.acting(Blocks)

@@ -43,12 +43,7 @@ card.add_command(import_cards)
 @format_option("table", "json", "csv", "txt")
 @pass_session
 def issue(  # noqa: PLR0913  # one argument an option
-    session: Session,
-    validity: timedelta | str,
-    count: int,
-    batch: str | None,
-    note: str | None,
-    output_format: str,
+    session: Session, validity: timedelta | str, count: int, batch: str | None, note: str | None, output_format: str
 ) -> None:
     """发卡 / Issue cards, all or none."""
     lasting = validity if isinstance(validity, timedelta) else None

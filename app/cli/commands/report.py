@@ -66,11 +66,7 @@ def _print_tables(found: dict[str, Any]) -> None:
 
 _CARDS, _MACHINES, _NETWORKS = {"cards": "卡密 cards"}, {"machines": "设备 machines"}, {"networks": "地址 addresses"}
 _REJECTED = (
-    (
-        "cards",
-        "被拒：一张卡密，多台其他设备 / Rejected: one card from other machines",
-        _CARD | _MACHINES | _NETWORKS,
-    ),
+    ("cards", "被拒：一张卡密，多台其他设备 / Rejected: one card from other machines", _CARD | _MACHINES | _NETWORKS),
     (
         "machines",
         "被拒：一台设备，多张卡密 / Rejected: one machine with many cards",

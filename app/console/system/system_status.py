@@ -27,8 +27,7 @@ class FunctionsPage(Page):
             listing = self.console.system_status.functions.list()
         except FunctionsBusyError as error:
             trouble = Text(
-                f"核心功能的服务暂时忙：{error}",
-                f"The service that runs core functions is busy at the moment: {error}",
+                f"核心功能的服务暂时忙：{error}", f"The service that runs core functions is busy at the moment: {error}"
             )
         except FunctionsUnavailableError:
             trouble = Text(

@@ -112,9 +112,7 @@ def _expiring(line: Line, validity: timedelta, now: datetime) -> Use:
     if activated_at is None:
         if expires_at is None:  # else a used card would come back as a new one
             raise ContradictionError(
-                "activated_at",
-                "已使用的卡密须有激活时间或到期时间",
-                "a card in use needs its activation or its expiry",
+                "activated_at", "已使用的卡密须有激活时间或到期时间", "a card in use needs its activation or its expiry"
             )
         # An extended card, or one whose expiry is the end of a day, seems to be activated later than now.
         activated_at = min(max(expires_at, _EARLIEST + validity) - validity, now)

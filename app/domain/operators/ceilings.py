@@ -37,10 +37,7 @@ class Ceilings(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
-OPERATOR_DEFAULTS = {
-    Role.OWNER: Ceilings(10_000, MAX_VALIDITY),
-    Role.SELLER: Ceilings(1_000, timedelta(days=365)),
-}
+OPERATOR_DEFAULTS = {Role.OWNER: Ceilings(10_000, MAX_VALIDITY), Role.SELLER: Ceilings(1_000, timedelta(days=365))}
 TOKEN_DEFAULTS = Ceilings(1_000, timedelta(days=365))
 
 

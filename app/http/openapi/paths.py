@@ -175,11 +175,7 @@ PATHS: Part = {
         *_OF_CARDS,
     ),
     "/v1/shop/cards/unfreeze": _order(
-        "unfreezeCards",
-        "解冻卡密 / Unfreeze cards",
-        "All or none.",
-        Scope.CARDS_FREEZE,
-        *_OF_CARDS,
+        "unfreezeCards", "解冻卡密 / Unfreeze cards", "All or none.", Scope.CARDS_FREEZE, *_OF_CARDS
     ),
     "/v1/shop/cards/extend": _order(
         "extendCards",

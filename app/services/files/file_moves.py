@@ -97,8 +97,7 @@ class FileMoves:
             in_bucket = self.bucket.size(blob.sha256) == blob.size
             if wanted and not (in_bucket if to == BUCKET else self.folder.holds(blob)):
                 raise RefusedError(
-                    "另一条命令刚移动了内容，请再运行一次",
-                    "another command has just moved the content: run this again",
+                    "另一条命令刚移动了内容，请再运行一次", "another command has just moved the content: run this again"
                 )
             if to == BUCKET or not wanted:
                 self.folder.remove(blob.sha256)

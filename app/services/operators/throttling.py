@@ -55,8 +55,7 @@ def count(database: Database, buckets: Sequence[str], now: datetime) -> None:
     failures = Case(None, [(is_recent, LoginFailure.failures + SQL("1"))], SQL("1"))
     with database.transact():
         LoginFailure.insert_many(rows).on_conflict(
-            conflict_target=[LoginFailure.bucket],
-            update={LoginFailure.failures: failures, LoginFailure.last_at: now},
+            conflict_target=[LoginFailure.bucket], update={LoginFailure.failures: failures, LoginFailure.last_at: now}
         ).execute()
 
 

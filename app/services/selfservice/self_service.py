@@ -119,9 +119,7 @@ class SelfService:
         is_bound = bool(card_rows.bound_cards([card.id]))
         at, terms = self.clock(), customer.in_force.terms
         unbindings = Event.select(Event.at).where(
-            Event.card_id == card.id,
-            journal.code_or_kind == EventKind.SELF_UNBOUND.value,
-            Event.at > at - WINDOW,
+            Event.card_id == card.id, journal.code_or_kind == EventKind.SELF_UNBOUND.value, Event.at > at - WINDOW
         )
         latest = unbindings.order_by(Event.at.desc()).limit(terms.self_unbind_per_30_days)
         return Standing(card, at, is_bound, tuple(event.at for event in latest), terms)
@@ -170,12 +168,7 @@ def _cost(outcome: Outcome) -> dict[str, Any]:
 
 
 def _entry(  # noqa: PLR0913  # the parts of an entry
-    customer: Customer,
-    at: datetime,
-    kind: EventKind,
-    card_id: str,
-    details: dict[str, Any],
-    code: Code | None = None,
+    customer: Customer, at: datetime, kind: EventKind, card_id: str, details: dict[str, Any], code: Code | None = None
 ) -> journal.Entry:
     if customer.in_force.revision:
         details = details | {"terms": customer.in_force.revision}

@@ -36,10 +36,7 @@ _ENDORSEMENTS: dict[str, Endorse] = {
     "endorsed-flood": lambda v: [v.stranger.endorse(v.stranger.jwk)] * 2_000,
 }
 # A key whose `kid` is not its thumbprint: the `kid`, under which the stranger also signs the verdict.
-_KIDS: dict[str, Kid] = {
-    "kid-no-thumbprint": lambda _v: "new-key",
-    "kid-pinned-replaced": lambda v: v.current.kid,
-}
+_KIDS: dict[str, Kid] = {"kid-no-thumbprint": lambda _v: "new-key", "kid-pinned-replaced": lambda v: v.current.kid}
 
 
 def _backwards_among_strangers(forger: Forger) -> Reply:
