@@ -14,17 +14,9 @@ from app.domain.cards.pasted import bare_reference, reference_in
 from app.domain.codes import CardStatus, EventKind
 from app.domain.texts import RefusedError
 from app.http.problems import invalid_request
+from app.services.cards import filters
 from app.services.cards.card_lists import MAX_COUNTED, MAX_SEARCHED, CardResults
 from app.services.cards.exports import JOURNAL_COLUMNS, journal_documents
-from app.services.cards.filters import (
-    CARD_FIELDS,
-    EXPIRY_PRESETS,
-    JOURNAL_FIELDS,
-    REJECTIONS,
-    SORTS,
-    parse_card_filter,
-    parse_journal_filter,
-)
 from app.services.journal import journal_lists
 from app.services.journal.journal_lists import MAX_LOOKED, cards_of
 from app.services.paging import Slice
@@ -45,11 +37,11 @@ class CardsPage(Page):
             super().on_get(request, response)
 
     def values(self, request: falcon.Request, form: Form) -> Values:
-        console, typed = self.console, {name: form.one(name) for name in CARD_FIELDS}
+        console, typed = self.console, {name: form.one(name) for name in filters.CARD_FIELDS}
         size = next((size for size in _SIZES if str(size) == form.one("size")), _SIZES[0])
         refusal, page = None, CardResults(Slice([]))
         try:
-            wanted = parse_card_filter(typed, console.zone, console.clock())
+            wanted = filters.parse_card_filter(typed, console.zone, console.clock())
             page = console.cards.page(wanted, page_request(form, size), visitor_of(request).who)
         except RefusedError as error:
             refusal = error.text
@@ -61,8 +53,8 @@ class CardsPage(Page):
             "refusal": refusal,
             "size": size,
             "sizes": _SIZES,
-            "presets": EXPIRY_PRESETS,
-            "sorts": SORTS,
+            "presets": filters.EXPIRY_PRESETS,
+            "sorts": filters.SORTS,
             "states": (CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN, CardStatus.SPENT),
             "back": request.relative_uri,
         }
@@ -71,7 +63,7 @@ class CardsPage(Page):
         """Return the page that a pasted text is about: a refusal by its reference, or a batch."""
         reference, bare = reference_in(text), bare_reference(text)
         if reference is None and bare is not None:
-            wanted = parse_journal_filter({"reference": bare}, self.console.zone)
+            wanted = filters.parse_journal_filter({"reference": bare}, self.console.zone)
             reference = bare if journal_lists.page(wanted, limit=1).rows else None
         if reference is not None:
             return url("/admin/refusal", reference=reference)
@@ -85,11 +77,11 @@ class JournalPage(Page):
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         zone, who = self.console.zone, visitor_of(request).who
-        typed = {name: form.exactly(name) for name in JOURNAL_FIELDS}
+        typed = {name: form.exactly(name) for name in filters.JOURNAL_FIELDS}
         refusal, found = None, Slice[Any]([])
         keys: dict[str, str] = {}
         try:
-            wanted = parse_journal_filter(typed, zone)
+            wanted = filters.parse_journal_filter(typed, zone)
             found = journal_lists.page_for(who, wanted, page_request(form))
             keys = self.console.cards.keys(who, cards_of(found.rows), wanted.card_text or wanted.card_id or "")
             typed |= {"since": _input_value(wanted.since, zone), "until": _input_value(wanted.until, zone)}
@@ -102,7 +94,7 @@ class JournalPage(Page):
             "max_looked": MAX_LOOKED,
             "refusal": refusal,
             "kinds": [str(kind) for kind in EventKind],
-            "codes": [str(code) for code in REJECTIONS],
+            "codes": [str(code) for code in filters.REJECTIONS],
         }
 
 
@@ -112,9 +104,9 @@ class JournalExport(ExportPage):
 
     def export(self, request: falcon.Request, form: Form) -> Export:
         query, console = query_of(request), self.console
-        typed = {name: query.exactly(name) for name in JOURNAL_FIELDS if query.exactly(name)}
+        typed = {name: query.exactly(name) for name in filters.JOURNAL_FIELDS if query.exactly(name)}
         try:
-            wanted = parse_journal_filter(typed, console.zone)
+            wanted = filters.parse_journal_filter(typed, console.zone)
         except RefusedError as error:
             raise invalid_request(error.text) from error
         entries = journal_documents(journal_lists.every(wanted), console.zone)
