@@ -33,7 +33,7 @@ require_same() { [[ -z $4 || $4 == "$3" ]] || die "$1 已存在且 $2=$3：请�
 lost_settings() {
     docker ps --all --quiet --filter "label=com.docker.compose.project.working_dir=$ROOT" --filter label=com.docker.compose.service=nginx \
         </dev/null | head -n 1 | xargs -r docker inspect --format 'COMPOSE_PROJECT_NAME={{index .Config.Labels "com.docker.compose.project"}}
-{{range .Config.Env}}{{println .}}{{end}}'
+{{range .Config.Env}}{{println .}}{{end}}' || true # the engine may be down
     cat data/.project
 } 2>/dev/null
 
