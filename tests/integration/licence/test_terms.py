@@ -1,25 +1,69 @@
-"""The vendor's terms and block list: their changes, on the command line, and in a running service."""
-# Owns terms-change.
+"""The vendor's terms and block list: their changes, the verdicts that follow, and when they are in force."""
+# Owns terms-change, block-list.
 
 import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from app.domain.codes import EventKind
+from app.domain.cards.cards import card_id_of
+from app.domain.codes import Code, EventKind
+from app.domain.licence.policy import VerificationRequest
 from app.domain.licence.terms import BindingTerm, RenewTerm, Terms
 from app.domain.texts import RefusedError
+from app.services.cards.issuing import Issuing
+from app.services.licence.blocks import MAX_BLOCKS, BlockNotFoundError, Blocks
+from app.services.licence.licence import LicenceService
 from app.services.licence.terms import VendorTerms
+from app.services.licence.verification import Verification
+from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import MAX_REFUSALS_PER_MINUTE
-from app.storage.models import Event
+from app.storage.models import Block, Card, Client, DailyCount, Event, Usage
+from tests.conftest import Clock
 from tests.integration.conftest import with_keys
+from tests.support.licence.asking import ask, claims, kinds
 from tests.support.licence.in_force import REAL_INTERVAL
-from tests.support.services.service import Response, Service, question
+from tests.support.query_plans import statements
+from tests.support.services.service import OPEN, Response, Service, question, wait_for_lock
+
+HOME, AWAY = "198.51.100.1", "203.0.113.7"
+
+
+class Vendor:
+    """Terms and blocks that are in force at once, and the customers' requests."""
+
+    def __init__(
+        self, verification: Verification, licences: LicenceService, terms: VendorTerms, blocks: Blocks
+    ) -> None:
+        self.terms, self.blocks, self.renew = terms, blocks, licences.rules.renew
+        self.verify, self.ask = verification.verify, partial(ask, verification)
+
+    def set(self, **changes: str) -> None:
+        self.terms.change(changes.items())
+        self.renew()
+
+    def block(self, hardware: str) -> int:
+        number = self.blocks.add(self.blocks.machine(hardware), "charged back")
+        self.renew()
+        return number
+
+
+@pytest.fixture
+def blocks(database: Database, clock: Clock) -> Blocks:
+    return Blocks(database, "tester", clock)
+
+
+@pytest.fixture
+def vendor(verification: Verification, licences: LicenceService, terms: VendorTerms, blocks: Blocks) -> Vendor:
+    return Vendor(verification, licences, terms, blocks)
 
 
 def test_terms_are_changed_whole_and_each_change_is_journalled(terms: VendorTerms) -> None:
@@ -31,26 +75,20 @@ def test_terms_are_changed_whole_and_each_change_is_journalled(terms: VendorTerm
     assert terms.read()[1] == changed
     assert terms.change([("binding", "both")]) == changed
     assert terms.change([("binding", ""), ("notice", "你好")]).notice == "你好"
-    entries = list(Event.select().where(Event.kind == EventKind.TERMS_CHANGED).order_by(Event.id))
-    assert [entry.actor for entry in entries] == ["tester"] * 2
-    assert [entry.details for entry in entries] == [
-        {
-            "terms": 1,
-            "before": {"binding": "either", "changes_per_day": None, "self_unbind_cost": None},
-            "after": {"binding": "both", "changes_per_day": 2, "self_unbind_cost": "1d"},
-        },
-        {
-            "terms": 2,
-            "before": {"binding": "both", "notice": None},
-            "after": {"binding": "either", "notice": "你好"},
-        },
+    before = {"binding": "either", "changes_per_day": None, "self_unbind_cost": None}
+    after = {"binding": "both", "changes_per_day": 2, "self_unbind_cost": "1d"}
+    again = {"before": {"binding": "both", "notice": None}, "after": {"binding": "either", "notice": "你好"}}
+    entries = Event.select().where(Event.kind == EventKind.TERMS_CHANGED).order_by(Event.id)
+    assert [(entry.actor, entry.details) for entry in entries] == [
+        ("tester", {"terms": 1, "before": before, "after": after}),
+        ("tester", {"terms": 2, **again}),
     ]
 
 
 def test_changes_at_the_same_time_lose_none(terms: VendorTerms, database: Database) -> None:
     def change(name: str, text: str) -> None:
-        terms.change([(name, text)])
-        database.close()
+        with database.connection_context():
+            terms.change([(name, text)])
 
     given = {"contact": "QQ", "notice": "hello", "changes_per_day": "3", "self_renew": "any"}
     with ThreadPoolExecutor(len(given)) as pool:
@@ -59,18 +97,7 @@ def test_changes_at_the_same_time_lose_none(terms: VendorTerms, database: Databa
     assert Event.select().where(Event.kind == EventKind.TERMS_CHANGED).count() == len(given)
 
 
-HOME = "198.51.100.1"
-
-
-def test_the_terms_are_shown_as_they_are_set(offline: Service) -> None:
-    offline.cardctl("terms", "set", "self_service=on", "self_unbind_cost=2d", "contact=QQ 1")
-    shown = offline.cardctl_json("terms", "show")
-    assert [shown[name] for name in ("binding", "self_service", "self_unbind_cost")] == ["either", True, "2d"]
-    assert re.search(r"self_service +on\b", offline.cardctl("terms", "show").stdout)
-    assert "Nothing is blocked" in offline.cardctl("block", "list").stderr
-
-
-def test_wrong_commands_say_what_would_be_right(offline: Service) -> None:
+def test_commands_show_what_is_set_and_say_of_wrong_ones_what_would_be_right(offline: Service) -> None:
     for command, status, told in [
         (["terms", "set", "binding=none"], 1, "binding must be one of either, hardware, both"),
         (["terms", "set", "binding"], 1, "must be written NAME=VALUE"),
@@ -82,17 +109,11 @@ def test_wrong_commands_say_what_would_be_right(offline: Service) -> None:
         done = offline.cardctl(*command, check=False)
         assert (done.returncode, told in " ".join(done.stderr.split())) == (status, True), done.stderr
         assert not Event.select().exists(), (command, status, told)
-
-
-def codes_of(service: Service, card_id: str, **more: object) -> set[str]:
-    """Return the codes of as many answers as reach all processes."""
-    document = question(card_id) | more
-
-    def one(_: int) -> Response:
-        return service.verify(document, address=HOME)
-
-    with ThreadPoolExecutor(8) as pool:
-        return {str(answer.claims["code"]) for answer in pool.map(one, range(40))}
+    offline.cardctl("terms", "set", "self_service=on", "self_unbind_cost=2d", "contact=QQ 1")
+    shown = offline.cardctl_json("terms", "show")
+    assert [shown[name] for name in ("binding", "self_service", "self_unbind_cost")] == ["either", True, "2d"]
+    assert re.search(r"self_service +on\b", offline.cardctl("terms", "show").stdout)
+    assert "Nothing is blocked" in offline.cardctl("block", "list").stderr
 
 
 @pytest.fixture
@@ -101,6 +122,16 @@ def as_in_production(database: Database, database_url: str, tmp_path: Path) -> I
     settings = {"KADUN_BEHIND_PROXY": "true", "KADUN_WORKERS": "4", REAL_INTERVAL: "yes"}
     with Service(with_keys(tmp_path), database_url, **settings) as running:
         yield running
+
+
+def codes_of(service: Service, card_id: str, **more: object) -> set[str]:
+    """Return the codes of as many answers as reach all processes."""
+
+    def one(_: int) -> Response:
+        return service.verify(question(card_id) | more, address=HOME)
+
+    with ThreadPoolExecutor(8) as pool:
+        return {str(answer.claims["code"]) for answer in pool.map(one, range(40))}
 
 
 def wait_two_seconds() -> None:
@@ -131,3 +162,200 @@ def test_terms_and_blocks_are_in_force_in_every_process_within_two_seconds(as_in
     proxied.cardctl("block", "remove", str(row["id"]))
     wait_two_seconds()
     assert codes_of(proxied, card_id) == {"OK"}
+
+
+def test_accepted_verdicts_carry_what_the_terms_set(vendor: Vendor, card_id: str) -> None:
+    said = {"notice": "维护", "latest_version": "2.0", "update_url": "https://example.com/2.0"}
+    assert not said.keys() & claims(vendor.ask(card_id)).keys()
+    vendor.set(**said)
+    assert said.items() <= claims(vendor.ask(card_id)).items()
+    assert said.keys() & claims(vendor.ask(card_id, function="导出")).keys() == said.keys() - {"notice"}
+    assert not said.keys() & claims(vendor.ask("0" * 32)).keys()
+
+
+def test_more_changes_than_a_day_allows_are_refused_counted_and_over_the_next_day(
+    vendor: Vendor, card_id: str, clock: Clock
+) -> None:
+    vendor.ask(card_id)
+    vendor.ask(card_id, address=AWAY)
+    vendor.set(changes_per_day="2")
+    vendor.ask(card_id, "h2", AWAY)
+    refused = [vendor.ask(card_id, "h2", HOME), vendor.ask(card_id, "h3", AWAY)]
+    assert [verdict.code for verdict in refused] == [Code.TOO_MANY_CHANGES] * 2
+    assert vendor.ask(card_id, "h2", AWAY).code is Code.OK, "where it was last"
+    assert (Client.get().hardware, Client.get().ip) == ("h2", AWAY)
+    assert DailyCount.get(DailyCount.kind == "TOO_MANY_CHANGES").count == 2
+    clock.advance(timedelta(days=1))
+    assert vendor.ask(card_id, "h2", HOME).code is Code.OK
+
+
+def test_changes_that_race_are_not_more_than_the_day_allows(vendor: Vendor, database: Database, card_id: str) -> None:
+    vendor.set(changes_per_day="3")
+    vendor.ask(card_id)
+
+    def move(number: int) -> Code:
+        with database.connection_context():
+            return vendor.ask(card_id, address=f"203.0.113.{number}").code
+
+    with ThreadPoolExecutor(4) as pool:
+        codes = list(pool.map(move, range(1, 13)))
+    assert (codes.count(Code.OK), codes.count(Code.TOO_MANY_CHANGES)) == (3, 9)
+
+
+def test_a_change_is_not_counted_against_the_machine_that_has_just_made_it(
+    vendor: Vendor, database: Database, card_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that asks twice at once from a new address: one of the two is recorded while the other is read."""
+    vendor.set(changes_per_day="1")
+    vendor.ask(card_id)
+    count, asked = journal.changes_of_day, []
+
+    def twin() -> Code:
+        with database.connection_context():
+            return vendor.ask(card_id, address=AWAY).code
+
+    def count_late(*given: Any) -> int:
+        if not asked:
+            asked.append(AWAY)
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(twin).result() is Code.OK
+        return count(*given)
+
+    monkeypatch.setattr(journal, "changes_of_day", count_late)
+    assert vendor.ask(card_id, address=AWAY).code is Code.OK
+    assert vendor.ask(card_id, address="192.0.2.7").code is Code.TOO_MANY_CHANGES
+
+
+def test_an_old_program_is_told_to_update_and_changes_nothing(vendor: Vendor, card_id: str) -> None:
+    def verify(version: str | None, function: str = OPEN) -> dict[str, object]:
+        fields = (card_id, "h1", function, "n" * 22, HOME)
+        asked = VerificationRequest.from_fields(*fields, version=version, needs_version=function == OPEN)
+        return claims(vendor.verify(asked))
+
+    vendor.set(minimum_version="2.0", latest_version="2.1", update_url="https://example.com")
+    update = {"code": "UPDATE_REQUIRED", "latest_version": "2.1", "update_url": "https://example.com"}
+    for version in (None, "1.99"):
+        told = verify(version)
+        assert update.items() <= told.items(), version
+        assert "KERNAL_DATA_KEY" not in told
+    assert not Card.get_by_id(card_id).is_activated
+    assert DailyCount.get(DailyCount.kind == "UPDATE_REQUIRED").count == 2
+    assert [entry.details for entry in Event.select().where(Event.code == Code.UPDATE_REQUIRED)] == [{"terms": 1}]
+    answers = [verify(version)["code"] for version in ("2.0", "1.99")]
+    assert [*answers, verify(None, "导出")["code"]] == [Code.OK, Code.UPDATE_REQUIRED, Code.OK]
+
+
+def test_an_entry_tells_by_which_terms_a_request_was_judged(vendor: Vendor, issuing: Issuing) -> None:
+    first, second, third = (card.id for card in issuing.issue(3, timedelta(days=30)).cards)
+    vendor.ask(first)
+    vendor.set(binding="hardware")
+    vendor.ask(second, "h2")
+    vendor.terms.change([("binding", "both")])
+    vendor.ask(second, "h3")  # this process holds the terms before
+    vendor.renew()
+    vendor.ask(third, "h4")
+    vendor.ask(third, "h4", AWAY)
+    judged = Event.select().where(Event.hardware.is_null(is_null=False)).order_by(Event.id)
+    found = [(entry.kind, (entry.details or {}).get("terms")) for entry in judged]
+    accepted = "activated"
+    assert found == [(accepted, None), (accepted, 1), ("rejected", 1), (accepted, 2), ("rejected", 2)]
+
+
+def test_what_a_block_is_must_be_right_and_there_are_so_many(blocks: Blocks, clock: Clock) -> None:
+    with pytest.raises(RefusedError, match="must be an address, or a network"):
+        blocks.network("0.0.0.0/0")
+    for wrong in ("", "x" * 1_025, "a\0b", "\ud800"):
+        with pytest.raises(RefusedError, match="hardware"):
+            blocks.machine(wrong)
+    for reason in ("", "x" * 201, "a\nb"):
+        with pytest.raises(RefusedError, match="reason must be"):
+            blocks.add(blocks.machine("h1"), reason)
+    blocks.add(blocks.network("::ffff:203.0.113.0/120"), "scanner")
+    with pytest.raises(RefusedError, match="this is blocked already"):
+        blocks.add(blocks.network("203.0.113.0/24"), "again")
+    with pytest.raises(BlockNotFoundError, match="there is no block 99"):
+        blocks.remove(99)
+    assert (Block.select().count(), kinds()) == (1, [EventKind.BLOCK_ADDED])
+    row = {"reason": "r", "actor": "a", "created_at": clock.now}
+    others = [row | {"network": f"10.{n >> 8}.{n & 255}.0/24"} for n in range(MAX_BLOCKS - 1)]
+    Block.insert_many(others).execute()
+    with pytest.raises(RefusedError, match="at most 10,000 blocks"):
+        blocks.add(blocks.machine("h1"), "one more")
+
+
+def test_a_blocked_machine_and_network_are_refused_before_the_database_is_asked_and_their_hits_counted(
+    vendor: Vendor, database: Database, card_id: str, clock: Clock
+) -> None:
+    vendor.ask(card_id)
+    seen = Client.get().requested_at
+    network = vendor.blocks.add(vendor.blocks.network("203.0.113.0/24"), "scanner")
+    machine = vendor.block("h1")
+    clock.now += timedelta(hours=1)
+    with statements(database) as ran:
+        refused = [vendor.ask(card_id), vendor.ask("0" * 32, "h9", AWAY), vendor.ask(card_id)]
+    assert [verdict.code for verdict in refused] == [Code.CLIENT_BLOCKED] * 3
+    assert ran, "the refusal is journalled"
+    assert not [sql for sql, _values in ran if '"card"' in sql or '"client"' in sql]
+    assert (Client.get().requested_at, Usage.get().count) == (seen, 1), "nor was the card's use recorded"
+    assert "KERNAL_DATA_KEY" not in claims(refused[0])
+    assert vendor.blocks.hits() == {machine: 2, network: 1}
+    clock.now += timedelta(days=7, seconds=1)
+    assert vendor.blocks.hits() == {}, "the week is over"
+    entries = Event.select().where(Event.code == Code.CLIENT_BLOCKED).order_by(Event.id)
+    assert [entry.details["block"] for entry in entries] == [machine, network, machine]
+    vendor.blocks.remove(machine)
+    vendor.renew()
+    assert vendor.ask(card_id).code is Code.OK
+
+
+def test_a_machine_is_blocked_by_the_reference_of_its_refusal(vendor: Vendor, card_id: str) -> None:
+    vendor.ask(card_id)
+    refused = vendor.ask(card_id, "h2", AWAY)
+    vendor.blocks.add(vendor.blocks.machine_of(refused.reference.lower()), "cracked client")
+    vendor.renew()
+    assert [vendor.ask(card_id, "h2", AWAY).code, vendor.ask(card_id).code] == [Code.CLIENT_BLOCKED, Code.OK]
+    assert Event.get(Event.kind == EventKind.BLOCK_ADDED).reference == refused.reference
+    with pytest.raises(RefusedError, match="no machine under the reference “00000000”"):
+        vendor.blocks.machine_of("00000000")
+
+
+def test_blocks_that_change_places_in_one_second_are_noticed(
+    licences: LicenceService, vendor: Vendor, elsewhere: Database
+) -> None:
+    first = vendor.block("h1")
+    insert = "INSERT INTO block (hardware_sha256, reason, actor, created_at) VALUES (%s, 'r', 'olga', now())"
+    elsewhere.execute_sql(insert, (vendor.blocks.machine("h2").hardware_sha256,))
+    vendor.block("h3")
+    elsewhere.execute_sql("COMMIT")
+    vendor.blocks.remove(first)
+    vendor.renew()
+    find = licences.rules.get().blocks.find
+    blocked = [name for name in (b"h1", b"h2", b"h3") if find(sha256(name).hexdigest(), AWAY) is not None]
+    assert blocked == [b"h2", b"h3"]
+
+
+def test_the_refusal_of_a_blocked_machine_with_an_imported_card_names_the_card(vendor: Vendor) -> None:
+    vendor.block("h1")
+    Card.insert(id=card_id_of("old-key-2231"), imported_key="old-key-2231", created_at="2026-01-01T00:00:00Z").execute()
+    assert [vendor.ask(sent).code for sent in (" old-key-2231", "no-key-4711")] == [Code.CLIENT_BLOCKED] * 2
+    refusals = Event.select().where(Event.code == Code.CLIENT_BLOCKED).order_by(Event.id)
+    assert [entry.card_id for entry in refusals] == [card_id_of("old-key-2231"), "no-key-4711"]
+
+
+def test_a_request_that_waits_meets_the_blocks_of_the_moment_when_it_is_decided(
+    vendor: Vendor, database: Database, elsewhere: Database, card_id: str
+) -> None:
+    vendor.ask(card_id)
+    elsewhere.execute_sql("SELECT FROM card WHERE id = %s FOR UPDATE", (card_id,))
+
+    def move() -> Code:
+        with database.connection_context():
+            return vendor.ask(card_id, "h2").code
+
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move)
+        wait_for_lock(elsewhere)
+        vendor.block("h2")
+        elsewhere.execute_sql("ROLLBACK")
+        assert moving.result() is Code.CLIENT_BLOCKED
+    assert Client.get().hardware == "h1"

@@ -1,36 +1,29 @@
-"""Verdicts: the claims of a real one, what the vendor's terms change, and what a verification writes."""
+"""Verdicts: the claims of a real one, and what a verification writes."""
 # Owns token-claims, verdict-writes.
 
 import base64
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import jwt
-import pytest
 from joserfc import jwe
 from joserfc.jwk import OKPKey
 
 from app.domain.codes import Code, EventKind
 from app.domain.licence.policy import VerificationRequest
-from app.services.cards.issuing import Issuing
-from app.services.licence.licence import LicenceService
-from app.services.licence.terms import VendorTerms
 from app.services.licence.verification import Verification
-from app.storage import bindings, journal
-from app.storage.database import Database
-from app.storage.models import Card, Client, DailyCount, Event, Usage
+from app.storage import bindings
+from app.storage.models import Card, Client, Event, Usage
 from app.storage.statements import OTHER_FUNCTIONS
 from tests.conftest import Clock
 from tests.support.licence.asking import ask, claims, kinds
-from tests.support.services.service import OPEN, Service, question
+from tests.support.services.service import Service, question
 
-
-def public_key_of(key: OKPKey) -> str:
-    return str(key.as_dict(private=False)["x"])
+KEY = OKPKey.generate_key("X25519")
+SEALING = {"client_public_key": str(KEY.as_dict(private=False)["x"])}
+AWAY = "203.0.113.9"
 
 
 def header(token: str) -> dict[str, object]:
@@ -41,28 +34,22 @@ def test_a_token_has_the_claims_of_the_protocol_and_the_key_sealed_where_a_publi
     (card_id,) = service.issue(validity="1d")
     asked = question(card_id)
     answer = service.verify(asked)
+    assert set(answer.body) == {"code", "message", "token"}
+    token = answer.body["token"]
     keys = {key["kid"]: key for key in service.get("/.well-known/jwks.json").body["keys"]}
-    kid = header(answer.body["token"])["kid"]
-    claims = jwt.decode(
-        answer.body["token"], jwt.PyJWK(keys[str(kid)]), ["EdDSA"], audience="kadun-client", issuer="kadun"
-    )
-    assert header(answer.body["token"]) == {"alg": "EdDSA", "typ": "verdict+jwt", "kid": kid}
-    assert {name: claims[name] for name in ("sub", "nonce", "function")} == {
-        "sub": card_id,
-        "nonce": asked["nonce"],
-        "function": "打开程序",
-    }
+    kid = header(token)["kid"]
+    assert header(token) == {"alg": "EdDSA", "typ": "verdict+jwt", "kid": kid}
+    claims = jwt.decode(token, jwt.PyJWK(keys[str(kid)]), ["EdDSA"], audience="kadun-client", issuer="kadun")
+    sent = {"sub": card_id, "nonce": asked["nonce"], "function": "打开程序"}
+    assert {name: claims[name] for name in sent} == sent
     assert claims["exp"] - claims["iat"] == 300
     assert claims["card_expires_at"] - claims["card_activated_at"] == 86_400
     assert claims["KERNAL_DATA_KEY"] == service.environment["KERNAL_DATA_KEY"]
     assert "offline_until" not in claims, "without the vendor's leave"
-    assert set(answer.body) == {"code", "message", "token"}
-    key = OKPKey.generate_key("X25519")
-    claims = service.verify(question(card_id, client_public_key=public_key_of(key))).claims
-    sealed = claims["KERNAL_DATA_KEY_SEALED"]
+    claims = service.verify(question(card_id, **SEALING)).claims
     assert "KERNAL_DATA_KEY" not in claims
-    assert set(header(sealed)) == {"alg", "enc", "epk"}
-    opened = jwe.decrypt_compact(sealed, key, algorithms=["ECDH-ES", "A256GCM"])
+    assert set(header(claims["KERNAL_DATA_KEY_SEALED"])) == {"alg", "enc", "epk"}
+    opened = jwe.decrypt_compact(claims["KERNAL_DATA_KEY_SEALED"], KEY, algorithms=["ECDH-ES", "A256GCM"])
     assert (opened.plaintext or b"").decode() == service.environment["KERNAL_DATA_KEY"]
 
 
@@ -83,133 +70,10 @@ def test_settings_require_the_sealed_key_and_allow_offline_starts_until_the_card
         refused = service.verify(question(short))
         assert (refused.status, refused.body["field"]) == (400, "client_public_key")
         assert service.verify(question(short, function="导出报表")).status == 200
-        key = {"client_public_key": public_key_of(OKPKey.generate_key("X25519"))}
-        first = service.verify(question(short, **key)).claims
-        second = service.verify(question(long, hardware="h2", **key)).claims
+        first = service.verify(question(short, **SEALING)).claims
+        second = service.verify(question(long, hardware="h2", **SEALING)).claims
     assert first["offline_until"] == first["card_expires_at"]
     assert second["offline_until"] == second["iat"] + 7 * 86_400
-
-
-HOME, AWAY = "198.51.100.1", "203.0.113.7"
-
-
-def set_terms(licences: LicenceService, terms: VendorTerms, **changes: str) -> None:
-    terms.change(changes.items())
-    licences.rules.renew()
-
-
-def of_version(card_id: str, version: str | None, *, function: str = OPEN) -> VerificationRequest:
-    fields = (card_id, "h1", function, "n" * 22, HOME)
-    return VerificationRequest.from_fields(*fields, version=version, needs_version=function == OPEN)
-
-
-def test_accepted_verdicts_carry_what_the_terms_set(
-    verification: Verification, licences: LicenceService, terms: VendorTerms, card_id: str
-) -> None:
-    said = {"notice": "维护", "latest_version": "2.0", "update_url": "https://example.com/2.0"}
-    assert not said.keys() & claims(ask(verification, card_id)).keys()
-    set_terms(licences, terms, **said)
-    assert said.items() <= claims(ask(verification, card_id)).items()
-    assert said.keys() & claims(ask(verification, card_id, function="导出")).keys() == said.keys() - {"notice"}
-    assert not said.keys() & claims(ask(verification, "0" * 32)).keys()
-
-
-def test_more_changes_than_a_day_allows_are_refused_counted_and_over_the_next_day(
-    verification: Verification, licences: LicenceService, terms: VendorTerms, card_id: str, clock: Clock
-) -> None:
-    ask(verification, card_id)
-    ask(verification, card_id, address=AWAY)
-    set_terms(licences, terms, changes_per_day="2")
-    ask(verification, card_id, "h2", AWAY)
-    refused = [ask(verification, card_id, "h2", HOME), ask(verification, card_id, "h3", AWAY)]
-    assert [verdict.code for verdict in refused] == [Code.TOO_MANY_CHANGES] * 2
-    assert ask(verification, card_id, "h2", AWAY).code is Code.OK, "where it was last"
-    assert (Client.get().hardware, Client.get().ip) == ("h2", AWAY)
-    assert DailyCount.get(DailyCount.kind == "TOO_MANY_CHANGES").count == 2
-    clock.advance(timedelta(days=1))
-    assert ask(verification, card_id, "h2", HOME).code is Code.OK
-
-
-def test_changes_that_race_are_not_more_than_the_day_allows(
-    verification: Verification, licences: LicenceService, terms: VendorTerms, database: Database, card_id: str
-) -> None:
-    set_terms(licences, terms, changes_per_day="3")
-    ask(verification, card_id)
-
-    def move(number: int) -> Code:
-        verdict = ask(verification, card_id, address=f"203.0.113.{number}")
-        database.close()
-        return verdict.code
-
-    with ThreadPoolExecutor(4) as pool:
-        codes = list(pool.map(move, range(1, 13)))
-    assert codes.count(Code.OK) == 3
-    assert codes.count(Code.TOO_MANY_CHANGES) == 9
-
-
-def test_a_change_is_not_counted_against_the_machine_that_has_just_made_it(  # fixtures
-    verification: Verification, licences: LicenceService, terms: VendorTerms, database: Database, card_id: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    """A program that asks twice at once from a new address: one of the two is recorded while the other is read."""
-    set_terms(licences, terms, changes_per_day="1")
-    ask(verification, card_id)
-    count, asked = journal.changes_of_day, []
-
-    def twin() -> Code:
-        with database.connection_context():
-            return ask(verification, card_id, address=AWAY).code
-
-    def count_late(*given: Any) -> int:
-        if not asked:
-            asked.append(AWAY)
-            with ThreadPoolExecutor(1) as pool:
-                assert pool.submit(twin).result() is Code.OK
-        return count(*given)
-
-    monkeypatch.setattr(journal, "changes_of_day", count_late)
-    assert ask(verification, card_id, address=AWAY).code is Code.OK
-    assert ask(verification, card_id, address="192.0.2.7").code is Code.TOO_MANY_CHANGES
-
-
-def test_an_old_program_is_told_to_update_and_changes_nothing(
-    verification: Verification, licences: LicenceService, terms: VendorTerms, card_id: str
-) -> None:
-    set_terms(licences, terms, minimum_version="2.0", latest_version="2.1", update_url="https://example.com")
-    for version in (None, "1.99"):
-        told = claims(verification.verify(of_version(card_id, version)))
-        assert (told["code"], told["latest_version"], told["update_url"]) == (
-            *("UPDATE_REQUIRED", "2.1", "https://example.com"),
-        )
-        assert "KERNAL_DATA_KEY" not in told
-    assert not Card.get_by_id(card_id).is_activated
-    assert DailyCount.get(DailyCount.kind == "UPDATE_REQUIRED").count == 2
-    assert [entry.details for entry in Event.select().where(Event.code == Code.UPDATE_REQUIRED)] == [{"terms": 1}]
-    assert verification.verify(of_version(card_id, "2.0")).code is Code.OK
-    assert verification.verify(of_version(card_id, "1.99")).code is Code.UPDATE_REQUIRED
-    assert verification.verify(of_version(card_id, None, function="导出")).code is Code.OK
-
-
-def test_an_entry_tells_by_which_terms_a_request_was_judged(
-    verification: Verification, licences: LicenceService, terms: VendorTerms, issuing: Issuing
-) -> None:
-    first, second, third = (card.id for card in issuing.issue(3, timedelta(days=30)).cards)
-    ask(verification, first)
-    set_terms(licences, terms, binding="hardware")
-    ask(verification, second, "h2")
-    terms.change([("binding", "both")])
-    ask(verification, second, "h3")  # this process holds the terms before
-    licences.rules.renew()
-    ask(verification, third, "h4")
-    ask(verification, third, "h4", AWAY)
-    judged = Event.select().where(Event.hardware.is_null(is_null=False)).order_by(Event.id)
-    assert [(entry.kind, (entry.details or {}).get("terms")) for entry in judged] == [
-        ("activated", None),
-        ("activated", 1),
-        ("rejected", 1),
-        ("activated", 2),
-        ("rejected", 2),
-    ]
 
 
 def test_the_first_request_activates_and_binds_others_are_counted_and_another_card_takes_the_client_over(
@@ -223,17 +87,16 @@ def test_the_first_request_activates_and_binds_others_are_counted_and_another_ca
     assert claims(ask(verification, card_id))["activated"] is False
     assert Client.get().requested_at == clock.now
     assert (Usage.get().count, Usage.get().last_at) == (2, clock.now)
-    token = claims(ask(verification, card_id, function="导出报表", address="203.0.113.9"))
+    token = claims(ask(verification, card_id, function="导出报表", address=AWAY))
     assert token["accepted"] is True
     assert not {"KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED", "offline_until"} & set(token), "of another function no key"
     assert kinds() == [EventKind.ACTIVATED, EventKind.ENVIRONMENT_CHANGED]
     changed = Event.get(Event.kind == EventKind.ENVIRONMENT_CHANGED)
     assert changed.details["before"] == {"hardware": "h1", "ip": "198.51.100.1"}
-    assert Client.get().ip == "203.0.113.9"
+    assert Client.get().ip == AWAY
     client_id = Client.get().id
     clock.advance(timedelta(days=30))
-    assert ask(verification, card_id).code is Code.CARD_EXPIRED
-    assert ask(verification, other_id).code is Code.OK
+    assert [ask(verification, card).code for card in (card_id, other_id)] == [Code.CARD_EXPIRED, Code.OK]
     assert (Client.get().id, Client.get().card_id) == (client_id, other_id)
     released = Event.get(Event.kind == EventKind.RELEASED)
     assert (released.card_id, released.details["moved_to"]) == (card_id, other_id)
@@ -246,17 +109,16 @@ def test_another_machine_is_refused_changes_nothing_and_all_that_it_sent_is_jour
 ) -> None:
     ask(verification, card_id)
     before = [list(table.select().dicts()) for table in (Client, Card, Usage)]
-    sent = ("h2", "导出报表", "a nonce of its own", "203.0.113.9", "192.168.1.7", "a public key")
+    sent = ("h2", "导出报表", "a nonce of its own", AWAY, "192.168.1.7", "a public key")
     token = claims(verification.verify(VerificationRequest.from_fields(card_id, *sent, version="1.4")))
     assert (token["code"], token["accepted"]) == (Code.CLIENT_MISMATCH, False)
     assert not {"card_activated_at", "card_expires_at", "KERNAL_DATA_KEY"} & set(token)
     assert [list(table.select().dicts()) for table in (Client, Card, Usage)] == before
     event = Event.get(Event.code == Code.CLIENT_MISMATCH)
-    details = {name: event.details.get(name) for name in ("nonce", "client_public_key", "version")}
-    assert (event.card_id, event.hardware, event.function, event.ip, event.claimed_ip, event.reference, details) == (
-        *(card_id, "h2", "导出报表", "203.0.113.9", "192.168.1.7", str(token["jti"])[-8:]),
-        {"nonce": "a nonce of its own", "client_public_key": "a public key", "version": "1.4"},
-    )
+    named = (event.card_id, event.hardware, event.function, event.ip, event.claimed_ip, event.reference)
+    assert named == (card_id, "h2", "导出报表", AWAY, "192.168.1.7", str(token["jti"])[-8:])
+    details = {"nonce": "a nonce of its own", "client_public_key": "a public key", "version": "1.4"}
+    assert details.items() <= event.details.items()
     ask(verification, "0" * 32)
     assert list(Event.get(Event.code == Code.CARD_NOT_FOUND).details) == ["hardware_sha256"], "of others no nonce"
 
@@ -264,10 +126,9 @@ def test_another_machine_is_refused_changes_nothing_and_all_that_it_sent_is_jour
 def test_after_64_functions_of_a_day_the_rest_are_counted_together(
     verification: Verification, card_id: str, other_id: str
 ) -> None:
-    for number in range(70):
-        assert ask(verification, card_id, function=f"f{number}").code is Code.OK
-    assert ask(verification, card_id, function="f3").code is Code.OK
-    assert ask(verification, card_id, function="f3", address="203.0.113.9").code is Code.OK  # a change, not a refresh
+    for function in (*(f"f{number}" for number in range(70)), "f3"):
+        assert ask(verification, card_id, function=function).code is Code.OK
+    assert ask(verification, card_id, function="f3", address=AWAY).code is Code.OK  # a change, not a refresh
     counts = {row.function: row.count for row in Usage.select()}
     assert (len(counts), counts["其他"], counts["f3"]) == (65, 6, 3)
     assert ask(verification, other_id, hardware="h2", function="f99").code is Code.OK
@@ -277,8 +138,8 @@ def test_after_64_functions_of_a_day_the_rest_are_counted_together(
 def test_a_function_that_does_not_exist_is_taken_back_from_its_own_count_or_from_that_of_the_rest(
     verification: Verification, card_id: str, other_id: str, clock: Clock
 ) -> None:
-    day, counted = clock.now.date(), ["f0", "f0", *(f"f{number}" for number in range(1, 67))]
-    for function in counted:
+    day = clock.now.date()
+    for function in ("f0", "f0", *(f"f{number}" for number in range(1, 67))):
         ask(verification, card_id, function=function)
     ask(verification, other_id, hardware="h2", function="f0")
     clock.advance(timedelta(days=1))
