@@ -1,7 +1,4 @@
-"""`python -m kadun seal`: seal core data on the vendor's own PC, which needs the public recipient only.
-
-Exit status: 0 done, 1 failed, 2 usage; each failure is one line on standard error.
-"""
+"""`python -m kadun seal`: seal core data on the vendor's own PC. Exit status: 0 done, 1 failed, 2 usage."""
 
 from __future__ import annotations
 

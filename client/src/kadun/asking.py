@@ -83,10 +83,7 @@ class Asker:
         return verdict
 
     def with_retries(self, attempt: Callable[[], _Result], *, at_most_once: bool = False) -> _Result:
-        """Return the result of the first attempt that has one, within the retry policy.
-
-        What is to be sent at most once is retried only if no connection was established.
-        """
+        """Return the first result within the retry policy; `at_most_once` retries only if no connection was made."""
         tries_made = 0
         while True:
             if self.stopped is not None and self.stopped.is_set():

@@ -216,10 +216,9 @@ class Client:
     def unbind(self) -> CardStatus:
         """Release the card from the machine that it is bound to (解绑), where the server's terms allow it.
 
-        Stop a heartbeat before: any later request of this client binds the card to this machine again. A beat in
-        progress is waited for, at most `timeout_seconds`, and not sent again. What this machine stored for offline
-        starts is forgotten; another machine keeps its own until `offline_until`. The answer is not signed. If it is
-        lost, ask again: unbinding an unbound card succeeds and costs nothing.
+        Stop a heartbeat before: any later request binds the card to this machine again. A beat in progress is waited
+        for, at most `timeout_seconds`. What this machine stored for offline starts is forgotten; another machine keeps
+        its own until `offline_until`. If the answer, which is not signed, is lost, ask again: that costs nothing.
 
         Raises:
             SelfServiceRefused: the server refuses; `next_unbind_at` says when the card may be unbound, if known.

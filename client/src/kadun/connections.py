@@ -103,8 +103,7 @@ def tls_context(files: list[Path]) -> ssl.SSLContext:
 def public_cas() -> str:
     """Return the file or folder of the CAs that requests trusts by default.
 
-    Its path rather than True: with True some releases of requests share one TLS context in the whole process, which
-    would then trust `ca_file` for every other connection of the program, too.
+    With True in place of its path, some releases of requests make every connection of the process trust `ca_file`.
     """
     settings = requests.Session().merge_environment_settings("https://", {}, stream=True, verify=True, cert=None)
     return settings["verify"] if isinstance(settings["verify"], str) else requests.utils.DEFAULT_CA_BUNDLE_PATH

@@ -27,8 +27,7 @@ def parse_json_object(raw: bytes, what: str) -> dict[str, Any]:
 def decode_base64url(text: str, what: str) -> bytes:
     """Decode base64url without padding, in its canonical spelling only.
 
-    Python's decoder skips other characters and ignores the unused bits of the last character. Several spellings then
-    decode to the same bytes, and a changed token could still pass.
+    Python's decoder skips other characters and ignores unused bits, so that a changed token could still pass.
     """
     if _BASE64URL.fullmatch(text):
         try:

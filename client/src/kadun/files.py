@@ -59,8 +59,7 @@ def remove_or_empty(path: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Exclude other processes of this machine.
 
-    Continue without a lock if none is available (a read-only folder, a network drive, a process that hangs with it):
-    the lock only coordinates cooperating processes, and must not lock out a customer.
+    Continue without a lock if none is available (a read-only folder, a hanging process): no customer is locked out.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,8 +77,7 @@ def locked(path: Path) -> Iterator[None]:
 def lock(file: BinaryIO, offset: int = 0) -> bool:
     """Lock the file until it is closed, and return False if another program holds the lock.
 
-    Other failures are ignored: some network drives have no locks, and a single program needs none. On Windows the byte
-    at the offset is locked, which also prevents reading it.
+    Where a drive has no locks, none is needed. On Windows the byte at the offset is locked, which prevents reading it.
     """
     try:
         if sys.platform == "win32":

@@ -87,11 +87,7 @@ class Heartbeat:
         self.stop()
 
     def start(self) -> None:
-        """Start a daemon thread, which does not keep the program alive.
-
-        Raises:
-            RuntimeError: it was started before; make a new one.
-        """
+        """Start a daemon thread, which does not keep the program alive; RuntimeError if it was started before."""
         if self._thread is not None:
             raise RuntimeError("a heartbeat starts once; make a new one")
         if self._first is not None:
@@ -100,10 +96,7 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop at once: no callback starts and nothing is sent after it but what is on its way.
-
-        `Client.unbind` waits for a beat in progress.
-        """
+        """Stop at once: no callback starts, nothing more is sent; `Client.unbind` waits for a beat in progress."""
         self._stopped.set()
 
     @property

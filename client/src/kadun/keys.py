@@ -55,10 +55,7 @@ class TrustedKeys:
     """Public keys by `kid`. Methods may be called from several threads."""
 
     def __init__(self, pinned: PublicKeys) -> None:
-        """Load the output of `cardctl key export`, `{"iss": …, "keys": […]}`, as a dict or as JSON text.
-
-        Anything else is a mistake of the vendor, therefore a ValueError and not a KadunError.
-        """
+        """Load the output of `cardctl key export`, as a dict or as JSON text; anything else is a ValueError."""
         document = _document(pinned)
         issuer, keys = document.get("iss"), document.get("keys")
         if not isinstance(issuer, str) or not issuer or not isinstance(keys, list) or not keys:
@@ -117,10 +114,7 @@ class TrustedKeys:
         return floor.left > 0 and floor.kid in self._after(kid)
 
     def _after(self, kid: str) -> set[str]:
-        """Return the keys that come after a key: those that it leads to by endorsements, and those pinned after it.
-
-        Keys are pinned in the order of the chain. Where endorsements contradict that order, they count.
-        """
+        """Return the keys that a key leads to by endorsements, which count first, and those pinned after it."""
         after = self._endorsed_from([kid])
         if kid in self.pinned:
             pins = self.pinned[self.pinned.index(kid) + 1 :]
@@ -136,8 +130,7 @@ class TrustedKeys:
 
         Each key needs a signature by a key that was trusted before it. Endorsements of another issuer do not count: a
         server that changed its name keeps the earlier ones. Nor do those of more than 2048 characters: a thief of an
-        earlier key could fill the file with them. The first endorsement of a key by another is kept. Keys added before
-        an invalid endorsement stay: each has a valid signature of its own.
+        earlier key could fill the file with them. Keys added before an invalid endorsement stay.
         """
         known = {*self.steps.values()}
         by_endorser: dict[str, list[str]] = {}

@@ -48,9 +48,8 @@ def lineage(
 ) -> dict[Step, str]:
     """Select the endorsements to store: one path to a key from each source, and some that lead on from it.
 
-    Stored ones that lead to it stay, because an earlier release of the program may pin their keys; they need not be
-    verified. A thief of an earlier key can endorse any number of keys and let them endorse the later ones, which are
-    public. So a learned endorsement is stored only if the path of a source needs it.
+    Stored ones that lead to it stay, because an earlier release of the program may pin their keys. A thief of an
+    earlier key can endorse any number of keys: a learned endorsement is stored only if the path of a source needs it.
 
     Args:
         stored: the endorsements in the file.

@@ -1,7 +1,6 @@
-"""The messages for customers, in Chinese and English, from `messages.json`.
+"""The messages for customers, from `messages.json`, which the server and the JavaScript client read, too.
 
-The server, its console and the JavaScript client read the same file. The SDK never shows the server's own text, which
-is not signed.
+The SDK never shows the server's own text, which is not signed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Offline starts: the last accepted verdict is used while the server cannot be reached, never after a rejection.
-
-The rules, and what they cannot prevent: docs/client.md, "Offline starts". `kadun.clocks` estimates the time.
-"""
+"""Offline starts (docs/client.md): the last accepted verdict stands in for the server, never after a rejection."""
 
 from __future__ import annotations
 
@@ -31,10 +28,7 @@ class Baseline(NamedTuple):
 
 
 class ClientState:
-    """The state of a client, in memory and in the files, which are read each time: another process may write them.
-
-    Methods may be called from several threads, such as the heartbeat's.
-    """
+    """The state of a client, in memory and in files, which other processes may write, too. Threads may share it."""
 
     def __init__(self, keys: TrustedKeys, of_keys: StateStore, of_card: StateStore, clock: Clock) -> None:
         self.keys = keys
@@ -103,10 +97,7 @@ class ClientState:
             self._store.update(hardware, lambda before: replace(before, cached=None))
 
     def offline_verdict(self, failure: KadunError, card_id: str, hardware: str) -> Verdict:
-        """Return the stored verdict, verified as if it had just arrived.
-
-        Otherwise raise the failure itself: no verdict is stored, or its time is over or cannot be stored.
-        """
+        """Return the stored verdict, verified anew; raise the failure if there is none, or its time is over."""
         with self._lock:
             if self._store.load(hardware).cached is None:
                 raise failure

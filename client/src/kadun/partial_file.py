@@ -34,10 +34,7 @@ class Offer:
 
 @final
 class PartialFile:
-    """`NAME.part` beside the target, and `NAME.part.json` with its version. A context manager.
-
-    Failures of the file system become `DownloadFailed`, and the target is unchanged.
-    """
+    """`NAME.part` beside the target, and `NAME.part.json` with its version; a failure leaves the target unchanged."""
 
     def __init__(self, target: Path, offer: Offer) -> None:
         self._target = target

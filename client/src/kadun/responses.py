@@ -12,9 +12,7 @@ from kadun.errors import KadunError, RequestRefused, ServerUnreachable, Untruste
 
 # The genuine server's refusals of malformed requests (docs/protocol.md, "Problems"). Others are a portal's or proxy's.
 _PROBLEM = "application/problem+json"
-_REFUSALS = frozenset(
-    {"INVALID_REQUEST", "NOT_FOUND", "METHOD_NOT_ALLOWED", "BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"}
-)
+_REFUSALS = ("INVALID_REQUEST", "NOT_FOUND", "METHOD_NOT_ALLOWED", "BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
 _RETRYABLE = frozenset({429, 502, 503})
 _SECONDS = re.compile(r"[0-9]{1,6}")
 _SERVER_ERRORS = range(500, 600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import NoReturn
 
 import pyrage
@@ -14,7 +15,6 @@ from kadun.decoding import decode_base64url, parse_json_object
 from kadun.errors import UnsealFailed, UntrustedAnswer
 
 _ALGORITHMS = ["ECDH-ES", "A256GCM"]
-_IDENTITY = "AGE-SECRET-KEY-1"
 
 
 class Secret:
@@ -104,9 +104,6 @@ def unseal(sealed: bytes, key: Secret) -> bytes:
 def _identities(key: Secret) -> list[pyrage.x25519.Identity]:
     identities = []
     for line in key.reveal().splitlines():
-        if line.strip().startswith(_IDENTITY):
-            try:
-                identities.append(pyrage.x25519.Identity.from_str(line.strip()))
-            except pyrage.IdentityError:
-                continue  # a mistyped identity must not prevent the others from being tried
+        with suppress(pyrage.IdentityError):  # a mistyped identity must not prevent the others from being tried
+            identities.append(pyrage.x25519.Identity.from_str(line.strip()))
     return identities

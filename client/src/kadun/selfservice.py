@@ -1,7 +1,4 @@
-"""Self-service (docs/protocol.md, "Self-service"): customers renew and unbind their cards without asking the vendor.
-
-The answers are not signed. They are for people to read; only verdicts decide what the program does.
-"""
+"""Self-service (docs/protocol.md): customers renew and unbind their cards. Answers are not signed: show them only."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The state between starts: an encrypted file for each program, server and card, and one for the keys of the server.
 
-Only this machine can read it, because the encryption key derives from its hardware string. So a copy does not work
-elsewhere. The customer knows the hardware string, too: nothing in the file is trusted, and the signatures of keys and
-verdicts are verified each time they are read.
+The encryption key derives from this machine's hardware string, so that a copy does not work elsewhere. The customer
+knows that string, too: nothing in the file is trusted, and all signatures are verified each time they are read.
 """
 
 from __future__ import annotations
@@ -107,10 +106,7 @@ class StateStore:
             return State()
 
     def save(self, state: State, hardware: str) -> None:
-        """Replace the file atomically, or remove it if the state is empty.
-
-        An OSError says that it cannot be written, or that `load` could not read it back; the file is unchanged.
-        """
+        """Replace the file atomically, or remove it if the state is empty; an OSError leaves it unchanged."""
         if self._path is None:
             raise FileNotFoundError("there is no folder to store state in")
         if state == State():
@@ -149,10 +145,7 @@ class StateStore:
 
 
 def normalized_card_id(card_id: str) -> str:
-    """Return the common form of all spellings: no white space or dashes, upper case, I and L as 1, O as 0.
-
-    Another text may be the key of a card that was imported from another system; only white space around it is ignored.
-    """
+    """Return the common form of a card ID's spellings; another text may be a key from another system, and stays."""
     kept = "".join(c for c in card_id if not (c.isspace() or unicodedata.category(c) == "Pd"))
     read = kept.translate(_READ_AS)
     return read if _CARD_ID.fullmatch(read) else card_id.strip()

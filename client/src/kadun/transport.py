@@ -1,8 +1,7 @@
 """HTTP with limits on time, size and redirects.
 
 A thread of its own sends each request and reads the response, so that a call always returns in time: socket timeouts
-limit neither the name lookup nor a response that arrives byte by byte. When the caller leaves, the sockets are closed,
-which ends the thread.
+limit neither the name lookup nor a response that arrives byte by byte. When the caller leaves, the thread ends.
 """
 
 from __future__ import annotations
@@ -17,13 +16,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
 from kadun import connections
+from kadun.connections import Connections
 from kadun.errors import ServerUnreachable, UntrustedAnswer
 from kadun.responses import Response
 
@@ -46,10 +46,7 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """Sends requests over HTTP or HTTPS through the system's proxies, each over a new connection.
-
-    The arguments are those of `Client`.
-    """
+    """Sends each request over a new connection, through the system's proxies. The arguments are those of `Client`."""
 
     def __init__(
         self,
@@ -90,9 +87,9 @@ class HttpTransport:
     @contextmanager
     def stream(self, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Iterator[Stream]:
         """See `Transport`."""
-        sockets, items = connections.Connections(), queue.Queue[Any](maxsize=_PIECES_AHEAD)
+        sockets, items = Connections(), queue.Queue[Any](maxsize=_PIECES_AHEAD)
         try:
-            arguments = (path, body, headers, sockets, items.put)
+            arguments = (path, body, headers, sockets, items)
             threading.Thread(target=self._receive, args=arguments, name="kadun-request", daemon=True).start()
             yield Stream(items, self._timeout_seconds)
         finally:
@@ -102,12 +99,7 @@ class HttpTransport:
                     items.get_nowait()
 
     def _receive(
-        self,
-        path: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        sockets: connections.Connections,
-        put: Callable[[Any], None],
+        self, path: str, body: bytes | None, headers: Mapping[str, str], sockets: Connections, items: queue.Queue[Any]
     ) -> None:
         # Status and headers, then the pieces of the body, and an empty one at its end; or an exception.
         try:
@@ -126,17 +118,17 @@ class HttpTransport:
                     allow_redirects=False,  # another address is not the configured server
                     stream=True,
                 ) as response:
-                    put((response.status_code, response.headers))
+                    items.put((response.status_code, response.headers))
                     read = response.raw.read1  # what has arrived, without waiting for more
                     while not sockets.over and (piece := read(_PIECE_BYTES, decode_content=False)):
-                        put(piece)
-                    put(b"")
+                        items.put(piece)
+                    items.put(b"")
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
-            put(_too_late(self._timeout_seconds))
+            items.put(_too_late(self._timeout_seconds))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as failure:
-            put(_unreachable(failure, sent=sockets.opened))
+            items.put(_unreachable(failure, sent=sockets.opened))
         except Exception as failure:  # noqa: BLE001 - raised in the caller's thread
-            put(failure)
+            items.put(failure)
         finally:
             sockets.cut()
 

@@ -60,8 +60,7 @@ def is_function_failure(code: str) -> bool:
 def verify_verdict(token: str, request: VerificationRequest, keys: TrustedKeys, key_pair: KeyPair | None) -> Verdict:
     """Verify that a token is the genuine server's answer to this request, and return its verdict.
 
-    The local clock is not used, because customers' clocks are wrong. The nonce proves that the answer is fresh: no
-    earlier answer can contain it.
+    The local clock is not used, because customers' clocks are wrong: the nonce proves that the answer is fresh.
     """
     claims = verify_token(token, keys[key_id(token)], _TYP)
     claims.require("aud", AUDIENCE)

@@ -1,9 +1,8 @@
 """A string that identifies this machine: stable, and different from every other machine's.
 
-It combines several identifiers, because each alone fails somewhere: cloned systems share the ID of the installation,
-cheap boards report placeholders, virtual machines have no serial numbers. What customers change or unplug is not used:
-disks, network cards, memory, addresses, names. Nothing is read that only an administrator may read: the string must not
-depend on who runs the program. docs/client.md lists the identifiers ("The machine's string").
+It combines several identifiers (docs/client.md, "The machine's string"), because each alone fails somewhere: cloned
+systems share the ID of the installation, cheap boards report placeholders, virtual machines have no serial numbers.
+Not used is what customers change or unplug, and what only an administrator may read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Removes the placeholders that manufacturers leave in place of identifiers.
 
-A placeholder that is added in a later release changes the string of every machine that reports it, and so does a change
-of the spelling. That requires a new prefix, and a good reason.
+One that is added in a later release, or another spelling, changes machines' strings: that requires a new prefix.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Identifiers on macOS, on Linux, and on every other system but Windows.
 
-On Linux only root may read the UUID and the serial numbers of the firmware (`/sys/class/dmi/id/product_uuid` and
-others). They are not used, because the same machine would have two strings. Boards with a device tree (Arm) show their
-serial number to everyone.
+On Linux only root may read the firmware's UUID and serial numbers (`/sys/class/dmi/id/product_uuid`). They are not
+used: the same machine would have two strings. Boards with a device tree (Arm) show their serial number to everyone.
 """
 
 from __future__ import annotations
@@ -60,15 +59,10 @@ def _board_serial() -> str | None:
 
 
 def _installed_id() -> str | None:
-    """Return the installed system's identifier, by py-machineid.
-
-    As a last resort it returns the name of the container, which changes with each start. So only the form of an
-    installation's identifier is accepted.
-    """
     import machineid  # noqa: PLC0415 - it imports subprocess and platform, which slow down the start
 
     try:
-        return _in_form(str(machineid.id()))
+        return _in_form(str(machineid.id()))  # not the container's name, its last resort, which changes with each start
     except machineid.MachineIdNotFound:
         return None
 

@@ -2,8 +2,7 @@
 
 py-machineid is not used here, although it returns what `_machine_guid` reads. A changed interface of a library that it
 uses once made it fall back silently to another identifier (keygen-sh/py-machineid issue 23): an update would have
-changed every customer's string. A 32-bit build of the same program would, too, because it reads the other branch of the
-registry. The fallback, PowerShell, takes a second and has no time limit.
+changed every customer's string. So would a 32-bit build, which reads the other branch of the registry.
 """
 
 from __future__ import annotations
@@ -43,8 +42,7 @@ Other errors are raised: if they were temporary, the next start would have anoth
 def identifiers() -> dict[str, str]:
     """Return this machine's identifiers, without placeholders.
 
-    Cloned systems share the MachineGuid, and cheap boards report placeholders. Only if the firmware has no identifier,
-    the serial number of the system disk is used, too. Missing ones are left out.
+    The serial number of the system disk is used only if the firmware has no identifier. Missing ones are left out.
     """
     kernel32 = _kernel32()
     firmware = without_placeholders(identifiers_in(firmware_table(kernel32)))
@@ -62,13 +60,11 @@ def firmware_table(kernel32: Any) -> bytes:  # noqa: ANN401 - a ctypes library
 
 
 def disk_descriptor(kernel32: Any) -> bytes:  # noqa: ANN401 - a ctypes library
-    """Return the STORAGE_DEVICE_DESCRIPTOR of the system disk, or nothing if its driver has none.
-
-    The volume is opened without access rights, which needs no privileges and is enough for this query.
-    """
+    """Return the STORAGE_DEVICE_DESCRIPTOR of the system disk, or nothing if its driver has none."""
     folder = ctypes.create_unicode_buffer(_LONGEST_PATH)
     if not kernel32.GetSystemWindowsDirectoryW(folder, _LONGEST_PATH):
         raise _failed("GetSystemWindowsDirectoryW")
+    # Without access rights, which needs no privileges and is enough for this query.
     volume = kernel32.CreateFileW(rf"\\.\{folder.value[:2]}", 0, _SHARE_READ_WRITE, None, _OPEN_EXISTING, 0, None)
     if volume in (None, 0, _INVALID_HANDLE):
         raise _failed("CreateFileW")
@@ -87,8 +83,7 @@ def disk_descriptor(kernel32: Any) -> bytes:  # noqa: ANN401 - a ctypes library
 def identifiers_in(raw: bytes) -> dict[str, str | None]:
     """Return the system's UUID and serial number, and the first board's serial number, from RawSMBIOSData.
 
-    A truncated or invalid table gives what precedes the error; this function never raises. Other structures, such as
-    memory and slots, are ignored.
+    A truncated or invalid table gives what precedes the error. Other structures, such as memory, are ignored.
     """
     found: dict[str, str | None] = {}
     for kind, formatted, strings in _structures(raw[_RAW_HEADER_BYTES:]):
