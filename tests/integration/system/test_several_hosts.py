@@ -1,8 +1,13 @@
-"""A database with several hosts, of which one is silent, refuses connections, or accepts no writes."""
+"""Database hosts of which one is silent or accepts no writes, and app machines that report themselves.
+
+`cardctl hosts`, `doctor` and the scripts that exchange the database read the reports.
+"""
 # Owns database-failover.
 
 import contextlib
-import shutil
+import json
+import re
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,14 +15,26 @@ from typing import Any
 
 import psycopg2
 import pytest
+from peewee import fn
 
 from app.domain.errors import DatabaseUnavailableError
+from app.runtime.settings import Settings
+from app.runtime.version import read_version
+from app.services.system import hosts
 from app.services.system.doctor.gather_database import durability, standbys
 from app.storage import database as database_module
+from app.storage import schema
 from app.storage.database import Database
-from tests.support.services.service import wait_for
+from app.storage.models import Host
+from app.tokens.key_folder import KeyFolder
+from tests.integration.conftest import with_keys
+from tests.support.hosts.script_libraries import PRELUDE, SOURCES, checkout_in
+from tests.support.services.functions_service import FunctionsService
+from tests.support.services.service import Service, wait_for
 from tests.support.services.tcp_proxy import SilentHost
 from trial.postgres import EmbeddedPostgres
+
+pytestmark = pytest.mark.apart  # services report themselves, too
 
 THREADS = 8
 STARTING = b"SFATAL\0C57P03\0Mthe database system is starting up\0\0"
@@ -34,36 +51,6 @@ def execute(postgres: EmbeddedPostgres, *statements: str) -> None:
             connection.cursor().execute(statement)
 
 
-def host_of(postgres: EmbeddedPostgres) -> str:
-    """The address and the port, as they stand in a URL."""
-    return postgres.url().rpartition("@")[2].partition("/")[0]
-
-
-class Standby(EmbeddedPostgres):
-    """Follows a primary by streaming replication; made from a copy of its stopped cluster."""
-
-    @classmethod
-    def of(cls, primary: EmbeddedPostgres, binaries: Path, cluster: Path, name: str) -> "Standby":
-        """Copy the primary's cluster; `name` is what its `synchronous_standby_names` calls the standby."""
-        primary.stop()
-        copied = cluster.with_name(f"{cluster.name}-standby")
-        shutil.copytree(cluster, copied, copy_function=_copy_with_owner)
-        for folder in (cluster, *cluster.rglob("*/")):
-            owner = folder.stat()
-            shutil.chown(copied / folder.relative_to(cluster), owner.st_uid, owner.st_gid)
-        signal = copied / "data/standby.signal"
-        signal.touch()
-        primary.start()
-        url = primary.url()
-        return cls(binaries, copied, settings={"primary_conninfo": f"{url}?application_name={name}"})
-
-
-def _copy_with_owner(source: str, target: str) -> None:
-    shutil.copy2(source, target)
-    owner = Path(source).stat()
-    shutil.chown(target, owner.st_uid, owner.st_gid)
-
-
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentHost]:
     connect = psycopg2.connect
@@ -77,26 +64,18 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentHost]:
         yield host
 
 
-def beside(database_url: str, host: SilentHost) -> Database:
+@pytest.fixture
+def several(database_url: str, silent: SilentHost) -> Database:
     """The database, with the silent host before it."""
-    return Database(database_url.replace("@", f"@127.0.0.1:{host.port},"))
+    return Database(database_url.replace("@", f"@127.0.0.1:{silent.port},"))
 
 
 def select(database: Database) -> int:
-    """One statement on this thread's connection."""
     (found,) = database.with_connection(lambda: database.execute_sql("SELECT 1").fetchone())
     return int(found)
 
 
-def answers(database: Database) -> bool:
-    """Whether a statement is answered."""
-    with contextlib.suppress(DatabaseUnavailableError):
-        return select(database) == 1
-    return False
-
-
-def test_threads_connect_beside_each_other(database_url: str, silent: SilentHost) -> None:
-    several = beside(database_url, silent)
+def test_threads_connect_beside_each_other(several: Database, silent: SilentHost) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
         selecting = [pool.submit(select, several) for _ in range(THREADS)]
         wait_for(lambda: len(silent.held) == THREADS)
@@ -105,8 +84,7 @@ def test_threads_connect_beside_each_other(database_url: str, silent: SilentHost
 
 
 @pytest.mark.parametrize("answer", [TRY_ANOTHER, b""], ids=["not ready", "hangs up"])
-def test_the_host_that_answered_is_asked_first(database_url: str, silent: SilentHost, answer: bytes) -> None:
-    several = beside(database_url, silent)
+def test_the_host_that_answered_is_asked_first(several: Database, silent: SilentHost, answer: bytes) -> None:
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(select, several)
         wait_for(lambda: silent.held)
@@ -138,6 +116,12 @@ def test_while_it_is_away_one_thread_tries_and_the_others_fail_at_once(
             trying.result()
 
 
+def make_read_only(postgres: EmbeddedPostgres, value: str) -> None:
+    """Make it refuse writes, as a primary does that has become a standby."""
+    setting = f"ALTER SYSTEM SET default_transaction_read_only = {value}"
+    execute(postgres, "SET default_transaction_read_only = off", setting, "SELECT pg_reload_conf()")
+
+
 def test_a_host_that_accepts_no_writes_is_not_used(own_postgres: EmbeddedPostgres) -> None:
     demoted = Database(own_postgres.url())
     assert select(demoted) == 1
@@ -149,40 +133,130 @@ def test_a_host_that_accepts_no_writes_is_not_used(own_postgres: EmbeddedPostgre
         select(Database(own_postgres.url()))
     make_read_only(own_postgres, "off")
     again = Database(own_postgres.url())
-    wait_for(lambda: answers(again))
+
+    def answers() -> bool:
+        with contextlib.suppress(DatabaseUnavailableError):
+            return select(again) == 1
+        return False
+
+    wait_for(answers)
     assert again.execute_sql("SELECT to_regclass('written')").fetchone() == (None,)
 
 
-@pytest.fixture
-def standby(
-    own_postgres: EmbeddedPostgres, postgres_binaries: Path, cluster_folder: Path, tmp_path: Path
-) -> Iterator[Standby]:
-    with Standby.of(own_postgres, postgres_binaries, cluster_folder / tmp_path.name, "b") as following:
-        yield following
-
-
 def test_the_primary_is_used_and_its_standby_reported_with_its_lag(
-    own_postgres: EmbeddedPostgres, standby: Standby
+    own_postgres: EmbeddedPostgres, postgres_binaries: Path, cluster_folder: Path, tmp_path: Path
 ) -> None:
-    primary, other = map(host_of, (own_postgres, standby))
-    several = Database(own_postgres.url().replace("@", f"@{other},"))
-    assert several.with_connection(several.primary) == ("127.0.0.1", int(primary.partition(":")[2]))
-    wait_for(lambda: standbys(several) == {other: 0})
-    several.execute_sql("ALTER SYSTEM SET synchronous_standby_names = 'b'")
-    several.execute_sql("SELECT pg_reload_conf()")
-    wait_for(lambda: durability(several) == (True, "b"))
-    several.execute_sql("CREATE TABLE replicated ()")
-    standby.stop()
+    cluster = cluster_folder / tmp_path.name
+    copied = cluster.with_name(f"{cluster.name}-standby")
+    own_postgres.stop()
+    subprocess.run(("cp", "-a", cluster, copied), check=True)  # each file with its owner
+    (copied / "data/standby.signal").touch()
+    own_postgres.start()
+    follow = {"primary_conninfo": f"{own_postgres.url()}?application_name=b"}
+    with EmbeddedPostgres(postgres_binaries, copied, settings=follow) as standby:
+        primary, other = (server.url().rpartition("@")[2].partition("/")[0] for server in (own_postgres, standby))
+        several = Database(own_postgres.url().replace("@", f"@{other},"))
+        assert several.with_connection(several.primary) == ("127.0.0.1", int(primary.partition(":")[2]))
+        wait_for(lambda: standbys(several) == {other: 0})
+        several.execute_sql("ALTER SYSTEM SET synchronous_standby_names = 'b'")
+        several.execute_sql("SELECT pg_reload_conf()")
+        wait_for(lambda: durability(several) == (True, "b"))
+        several.execute_sql("CREATE TABLE replicated ()")
     (found,) = standbys(several).values()
     assert "Connection refused" in str(found)
-
-
-def make_read_only(postgres: EmbeddedPostgres, value: str) -> None:
-    """Make it refuse writes, as a primary does that has become a standby."""
-    setting = f"ALTER SYSTEM SET default_transaction_read_only = {value}"
-    execute(postgres, "SET default_transaction_read_only = off", setting, "SELECT pg_reload_conf()")
 
 
 def test_commits_wait_for_the_disk_whatever_the_server_defaults_to(own_postgres: EmbeddedPostgres) -> None:
     execute(own_postgres, "ALTER ROLE CURRENT_USER SET synchronous_commit = off")
     assert Database(own_postgres.url()).execute_sql("SHOW synchronous_commit").fetchone() == ("on",)
+
+
+REPORT = {"version": "1.0", "schema": "0005_now", "kid": "K", "functions_sha256": "f" * 64, "clock_offset_ms": 0}
+
+
+def add(name: str, **changes: Any) -> None:
+    Host.insert(name=name, seen_at=fn.clock_timestamp(), **REPORT | changes).execute()
+
+
+def report(database: Database, service: Service, name: str) -> None:
+    hosts.report(database, Settings.from_env(service.environment | {"KADUN_HOST": name}))
+
+
+def listed(service: Service) -> dict[str, dict[str, Any]]:
+    return {host["name"]: host for host in service.cardctl_json("hosts")}
+
+
+def age(name: str, interval: str) -> None:
+    Host.raw("UPDATE host SET seen_at = seen_at - %s::interval WHERE name = %s", interval, name).execute()
+
+
+def test_a_host_reports_itself(keyed: Service, database: Database) -> None:
+    folder = Path(keyed.environment["KADUN_KEYS_DIR"])
+    assert ("No host has reported yet" in keyed.cardctl("hosts").stderr, listed(keyed)) == (True, {})
+    report(database, keyed, "web-1")
+    assert listed(keyed)["web-1"]["functions_sha256"] is None
+    with FunctionsService(folder.parent).with_shop():
+        report(database, keyed, "web-1")
+        host = listed(keyed)["web-1"]
+        digest = keyed.cardctl_json("function", "list")["sha256"]
+    assert (host["functions_sha256"], len(digest)) == (digest, 64)
+    assert (host["version"], host["schema"]) == (read_version(), schema.expected_version())
+    assert (host["kid"], host["present"]) == (KeyFolder(folder).load().current.kid, True)
+    assert abs(host["clock_offset_ms"]) < 1_000  # one clock
+
+
+def test_a_running_service_reports_itself(database_url: str, database: Database, tmp_path: Path) -> None:
+    with Service(with_keys(tmp_path), database_url, KADUN_HOST="web-9"):
+        wait_for(lambda: [host.name for host in hosts.listed(database)] == ["web-9"])
+
+
+def test_hosts_are_forgotten_after_a_day_or_by_command(keyed: Service, database: Database) -> None:
+    for name in ("web-1", "web-2", "web-3"):
+        add(name)
+    age("web-2", "25 hours")
+    age("web-3", "23 hours")
+    report(database, keyed, "web-1")
+    assert {name: host["present"] for name, host in listed(keyed).items()} == {"web-1": True, "web-3": False}
+    assert "Forgotten: web-3" in keyed.cardctl("hosts", "--forget", "web-3").stderr
+    assert list(listed(keyed)) == ["web-1"]
+    again = keyed.cardctl("hosts", "--forget", "web-3", check=False)
+    assert (again.returncode, "There is no host web-3" in again.stderr) == (1, True)
+
+
+def test_the_list_marks_what_differs_and_doctor_names_it(keyed: Service) -> None:
+    add("web-1")
+    add("web-2", kid="other", clock_offset_ms=2_500)
+    done = keyed.cardctl("doctor", "--format", "json", check=False)
+    (found,) = [result for result in json.loads(done.stdout) if result["check"] == "hosts"]
+    said = "different signing keys; different time. See cardctl hosts"
+    assert (found["status"], found["message_en"]) == ("WARN", said)
+    printed = keyed.cardctl("hosts")
+    assert re.findall(r"(\S+|\(ms\)) ≠", printed.stdout) == ["kid", "(ms)"]
+    assert "different signing keys" in printed.stderr
+
+
+def others(folder: Path, url: str, binaries: Path) -> list[str]:
+    """What scripts/lib/database.sh finds: scripts that exchange the database refuse to while there are any."""
+    (psql,) = binaries.rglob("bin/psql")
+    checkout = checkout_in(folder)
+    (checkout / ".env").write_text("KADUN_HOST=web-1\n")
+    code = f"""
+    owner_sql() {{ {str(psql)!r} -XAtq -v ON_ERROR_STOP=1 {url!r} -c "$2"; }}
+    LIVE=$(owner_sql x 'SELECT current_database()')
+    other_hosts"""
+    command = ("bash", "-c", PRELUDE.format(sources=SOURCES) + code, "script.sh", checkout)
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+
+
+def test_scripts_find_machines_that_have_reported_themselves_of_late(
+    tmp_path: Path, database: Database, database_url: str, postgres_binaries: Path
+) -> None:
+    for name in ("web-1", "web-2", "web-3", "unnamed"):
+        add(name)
+    age("web-3", "61 seconds")
+    assert others(tmp_path / "1", database_url, postgres_binaries) == ["web-2"]
+    database.execute_sql("ALTER TABLE host RENAME TO hidden")
+    try:
+        assert others(tmp_path / "2", database_url, postgres_binaries) == [], "a database of release 1.0"
+    finally:
+        database.execute_sql("ALTER TABLE hidden RENAME TO host")
