@@ -1,14 +1,17 @@
 """Work in the background: one worker does what is periodic, values are polled, and what is of no more use is pruned."""
 # Owns periodic.
 
+import contextlib
 import subprocess
 import sys
 import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -48,57 +51,41 @@ time.sleep(600)
 pytestmark = pytest.mark.apart  # services do this work, too
 
 
-class Worker:
-    """A process with the loop, which says what it did."""
+def test_another_worker_takes_over_when_the_one_that_works_is_killed(database_url: str, tmp_path: Path) -> None:
+    def start(number: int, host: str) -> subprocess.Popen[bytes]:
+        command = (sys.executable, "-c", WORKER, database_url, host)
+        with (tmp_path / f"{number}").open("wb") as output:
+            return running.enter_context(subprocess.Popen(command, cwd=ROOT, stdout=output))
 
-    def __init__(self, url: str, host: str, output: Path) -> None:
-        self.output = output
-        with output.open("wb") as file:
-            self.process = subprocess.Popen([sys.executable, "-c", WORKER, url, host], cwd=ROOT, stdout=file)
+    def did(worker: int) -> Counter[str]:
+        return Counter((tmp_path / f"{worker}").read_text().split())
 
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
+    def working(scope: RunsOn, among: Iterable[int]) -> int:
+        (found,) = wait_for(lambda: [worker for worker in among if did(worker)[scope.value] > 1])
+        return found
 
-    @property
-    def did(self) -> Counter[str]:
-        return Counter(self.output.read_text().split())
-
-
-@pytest.fixture
-def workers(database_url: str, tmp_path: Path) -> Iterator[list[Worker]]:
-    """Two workers of the host `a` and one of the host `b`."""
-    running = [Worker(database_url, host, tmp_path / f"{number}") for number, host in enumerate(("a", "a", "b"))]
-    yield running
-    for worker in running:
-        worker.end()
-
-
-def test_another_worker_takes_over_when_the_one_that_works_is_killed(workers: list[Worker]) -> None:
-    def working(scope: RunsOn, among: list[Worker]) -> Worker:
-        return wait_for(lambda: next((one for one in among if one.did[scope.value] > 1), None))
-
-    of_a, of_b = workers[:2], workers[2:]
-    once, of_host = working(RunsOn.ONCE, workers), working(RunsOn.MACHINE, of_a)
-    working(RunsOn.MACHINE, of_b)
-    time.sleep(1)
-    assert [one for one in workers if one.did["once"]] == [once]
-    assert [one for one in of_a if one.did["machine"]] == [of_host]
-    for killed in {once, of_host}:
-        killed.end()
-    left = [one for one in workers if one not in (once, of_host)]
-    assert working(RunsOn.ONCE, left) is not once
-    if set(of_a) & set(left):
-        assert working(RunsOn.MACHINE, [one for one in of_a if one in left]) is not of_host
+    with contextlib.ExitStack() as running:
+        processes = [start(number, host) for number, host in enumerate(("a", "a", "b"))]
+        for process in processes:
+            running.callback(process.kill)
+        all_workers, of_a = {0, 1, 2}, {0, 1}
+        once, of_host = working(RunsOn.ONCE, all_workers), working(RunsOn.MACHINE, of_a)
+        working(RunsOn.MACHINE, {2})
+        time.sleep(1)
+        assert [worker for worker in all_workers if did(worker)["once"]] == [once]
+        assert [worker for worker in of_a if did(worker)["machine"]] == [of_host]
+        killed = {once, of_host}
+        for worker in killed:
+            processes[worker].kill()
+        working(RunsOn.ONCE, all_workers - killed)
+        if of_a - killed:
+            working(RunsOn.MACHINE, of_a - killed)
 
 
 def test_a_task_that_fails_or_takes_too_long_stops_no_other(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     done: list[str] = []
-
-    def sleep(_until: float) -> None:
-        database.execute_sql("SELECT pg_sleep(60)")
 
     def fail(_until: float) -> None:
         raise ValueError("odd")
@@ -108,7 +95,7 @@ def test_a_task_that_fails_or_takes_too_long_stops_no_other(
 
     table = [
         Task("fails", 0, 1, RunsOn.ONCE, fail),
-        Task("hangs", 3600, 0.2, RunsOn.ONCE, sleep),
+        Task("hangs", 3600, 0.2, RunsOn.ONCE, lambda _until: database.execute_sql("SELECT pg_sleep(60)")),
         Task("often", 0, 1, RunsOn.ONCE, work),
         Task("seldom", 3600, 1, RunsOn.MACHINE, lambda _until: done.append("seldom")),
     ]
@@ -142,10 +129,10 @@ def test_a_service_prunes_its_journal_counts_the_figures_and_tells_webhooks_of_c
 
 def reading(*answers: object) -> Callable[[], object]:
     """Read one answer after the other, the last one from then on; an exception is raised."""
-    left = list(answers)
+    following = chain(answers, repeat(answers[-1]))
 
     def read() -> object:
-        answer = left.pop(0) if len(left) > 1 else left[0]
+        answer = next(following)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -163,9 +150,15 @@ def test_a_value_is_renewed_and_kept_while_it_cannot_be_read(
     assert "DatabaseUnavailableError: away" not in caplog.text
 
 
-def test_renewing_tells_whether_the_value_could_be_read(database: Database) -> None:
+def test_renewing_tells_whether_the_value_could_be_read_and_without_a_first_one_the_error_is_the_callers(
+    database: Database,
+) -> None:
     polled = Polled(database, reading(1, DatabaseUnavailableError("away"), ValueError("odd"), 2))
     assert [polled.renew_if_possible() for _ in range(4)] == [True, False, False, True]
+    polled = Polled(database, reading(DatabaseUnavailableError("away")))
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailableError):
+            polled.get()
 
 
 @pytest.mark.usefixtures("renewed_by_hand")
@@ -180,26 +173,15 @@ def test_a_reading_that_began_earlier_does_not_replace_a_newer_one(database: Dat
             assert may_end.wait(60)
         return value
 
-    def read_slowly() -> None:
-        polled.renew()
-        database.close()
-
     polled = Polled(database, read)
     assert polled.get() == "first"
-    slow = threading.Thread(target=read_slowly)
-    slow.start()
-    assert begun.wait(60)
-    polled.renew()
-    may_end.set()
-    slow.join()
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(lambda: (polled.renew(), database.close()))
+        assert begun.wait(60)
+        polled.renew()
+        may_end.set()
+        slow.result()
     assert polled.get() == "new"
-
-
-def test_without_a_first_value_the_error_is_the_callers(database: Database) -> None:
-    polled = Polled(database, reading(DatabaseUnavailableError("away")))
-    for _ in range(2):
-        with pytest.raises(DatabaseUnavailableError):
-            polled.get()
 
 
 def test_the_thread_does_not_keep_a_value_that_nobody_has(database: Database) -> None:
@@ -210,14 +192,11 @@ def test_the_thread_does_not_keep_a_value_that_nobody_has(database: Database) ->
     wait_for(lambda: reference() is None)
 
 
-HOME = "198.51.100.1"
-
-
 def test_old_sessions_and_failures_are_pruned(operators: Operators, sessions: Sessions, clock: Clock) -> None:
     operators.add("alice", Role.OWNER, PASSWORD)
-    sessions.log_in("alice", PASSWORD, None, HOME)
+    sessions.log_in("alice", PASSWORD, None, "198.51.100.1")
     with pytest.raises(RefusedError):
-        sessions.log_in("alice", OTHER, None, HOME)
+        sessions.log_in("alice", OTHER, None, "198.51.100.1")
     assert periodic.prune_console(clock.now) == 0
     clock.advance(timedelta(hours=1))
     assert periodic.prune_console(clock.now) == 2  # a name's and a network's failures
