@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.doctor.doctor_faults import reload_nginx
+from tests.support.doctor import reload_nginx
 from tests.support.hosts.acme import Authority
 from tests.support.hosts.site import Site, Webhook, ask
 from tests.support.hosts.ssh import SshServer, ssh_server

@@ -6,7 +6,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.support.doctor.doctor_faults import (
+from tests.support.doctor import (
     broken_module,
     expired_certificate,
     gateways_address,

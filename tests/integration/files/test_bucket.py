@@ -15,7 +15,7 @@ from app.storage.bucket import BucketObjects
 from app.storage.database import Database
 from app.storage.models import File
 from tests.integration.conftest import with_keys
-from tests.support.doctor.doctor_results import results
+from tests.support.doctor import results
 from tests.support.downloads import CONTENT, blobs, fetch, links, put, sha256
 from tests.support.services.bucket_fixtures import key, keys, states
 from tests.support.services.bucket_host import TlsFront

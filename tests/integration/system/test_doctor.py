@@ -3,9 +3,12 @@
 import hashlib
 import json
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import hostfacts
 import msgspec
 import pyotp
 import pyrage
@@ -18,8 +21,7 @@ from app.storage.journal import Entry
 from app.storage.models import Event, Operator
 from app.tokens.keys import KeyRing
 from tests.conftest import EmbeddedPostgres
-from tests.support.doctor.doctor_facts import HOST, SERVICE_CHECKS
-from tests.support.doctor.doctor_results import UNKNOWN_SCHEMA, differing, results
+from tests.support.doctor import SERVICE_CHECKS, UNKNOWN_SCHEMA, differing, results
 from tests.support.sealing import SEALING
 from tests.support.services.service import Service, question
 
@@ -78,19 +80,21 @@ def test_signing_keys_from_before_the_last_rotation_are_found(keyed: Service, da
 def test_wrong_settings_do_not_stop_it(keyed: Service) -> None:
     keyed.environment["KADUN_TIMEZONE"] = "Mars"
     found = results(keyed)
-    assert differing(found) == {
-        "settings": "FAIL",
-        "data-key": "WARN",
-        "data-key-in-use": "WARN",
-    }
+    assert differing(found) == {"settings": "FAIL", "data-key": "WARN", "data-key-in-use": "WARN"}
     assert "KADUN_TIMEZONE" in found["settings"]["message_en"]
     del keyed.environment["DATABASE_URL"]
     assert differing(results(keyed))["database"] == "FAIL"
 
 
-def test_an_operator_without_one_time_codes_is_named(keyed: Service) -> None:
+@pytest.fixture
+def host(tmp_path: Path) -> dict[str, Any]:
+    """The facts of this host, without a stack."""
+    return hostfacts.host_facts(tmp_path)
+
+
+def test_an_operator_without_one_time_codes_is_named(keyed: Service, host: dict[str, Any]) -> None:
     for status, said in (("OK", "Off: there are no operators"), ("WARN", "enough for alice:")):
-        found = results(keyed, "--host-facts", "-", text=json.dumps(HOST))["console"]
+        found = results(keyed, "--host-facts", "-", text=json.dumps(host))["console"]
         assert (found["status"], said in found["message_en"]) == (status, True)
         keyed.cardctl("admin", "add", "alice", check=False, text="correct horse battery staple\n")
 
@@ -164,21 +168,21 @@ def test_an_empty_database_is_found_and_a_missing_column_or_right_is_not_taken_f
 
 @pytest.mark.parametrize(("recorded", "status"), [("198.51.100.7", "OK"), ("172.18.0.1", "FAIL")])
 def test_the_recorded_address_is_compared_with_the_true_one_and_the_probe_deleted(
-    proxied: Service, recorded: str, status: str
+    proxied: Service, host: dict[str, Any], recorded: str, status: str
 ) -> None:
     other = proxied.verify(question("0" * 32), address="198.51.100.7")
     asked = proxied.verify(question("cardctl doctor", "cardctl doctor", "cardctl doctor"), address=recorded)
     ask = {"host": "198.51.100.7", "address": "198.51.100.7", "status": asked.status, "answer": json.dumps(asked.body)}
-    found = results(proxied, "--host-facts", "-", text=json.dumps(HOST | {"proxy": [ask]}))
+    found = results(proxied, "--host-facts", "-", text=json.dumps(host | {"proxy": [ask]}))
     assert found["proxy"]["status"] == status
     assert [event.reference for event in Event.select()] == [other.claims["jti"][-8:]]
 
 
-def test_invalid_facts_and_wrong_usage_are_reported_in_one_line(keyed: Service) -> None:
+def test_invalid_facts_and_wrong_usage_are_reported_in_one_line(keyed: Service, host: dict[str, Any]) -> None:
     for arguments, text, status in [
         (["--host-facts", "-"], "{}", 1),
         (["--host-facts", "-"], "", 1),
-        (["--host-facts", "-"], json.dumps(HOST | {"unknown": 1}), 1),
+        (["--host-facts", "-"], json.dumps(host | {"unknown": 1}), 1),
         (["--host-only"], "", 2),
         (["--format", "xml"], "", 2),
     ]:

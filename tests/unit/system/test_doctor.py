@@ -1,50 +1,142 @@
-"""The checks of `cardctl doctor`: a table for each of the facts that change its result, and of what the result says."""
+"""The checks of `cardctl doctor`: for each, facts that change its result, and what that says; and the host's facts.
+
+tests/containers/test_doctor.py has what hostfacts.py gathers of the engine and the network.
+"""
 # Owns doctor.
 
+import base64
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import hostfacts
 import msgspec
+import pytest
 
 from app.domain.texts import Text
 from app.services.system.doctor.checks import CHECKS, run_checks
-from app.services.system.doctor.facts import AllFacts, HostFacts
-from app.services.system.doctor.host import MIB
+from app.services.system.doctor.facts import AllFacts, DatabaseFacts, HostFacts, ServiceFacts
+from app.services.system.doctor.host import GIB, MIB, SERVICES
+from app.services.system.doctor.results import CheckResult, Status
 from app.storage.models import Host
-from tests.support.doctor.doctor_facts import (
-    BY_NAME,
-    DISK,
-    GOOD_PEM,
-    HOST,
-    HOST_ROW,
-    NOW,
-    PROBE,
-    SERVICE,
-    SERVICE_CHECKS,
-    answer,
-    checked,
-    container,
-    containers,
-    database,
-    differing,
-    handshake,
-    host_facts,
-    pem,
-    setting,
-)
+from tests.support.doctor import SERVICE_CHECKS
+from tests.support.services.pki import Issued
 from tests.support.tables import for_each
 
-Changes = dict[str, Any]
+Facts = dict[str, Any]
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+def pem(*names: str, days: float = 90, since: float = 1) -> str:
+    """A certificate for these names, which ends in so many days."""
+    first_day = (NOW - datetime.now(UTC)) / timedelta(days=1) - since
+    issued = Issued.make(*names or ("an authority",), authority=not names, first_day=first_day, days=days + since)
+    return issued.pem.decode()
+
+
+GOOD_PEM = pem("example.com", "*.example.org", "203.0.113.9")
+REFERENCE = "ABCD2345"
+
+
+def handshake(certificates: str, code: int = 0) -> str:
+    return f"{certificates}\n    Verify return code: {code} (ok)"
+
+
+def answer(reference: str) -> str:
+    claims = base64.urlsafe_b64encode(json.dumps({"jti": f"0000{reference}"}).encode()).decode().rstrip("=")
+    return json.dumps({"code": "CARD_NOT_FOUND", "token": f"e30.{claims}.c2ln"})
+
+
+def container(service: str, **changes: Any) -> Facts:
+    healthy = {"state": "running", "health": "healthy", "exit_code": 0, "out_of_memory": False, "restarts": 0}
+    return {"service": service, "config_hash": f"hash of {service}"} | healthy | changes
+
+
+DISK = {"folder": "/d", "size": 100 * GIB, "free": 50 * GIB, "inodes": 1000, "inodes_free": 900}
+PROBE = {"host": "127.0.0.1", "address": "::ffff:127.0.0.1", "status": 404, "answer": answer(REFERENCE)}
+BY_NAME = {"host": "card.example.com", "address": "10.0.0.5", "status": 404, "answer": answer("OUTSIDE1")}
+PRIVATE = ("secrets/database_url", "https_certificates/privkey.pem", "data/keys/keyring.json")
+HOST: Facts = {
+    "now": NOW.isoformat(),
+    "settings": {"KADUN_DOMAIN": "example.com", "KADUN_HTTP_PORT": None, "KADUN_IDENTITY_COPIED": "yes"},
+    "unreadable_lines": [],
+    "moved_to": None,
+    "installed": 0,
+    "containers": [*map(container, SERVICES), container("migrate", state="exited", health=None)],
+    "config_hashes": {service: f"hash of {service}" for service in SERVICES},
+    "tls_handshake": handshake(GOOD_PEM),
+    "trust_store": True,
+    "proxy": [PROBE],
+    "disks": [DISK],
+    "modes": dict.fromkeys(("secrets", "data/keys"), 0o700) | dict.fromkeys(PRIVATE, 0o600),
+    "last_good": "2026-11-25T03:30:00Z kadun-1.tar.age",
+    "last_verified": "2026-11-22T04:47:00Z kadun-0.tar.age",
+    "last_away": "2026-11-25T03:31:00Z kadun-1.tar.age",
+    "has_backup": True,
+    "has_hooks": True,
+    "has_identity": True,
+    "cron": "installed",
+}
+HOST_ROW: Facts = {"name": "web-1", "version": "1.0", "schema": "0001_initial", "kid": "current"}
+HOST_ROW |= {"functions_sha256": "f" * 64, "clock_offset_ms": 10, "seen_at": NOW, "unseen_seconds": 5.0}
+RECORDED = {REFERENCE: "127.0.0.1", "OUTSIDE1": "8.8.4.4", "OWNADDR1": "10.0.0.5", "BALANCER": "10.0.0.2"}
+DATABASE = DatabaseFacts(
+    schema_found="0001_initial", clock_offset_seconds=0.01, recorded=RECORDED, files=2, operators={}, sealed={},
+    hosts=(Host(**HOST_ROW),),
+)  # fmt: skip
+SERVICE = ServiceFacts(
+    settings_error=None, behind_proxy=True, schema_expected="0001_initial", database=DATABASE,
+    key_ids=("current", "next"), key_modes={"/keys": 0o700, "/keys/keyring.json": 0o600}, keys_moved_to=None,
+    newest_key_at=NOW, data_key=(True,), data_key_length=74, data_key_in_use=True, clock_synchronised=True,
+)  # fmt: skip
+
+
+def checked(service: ServiceFacts | None, **host: Any) -> dict[str, CheckResult]:
+    """The results on the facts of a healthy host, with changes."""
+    return run_checks(AllFacts(msgspec.json.decode(json.dumps(HOST | host), type=HostFacts), service))
+
+
+def differing(results: dict[str, CheckResult]) -> dict[str, str]:
+    return {check: result.status.value for check, result in results.items() if result.status is not Status.OK}
+
+
+def setting(name: str, value: str | None) -> Facts:
+    return {"settings": HOST["settings"] | {name: value}}
+
+
+def containers(*changed: Facts) -> Facts:
+    by_service = {c["service"]: c for c in [*HOST["containers"], *changed]}
+    return {"containers": list(by_service.values())}
+
+
+def database(**changes: Any) -> Facts:
+    return {"database": replace(DATABASE, **changes)}
+
+
+def served(text: str, code: int = 0, **changes: Any) -> Facts:
+    return {"tls_handshake": handshake(text, code)} | changes
+
+
+def disk(**changes: int) -> Facts:
+    return {"disks": [DISK, DISK | changes]}
+
+
+def modes(path: str, mode: int | None) -> Facts:
+    changed = {**HOST["modes"], path: mode}
+    return {"modes": {path: mode for path, mode in changed.items() if mode is not None}}
+
+
+FROM = "KADUN_PROXY_FROM"
 UP = "then run docker compose up -d --wait"
 MOVED = {"moved_to": "2026-11-25T12:00:00Z root@new:/srv/kadun"}
 STOPPED = containers(container("app", state="exited", health=None))
 UNSERVED_FAULTS = dict.fromkeys(("certificate", "certificate-names", "certificate-chain", "proxy"), "WARN")
-NOT_SERVED: Changes = {"tls_handshake": None, "proxy": []}
+NOT_SERVED: Facts = {"tls_handshake": None, "proxy": []}
 BUSY = {"proxy": [PROBE | {"status": 503, "answer": "{}"}]}
 IN_DATABASE = dict.fromkeys(("schema", "durability", "hosts", "files", "console", "sealing-key", "proxy"), "WARN")
 WEB_1, WEB_2 = (Host(**HOST_ROW | {"name": name}) for name in ("web-1", "web-2"))
@@ -52,25 +144,8 @@ OTHER_KEYS = Host(**HOST_ROW | {"name": "web-2", "kid": "other"})
 OLD_KEYS = {"newest_key_at": NOW - timedelta(seconds=1)}
 
 
-def served(text: str, code: int = 0, **changes: Any) -> Changes:
-    return {"tls_handshake": handshake(text, code)} | changes
-
-
-def disk(**changes: int) -> Changes:
-    return {"disks": [DISK, DISK | changes]}
-
-
-def modes(path: str, mode: int | None) -> Changes:
-    changed = {**HOST["modes"], path: mode}
-    return {"modes": {path: mode for path, mode in changed.items() if mode is not None}}
-
-
-def balanced(addresses: str) -> Changes:
-    return {"settings": HOST["settings"] | {"KADUN_PROXY_FROM": addresses}}
-
-
 # Of each check: changes of the host's facts or of the service's, its status then, and some of what it says.
-CASES: dict[str, list[tuple[Changes, Changes, str, str]]] = {
+CASES: dict[str, list[tuple[Facts, Facts, str, str]]] = {
     "containers": [
         (containers(container("app", state="restarting", exit_code=1)), {}, "FAIL", "app: restarting (exit 1)"),
         (containers(container("app", state="exited", exit_code=137, out_of_memory=True)), {}, "FAIL", "out of memory"),
@@ -125,8 +200,8 @@ CASES: dict[str, list[tuple[Changes, Changes, str, str]]] = {
         ({"proxy": [BY_NAME]}, {}, "OK", "card.example.com: 8.8.4.4)"),
         ({"proxy": [BY_NAME | {"answer": answer("OWNADDR1")}]}, {}, "OK", "10.0.0.5"),
         ({"proxy": [PROBE, BY_NAME | {"answer": answer("BALANCER")}]}, {}, "FAIL", "the balancer's address, 10.0.0.2"),
-        (balanced("192.0.2.1"), {}, "OK", ""),
-        (balanced("nowhere, 8.8.4.0/24") | {"proxy": [BY_NAME]}, {}, "FAIL", "the balancer's address, 8.8.4.4"),
+        (setting(FROM, "192.0.2.1"), {}, "OK", ""),
+        (setting(FROM, "nowhere, 8.8.4.0/24") | {"proxy": [BY_NAME]}, {}, "FAIL", "the balancer's address, 8.8.4.4"),
     ],
     "disk": [
         (disk(free=511 * MIB), {}, "FAIL", "Nearly full: /d has 511 MiB free (0%)"),
@@ -241,7 +316,7 @@ CASES: dict[str, list[tuple[Changes, Changes, str, str]]] = {
     ],
 }  # fmt: skip
 # Faults that more than one check tells.
-TOGETHER: list[tuple[Changes, Changes, dict[str, str]]] = [
+TOGETHER: list[tuple[Facts, Facts, dict[str, str]]] = [
     ({}, {}, {}),
     ({}, {"data_key": ()}, {"data-key": "WARN", "data-key-in-use": "WARN"}),
     ({}, {"database": "connection refused"}, IN_DATABASE | {"database": "FAIL"}),
@@ -257,7 +332,7 @@ TOGETHER: list[tuple[Changes, Changes, dict[str, str]]] = [
 
 @for_each("check, host, service, status, said", [(check, *case) for check, cases in CASES.items() for case in cases])
 def test_a_fact_changes_its_own_check_which_says_what_is_wrong(
-    check: str, host: Changes, service: Changes, status: str, said: str
+    check: str, host: Facts, service: Facts, status: str, said: str
 ) -> None:
     results = checked(replace(SERVICE, **service), **host)
     alone = {} if status == "OK" else {check: status}
@@ -273,7 +348,7 @@ def test_each_check_has_a_table_and_some_faults_several_checks_tell() -> None:
     assert set(CASES) == {check.__name__.replace("_", "-") for check in CHECKS}
     for host, service, expected in TOGETHER:
         assert differing(checked(replace(SERVICE, **service), **host)) == expected, (host, service)
-    messages = [result.message_en for result in checked(**STOPPED, **MOVED).values()]
+    messages = [result.message_en for result in checked(SERVICE, **STOPPED, **MOVED).values()]
     assert [message for message in messages if "compose up" in message] == [], "nobody is told to start a moved service"
 
 
@@ -282,7 +357,7 @@ def test_without_facts_of_the_host_or_of_the_service_the_other_is_checked() -> N
     assert set(run_checks(AllFacts(service_if_any=trial))) == SERVICE_CHECKS
     found = run_checks(AllFacts(service_if_any=replace(trial, key_modes={"/keys": 0o755})))
     assert differing(found) == {"permissions": "FAIL"}
-    results = run_checks(AllFacts(host_facts()))
+    results = checked(None)
     assert differing(results) == {}
     assert {"containers", "disk", "permissions"} <= set(results)
 
@@ -293,3 +368,89 @@ def test_the_facts_are_those_that_the_script_gathers(tmp_path: Path) -> None:
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     msgspec.json.decode(done.stdout, type=HostFacts)
     assert set(json.loads(done.stdout)) == set(HOST)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for folder in ("secrets", "data/keys", "data/backups", "data/backup-hooks.d", "https_certificates"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "secrets/db_password").write_text("hunter2\n")
+    return tmp_path
+
+
+def test_settings_are_told_by_name_and_only_those_that_a_check_reads_with_their_value(checkout: Path) -> None:
+    (checkout / ".env").write_text(
+        "# a comment\n\nKADUN_DOMAIN='a.test' # ours\nexport KADUN_BURST=\nNOTE=hunter2\nKADUN_WORKERS 4\n"
+        "KADUN_BACKUP_WEBHOOK=https://hooks.test/token\n"
+    )
+    facts = hostfacts.host_facts(checkout)
+    unset = dict.fromkeys(("KADUN_BURST", "NOTE", "KADUN_BACKUP_WEBHOOK"))
+    assert (facts["settings"], facts["unreadable_lines"]) == ({"KADUN_DOMAIN": "a.test"} | unset, [6])
+
+
+def test_the_last_backup_is_looked_for_and_so_are_hooks_that_can_be_run(checkout: Path) -> None:
+    def found() -> tuple[bool, bool]:
+        facts = hostfacts.host_facts(checkout)
+        return facts["has_backup"], facts["has_hooks"]
+
+    backups, hooks = checkout / "data/backups", checkout / "data/backup-hooks.d"
+    (hooks / ".hidden").touch(0o755)
+    (hooks / "notes").touch(0o644)
+    assert found() == (False, False)
+    (backups / "last-good").write_text("2026-11-27T03:17:09Z kadun-1.tar\n")
+    (hooks / "50-away").touch(0o755)
+    assert found() == (False, True)
+    (backups / "kadun-1.tar").touch()
+    assert found() == (True, True)
+
+
+def test_modes_are_told_of_what_exists(checkout: Path) -> None:
+    backup = checkout / "data/backups/kadun-20261127T031700Z.tar.age"
+    backup.with_name(f"{backup.name}.sha256").touch(0o644)
+    told = {"https_certificates/self-signed-privkey.pem": 0o644, f"data/backups/{backup.name}": 0o600}
+    told |= {"secrets": 0o700, "data/keys": 0o700, "secrets/db_password": 0o644}
+    for path, mode in told.items():
+        if not (checkout / path).exists():
+            (checkout / path).touch()
+        (checkout / path).chmod(mode)
+    assert hostfacts.modes(checkout, checkout / "data/backups") == told
+    assert hostfacts.modes(checkout / "nowhere", checkout / "nowhere") == {}
+
+
+def test_crons_file_is_this_checkouts_and_makes_backups(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostfacts, "CRON_FOLDER", checkout)
+    assert hostfacts.cron(checkout, "shop") == "missing"
+    head, job = f"# Kadun\n# {checkout}\n", f"17 3 * * * root '{checkout}/scripts/backup.sh' --quiet\n"
+    (checkout / "kadun-shop").write_text(head + job)
+    assert hostfacts.cron(checkout, "shop") == "installed"
+    for text in (head, f"{head}#{job}", f"# {checkout}-2\n{job}", ""):
+        (checkout / "kadun-shop").write_text(text)
+        assert hostfacts.cron(checkout, "shop") == "other", text
+    monkeypatch.setattr(hostfacts, "text_of", lambda _: None)
+    assert hostfacts.cron(checkout, "shop") is None
+
+
+def test_the_room_is_that_of_folders_that_exist_and_told_once_for_each_disk(checkout: Path) -> None:
+    (found,) = hostfacts.disks(checkout, checkout / "data", checkout / "nowhere")
+    assert found["size"] > found["free"] > 0
+    assert [disk["folder"] for disk in hostfacts.disks(checkout, Path("/proc"))] == [str(checkout), "/proc"]
+
+
+def test_the_public_name_is_asked_as_customers_do() -> None:
+    for domains, balancer, public in (
+        ("", "false", []),
+        ("203.0.113.9 *.example.com", "false", []),
+        ("*.example.com", "false", [("example.com", 8443)]),
+        ("card.example.com", "true", [("card.example.com", 443)]),
+    ):
+        settings = {"KADUN_HTTPS_PORT": "8443", "KADUN_DOMAIN": domains, "KADUN_PROXY_PROTOCOL": balancer}
+        assert hostfacts.proxy_targets(settings) == [("127.0.0.1", 8443), ("::1", 8443), *public]
+
+
+def test_a_mark_that_is_no_file_is_a_move_all_the_same_holds_nothing_up_and_tells_no_secret(checkout: Path) -> None:
+    mark = checkout / "data/keys/moved-to"
+    assert hostfacts.host_facts(checkout)["moved_to"] is None
+    for make in (os.mkfifo, lambda path: path.symlink_to(checkout / "secrets/db_password")):
+        make(mark)
+        assert hostfacts.host_facts(checkout)["moved_to"] == "?"
+        mark.unlink()

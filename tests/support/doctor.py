@@ -1,32 +1,54 @@
-"""Faults of a running stack that `cardctl doctor` must find, one for each way in which it gathers facts.
+"""Results of `cardctl doctor`, and faults of a running stack that it must find, one for each way of gathering facts.
 
-They are planted together, and each is undone at the end of its block. Facts of other faults are in tests/unit and
-tests/integration.
+A fault is undone at the end of its block.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 
 from tests.support.hosts.stack import Stack, run
 from tests.support.hosts.stack_changes import rewritten
 from tests.support.services.pki import Issued
-from tests.support.services.service import wait_for
+from tests.support.services.service import Service, wait_for
+
+SERVICE_CHECKS = {
+    *("settings", "permissions", "database", "schema", "durability", "hosts", "keys", "data-key", "data-key-in-use"),
+    *("files", "functions", "clock", "sealing-key"),
+}
+"""The checks that need no facts of the host."""
+UNKNOWN_SCHEMA = dict.fromkeys(("schema", "hosts", "files", "sealing-key"), "WARN")
+
+
+def results(service: Service, *arguments: str, text: str = "") -> dict[str, Any]:
+    done = service.cardctl("doctor", "--format", "json", *arguments, check=False, text=text)
+    assert "Traceback" not in done.stderr
+    lines = json.loads(done.stdout)
+    failed = any(line["status"] == "FAIL" for line in lines)
+    assert (done.returncode, len(done.stderr.splitlines())) == (failed, failed)
+    return {line["check"]: line for line in lines}
+
+
+def differing(found: dict[str, Any]) -> dict[str, str]:
+    """The checks that are not OK, apart from those of this machine's clock, of functions, which are down, and of the
+    tests' database, which does not wait for the disk."""
+    apart = {"clock", "functions", "durability"}
+    return {check: line["status"] for check, line in found.items() if line["status"] != "OK" and check not in apart}
 
 
 @contextmanager
 def nginx_with(stack: Stack, changes: dict[Path, str]) -> Iterator[None]:
     """Have nginx serve with other files."""
-    try:
-        with ExitStack() as undo:
-            for path, text in changes.items():
-                undo.enter_context(rewritten(path, text))
-            reload_nginx(stack)
-            yield
-    finally:
+    with ExitStack() as undo:
+        undo.callback(reload_nginx, stack)
+        for path, text in changes.items():
+            undo.enter_context(rewritten(path, text))
         reload_nginx(stack)
+        yield
 
 
 def expired_certificate(stack: Stack) -> AbstractContextManager[None]:
