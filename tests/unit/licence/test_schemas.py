@@ -1,9 +1,13 @@
-"""The form of a verify request: a wrong field is named before any rule."""
-# Owns http-fields.
+"""What HTTP reads and answers: a wrong field is named before any rule, and each code has a status and a message."""
+# Owns http-fields, http-statuses.
 
 import json
 import math
-from typing import Any
+import re
+import sys
+from collections import Counter
+from types import FrameType, SimpleNamespace
+from typing import Any, cast
 
 import falcon
 import falcon.testing
@@ -11,11 +15,16 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kadun import messages
 
-from app.http import schemas
+from app.domain.codes import Code
+from app.http import json_body, schemas
+from app.http.customer_messages import MESSAGES, NAMES, rejection
 from app.http.json_body import parse
 from app.http.problems import Problem, ProblemCode
-from app.http.schemas import REQUIREMENTS, VerifyRequest
+from app.http.schemas import MAX_NESTING, REQUIREMENTS, ExecuteRequest, VerifyRequest
+from app.http.verdicts import STATUS, message
+from app.services.functions.functions import Execution
 from tests.support.tables import for_each
 
 GOOD: dict[str, Any] = {
@@ -38,9 +47,9 @@ def parsed(**changes: object) -> VerifyRequest:
     return read(json.dumps({**GOOD, **changes}).encode())
 
 
-def problem(body: bytes) -> Problem:
+def problem(body: bytes, kind: type = VerifyRequest) -> Problem:
     with pytest.raises(Problem) as refused:
-        read(body)
+        parse(body, kind)
     assert (refused.value.status, refused.value.code) == (falcon.HTTP_400, ProblemCode.INVALID_REQUEST)
     json.dumps([refused.value.field, *refused.value.detail], ensure_ascii=False).encode()
     return refused.value
@@ -88,28 +97,19 @@ def test_a_field_out_of_bounds_is_named_with_what_it_must_be(field: str, values:
 
 
 @for_each("field", list(GOOD))
-def test_a_field_that_is_null_or_missing_is_named_unless_it_is_optional(field: str) -> None:
+def test_a_field_of_the_wrong_type_or_missing_is_named_and_nul_and_lone_surrogates_are_refused(field: str) -> None:
+    for value in (2, 1.5, True, [], ["disk-1"], {}, {"disk-1": 1}, 10**400, math.nan, math.inf):
+        refused = wrong(**{field: value})
+        assert refused.field == field, value
+        assert refused.detail == (f"{field} {REQUIREMENTS[field].zh}。", f"{field} {REQUIREMENTS[field].en}.")
+    for character in ("\0", "\udfff"):  # the body is good UTF-8: the character is written as an escape
+        assert wrong(**{field: character + GOOD[field][1:]}).field == field
     without = json.dumps({name: value for name, value in GOOD.items() if name != field}).encode()
     if field in OPTIONAL:
         assert getattr(parsed(**{field: None}), field) is None
         assert read(without) == parsed(**{field: None})
     else:
         assert problem(without).field == wrong(**{field: None}).field == field
-
-
-@for_each("field", list(GOOD))
-@for_each("value", [2, 1.5, True, [], ["disk-1"], {}, {"disk-1": 1}, 10**400, math.nan, math.inf])
-def test_a_field_of_the_wrong_type_is_named(field: str, value: object) -> None:
-    refused = wrong(**{field: value})
-    assert refused.field == field
-    assert refused.detail == (f"{field} {REQUIREMENTS[field].zh}。", f"{field} {REQUIREMENTS[field].en}.")
-
-
-@for_each("field", list(GOOD))
-@for_each("character", ["\0", "\udfff"])
-def test_nul_and_lone_surrogates_are_refused_everywhere(field: str, character: str) -> None:
-    # The body is good UTF-8: the character is written as an escape.
-    assert wrong(**{field: character + GOOD[field][1:]}).field == field
 
 
 def test_of_a_key_given_twice_the_last_counts() -> None:
@@ -130,19 +130,15 @@ def test_a_pair_of_surrogates_is_one_character_and_a_wrong_field_is_named_beside
 def test_an_unknown_field_is_named_escaped_and_cut() -> None:
     for name, shown in (
         *((name, name) for name in ("Card_id", "", "__class__")),
-        ("卡密", "\\u5361\\u5bc6"),
-        ("\0", "\\x00"),
-        ("\x1b[31m\n", "\\x1b[31m\\n"),
-        ("\u202e", "\\u202e"),
-        ("\ud800", "\\ud800"),
-        ("x" * 50_000, "x" * 64),
+        *(("卡密", "\\u5361\\u5bc6"), ("\0", "\\x00"), ("\x1b[31m\n", "\\x1b[31m\\n"), ("\u202e", "\\u202e")),
+        *(("\ud800", "\\ud800"), ("x" * 50_000, "x" * 64)),
     ):
         refused = wrong(**{name: 1})
         assert refused.field == shown, (name, shown)
         assert refused.detail.en.startswith(f"Unknown field {shown}; the fields are card_id, "), (name, shown)
 
 
-def test_malformed_json_is_refused() -> None:
+def test_what_is_no_json_object_is_refused_and_nesting_within_the_limit_is_the_wrong_type() -> None:
     for body in (
         *(b"", b" ", b"{", b"{}{}", b"\0", b"/* */{}", b"{'card_id': 1}", b'{"card_id": "x",}'),
         *(b'{"card_id": "%b"}' % text for text in (b"\n", b"\xff", b"\xed\xa0\x80", b"\xc0\x80")),
@@ -151,11 +147,8 @@ def test_malformed_json_is_refused() -> None:
     ):
         refused = problem(body)
         assert (refused.field, refused.detail.en) == (None, "The body must be JSON in UTF-8."), body[:50]
-
-
-@for_each("body", [b"null", b"true", b"1", b'"card_id"', b"[]", b"[{}]"])
-def test_json_that_is_not_an_object_is_refused_and_nesting_within_the_limit_is_the_wrong_type(body: bytes) -> None:
-    assert problem(body).detail.en == "The body must be a JSON object."
+    for body in (b"null", b"true", b"1", b'"card_id"', b"[]", b"[{}]"):
+        assert problem(body).detail.en == "The body must be a JSON object.", body
     assert problem(b'{"card_id": ' + b"[" * 500 + b"]" * 500 + b"}").field == "card_id"
 
 
@@ -190,3 +183,98 @@ def test_every_field_says_what_it_must_be() -> None:
     assert set(VerifyRequest.__struct_fields__) == set(GOOD) == set(WITHIN) == set(BEYOND)
     said = [REQUIREMENTS[field] for field in fields]
     assert all(text.zh.startswith("必须") and text.en.startswith("must") for text in said)
+
+
+EXECUTION = {"card_id": "0" * 32, "hardware": "disk-1", "function": "导出", "nonce": "n" * 22}
+
+
+def body_with(arguments: str) -> bytes:
+    return json.dumps({**EXECUTION, "arguments": "@@"}).replace('"@@"', arguments).encode()
+
+
+def executed(arguments: str) -> dict[str, Any]:
+    return parse(body_with(arguments), ExecuteRequest).arguments
+
+
+def nested(levels: int, opening: str, closing: str) -> str:
+    return '{"deep": ' + opening * (levels - 1) + "1" + closing * (levels - 1) + "}"
+
+
+def test_arguments_are_read_exactly_as_sent() -> None:
+    for arguments in (
+        {},
+        {"金额": 1.5, "nothing": None, "rows": [[1, -1], {"a": True}], "text": "\n", "big": 10**400},
+        json.loads(nested(MAX_NESTING, "[", "]")),
+        json.loads(nested(MAX_NESTING, '{"a": ', "}")),
+    ):
+        assert executed(json.dumps(arguments)) == arguments, arguments
+
+
+def test_arguments_that_cannot_be_stored_are_refused() -> None:
+    for arguments in (
+        *("null", "[]", '"{}"', "1", '{"a": "\\u0000"}', '{"\\u0000": 1}', '{"a": [{"\\ud800": 1}]}', '{"a": 1e999}'),
+        *('{"a": [[], 1, "b", [{"c": [[], {"d": ["e", "\\u0000"]}]}]]}', '{"a": ["\\ud83d", "\\ude00"]}', '{"a": NaN}'),
+        *(nested(levels, *ends) for levels in (MAX_NESTING + 1, 900) for ends in (("[", "]"), ('{"a": ', "}"))),
+    ):
+        assert problem(body_with(arguments), ExecuteRequest).field == "arguments", arguments[:60]
+
+
+@for_each("values", ["[" * 60 + "1" + "]" * 60, "[]", "1.5", '""', '[{"a": ""}]'])
+def test_many_values_take_no_call_for_each(values: str) -> None:
+    body, calls = body_with('{"a": [' + ",".join([values] * 400) + "]}"), Counter[str]()
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename == json_body.__file__:
+            calls[frame.f_code.co_name] += 1
+
+    sys.setprofile(count)
+    try:
+        parse(body, ExecuteRequest)
+    finally:
+        sys.setprofile(None)
+    assert max(calls.values()) < 100
+
+
+@given(st.dictionaries(st.text(), json_values, max_size=3))
+def test_any_arguments_arrive_as_sent_or_are_refused(arguments: dict[str, Any]) -> None:
+    written = json.dumps(arguments)
+    try:
+        found = executed(written)
+    except Problem:
+        assert "\\u" in written or "NaN" in written or "Infinity" in written
+    else:
+        assert json.dumps(found) == written
+
+
+def test_arguments_are_required_and_only_execute_takes_them() -> None:
+    for kind, body, field in (
+        (ExecuteRequest, EXECUTION, "arguments"),
+        (ExecuteRequest, {**EXECUTION, "argument": {}}, "argument"),
+        (VerifyRequest, {**EXECUTION, "arguments": {}}, "arguments"),
+    ):
+        assert problem(json.dumps(body).encode(), kind).field == field
+
+
+def test_arguments_of_a_rejected_request_are_not_read() -> None:
+    rejected = SimpleNamespace(decision=SimpleNamespace(accepted=False))
+    licences = SimpleNamespace(evaluate=lambda _request: rejected, sign=lambda evaluation: ("signed", evaluation))
+    execution = Execution(cast("Any", licences), cast("Any", None))
+    assert execution.execute(cast("Any", None), cast("Any", None)) == ("signed", rejected)
+
+
+def test_every_code_has_a_status_and_a_message_in_both_languages_which_the_sdk_has_too() -> None:
+    assert set(MESSAGES) == set(NAMES) == set(STATUS) == set(Code)
+    zh, en = ({text[number] for text in MESSAGES.values()} for number in (0, 1))
+    assert len(zh) == len(en) == len(Code)
+    assert all(re.search("[\u4e00-\u9fff]", text) for text in zh)
+    assert "".join(en).isascii()
+    languages = messages.LANGUAGES
+    requests = [falcon.Request(falcon.testing.create_environ(headers={"Accept-Language": each})) for each in languages]
+    for code, text in MESSAGES.items():
+        assert text == tuple(messages.text(code, language) for language in languages)
+        said = tuple(messages.rejection(code, "REF45678", language) for language in languages)
+        assert (
+            said == rejection(code, "REF45678") == (f"{text.zh}（参考号 REF45678）", f"{text.en} (reference REF45678)")
+        )
+        answered = tuple(message(code, "REF45678", request) for request in requests)
+        assert answered == (("验证通过", "Accepted") if code is Code.OK else said)
