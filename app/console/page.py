@@ -80,10 +80,7 @@ class Page:
         self.console = console
 
     def values(self, _request: falcon.Request, _form: Form) -> Values:
-        """Return the template's variables; `_form` is the query of a GET, or the form of a POST.
-
-        A `refusal` among them is why the page has nothing to show, and answered with 400.
-        """
+        """Return the template's variables for a GET's query or a POST's form; with a `refusal` the answer is 400."""
         return {}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:

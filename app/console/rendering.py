@@ -143,10 +143,8 @@ def style_source(name: str) -> str:
 
 
 def _hardware_digest(hardware: str, sha256: str | None = None) -> str:
-    """Return what a seller sees of a machine: eight hexadecimal digits, the same ones until the service restarts.
-
-    They are of the SHA-256 of the whole hardware, which an entry has in hexadecimal where it has only the beginning.
-    """
+    """Return eight hexadecimal digits by which a seller knows a machine again, until the service restarts."""
+    # An entry with only the beginning of the hardware has the digest of all of it.
     whole = sha256 or hashlib.sha256(hardware.encode()).hexdigest()
     return hmac.new(_DIGEST_KEY, whole.encode(), hashlib.sha256).hexdigest()[:_DIGEST_LENGTH]
 

@@ -32,10 +32,7 @@ def send(response: falcon.Response, pieces: Iterator[str], *, output_format: str
 
 
 def _encoded(pieces: Iterator[str]) -> Iterator[bytes]:
-    """Yield nothing when the first pieces are read, and then the file; gunicorn closes it however the sending ends.
-
-    An exception midway reaches gunicorn, which breaks the connection: half a list must not look complete.
-    """
+    """Yield nothing first, then the file; a failure breaks the connection: half a list must not look complete."""
 
     def read_ahead() -> bytes:
         return "".join(islice(pieces, _PIECES)).encode()

@@ -39,10 +39,7 @@ def canonical_address(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def network_of(address: str) -> str:
-    """Return what counts as one address: the /64 network of an IPv6 address, or an IPv4 address itself.
-
-    Hosts rotate the lower half of their IPv6 addresses (RFC 8981).
-    """
+    """Return what counts as one address: an IPv4 address, or the /64 of an IPv6 one, whose rest rotates (RFC 8981)."""
     parsed = _parse(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, _IPV6_PREFIX_BITS), strict=False))
@@ -62,10 +59,7 @@ def site_of_network(network: str) -> str:
 
 
 def neighbourhood_of(address: str) -> str:
-    """Return the network from which one site's addresses change over time.
-
-    It is the /48 of an IPv6 address, the /24 of an IPv4 address.
-    """
+    """Return the network in which a site's addresses change: an IPv6 address's /48, an IPv4 address's /24."""
     return site_of(address) or str(IPv4Network((_parse(address), _IPV4_SITE_BITS), strict=False))
 
 

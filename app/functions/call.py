@@ -29,10 +29,7 @@ class ResultError(RefusedError):
 def run_function(
     function: CoreFunction, request: CallRequest, max_result_bytes: int, before_failing: Callable[[], None]
 ) -> bytes:
-    """Run a function, and return the outcome as JSON; never raise.
-
-    The limit is that of the result, as JSON in UTF-8. `before_failing` is called before an exception is formatted.
-    """
+    """Run a function, and return its outcome as JSON; `before_failing` is called before an exception is formatted."""
     arguments: Any = request.arguments
     caller = request.caller
     if caller.expires_at is not None:

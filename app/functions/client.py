@@ -44,10 +44,7 @@ class FunctionsClient:
         self._seconds = seconds
 
     def call(self, function: str, arguments: dict[str, Any], caller: Caller, address: str | None = None) -> CallResult:
-        """Call a function, and return the outcome and what was printed.
-
-        `address` is what counts as the client's address (`network_of`); None for an operator, who has no limit.
-        """
+        """Call a function; `address` is what counts as the client's (`network_of`), None for an operator: no limit."""
         request: dict[str, Any] = {"function": function, "arguments": arguments, "caller": msgspec.to_builtins(caller)}
         if address is not None:
             request["address"] = address

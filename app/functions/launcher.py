@@ -65,10 +65,7 @@ def run(become: Callable[[], None], serve: Callable[[socket.socket], None], iden
 
 
 def start_zygotes(requests: socket.socket, identity: Identity | None) -> None:
-    """Start a zygote for each request, until nobody is left who could ask; the zygotes end with this process.
-
-    A request is a `Start` as JSON, and the zygote's end of a socket.
-    """
+    """Start a zygote for each `Start` as JSON that comes with a socket's end, until nobody is left who could ask."""
     zygotes: list[subprocess.Popen[bytes]] = []
 
     def reap(_number: int, _frame: object) -> None:

@@ -143,10 +143,7 @@ class _Monitor:
             os.set_blocking(pipe, False)
 
     def ending(self) -> bytes | Text | None:
-        """Wait for the outcome, and return it as JSON; or why there is none; or None when the time is over.
-
-        The service checks the outcome: the supervisor parses nothing.
-        """
+        """Wait for the outcome, and return it as JSON, unchecked; or why there is none; or None after the time."""
         deadline = time.monotonic() + self._call.limits.seconds
         most = self._call.limits.result_bytes + _ENVELOPE_BYTES
         while (left := deadline - time.monotonic()) > 0:

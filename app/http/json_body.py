@@ -65,10 +65,7 @@ def parse(body: bytes, kind: type[Body]) -> Body:
 
 
 def _read_again(body: bytes, kind: type[Body]) -> Body:
-    """Read a body that msgspec refused, to name its first wrong field.
-
-    It has none where a key is given twice and only the value that does not count is wrong.
-    """
+    """Read a body that msgspec refused, to name its first wrong field; a key given twice may have none."""
     try:
         document = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:

@@ -53,10 +53,7 @@ class ExecuteResource:
 
 @dataclass(frozen=True, slots=True)
 class JsonResource:
-    """A JSON document to read: key set, OpenAPI document, health, readiness.
-
-    `read` returns the document, or raises an `UnavailableError`, which is answered with 503.
-    """
+    """A JSON document, which `read` returns; an `UnavailableError` in its place is answered with 503."""
 
     read: Callable[[], bytes]
     cache_control: str | None = None

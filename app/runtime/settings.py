@@ -32,10 +32,7 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings; the environment's names and defaults stand in docs/reference.md.
-
-    Secrets do not appear in the repr.
-    """
+    """All settings, as docs/reference.md explains them. Secrets do not appear in the repr."""
 
     database_url: str = field(repr=False)
     host: str
@@ -75,10 +72,7 @@ class Settings:
 
 
 def database_url_from(env: Mapping[str, str]) -> str:
-    """Return the URL of the database; the migration step needs no other setting.
-
-    Raise SettingsError if it is missing or malformed.
-    """
+    """Return the URL of the database, or raise SettingsError; the migration step needs no other setting."""
     url: str = value(env, "DATABASE_URL")
     try:
         ports = parse_dsn(url).get("port", "").split(",")

@@ -77,10 +77,7 @@ class BucketObjects:
         return url.split("/", 3)[3]
 
     def open(self, sha256: str, size: int) -> BinaryIO:
-        """Open an object of this size, which is fetched as it is read.
-
-        Raise FileNotFoundError if it does not exist, or has another size.
-        """
+        """Open an object of this size, to be fetched as it is read; FileNotFoundError if there is none."""
         if self.size(sha256) != size:
             raise FileNotFoundError(sha256)
         file = obstore.open_reader(self._patient, _PREFIX + sha256, buffer_size=_PART_BYTES, size=size)

@@ -72,10 +72,7 @@ class CardFilter:
 
 
 class Resolved(NamedTuple):
-    """A filter whose text was looked up; it has only some of the hits unless `is_complete`.
-
-    `missing` are the texts that name cards which do not exist.
-    """
+    """A filter with its text looked up: unless `is_complete`, some of its hits; `missing` are texts without a card."""
 
     wanted: CardFilter
     is_complete: bool = True

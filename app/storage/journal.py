@@ -93,10 +93,7 @@ def append(entries: list[Entry]) -> None:
 
 
 def append_counted(entries: list[Entry], day: date) -> int:
-    """Count entries of a card on a day, and write those that are within its limits; return how many were written.
-
-    In the caller's transaction.
-    """
+    """Count a card's entries, write those within the day's limits, and return how many, in the caller's transaction."""
     kept = [entry for entry in entries if _count(entry, day)]
     append(kept)
     return len(kept)

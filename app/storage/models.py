@@ -266,10 +266,7 @@ class Webhook(_Table):
 
 
 class WebhookOutbox(_Table):
-    """A message of a webhook: waiting while `next_at` is set, then delivered or failed. `body` is made when it is sent.
-
-    `data` is what the body says besides the card.
-    """
+    """A message of a webhook: waiting while `next_at` is set; `body` is made of card and `data` when it is sent."""
 
     id = IdentityField()
     webhook = ForeignKeyField(Webhook, column_name="webhook_id", index=False, on_delete="CASCADE")
@@ -310,12 +307,9 @@ class TermsRow(_Table):
 
 
 class Block(_Table):
-    """黑名单: a machine, by its hardware's SHA-256, or a network in CIDR notation, whose requests are refused.
+    """黑名单: a machine, by its hardware's SHA-256, or a network, whose requests are refused."""
 
-    `reference`, no column, is the one that led to the machine of a new block.
-    """
-
-    reference: str | None = None
+    reference: str | None = None  # no column: the one that led to the machine of a new block
     id = IdentityField()
     hardware_sha256 = TextField(null=True, unique=True)
     network = TextField(null=True, unique=True)

@@ -75,10 +75,7 @@ def check_version(connection: Any) -> None:  # noqa: ANN401  # a psycopg2 connec
 
 
 def current_version(connection: Any) -> str | None:  # noqa: ANN401  # a psycopg2 connection
-    """Return the name of the last applied migration, None in an empty database.
-
-    Raise SchemaMismatchError if a development version between releases 1.0 and 1.1 made the database.
-    """
+    """Return the last applied migration, None in an empty database; SchemaMismatchError for a development version's."""
     with connection.cursor() as cursor:
         try:
             cursor.execute("SELECT max(name), bool_or(name = %s) FROM schema_migration", (_DEVELOPMENT,))

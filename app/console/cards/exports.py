@@ -59,10 +59,7 @@ class ExportPage(FormPage):
 
 
 class CardsExport(ExportPage):
-    """`/admin/cards/export`: the cards selected in the form, or else all cards that match the filter in the query.
-
-    As CSV, as JSON, or their IDs alone as text.
-    """
+    """`/admin/cards/export`: the cards selected in the form, or all that match the query; as CSV, JSON or IDs."""
 
     what = "cards"
     leads_to = "/admin/cards"

@@ -58,10 +58,7 @@ class Outcome:
 
     @property
     def revives_unbound(self) -> bool:
-        """Whether the action makes a card live that was not, while no client is bound to it.
-
-        Such a card binds to the next client that uses it.
-        """
+        """Whether the action makes a card live that no client is bound to: it binds to the next one that asks."""
         is_revived = self.status_after is CardStatus.ACTIVE and self.status_before is not CardStatus.ACTIVE
         return is_revived and not self.is_bound
 
@@ -134,10 +131,7 @@ def _extended(card: CardFacts, by: timedelta | None, now: datetime) -> CardFacts
 
 
 def _shortened(card: CardFacts, by: timedelta | None, now: datetime) -> CardFacts:
-    """Return the card without `by`: of its expiry, which becomes now at the earliest, or of an unused card's validity.
-
-    An expired card stays as it is.
-    """
+    """Return the card without `by`: of its expiry, down to now at the earliest, or of an unused card's validity."""
     if by is None:
         raise ValueError("shortening a card takes a duration")
     if card.validity is None:

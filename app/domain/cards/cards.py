@@ -164,10 +164,7 @@ def as_crockford(text: str) -> str:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read `30s`, `45m`, `12h`, `30d`, `1w`, or a name: day, week, month, quarter, year, 天卡, 周卡, 月卡, 季卡, 年卡.
-
-    A duration is from 1 second to 100 years.
-    """
+    """Read 1 second to 100 years: `30s`, `45m`, `12h`, `30d`, `1w`, day … year, 天卡 … 年卡."""
     match = _DURATION.fullmatch(_NAMED.get(text, text))
     if match is None:
         raise ValidityError(

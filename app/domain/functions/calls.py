@@ -10,10 +10,7 @@ MAX_PLACES = 64
 
 
 class CallLimits(NamedTuple):
-    """How many calls may run at once: of all callers, of one card, and of one address.
-
-    An IPv6 /48 has `SITE_SHARE` times what one address has.
-    """
+    """How many calls may run at once: of all, of a card, of an address; an IPv6 /48 has `SITE_SHARE` times that."""
 
     places: int
     per_card: int
@@ -28,10 +25,7 @@ class CallOrigin(NamedTuple):
 
 
 def may_begin(caller: CallOrigin, running: Collection[CallOrigin], limits: CallLimits) -> bool:
-    """Decide whether a caller may begin another call beside those that run.
-
-    A caller whose card or site has a call under way never takes the last free place.
-    """
+    """Decide whether a call may begin; a card or site with a call under way never takes the last free place."""
     free = limits.places - len(running)
     if caller.address is None:
         return free > 0

@@ -81,10 +81,7 @@ def check_count(ceilings: Ceilings, issued_today: int, count: int) -> None:
 
 
 def check_changes(allowed: int, changed_today: int, count: int) -> None:
-    """Refuse to change `count` cards more than the `changed_today` of this vendor's day, if that is too many.
-
-    `allowed` is what `changes_allowed` returns.
-    """
+    """Refuse to change more cards than `allowed` in a vendor's day, in which `changed_today` were changed."""
     left = max(allowed - changed_today, 0)
     if count > left:
         raise CeilingExceededError(

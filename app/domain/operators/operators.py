@@ -94,10 +94,7 @@ _RECOVERY_CODE = re.compile(f"[{CROCKFORD}]{{{RECOVERY_LENGTH}}}")
 
 
 def read_recovery_code(typed: str) -> str | None:
-    """Read a recovery code as a person types it; return None for anything else.
-
-    White space and dashes are removed, letters become upper case, I and L read as 1, O as 0.
-    """
+    """Read a recovery code as a person types it, in any spelling of its letters; None for anything else."""
     if len(typed) > _MAX_TYPED:
         return None
     code = as_crockford(unicodedata.normalize("NFKC", typed))

@@ -65,10 +65,7 @@ class Allowance(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a customer's card stands at the time `at`, by the vendor's terms.
-
-    `unbound_at` are the customer's own unbindings; those of the last 30 days count.
-    """
+    """How a customer's card stands at the time `at`; `unbound_at` are the customer's own unbindings of 30 days."""
 
     card: CardFacts
     at: datetime
@@ -112,10 +109,7 @@ class Standing:
         return self._renewal_refused() is None
 
     def unbinding(self) -> Outcome:
-        """Return what an unbinding does now, or raise UnbindNotAllowedError: the customer pays the cost.
-
-        An unbound card stays as it is.
-        """
+        """Return what an unbinding does now, with its cost, or raise UnbindNotAllowedError."""
         outcome = apply(Action.UNBIND, self.card, self.at, is_bound=self.is_bound)
         if not self.is_bound:
             return outcome
@@ -128,10 +122,7 @@ class Standing:
         return replace(outcome, after=shortened.after)
 
     def renewal(self, second: CardFacts | None) -> Outcome:
-        """Return what a second card's validity does to the card, or raise RenewNotAllowedError; None is no such card.
-
-        The second card is then spent.
-        """
+        """Return what a second card, None if there is none, does to this one, or raise RenewNotAllowedError."""
         refused = self._renewal_refused()
         if second is None:
             raise RenewNotAllowedError(refused or RenewReason.SECOND_CARD_NOT_FOUND)

@@ -1,7 +1,4 @@
-"""Operators' actions on cards: previewed from rows read without a lock, applied under lock in one transaction.
-
-An edit of batches and notes is one, too, without a preview.
-"""
+"""Operators' actions on cards: previewed without a lock, applied under lock; and edits of batches and notes."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -38,10 +35,7 @@ class ActionResult:
 
 @dataclass(slots=True)
 class Preview:
-    """What an action would do to cards, had it been applied when their rows were read.
-
-    `changes` are the cards that it would change, with the outcomes.
-    """
+    """What an action would do to cards; `changes` are those that it would change, with the outcomes."""
 
     changes: list[tuple[models.Card, Outcome]] = field(default_factory=list)
     unchanged: list[models.Card] = field(default_factory=list)

@@ -52,10 +52,7 @@ class CardLists:
         return next(iter(self.find_all([card_id])), None)
 
     def get(self, typed: str, issuer: Owner | None = None) -> Card:
-        """Return a card by its ID or imported key as typed by a person, or raise CardNotFoundError.
-
-        An `issuer` finds only the cards that they issued.
-        """
+        """Return a card by what a person typed, for an `issuer` of their own only, or raise CardNotFoundError."""
         found = self.find(card_id_of(typed))
         if found is None or (issuer is not None and not issuer.issued(found)):
             raise CardNotFoundError(typed)

@@ -105,10 +105,7 @@ def recent_issues(seller: Operator | None, limit: int) -> list[Event]:
 
 
 def issue_at(at: datetime, seller: Operator | None, limit: int) -> tuple[Event, list[NewCard]] | None:
-    """Return the entry of an issue at a moment, and up to `limit` of its cards that still exist.
-
-    None when nothing was issued then, or not by this seller.
-    """
+    """Return the entry of the issue at a moment, and up to `limit` of its cards; None if it is not this seller's."""
     if seller is not None and at < seller.created_at:
         return None
     actor = None if seller is None else console_actor(seller.name)

@@ -87,10 +87,7 @@ class FileMoves:
             raise RefusedError("内容丢失，请重新添加", "the content is lost: add the file again")
 
     def _remove_original(self, blob: Blob, to: str) -> None:
-        """Remove the original, and the copy, too, where the file was removed meanwhile.
-
-        Nothing is removed where another command took the copy away meanwhile: the original is then the only one.
-        """
+        """Remove the original, unless the copy is gone meanwhile; of a file that was removed meanwhile, both."""
         with self.database.transact():
             lock_files(self.database)
             wanted = is_wanted(blob.sha256)

@@ -27,10 +27,7 @@ ROUTE = "/v1/files/"
 
 @dataclass(frozen=True, slots=True)
 class FileTransfer:
-    """Answers `POST /v1/files` and the links that it offers.
-
-    `timezone` is the vendor's: a download is journalled once for each of its days.
-    """
+    """Answers `POST /v1/files` and its links; a download is journalled once for each day of `timezone`."""
 
     licences: LicenceService
     links: Links
@@ -40,10 +37,7 @@ class FileTransfer:
     clock: Clock
 
     def offer(self, request: VerificationRequest) -> Verdict:
-        """Evaluate a request; an accepted one's verdict lists the files for its card.
-
-        Raise DatabaseUnavailableError if the database is away; there is no verdict.
-        """
+        """Evaluate a request; an accepted one's verdict lists the files for its card."""
         evaluation = self.licences.evaluate(request)
         if not evaluation.decision.accepted:
             return self.licences.sign(evaluation)

@@ -75,10 +75,7 @@ class Column(NamedTuple):
 
 
 def column_of(header: str, place: int, zone: ZoneInfo) -> Column | None:
-    """Return the column that a header names, None where we read none of this name.
-
-    A number in a column such as 有效期（天） has the unit that the header names.
-    """
+    """Return the column that a header names, such as 有效期（天）, which gives the unit, or None."""
     plain, more = _plain(header), ""
     if found := _WITH_MORE.fullmatch(plain):  # such as 到期时间(北京时间)
         plain, more = found.groups()

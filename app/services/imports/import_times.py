@@ -50,10 +50,7 @@ def unit_of(word: str) -> str | None:
 
 @lru_cache
 def read_validity(cell: str, unit: str | None = None) -> timedelta | None:
-    """Read how long a card lasts, None being permanent; refuse what is no duration.
-
-    `unit` is that of a bare number, where the header names it.
-    """
+    """Read how long a card lasts, None being permanent; `unit` is that of a bare number, if the header names it."""
     text = cell.strip()
     word = text.removesuffix("卡")
     if found := _NUMBER.fullmatch(text):

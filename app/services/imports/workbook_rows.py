@@ -21,10 +21,7 @@ _LIMITS = ((resource.RLIMIT_DATA, 160 * 1024 * 1024), (resource.RLIMIT_CPU, 30),
 
 
 def text_of(value: object) -> str:
-    """Return a cell as a person would have typed it.
-
-    A number of more than 15 digits is written with an exponent, since the spreadsheet has lost its last digits.
-    """
+    """Return a cell as a person would have typed it; a number over 15 digits, which are lost, with an exponent."""
     if isinstance(value, float) and value.is_integer():
         return f"{value:.0f}" if abs(value) < 10**15 else f"{value:.5E}"
     if isinstance(value, datetime):

@@ -31,10 +31,7 @@ class KeyDatabase(KeyStore):
         self._kids = Polled(database, lambda: tuple(self._row(SealedKeyRing.kids).kids))
 
     def version(self) -> tuple[str, ...]:
-        """Return the IDs of the keys, as they were less than a second ago.
-
-        Raise KeyRingError if there is no ring, DatabaseUnavailableError if the database was never reached.
-        """
+        """Return the IDs of the keys, as they were less than a second ago."""
         return self._kids.get()
 
     def exists(self) -> bool:
@@ -122,10 +119,7 @@ class SigningKeys:
         self.store = self._in_database if self.needs_database else self._in_folder
 
     def create(self, clock: Clock) -> KeyRing:
-        """Make signing keys, or return those that there are.
-
-        Raise KeyRingError if they cannot be written, those that there are cannot be read, or there are some elsewhere.
-        """
+        """Make signing keys, or return those that there are; KeyRingError if there are some elsewhere."""
         self._require_here()
         return self.store.create(clock(), self._issuer)
 
@@ -159,10 +153,7 @@ class SigningKeys:
         return ring, is_copied
 
     def check_place(self) -> None:
-        """Refuse keys that were moved to the other store and have changed since; warn of a move that is not finished.
-
-        Raise KeyRingError if this service would sign with the wrong keys.
-        """
+        """Refuse keys that were moved and have changed since, by a KeyRingError; warn of an unfinished move."""
         elsewhere = self._moved_to()
         if elsewhere is None:
             return

@@ -148,12 +148,9 @@ class LicenceService:
         return Verdict(code, signed, evaluation.reference)
 
     def reject(self, evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Verdict:
-        """Journal and sign, as of now, the rejection of a request that the rules had accepted.
-
-        Usage counts the functions that exist: a call of another one is taken back.
-        """
+        """Journal and sign, as of now, the rejection of a request that the rules had accepted."""
         day = evaluation.at.astimezone(self.timezone).date()
-        if code is Code.FUNCTION_NOT_FOUND:
+        if code is Code.FUNCTION_NOT_FOUND:  # usage counts the functions that exist
             bindings.take_back(evaluation.request, day)
         return self.sign(self._rejected(evaluation, rejection(evaluation, code, details), day), code, is_late=True)
 

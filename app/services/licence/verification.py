@@ -12,10 +12,7 @@ from app.tokens.sealing import seal_to
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Answers `POST /v1/verify`: an accepted 打开程序 earns `kernal_data_key`.
-
-    Its verdict may stand in for the server during `offline_grace`, None for not at all.
-    """
+    """Answers `POST /v1/verify`; `offline_grace` is how long a verdict may stand in for the server."""
 
     licences: LicenceService
     kernal_data_key: str

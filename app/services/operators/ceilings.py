@@ -52,10 +52,7 @@ class OwnerLimits:
         rules.check_changes(rules.changes_allowed(row, _role(self.owner)), row.changed - count, count)
 
     def _count(self, now: datetime, *, cards: int = 0, changed: int = 0) -> Ceiling:
-        """Add to the counts of the day in the caller's transaction; return the row, with the ceilings.
-
-        Until that transaction ends, others that count for the same owner wait: none is counted twice or left out.
-        """
+        """Add to the day's counts in the caller's transaction, which others of this owner wait for; return the row."""
         day = self._day(now)
         # The clock of another host may be a moment behind at midnight: then its cards count for the new day.
         is_same_day = Ceiling.day >= day

@@ -153,10 +153,7 @@ class Operators:
             self._journal(EventKind.OPERATOR_CHANGED, name, {"role": role.value}, self.clock())
 
     def set_ceilings(self, name: str, ceilings: Ceilings) -> None:
-        """Change an operator's ceilings, for the next cards that they issue; one that is not given stays.
-
-        Raise RefusedError if a ceiling is invalid.
-        """
+        """Change an operator's ceilings, for the next cards that they issue; one that is not given stays."""
         check_ceilings(ceilings)
         with self.changing(name) as (operator, _now, details):
             if ceilings.given():
@@ -165,10 +162,7 @@ class Operators:
                 details.update(described(ceilings))
 
     def remove(self, *names: str, force: bool = False) -> None:
-        """Remove operators and their sessions, all or none.
-
-        Raise LastOwnerError if no owner would be left, and `force` is not set.
-        """
+        """Remove operators, all or none; LastOwnerError if no owner would be left, and `force` is not set."""
 
         def lock() -> list[Account]:
             owners = lock_owners()

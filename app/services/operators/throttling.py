@@ -22,10 +22,7 @@ _SHARES = {
 
 
 def shared_buckets(kind: str, address: str) -> tuple[str, ...]:
-    """Return the buckets of an address's failures: of its network, and of the site of an IPv6 address.
-
-    `kind` is `network` for failed log-ins, `token` for unknown tokens.
-    """
+    """Return the `network` or `token` buckets of an address: of its network, and of an IPv6 address's site."""
     network, site = f"{kind}:{network_of(address)}", site_of(address)
     return (network,) if site is None else (network, f"{kind}-site:{site}")
 

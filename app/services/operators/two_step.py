@@ -95,10 +95,7 @@ class TwoStep:
                 details["totp"] = False
 
     def renew_recovery_codes(self, name: str, session_token: str | None = None) -> tuple[str, ...]:
-        """Replace an operator's recovery codes by new ones; return them, for the only time.
-
-        Raise RefusedError if the operator has no two-step verification.
-        """
+        """Replace an operator's recovery codes by new ones, which are returned for the only time."""
         with self.operators.changing(name, session_token) as (operator, _now, details):
             if operator.totp_secret is None:
                 raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")

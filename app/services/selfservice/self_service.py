@@ -94,10 +94,7 @@ class SelfService:
             return self._standing(customer, found, typed).renewal(self._card(customer, found, second))
 
     def renew(self, customer: Customer, typed: str, second: str) -> Standing:
-        """Add an unused second card's validity to a card, in one transaction; the second card is then spent.
-
-        Raise RenewNotAllowedError, which says why not; both cards stay as they were.
-        """
+        """Use up an unused second card to renew a card, in one transaction, or raise RenewNotAllowedError."""
         with self._asking(customer, typed, second), self.database.transact():
             found = _locked(typed, second)
             before = self._standing(customer, found, typed)

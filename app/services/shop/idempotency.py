@@ -98,10 +98,7 @@ class Idempotency:
         return Answer(record.status, record.body, is_replayed=True)
 
     def _claim(self, request: Request) -> bool:
-        """Claim a key within the transaction; False when it was claimed before.
-
-        While another transaction has claimed the key, this waits for its end: then its record is visible, or gone.
-        """
+        """Claim a key; False when it was claimed before. Waits for another transaction that has claimed it."""
         # Shorter than the wait for other locks: the same request sent many times would occupy all connections.
         self.database.execute_sql(f"SET LOCAL lock_timeout = '{CLAIM_SECONDS}s'")
         row = {"key": request.key, "request_sha256": request.request_sha256, "status": _NO_STATUS, "body": ""}

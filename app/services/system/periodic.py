@@ -132,10 +132,7 @@ def prune_journal(keep: timedelta, now: datetime, until: float = math.inf) -> in
 
 
 def prune_console(now: datetime, until: float = math.inf) -> int:
-    """Delete what the console and the shops' API no longer need; return how many rows.
-
-    These are sessions that are over, failed log-ins that count no more, and old idempotency records.
-    """
+    """Delete sessions that are over, failed log-ins that no longer count, old idempotency records; return how many."""
     failures: int = LoginFailure.delete().where(LoginFailure.last_at <= now - FORGOTTEN_AFTER).execute()
     return sessions.prune_sessions(now) + failures + _in_batches(lambda: idempotency.prune(now - REQUESTS_KEPT), until)
 

@@ -1,7 +1,4 @@
-"""Delivers the messages of webhooks, in a thread of each worker.
-
-A message is claimed, sent while no transaction is open, and then what became of it is noted.
-"""
+"""Delivers the messages of webhooks, in a thread of each worker, while no transaction is open."""
 
 import http.client
 import logging

@@ -1,7 +1,4 @@
-"""The messages of webhooks: what periodic tasks add to the outbox and delete from it, and what a message says.
-
-Triggers on the journal add activations and mismatches (migration 0005).
-"""
+"""The messages of webhooks: what tasks, and triggers on the journal (migration 0005), add; and what a message says."""
 
 import hashlib
 import json

@@ -117,10 +117,7 @@ class Webhooks:
         return str(added.message_id)
 
     def send_again(self, name: str, message_id: str) -> None:
-        """Have a message sent again that was delivered or given up, under the same ID.
-
-        Raise RefusedError if the webhook has no such message, or it is waiting.
-        """
+        """Have a delivered or given-up message sent again, under the same ID; RefusedError if there is none."""
         with self._changing(name) as (webhook, now, changes):
             is_it = (WebhookOutbox.webhook == webhook) & (WebhookOutbox.message_id == message_id)
             fresh = {"next_at": now, "created_at": now, "attempts": 0, "failed_at": None, "delivered_at": None}

@@ -30,10 +30,7 @@ _UNSYNCHRONISED = 5  # TIME_ERROR, adjtimex(2)
 
 
 def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
-    """Gather the facts from the environment of a service, which may be unable to start.
-
-    The host's probes of the proxy are looked up in the journal, and removed from there.
-    """
+    """Gather a service's facts from its environment; the host's probes of the proxy are removed from the journal."""
     error, settings = None, None
     try:
         settings = Settings.from_env(env)

@@ -29,10 +29,7 @@ Result = TypeVar("Result")
 
 
 def database_facts(database: Database, references: Sequence[str], blobs: Blobs, key: SealingKey) -> DatabaseFacts | str:
-    """Gather what the database tells the service's role, or return the error that keeps us from it.
-
-    The journal entries of these references are deleted.
-    """
+    """Gather what the database tells, and delete the entries of these references; or return why it tells nothing."""
     try:
         return database.with_connection(lambda: _query(database, references, blobs, key))
     except (DatabaseUnavailableError, ConflictError) as error:
@@ -139,10 +136,7 @@ def _behind(database: Database, host: DatabaseHost) -> int | str:
 
 
 def _take_probes(references: Collection[str]) -> dict[str, str | None]:
-    """Return the address that the journal has for each of the doctor's probes that it knows, and delete those entries.
-
-    They would fill the journal and count as somebody's refusals.
-    """
+    """Return the addresses of the doctor's probes in the journal, and delete those entries, nobody's refusals."""
     if not references:
         return {}
     known = Event.reference.in_(references)

@@ -71,10 +71,7 @@ def _of_none(host: HostFacts) -> CheckResult:
 
 
 def _is_balancers(address: str, own: Collection[str], host: HostFacts) -> bool:
-    """Tell whether a request of this machine's own seems to have come from a balancer.
-
-    Its own address may be translated to a public one on the way, never to another private one.
-    """
+    """Tell whether a request from here seems a balancer's; NAT may make it public, never another private one."""
     found = ipaddress.ip_address(address)
     for word in re.split(r"[\s,]+", host.setting("KADUN_PROXY_FROM")):
         with contextlib.suppress(ValueError):  # nginx does not start with such a word
