@@ -1,7 +1,4 @@
-"""Canonical forms of network addresses, and when two count as the same.
-
-The functions raise ValueError for a text that is no IPv4 or IPv6 address.
-"""
+"""Canonical forms of network addresses, and when two count as the same. Other texts are a ValueError."""
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network

@@ -61,10 +61,7 @@ class Generation:
             return True
 
     def begin(self, request: bytes, place: int) -> socket.socket:
-        """Begin a call of one of the functions in a free place, and return the connection to its supervisor.
-
-        `request` is a `CallRequest` as JSON. Raise OSError if there is no zygote, or it has ended.
-        """
+        """Begin a call by a `CallRequest` as JSON; return the connection to its supervisor, or raise OSError."""
         if self._zygote is None:
             raise OSError("without modules there is no zygote")
         connection, supervisor_end = socket.socketpair()

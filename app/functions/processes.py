@@ -71,10 +71,7 @@ def become_subreaper() -> None:
 
 
 def confine(memory_bytes: int, *, has_own_user: bool) -> None:
-    """Limit the resources of this process and its children.
-
-    `has_own_user` says whether no other process of this machine but its children runs under its user ID.
-    """
+    """Limit this process and its children; `has_own_user`: nobody else on this machine runs under its user ID."""
     os.nice(_NICENESS)
     with contextlib.suppress(OSError):  # autogroups, sched(7): the kernel first divides processors among sessions
         Path("/proc/self/autogroup").write_text(str(_NICENESS), "utf-8")
@@ -95,10 +92,7 @@ def lift_memory_limit() -> None:
 
 
 def end_descendants(kill: Callable[[], None]) -> None:
-    """Kill and reap all descendants of this process, which must be a subreaper, with a function that kills some.
-
-    One that hangs in the kernel is not waited for longer than 5 s.
-    """
+    """Have `kill` end all descendants of this subreaper, and reap them; what hangs is left after 5 s."""
     deadline = time.monotonic() + _KILLING_SECONDS
     with contextlib.suppress(ChildProcessError):  # none is left
         while time.monotonic() < deadline:

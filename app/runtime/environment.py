@@ -1,7 +1,4 @@
-"""Every setting, in one table, and how settings are read. Standard library only: the functions service uses it.
-
-`docs/reference.md` describes them, and a test holds the two equal.
-"""
+"""Every setting, in one table, and how settings are read. Standard library only: the functions service uses it."""
 
 import re
 import ssl

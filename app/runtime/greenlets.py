@@ -17,10 +17,7 @@ breaks a connection off, as the database's parameters say."""
 
 
 def patch() -> None:
-    """Make all waiting of this process, in the standard library and for PostgreSQL, let other greenlets run.
-
-    Comes before every other import of the process.
-    """
+    """Let other greenlets run wherever this process waits; before every other import of the process."""
     monkey.patch_all()
     extensions.set_wait_callback(wait)
 

@@ -26,10 +26,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def ask(path: Path, request: str, body: bytes | None, *, seconds: float, max_bytes: int) -> tuple[int, bytes]:
-    """Send a request such as `GET /functions`, and return the status and the first bytes of the answer.
-
-    Raise OSError if nobody listens, or no answer came in time; HTTPException if the answer is not HTTP.
-    """
+    """Send a request such as `GET /functions`; return status and first bytes, or raise OSError or HTTPException."""
     method, _, target = request.partition(" ")
     connection = UnixConnection(path, seconds)
     try:

@@ -14,10 +14,7 @@ Answer = Callable[[str, bytes], tuple[HTTPStatus, bytes]]
 
 
 def listen(path: Path, answer: Answer, max_bytes: int) -> ThreadingUnixStreamServer:
-    """Return a server that listens on a socket, for the socket's group only; this changes the working directory.
-
-    The body of a request may have `max_bytes`.
-    """
+    """Return a server on a socket of the socket's group only; this changes the working directory."""
     path.unlink(missing_ok=True)
     os.chdir(path.parent)  # a socket's address holds 107 bytes, its path may have more
     before = os.umask(0o007)

@@ -22,10 +22,7 @@ _process = 0
 
 
 class Polled(Generic[Value]):
-    """A value that is read again from its first use on, so that no request waits for it.
-
-    While the database is away, the last value stays. What `read` returns is replaced, never changed.
-    """
+    """A value that is read again from its first use on; while the database is away, the last one stays."""
 
     def __init__(self, database: Database, read: Callable[[], Value]) -> None:
         self.database = database

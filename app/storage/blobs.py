@@ -82,10 +82,7 @@ class Blobs:
         return None
 
     def open(self, blob: Blob) -> BinaryIO:
-        """Open the bytes; an open file of the folder stays complete whatever happens to its name.
-
-        Raise OSError if they are missing or cannot be read.
-        """
+        """Open the bytes, which stay complete whatever happens to their name; OSError if they cannot be read."""
         if self.bucket is not None and not self.holds(blob):
             return self.bucket.open(*blob)
         file = self.path(blob).open("rb")

@@ -64,10 +64,7 @@ class CardFilter:
 
     @property
     def is_by_use(self) -> bool:
-        """Whether the list is in the order of last use, of which the last known of an unbound card is activation.
-
-        That order has no index: each request would have to change it.
-        """
+        """Whether the list is by last use, else by activation: no index has that, which each request would change."""
         return self.sort in (Sort.USED, Sort.USED_LAST)
 
 

@@ -46,10 +46,7 @@ hardware_sha256 = fn.COALESCE(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A new journal entry; the fields are the columns of `Event` except the derived `ip_network`.
-
-    `counted` says what the entry counts as, None for one that is always written.
-    """
+    """A new journal entry, by the columns of `Event`; `counted`: what it counts as, None if it is always written."""
 
     at: datetime
     kind: EventKind

@@ -319,17 +319,14 @@ class Block(_Table):
 
 
 class Host(_Table):
-    """What a machine that serves this database last reported of itself; None is what it did not know.
-
-    `clock_offset_ms` is how far its clock is ahead of the database's, which `seen_at` is by.
-    """
+    """What a machine that serves this database last reported of itself; None is what it did not know."""
 
     name = TextField(primary_key=True)
     version = TextField()
     schema = TextField()
     kid = TextField(null=True)
     functions_sha256 = TextField(null=True)
-    clock_offset_ms = IntegerField()
+    clock_offset_ms = IntegerField()  # how far its clock is ahead of the database's, which `seen_at` is by
     seen_at = DateTimeTZField(index=False)
 
 

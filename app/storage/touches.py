@@ -47,10 +47,7 @@ class _Touch(NamedTuple):
 
 
 class _Batch:
-    """Requests that one statement records: of each card those that ask for the same, all on one day.
-
-    `done` is the event that its requests wait for, None outside gunicorn.
-    """
+    """Requests that one statement records, of each card equal ones, on one day; they wait for the event `done`."""
 
     def __init__(self, day: date, done: Any = None) -> None:  # noqa: ANN401  # gevent is untyped
         self.day = day

@@ -31,10 +31,7 @@ class _NotSentError(Exception):
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bool) -> Sent:
-    """Send a POST request; never raise for what the network or the receiver does.
-
-    `headers` are all but the host's and the length's; with `allow_private` it may go to addresses that are not public.
-    """
+    """Send a POST request, to what is not public only with `allow_private`; never raise for what the network does."""
     try:
         target = read_url(url)
         with closing(_connected(target, _addresses(target, allow_private=allow_private))) as connection:

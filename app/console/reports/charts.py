@@ -96,10 +96,7 @@ def charts(document: Document, say: Say) -> dict[str, Chart]:
 
 
 def recent(document: Document) -> list[tuple[Text, list[tuple[int, str]]]]:
-    """Return what happened today and yesterday: its name, and of each day how often with a link to the rows behind it.
-
-    What customers did by themselves is left out where they did nothing.
-    """
+    """Return what happened today and yesterday: names, and of each day how often, with a link to the rows."""
     days, customers, by_themselves = document["days"][:-3:-1], document["customers"], document["self_service"][::-1]
 
     def entries(kind: EventKind) -> list[str]:

@@ -72,10 +72,7 @@ def apply(  # noqa: PLR0913  # an action, its card, and what the card's row does
     by: timedelta | None = None,
     is_renewed: bool = False,
 ) -> Outcome:
-    """Apply an action to a card, or refuse it.
-
-    `by` is how much time `EXTEND` adds or `SHORTEN` takes. `is_renewed` says that another card was used up to renew it.
-    """
+    """Apply an action to a card, or refuse it. `is_renewed` says that another card was used up to renew it."""
     after: CardFacts | None
     if card.renewed_card_id is not None and action in _NOT_WHEN_SPENT:
         raise RefusedError(

@@ -88,10 +88,7 @@ def parse_card_id(text: str) -> str | None:
 
 
 def card_id_of(text: str) -> str:
-    """Return the ID of the card that a text names, whether or not there is one: its ID as typed, or its imported key.
-
-    A text that is not an ID in our form may be the key of a card imported from another system.
-    """
+    """Return the ID of the card that a text names, whether or not there is one, by its ID as typed or imported key."""
     return parse_card_id(text) or _imported_id(plain(text))
 
 

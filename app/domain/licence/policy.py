@@ -117,10 +117,7 @@ class Binding(Enum):
 
 
 class Decision(NamedTuple):
-    """The result of the rules, with everything that must be written for it.
-
-    `card` is the card after the decision; `released` is the client that another card, no longer live, loses.
-    """
+    """The result of the rules: `card` as it is afterwards, `released` the client that another card loses."""
 
     code: Code
     card: CardFacts | None = None

@@ -76,10 +76,7 @@ _LONGEST_WAIT = timedelta(minutes=15)
 
 
 def next_attempt(failures: int, last_at: datetime) -> datetime:
-    """Return the earliest time of the next attempt after so many failures.
-
-    The first `FREE_FAILURES` cause no wait; each further one doubles it: 1 s, 2 s, 4 s, … up to 15 minutes.
-    """
+    """Return when the next attempt is free: each after `FREE_FAILURES` doubles the wait, from 1 s to 15 minutes."""
     if failures < FREE_FAILURES:
         return last_at
     return last_at + min(timedelta(seconds=2 ** min(failures - FREE_FAILURES, 20)), _LONGEST_WAIT)

@@ -65,10 +65,7 @@ def check_limits(limits: TokenLimits, now: datetime) -> None:
 
 
 def check_use(expires_at: datetime | None, networks: Iterable[str] | None, address: str, now: datetime) -> None:
-    """Refuse a token that has expired (TokenExpiredError) or is used from elsewhere (TokenElsewhereError).
-
-    None as `expires_at` is never, as `networks` everywhere. `address` is the client's, canonical.
-    """
+    """Refuse a token that has expired or is used from elsewhere; None is never, and everywhere."""
     if expires_at is not None and now >= expires_at:
         raise TokenExpiredError(expires_at)
     if networks is not None and not any(is_in_network(address, network) for network in networks):

@@ -54,10 +54,7 @@ class RenewNotAllowedError(RefusedError):
 
 
 class Allowance(NamedTuple):
-    """How often a customer may unbind a card now; `next_unbind_at` is when they may again, if that is a matter of time.
-
-    It is a whole second.
-    """
+    """How often a customer may unbind a card now, and at which whole second again, if that is a matter of time."""
 
     unbinds_left: int
     next_unbind_at: datetime | None = None

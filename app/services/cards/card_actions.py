@@ -78,10 +78,7 @@ class CardActions(Acting):
             return ActionResult(now, tuple(changed), tuple(each for each, o in changed.items() if o.revives_unbound))
 
     def edit(self, card_ids: Iterable[str], changes: Mapping[str, str | None]) -> ActionResult:
-        """Set the texts that `changes` names, `batch` or `note`, in one transaction; None clears a text.
-
-        It takes cards and raises as `apply`, also where nothing is to be changed or a text is invalid.
-        """
+        """Set the texts `batch` or `note`, None clears one; takes cards and raises as `apply`."""
         check_edit(changes)
 
         with self.database.transact():

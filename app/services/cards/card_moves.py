@@ -23,10 +23,7 @@ _ATTEMPTS = 5  # each failed one means that another writer was quicker
 
 
 class Rebinding(NamedTuple):
-    """A card with its client before, the mismatch whose machine it gets, and that machine's client.
-
-    `rival` is the client of that machine on another card, which is no longer live and loses it.
-    """
+    """A card with its client before, the mismatch whose machine it gets, and that machine's client on another card."""
 
     card: Card
     mismatch: Event

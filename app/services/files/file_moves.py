@@ -38,10 +38,7 @@ class FileMoves:
         self.bucket = bucket_objects(settings.files_bucket)
 
     def run(self, to: str) -> Iterator[MovedFiles]:
-        """Move every file into one of `PLACES`, one after the other; tell of each when it is done.
-
-        Raise BucketUnavailableError if the bucket cannot be used; what was not yet moved is left.
-        """
+        """Move every file into one of `PLACES`, and tell of each when it is done; BucketUnavailableError ends it."""
         names: dict[Blob, list[str]] = {}
         for row in files():
             names.setdefault(Blob(row.sha256, row.size), []).append(row.name)

@@ -31,11 +31,7 @@ Warn = Callable[[Text], None]
 
 @dataclass(frozen=True, slots=True)
 class FileStore:
-    """Changes the files of one installation.
-
-    `actor` is the operator's name in the journal; `warn` is called with what the operator should know of a change that
-    was made.
-    """
+    """Changes files as `actor`; `warn` is called with what the operator should know of a change that was made."""
 
     database: Database
     blobs: Blobs

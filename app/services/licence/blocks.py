@@ -96,11 +96,7 @@ class Blocks(Acting):
         return Block(hardware_sha256=digest, reference=wanted)
 
     def add(self, block: Block, reason: str) -> int:
-        """Add a block; return its ID.
-
-        Raise RefusedError if the reason is missing or too long, the same is blocked already, or there are too many
-        blocks, CeilingExceededError if `limits` allow no more today.
-        """
+        """Add a block; return its ID, or raise RefusedError, CeilingExceededError if `limits` allow no more today."""
         check_text("reason", reason)
         now = self.clock()
         try:

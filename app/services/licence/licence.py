@@ -1,7 +1,4 @@
-"""Licence evaluation: read the facts, apply the rules, write what follows, and sign the verdict.
-
-Verification, file transfer and core functions use it, and add claims of their own to its verdicts.
-"""
+"""Licence evaluation: read the facts, apply the rules, write what follows, and sign the verdict."""
 
 import logging
 import secrets

@@ -17,10 +17,7 @@ from app.storage.models import Card, Ceiling, FileBatch, Operator
 
 @dataclass(frozen=True, slots=True)
 class OwnerLimits:
-    """The ceilings of `owner`, whose day is that of `zone`, the vendor's.
-
-    Ceilings are read where they are enforced: a change holds for the next issue or extension.
-    """
+    """The ceilings of `owner`, as they are when they are enforced, by the days of `zone`, the vendor's."""
 
     owner: Owner
     zone: ZoneInfo
@@ -35,10 +32,7 @@ class OwnerLimits:
         return rules.changes_allowed(ceilings_of(self.owner), _role(self.owner))
 
     def take(self, cards: Sequence[NewCard], now: datetime) -> None:
-        """Count cards that are about to be issued or imported, within the caller's transaction.
-
-        Raise CeilingExceededError if a ceiling does not allow them; roll the transaction back then.
-        """
+        """Count cards about to be issued, in the caller's transaction; roll it back on CeilingExceededError."""
         row = self._count(now, cards=len(cards))
         rules.check_count(row, row.cards - len(cards), len(cards))
         of_files = {batch for (batch,) in FileBatch.select(FileBatch.batch).distinct().tuples()}

@@ -103,10 +103,7 @@ class Operators:
         return find(name) is not None
 
     def add(self, name: str, role: Role, password: str, ceilings: Ceilings | None = None) -> None:
-        """Add an operator; a ceiling that is not given is the role's default.
-
-        Raise RefusedError if the name is taken, or the name, the password or a ceiling is invalid.
-        """
+        """Add an operator, with the role's default for a ceiling not given; RefusedError if something is invalid."""
         check_name(name)
         check_password(password, name)
         wanted = with_defaults(ceilings or Ceilings(), OPERATOR_DEFAULTS[role])

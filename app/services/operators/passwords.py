@@ -31,10 +31,7 @@ class LoginBusyError(LaterError):
 
 
 class Passwords:
-    """Hashes and checks passwords. A hash takes 64 MiB, so that a process makes one at a time, within a `turn`.
-
-    The parameters of `hasher` are those of new hashes.
-    """
+    """Hashes and checks passwords. A hash takes 64 MiB, so that a process makes one at a time, within a `turn`."""
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()

@@ -56,10 +56,7 @@ def step_for(operator: accounts.Account, code: str, now: datetime, key: SealingK
 
 @dataclass(frozen=True, slots=True)
 class TwoStep:
-    """Two-step verification of `operators`; `key` seals the secrets.
-
-    Methods raise OperatorNotFoundError where there is no such operator, LoggedOutError where the session has ended.
-    """
+    """Two-step verification of `operators`, whose errors it raises; `key` seals the secrets."""
 
     operators: accounts.Operators
     key: SealingKey

@@ -1,7 +1,4 @@
-"""The abuse report: shared cards, and machines and addresses that try many cards.
-
-It groups rejections and accepted changes in the journal so that these stand out. Each group is one query.
-"""
+"""The abuse report: shared cards, and machines and addresses that try many cards, each group by one query."""
 
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple

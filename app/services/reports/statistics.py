@@ -106,11 +106,7 @@ def _entries_by_day(names: list[str], since: datetime, zone: ZoneInfo, *where: A
 
 
 def _rejections(now: datetime) -> list[Row]:
-    """Return how often each code was the answer.
-
-    What the journal has no entry of, since a card repeated it or had too many of a day, counts at the time of that
-    day's last one.
-    """
+    """Return how often each code was the answer; what has no entry counts at the time of that day's last one."""
     yesterday, week = now - timedelta(hours=24), now - timedelta(days=7)
     entries = Event.select(Event.code.alias("code"), Event.at.alias("at"), SQL("1").alias("times")).where(
         code_or_kind.in_(codes_or_kinds(EventKind.REJECTED)) & (Event.at >= week)

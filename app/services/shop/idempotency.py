@@ -27,11 +27,7 @@ Document = dict[str, Any]
 
 
 class Request(NamedTuple):
-    """A request that takes effect once.
-
-    `key` is the owner's name for it, `request_sha256` (hex) the digest of all that it asks for, `status` the HTTP
-    status of a successful answer.
-    """
+    """A request that takes effect once, by its owner's `key` for it and the digest of all that it asks for."""
 
     owner: Owner
     key: str

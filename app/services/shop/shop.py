@@ -35,11 +35,7 @@ class Shop:
         batch: str | None = None,
         note: str | None = None,
     ) -> Answer:
-        """Issue new cards, or raise as `Idempotency.run`.
-
-        Raise RefusedError if a number or a text is out of bounds, CeilingExceededError if the token may not issue so
-        many, or so long ones.
-        """
+        """Issue new cards, or raise as `Idempotency.run`, RefusedError or CeilingExceededError."""
         issuing = Issuing(self.database, shop_actor(shop.name), self.clock, self._limits(shop))
 
         def act() -> Document:

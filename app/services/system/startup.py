@@ -24,10 +24,7 @@ class MovedAwayError(Exception):
 
 
 def check_home(keys_dir: Path) -> None:
-    """Refuse to start where the service has moved away, or arrives: two copies would diverge.
-
-    Raise MovedAwayError if it has moved, and the message says where to; or the folder cannot be read.
-    """
+    """Refuse to start, by MovedAwayError, where the service has moved away or arrives: two copies would diverge."""
     try:
         at, _, place = _mark(keys_dir / MOVED).strip().partition(" ")
     except FileNotFoundError:

@@ -60,10 +60,7 @@ class Webhooks:
         return found
 
     def add(self, name: str, url: str, topics: Sequence[str]) -> str:
-        """Add a webhook; return its secret, for the only time.
-
-        Raise RefusedError if the name is invalid or taken, the URL or a topic is invalid, or there are too many.
-        """
+        """Add a webhook; return its secret, for the only time. Raise RefusedError if something of it is invalid."""
         check_name(name)
         read_url(url)
         wanted = read_topics(topics)
