@@ -1,9 +1,14 @@
-"""What operators' actions and moves write: a move binds a card to the machine that was rejected under a reference."""
-# Owns action-move.
+"""What operators' actions, moves and `cardctl card …` do to cards, and what they print."""
+# Owns action-move, action-all-or-nothing, cardctl-cards.
 
+import csv
+import io
+import shlex
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -20,75 +25,9 @@ from app.storage.models import Card, Client, Event
 from tests.conftest import START, Clock
 from tests.support.licence.asking import ask, kinds
 from tests.support.query_plans import statements
-from tests.support.services.service import Service, question, wait_for_lock
+from tests.support.services.service import ROOT, Service, question, wait_for, wait_for_lock
 
 DAYS_30 = timedelta(days=30)
-
-
-def test_the_sql_of_a_status_finds_what_the_rules_say(
-    verification: Verification, card_actions: CardActions, issuing: Issuing, clock: Clock
-) -> None:
-    made = [card.id for validity in (DAYS_30, timedelta(days=1), None) for card in issuing.issue(4, validity).cards]
-    for number, card_id in enumerate(made):
-        if number % 4 >= 2:
-            ask(verification, card_id, hardware=f"machine {number}")
-    card_actions.apply(Action.FREEZE, [card_id for number, card_id in enumerate(made) if number % 2])
-    Card.update(renewed_card_id=made[2]).where(Card.id == made[0]).execute()
-    for now in (clock.now, clock.now.replace(microsecond=0) + timedelta(days=1), clock.now + timedelta(days=400)):
-        for status in CardStatus:
-            found = {row.id for row in Card.select().where(cards.status_is(status, now))}
-            assert found == {row.id for row in Card.select() if cards.as_domain(row).status(now) is status}
-            assert found or status is CardStatus.EXPIRED, "each status is tried"
-
-
-def test_a_command_over_several_cards_is_all_or_nothing_and_one_without_effect_is_not_journalled(
-    card_actions: CardActions, issuing: Issuing, card_id: str
-) -> None:
-    permanent = issuing.issue(1, None).cards[0].id
-    with pytest.raises(RefusedError, match="permanent"):
-        card_actions.apply(Action.EXTEND, [card_id, permanent], timedelta(days=1))
-    with pytest.raises(CardNotFoundError):
-        card_actions.apply(Action.FREEZE, [card_id, "Z" * 32])
-    assert (Card.get_by_id(card_id).validity, Card.get_by_id(card_id).frozen_at) == (DAYS_30, None)
-    assert kinds() == []
-    for action in (Action.UNFREEZE, Action.UNBIND, Action.FREEZE, Action.FREEZE):
-        card_actions.apply(action, [card_id])
-    assert kinds() == [EventKind.FROZEN]
-
-
-def test_an_action_takes_as_many_statements_for_a_hundred_cards_as_for_one(
-    database: Database, card_actions: CardActions, issuing: Issuing, verification: Verification
-) -> None:
-    one, *many = (card.id for card in issuing.issue(101, DAYS_30).cards)
-    for number, card_id in enumerate((one, *many[:50])):
-        ask(verification, card_id, hardware=f"machine {number}")
-    for action in (Action.FREEZE, Action.UNFREEZE, Action.EXTEND, Action.SHORTEN, Action.UNBIND):
-        by = timedelta(days=1) if action in TIMED else None
-        with statements(database) as of_one:
-            card_actions.apply(action, [one], by)
-        with statements(database) as of_many:
-            changed = card_actions.apply(action, many, by).changed
-        assert set(changed) == set(many[:50] if action is Action.UNBIND else many)
-        assert [sql.split()[0] for sql, _ in of_many] == [sql.split()[0] for sql, _ in of_one], action
-        assert len(of_many) == 4, "the lock, who is bound, the change, the journal"
-    with statements(database) as ran:
-        card_actions.apply(Action.DELETE, many[50:])
-    assert len(ran) == 5, "and who was renewed"
-    assert (Card.select().count(), Client.select().count()) == (51, 0)
-    assert {(card.validity, card.frozen_at) for card in Card.select()} == {(DAYS_30, None)}
-
-
-def test_a_preview_reads_all_cards_at_once(database: Database, card_actions: CardActions, issuing: Issuing) -> None:
-    made = [card.id for card in issuing.issue(20, DAYS_30).cards]
-    Card.update(renewed_card_id=made[1]).where(Card.id == made[0]).execute()
-    for action, queries in ((Action.DELETE, 2), (Action.FREEZE, 1)):
-        with statements(database) as ran:
-            preview = card_actions.preview(action, made)
-        assert len(ran) == queries
-        assert len(preview.changes) + len(preview.unchanged) + len(preview.refused) == len(made)
-    assert [card.id for card, _why in card_actions.preview(Action.DELETE, made).refused] == made[:2]
-
-
 OLD, NEW = ("old machine", "203.0.113.1"), ("new machine", "198.51.100.7")
 ENTRY = journal.Entry(
     START, EventKind.REJECTED, Code.CLIENT_MISMATCH, reference="REFERENC", hardware=NEW[0], ip=NEW[1], function="f"
@@ -161,7 +100,178 @@ def test_what_cannot_be_moved_is_named_and_changes_nothing(proxied: Service, mov
     assert not Event.select().where(Event.kind == EventKind.MOVED).exists()
 
 
-def test_the_machine_s_card_that_is_no_longer_live_is_released(proxied: Service, moves: CardMoves) -> None:
+CONTROL = "\x1b[31mred\x1b[0m\u202eevil[bold]"
+
+
+def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Database) -> None:
+    command = ("card", "issue", "--validity", "1d", "--count", "20000")
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with database.atomic():
+        database.execute_sql("LOCK TABLE card IN SHARE MODE")
+        process = offline.spawn_cardctl(*command, **output)
+        # Its own statement: until that waits, Python may end by the signal in its own way.
+        waiting = "SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)) AND query LIKE %s"
+
+        def inserts() -> bool:
+            database.execute_sql("SELECT pg_stat_clear_snapshot()")
+            return database.execute_sql(waiting, ('INSERT INTO "card"%',)).fetchone() is not None
+
+        wait_for(inserts)
+        process.send_signal(2)
+    _, said = process.communicate(timeout=90)
+    assert (process.returncode, len(said.strip().splitlines())) == (1, 1)
+    assert "Traceback" not in said
+    assert Card.select().count() == 0
+
+
+def test_a_card_is_shown_with_its_client_whose_texts_are_escaped(service: Service) -> None:
+    (card_id,) = service.issue()
+    assert service.cardctl_json("card", "show", card_id)["client"] is None
+    service.verify(question(card_id, hardware=CONTROL, function=CONTROL, ip=CONTROL))
+    document = service.cardctl_json("card", "show", card_id.lower())
+    card, client = document["card"], document["client"]
+    assert {"id", "validity", "is_activated", "activated_at", "expires_at", "frozen_at", "batch"} <= set(card)
+    assert set(client) == {"id", "card_id", "hardware", "hardware_sha256", "ip", "requested_at", "function"}
+    assert (card["is_activated"], client["hardware"], client["ip"]) == (True, CONTROL, "127.0.0.1")
+    assert datetime.fromisoformat(card["expires_at"]) == Card.get().expires_at
+    assert card["expires_at"].endswith("+08:00")
+    for command in (f"card show {card_id}", "card list", "card list --format csv", "events"):
+        printed = service.cardctl(*command.split()).stdout
+        assert not {"\x1b", "\u202e"} & set(printed), command
+        assert ("[bold]" in printed, card_id in printed) == (True, True), command
+
+
+def test_a_search_reads_messages_and_leads_to_a_refusal(service: Service) -> None:
+    first, second = service.issue(2)
+    service.cardctl("card", "freeze", first)
+    service.verify(question(first))
+    service.verify(question("VIP-0001"))
+    refused, unknown = (Event.get(Event.code == code).reference for code in (Code.CARD_FROZEN, Code.CARD_NOT_FOUND))
+    for text, hint in ((f"参考号 {refused}", True), (f"card {first} broken", False)):
+        done = service.cardctl("card", "list", "--search", text, "--format", "txt")
+        assert done.stdout.split() == [first]
+        assert (f"cardctl events --reference {refused}" in done.stderr) is hint
+    done = service.cardctl("card", "list", "--search", unknown, "--format", "txt")
+    assert (done.stdout, f"cardctl events --reference {unknown}" in done.stderr) == ("", True)
+    both = service.cardctl("card", "list", "--search", f"{first} {second} {'7' * 32}", "--format", "txt")
+    assert sorted(both.stdout.split()) == sorted([first, second])
+    assert f"No such cards: {'7' * 32}" in both.stderr
+
+
+def test_actions_are_reported_and_journalled(service: Service) -> None:
+    first, second = service.issue(2)
+    service.verify(question(first))
+    for action, done in (
+        ("freeze", "已冻结 2 张"),
+        ("unfreeze", "已解冻 2 张"),
+        ("unbind", "已解绑 1 张"),
+        ("extend --by week", "已延期 2 张"),
+    ):
+        assert done in service.cardctl("card", *action.split(), first, second).stderr
+    assert "已删除 1 张" in service.cardctl("card", "delete", second).stderr
+    kinds = [e.kind for e in Event.select().where(Event.actor.is_null(is_null=False)).order_by(Event.id)]
+    assert kinds == ["issued", *["frozen"] * 2, *["unfrozen"] * 2, "unbound", *["extended"] * 2, "deleted"]
+    assert Event.get(Event.kind == "frozen").actor.startswith("cardctl:")
+    assert Client.select().count() == 0
+    assert "Shortened: 1" in service.cardctl("card", "shorten", first, "--by", "周卡").stderr
+    assert "Changed: 1" in service.cardctl("card", "edit", first, "--batch", "b", "--note", "").stderr
+    assert (Card.get().batch, Card.get().note) == ("b", None)
+    Card.insert(id="7" * 32, renewed_card_id=first, created_at=Card.get().created_at).execute()
+    assert f"freeze {first}" in service.cardctl("card", "show", "7" * 32).stderr, "to stop a card used to renew another"
+
+
+def test_a_reader_who_stops_early_is_not_an_error(offline: Service) -> None:
+    offline.issue(4_000)  # more than a pipe holds
+    command = f"{shlex.quote(sys.executable)} -m app card list --format txt | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=offline.environment, capture_output=True, check=True)
+    assert (len(done.stdout.strip()), done.stderr) == (32, b"")
+
+
+def test_a_failure_of_any_command_is_on_stderr_and_nothing_is_printed(keyed: Service) -> None:
+    nobody = "0" * 32
+    for command, status in {
+        ("card", "issue", "--validity", "0d"): 2,
+        ("card", "issue", "--validity", "30d", "--batch", "a\nb"): 1,
+        ("card", "show", nobody): 1,
+        ("card", "freeze"): 2,
+        ("card", "edit", nobody): 2,
+        ("card", "freeze", nobody): 1,
+        ("card", "list", "--search", "\udcff"): 1,
+        ("card", "import", "/nonexistent.csv"): 1,
+        ("events", "--reference", "\udcff"): 1,
+        ("events", "--since", "yesterday"): 2,
+        ("key", "create"): 1,
+        ("seal", "/nowhere/at-all", "-o", "/nowhere/else"): 1,
+        ("healthcheck",): 1,
+    }.items():
+        done = keyed.cardctl(*command, check=False)
+        assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (status, "", False), command
+        assert status == 2 or len(done.stderr.strip().splitlines()) == 1
+        assert done.stderr.strip()
+    assert Card.select().count() == 0
+    keyed.environment["DATABASE_URL"] = "postgresql://kadun:x@127.0.0.1:1/kadun"
+    assert "数据库不可用" in keyed.refusal("card", "list")
+    assert "数据库不可用" in keyed.refusal("events", "--follow")
+
+
+def test_a_status_in_sql_is_that_of_the_rules(
+    verification: Verification, card_actions: CardActions, issuing: Issuing, clock: Clock
+) -> None:
+    made = [card.id for validity in (DAYS_30, timedelta(days=1), None) for card in issuing.issue(4, validity).cards]
+    for number, card_id in enumerate(made):
+        if number % 4 >= 2:
+            ask(verification, card_id, hardware=f"machine {number}")
+    card_actions.apply(Action.FREEZE, made[1::2])
+    Card.update(renewed_card_id=made[2]).where(Card.id == made[0]).execute()
+    for now in (clock.now, clock.now.replace(microsecond=0) + timedelta(days=1), clock.now + timedelta(days=400)):
+        for status in CardStatus:
+            found = {row.id for row in Card.select().where(cards.status_is(status, now))}
+            assert found == {row.id for row in Card.select() if cards.as_domain(row).status(now) is status}
+            assert found or status is CardStatus.EXPIRED, "each status is tried"
+
+
+def test_a_command_changes_all_its_cards_or_none(card_actions: CardActions, issuing: Issuing, card_id: str) -> None:
+    permanent = issuing.issue(1, None).cards[0].id
+    with pytest.raises(RefusedError, match="permanent"):
+        card_actions.apply(Action.EXTEND, [card_id, permanent], timedelta(days=1))
+    with pytest.raises(CardNotFoundError):
+        card_actions.apply(Action.FREEZE, [card_id, "Z" * 32])
+    assert (Card.get_by_id(card_id).validity, Card.get_by_id(card_id).frozen_at) == (DAYS_30, None)
+    assert kinds() == []
+    for action in (Action.UNFREEZE, Action.UNBIND, Action.FREEZE, Action.FREEZE):
+        card_actions.apply(action, [card_id])
+    assert kinds() == [EventKind.FROZEN], "what has no effect is not journalled"
+
+
+def test_an_action_or_a_preview_takes_as_many_statements_for_a_hundred_cards_as_for_one(
+    database: Database, card_actions: CardActions, issuing: Issuing, verification: Verification
+) -> None:
+    one, *many = (card.id for card in issuing.issue(101, DAYS_30).cards)
+    for number, card_id in enumerate((one, *many[:50])):
+        ask(verification, card_id, hardware=f"machine {number}")
+    for action in (Action.FREEZE, Action.UNFREEZE, Action.EXTEND, Action.SHORTEN, Action.UNBIND):
+        by = timedelta(days=1) if action in TIMED else None
+        with statements(database) as of_one:
+            card_actions.apply(action, [one], by)
+        with statements(database) as of_many:
+            changed = card_actions.apply(action, many, by).changed
+        assert set(changed) == set(many[:50] if action is Action.UNBIND else many)
+        assert [sql.split()[0] for sql, _ in of_many] == [sql.split()[0] for sql, _ in of_one], action
+        assert len(of_many) == 4, "the lock, who is bound, the change, the journal"
+    Card.update(renewed_card_id=one).where(Card.id == many[99]).execute()
+    for action, queries, refused in ((Action.DELETE, 2, {*many[:50], many[99], one}), (Action.FREEZE, 1, set())):
+        with statements(database) as ran:
+            preview = card_actions.preview(action, [one, *many])
+        assert (len(ran), {card.id for card, _why in preview.refused}) == (queries, refused), action
+        assert len(preview.changes) + len(preview.unchanged) + len(refused) == 101, action
+    with statements(database) as ran:
+        card_actions.apply(Action.DELETE, many[50:99])
+    assert len(ran) == 5, "and who was renewed"
+    assert (Card.select().count(), Client.select().count()) == (52, 0)
+    assert {(card.validity, card.frozen_at) for card in Card.select()} == {(DAYS_30, None)}
+
+
+def test_the_machines_card_that_is_no_longer_live_is_released(proxied: Service, moves: CardMoves) -> None:
     card_id, dead = proxied.issue(2)
     reference = rejected(proxied, card_id)
     assert code_of(proxied, dead, NEW) == "OK"
@@ -174,9 +284,7 @@ def test_the_machine_s_card_that_is_no_longer_live_is_released(proxied: Service,
     assert (released.card_id, released.details) == (dead, {"moved_to": card_id, "client_id": rival.id})
 
 
-def test_a_card_that_was_unbound_meanwhile_is_bound_with_the_client_of_the_machines_dead_card(
-    proxied: Service, moves: CardMoves
-) -> None:
+def test_a_card_that_was_unbound_meanwhile_is_bound(proxied: Service, moves: CardMoves) -> None:
     card_id, dead = proxied.issue(2)
     reference = rejected(proxied, card_id)
     proxied.cardctl("card", "unbind", card_id)
@@ -187,11 +295,11 @@ def test_a_card_that_was_unbound_meanwhile_is_bound_with_the_client_of_the_machi
     Card.update(activated_at=START - timedelta(days=30), expires_at=START).where(Card.id == dead).execute()
     known = Client.get().id
     moves.apply(card_id, reference)
-    assert [(client.id, client.card_id) for client in Client.select()] == [(known, card_id)]
+    assert [(client.id, client.card_id) for client in Client.select()] == [(known, card_id)], "of its dead card"
     assert code_of(proxied, card_id, NEW) == "OK"
 
 
-def test_a_move_waits_for_another_writer_and_sees_what_it_did(
+def test_a_move_waits_for_other_writers_and_sees_their_work(
     proxied: Service, moves: CardMoves, database: Database
 ) -> None:
     card_id, other = proxied.issue(2)
@@ -205,3 +313,15 @@ def test_a_move_waits_for_another_writer_and_sees_what_it_did(
         with pytest.raises(RefusedError, match="another live card"):
             moving.result()
     assert Client.get(Client.card == card_id).hardware == OLD[0]
+
+
+def test_issued_cards_are_printed_as_json_and_an_export_is_the_list_as_a_file(offline: Service) -> None:
+    printed = offline.cardctl_json("card", "issue", "--validity=30d", "--count=3", "--batch=春季", "--note=n")
+    assert [(c["validity_seconds"], c["batch"], c["note"]) for c in printed] == [(2_592_000, "春季", "n")] * 3
+    assert {c["id"] for c in printed} == {row.id for row in Card.select()}
+    assert Event.get().details == {"count": 3, "batch": "春季", "validity": "30d"}
+    assert offline.cardctl_json("card", "issue", "--validity", "永久")[0]["validity_seconds"] is None
+    exported = offline.cardctl("card", "export", "--batch", "春季").stdout
+    assert exported == offline.cardctl("card", "list", "--batch", "春季", "--format", "csv").stdout
+    assert {row["id"] for row in csv.DictReader(io.StringIO(exported))} == {c["id"] for c in printed}
+    assert offline.cardctl("card", "export", "--format", "table", check=False).returncode == 2

@@ -122,9 +122,7 @@ def test_a_deep_page_reads_as_little_of_its_index_as_the_first(year: Database, a
             assert blocks_read(year, ran[0], "card_expires") < 12, (status, backwards)
 
 
-def test_a_list_by_last_use_has_unbound_cards_by_their_activation(
-    year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_by_use_or_activation(year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(card_lists, "MAX_SEARCHED", YEAR_CARDS)
     used = {client.card_id: client.requested_at for client in Client.select()}
     for sort, status in product([Sort.USED_LAST, Sort.USED], [None, CardStatus.EXPIRED, CardStatus.FROZEN]):
@@ -139,9 +137,7 @@ def test_a_list_by_last_use_has_unbound_cards_by_their_activation(
         assert ids(card_lists.page(wanted, NOW, place, limit=50, backwards=True)) == right[:at][-50:], wanted
 
 
-def test_an_order_by_last_use_looks_at_so_many_cards_by_index_and_no_more(
-    year: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_order_by_last_use_looks_at_so_many_cards_by_index(year: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(card_lists, "MAX_SEARCHED", 100)
     monkeypatch.setattr("app.services.cards.card_lists.MAX_SEARCHED", 100)
     year.execute_sql("SET seq_page_cost = 10")  # as of a table ten times as large
@@ -154,8 +150,7 @@ def test_an_order_by_last_use_looks_at_so_many_cards_by_index_and_no_more(
         assert f"{'card_batch_expires' if wanted.batch else 'card_expires'} on card" in told
         assert max(rows_looked_at(year, statement) for statement in ran) <= 500
     lists = CardLists(lambda: NOW)
-    page = lists.page(CardFilter(sort=Sort.USED_LAST), PageRequest(size=50), OLGA)
-    assert page.is_partly_sorted
+    assert lists.page(CardFilter(sort=Sort.USED_LAST), PageRequest(size=50), OLGA).is_partly_sorted
     few = CardFilter(batch=sample_year.RARE_BATCH, sort=Sort.USED)
     assert not lists.page(few, PageRequest(), OLGA).is_partly_sorted
     every = [card.id for card in lists.every(CardFilter(sort=Sort.USED_LAST))]
@@ -185,18 +180,14 @@ def test_a_short_text_finds_all_hits_of_a_short_list(
     year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(card_search, "MAX_HITS", 200)
-    bound = {client.card_id: client for client in Client.select()}
+    texts = {client.card_id: (client.hardware, client.ip) for client in Client.select()}
     for text in ["board=", "1"]:
         for name in ("expired", "a batch of one", "no such note"):
             wanted, _index = FILTERS[name]
             right = [
                 card_id
                 for card_id in expected(wanted, all_cards)
-                if (text == "1" and card_id.startswith("1"))
-                or (
-                    card_id in bound
-                    and (bound[card_id].hardware.startswith(text) or bound[card_id].ip.startswith(text))
-                )
+                if any(each.startswith(text) for each in (card_id, *texts.get(card_id, ())))
             ]
             searched = card_lists.resolve_search(replace(wanted, text=text), NOW)
             assert searched.is_complete is (len(right) <= 200), (text, wanted)
@@ -216,8 +207,7 @@ def test_only_the_first_cards_of_a_long_list_are_searched(year: Database, monkey
     with statements(year) as ran:
         card_lists.resolve_search(CardFilter(CardStatus.EXPIRED, text="board="), NOW)
     told = plan(year, ran[-1])
-    assert "using card_expires on card" in told
-    assert "Seq Scan" not in told
+    assert ("using card_expires on card" in told, "Seq Scan" in told) == (True, False)
 
 
 def test_an_address_is_found_in_every_notation(database: Database, verification: Verification) -> None:
@@ -239,7 +229,7 @@ def test_each_kind_of_hit_is_a_scan_of_one_index(year: Database) -> None:
         assert not [told for told in plans if "Seq Scan" in told or "Index" not in told], text
 
 
-def test_a_sellers_own_cards_are_listed_by_index_and_found_by_their_beginning(
+def test_a_sellers_cards_are_listed_by_index_and_found_by_their_beginning(
     year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(card_lists, "MAX_SEARCHED", YEAR_CARDS)

@@ -1,8 +1,9 @@
-"""Card IDs as people type them, durations, validities and statuses."""
+"""Card IDs and keys as people type and paste them, durations, validities and statuses, and filters of lists."""
 # Owns verdict-card-id, verdict-expiry.
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -10,31 +11,29 @@ from hypothesis import strategies as st
 
 from app.domain.cards import cards
 from app.domain.cards.cards import CardFacts, ValidityError
-from app.domain.codes import CardStatus
+from app.domain.cards.pasted import bare_reference, ids_in, keys_in, listed_keys, reference_in
+from app.domain.codes import CardStatus, Code
 from app.domain.texts import RefusedError
-from tests.support.tables import for_each
+from app.services.cards.filters import parse_card_filter, parse_journal_filter
+from app.services.journal.journal_lists import JournalFilter
+from app.storage.card_lists import CardFilter, Sort
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 WHOLE_NOW = NOW.replace(microsecond=0)
 DAY = timedelta(days=1)
 ID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
 UNUSED = CardFacts(ID, 30 * DAY, None, None, None)
 ACTIVE = UNUSED._replace(activated_at=WHOLE_NOW - DAY, expires_at=WHOLE_NOW + 29 * DAY)
 EXPIRED = UNUSED._replace(activated_at=WHOLE_NOW - 40 * DAY, expires_at=WHOLE_NOW - 10 * DAY)
 FROZEN = ACTIVE._replace(frozen_at=NOW - DAY)
 PERMANENT = ACTIVE._replace(validity=None, expires_at=None)
-
 ids = st.binary(min_size=cards.ID_RANDOM_BYTES, max_size=cards.ID_RANDOM_BYTES).map(cards.id_from_random)
 lifetimes = st.integers(1, 100 * 365 * 86_400).map(lambda seconds: timedelta(seconds=seconds))
 
 
 @given(ids)
-def test_a_new_id_is_32_characters_of_crockfords_base32_and_reads_as_itself_grouped_and_in_lower_case(
-    card_id: str,
-) -> None:
-    assert len(card_id) == 32
-    assert set(card_id) <= set(ID)
+def test_a_new_id_is_crockfords_base32_and_reads_as_itself_grouped_and_in_lower_case(card_id: str) -> None:
+    assert (len(card_id), set(card_id) <= set(ID)) == (32, True)
     grouped = "-".join(card_id[i : i + 4] for i in range(0, len(card_id), 4))
     for text in (card_id, grouped, grouped.lower()):
         assert cards.parse_card_id(text) == cards.card_id_of(text) == card_id
@@ -83,8 +82,8 @@ def test_a_key_of_another_system_names_the_first_160_bits_of_its_digest() -> Non
 
 
 ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
-CHINESE_LABELS = ["卡密", "卡号", "激活码", "授权码", "注册码", "序列号"]
-LABELS = [*CHINESE_LABELS, "card", "KEY", "Code", "licenSE"]
+LABELS = ["卡密", "卡号", "激活码", "授权码", "注册码", "序列号", "card", "KEY", "Code", "licenSE"]
+LABELS = ["卡密", "卡号", "激活码", "授权码", "注册码", "序列号", "card", "KEY", "Code", "licenSE"]
 QUOTES = "\"'\u201c\u201d\u2018\u2019\u300c\u300d\u300e\u300f\u00ab\u00bb\uff02\uff07\uff62\uff63"
 noise = st.text(alphabet=f" \t\r\n\u00a0\u3000{QUOTES}{ZERO_WIDTH}", max_size=4)
 labels = st.builds(lambda *parts: "".join(parts), noise, st.sampled_from(LABELS), noise, st.sampled_from(":\uff1a"))
@@ -98,19 +97,14 @@ def widened(text: str) -> str:
     return "".join({" ": "\u3000"}.get(c, chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c) for c in text)
 
 
-@given(st.one_of(ids, imported), st.lists(labels, max_size=3), noise, noise, st.sampled_from(ZERO_WIDTH), st.booleans())
-def test_what_is_pasted_with_a_card_does_not_count(  # the parts of a text
-    card: str,
-    before: list[str],
-    gap: str,
-    after: str,
-    invisible: str,
-    wide: bool,  # noqa: FBT001
+@given(st.one_of(ids, imported), st.lists(labels, max_size=3), noise, noise, st.sampled_from(ZERO_WIDTH))
+def test_what_is_pasted_with_a_card_does_not_count(
+    card: str, before: list[str], gap: str, after: str, invisible: str
 ) -> None:
     text = "".join(before) + gap + card[:5] + invisible + card[5:] + after
-    text = widened(text) if wide else text
-    assert cards.card_id_of(text) == cards.card_id_of(card)
-    assert cards.plain(text) == card
+    for pasted in (text, widened(text)):
+        assert cards.card_id_of(pasted) == cards.card_id_of(card)
+        assert cards.plain(pasted) == card
 
 
 def test_an_imported_key_is_hashed_without_what_surrounds_it() -> None:
@@ -140,7 +134,7 @@ def test_keys_of_imported_cards() -> None:
             cards.check_imported_key(other)
 
 
-def test_short_keys_can_be_guessed() -> None:
+def test_short_or_numbered_keys_can_be_guessed() -> None:
     for guessable, longer in (
         ("12345678901234", "123456789012345"),
         ("ABCDEFGHIJ", "ABCDEFGHIJK"),
@@ -149,28 +143,21 @@ def test_short_keys_can_be_guessed() -> None:
     ):
         assert [cards.is_guessable(key) for key in (guessable, longer)] == [True, False], guessable
     assert all(cards.is_guessable(key) for key in ("1234-5678-9012-34", "------", "一二三四五六"))
-
-
-@for_each(("count", "expected"), [(20, 0), (21, 21), (1_000, 1_000)])
-def test_keys_that_differ_only_in_their_last_six_characters_are_numbered(count: int, expected: int) -> None:
-    alike = [f"VIP2024{number:06}" for number in range(count)]
-    other = [f"{number:02}-VIP2024000001" for number in range(30)]
-    assert not cards.is_guessable(alike[0])
-    assert cards.numbered(alike + other) == alike[:expected]
+    others = [f"{number:02}-VIP2024000001" for number in range(30)]
+    for count, expected in ((20, 0), (21, 21), (1_000, 1_000)):
+        alike = [f"VIP2024{number:06}" for number in range(count)]
+        assert cards.numbered(alike + others) == alike[:expected], "they differ only in their last six characters"
+    assert not cards.is_guessable("VIP2024000000")
     assert cards.numbered(f"VIP-20{number:04}-ABCDEF" for number in range(30)) == [], "they differ earlier"
 
 
-@for_each(
-    ("text", "beginning"),
-    [("0", "0"), ("abcd-ef", "ABCDEF"), (" oil ", "011"), (ID, ID), ("Ａ", "A"), ("卡密\uff1aab_cd", "ABCD")],
-)
-def test_the_beginning_of_an_id_is_read_like_an_id(text: str, beginning: str) -> None:
-    assert cards.parse_card_id_beginning(text) == beginning
-    for other in (ID + "0", "", "--", "abu"):
-        assert cards.parse_card_id_beginning(other) is None
+def test_the_beginning_of_an_id_is_read_like_an_id() -> None:
+    read = {"0": "0", "abcd-ef": "ABCDEF", " oil ": "011", ID: ID, "Ａ": "A", "卡密\uff1aab_cd": "ABCD"}
+    for text, beginning in (*read.items(), *((other, None) for other in (ID + "0", "", "--", "abu"))):
+        assert cards.parse_card_id_beginning(text) == beginning, text
 
 
-def test_a_duration_is_read() -> None:
+def test_a_duration_is_read_and_any_other_text_refused_in_both_languages() -> None:
     for duration, texts in (
         (timedelta(seconds=30), "30s"),
         (timedelta(minutes=45), "45m"),
@@ -185,9 +172,6 @@ def test_a_duration_is_read() -> None:
     ):
         for text in texts.split():
             assert cards.parse_duration(text) == cards.parse_validity(text) == duration, text
-
-
-def test_any_other_text_is_refused_as_a_duration_in_both_languages() -> None:
     malformed = "30 d|30|d| 30d|30d\n|-1d|1.5d|1e3s|30D|1y|1d1h|３０d|12345678901s|Month||\u3000|permanent|永久"
     for text, zh, en in (
         *((text, "不是有效时长", "is no duration") for text in malformed.split("|")),
@@ -198,19 +182,12 @@ def test_any_other_text_is_refused_as_a_duration_in_both_languages() -> None:
         assert zh in refusal.value.text.zh
 
 
-def test_permanent_is_a_validity_and_the_trades_names_are_read_as_they_are_written() -> None:
-    assert [cards.parse_validity(name) for name in ("permanent", "永久", "永久卡")] == [None] * 3
-    for name in ("天卡", "周卡", "月卡", "季卡", "年卡", "永久"):
-        assert cards.trade_name(cards.parse_validity(name)) == name
-    assert cards.trade_name(2 * DAY) is None
-
-
 @given(st.none() | lifetimes)
 def test_a_validity_reads_as_it_is_written(validity: timedelta | None) -> None:
     assert cards.parse_validity(cards.format_validity(validity)) == validity
 
 
-def test_a_validity_is_written_in_the_largest_unit_that_divides_it() -> None:
+def test_a_validity_is_written_in_the_largest_unit_that_divides_it_or_by_the_trades_name() -> None:
     for validity, text, words in (
         (None, "permanent", ("永久", "permanent")),
         (30 * DAY, "30d", ("30 天", "30 days")),
@@ -220,6 +197,10 @@ def test_a_validity_is_written_in_the_largest_unit_that_divides_it() -> None:
         (timedelta(seconds=90), "90s", ("90 秒", "90 seconds")),
     ):
         assert (cards.format_validity(validity), cards.validity_text(validity)) == (text, words), (validity, text)
+    assert [cards.parse_validity(name) for name in ("permanent", "永久", "永久卡")] == [None] * 3
+    for name in ("天卡", "周卡", "月卡", "季卡", "年卡", "永久"):
+        assert cards.trade_name(cards.parse_validity(name)) == name
+    assert cards.trade_name(2 * DAY) is None
 
 
 def test_the_status_is_the_first_that_applies() -> None:
@@ -242,3 +223,123 @@ def test_of_an_imported_card_only_the_key_shows_that_somebody_has_it() -> None:
     assert not cards.answers_to(f"card: {cards.card_id_of('OLD-KEY-1').lower()}", is_imported=True)
     assert cards.answers_to("0" * 32, is_imported=False)
     assert cards.masked("ABCDEFGH" * 4) == "ABCD•••", "for those who may not have it"
+
+
+ZONE = ZoneInfo("Asia/Shanghai")
+
+
+def card_filter(**fields: str) -> CardFilter:
+    return parse_card_filter(fields, ZONE, NOW)
+
+
+def journal_filter(**fields: str) -> JournalFilter:
+    return parse_journal_filter(fields, ZONE)
+
+
+def test_an_invalid_field_is_named_with_what_would_be_right() -> None:
+    no_day, a_day = "is not a date and time; write 2026-01-31", "9999-12-31"
+    for read, field, value, said in (
+        (card_filter, "status", "odd", "there is no “odd”; use one of spent, frozen, expired, active, unused"),
+        (card_filter, "expires", "8d", "there is no “8d”; use one of 7d, 30d, past7d, past30d"),
+        (card_filter, "sort", "odd", "there is no “odd”; use one of expiry, -expiry, used, -used"),
+        (card_filter, "batch", "x" * 201, "at most 200 characters"),
+        (card_filter, "q", "x" * 1025, "at most 1024 characters"),
+        (card_filter, "q", "\udcff", "the text is not UTF-8"),
+        (journal_filter, "kind", "odd", "there is no kind of entry and no code “odd”"),
+        (journal_filter, "address", "300.1.1.1", "“300.1.1.1” is not an IP address"),
+        (card_filter, "expires_from", "soon", f"“soon” {no_day}"),
+        (card_filter, "expires_from", a_day, f"“{a_day}” {no_day}"),
+        (card_filter, "expires_before", "0001-01-01", f"“0001-01-01” {no_day}"),
+        (journal_filter, "since", "0001-01-01", f"“0001-01-01” {no_day}"),
+    ):
+        with pytest.raises(RefusedError) as refusal:
+            read(**{field: value})
+        assert refusal.value.text.en.startswith(f"{field}: {said}"), (field, value)
+        assert refusal.value.text.zh.startswith(f"{field}："), (field, value)
+
+
+def test_cards_are_filtered_by_all_fields_in_an_order_by_name_and_empty_fields_do_not_filter() -> None:
+    assert card_filter() == card_filter(status="", batch="", q=" ") == CardFilter()
+    wanted = card_filter(status="active", batch=" b ", note="n", expires="7d", expires_from="2026-03-02", q=" text ")
+    day = datetime(2026, 3, 2, tzinfo=ZONE)
+    assert wanted == CardFilter(CardStatus.ACTIVE, "b", "n", day, NOW + timedelta(days=7), "text")
+    assert card_filter(no_batch="1", batch="b").batch == ""
+    assert card_filter(sort="-used") == CardFilter(sort=Sort.USED)
+    assert card_filter(sort="expiry", status="frozen") == CardFilter(CardStatus.FROZEN, sort=Sort.EXPIRY)
+    assert card_filter(sort="expiry", status="unused") == CardFilter(CardStatus.UNUSED), "unused cards have none"
+    for preset, since, until in (("7d", 0, 7), ("30d", 0, 30), ("past7d", -7, 0), ("past30d", -30, 0)):
+        wanted = card_filter(expires=preset)
+        assert (wanted.expires_from, wanted.expires_before) == (NOW + timedelta(since), NOW + timedelta(until))
+
+
+def test_entries_are_filtered_by_all_fields_and_texts_of_clients_are_exact() -> None:
+    assert journal_filter() == journal_filter(kind="", card=" ", hardware="") == JournalFilter()
+    wanted = journal_filter(kind="CARD_EXPIRED", card="c" * 32, hardware=" h ", address="2001:db8::1", reference="abcd")
+    assert wanted == JournalFilter(Code.CARD_EXPIRED, "C" * 32, " h ", "2001:db8::/64", reference="ABCD")
+
+
+def test_a_reference_is_found_by_its_words_and_without_words_read_as_typed() -> None:
+    for text, reference in (
+        ("卡密已绑定其他设备。如果您更换了设备,请联系卖家解绑。(参考号:K7M2Q9XD)", "K7M2Q9XD"),
+        ("This card is frozen: please contact the seller. (reference: k7m2q9xd)", "K7M2Q9XD"),
+        ("卡密已绑定其他设备\uff08参考号\uff1aK7M2Q9XD\uff09", "K7M2Q9XD"),
+        ("Reference K7M2Q9XO?", "K7M2Q9X0"),
+        ("参考号:K7M2Q9XD9", None),
+        ("参考号:K7M2Q9", None),
+        ("preference K7M2Q9XD", None),
+        ("参考号:UUUUUUUU", None),
+        ("K7M2Q9XD", None),
+        ("", None),
+    ):
+        assert reference_in(text) == reference, text
+    assert bare_reference(" k7m2-q9xo ") == "K7M2Q9X0"
+    others = ("K7M2Q9X", "K7M2Q9XDD", "春季批次八个字的", "")
+    assert [bare_reference(other) for other in others] == [None] * len(others)
+
+
+def test_all_cards_of_a_text_are_found_amid_other_words() -> None:
+    for text in (
+        f"我的卡密 {ID.lower()} 打不开",
+        "卡密:01234567-89ABCDEF-GHJKMNPQ-RSTVWXYZ,今天打不开",
+        f"order {'9' * 33} card {ID}.",
+        f"\u5361\u53f7\uff1a\u201c{ID[:9]}\u200b_{ID[9:]}\u201d",
+        ID.replace("A", "\uff21"),
+        f"{ID}, {ID.lower()}",
+    ):
+        assert ids_in(text) == [ID], text
+    several = [f"{digit}{ID[1:]}" for digit in "0123456789"]
+    for between in (" ", "\n", ", ", "\u3001", "; card: ", "/"):
+        assert ids_in(between.join([*several, ID])) == several
+    for other in ("", "no card here", ID[:-1], f"{ID}0", "-" * 40, "U" * 32):
+        assert ids_in(other) == []
+
+
+def test_words_that_may_be_imported_keys() -> None:
+    for text, keys in (
+        ("我的卡密 VIP-2024-8K3M 打不开", ["VIP-2024-8K3M"]),
+        ("卡号\uff1aVIP-2024-8K3M\uff0c今天提示设备不符", ["VIP-2024-8K3M", "今天提示设备不符"]),
+        ("card VIP-2024-8K3M, please", ["VIP-2024-8K3M,", "VIP-2024-8K3M", "please"]),
+        ("card VIP-2024-8K3M! please", ["VIP-2024-8K3M!", "VIP-2024-8K3M", "please"]),
+        (f"{'x' * 64} short", ["x" * 64]),
+        ('key:VIP-2024-8K3M "VIP-2024-8K3N"', ["VIP-2024-8K3M", "VIP-2024-8K3N"]),
+        (f"{ID} VIP-2024-8K3M", ["VIP-2024-8K3M"]),
+        ("VIP-100,VIP-200;VIP-300", ["VIP-100,VIP-200;VIP-300", "VIP-100", "VIP-200", "VIP-300"]),
+        (f"{ID};VIP-100", ["VIP-100"]),
+        ("VIP-2024-8K3M", []),
+        ("", []),
+        (f"{'x' * 65} short", []),
+        ("wordword " * 60, ["wordword"]),
+    ):
+        assert keys_in(text) == keys, (text, keys)
+
+
+def test_keys_are_listed_only_where_every_word_is_like_a_key() -> None:
+    for text, keys in (
+        ("VIP-100, VIP-200!", ["VIP-100", "VIP-200"]),
+        ("VIP-100,VIP-200\uff1bVIP-300", ["VIP-100", "VIP-200", "VIP-300"]),
+        ("VIP-10 VIP-20", ["VIP-10", "VIP-20"]),
+        ("10000001 10000002", ["10000001", "10000002"]),
+        *((f"VIP-100 {other}", []) for other in ("2026-11-29", "123456789", "PC-01", "打不开了2次")),
+        *((text, []) for text in ("my card VIP-100", f"{ID} 123456789", f"{ID} VIP-100", "")),
+    ):
+        assert listed_keys(text) == keys, (text, keys)
