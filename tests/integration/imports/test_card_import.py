@@ -1,29 +1,37 @@
-"""Importing cards sold before: reading CSV, `cardctl card import`, and importing an export."""
+"""Importing cards sold before, by `cardctl card import` and in the console: all or none of a file, each fault named."""
 # Owns imports-cards.
 
+import io
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+import xlsxwriter  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.console.imports.imports import MAX_BYTES
 from app.domain.cards.cards import ID_RANDOM_BYTES, id_from_random
+from app.domain.codes import EventKind
 from app.domain.imports.imported_cards import Chosen
-from app.domain.texts import RefusedError
+from app.domain.texts import MAX_TEXT, RefusedError
 from app.services.cards.card_lists import CardLists
 from app.services.cards.exports import CARD_COLUMNS, card_documents, csv_lines
 from app.services.cards.issuing import Issuing
 from app.services.imports import imports
+from app.services.shop.idempotency import CLAIM_SECONDS
 from app.storage import cards
 from app.storage.card_lists import CardFilter
 from app.storage.cards import NewBinding, NewCard
 from app.storage.database import Database
-from app.storage.models import Card, Event
+from app.storage.models import Card, Client, Event
 from tests.support.concurrency import at_once
-from tests.support.services.service import Service
+from tests.support.console.console import PASSWORD, Browser, Seen, add_operator
+from tests.support.services.service import Service, wait_for
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -35,7 +43,7 @@ def read(text: str, chosen: Chosen | None = None) -> imports.Reading:
     return imports.read(text.encode(), NOW, ZONE, chosen)
 
 
-def faults(text: str, database: Database) -> list[tuple[int, str | None]]:
+def faults(text: str) -> list[tuple[int, str | None]]:
     return [(fault.line, fault.column) for fault in read(text).faults]
 
 
@@ -45,14 +53,11 @@ def test_columns_have_any_order_and_chinese_names_and_ids_may_be_grouped(databas
     grouped = "-".join(ONE[i : i + 4] for i in range(0, 32, 4)).lower()
     named = read(f"备注,有效期,卡密 ID,批次\n给老王,月卡,{grouped},春季\n")
     assert (named.cards, named.faults) == ([NewCard(ONE, timedelta(days=30), "春季", "给老王")], [])
+    (spent,) = read(f"id,validity_seconds,status\n{ONE},30,spent\n").cards
+    assert spent.frozen_at is not None, "as an export has it"
 
 
-def test_a_spent_card_of_an_export_comes_in_frozen(database: Database) -> None:
-    (card,) = read(f"id,validity_seconds,status\n{ONE},30,spent\n").cards
-    assert card.frozen_at is not None
-
-
-def test_a_wrong_cell_is_named_by_line_and_column(database: Database) -> None:
+def test_a_wrong_cell_header_or_line_is_named_by_its_line_and_column(database: Database) -> None:
     for header, row, column in [
         ("id,validity", f"{ONE}{ONE}U,30d", "id"),
         ("id,validity,imported_key", f"{ONE},30d,OLD-KEY", "imported_key"),
@@ -64,30 +69,25 @@ def test_a_wrong_cell_is_named_by_line_and_column(database: Database) -> None:
         ("id,validity,status", f"{ONE},30d,active", None),
         ("id,validity,activated_at", f"{ONE},36500d,9999-12-31T23:59:59-23:59", "activated_at"),
     ]:
-        named = faults(f"{header}\n{TWO},30d\n{row}\n", database)
-        assert [each for each in named if each[0] != 2] == [(3, column)], row
+        assert [each for each in faults(f"{header}\n{TWO},30d\n{row}\n") if each[0] != 2] == [(3, column)], row
+    assert faults("") == [(1, None)]
+    columns = {"id;validity": None, "id,validity,validity_seconds": "validity", "id,天数,days": "天数"}
+    for header, column in {**columns, "卡号,卡密,validity": "卡号"}.items():
+        assert faults(f"{header}\n{ONE},30d,\n") == [(1, column)], header
+    assert faults(f'id,validity,x\n\n{ONE},30d,"a\nb\nc"\n\nwrong,30d,\n') == [(7, "id")], "as in the file"
+    assert faults(f'id,validity\n{ONE},30d\n"{TWO},30d\n') == [(3, None)], "where an open quote begins"
 
 
-def test_a_wrong_header_is_reported_once(database: Database) -> None:
-    for header, column in [
-        ("", None),
-        ("id;validity", None),
-        ("id,validity,validity_seconds", "validity"),
-        ("id,天数,days", "天数"),
-        ("卡号,卡密,validity", "卡号"),
-    ]:
-        assert faults(f"{header}\n{ONE},30d,\n" if header else "", database) == [(1, column)], header
-
-
-FOREIGN = (
-    "卡密,过期时间,机器码,使用状态\n"
-    "OLD-0001,2026-04-03 20:00,h1,已使用\nOLD-0002,永久,h2,已使用\nOLD-0003,9999-12-31,h3,\n"
-)
-UNUSED = "OLD-0004,,,未使用\n"
+FOREIGN = """卡密,过期时间,机器码,使用状态
+OLD-0001,2026-04-03 20:00,h1,已使用
+OLD-0002,永久,h2,已使用
+OLD-0003,9999-12-31,h3,
+OLD-0004,,,未使用
+"""
 
 
 def test_a_foreign_file_without_validities_is_read(database: Database) -> None:
-    reading = read(f"{FOREIGN}{UNUSED}", Chosen(timedelta(days=30)))
+    reading = read(FOREIGN, Chosen(timedelta(days=30)))
     assert reading.faults == []
     assert [card.validity for card in reading.cards] == [timedelta(days=33), None, None, timedelta(days=30)]
     assert [card.expires_at for card in reading.cards] == [NOW.replace(microsecond=0) + timedelta(days=33), *[None] * 3]
@@ -95,7 +95,7 @@ def test_a_foreign_file_without_validities_is_read(database: Database) -> None:
 
 
 def test_faults_name_columns_as_the_file_does_and_none_that_it_lacks(database: Database) -> None:
-    reading = read(f"{FOREIGN}{UNUSED}OLD-0005,2026-04-01,,未使用\n")
+    reading = read(f"{FOREIGN}OLD-0005,2026-04-01,,未使用\n")
     assert [(fault.line, fault.column) for fault in reading.faults] == [(5, None), (6, "使用状态")]
     assert "--validity" in reading.faults[0].text.en
     assert reading.faults[1].text.zh.startswith("状态是未使用，却有")
@@ -105,12 +105,9 @@ def test_faults_name_columns_as_the_file_does_and_none_that_it_lacks(database: D
     assert batch.faults[0].text.zh.startswith("分组 必须是")
 
 
-def test_lines_are_counted_as_in_the_file_even_where_a_cell_has_several(database: Database) -> None:
-    assert faults(f'id,validity,x\n\n{ONE},30d,"a\nb\nc"\n\nwrong,30d,\n', database) == [(7, "id")]
-    assert faults(f'id,validity\n{ONE},30d\n"{TWO},30d\n', database) == [(3, None)], "where an open quote begins"
-
-
-def test_the_first_faults_of_a_file_are_kept_and_all_are_counted(database: Database) -> None:
+def test_the_first_faults_of_a_file_are_kept_and_all_are_counted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     list(cards.insert(database, [NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)], NOW))
     first, later = f"{ONE},30d\n", f"{TWO},soon\n"
     reading = read("id,validity\n" + first + "x,soon\n" * 2_000 + later + "id,validity,x\n" + '"')
@@ -119,6 +116,10 @@ def test_the_first_faults_of_a_file_are_kept_and_all_are_counted(database: Datab
     assert reading.fault_count == 1 + 2 * 2_000 + 2 + 1 + 1
     header = read("id,validity" + ",id" * 2_000)
     assert (len(header.faults), header.fault_count) == (1, 1)
+    monkeypatch.setattr(imports, "MAX_CARDS", 1)
+    for second in (THREE, "wrong"):
+        with pytest.raises(RefusedError, match="at most 1 cards"):
+            read(f"id,validity\n{THREE},30d\n{second},30d\n")
 
 
 def test_cards_that_are_repeated_or_already_exist_are_reported(database: Database) -> None:
@@ -127,13 +128,6 @@ def test_cards_that_are_repeated_or_already_exist_are_reported(database: Databas
     reading = read(f"id,validity\n{ONE},30d\n{TWO},30d\n{ONE.lower()},7d\n{key},7d\n卡密\uff1a{key},7d\n")
     assert [(fault.line, fault.column) for fault in reading.faults] == [(3, "id"), (4, "id"), (6, "id")]
     assert "第 2 行" in reading.faults[1].text.zh
-
-
-def test_too_many_cards_are_refused(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imports, "MAX_CARDS", 1)
-    for second in (TWO, "wrong"):
-        with pytest.raises(RefusedError, match="at most 1 cards"):
-            read(f"id,validity\n{ONE},30d\n{second},30d\n")
 
 
 def test_an_import_with_a_machine_that_was_bound_meanwhile_is_refused_whole(issuing: Issuing) -> None:
@@ -199,3 +193,151 @@ def test_one_of_two_imports_of_a_file_at_once_succeeds(offline: Service) -> None
     done = at_once([lambda: offline.forked_cardctl("card", "import", "-", text=text, check=False)] * 2)
     assert sorted(one.returncode for one in done) == [0, 1], [one.stderr for one in done]
     assert (Card.select().count(), Event.select().count()) == (2_000, 1)
+
+
+IMPORT = "/admin/cards/import"
+IDS = [f"{letter}123456789ABCDEFGHJKMNPQRSTVWXYZ" for letter in "012345"]
+TWO_CARDS = f"卡密,有效期,批次,店名\n{IDS[0]},月卡,旧批,甲\n{IDS[1]},永久,,乙\n"
+
+
+def send(browser: Browser, page: Seen, step: str, content: bytes, name: str = "旧卡.csv", **typed: str) -> Seen:
+    """Send a file, with the password where the form asks for one: for a long file, and for a workbook."""
+    own = {"own_password": PASSWORD} if "own_password" in dict(page.form(IMPORT).fields) else {}
+    return browser.submit(page, IMPORT, own | typed, button=("step", step), files={"file": (name, content)})
+
+
+def previewed(browser: Browser, content: bytes, name: str = "旧卡.csv") -> Seen:
+    return send(browser, browser.get(IMPORT), "preview", content, name)
+
+
+def test_another_file_than_the_previewed_one_is_not_imported(owner: Browser) -> None:
+    preview = previewed(owner, TWO_CARDS.encode())
+    refused = send(owner, preview, "import", TWO_CARDS.replace("月卡", "年卡").encode())
+    assert (refused.status, "与核对时不同" in refused.words) == (400, True)
+    assert owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", TWO_CARDS.encode())}).status == 400
+    assert Card.select().count() == 0
+
+
+def test_unused_cards_of_a_file_without_validities_get_the_one_that_was_checked(owner: Browser) -> None:
+    file = {"file": ("a.csv", f"卡密,到期时间,状态\n{IDS[0]},,未使用\n".encode())}
+
+    def send(page: Seen, step: str, validity: str) -> Seen:
+        return owner.submit(page, IMPORT, {"validity": validity}, button=("step", step), files=file)
+
+    assert "请选择未使用卡密的有效期" in send(owner.get(IMPORT), "preview", "").words
+    assert "不是时长" in send(owner.get(IMPORT), "preview", "soon").words
+    preview = send(owner.get(IMPORT), "preview", "季卡")
+    assert "季卡 × 1" in preview.words
+    assert send(preview, "import", "年卡").status == 400
+    assert "已导入 1 张" in send(preview, "import", "季卡").words
+    assert Card.get().validity.days == 90
+
+
+def test_a_file_of_five_megabytes_is_imported_in_the_order_of_ids(owner: Browser, database: Database) -> None:
+    database.execute_sql("TRUNCATE card CASCADE")  # space that deleted rows left is used in any order
+    note = "n" * MAX_TEXT
+    rows = [f"{number:032d},30d,b{number % 300},{note}" for number in reversed(range(MAX_BYTES // 250))]
+    content = "\n".join(["id,validity,batch,note", *rows]).encode()
+    assert MAX_BYTES * 0.9 < len(content) < MAX_BYTES
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(MAX_BYTES + 100_000)}
+    assert owner.send("POST", IMPORT, b"", headers).status == 413, "a larger one is refused before it is read"
+    preview = previewed(owner, content)
+    assert f"可以导入 {len(rows):,} 张" in preview.words
+    done = send(owner, preview, "import", content)
+    assert f"已导入 {len(rows):,} 张" in done.words
+    stored = [row[0] for row in database.execute_sql("SELECT id FROM card ORDER BY ctid").fetchall()]
+    assert stored == sorted(stored), "so that two imports do not wait for each other"
+    (event,) = Event.select()
+    assert (len(stored), event.details["count"], len(event.details["batches"])) == (len(rows), len(rows), 100)
+
+
+def test_an_import_sent_again_while_it_runs_leads_to_its_result(service: Service, database: Database) -> None:
+    add_operator("olga")
+    owner = Browser(service).walk_in("olga")
+    preview = previewed(owner, TWO_CARDS.encode())
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+
+    def waits(count: int) -> bool:
+        return database.execute_sql(waiting).fetchone()[0] >= count
+
+    # As many as one of the two processes lets one session have under way.
+    with ThreadPoolExecutor(8) as pool, database.atomic() as other:
+        Card.insert(id=IDS[0], created_at="2026-01-01T00:00:00Z").execute()  # the import waits for what becomes of it
+        answers = [pool.submit(send, owner, preview, "import", TWO_CARDS.encode())]
+        wait_for(lambda: waits(1))
+        began = time.monotonic()
+        answers += [pool.submit(send, owner, preview, "import", TWO_CARDS.encode()) for _ in range(7)]
+        wait_for(lambda: waits(2))
+        other.rollback()
+        answers[0].result()
+        took_seconds = time.monotonic() - began
+    seen = [answer.result() for answer in answers]
+    # Only a machine that takes long to send one of them may see its wait end.
+    assert {each.status for each in seen} <= ({200, 503} if took_seconds >= CLAIM_SECONDS else {200})
+    assert len({each.path for each in seen if each.status == 200}) == 1
+    assert Event.select().where(Event.kind == EventKind.IMPORTED).count() == 1
+
+
+HEADER = ["卡号", "状态", "类型/时长", "到期时间", "机器码", "登录IP", "备注", "价格"]
+GOOD = [
+    ["VIP-2024-8K3M-77QX-1", "已使用", "年卡", "2099/3/1 8:00", "BFEBFBFF000906E9", "203.0.113.7 [上海市]", "", "99"],
+    ["VIP-2024-8K3M-77QX-2", "未使用", "30天", "", "", "", "", "19"],
+    ["VIP-2024-8K3M-77QX-3", "封禁", "永久", "", "", "", "退款", "299"],
+    ["VIP-2024-8K3M-77QX-4", "正常", "永久卡", "9999-12-31 00:00:00", "BFEBFBFF000906E4", "", "", "299"],
+]
+
+
+def as_csv(rows: list[list[str]]) -> bytes:
+    """As WPS and a Chinese Excel save it: GBK, CRLF, and commas after the last cell."""
+    return "".join(",".join([*row, "", ""]) + "\r\n" for row in [HEADER, *rows]).encode("gbk")
+
+
+def as_xlsx(rows: list[list[str]]) -> bytes:
+    content = io.BytesIO()
+    with xlsxwriter.Workbook(content, {"in_memory": True}) as book:
+        sheet, minute = book.add_worksheet("卡密"), book.add_format({"num_format": "yyyy/m/d h:mm"})
+        sheet.write_row(0, 0, HEADER)
+        for line, row in enumerate(rows, 1):
+            sheet.write_row(line, 0, row)
+            if row[3].startswith("2099"):
+                sheet.write_datetime(line, 3, datetime(2099, 3, 1, 8), minute)  # noqa: DTZ001  # as spreadsheets do
+    return content.getvalue()
+
+
+def test_an_old_systems_file_is_understood_shown_and_imported(owner: Browser) -> None:
+    assert "GB18030" in previewed(owner, as_csv(GOOD)).words
+    content = as_xlsx(GOOD)
+    preview = send(owner, owner.get(IMPORT), "preview", content, "旧卡.xlsx")
+    assert Card.select().count() == 0
+    for text in (
+        *("可以导入 4 张", "XLSX", "忽略的列 价格", "登录IP → 绑定设备的 IP", "BFEBFBFF000906E9 203.0.113.7"),
+        *("其中已绑定设备 2", "其中已冻结 1", "2 张使用中的卡密没有激活时间", "2099-03-01 08:00"),
+    ):
+        assert text in preview.words, text
+    assert "own_password" in dict(preview.form(IMPORT).fields), "a workbook always takes the password"
+    refused = send(owner, preview, "import", content, "旧卡.xlsx", own_password="wrong")
+    assert (refused.status, Card.select().count()) == (400, 0)
+    done = send(owner, preview, "import", content, "旧卡.xlsx")
+    assert "已导入 4 张" in done.words
+    found = {card.imported_key: card for card in Card.select()}
+    assert set(found) == {row[0] for row in GOOD}
+    assert found[GOOD[2][0]].frozen_at is not None
+    assert found[GOOD[3][0]].validity is None
+    bound = {client.hardware: client.ip for client in Client.select()}
+    assert bound == {"BFEBFBFF000906E9": "203.0.113.7", "BFEBFBFF000906E4": ""}
+    (event,) = Event.select().where(Event.kind == "imported")
+    assert (event.details["count"], event.details["bound"]) == (4, 2)
+
+
+def test_odd_files_are_refused_in_words(owner: Browser) -> None:
+    assert "请选择一个 CSV 或 XLSX 文件" in owner.post(IMPORT, {"step": "preview"}).words
+    for content, said in [
+        (as_xlsx(GOOD)[:-300], "XLSX 文件无法读取"),
+        ("卡号,类型\r\n<script>alert(1)</script>x,<img src=x>\r\n".encode(), "&lt;img src=x&gt;"),
+    ]:
+        preview = send(owner, owner.get(IMPORT), "preview", content, "a.xlsx")
+        assert (said in preview.text, "<script>alert" in preview.text) == (True, False)
+    for content in (b"", b"\xff\xfe\xfa\xfb\xff", b"\0", b"id,validity\n", b'id,validity\n"', b"\r\n" * 100):
+        assert "alert" in send(owner, owner.get(IMPORT), "preview", content, "a.csv").text, content
+        assert owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", content)}).status == 400, content
+    assert Card.select().count() == 0

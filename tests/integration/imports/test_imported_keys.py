@@ -76,9 +76,7 @@ def test_commands_take_show_and_export_imported_keys(imported: Service) -> None:
     assert {row.id: row.imported_key for row in Card.select()} == {ID: KEY, card_id_of(OTHER): OTHER}
 
 
-def test_a_seller_finds_an_imported_card_by_its_whole_key_and_by_nothing_else(
-    imported: Service, seller: Browser
-) -> None:
+def test_a_seller_finds_an_imported_card_by_its_whole_key_alone(imported: Service, seller: Browser) -> None:
     assert "没有符合条件的记录" in seller.get("/admin/cards").words
     assert KEY not in seller.get(f"/admin/cards?q={quote(KEY[:-1])}").words.replace(KEY[:-1], "", 1)
     assert f">{KEY}</h1>" in seller.get(f"/admin/card?id={quote(KEY)}").text
@@ -134,9 +132,7 @@ def load(text: str, database: Database, issuing: Issuing) -> None:
     issuing.import_cards(reading.cards)
 
 
-def test_the_bound_machine_goes_on_as_if_nothing_had_happened(
-    database: Database, issuing: Issuing, verification: Verification
-) -> None:
+def test_the_bound_machine_goes_on_as_before(database: Database, issuing: Issuing, verification: Verification) -> None:
     load(BOUND, database, issuing)
     lines = CardLists(lambda: START)
     assert lines.get("OLD-0001").used_at is None
@@ -173,9 +169,7 @@ def test_strange_hardware_is_kept_character_by_character(database: Database, iss
     assert {client.hardware for client in Client.select()} == set(strange)
 
 
-def test_of_several_cards_with_one_machine_the_live_one_keeps_it_and_more_of_them_are_an_error(
-    database: Database, issuing: Issuing
-) -> None:
+def test_of_several_cards_with_one_machine_the_live_one_keeps_it(database: Database, issuing: Issuing) -> None:
     lines = ["OLD-0001,月卡,2026-01-20,h1", "OLD-0002,月卡,2026-03-20,h1", "OLD-0003,月卡,2026-02-20,h1"]
     text = MACHINES + "\n".join(lines)
     two = read(f"{text}\nOLD-0004,永久,,h1\n")

@@ -39,9 +39,7 @@ def test_a_day_and_a_week_have_thresholds_of_their_own() -> None:
         (1_000_000, Spread(1, 2, 2, 1_000_000, 2), 1 / 8),
     ],
 )
-def test_many_changes_of_a_day_are_shown_unless_one_machine_has_two_places_in_the_week(
-    changes: int, week: Spread, expected: float
-) -> None:
+def test_many_changes_of_a_day_are_shown_unless_of_one_machine(changes: int, week: Spread, expected: float) -> None:
     """Of a day that repeats another there is no entry within the last 24 hours."""
     assert excess(Spread(0, 0, 0, changes, 0), week) == expected
 
