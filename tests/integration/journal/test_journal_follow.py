@@ -99,9 +99,7 @@ def test_entries_that_commit_late_are_shown_then_and_once(database: Database, wr
             assert follower.look() == []
 
 
-def test_an_entry_is_shown_whose_transaction_got_its_number_long_after_the_id(
-    database: Database, writer: Callable[[], Any]
-) -> None:
+def test_an_entry_whose_transaction_was_numbered_late_is_shown(database: Database, writer: Callable[[], Any]) -> None:
     append("before")  # the sequence itself gives its transaction a number now and then, at its first use for one
     stalled = writer()
     follower = Follower(database, JournalFilter(), FakeMonotonic())
@@ -137,9 +135,7 @@ def test_a_rolled_back_entry_does_not_block_the_floor(database: Database, writer
     assert len(follower._seen) < 5  # noqa: SLF001  # memory is what this is about
 
 
-def test_following_remembers_only_the_end_of_a_long_journal(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_following_remembers_only_the_end_of_the_journal(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_follow, "IN_FLIGHT", 5)
     append(*map(str, range(20)))
     follower = Follower(database, JournalFilter())
@@ -178,9 +174,7 @@ def followed(service: Service, folder: Path, *arguments: str, **options: Any) ->
         process.process.wait()
 
 
-def test_each_entry_is_a_json_object_on_a_line_as_it_comes_and_ctrl_c_ends_well(
-    offline: Service, tmp_path: Path
-) -> None:
+def test_each_entry_is_a_json_object_on_a_line_and_ctrl_c_ends_well(offline: Service, tmp_path: Path) -> None:
     append(*map(str, range(12)), CONTROL)
     with followed(offline, tmp_path, "--format", "json") as process:
         assert [json.loads(line)["actor"] for line in process.wait_for(10)] == [*map(str, range(3, 12)), CONTROL]
