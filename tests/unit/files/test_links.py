@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from app.tokens.key_folder import KeyFolder
 from app.tokens.links import LINK_SECONDS, Link, LinkRefusedError, Links
 from app.tokens.signer import VERDICT_TYPE, Signer
-from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 LINK = Link(name="数据.bin", size=5, sha256="ab" * 32, client_id="C" * 32, reference="R" * 8)
@@ -52,9 +51,7 @@ def base64url(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
-def test_a_link_is_read_as_it_was_signed_until_its_last_second_and_the_machines_clock_has_no_say(
-    folder: Path, links: Links
-) -> None:
+def test_a_link_is_read_until_its_last_second_and_the_machines_clock_has_no_say(folder: Path, links: Links) -> None:
     token = links.sign(LINK, NOW)
     assert links.read(token, NOW) == links.read(signed(folder, CLAIMS), NOW) == LINK
     current = KeyFolder(folder).load().current
@@ -85,24 +82,18 @@ WRONG_CLAIMS = [
 ]  # fmt: skip
 
 
-@for_each(
-    ("claims", "header"),
-    [
-        # A token that lacks a claim or has another.
-        *(
-            ({name: value for name, value in (CLAIMS | change).items() if value is not None}, {})
-            for change in WRONG_CLAIMS
-        ),
+def test_another_token_is_refused(folder: Path, links: Links) -> None:
+    changed = [CLAIMS | change for change in WRONG_CLAIMS]
+    for claims, header in (
+        *(({name: value for name, value in claims.items() if value is not None}, {}) for claims in changed),
         *((claims, {}) for claims in ([], "x", 1, None, {})),
         *((CLAIMS, {"typ": typ}) for typ in (None, "", "JWT", "Download+JWT", 1, ["download+jwt"])),
         *((CLAIMS, {"alg": alg}) for alg in ("none", "None", "HS256", "ES256", "", None, 5)),
         *((CLAIMS, {"kid": kid}) for kid in ("", "x", None, 1, {})),
         (CLAIMS, {"key": Ed25519PrivateKey.generate()}),  # another key with a known ID
-    ],
-)
-def test_another_token_is_refused(folder: Path, links: Links, claims: Any, header: dict[str, Any]) -> None:
-    with pytest.raises(LinkRefusedError):
-        links.read(signed(folder, claims, **header), NOW)
+    ):
+        with pytest.raises(LinkRefusedError):
+            pytest.fail(f"{header} {claims} is read as {links.read(signed(folder, claims, **header), NOW)}")
 
 
 def test_malformed_tokens_and_an_hmac_with_the_public_key_are_refused(folder: Path, links: Links) -> None:

@@ -37,10 +37,10 @@ def test_a_single_range_is_read_and_an_unclear_one_or_several_give_the_whole() -
         assert part(value) == expected, value
 
 
-@for_each(("value", "size"), [("bytes=100-", 100), ("bytes=-0", 100), ("bytes=5-4", 100), ("bytes=5-", 0)])
-def test_bytes_that_do_not_exist_are_refused(value: str, size: int) -> None:
-    with pytest.raises(ValueError, match="no such bytes"):
-        part(value, size)
+def test_bytes_that_do_not_exist_are_refused() -> None:
+    for value, size in (("bytes=100-", 100), ("bytes=-0", 100), ("bytes=5-4", 100), ("bytes=5-", 0)):
+        with pytest.raises(ValueError, match="no such bytes"):
+            pytest.fail(f"{value} is read as {part(value, size)}")
     for empty in ("bytes=0-", "bytes=0-9", "bytes=-5", "bytes=-0"):
         assert part(empty, 0) is None, "an empty file is sent whole"
 
@@ -53,10 +53,11 @@ def test_a_range_of_another_version_a_head_request_and_one_without_a_range_give_
     assert wanted_part(request(), 100, ETAG) is None
 
 
-@for_each(("known", "values"), [(True, ['"abc"', 'W/"abc"', '"x", "abc"', "*"]), (False, ['"x"', "abc", ""])])
-def test_a_version_that_the_client_has_is_recognised(values: list[str], *, known: bool) -> None:
-    for value in values:
-        assert is_known(request(If_None_Match=value), ETAG) is known
+def test_a_version_that_the_client_has_is_recognised() -> None:
+    for value in ('"abc"', 'W/"abc"', '"x", "abc"', "*"):
+        assert is_known(request(If_None_Match=value), ETAG), value
+    for value in ('"x"', "abc", ""):
+        assert not is_known(request(If_None_Match=value), ETAG), value
     assert not is_known(request(), ETAG)
 
 
@@ -101,7 +102,7 @@ def test_an_answer_is_english_where_the_request_ranks_it_over_chinese() -> None:
         *((header, False) for header in ("", "zh-CN,zh;q=0.9,en;q=0.8", "*", "en;q=0", "english", ";;;,,,")),
         *((f"en;q={odd}, zh;q=0.1", False) for odd in ("high", "nan", "2", "-1", "")),
     ):
-        request = falcon.Request(falcon.testing.create_environ(headers={"Accept-Language": header}))
-        assert in_language_of(request, Text("中文", "English")) == ("English" if english else "中文"), (header, english)
-    without = falcon.Request(falcon.testing.create_environ())
-    assert in_language_of(without, Text("中文", "English")) == "中文"
+        assert in_language_of(request(Accept_Language=header), Text("中文", "English")) == (
+            "English" if english else "中文"
+        ), (header, english)
+    assert in_language_of(request(), Text("中文", "English")) == "中文"

@@ -95,7 +95,7 @@ def test_a_setting_is_read_and_one_that_is_empty_counts_as_absent(
 
 def test_every_setting_is_tested_here() -> None:
     needed = {"database_url", "kernal_data_key", "keys_dir", "files_dir", "functions_socket"}
-    needed.add("files_bucket")  # tests/unit/files/test_buckets.py
+    needed.add("files_bucket")  # tests/unit/files/test_files.py
     assert {field.name for field in fields(Settings)} == needed | {attribute for *_, attribute, _ in OPTIONAL}
 
 
