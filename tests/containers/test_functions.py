@@ -81,17 +81,17 @@ def test_only_the_launcher_and_the_zygote_can_change_user_ids(stack: Stack) -> N
 
 
 def test_even_root_in_the_container_sees_no_secret(stack: Stack) -> None:
-    for user in ([], ["--user", "root"]):
+    for user in ("", "root"):
         look_around = "cat /proc/[0-9]*/environ | tr '\\0' '\\n'; ls -R /run /var/lib/kadun; mount"
-        seen = stack.compose("exec", "-T", *user, "functions", "sh", "-c", look_around, check=False).stdout
+        seen = stack.execute("functions", "sh", "-c", look_around, user=user, check=False).stdout
         assert "KADUN_FUNCTIONS_SOCKET=" in seen
         assert "vendor.py" in seen
         texts = [(stack.folder / "secrets" / name).read_text().strip() for name in SECRETS]
         words = ["KERNAL_DATA_KEY", "DATABASE_URL", "keyring", "secrets", "kadun.sock"]
         assert [word for word in texts + words if word in seen] == []
-        written = stack.compose("exec", "-T", *user, "functions", "touch", "/var/lib/kadun/functions/x", check=False)
+        written = stack.execute("functions", "touch", "/var/lib/kadun/functions/x", user=user, check=False)
         assert "Read-only file system" in written.stderr
-    removed = stack.compose("exec", "-T", "app", "rm", "/run/kadun-functions/functions.sock", check=False)
+    removed = stack.execute("app", "rm", "/run/kadun-functions/functions.sock", check=False)
     assert "Read-only file system" in removed.stderr, "nor can the app replace that service's socket"
 
 

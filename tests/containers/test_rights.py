@@ -59,8 +59,7 @@ def answers(stack: Stack, role: str, statements: tuple[str, ...]) -> dict[str, s
 def administer(stack: Stack, text: str) -> str:
     """What the administrator's psql prints, over the server's own socket."""
     psql = ("psql", "-X", "-q", "-U", "postgres", "-d", "postgres", "-v", "ON_ERROR_STOP=1")
-    command = ("docker", "compose", "exec", "-T", "-u", "postgres", "database", *psql)
-    return run(*command, cwd=stack.folder, input=text).stdout
+    return stack.execute("database", *psql, user="postgres", text=text).stdout
 
 
 def test_the_roles_of_the_service_and_of_the_backup_can_make_change_and_drop_nothing(stack: Stack) -> None:
@@ -107,12 +106,12 @@ def test_tables_that_are_made_later_have_the_grants_by_themselves_also_in_a_rest
 
 
 def test_the_service_may_not_migrate_nor_is_the_administrator_let_in_over_the_network(stack: Stack) -> None:
-    direct = stack.compose("exec", "-T", "app", "python", "-m", "app", "migrate", check=False)
+    direct = stack.execute("app", "python", "-m", "app", "migrate", check=False)
     assert (direct.returncode, direct.stderr.count("\n")) == (1, 1)
     assert "permission denied" in direct.stderr
     assert "schema is " in stack.script("cardctl", "migrate").stderr, "as the owner"
-    login = ("exec", "-T", "database", "psql", "postgresql://postgres:x@database/kadun", "-c", "SELECT 1")
-    assert "no pg_hba.conf entry" in stack.compose(*login, check=False).stderr
+    login = ("database", "psql", "postgresql://postgres:x@database/kadun", "-c", "SELECT 1")
+    assert "no pg_hba.conf entry" in stack.execute(*login, check=False).stderr
 
 
 def test_roles_run_again_change_nothing(stack: Stack) -> None:
@@ -127,11 +126,10 @@ def test_roles_run_again_change_nothing(stack: Stack) -> None:
 
 
 def test_changed_passwords_and_log_ins_of_the_roles_are_restored_as_the_guide_says(stack: Stack) -> None:
-    psql = ("exec", "-T", "-u", "postgres", "database", "psql", "-q")
     line = "scripts/database-roles.sh | docker compose exec -T -u postgres database psql"
     assert line in (ROOT / "docs/operations.md").read_text().replace("\\|", "|")
     stack.sql("app", "ALTER ROLE kadun_app SET default_transaction_read_only = on")  # as an intruder may
-    stack.compose(*psql, "-c", "ALTER ROLE kadun_app PASSWORD 'x'; ALTER ROLE kadun_owner NOLOGIN")
+    administer(stack, "ALTER ROLE kadun_app PASSWORD 'x'; ALTER ROLE kadun_owner NOLOGIN;")
     try:
         assert "is not permitted to log in" in stack.compose("run", "--rm", "-T", "migrate", check=False).stderr
     finally:

@@ -143,7 +143,7 @@ def test_containers_are_hardened(stack: Stack) -> None:
                 continue
             assert "0" not in status["Uid"].split(), f"{service} runs a process as root"
             assert int(status["CapEff"], 16) == 0, service
-        written = stack.compose("exec", "-T", service, "touch", "/here", check=False)
+        written = stack.execute(service, "touch", "/here", check=False)
         assert "Read-only file system" in written.stderr, service
 
 
@@ -155,7 +155,7 @@ def test_what_sends_webhooks_has_a_network_and_no_secret(stack: Stack) -> None:
     url = "https://localhost/hook"
 
     def webhook(*arguments: str) -> str:
-        return str(stack.compose("exec", "-T", "app", "python", "-m", "app", "webhook", *arguments).stdout)
+        return str(stack.execute("app", "python", "-m", "app", "webhook", *arguments).stdout)
 
     webhook("add", "shop", url, "--topic", "card.activated")
     webhook("test", "shop")
@@ -184,7 +184,7 @@ def test_no_secret_stands_in_logs_settings_or_the_image(stack: Stack) -> None:
     shown += "".join(json.dumps(stack.inspect(service)) for service in (*SERVICES, "migrate"))
     shown += run("docker", "history", "--no-trunc", f"{stack.project}-app").stdout
     assert [secret for secret in [*secrets, *passwords, *signing_keys, card] if secret in shown] == []
-    assert stack.compose("exec", "-T", "app", "ls", "-A").stdout.split() == ["app", "client", "requirements.txt"]
+    assert stack.execute("app", "ls", "-A").stdout.split() == ["app", "client", "requirements.txt"]
 
 
 def test_a_database_over_the_folder_of_another_names_its_project_and_does_not_start(stack: Stack) -> None:

@@ -137,7 +137,7 @@ def test_a_backup_is_restored_and_a_move_undone_although_containers_are_reported
     file = Backups(stack).take()
     with health_checks(stack, nginx=UNHEALTHY, app=UNHEALTHY):
         wait_for(lambda: {health(stack, service) for service in ("app", "nginx")} == {"unhealthy"}, 120)
-        stack.compose("exec", "-T", "database", "psql", "-qU", "postgres", "kadun", "-c", "DROP TABLE schema_migration")
+        stack.execute("database", "psql", "-qU", "postgres", "kadun", "-c", "DROP TABLE schema_migration")
         restored = stack.script("restore.sh", "--no-safety-dump", file)
         assert "restored: " in restored.stdout
         program.open_on(stack)

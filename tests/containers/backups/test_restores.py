@@ -31,7 +31,7 @@ HANGS = """#!/bin/bash
 touch {folder}/here
 read -rt 600 <> <(:)
 """
-HEALTHCHECK = ("exec", "-T", "app", "python", "-m", "app", "healthcheck")
+HEALTHCHECK = ("app", "python", "-m", "app", "healthcheck")
 
 
 def state(restored: Restored) -> tuple[str, set[str]]:
@@ -107,8 +107,9 @@ def test_a_damaged_cut_foreign_or_empty_archive_is_refused_and_changes_nothing(
         (in_clear, plain[: len(plain) // 2]), (in_clear, b"PK\3\4 no tar at all"),
     ):  # fmt: skip
         file.write_bytes(content)
-        for command in (("restore.sh",), ("backup.sh", "--verify")):
-            restored.server.refused(*command, file, says=str(file))
+        restored.server.refused("restore.sh", file, says=str(file))
+        if content is flipped:  # they open an archive by the same function
+            restored.server.refused("backup.sh", "--verify", file, says=str(file))
     assert state(restored) == before
 
 
@@ -125,7 +126,7 @@ def test_a_switch_interrupted_at_the_start_is_undone_and_keeps_acknowledged_acti
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=restored.server.environment | path,
     )  # fmt: skip
     wait_for(lambda: (tmp_path / "done").exists() or restoring.poll() is not None, 300)
-    wait_for(lambda: stack.compose(*HEALTHCHECK, check=False).returncode == 0, 300)
+    wait_for(lambda: stack.execute(*HEALTHCHECK, check=False).returncode == 0, 300)
     acknowledged = stack.sql("owner", "SELECT id FROM card WHERE NOT is_activated LIMIT 2").split()
     assert [restored.serves(card) for card in acknowledged] == [True, True]
     (tmp_path / "go").touch()

@@ -36,7 +36,7 @@ def vacuum_under_way(stack: Stack, database: str) -> Iterator[None]:
 
     def execute(statement: str, where: str = "postgres") -> str:
         words = ("psql", "-qXtA", "-U", "postgres", "-d", where, "-c", statement)
-        return stack.compose("exec", "-T", "database", *words).stdout.strip()
+        return stack.execute("database", *words).stdout.strip()
 
     slow = ("insert_threshold = 0", "cost_delay = 100", "cost_limit = 1")
     parameters = ", ".join(f"autovacuum_vacuum_{parameter}" for parameter in slow)

@@ -77,7 +77,12 @@ class Machine:
     def psql(self, statement: str, database: str = "postgres") -> str:
         """Run a statement as the administrator, through the container's socket."""
         words = ("psql", "-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d", database)
-        return self.compose("exec", "-T", "-u", "postgres", "database", *words, input=statement).strip()
+        return self.execute("postgres", *words, text=statement).strip()
+
+    def execute(self, user: str, *command: str, text: str = "") -> str:
+        """Run a command in the database's container, by the engine: `docker compose exec` takes longer."""
+        container = f"{self._container}-database-1"
+        return run("docker", "exec", "-i", "-u", user, container, *command, input=text).stdout
 
     def remove(self) -> None:
         """Leave nothing behind."""
@@ -155,7 +160,7 @@ class DatabaseCluster:
         """What Patroni says of each node, by its name; empty where no node can be asked."""
         for node in self.nodes:
             with contextlib.suppress(AssertionError):
-                listed = node.compose("exec", "-T", "database", "patronictl", "list", "--format", "json")
+                listed = node.execute("root", "patronictl", "list", "--format", "json")
                 return {member["Member"]: member for member in json.loads(listed)}
         return {}
 

@@ -50,10 +50,8 @@ def _rows_in(server: Backups, plain: bytes, table: str) -> list[str]:
     """Return the rows of a table in a backup's dump."""
     dump = members(plain)["database.dump"]
     restore = ("pg_restore", "--data-only", f"--table={table}", "-f", "-")
-    command = ("docker", "compose", "exec", "-T", "database", *restore)
-    done = subprocess.run(
-        command, cwd=server.stack.folder, env=server.environment, input=dump, capture_output=True, check=True
-    )
+    command = ("docker", "exec", "-i", f"{server.stack.project}-database-1", *restore)
+    done = subprocess.run(command, input=dump, capture_output=True, check=True)
     lines = done.stdout.decode().splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("COPY "))
     return sorted(lines[start + 1 : lines.index("\\.")])

@@ -112,6 +112,13 @@ class Stack:
         """Runs `docker compose` in the copy, as a vendor would."""
         return run("docker", "compose", *arguments, check=check, cwd=self.folder, env=self.environment)
 
+    def execute(
+        self, service: str, *command: str, user: str = "", text: str = "", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command in a service's container, by the engine: `docker compose exec` takes several times as long."""
+        as_user = ("--user", user) if user else ()
+        return run("docker", "exec", "-i", *as_user, f"{self.project}-{service}-1", *command, check=check, input=text)
+
     def up(self, *options: str) -> None:
         """Brings it up and waits until it is healthy; its logs are what a failure shows."""
         done = self.compose("up", "--detach", "--wait", *options, check=False)
@@ -138,8 +145,7 @@ class Stack:
 
     def as_role(self, role: str, *command: str, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs a PostgreSQL program as owner, backup or app, where the vendor's scripts run it."""
-        words = ("docker", "compose", "exec", "-T", "database", "as-role", role, *command)
-        return run(*words, check=check, cwd=self.folder, env=self.environment, input=text)
+        return self.execute("database", "as-role", role, *command, text=text, check=check)
 
     def sql(self, role: str, statement: str, database: str = "kadun") -> str:
         """What a statement returns, unadorned, its rows on lines."""
