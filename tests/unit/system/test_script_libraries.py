@@ -1,4 +1,4 @@
-"""scripts/lib/ in bash itself, with commands in a database's or an engine's place that answer what a test wants.
+"""scripts/lib/: locks, starts, upgrades, backups that stay, and .env, with stand-ins for the database and the engine.
 
 The scripts of root run beside a service that may have been taken over, other users of the host, and writers to the
 backup folder.
@@ -8,16 +8,18 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
+from scripts.lib.retention import surplus
 from tests.support.hosts.script_libraries import PRELUDE, SOURCES, bash, checkout_in, fresh_checkout, functions_of
 from tests.support.services.service import wait_for
 from tests.support.tables import for_each
 
+TODAY = date(2026, 11, 25)
+DAYS = [TODAY - timedelta(days=back) for back in range(500)]
 MARK, VICTIM = '"$ROOT/data/keys/moved-to"', '"$ROOT/victim"'
 
 
@@ -71,22 +73,13 @@ def test_the_lock_ends_with_a_killed_script_whatever_it_has_started(checkout: Pa
     os.kill(child, signal.SIGKILL)
 
 
-@contextmanager
-def locked_by_another(path: Path) -> Iterator[None]:
-    """Hold a shared lock of a file or a folder in another process."""
-    with subprocess.Popen(("flock", "--no-fork", "--shared", path, "sleep", "60")) as other:
-        try:
-            wait_for(lambda: subprocess.run(("flock", "--nonblock", path, "true"), check=False).returncode)
-            yield
-        finally:
-            other.kill()
-
-
 def test_no_other_user_can_hold_a_lock_of_the_scripts(checkout: Path) -> None:
     """Whoever can read a file or a folder can lock it."""
-    lock = checkout / "data/.stack.lock"
-    with locked_by_another(checkout / "scripts"):
+    lock, folder = checkout / "data/.stack.lock", checkout / "scripts"
+    with subprocess.Popen(("flock", "--no-fork", "--shared", folder, "sleep", "60")) as other:
+        wait_for(lambda: subprocess.run(("flock", "--nonblock", folder, "true"), check=False).returncode)
         held = bash(checkout, "lock_stack")
+        other.kill()
     assert (held.returncode, lock.stat().st_mode & 0o777) == (0, 0o600), held.stderr
     lock.unlink()
     lock.mkdir()
@@ -104,11 +97,8 @@ def test_a_lock_that_root_makes_and_its_folder_belong_to_the_owner_of_the_checko
 
 def test_a_start_waits_for_the_database_and_for_no_failed_migration(tmp_path: Path) -> None:
     away = 'connection to server at "10.0.0.1", port 5432 failed: '
-    for reason, tries in (
-        (f"{away}session is read-only", 3),
-        (f"{away}FATAL: password authentication failed", 1),
-        ("canceling statement due to lock timeout", 1),
-    ):
+    failed = (f"{away}FATAL: password authentication failed", "canceling statement due to lock timeout")
+    for reason, tries in ((f"{away}session is read-only", 3), *((reason, 1) for reason in failed)):
         code = f"""
         compose() {{
             echo x >>"$ROOT/tries"
@@ -155,8 +145,8 @@ def test_where_the_service_has_moved_away_nothing_is_done_to_what_stayed(checkou
         script = (checkout / "scripts" / name, *arguments)
         done = subprocess.run(script, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1), command
-        assert "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in done.stderr, command
-        assert "scripts/migrate-to.sh --resume-here" in done.stderr, command
+        for said in ("moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z", "scripts/migrate-to.sh --resume-here"):
+            assert said in done.stderr, command
 
 
 def test_a_backup_is_tried_as_the_role_that_can_change_nothing_that_is_live(checkout: Path) -> None:
@@ -189,3 +179,90 @@ def test_what_the_database_answers_is_no_arithmetic_and_no_warning_is_part_of_it
     stop = 'require_space() { echo "$2"; }\nrecipients() { exit; }\n'
     done = bash(checkout, f'{size}\n{stop}take_archive "$ROOT/data/x" ""')
     assert done.stdout.split() == ["4096"], done.stderr
+
+
+def test_a_setting_is_changed_in_its_place_and_the_file_keeps_its_mode_and_leaves_no_other(checkout: Path) -> None:
+    text, file = "# made by init.sh\nA=1\n#B=2\nC=3\nA=4\n", checkout / ".env"
+    file.chmod(0o640)
+    for before, name, value, after in (
+        (text, "A", r"a \\n & b", "# made by init.sh\nA=a \\\\n & b\n#B=2\nC=3\n"),
+        (text, "B", "new", "# made by init.sh\nA=1\nB=new\nC=3\nA=4\n"),
+        ("A=1\r\nB=2\r\n", "B", "new", "A=1\r\nB=new\n"),
+        ("A=1", "C", "new", "A=1\nC=new\n"),
+    ):
+        file.write_text(before, newline="")
+        assert bash(checkout, f"set_setting {name} '{value}'").returncode == 0
+        assert file.read_bytes().decode() == after
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert list(checkout.glob(".env*")) == [file]
+    full = bash(checkout, "awk() { return 2; }\nset_setting C 5 && echo changed")  # the disk
+    assert (full.stdout, file.read_text()) == ("", "A=1\nC=new\n")
+
+
+def test_every_form_is_read_as_docker_compose_reads_it(checkout: Path) -> None:
+    for expected, lines in (
+        ("/disk", ["A=/disk", 'A="/disk"', "A=  /disk", "A = /disk", "export A=/disk", "  A=/disk"]),
+        (
+            "/disk",
+            ["A=/other\nA=/disk", "A=/disk\r", 'A="/disk"\r', "A=/disk # it\r", "A=/disk # it", 'A="/disk" # it'],
+        ),
+        ("/a disk # 2", ['A="/a disk # 2"', "A='/a disk # 2'"]),
+        *((text, [f"A={text}"]) for text in ("/disk\t# it", "/disk#2", 'a "b" c', "https://a.example/x?y=1&z=2#part")),
+        ("", ["A=", 'A=""']),
+        ("a b", ["A=a b  "]),
+        ("it's", ["A=it's", 'A="it\'s"']),
+    ):
+        for line in lines:
+            (checkout / ".env").write_text(f"# a comment\n{line}\n", newline="")
+            assert bash(checkout, "setting A").stdout == expected, line
+
+
+def test_the_default_stands_in_for_an_unset_or_empty_setting(checkout: Path) -> None:
+    for text, expected in (("", "80"), ('A="" # none\n', "80"), ("A=443\n", "443")):
+        (checkout / ".env").write_text(text)
+        assert bash(checkout, "setting A 80").stdout == expected
+    (checkout / ".env").unlink()
+    assert bash(checkout, "setting A 80").stdout == "80"
+
+
+def backup(day: date, time: str = "031700", suffix: str = "") -> str:
+    return f"kadun-{day:%Y%m%d}T{time}Z.tar{suffix}"
+
+
+def test_a_year_of_nights_leaves_seven_days_five_weeks_and_twelve_months() -> None:
+    left = {backup(day) for day in DAYS} - surplus(map(backup, DAYS), 7, 5, 12)
+    weeks = {day.isocalendar()[:2]: day for day in reversed(DAYS)}  # the last of each wins
+    months = {(day.year, day.month): day for day in reversed(DAYS)}
+    expected = {*DAYS[:7], *sorted(weeks.values())[-5:], *sorted(months.values())[-12:]}
+    assert left == {backup(day) for day in expected}
+    kept: set[str] = set()
+    for day in reversed(DAYS[:60]):  # night after night the same are left as at once
+        kept.add(backup(day))
+        kept -= surplus(kept, 2, 2, 2)
+    assert kept == {backup(day) for day in (*DAYS[:3], date(2026, 11, 22), date(2026, 10, 31))}
+
+
+def test_the_newest_stay_whatever_the_numbers_and_time_alone_removes_none() -> None:
+    old = [backup(date(2019, 5, day)) for day in range(1, 8)]
+    assert surplus(old, 7, 0, 0) == set()
+    names = [backup(TODAY, f"{hour:02}0000") for hour in range(10)]
+    assert surplus(names, 0, 0, 0) == surplus(names, 1, 1, 1) == set(names[:-3])
+    mixed = [backup(day, suffix=".age" if day.day % 2 else "") for day in DAYS[:20]]
+    assert surplus(mixed, 5, 0, 0) == set(mixed[5:]), "encrypted and plain ones count alike"
+
+
+def test_backups_go_with_the_checksums_of_version_1_0_and_no_other_file_does(checkout: Path) -> None:
+    folder = checkout / "data"
+    ours = [f"kadun-2026010{day}T000000Z.tar{'.age' * (1 - day % 2)}" for day in range(1, 7)]
+    safety = [name.replace("kadun-", "kadun-before-restore-") for name in ours]
+    strangers = ["kadun-20261301T000000Z.tar", *(f"kadun-20200101T000000Z.tar.{end}" for end in ("partial", "gpg"))]
+    strangers += ["kadun-before-upgrade-20200101T000000Z.tar", "my-kadun-20200101T000000Z.tar", "kadun-20200101.tar"]
+    for name in (*ours, *safety, *strangers, *(f"{name}.sha256" for name in ours)):
+        (folder / name).write_text("x")
+    code = f"""archives kadun- | library retention.py 0 0 0 | remove_archives "$BACKUP_FOLDER/{ours[0]}"
+    keep_newest kadun-before-restore- "$BACKUP_FOLDER/{safety[0]}"
+    """  # the clock was set back
+    assert not bash(checkout, code).stderr
+    kept = [name for names in (ours, safety) for name in (names[0], *names[-3:])]
+    left = {*kept, *strangers, *(f"{name}.sha256" for name in ours if name in kept)}
+    assert {file.name for file in folder.iterdir() if file.is_file()} == left

@@ -1,16 +1,22 @@
-"""Scripts that exchange the database refuse while other machines serve it. A fake engine answers as the database."""
+"""Scripts that exchange the database refuse while other machines serve it; what a move refuses, and when it gives up.
+
+A fake engine answers as the database, and stand-ins are the new server.
+"""
 # Owns run-several-hosts.
 
 import os
 import re
 import shlex
+import shutil
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from app.domain.system.hosts import PRESENT_SECONDS, checked_name
-from tests.support.hosts.script_libraries import bash, checkout_in
+from tests.support.hosts.script_libraries import bash, checkout_in, functions_of
+from tests.support.tables import for_each
 
 HARMLESS = ("compose version", "info", "compose up --detach database", "ps --all", "inspect")
 ENGINE = """#!/bin/bash
@@ -24,15 +30,28 @@ case "$*" in
     *pg_isready*) ;;
 esac
 """
+OUTSIDE = """
+LIVE=kadun URL_BEFORE=$1
+schema_of() { echo 0005; }; own_schema() { cat "$ROOT/schema"; }; stat() { cat "$ROOT/type"; }
+require_outside
+"""
+MOVE = """
+STEP='' since='' LIVE=kadun
+called() { echo "$*" >>"$ROOT/called"; }
+move_away() { called move_away; }; compose() { called compose "$*"; }; require_database() { :; }
+inspect() { cat "$ROOT/exit-code"; }; copy() { called copy "$*"; }
+evidence() { if (($#)); then cat "$ROOT/there"; else echo rows; fi; }
+remote_stack() { called "$3"; }
+move SSH /srv/new root@new:/srv/new
+"""
 STOP = "docker compose stop app nginx"
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     folder = checkout_in(tmp_path / "checkout")
-    (folder / ".env").write_text(
-        "COMPOSE_PROJECT_NAME=kadun\nKADUN_UID=10001\nKADUN_APP_IMAGE=kadun-app\nKADUN_HOST=web-1\n"
-    )
+    lines = ["COMPOSE_PROJECT_NAME=kadun", "KADUN_UID=10001", "KADUN_APP_IMAGE=kadun-app", "KADUN_HOST=web-1"]
+    (folder / ".env").write_text("\n".join([*lines, "KADUN_HTTP_PORT=1", "KADUN_HTTPS_PORT=2", ""]))
     for name in ("secrets", "data/backups", "app/storage/migrations", "../bin"):
         (folder / name).mkdir(parents=True)
     (folder / "secrets/owner_url").write_text("postgresql://kadun_owner:word@10.0.0.5:5432/kadun\n")
@@ -54,11 +73,12 @@ def run(checkout: Path, command: str, others: str = "") -> tuple[int, str, list[
         capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     made = [call for call in calls.read_text().splitlines() if not call.startswith(HARMLESS)]
+    calls.unlink()
     return done.returncode, done.stderr, [call for call in made if not re.search(r"public\.host|FROM host", call)]
 
 
-@pytest.mark.parametrize(
-    ("command", "advice"),
+@for_each(
+    "command, advice",
     [("restore.sh {backup}", STOP), ("upgrade.sh --no-pull", "upgrade.sh --rolling"), ("migrate-to.sh root@new", STOP)],
 )
 def test_a_script_refuses_while_another_machine_serves(checkout: Path, command: str, advice: str) -> None:
@@ -95,3 +115,91 @@ def test_scripts_and_service_have_one_rule_for_names_and_presence_and_guess_noth
     for answer in ("return 1", "[[ $2 != *'FROM host'* ]] || return 1; echo t"):
         done = bash(checkout, f"answer() {{ {answer}; }}\nrequire_alone")
         assert done.returncode == 1
+
+
+def look(checkout: Path, commands: dict[str, str]) -> tuple[int, str]:
+    """Look at the folder `there`, where these commands answer so; return the status and what was printed."""
+    fake, code = checkout.parent / "fake", 'source "$ROOT/scripts/lib/ssh.sh"; prepare_there {} {} "$ROOT/.env" {}'
+    fake.mkdir(exist_ok=True)
+    ssh = f'shift\nexport PATH={shlex.quote(str(fake))}:$PATH\nexec bash -c "$*"'
+    for name, text in (dict.fromkeys(("docker", "rsync", "age"), "exit 0") | commands | {"ssh": ssh}).items():
+        (fake / name).write_text(f"#!/bin/bash\n{text}\n")
+        (fake / name).chmod(0o755)
+    words = (str(fake / "ssh"), str(checkout.parent / "there"), "from old:/srv/kadun")
+    done = bash(checkout, code.format(*map(shlex.quote, words)))
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_missing_an_empty_and_an_unused_folder_are_taken_and_an_unfinished_copy_is_recognised(checkout: Path) -> None:
+    there, mark = checkout.parent / "there", checkout.parent / "there/data/keys/moved-to"
+    for found in ([], ["scripts"]):
+        for name in found:
+            (there / name).mkdir(parents=True)
+            (there / name / "migrate-to.sh").touch()
+        assert look(checkout, {}) == (0, "empty\n")
+        assert mark.read_text().endswith(" from old:/srv/kadun\n"), "nothing starts there"
+        assert look(checkout, {}) == (0, "arriving\n")
+        shutil.rmtree(there)
+    mark.parent.mkdir(parents=True)
+    mark.write_text("2026-12-02T10:00:00Z from another:/srv/kadun\n")
+    assert "has something else in it, and nothing was changed" in look(checkout, {})[1]
+    (there / ".env").touch()
+    assert look(checkout, {}) == (0, "served\n")
+
+
+def test_a_server_that_cannot_take_it_is_refused(checkout: Path) -> None:
+    for command, answer, complaint in (
+        ("docker", "[[ $1 != ps ]] || echo /srv/shop", "Project kadun runs from /srv/shop"),
+        ("docker", "[[ $1 != info ]] || { echo away; exit 1; }", "Run scripts/provision.sh there first: away"),
+        ("uname", "[[ $1 == -m ]] && echo another || echo new", "Another architecture, another and here "),
+    ):
+        status, said = look(checkout, {command: answer})
+        assert (status, complaint in said, said.count("\n")) == (1, True, 1), said
+        assert not (checkout.parent / "there").exists()
+
+
+def test_a_folder_with_something_else_and_a_taken_port_are_refused(checkout: Path) -> None:
+    there = checkout.parent / "there"
+    for name in ("secrets", "data/postgres", "else"):
+        (there / name).mkdir(parents=True)
+        assert "has something else in it" in look(checkout, {})[1]
+        (there / name).rename(checkout.parent / Path(name).name)
+        (there / "data").rmdir() if name.startswith("data") else None
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (checkout / ".env").write_text(f"KADUN_HTTP_PORT=1\nKADUN_HTTPS_PORT={port}\n")
+        assert f"Port {port} is taken" in look(checkout, {})[1]
+
+
+def test_a_machine_joins_only_where_both_can_serve(checkout: Path) -> None:
+    def refusal(url: str = "postgresql://kadun_owner:word@10.0.0.5:5432/") -> str:
+        code = functions_of(checkout, "migrate-to.sh", "require_outside") + OUTSIDE.replace("$1", shlex.quote(url))
+        return bash(checkout, code).stderr
+
+    (checkout / ".env").write_text("KADUN_KEYS=database\n")
+    (checkout / "data/files").mkdir()
+    (checkout / "schema").write_text("0005\n")
+    (checkout / "type").write_text("ext2/ext3\n")  # of a second disk, too
+    assert refusal() == ""
+    assert "The database is in this stack's container" in refusal("postgresql://kadun_owner:word@database:5432/")
+    (checkout / "data/files" / ("a" * 64)).touch()
+    assert "are on this machine's own disk" in refusal()
+    (checkout / "type").write_text("nfs\n")
+    assert refusal() == "", "shared"
+    (checkout / "schema").write_text("0006\n")
+    assert "The code here and the database have different schemas" in refusal()
+    (checkout / ".env").write_text("")
+    assert "KADUN_KEYS must be database" in refusal()
+
+
+def test_the_new_server_serves_only_what_was_compared_after_a_clean_stop(checkout: Path) -> None:
+    for there, exit_code, complaint, last in (
+        ("rows", 0, "", "serve_again"),
+        ("other rows", 0, "The database there does not hold what this server's does", "require_database"),
+        ("rows", 137, "The database did not shut down cleanly", "compose --progress quiet stop database"),
+    ):
+        (checkout / "there").write_text(f"{there}\n")
+        (checkout / "exit-code").write_text(f"{exit_code}\n")
+        done = bash(checkout, functions_of(checkout, "migrate-to.sh", "move", "serve_there") + MOVE)
+        assert (done.returncode, complaint in done.stderr) == (int(bool(complaint)), True), done.stderr
+        assert (checkout / "called").read_text().splitlines()[-1] == last

@@ -1,4 +1,4 @@
-"""Starts of a service that has moved away, and of a database over another's folder."""
+"""What does not start, such as a service that has moved away; what a trial tells its programs; requests at once."""
 # Owns run-moved-away.
 
 import os
@@ -7,14 +7,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import falcon
 import pytest
 from click.testing import CliRunner
+from falcon.testing import create_environ
 
 from app.cli.commands.migrate import migrate
+from app.http import bounds
+from app.http.bounds import Bounds
+from app.http.problems import Problem
 from app.runtime.clock import utc_now
 from app.services.system.startup import MOVED, MovedAwayError, check_home, prepare
 from app.storage.database import Database
 from tests.support.services.service import ROOT
+from trial.environment import CHECKOUT, Trial, write_secret
 
 
 def test_a_service_that_has_moved_names_the_new_server_before_it_looks_at_database_and_keys(tmp_path: Path) -> None:
@@ -50,16 +56,70 @@ def test_a_mark_that_is_no_file_is_neither_waited_for_nor_called_a_move(tmp_path
         mark.unlink()
 
 
-@pytest.mark.parametrize(
-    ("status", "said"),
-    [(1, "The database of project first runs over this folder"), (65, "cannot lock (flock's status 65)")],
-)
-def test_only_a_held_lock_is_taken_for_another_database(tmp_path: Path, status: int, said: str) -> None:
+def test_only_a_held_lock_is_taken_for_another_database(tmp_path: Path) -> None:
     (tmp_path / "postmaster.opts").write_text('postgres "-c" "cluster_name=first"\n')
     flock = tmp_path / "flock"
-    flock.write_text(f"#!/bin/sh\nexit {status}\n")
-    flock.chmod(0o755)
+    flock.touch(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PGDATA": str(tmp_path)}
     command = ["bash", ROOT / "deploy/postgres/entrypoint.sh"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, said in done.stderr, len(done.stderr.splitlines())) == (1, True, 1)
+    for status, said in ((1, "The database of project first runs over this"), (65, "cannot lock (flock's status 65)")):
+        flock.write_text(f"#!/bin/sh\nexit {status}\n")
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, said in done.stderr, len(done.stderr.splitlines())) == (1, True, 1), status
+
+
+TRIAL = Trial(Path("/srv/trial"), 8123)
+VENDORS = {
+    "PATH": "/usr/bin", "HOME": "/home/a", "AWS_SECRET_ACCESS_KEY": "somebody's", "KADUN_BEHIND_PROXY": "true",
+    "DATABASE_URL": "postgresql://elsewhere", "DATABASE_URL_FILE": "/elsewhere", "KADUN_PORT": "8123",
+    "KERNAL_DATA_KEY": "another", "KERNAL_DATA_KEY_FILE": "/elsewhere", "KADUN_SEALING_KEY": "another",
+    "KADUN_KEYS_DIR": "/elsewhere", "KADUN_FUNCTIONS_DIR": "/elsewhere",
+    "KADUN_OFFLINE_GRACE": "7d", "KADUN_FUNCTION_SECONDS": "5",
+}  # fmt: skip
+
+
+def test_the_service_is_told_this_trials_database_and_key_and_no_other() -> None:
+    told = TRIAL.service_environment(VENDORS)
+    for name in ("DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_SEALING_KEY"):
+        assert told[f"{name}_FILE"] == f"/srv/trial/{name.lower().removeprefix('kadun_')}"
+    assert (told["KADUN_BIND"], told["KADUN_BEHIND_PROXY"]) == ("127.0.0.1:8123", "false")
+    assert not {"DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_SEALING_KEY", "KADUN_PORT"} & set(told)
+    assert (told["KADUN_OFFLINE_GRACE"], told["HOME"]) == ("7d", "/home/a")
+
+
+def test_the_functions_service_is_told_nothing_that_it_could_give_away() -> None:
+    at = {f"KADUN_FUNCTIONS_{name}": f"/srv/trial/functions{end}" for name, end in (("DIR", ""), ("SOCKET", ".sock"))}
+    expected = {"PATH": "/usr/bin", "PYTHONPATH": str(CHECKOUT), "KADUN_FUNCTION_SECONDS": "5"} | at
+    assert TRIAL.functions_environment(VENDORS) == expected
+
+
+def test_a_secret_is_its_owners_only_and_replaced_whole(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    write_secret(secret, "first and longer")
+    write_secret(secret, "second")
+    assert secret.read_text() == "second"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [secret]
+
+
+def test_customers_take_no_place_of_operators_and_neither_take_one_of_verifications(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bounds, "_PATIENCE_SECONDS", 0)
+    middleware, response = Bounds(8), falcon.Response()
+
+    def begin(path: str) -> falcon.Request:
+        request = falcon.Request(create_environ(path))
+        middleware.process_request(request, response)
+        return request
+
+    for taken, other, number in (("/card", "/v1/self/status", 2), ("/admin/cards", "/v1/shop/cards", 4)):
+        first, *_others = [begin(taken) for _ in range(number)]
+        with pytest.raises(Problem):
+            begin(other)
+        middleware.process_response(first, response, None, True)  # noqa: FBT003  # Falcon's signature
+        begin(other)
+        with pytest.raises(Problem):
+            begin(taken)
+    for path in ("/v1/verify", "/admin/login", "/admin/static/console.js"):
+        begin(path)
