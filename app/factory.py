@@ -13,9 +13,8 @@ from app.console.selfservice.own_card import OwnCardPage
 from app.domain.cards.card_actions import Action
 from app.functions.client import FunctionsClient
 from app.http import problems, schemas, self_service
-from app.http.bounds import Bounds
 from app.http.files import DownloadResource, OfferResource
-from app.http.middleware import RequestLog
+from app.http.middleware import Bounds, OffMeansNotFound, RequestLog
 from app.http.openapi.document import DOCUMENT
 from app.http.request_parser import RequestParser
 from app.http.resources import ExecuteResource, JsonResource, MetricsResource, VerifyResource
@@ -27,8 +26,7 @@ from app.services.functions.functions import Execution
 from app.services.keys import sealed_secrets
 from app.services.keys.signing_keys import SigningKeys
 from app.services.licence.in_force import VendorRules
-from app.services.licence.licence import LicenceService
-from app.services.licence.verification import Verification
+from app.services.licence.licence import LicenceService, Verification
 from app.services.selfservice.self_service import SelfService
 from app.services.shop.shop import Shop
 from app.services.shop.shop_tokens import ShopTokens
@@ -86,7 +84,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     own_cards = SelfService(database, rules, settings.timezone, utc_now)
     app = falcon.App(middleware=[RequestLog(behind_proxy=settings.behind_proxy)])
     app.add_middleware(Bounds(settings.threads))
-    app.add_middleware(self_service.OffMeansNotFound(own_cards))
+    app.add_middleware(OffMeansNotFound(own_cards))
     problems.install(app)
     app.add_route("/v1/verify", VerifyResource(verification, parser))
     app.add_route("/v1/files", OfferResource(transfer, parser))

@@ -1,15 +1,24 @@
-"""The log of requests: an ID for each, and a line in the log for each that did not end with 200."""
+"""What every request passes: the log of requests, bounds on how many run at once, and whether self-service is on."""
 
 import logging
 import os
 import re
+import threading
 import time
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import falcon
 
+from app.http.problems import unavailable
+from app.services.selfservice.self_service import SelfService
+
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _LOGGED_PATH_CHARS = 200
+_OF_OPERATORS, _OF_SELF_SERVICE = ("/admin", "/v1/shop/"), ("/card", "/v1/self/")
+_NOT_COUNTED = ("/admin/login", "/admin/static/")  # log-ins wait for their turn to hash
+_PATIENCE_SECONDS = 20.0
+_WAITING = 6
 logger = logging.getLogger("app.requests")
 
 
@@ -48,3 +57,56 @@ def _loggable(path: str) -> str:
     """Return the start of a path, escaped: control characters of a stranger could affect the reader's terminal."""
     start = path[:_LOGGED_PATH_CHARS]
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in start)[:_LOGGED_PATH_CHARS]
+
+
+class _Places:
+    def __init__(self, number: int) -> None:
+        self._free = threading.BoundedSemaphore(number)
+        self._waiting = 0
+        self.release = self._free.release
+
+    def acquire(self) -> bool:
+        if self._free.acquire(blocking=False):
+            return True
+        if self._waiting >= _WAITING:
+            return False
+        self._waiting += 1
+        try:
+            return self._free.acquire(timeout=_PATIENCE_SECONDS)
+        finally:
+            self._waiting -= 1
+
+
+class Bounds:
+    """Middleware: of these requests so many run at once, so that connections are left for customers' programs.
+
+    Half of the connections may be in use for operators and shops, a quarter for self-service, which needs no account;
+    two at least.
+    """
+
+    def __init__(self, connections: int) -> None:
+        shares = ((_OF_OPERATORS, connections // 2), (_OF_SELF_SERVICE, connections // 4))
+        self._places = [(paths, _Places(max(2, share))) for paths, share in shares]
+
+    def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
+        request.context.place = None
+        for paths, places in self._places:
+            if request.path.startswith(paths) and not request.path.startswith(_NOT_COUNTED):
+                if not places.acquire():
+                    raise unavailable()
+                request.context.place = places
+
+    def process_response(self, request: falcon.Request, _response: falcon.Response, *_rest: object) -> None:
+        if request.context.place is not None:
+            request.context.place.release()
+
+
+@dataclass(frozen=True, slots=True)
+class OffMeansNotFound:
+    """Middleware: where self-service is off its routes do not exist, whatever the method."""
+
+    service: SelfService
+
+    def process_resource(self, request: falcon.Request, *_rest: object) -> None:
+        if request.path.startswith(_OF_SELF_SERVICE) and not self.service.is_on():
+            raise falcon.HTTPNotFound

@@ -19,8 +19,6 @@ from app.services.formatting import local
 from app.services.licence.in_force import ClientBlockedError
 from app.services.selfservice.self_service import ChangedMeanwhileError, SelfService
 
-PATHS = ("/card", "/v1/self/")
-
 
 @dataclass(frozen=True, slots=True)
 class SelfServiceResource:
@@ -48,17 +46,6 @@ class SelfServiceResource:
         }
         response.set_header("Cache-Control", "no-store")
         response.data = json.dumps(document).encode()
-
-
-@dataclass(frozen=True, slots=True)
-class OffMeansNotFound:
-    """Middleware: where self-service is off its routes do not exist, whatever the method."""
-
-    service: SelfService
-
-    def process_resource(self, request: falcon.Request, *_rest: object) -> None:
-        if request.path.startswith(PATHS) and not self.service.is_on():
-            raise falcon.HTTPNotFound
 
 
 def problem_of(request: falcon.Request, error: Exception, service: SelfService) -> Problem:

@@ -15,9 +15,8 @@ from app.services import polled
 from app.services.cards.card_actions import CardActions
 from app.services.cards.issuing import Issuing
 from app.services.licence.in_force import VendorRules
-from app.services.licence.licence import LicenceService
+from app.services.licence.licence import LicenceService, Verification
 from app.services.licence.terms import VendorTerms
-from app.services.licence.verification import Verification
 from app.services.operators.operators import Operators
 from app.services.operators.sessions import Sessions
 from app.services.shop.shop_tokens import ShopTokens

@@ -18,7 +18,7 @@ from app.domain.texts import RefusedError
 from app.services.cards.card_actions import CardActions, CardNotFoundError
 from app.services.cards.card_moves import CardMoves
 from app.services.cards.issuing import Issuing
-from app.services.licence.verification import Verification
+from app.services.licence.licence import Verification
 from app.storage import bindings, cards, journal
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event

@@ -12,7 +12,7 @@ from app.domain.licence.policy import VerificationRequest
 from app.domain.operators.operators import Role
 from app.services.cards.card_lists import CardLists
 from app.services.cards.issuing import Issuing
-from app.services.licence.verification import Verification
+from app.services.licence.licence import Verification
 from app.services.paging import PageRequest
 from app.storage import card_lists, card_search, cards
 from app.storage.card_lists import CardFilter, Sort

@@ -13,7 +13,7 @@ from app.services.cards.card_lists import CardLists
 from app.services.cards.issuing import Issuing
 from app.services.imports import imports
 from app.services.imports.imports import Reading
-from app.services.licence.verification import Verification
+from app.services.licence.licence import Verification
 from app.storage.database import Database
 from app.storage.models import IMPORT, Card, Client, DailyCount, Event
 from tests.conftest import START

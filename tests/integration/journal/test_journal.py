@@ -13,8 +13,7 @@ from app.domain.licence.policy import VerificationRequest
 from app.services.cards.issuing import Issuing
 from app.services.journal import journal_lists
 from app.services.journal.journal_lists import JournalFilter
-from app.services.licence.licence import LicenceService, Verdict
-from app.services.licence.verification import Verification
+from app.services.licence.licence import LicenceService, Verdict, Verification
 from app.services.system import periodic
 from app.storage import journal
 from app.storage.database import Database

@@ -23,8 +23,7 @@ from app.domain.licence.policy import VerificationRequest
 from app.services.cards.card_actions import CardActions
 from app.services.cards.issuing import Issuing
 from app.services.licence.in_force import VendorRules
-from app.services.licence.licence import LicenceService
-from app.services.licence.verification import Verification
+from app.services.licence.licence import LicenceService, Verification
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from app.storage.touches import Touches

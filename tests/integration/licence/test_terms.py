@@ -20,9 +20,8 @@ from app.domain.licence.terms import BindingTerm, RenewTerm, Terms
 from app.domain.texts import RefusedError
 from app.services.cards.issuing import Issuing
 from app.services.licence.blocks import MAX_BLOCKS, BlockNotFoundError, Blocks
-from app.services.licence.licence import LicenceService
+from app.services.licence.licence import LicenceService, Verification
 from app.services.licence.terms import VendorTerms
-from app.services.licence.verification import Verification
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import MAX_REFUSALS_PER_MINUTE

@@ -22,7 +22,7 @@ from psycopg2 import extensions
 from app.domain.errors import SchemaMismatchError
 from app.domain.licence.policy import Facts, VerificationRequest, decide
 from app.runtime import greenlets
-from app.services.licence.verification import Verification
+from app.services.licence.licence import Verification
 from app.storage import bindings, schema
 from app.storage import database as database_module
 from app.storage import touches as touches_module

@@ -13,7 +13,7 @@ from joserfc.jwk import OKPKey
 
 from app.domain.codes import Code, EventKind
 from app.domain.licence.policy import VerificationRequest
-from app.services.licence.verification import Verification
+from app.services.licence.licence import Verification
 from app.storage import bindings
 from app.storage.models import Card, Client, Event, Usage
 from app.storage.statements import OTHER_FUNCTIONS

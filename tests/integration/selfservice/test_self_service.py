@@ -15,7 +15,7 @@ from app.domain.selfservice.self_service import RenewNotAllowedError, Standing, 
 from app.services.cards.card_actions import CardActions, CardNotFoundError
 from app.services.licence.guesses import TooFastError
 from app.services.licence.in_force import InForce, VendorRules
-from app.services.licence.verification import Verification
+from app.services.licence.licence import Verification
 from app.services.selfservice.self_service import ChangedMeanwhileError, Customer, SelfService
 from app.storage import bindings, journal
 from app.storage.database import Database

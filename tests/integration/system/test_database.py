@@ -22,7 +22,7 @@ from app.domain.codes import Code, EventKind
 from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from app.domain.licence.policy import VerificationRequest
 from app.services.cards.issuing import Issuing
-from app.services.licence.verification import Verification
+from app.services.licence.licence import Verification
 from app.storage import journal, schema
 from app.storage.database import Database
 from app.storage.models import Client

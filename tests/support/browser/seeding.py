@@ -20,8 +20,7 @@ from app.services.cards.card_actions import CardActions
 from app.services.cards.issuing import Issuing
 from app.services.licence.blocks import Blocks
 from app.services.licence.in_force import VendorRules
-from app.services.licence.licence import LicenceService
-from app.services.licence.verification import Verification
+from app.services.licence.licence import LicenceService, Verification
 from app.services.shop.shop_tokens import ShopTokens
 from app.storage import journal, schema
 from app.storage.database import Database, connect_to

@@ -4,8 +4,7 @@ import jwt
 
 from app.domain.codes import EventKind
 from app.domain.licence.policy import VerificationRequest
-from app.services.licence.licence import Verdict
-from app.services.licence.verification import Verification
+from app.services.licence.licence import Verdict, Verification
 from app.storage.models import Event
 from tests.support.services.service import OPEN
 
