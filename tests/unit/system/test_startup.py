@@ -9,12 +9,12 @@ from typing import Any
 
 import falcon
 import pytest
-from app.http.bounds import Bounds
 from click.testing import CliRunner
 from falcon.testing import create_environ
 
 from app.cli.commands.migrate import migrate
-from app.http import bounds
+from app.http import middleware as bounds
+from app.http.middleware import Bounds
 from app.http.problems import Problem
 from app.runtime.clock import utc_now
 from app.services.system.startup import MOVED, MovedAwayError, check_home, prepare
