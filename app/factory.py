@@ -30,7 +30,7 @@ from app.services.licence.licence import LicenceService, Verification
 from app.services.selfservice.self_service import SelfService
 from app.services.shop.shop import Shop
 from app.services.shop.shop_tokens import ShopTokens
-from app.services.system import draining, startup
+from app.services.system import startup
 from app.services.system.system_status import SystemStatus
 from app.storage import schema
 from app.storage.blobs import Blobs
@@ -109,7 +109,7 @@ def _add_documents(app: falcon.App[Any, Any], database: Database, signer: Signer
         return json.dumps(signer.key_set(utc_now())).encode()
 
     def readiness() -> bytes:
-        draining.require_serving(keys_dir)
+        startup.require_serving(keys_dir)
         startup.check_schema(database)
         return b'{"status": "ready"}'
 

@@ -55,10 +55,10 @@ for _stale in _metrics_dir.glob("*.db"):
 
 def on_starting(_server: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
     """Let a start end draining."""
-    from app.services.system import draining  # noqa: PLC0415
+    from app.services.system import startup  # noqa: PLC0415
 
     with contextlib.suppress(OSError):  # a folder that cannot be written to is reported by what needs it
-        draining.end(_settings.keys_dir)
+        startup.end_draining(_settings.keys_dir)
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401

@@ -18,9 +18,8 @@ import msgspec
 
 from app.domain.texts import Text
 from app.functions.call import failed, tail
-from app.functions.folder import Signature, digest, signature
 from app.functions.messages import Contents, Failed, Limits, Listing, Outcome, TimedOut
-from app.functions.modules import names_in
+from app.functions.modules import Signature, digest, names_in, signature
 
 _SCAN_SECONDS = 1.0
 _REST = 20

@@ -1,5 +1,6 @@
 """Licensed files: `POST /v1/files` offers links, `GET /v1/files/{name}` sends the bytes."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,7 +12,6 @@ import falcon
 
 from app.domain.files.files import Blob
 from app.domain.texts import Text
-from app.http import ranges
 from app.http.problems import Problem, ProblemCode, client_blocked, unavailable
 from app.http.request_parser import RequestParser, client_address
 from app.http.verdicts import respond
@@ -28,6 +28,7 @@ RANGE_HEADER = "X-Kadun-Range"
 MAX_DOWNLOADS = 256
 """How many downloads a process sends itself at once: each holds two file descriptors."""
 _PIECE_BYTES = 64 * 1024
+_RANGE = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))", re.IGNORECASE)
 Found = TypeVar("Found")
 
 
@@ -59,7 +60,7 @@ class DownloadResource:
 
     def _have_nginx_send(self, request: falcon.Request, response: falcon.Response, link: Link, card_id: str) -> None:
         signed_path = _found(self._transfer.blobs.locate, link)
-        known = ranges.is_known(request, _etag(link))
+        known = is_known(request, _etag(link))
         part = _wanted_part(request, link) if signed_path and not known else None
         self._journal(request, link, card_id, known=known)
         _describe(response, link)
@@ -79,7 +80,7 @@ class DownloadResource:
         with ExitStack() as held:
             # Waiting for a bucket holds up the whole process; behind the proxy nginx waits.
             source = held.enter_context(_found(self._transfer.blobs.open, link))
-            known = ranges.is_known(request, _etag(link))
+            known = is_known(request, _etag(link))
             part = None if known else _wanted_part(request, link)
             if request.method == "GET" and not known:
                 if not self._slots.acquire(blocking=False):
@@ -140,7 +141,7 @@ def _found(look_up: Callable[[Blob], Found], link: Link) -> Found:
 
 def _wanted_part(request: falcon.Request, link: Link) -> range | None:
     try:
-        return ranges.wanted_part(request, link.size, _etag(link))
+        return wanted_part(request, link.size, _etag(link))
     except ValueError as error:
         detail = Text("文件没有所请求的字节。", "The file has no such bytes.")
         headers = {"Content-Range": f"bytes */{link.size}"}
@@ -174,3 +175,31 @@ def _describe_part(response: falcon.Response, link: Link, part: range | None) ->
 
 def _etag(link: Link) -> str:
     return f'"{link.sha256}"'
+
+
+def is_known(request: falcon.Request, etag: str) -> bool:
+    """Tell whether the client already has these bytes (`If-None-Match`)."""
+    given = request.get_header("IF-NONE-MATCH") or ""
+    known = [tag.strip().removeprefix("W/") for tag in given.split(",")]
+    return etag in known or known == ["*"]
+
+
+def wanted_part(request: falcon.Request, size: int, etag: str) -> range | None:
+    """Return the offsets of the bytes to send of `size`, None for all of them.
+
+    All bytes are always a valid answer: they are sent for an unclear range, for several ranges, and for a range of
+    another version (`If-Range`). Raise ValueError where no byte of the part exists.
+    """
+    match = _RANGE.fullmatch((request.get_header("RANGE") or "").strip())
+    if match is None or request.method != "GET" or request.get_header("IF-RANGE", default=etag).strip() != etag:
+        return None
+    first, last, suffix = match.groups()
+    if suffix is not None:
+        start, end = max(size - int(suffix), 0), size
+    else:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+    if start < end:
+        return range(start, end)
+    if start == 0:
+        return None  # of an empty file
+    raise ValueError("no such bytes")

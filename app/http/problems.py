@@ -17,8 +17,7 @@ from app.domain.codes import Code
 from app.domain.errors import UnavailableError
 from app.domain.selfservice.self_service import RenewReason
 from app.domain.texts import LaterError, Text
-from app.http.customer_messages import MESSAGES
-from app.http.languages import in_language_of
+from app.http.customer_messages import MESSAGES, in_language_of
 from app.runtime import metrics
 
 MEDIA_TYPE = "application/problem+json"

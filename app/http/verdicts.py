@@ -7,8 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from app.domain.codes import Code
-from app.http.customer_messages import MESSAGES, rejection
-from app.http.languages import in_language_of
+from app.http.customer_messages import MESSAGES, in_language_of, rejection
 from app.services.licence.licence import Verdict
 
 

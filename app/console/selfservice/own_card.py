@@ -12,7 +12,7 @@ from app.console.rendering import style_source
 from app.domain.cards.cards import MAX_KEY_LENGTH, masked, parse_card_id, plain
 from app.domain.texts import Text
 from app.http import problems
-from app.http.languages import prefers_english
+from app.http.customer_messages import prefers_english
 from app.http.request_parser import client_address
 from app.http.self_service import problem_of
 from app.runtime import metrics

@@ -1,10 +1,10 @@
-"""The checks before the first request is served, and the first signing keys."""
+"""The checks before the first request is served, the first signing keys, and draining before the last one."""
 
 import logging
 import os
 from pathlib import Path
 
-from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
+from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError, UnavailableError
 from app.runtime.clock import Clock
 from app.services.keys.signing_keys import SigningKeys
 from app.storage import schema
@@ -106,3 +106,23 @@ def _make_keys(keys: SigningKeys, clock: Clock) -> None:
         )
     ring = keys.create(clock)
     logger.info("signing keys made", extra={"kid": ring.current.kid})
+
+
+DRAINING = "draining"  # in the folder of the keys: each process of the service sees it
+
+
+def begin_draining(keys_dir: Path) -> None:
+    """Let the service say that it is not ready, until it is started again or `end_draining` is called."""
+    keys_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # there is none yet where the keys are in the database
+    (keys_dir / DRAINING).touch(mode=0o600)
+
+
+def end_draining(keys_dir: Path) -> None:
+    """Let the service be ready again."""
+    (keys_dir / DRAINING).unlink(missing_ok=True)
+
+
+def require_serving(keys_dir: Path) -> None:
+    """Check that the service is not draining; raise UnavailableError if it is."""
+    if (keys_dir / DRAINING).exists():
+        raise UnavailableError("draining")

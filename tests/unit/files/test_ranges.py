@@ -6,10 +6,10 @@ import pytest
 from falcon.testing import create_environ
 
 from app.domain.texts import Text
+from app.http.customer_messages import in_language_of
+from app.http.files import is_known, wanted_part
 from app.http.json_body import MAX_BODY_BYTES, read_body
-from app.http.languages import in_language_of
 from app.http.problems import Problem
-from app.http.ranges import is_known, wanted_part
 from tests.support.tables import for_each
 
 ETAG = '"abc"'

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.functions import modules
-from app.functions.folder import digest, signature
-from app.functions.modules import packages_dir
+from app.functions.modules import digest, packages_dir, signature
 from app.functions.places import remove
 from app.functions.processes import MAX_TASKS
 from app.functions.settings import FunctionSettings
