@@ -43,13 +43,7 @@ from app.tokens.signer import Signer
 
 
 def create_app(settings: Settings) -> falcon.App[Any, Any]:
-    """Build the service.
-
-    Raises:
-        MovedAwayError: the service has moved to another server.
-        SchemaMismatchError: the database has another schema.
-        KeyRingError: there are no usable signing keys.
-    """
+    """Build the service, or raise MovedAwayError, SchemaMismatchError, KeyRingError or SealingKeyError."""
     database = connect_to(
         Database(
             settings.database_url,

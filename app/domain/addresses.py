@@ -72,11 +72,8 @@ def read_network(text: str) -> str:
 def read_any_network(text: str) -> str:
     """Read a network in CIDR notation, or an address, which stands for what counts as one address; return it in CIDR.
 
-    A network of IPv4-mapped IPv6 addresses is its IPv4 network.
-
-    Raises:
-        ValueError: `text` is neither, has a zone or bits beyond the prefix, is of IPv4-compatible addresses (which
-            RFC 4291 has abolished, and PostgreSQL spells in another way), or is the network of all addresses.
+    A network of IPv4-mapped IPv6 addresses is its IPv4 network. A ValueError is any other text, the network of all
+    addresses, and one of IPv4-compatible addresses, which RFC 4291 has abolished.
     """
     network = ip_network(text if "/" in text else network_of(text))
     if isinstance(network, IPv6Network):

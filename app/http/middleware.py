@@ -78,11 +78,7 @@ class _Places:
 
 
 class Bounds:
-    """Middleware: of these requests so many run at once, so that connections are left for customers' programs.
-
-    Half of the connections may be in use for operators and shops, a quarter for self-service, which needs no account;
-    two at least.
-    """
+    """Leaves connections to customers' programs: half are for operators and shops, a quarter for self-service."""
 
     def __init__(self, connections: int) -> None:
         shares = ((_OF_OPERATORS, connections // 2), (_OF_SELF_SERVICE, connections // 4))

@@ -52,8 +52,7 @@ class RequestParser:
     def execute_request(self, request: falcon.Request) -> tuple[VerificationRequest, Callable[[], dict[str, Any]]]:
         """Read the body of `POST /v1/execute`: the request, and what reads the function's arguments again.
 
-        Parsed, arguments may take fifty times as much memory as in the body, so that strangers' are not kept
-        while the rules are asked.
+        Strangers' arguments, which may take fifty times the body's memory, are not kept while the rules are asked.
         """
         body = json_body.read_body(request)
 

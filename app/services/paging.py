@@ -24,11 +24,7 @@ class PageRequest(NamedTuple):
 
 
 class Slice(NamedTuple, Generic[Row]):
-    """A page of a list.
-
-    `before` and `after` are the places that the links to its neighbours name, None where there is no neighbour.
-    `stopped_at` is the time of the last row that was looked at, if the reading stopped before the end of the list.
-    """
+    """A page of a list, the places `before` and `after` it that links name, and when an unfinished reading stopped."""
 
     rows: list[Row]
     before: str | None = None

@@ -57,8 +57,7 @@ def find_typed(text: str) -> tuple[list[str], list[str]]:
 def find_pasted(text: str) -> tuple[list[str], list[str]]:
     """Find the cards that a message names amid other words; return their IDs, and the texts without a card.
 
-    A word that may be the key of an imported card, but of none that exists, is returned if the text is a list of keys
-    and names another card.
+    A word that may be an imported key, but is of no card, is among these if the text is a list with another card.
     """
     named = {card_id_of(key): key for key in keys_in(text)} | {card_id: card_id for card_id in ids_in(text)}
     found = cards.existing(named)

@@ -246,10 +246,9 @@ class IdempotencyRecord(_Table):
 
 
 class Webhook(_Table):
-    """A webhook: an address of the vendor's that is told of `topics`. `secret` is sealed; it signs each request.
+    """A webhook: an address that is told of `topics`, and until `expiring_until` was told of cards that expire.
 
-    `failures` are those in a row, and `dropped` counts the messages for which there was no place. Of cards that expire
-    until `expiring_until` it was told.
+    `failures` are those in a row, and `dropped` counts the messages for which there was no place.
     """
 
     id = IdentityField()
@@ -333,8 +332,7 @@ class Host(_Table):
 class SealedKeyRing(_Table):
     """A ring of signing keys, encrypted; the one that was not replaced is in use.
 
-    `kids` are the IDs of its keys in the order of the ring: the last is the next key, the last but one the current.
-    `moved_at` says when it was copied back into a folder, where it is in use since then.
+    `kids` are the IDs of its keys in its order. `moved_at`: since when it is in use in a folder.
     """
 
     id = IdentityField()

@@ -43,13 +43,10 @@ class ContradictionError(RefusedError):
 
 
 def validity_of(line: Line, chosen: Chosen | None, now: datetime) -> timedelta | None:
-    """Return the validity of a card in a file without one; None is permanent.
+    """Return the validity of a card in a file without one, None being permanent, or raise ContradictionError.
 
     An unused card gets what is chosen. A card in use has what lies between its activation and its expiry, or the whole
     days that are left of it.
-
-    Raises:
-        ContradictionError: nothing is chosen for an unused card, or a card in use has no expiry.
     """
     if not _is_used(line):
         if chosen is None:
@@ -78,13 +75,7 @@ def _is_used(line: Line) -> bool:
 
 
 def use_of(line: Line, now: datetime) -> Use:
-    """Return how a card was used; the times of a line are in UTC and in whole seconds.
-
-    An activation that the line does not say follows from the expiry, but is now at the latest.
-
-    Raises:
-        ContradictionError: the values contradict each other, or the activation of a used card cannot be known.
-    """
+    """Return how a card was used, by UTC times in whole seconds; ContradictionError for values that do not fit."""
     if not _is_used(line):
         return None, None
     if line.status is CardStatus.UNUSED:

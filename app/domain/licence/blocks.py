@@ -8,10 +8,9 @@ from app.domain.texts import RefusedError
 
 
 class BlockList:
-    """The blocks in force, to be looked up in memory: a dictionary for machines, one for each length of a prefix.
+    """The blocks in force, in dictionaries for machines and for each length of a prefix.
 
-    Each is given by its ID, with a machine, by the hex SHA-256 of its hardware string, or else a network in CIDR
-    notation; no two block the same.
+    Each is given by its ID, the hex SHA-256 of a hardware string, or else a network in CIDR notation.
     """
 
     def __init__(self, blocks: Iterable[tuple[int, str | None, str | None]] = ()) -> None:

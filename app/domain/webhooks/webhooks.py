@@ -48,11 +48,7 @@ class Endpoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of a request: the answer's `status`, or None and why there is none; `error` is technical.
-
-    Both are from outside. `status` has three digits (RFC 9110); `error` is made printable and cut: PostgreSQL refuses
-    a NUL.
-    """
+    """What became of a request: the answer's `status` (three digits), or None and why; `error` is printable and cut."""
 
     status: int | None
     error: str | None
@@ -131,8 +127,5 @@ def next_attempt(attempts: int, now: datetime) -> datetime:
 
 
 def next_request(failures: int, now: datetime) -> datetime:
-    """Return when the next request may go to an address that failed so many times in a row, whatever the message.
-
-    So an address that is down costs one attempt at a time, and its messages do not wait for one another's turns.
-    """
+    """Return when an address that failed so often in a row gets its next request: one that is down costs little."""
     return min(next_attempt(failures, now), now + _LONGEST_REST)

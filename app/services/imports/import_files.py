@@ -35,11 +35,7 @@ class BrokenFileError(RefusedError):
 
 @contextmanager
 def open_rows(content: bytes) -> Iterator[tuple[str, Iterator[Row]]]:
-    """Open a file; yield its encoding, as people call it, and its rows, which are read as they are asked for.
-
-    Raise RefusedError if the file is of neither kind, BrokenFileError while rows are read if it is not valid from a
-    line on.
-    """
+    """Open a file, or refuse it; yield its encoding for people, and its rows, which may end in a BrokenFileError."""
     if is_workbook(content):
         with closing(_workbook(content)) as rows:
             yield "XLSX", rows

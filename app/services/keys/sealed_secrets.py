@@ -31,11 +31,7 @@ def replace(table: str, row: Any, text: str) -> bool:  # noqa: ANN401  # one of 
 
 
 def seal_all(database: Database, key: SealingKey) -> None:
-    """Seal what was kept in clear before there was a key, and check that the key opens all else.
-
-    Where the database is away the service starts, and the next start seals. No connection stays open. Raise
-    SealingKeyError if a secret does not open.
-    """
+    """Seal what is in clear, or leave it to the next start; raise SealingKeyError if the key does not open all else."""
     count = 0
     try:
         for table, row in database.with_connection(every):

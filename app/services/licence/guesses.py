@@ -15,10 +15,7 @@ class TooFastError(LaterError):
 
 
 def refuse_guesses(address: str, at: datetime, *typed: str) -> None:
-    """Refuse what may be guesses at imported keys: texts other than card IDs, after an address's refusals of a minute.
-
-    Raise TooFastError if one of them is not a card ID, and the address has too many refusals to be journalled.
-    """
+    """Raise TooFastError for a text that is no card ID, if the address has too many refusals: it may guess keys."""
     if any(parse_card_id(text) is None for text in typed) and journal.has_too_many_refusals(address, at):
         raise TooFastError
 

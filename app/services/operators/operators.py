@@ -122,11 +122,7 @@ class Operators:
     def set_password(
         self, name: str, password: str, *, reset_totp: bool = False, session_token: str | None = None
     ) -> datetime:
-        """Change a password and end the operator's sessions; return the time of the change.
-
-        `reset_totp` ends two-step verification, too. With a `session_token` operators change their own password.
-        Raise RefusedError if the password is invalid.
-        """
+        """Change a password and end the operator's sessions, and with `reset_totp` the second factor; return when."""
         check_password(password, name)
         password_hash = self._hash(password)
         with self.changing(name, session_token) as (operator, now, details):
@@ -184,9 +180,8 @@ class Operators:
 
     @contextmanager
     def changing(self, name: str, session_token: str | None = None) -> Iterator[tuple[Account, datetime, Changes]]:
-        """Change an operator in one transaction, and journal the details that the block adds; without any, nothing.
+        """Yield a locked operator, the time of the change, and its details, which are journalled if there are any.
 
-        Yields the locked row, the time of the change, and the details.
         With a `session_token`, the change is that session's, which a change of the password may have ended.
         """
         with self.database.transact():

@@ -180,10 +180,7 @@ class Sessions:
             operators.journal_log_outs(ended, console_actor(identity.name), self.clock())
 
     def renew(self, identity: Operator, changed_at: datetime) -> str:
-        """Begin a session for an operator whose change of password, at that time, has just ended all; return its token.
-
-        Raise OperatorNotFoundError if the operator was removed meanwhile, LoggedOutError if the password was changed.
-        """
+        """Begin a session after a change of the password, or raise OperatorNotFoundError or LoggedOutError."""
         now, token = self.clock(), new_token()
         with self.database.transact():
             operator = Operator.select().where(Operator.id == identity.id).for_update(operators.ROW_LOCK).first()

@@ -117,10 +117,9 @@ REQUESTS_KEPT = timedelta(days=7)
 
 
 def prune_journal(keep: timedelta, now: datetime, until: float = math.inf) -> int:
-    """Delete what clients wrote into the journal, and the daily counts, older than `keep`; return how many rows.
+    """Delete what clients wrote into the journal, and daily counts, older than `keep`, and strangers' beyond the stock.
 
-    Of what strangers wrote, delete as well what is older than their newest entries. No batch begins after `until` on
-    the monotonic clock.
+    Return how many rows; no batch begins after `until` on the monotonic clock.
     """
     before = now - keep
     stock = journal.beginning_of_stock() or before
