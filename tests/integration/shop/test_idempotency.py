@@ -1,14 +1,24 @@
-"""A request takes effect once: operators' forms and shops' orders, without HTTP."""
+"""A request takes effect once, however often it is sent: shops' orders, operators' forms, and the answers kept."""
+# Owns shop-once, form-once.
 
+import http.client
 import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import peewee
 import pytest
 from falcon.testing import create_req
 
+from app.console.forms import Form
+from app.domain.codes import EventKind
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.operators.operators import Scope
 from app.domain.texts import RefusedError
@@ -21,8 +31,13 @@ from app.services.system import periodic
 from app.storage.database import Database
 from app.storage.models import Card, Event, Operator
 from tests.conftest import Clock
-from tests.support.concurrency import wait_behind
-from tests.support.console.console import add_operator
+from tests.integration.conftest import with_keys
+from tests.support.concurrency import at_once, wait_behind
+from tests.support.console.console import Browser, Fields, Files, Seen, add_operator
+from tests.support.services.processes import children_of
+from tests.support.services.service import Response, Service, wait_for
+from tests.support.services.tcp_proxy import Wire
+from tests.support.shop import CARDS, Shop
 
 
 @pytest.fixture
@@ -139,8 +154,7 @@ def test_a_request_in_progress_elsewhere_is_waited_for(
 ) -> None:
     claim(elsewhere, sample_request)
     answer = wait_behind(elsewhere, database, partial(run, sample_request), end)
-    assert answer.is_replayed is (end == "COMMIT")
-    assert Card.select().count() == (0 if end == "COMMIT" else 1)
+    assert (answer.is_replayed, Card.select().count()) == ((True, 0) if end == "COMMIT" else (False, 1))
 
 
 def test_a_request_that_stays_in_progress_elsewhere_is_soon_told_to_come_again(
@@ -156,29 +170,231 @@ def test_a_request_that_stays_in_progress_elsewhere_is_soon_told_to_come_again(
     assert caplog.messages == []
 
 
-def test_only_the_claim_has_the_shorter_wait(
+def test_only_the_claim_has_the_shorter_wait_and_other_work_may_take_longer(
     idempotency: Idempotency, sample_request: Request, database: Database
 ) -> None:
-    def limit() -> Document:
-        return {"limit": database.execute_sql("SHOW lock_timeout").fetchone()[0]}
+    def limits() -> Document:
+        names = ("lock_timeout", "idle_in_transaction_session_timeout")
+        return {name: database.execute_sql(f"SHOW {name}").fetchone()[0] for name in names}
 
-    usual = limit()
-    assert usual != {"limit": f"{records.CLAIM_SECONDS}s"}
-    assert json.loads(idempotency.run(sample_request, limit).body) == usual
-
-
-def test_work_that_is_not_the_databases_may_take_longer(
-    idempotency: Idempotency, sample_request: Request, database: Database
-) -> None:
     def act() -> Document:
         database.allow_idle(180)
-        return {"idle": database.execute_sql("SHOW idle_in_transaction_session_timeout").fetchone()[0]}
+        return limits()
 
-    assert json.loads(idempotency.run(sample_request, act).body) == {"idle": "3min"}
-    assert database.execute_sql("SHOW idle_in_transaction_session_timeout").fetchone() == ("30s",)
+    usual = limits()
+    assert usual["lock_timeout"] != f"{records.CLAIM_SECONDS}s"
+    longer = usual | {"idle_in_transaction_session_timeout": "3min"}
+    assert json.loads(idempotency.run(sample_request, act).body) == longer
+    assert limits() == usual | {"idle_in_transaction_session_timeout": "30s"}
 
 
 def test_a_conflict_is_an_answer_that_asks_to_come_again() -> None:
     problem = problems.from_error(create_req(), ConflictError("40P01"))
     assert (problem.status[:3], problem.code) == ("503", "UNAVAILABLE")
     assert int(problem.headers["Retry-After"]) > 0
+
+
+ORDER = {"validity": "30d", "count": 2, "note": "order 42"}
+WRITES_AN_ORDER = b'INSERT INTO "idempotency_record"'
+
+
+@pytest.fixture
+def shop(service: Service, database: Database) -> Shop:
+    return Shop(service, database)
+
+
+def is_replay(answer: Response) -> bool:
+    return answer.headers.get("idempotency-replayed") == "true"
+
+
+def sold_once() -> bool:
+    return (Card.select().count(), Event.select().where(Event.kind == "issued").count()) == (2, 1)
+
+
+def test_a_repeated_change_of_cards_has_no_further_effect(shop: Shop) -> None:
+    (card_id,) = shop.issue(validity="1d")
+    first, second = (shop.post(f"{CARDS}/extend", {"ids": [card_id], "by": "week"}, "renewal") for _ in range(2))
+    assert first.body == second.body == {"changed": [card_id], "revived_unbound": []}
+    assert shop.look_up(card_id).body["validity_seconds"] == 8 * 86_400
+    for what in ("freeze", "unfreeze"):
+        assert shop.post(f"{CARDS}/{what}", {"ids": [card_id]}, what).body["changed"] == [card_id]
+    assert is_replay(shop.post(f"{CARDS}/freeze", {"ids": [card_id]}, "freeze"))
+    assert shop.look_up(card_id).body["frozen"] is False
+
+
+def test_the_same_order_in_another_json_form_is_the_same(service: Service, shop: Shop) -> None:
+    first = shop.post(CARDS, ORDER, "order-42")
+    assert not is_replay(first)
+    _, headers = shop.order(ORDER, "order-42")
+    turned = json.dumps({**dict(reversed(ORDER.items())), "batch": None}, indent=2).encode()
+    again = service.request("POST", CARDS, turned, headers)
+    assert (again.status, again.body, is_replay(again)) == (201, first.body, True)
+    assert sold_once()
+
+
+def test_a_key_is_good_for_one_order(shop: Shop) -> None:
+    shop.post(CARDS, ORDER, "order-42")
+    for path, document in [
+        (CARDS, {**ORDER, "validity": "month"}),  # the same time, otherwise written
+        (CARDS, {"validity": "30d", "count": 2}),
+        (f"{CARDS}/freeze", {"ids": ["0" * 32]}),
+    ]:
+        answer = shop.post(path, document, "order-42")
+        refused = (answer.status, answer.body["code"], answer.body["field"])
+        assert refused == (422, "IDEMPOTENCY_CONFLICT", "Idempotency-Key"), (path, document)
+        assert sold_once(), (path, document)
+
+
+def test_one_of_many_orders_at_once_with_one_key_acts(proxied: Service, database: Database) -> None:
+    shop = Shop(proxied, database, address="198.51.100.7")
+    for number in range(10):
+        answers = at_once([partial(shop.post_until_done, ORDER, f"order-{number}")] * 8)
+        assert {answer.status for answer in answers} == {201}
+        assert len({json.dumps(answer.body) for answer in answers}) == 1
+        assert sum(not is_replay(answer) for answer in answers) == 1
+        assert Card.select().count() == 2 * (number + 1)
+
+
+def test_a_worker_killed_between_commit_and_answer_sells_once(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    with (
+        Wire(database_url, WRITES_AN_ORDER) as wire,
+        Service(with_keys(tmp_path), wire.url, KADUN_WORKERS="1") as service,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        shop = Shop(service, database)
+        lost = pool.submit(shop.post, CARDS, ORDER, "order-42")
+        assert wire.held.wait(60)
+        assert sold_once()  # and the worker does not know it yet
+        (worker,) = children_of(service.process.pid)
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            lost.result()
+        wait_for(lambda: set(children_of(service.process.pid)) - {worker})
+        again = shop.post(CARDS, ORDER, "order-42")
+    assert (again.status, is_replay(again)) == (201, True)
+    assert {card["id"] for card in again.body["cards"]} == {row.id for row in Card.select()}
+    assert sold_once()
+
+
+def test_a_connection_that_breaks_at_the_commit_sells_once(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    with (
+        Wire(database_url, WRITES_AN_ORDER) as wire,
+        Service(with_keys(tmp_path), wire.url, KADUN_WORKERS="1", KADUN_THREADS="1") as service,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        shop = Shop(service, database)
+        shop.look_up("0" * 32)  # so that the connection is one that it had kept
+        order = pool.submit(shop.post, CARDS, ORDER, "order-42")
+        assert wire.held.wait(60)
+        wire.cut()
+        answer = order.result()
+    assert (answer.status, is_replay(answer)) == (201, True)
+    assert sold_once()
+
+
+CONFIRM, APPLY = "/admin/cards/confirm", "/admin/cards/apply"
+ISSUE, IMPORT = "/admin/cards/issue", "/admin/cards/import"
+CONTENT = b"id,validity\n" + b"".join(b"%032d,30d\n" % number for number in range(3))
+Send = Callable[[], Seen]
+"""Sends the same form each time."""
+
+
+def confirming(browser: Browser, action: str) -> Seen:
+    """The page that asks whether a new card is to be changed."""
+    browser.service.issue()
+    return browser.submit(browser.get("/admin/cards"), CONFIRM, id=[Card.get().id], button=("action", action))
+
+
+def extending(browser: Browser) -> Send:
+    return again(browser, confirming(browser, "extend"), APPLY)
+
+
+def editing(browser: Browser) -> Send:
+    number = dict(confirming(browser, "freeze").form(APPLY).fields)["form_number"]
+    fields = {"form_number": number, "id": Card.get().id, "change": "note", "note": "new"}
+    return lambda: browser.post("/admin/cards/edit/apply", fields)
+
+
+def issuing_cards(browser: Browser) -> Send:
+    return again(browser, browser.get(ISSUE), ISSUE)
+
+
+def importing(browser: Browser) -> Send:
+    files = {"file": ("a.csv", CONTENT)}
+    told = browser.submit(browser.get(IMPORT), IMPORT, button=("step", "preview"), files=files)
+    return again(browser, told, IMPORT, {"step": "import"}, files)
+
+
+def freezing_undone(browser: Browser) -> Send:
+    return again(browser, browser.submit(confirming(browser, "freeze"), APPLY), APPLY)
+
+
+def again(browser: Browser, page: Seen, action: str, more: Fields | None = None, files: Files | None = None) -> Send:
+    fields: dict[str, str | list[str]] = {}
+    for name, value in page.form(action).fields:
+        fields[name] = [*fields.get(name, []), value]
+    return lambda: browser.post(action, {**fields, **(more or {})}, files, csrf="unused: it is among the fields")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "kind"),
+    [
+        (extending, EventKind.EXTENDED),
+        (editing, EventKind.EDITED),
+        (issuing_cards, EventKind.ISSUED),
+        (importing, EventKind.IMPORTED),
+        (freezing_undone, EventKind.UNFROZEN),
+    ],
+)
+def test_a_form_sent_many_times_at_once_and_again_takes_effect_once_and_leads_to_its_result(
+    owner: Browser, prepare: Callable[[Browser], Send], kind: EventKind
+) -> None:
+    send, together = prepare(owner), threading.Barrier(4)
+
+    def press(_number: int) -> Seen:
+        together.wait()
+        return send()
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(press, range(4)))
+    assert {answer.status for answer in answers} - {503} == {303}
+    (result,) = {answer.headers["location"] for answer in answers if answer.status == 303}
+    state = list(Card.select().order_by(Card.id).dicts())
+    assert send().headers["location"] == result
+    assert list(Card.select().order_by(Card.id).dicts()) == state
+    assert Event.select().where((Event.kind == kind) & (Event.actor == "console:老王")).count() == 1
+    assert owner.get(result).status == 200
+
+
+def test_a_form_without_a_number_is_refused(owner: Browser) -> None:
+    Card.insert(id="0" * 32, created_at="2026-01-01T00:00:00Z").execute()
+    for path, fields, files in (
+        (APPLY, {"action": "freeze", "id": "0" * 32}, None),
+        (ISSUE, {"validity": "30d", "count": "1"}, None),
+        (IMPORT, {"step": "import"}, {"file": ("a.csv", CONTENT)}),
+    ):
+        answer = owner.post(path, {**fields, "form_number": ""}, files)
+        assert (answer.status, "页面已过期" in answer.words) == (400, True), path
+    assert [(card.id, card.frozen_at) for card in Card.select()] == [("0" * 32, None)]
+
+
+def test_each_form_that_is_shown_has_another_number_and_filled_in_differently_is_another_form(owner: Browser) -> None:
+    numbers = {dict(owner.get(path).form(path).fields)["form_number"] for path in (ISSUE, ISSUE, IMPORT)}
+    assert len(numbers) == 3
+    assert min(map(len, numbers)) >= 22
+    page = owner.get(ISSUE)
+    first, second = (owner.submit(page, ISSUE, count=count) for count in ("1", "2"))
+    assert first.path != second.path
+    assert Card.select().count() == 3
+
+
+def test_the_digest_of_a_form_covers_all_fields_and_files() -> None:
+    one, digest = {"a": ["1"]}, Form({"a": ["1"]}).digest()
+    forms = [Form({"a": ["1", "2"]}), Form({"a": ["12"]}), Form({**one, "b": [""]})]
+    forms += [Form(one, {"file": b"x"}), Form(one, {"file": b"y"})]
+    assert len({digest, *(form.digest() for form in forms)}) == 6
+    assert Form({"a": ["1"], "b": ["2"]}).digest() == Form({"b": ["2"], "a": ["1"]}).digest()
