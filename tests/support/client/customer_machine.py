@@ -4,36 +4,29 @@ Also the server's side of it: a grace period for offline starts, a lost network,
 """
 
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import kadun
 import pytest
 from kadun import CardRejected, Client, KadunError, ServerUnreachable, UntrustedAnswer, Verdict
 from kadun.keys import Floor
 from kadun.responses import Response
 from kadun.store import CachedVerdict, State, StateStore
 
-from tests.support.client.fake_server import (
-    CARD,
-    HARDWARE,
-    ISSUER,
-    NOW,
-    OPEN,
-    FakeServer,
-    SigningKey,
-    Tweak,
-    pinned,
-    reject,
-)
+from tests.support.client import fake_server
+from tests.support.client.fake_server import CARD, HARDWARE, ISSUER, NOW, FakeServer, SigningKey, Tweak, pinned
 
-DAY = 86_400
+SOURCES = Path(kadun.__file__).parent.parent
+MINUTE, HOUR, DAY = 60, 3600, 86_400
 GRACE = 7 * DAY
-YEAR_1970, YEAR_2100 = 0.0, 4_102_444_800.0
+YEAR_2100 = 4_102_444_800.0
 CORE = "汇率表".encode()
-MINUTE = 60
 OTHER_CARD = "F" * 32
 REPLACED, UNKNOWN = "a later key has replaced", "neither pinned nor endorsed"
 MakeClient = Callable[..., Client]
@@ -44,7 +37,7 @@ def at(now: int) -> Tweak:
 
     def tweak(claims: dict[str, Any]) -> None:
         claims.update(iat=now, exp=now + 300, card_expires_at=NOW + 30 * DAY)
-        if claims["function"] == OPEN:
+        if claims["function"] == fake_server.OPEN:
             claims["offline_until"] = now + GRACE
 
     return tweak
@@ -60,12 +53,8 @@ def unplug(server: FakeServer, answer: Any = no_network) -> None:
     server.key_set = answer if isinstance(answer, Response) else None
 
 
-def plug_in(server: FakeServer) -> None:
-    server.script = []
-    server.key_set = None
-
-
-def refused(client: Client, error: type[KadunError] = ServerUnreachable) -> KadunError:
+def refused(client: Client, error: type[KadunError] = ServerUnreachable) -> Any:
+    """Open the program, which must fail with this error."""
     with pytest.raises(error) as caught:
         client.open()
     return caught.value
@@ -90,10 +79,9 @@ class Machine:
 
     def rejects(self, client: Client | None = None, code: str = "CARD_FROZEN", **claims: Any) -> CardRejected:
         """Open the program, while the server rejects the card from now on."""
-        self.server.tweak = reject(code, **claims)
-        with pytest.raises(CardRejected) as caught:
-            (client or self.run()).open()
-        return caught.value
+        self.server.tweak = fake_server.reject(code, **claims)
+        error: CardRejected = refused(client or self.run(), CardRejected)
+        return error
 
     def starts_offline(self, client: Client | None = None, answer: Any = no_network, **changes: Any) -> bool:
         """Open the program while the server cannot be reached, and every request gets this answer."""
@@ -103,15 +91,15 @@ class Machine:
         except (ServerUnreachable, UntrustedAnswer):
             return False
         finally:
-            plug_in(self.server)
+            self.server.script, self.server.key_set = [], None
 
     def fails_offline(
         self, error: type[KadunError] = ServerUnreachable, answer: Any = no_network, **changes: Any
     ) -> KadunError:
         """Do the same, and return the error that the program gets."""
         unplug(self.server, answer)
-        failure = refused(self.run(**changes), error)
-        plug_in(self.server)
+        failure: KadunError = refused(self.run(**changes), error)
+        self.server.script, self.server.key_set = [], None
         return failure
 
     @property
@@ -121,6 +109,7 @@ class Machine:
         return cached
 
     def put(self, **changes: Any) -> None:
+        """Change the stored verdict, as a customer can."""
         cached = replace(self.cached, **changes)
         self.store.save(replace(self.store.load(HARDWARE), cached=cached), HARDWARE)
 
@@ -133,6 +122,19 @@ class Machine:
     def file(self) -> Path:
         (path,) = self.files
         return path
+
+
+def python(code: str, *arguments: object) -> str:
+    """Run the code in a Python of its own, which must print no warning; return what it printed."""
+    command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+    environment = {"PYTHONPATH": str(SOURCES), "NO_PROXY": "*"}
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 @contextmanager
@@ -164,23 +166,27 @@ class Rotations(Machine):
         return pinned(*self.keys[-2:])
 
     def rotate(self, times: int = 1) -> None:
-        for _ in range(times):
-            self.keys.append(SigningKey())
+        self.keys += [SigningKey() for _ in range(times)]
         self.publish(self.keys[-2])
 
     def publish(self, current: SigningKey) -> None:
         self.server.key = current
-        self.server.endorsements = [
-            old.endorse(new.jwk, iss=ISSUER) for old, new in zip(self.keys, self.keys[1:], strict=False)
-        ]
+        pairs = zip(self.keys, self.keys[1:], strict=False)
+        self.server.endorsements = [old.endorse(new.jwk, iss=ISSUER) for old, new in pairs]
 
-    def forge(self, stolen: SigningKey, *, successor: SigningKey | None = None) -> None:
+    def forge(self, stolen: SigningKey, successor: SigningKey | None = None) -> None:
         """Serve the thief's verdicts: by the stolen key, or by a key that it endorses."""
         self.server.key = successor or stolen
         self.server.endorsements = [stolen.endorse(successor.jwk, iss=ISSUER)] if successor else []
 
     def run(self, **changes: Any) -> Client:
         return super().run(**{"public_keys": self._first_release, **changes})
+
+    def sees(self, rotations: int) -> None:
+        """Open the program after so many rotations, and wait until earlier keys no longer count."""
+        self.rotate(rotations)
+        assert self.accepts()
+        self.now += 20 * MINUTE
 
     def accepts(self, client: Client | None = None) -> bool:
         """Open the program, which must believe the answer."""
@@ -190,6 +196,13 @@ class Rotations(Machine):
         """Open the program, which must not believe the answer."""
         with pytest.raises(UntrustedAnswer, match=why):
             (client or self.run()).open()
+
+    def refuses_thief(
+        self, stolen: SigningKey, successor: SigningKey | None = None, client: Client | None = None, why: str = REPLACED
+    ) -> None:
+        """Open the program while a thief answers, whom it must not believe."""
+        self.forge(stolen, successor)
+        self.refuses(why, client)
 
     @property
     def stored(self) -> State:

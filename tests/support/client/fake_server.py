@@ -105,6 +105,15 @@ class FakeServer:
         self.tweak(claims)
         return verdict_response(self.key.token(claims))
 
+    def saying(self, tweak: Tweak) -> Callable[[dict[str, Any]], Response]:
+        """A genuine answer with other claims, for `script`; the following answers have them, too."""
+
+        def answer(request: dict[str, Any]) -> Response:
+            self.tweak = tweak
+            return self.genuine(request)
+
+        return answer
+
     def rotate(self, times: int = 1) -> None:
         """Sign with a new key from now on, endorsed by the one before."""
         for _ in range(times):

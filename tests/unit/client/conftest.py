@@ -1,16 +1,12 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from kadun import Client
 from kadun.retries import RetryPolicy
-from kadun.transport import HttpTransport
 
 from tests.support.client.customer_machine import Machine, MakeClient, Rotations, at
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, pinned
-from tests.support.client.file_server import NAME, Fetch, FileServer
-from tests.support.client.local_http import LocalServer, serving
-from tests.support.client.timing import LONG_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -73,35 +69,6 @@ def folder(tmp_path: Path) -> Path:
 def start(make_client: Callable[..., Client], folder: Path) -> Callable[..., Client]:
     """Make a client that stores its state in `folder`, as each new start of the program does."""
     return lambda **changes: make_client(**{"state_dir": folder, "clock": lambda: NOW, **changes})
-
-
-@pytest.fixture
-def files(server: FakeServer) -> FileServer:
-    files = FileServer(server)
-    server.genuine = files.listing  # type: ignore[method-assign]
-    return files
-
-
-@pytest.fixture
-def local(files: FileServer) -> Iterator[LocalServer]:
-    with serving(files) as running:
-        yield running
-
-
-@pytest.fixture
-def downloader(local: LocalServer, make_client: Callable[..., Client]) -> Client:
-    return make_client(transport=HttpTransport(local.url, timeout_seconds=LONG_SECONDS))
-
-
-@pytest.fixture
-def fetch(downloader: Client, target: Path) -> Fetch:
-    """Download the file, and return what is at the target then."""
-    return lambda **more: downloader.download(NAME, target, **more).read_bytes()
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / NAME
 
 
 @pytest.fixture

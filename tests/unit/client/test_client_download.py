@@ -1,33 +1,144 @@
 """Downloads: complete and put in place at once, resumed after interruptions, or ended without the file."""
 # Owns client-download.
 
+import hashlib
 import json
 import queue
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from kadun import CardRejected, Client, DownloadFailed, ServerUnreachable, UntrustedAnswer
 from kadun.partial_file import Offer, PartialFile
 from kadun.transport import HttpTransport
 
-from tests.support.client.customer_machine import MakeClient, full_disk
-from tests.support.client.fake_server import reject, setting
-from tests.support.client.file_server import CONTENT, NAME, SIZE, Fetch, FileServer, left_in, refuse, sha256
-from tests.support.client.local_http import Handler, LocalServer
-from tests.support.client.timing import LONG_SECONDS, SOON_SECONDS, STALLED, StalledQueue, wait_until
+from tests.support.client.customer_machine import MakeClient, full_disk, left_in
+from tests.support.client.fake_server import FakeServer, claims_for, reject, setting, verdict_response
+from tests.support.client.local_http import (
+    LONG_SECONDS,
+    SOON_SECONDS,
+    Handler,
+    LocalServer,
+    Respond,
+    StalledQueue,
+    serving,
+    stall,
+    threads,
+    wait_until,
+)
 from tests.support.tables import for_each
 
+NAME = "模型.bin"
+SIZE = 300_000
+CONTENT = hashlib.shake_128(b"a model").digest(SIZE)
 WHOLE, RESUMED = None, "bytes=100000-"
+Fetch = Callable[..., bytes]
+Fails = Callable[..., DownloadFailed]
 
 
-def test_a_file_is_fetched_once_and_put_in_place(
-    fetch: Fetch, files: FileServer, target: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+class FileServer:
+    """Answers POST with a signed list of its one file, and GET with the bytes; `script` stands before the truth."""
+
+    def __init__(self, fake: FakeServer) -> None:
+        self.fake = fake
+        self.content = CONTENT
+        self.ranges_served = True
+        self.changes: dict[str, Any] = {}  # to the entry in the list
+        self.script: list[Respond] = []
+        self.links_issued = 0
+        self.gets: list[tuple[str, str | None]] = []  # the path and the range
+        fake.genuine = self.listing  # type: ignore[method-assign]
+
+    @property
+    def ranges(self) -> list[str | None]:
+        return [asked for _path, asked in self.gets]
+
+    def __call__(self, handler: Handler, body: bytes) -> None:
+        if handler.command == "POST":
+            self.links_issued += 1
+            handler.send(200, self.fake.exchange(handler.path, body, "").body, Content_Type="application/json")
+            return
+        self.gets.append((handler.path, handler.headers.get("Range")))
+        respond = self.script.pop(0) if self.script else self.serve
+        respond(handler, body)
+
+    def listing(self, request: dict[str, Any]) -> Any:
+        claims = claims_for(request)
+        url = f"/v1/files/{quote(NAME)}?token=link{self.links_issued}"
+        entry = {"name": NAME, "size": len(self.content), "sha256": sha256(self.content), "url": url, **self.changes}
+        claims["files"] = [{"name": "other.txt", "size": 1, "sha256": "0" * 64, "url": "/o"}, entry]
+        self.fake.tweak(claims)
+        return verdict_response(self.fake.key.token(claims))
+
+    def serve(self, handler: Handler, _body: bytes = b"", *, sent: int | None = None) -> None:
+        """Send what is asked for; only the first `sent` bytes of it, should that be told."""
+        asked = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+        start = int(asked.group(1)) if asked and self.ranges_served else 0
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(self.content) - start))
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+        handler.end_headers()
+        handler.wfile.write(self.content[start:][:sent])
+
+    def cut_after(self, sent: int) -> Respond:
+        return lambda handler, _body: self.serve(handler, sent=sent)
+
+
+def refuse(handler: Handler, _body: bytes = b"") -> None:
+    handler.send(403, b"{}")
+
+
+@pytest.fixture
+def files(server: FakeServer) -> FileServer:
+    return FileServer(server)
+
+
+@pytest.fixture
+def local(files: FileServer) -> Iterator[LocalServer]:
+    with serving(files) as running:
+        yield running
+
+
+@pytest.fixture
+def downloader(local: LocalServer, make_client: MakeClient) -> Client:
+    return make_client(transport=HttpTransport(local.url, timeout_seconds=LONG_SECONDS))
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / NAME
+
+
+@pytest.fixture
+def fetch(downloader: Client, target: Path) -> Fetch:
+    """Download the file, and return what is at the target then."""
+    return lambda **more: downloader.download(NAME, target, **more).read_bytes()
+
+
+@pytest.fixture
+def fails(downloader: Client, target: Path) -> Fails:
+    """The error of a download that must fail."""
+
+    def fails(name: str = NAME, to: Path = target) -> DownloadFailed:
+        with pytest.raises(DownloadFailed) as caught:
+            downloader.download(name, to)
+        return caught.value
+
+    return fails
+
+
+def test_a_file_is_fetched_once_and_put_in_place(fetch: Fetch, files: FileServer, target: Path) -> None:
     progress: list[tuple[int, int]] = []
     assert fetch(on_progress=lambda *now: progress.append(now)) == CONTENT
     assert left_in(target.parent) == [NAME]
@@ -38,7 +149,8 @@ def test_a_file_is_fetched_once_and_put_in_place(
     progress.clear()
     fetch(on_progress=lambda *now: progress.append(now))
     assert (len(files.gets), progress) == (1, [(SIZE, SIZE)])
-    elsewhere = tmp_path_factory.mktemp("elsewhere") / "model"
+    (target.parent / "elsewhere").mkdir()
+    elsewhere = target.parent / "elsewhere" / "model"
     target.unlink()
     target.symlink_to(elsewhere)
     fetch()
@@ -46,32 +158,35 @@ def test_a_file_is_fetched_once_and_put_in_place(
     assert elsewhere.read_bytes() == CONTENT
     files.content = b""
     assert fetch() == b""
-    assert (len(files.gets), left_in(target.parent)) == (2, [NAME])
-
-
-def break_off(files: FileServer, handler: Handler) -> None:
-    files.serve(handler, sent=150_000)
+    assert (len(files.gets), left_in(target.parent)) == (2, ["elsewhere", NAME])
 
 
 def publish(files: FileServer, handler: Handler) -> None:
     files.content = CONTENT[::-1]
-    refuse(handler, b"")
+    refuse(handler)
 
 
-@pytest.mark.parametrize(
-    ("respond", "requests", "links"),
+@for_each(
+    "respond, requests, links",
     [
-        (break_off, [WHOLE, RESUMED, "bytes=250000-"], 1),
-        (lambda files, handler: handler.send(200, files.content), [WHOLE, RESUMED], 1),
-        (lambda _files, handler: handler.send(416, b""), [WHOLE, RESUMED, WHOLE], 1),
-        (lambda _files, handler: refuse(handler, b""), [WHOLE, RESUMED, RESUMED], 2),
-        (publish, [WHOLE, RESUMED, WHOLE], 2),
+        (lambda files, handler: files.serve(handler, sent=150_000), [WHOLE, RESUMED, "bytes=250000-"], 1),
+        (lambda files, handler: handler.send(200, files.content), [WHOLE, RESUMED], 1),  # no ranges
+        (lambda _files, handler: handler.send(416, b""), [WHOLE, RESUMED, WHOLE], 1),  # no such range
+        (lambda _files, handler: refuse(handler), [WHOLE, RESUMED, RESUMED], 2),  # an expired link
+        (publish, [WHOLE, RESUMED, WHOLE], 2),  # a new version
     ],
-    ids=["broken again", "no ranges", "no such range", "an expired link", "a new version"],
 )
 def test_a_download_that_broke_off_is_resumed_or_begins_anew(
-    respond: Callable[[FileServer, Handler], None], requests: list[object], links: int, fetch: Fetch, files: FileServer
+    respond: Callable[[FileServer, Handler], None],
+    requests: list[object],
+    links: int,
+    fetch: Fetch,
+    files: FileServer,
+    target: Path,
 ) -> None:
+    target.unlink(missing_ok=True)
+    files.gets.clear()
+    files.links_issued = 0
     files.script = [files.cut_after(100_000), lambda handler, _body: respond(files, handler)]
     assert fetch() == files.content
     assert (files.ranges, files.links_issued) == (requests, links)
@@ -82,7 +197,7 @@ NOTE = json.dumps({"sha256": sha256(CONTENT)})
 
 
 @for_each(
-    ("part", "note", "requests"),
+    "part, note, requests",
     [
         (bytes(100_000), NOTE, [RESUMED, WHOLE]),  # zeros, as after a power cut
         (CONTENT, NOTE, []),
@@ -133,13 +248,12 @@ def test_a_stalled_download_is_resumed(fetch: Fetch, files: FileServer, monkeypa
     monkeypatch.setattr(queue, "Queue", StalledQueue)
     received = threading.Event()
 
-    def stall(handler: Handler, _body: bytes) -> None:
+    def hang(handler: Handler, _body: bytes) -> None:
         files.serve(handler, sent=100_000)
         received.wait(SOON_SECONDS)
-        STALLED.set()
-        handler.server.released.wait()
+        stall(handler)
 
-    files.script = [stall]
+    files.script = [hang]
     assert fetch(on_progress=lambda done, _total: received.set() if done >= 100_000 else None) == CONTENT
     assert files.ranges == [WHOLE, RESUMED]
 
@@ -187,18 +301,15 @@ def test_a_slow_callback_loses_nothing_of_what_waits_for_it_and_may_leave(
     files.content = CONTENT * 20  # more than the stream reads ahead
     with pytest.raises(KeyboardInterrupt):
         fetch(on_progress=dawdle)
-    wait_until(lambda: "kadun-request" not in {thread.name for thread in threading.enumerate()})
+    wait_until(lambda: not threads("kadun-request"))
     assert waits.is_set()
     assert fetch(on_progress=dawdle) == CONTENT * 20
     assert files.ranges == [WHOLE, f"bytes={seen[0]}-"]
 
 
-def test_a_server_that_refuses_a_new_link_is_given_up(fetch: Fetch, files: FileServer, target: Path) -> None:
+def test_a_server_that_refuses_a_new_link_is_given_up(fails: Fails, files: FileServer, target: Path) -> None:
     files.script = [refuse] * 9
-    with pytest.raises(DownloadFailed) as caught:
-        fetch()
-    assert (caught.value.reason, len(files.gets)) == ("refused", 2)
-    assert left_in(target.parent) == []
+    assert (fails().reason, len(files.gets), left_in(target.parent)) == ("refused", 2, [])
 
 
 def test_a_rejected_card_gets_no_file_and_no_further_link(fetch: Fetch, files: FileServer, target: Path) -> None:
@@ -207,18 +318,10 @@ def test_a_rejected_card_gets_no_file_and_no_further_link(fetch: Fetch, files: F
         refuse(handler, body)
 
     files.script = [freeze]
-    with pytest.raises(CardRejected, match="冻结"):
-        fetch()
-    with pytest.raises(CardRejected, match="冻结"):
-        fetch()
+    for _ in range(2):
+        with pytest.raises(CardRejected, match="冻结"):
+            fetch()
     assert (len(files.gets), left_in(target.parent)) == (1, [])
-
-
-def test_a_file_that_is_not_offered_is_missing(downloader: Client, target: Path) -> None:
-    with pytest.raises(DownloadFailed) as caught:
-        downloader.download("model\x1b.bin", target)
-    assert caught.value.reason == "missing"
-    assert caught.value.message == "服务器上没有文件 model?.bin，请更新程序或联系卖家（参考号 REF45678）"
 
 
 ELSEWHERE = ["http://other/x", "//other/x", "/\\other/x", "\\\\other/x", "@other/x", ":80@other/x", ".other/x"]
@@ -226,7 +329,7 @@ NO_PATH = ["v1/files/x", "", "/x#y", "/x y", "/x\r\nX: y", "/文件", "/" + "x" 
 
 
 @for_each(
-    ("changes", "tweak", "problem"),
+    "changes, tweak, problem",
     [
         *(({"size": size}, setting(), "claim files") for size in (-1, True, 1.5, "7", None)),
         *(({"sha256": digest}, setting(), "claim files") for digest in ("0" * 63, "G" * 64, None)),
@@ -245,35 +348,34 @@ def test_a_malformed_list_is_untrusted_and_no_address_on_another_server_is_follo
     assert (files.gets, left_in(target.parent)) == ([], [])
 
 
-def test_a_file_with_wrong_content_is_not_installed(fetch: Fetch, files: FileServer, target: Path) -> None:
+def test_a_file_with_wrong_content_is_not_installed(fails: Fails, files: FileServer, target: Path) -> None:
     target.write_bytes(b"old")
     files.changes = {"sha256": sha256(b"something else")}
-    with pytest.raises(DownloadFailed) as caught:
-        fetch()
-    assert (caught.value.reason, caught.value.reference) == ("damaged", "REF45678")
-    assert caught.value.message == f"文件 {NAME} 下载后校验不符，已丢弃，请重试（参考号 REF45678）"
-    assert (target.read_bytes(), left_in(target.parent)) == (b"old", [NAME])
-    assert len(files.gets) == 1
+    error = fails()
+    assert (error.reason, error.reference) == ("damaged", "REF45678")
+    assert error.message == f"文件 {NAME} 下载后校验不符，已丢弃，请重试（参考号 REF45678）"
+    assert (target.read_bytes(), left_in(target.parent), len(files.gets)) == (b"old", [NAME], 1)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "respond",
     [
         lambda handler: handler.send(200, b"<html>sign in</html>", Content_Type="text/html"),
-        lambda handler: handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 65_536),
+        lambda handler: handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 65_536),  # without an end
         lambda handler: handler.send(206, CONTENT[100_000:], Content_Range=f"bytes 100001-{SIZE}/{SIZE + 1}"),
-        lambda handler: handler.send(206, CONTENT[100_000:]),
+        lambda handler: handler.send(206, CONTENT[100_000:]),  # of no range
     ],
-    ids=["a sign-in page", "without an end", "another range", "no range"],
 )
 def test_wrong_bytes_do_not_discard_the_received_ones(
-    respond: Callable[[Handler], None], fetch: Fetch, files: FileServer
+    respond: Callable[[Handler], None], fetch: Fetch, files: FileServer, target: Path
 ) -> None:
+    target.unlink(missing_ok=True)
+    files.gets.clear()
     files.script = [files.cut_after(100_000), lambda handler, _body: respond(handler)]
     with pytest.raises(UntrustedAnswer):
         fetch()
     assert fetch() == CONTENT
-    assert files.ranges == [None, "bytes=100000-", "bytes=100000-"]
+    assert files.ranges == [WHOLE, RESUMED, RESUMED]
 
 
 def test_a_server_that_always_starts_over_is_given_up(fetch: Fetch, files: FileServer) -> None:
@@ -304,49 +406,49 @@ def test_programs_started_together_do_not_write_into_one_part(
         for _round in range(5):
             target.unlink(missing_ok=True)
             outcomes = set(programs.map(download, range(6)))
-            assert "done" in outcomes
-            assert outcomes <= {"done", "under_way"}
+            assert {"done"} <= outcomes <= {"done", "under_way"}
             assert (target.read_bytes(), left_in(target.parent)) == (CONTENT, [NAME])
 
 
-def test_a_full_disk_is_reported_before_anything_is_downloaded(fetch: Fetch, files: FileServer, target: Path) -> None:
+def test_a_full_disk_is_reported_before_anything_is_downloaded(fails: Fails, files: FileServer, target: Path) -> None:
     target.write_bytes(b"old")
     files.changes = {"size": 2**60}
-    with pytest.raises(DownloadFailed, match="磁盘空间不足") as caught:
-        fetch()
-    assert caught.value.reason == "disk_full"
+    error = fails()
+    assert (error.reason, "磁盘空间不足" in error.message) == ("disk_full", True)
     assert (files.gets, target.read_bytes(), left_in(target.parent)) == ([], b"old", [NAME])
 
 
-def part_of(target: Path, content: bytes = CONTENT, size: int | None = None) -> PartialFile:
-    return PartialFile(target, Offer(NAME, len(content) if size is None else size, sha256(content), "/", "REF45678"))
-
-
 def test_a_part_discarded_for_a_full_disk_may_then_belong_to_another_program(target: Path) -> None:
+    def part_of(size: int) -> PartialFile:
+        return PartialFile(target, Offer(NAME, size, sha256(CONTENT), "/", "REF45678"))
+
     Path(f"{target}.part").write_bytes(b"some")
-    Path(f"{target}.part.json").write_text(json.dumps({"sha256": sha256(CONTENT)}), encoding="ascii")
-    with part_of(target, size=2**60) as ours:
+    Path(f"{target}.part.json").write_text(NOTE, encoding="ascii")
+    with part_of(2**60) as ours:
         with pytest.raises(DownloadFailed, match="磁盘空间不足"):
             ours.restart()
         assert left_in(target.parent) == []
-        theirs = part_of(target).__enter__()  # another program finds the lock free, and some room
+        theirs = part_of(SIZE).__enter__()  # another program finds the lock free, and some room
         theirs.append(b"their bytes")
     assert left_in(target.parent) == [f"{NAME}.part", f"{NAME}.part.json"]
     theirs.__exit__()
 
 
-def test_a_failed_write_leaves_the_target_unchanged(fetch: Fetch, files: FileServer, target: Path) -> None:
+def test_a_failed_write_leaves_the_target_unchanged(fails: Fails, files: FileServer, target: Path) -> None:
     target.write_bytes(b"old")
-    with full_disk(SIZE // 4), pytest.raises(DownloadFailed) as caught:
-        fetch()
-    assert (caught.value.reason, caught.value.detail) == ("not_saved", "OSError: File too large")
+    with full_disk(SIZE // 4):
+        error = fails()
+    assert (error.reason, error.detail) == ("not_saved", "OSError: File too large")
     assert (len(files.gets), target.read_bytes()) == (1, b"old")
 
 
-def test_a_missing_folder_or_a_folder_is_a_clear_error(downloader: Client, files: FileServer, target: Path) -> None:
+def test_a_missing_file_and_a_wrong_target_are_clear_errors(
+    fails: Fails, downloader: Client, files: FileServer, target: Path
+) -> None:
     with pytest.raises(ValueError, match="folder"):
         downloader.download(NAME, target.parent)
     assert files.fake.requests == []
-    with pytest.raises(DownloadFailed, match="No such file") as caught:
-        downloader.download(NAME, target / "missing" / "model.bin")
-    assert (caught.value.reason, files.gets) == ("not_saved", [])
+    no_folder, not_offered = fails(to=target / "missing" / "model.bin"), fails("model\x1b.bin")
+    assert (no_folder.reason, "No such file" in no_folder.detail, files.gets) == ("not_saved", True, [])
+    assert not_offered.reason == "missing"
+    assert not_offered.message == "服务器上没有文件 model?.bin，请更新程序或联系卖家（参考号 REF45678）"

@@ -18,9 +18,7 @@ from kadun.transport import HttpTransport
 
 from tests.support.client.customer_machine import MakeClient
 from tests.support.client.fake_server import OPEN, REPORT, FakeServer, SigningKey, reject, setting
-from tests.support.client.local_http import Handler, Respond, serving
-from tests.support.client.ports import closed_port
-from tests.support.client.raw_responses import LONG, send
+from tests.support.client.local_http import LONG, Handler, Respond, closed_port, send, serving
 from tests.support.tables import for_each
 
 FUNCTION = "汇率换算"

@@ -1,23 +1,33 @@
-"""Trusted keys: the pinned keys, and those that a chain of endorsements connects to them."""
+"""Trusted keys: the pinned ones, those that endorsements connect to them, and which of these the file keeps."""
 # Owns keys-chain.
 
 import json
 import random
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from kadun import Client, ServerUnreachable, UntrustedAnswer
 from kadun.keys import LONGEST_ENDORSEMENT, Floor, TrustedKeys
+from kadun.learned import lineage
 from kadun.responses import Response
+from kadun.store import State
 from kadun_conformance.crypto import ABSENT, changed
 
-from tests.support.client.customer_machine import UNKNOWN, MakeClient, Rotations
-from tests.support.client.fake_server import ISSUER, REPORT, FakeServer, SigningKey, pinned
-from tests.support.client.timing import SOON_SECONDS
+from tests.support.client.customer_machine import MINUTE, REPLACED, UNKNOWN, MakeClient, Rotations, at
+from tests.support.client.fake_server import HARDWARE, ISSUER, NOW, REPORT, FakeServer, SigningKey, pinned
+from tests.support.client.local_http import SOON_SECONDS
 from tests.support.tables import for_each
+
+Flood = Callable[[SigningKey, list[SigningKey]], list[str]]
+
+
+KEY_SET = "/.well-known/jwks.json"
+
 
 WAIT_SECONDS = 0.1  # for a step of another thread, which the lock must prevent
 
@@ -27,30 +37,24 @@ def keys(signing_key: SigningKey) -> TrustedKeys:
     return TrustedKeys(pinned(signing_key))
 
 
-def test_a_shuffled_chain_is_followed_and_learned_once(client: Client, server: FakeServer) -> None:
+def test_a_shuffled_chain_is_followed_and_one_with_a_gap_is_not(client: Client, server: FakeServer) -> None:
     server.rotate(5)
-    random.Random(5).shuffle(server.endorsements)  # noqa: S311 - a fixed order, not a secret
+    chain = list(server.endorsements)
+    for missing in range(5):
+        server.endorsements = [*chain[:missing], *chain[missing + 1 :]]
+        with pytest.raises(UntrustedAnswer, match=UNKNOWN):
+            client.open()
+    server.endorsements = random.Random(5).sample(chain, 5)  # noqa: S311 - a fixed order, not a secret
     assert client.open().accepted
-    assert client.report(REPORT).accepted
-    assert server.paths.count("/.well-known/jwks.json") == 1
 
 
-def test_a_pinned_key_leads_to_later_keys_and_to_no_older_ones(
-    make_client: MakeClient, server: FakeServer, signing_key: SigningKey
-) -> None:
+def test_a_pinned_key_leads_to_later_keys_and_to_no_older_ones(make_client: MakeClient, server: FakeServer) -> None:
+    first = server.key
     server.rotate(2)
-    client = make_client(public_keys=pinned(server.key))
+    client = make_client(public_keys=json.dumps(pinned(SigningKey(), server.key)))  # text will do, and any of them
     server.rotate(2)
     assert client.open().accepted
-    server.key = signing_key
-    with pytest.raises(UntrustedAnswer, match=UNKNOWN):
-        client.open()
-
-
-@pytest.mark.parametrize("missing", [0, 1, 2])
-def test_a_chain_with_a_gap_is_not_trusted(missing: int, client: Client, server: FakeServer) -> None:
-    server.rotate(3)
-    del server.endorsements[missing]
+    server.key = first
     with pytest.raises(UntrustedAnswer, match=UNKNOWN):
         client.open()
 
@@ -88,17 +92,12 @@ def test_keys_learned_before_an_invalid_endorsement_stay(keys: TrustedKeys, sign
 
 
 def test_an_endorsement_has_2048_characters_at_most(keys: TrustedKeys, signing_key: SigningKey) -> None:
-    new = SigningKey()
-    made = [
-        signing_key.endorse(new.jwk, header={"pad": "x" * more}, pad="x" * size)
-        for more in (0, 1)
-        for size in range(1000, 1200)
-    ]
+    new, sizes = SigningKey(), [(more, size) for more in (0, 1) for size in range(1000, 1200)]
+    made = [signing_key.endorse(new.jwk, header={"pad": "x" * more}, pad="x" * size) for more, size in sizes]
     endorsements = {len(endorsement): endorsement for endorsement in made}
-    keys.add_endorsed([endorsements[LONGEST_ENDORSEMENT + 1]])
-    assert new.kid not in keys
-    keys.add_endorsed([endorsements[LONGEST_ENDORSEMENT]])
-    assert new.kid in keys
+    for length, counts in ((LONGEST_ENDORSEMENT + 1, False), (LONGEST_ENDORSEMENT, True)):
+        keys.add_endorsed([endorsements[length]])
+        assert (new.kid in keys) is counts, length
 
 
 def test_no_thread_sees_a_chain_that_another_has_learned_by_half(
@@ -135,68 +134,188 @@ def test_no_thread_sees_a_chain_that_another_has_learned_by_half(
     assert kid in keys
 
 
-def test_a_floor_at_a_key_is_taken_up_only_forwards() -> None:
-    keys = [SigningKey() for _ in range(3)]
-    trusted = TrustedKeys(pinned(*keys))
-    trusted.take_up(Floor("unknown", 900.0, 0.0), 0.0)
-    assert trusted.floor is None
-    trusted.saw(keys[1].kid, 0.0)
-    trusted.take_up(Floor(keys[0].kid, 900.0, 0.0), 0.0)
-    trusted.saw(keys[0].kid, 0.0)
-    assert trusted.floor == Floor(keys[1].kid, 900.0, 0.0)
-    trusted.take_up(Floor(keys[1].kid, 60.0, 0.0), 30.0)
-    assert trusted.floor == Floor(keys[1].kid, 30.0, 30.0)
-    trusted.take_up(Floor(keys[2].kid, 60.0, 30.0), 30.0)
-    assert trusted.floor == Floor(keys[2].kid, 60.0, 30.0)
-    assert keys[0].kid in trusted
-    trusted.take_up(Floor(keys[2].kid, 0.5, 30.0), 30.0)
-    assert keys[0].kid in trusted
-    trusted.take_up(None, 100.0)
-    assert [key.kid in trusted for key in keys] == [False, False, True]
-
-
-@pytest.mark.parametrize(
-    ("status", "error", "waits"),
-    [(302, UntrustedAnswer, 0), (404, UntrustedAnswer, 0), (503, ServerUnreachable, 2)],
-)
+@for_each("status, error, waits", [(302, UntrustedAnswer, 0), (404, UntrustedAnswer, 0), (503, ServerUnreachable, 2)])
 def test_a_response_that_is_not_a_key_set_is_untrusted_and_a_busy_server_is_asked_again(
     status: int, error: type[Exception], waits: int, client: Client, server: FakeServer, pauses: list[float]
 ) -> None:
+    pauses.clear()
     server.key, server.key_set = SigningKey(), Response(status, b'{"code": "NOT_FOUND"}')
     with pytest.raises(error):
         client.open()
     assert len(pauses) == waits
 
 
-def test_pinned_keys_may_be_json_text(make_client: MakeClient, signing_key: SigningKey) -> None:
-    assert make_client(public_keys=json.dumps(pinned(SigningKey(), signing_key))).open().accepted
-
-
 KEY = SigningKey().jwk
+
+
 INVALID_PINS = {
     "public_keys is not a JSON object": ["no JSON", "\ud800", "[]"],
     'public_keys must be {"iss": …, "keys": […]}, as `cardctl key export` prints it': [
         {"keys": [KEY]},
-        {"iss": "", "keys": [KEY]},
-        {"iss": "kadun", "keys": []},
-        {"iss": "kadun", "keys": {}},
+        *({"iss": iss, "keys": keys} for iss, keys in (("", [KEY]), ("kadun", []), ("kadun", {}))),
     ],
-    "public_keys: a key is not an Ed25519 key": [
-        {"iss": "kadun", "keys": [key]}
-        for key in ("key", {**KEY, "kty": "EC"}, {**KEY, "crv": "Ed448"}, {**KEY, "x": 1}, {**KEY, "x": "AAAA"})
-    ],
-    "public_keys: a key is not canonical base64url": [{"iss": "kadun", "keys": [{**KEY, "x": "="}]}],
-    "public_keys: the kid of a key is not its thumbprint": [{"iss": "kadun", "keys": [{**KEY, "kid": "mine"}]}],
-    "public_keys: a key is not for EdDSA signatures": [
-        {"iss": "kadun", "keys": [{**KEY, **use}]} for use in ({"alg": "ES256"}, {"use": "enc"})
-    ],
-    "public_keys contains a PRIVATE key; never ship that: use `cardctl key export`": [
-        {"iss": "kadun", "keys": [KEY, {**KEY, "d": "A" * 43}]}
-    ],
+    "public_keys: a key is not an Ed25519 key": ["key", {"kty": "EC"}, {"crv": "Ed448"}, {"x": 1}, {"x": "AAAA"}],
+    "public_keys: a key is not canonical base64url": [{"x": "="}],
+    "public_keys: the kid of a key is not its thumbprint": [{"kid": "mine"}],
+    "public_keys: a key is not for EdDSA signatures": [{"alg": "ES256"}, {"use": "enc"}],
+    "public_keys contains a PRIVATE key; never ship that: use `cardctl key export`": [{"d": "A" * 43}],
 }
 
 
-@for_each(("problem", "pins"), [(problem, pins) for problem, invalid in INVALID_PINS.items() for pins in invalid])
-def test_invalid_pinned_keys_are_a_value_error(problem: str, pins: Any) -> None:
+@for_each("problem, odd", [(problem, odd) for problem, invalid in INVALID_PINS.items() for odd in invalid])
+def test_invalid_pinned_keys_are_a_value_error(problem: str, odd: Any) -> None:
+    """Those of `public_keys:` have one odd key, or a good key with other members."""
+    if not problem.startswith(("public_keys is", "public_keys must")):
+        odd = {"iss": "kadun", "keys": [KEY, {**KEY, **odd} if isinstance(odd, dict) else odd]}
     with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
-        TrustedKeys(pins)
+        TrustedKeys(odd)
+
+
+def test_keys_are_learned_once_whatever_the_server_says_of_the_card(rotations: Rotations) -> None:
+    paths = rotations.server.paths
+    for asleep_through in (2, 3, 40):
+        rotations.rotate(asleep_through)
+        paths.clear()
+        for _ in range(2):
+            rotations.run().open()
+            rotations.run().report(REPORT)
+        assert paths.count(KEY_SET) == 1
+    for _ in range(2):
+        rotations.rejects()
+    assert paths.count(KEY_SET) == 1
+
+
+def test_stored_endorsements_are_kept_and_learned_anew_if_spoilt(rotations: Rotations) -> None:
+    rotations.rotate(3)
+    rotations.run().open()
+    kept = rotations.stored
+    assert set(kept.endorsements) == {*rotations.server.endorsements}
+    rotations.publish(rotations.keys[0])  # in the minutes of a rotation
+    rotations.run().open()
+    assert rotations.stored == kept
+    rotations.publish(rotations.keys[-2])
+    spoilt = kept.endorsements[1][:-4] + "AAAA"
+    rotations.stored = replace(kept, endorsements=(kept.endorsements[0], spoilt))
+    assert rotations.accepts()
+    assert set(rotations.stored.endorsements) - {spoilt} == set(kept.endorsements)
+    key = rotations.keys[2]
+    odd = ("no token", key.endorse("no key"), key.endorse({"kid": 1}), "a.b.c")
+    rotations.stored = replace(kept, endorsements=(*odd, *kept.endorsements))
+    assert rotations.accepts()
+    assert rotations.stored.endorsements == kept.endorsements
+
+
+def test_a_key_written_into_the_file_is_not_trusted(rotations: Rotations) -> None:
+    mine, claimed = SigningKey(), {"typ": "key+jwt", "kid": rotations.keys[0].kid}
+    rotations.server.key = mine
+    by_mine = mine.token({"aud": "kadun-client", "jwk": mine.jwk}, header=claimed)
+    for forged in (mine.endorse(mine.jwk), by_mine, "no token"):
+        rotations.stored = State((forged,), floor=Floor(mine.kid, 900.0, NOW))
+        rotations.refuses(UNKNOWN)
+
+
+def test_a_stored_verdict_of_the_first_release_finds_its_keys_in_its_own_file(rotations: Rotations) -> None:
+    rotations.rotate(2)
+    rotations.server.tweak = at(NOW)
+    rotations.run().open()
+    assert rotations.starts_offline()
+    cached, rotations.stored = rotations.cached, State()
+    for endorsements, starts in ((tuple(rotations.server.endorsements), True), (("no token",), False)):
+        rotations.store.save(State(endorsements, cached), HARDWARE)
+        assert rotations.starts_offline() is starts
+
+
+def padded(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
+    """Another endorsement of the genuine successor, with a claim that fills the answer."""
+    return [thief.endorse(keys[1].jwk, iss=ISSUER, jti=SigningKey().kid, junk="A" * 740_000)]
+
+
+def repeated(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
+    return [thief.endorse(keys[1].jwk, iss=ISSUER, jti=SigningKey().kid) for _ in range(50)]
+
+
+def aside(thief: SigningKey, _keys: list[SigningKey]) -> list[str]:
+    return [thief.endorse(SigningKey().jwk, iss=ISSUER) for _ in range(50)]
+
+
+def through_their_own_keys(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
+    """Keys that lead from the stolen key to each genuine one."""
+    own = [SigningKey() for _ in range(20)]
+    leading = [thief.endorse(key.jwk, iss=ISSUER) for key in own]
+    return leading + [key.endorse(genuine.jwk, iss=ISSUER) for key in own for genuine in keys[1:]]
+
+
+def a_long_way_round(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
+    own = [thief, *(SigningKey() for _ in range(50)), keys[2]]
+    return [before.endorse(after.jwk, iss=ISSUER) for before, after in pairwise(own)]
+
+
+FLOODS = [padded, repeated, aside, through_their_own_keys, a_long_way_round]
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_thiefs_flood_neither_fills_the_file_nor_removes_the_floor(flood: Flood, rotations: Rotations) -> None:
+    rotations.sees(3)
+    genuine, stolen = rotations.stored.endorsements, rotations.keys[0]
+    for thiefs_key in (*(SigningKey() for _ in range(6)), stolen):
+        client = rotations.run()
+        rotations.server.key = thiefs_key
+        rotations.server.endorsements = flood(stolen, rotations.keys)
+        rotations.refuses(REPLACED if thiefs_key is stolen else UNKNOWN, client)
+        assert rotations.stored.endorsements == genuine
+        rotations.publish(rotations.keys[-2])
+        client.open()  # the same program, with the flood in memory, stores what it has learned
+        assert rotations.stored.endorsements == genuine
+    rotations.rotate(2)
+    client.open()
+    assert set(rotations.stored.endorsements) == {*rotations.server.endorsements}
+    assert sum(path.stat().st_size for path in rotations.files) < 10_000
+    rotations.now += 20 * MINUTE
+    rotations.refuses_thief(stolen)
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_beside_a_genuine_verdict_stores_one_path(flood: Flood, rotations: Rotations) -> None:
+    rotations.rotate(2)
+    rotations.server.endorsements = flood(rotations.keys[0], rotations.keys) + rotations.server.endorsements
+    assert rotations.accepts()
+    assert rotations.stored_floor.kid == rotations.keys[2].kid
+    assert len(rotations.stored.endorsements) <= 4
+
+
+def test_a_file_that_an_earlier_release_let_a_thief_fill_keeps_its_floor(rotations: Rotations) -> None:
+    rotations.sees(3)
+    before, keys = rotations.stored, rotations.keys
+    filled = (*padded(keys[0], keys), *before.endorsements, *repeated(keys[0], keys))
+    rotations.stored = replace(before, endorsements=filled)
+    rotations.refuses_thief(keys[0])
+    rotations.publish(keys[-2])
+    assert rotations.accepts()
+    assert len(rotations.stored.endorsements) == len(before.endorsements)
+
+
+@for_each(
+    ("stored", "learned", "sources", "kept"),
+    [
+        ("", "AB BC AD", "CA", "AB BC"),  # D is aside
+        ("", "AB BC CD DE", "CA", "AB BC CD DE"),  # and on from it
+        ("AB BC", "AC AT TC", "CA", "AB BC"),  # what is stored stays
+        ("AB", "BC AT TC", "BA", "AB BC"),  # the floor rises from B
+        ("XA AB", "BC", "B", "XA AB BC"),  # X is pinned in an earlier release
+        ("AB XY", "", "B", ""),  # of another chain
+        ("", "AT TC AB BC", "CA", "AT TC"),  # one path, if it is the thief's
+        ("AB BA", "BC", "BA", "AB BC"),  # a circle
+    ],
+)
+def test_the_lineage_of_a_key_is_one_path_from_each_source(stored: str, learned: str, sources: str, kept: str) -> None:
+    before, new = ({(step[0], step[1]): step for step in steps.split()} for steps in (stored, learned))
+    assert " ".join(lineage(before, new, sources, "C").values()) == kept
+
+
+def test_the_lineage_of_a_key_is_bounded() -> None:
+    stored = {(f"old {number}", "C"): "" for number in range(2000)}
+    later = {("C", f"new {number}"): "" for number in range(2000)}
+    far = {(f"far {number}", f"far {number + 1}"): "" for number in range(1000)} | {("far 1000", "C"): ""}
+    assert len(lineage(stored, later, ["C"], "C")) == 1016
+    assert lineage({}, far, ["far 0"], "C") == {}
+    assert len(lineage({}, far, ["far 1"], "C")) == 1000

@@ -15,7 +15,6 @@ from tests.support.client.customer_machine import (
     CORE,
     DAY,
     GRACE,
-    YEAR_1970,
     YEAR_2100,
     Machine,
     at,
@@ -151,7 +150,7 @@ def test_no_secret_is_on_disk_in_clear_or_shown_by_a_failed_offline_start(machin
         assert secret not in text
 
 
-HOUR = 3600
+HOUR, YEAR_1970 = 3600, 0.0
 OFFSETS = [-8.0 * HOUR, 8.0 * DAY, YEAR_1970 - NOW, YEAR_2100 - NOW]
 
 

@@ -17,8 +17,7 @@ from kadun import Secret
 from kadun.__main__ import main
 from kadun.sealing import unseal
 
-from tests.support.client.customer_machine import full_disk
-from tests.support.client.file_server import left_in
+from tests.support.client.customer_machine import full_disk, left_in
 
 Seal = Callable[..., tuple[int, str, str]]
 
