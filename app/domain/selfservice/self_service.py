@@ -1,4 +1,4 @@
-"""What customers may do with their own cards (docs/self-service.md). The only home of these rules."""
+"""What customers may do with their own cards (docs/console.md#self-service). The only home of these rules."""
 
 import hashlib
 from dataclasses import dataclass, replace

@@ -123,11 +123,5 @@ PICTURES = [
     Picture("overview", "desktop", 1100),
     Picture("cards", "desktop", 1100),
     Picture("card", "desktop", 1100),
-    Picture("confirm", "desktop", 800),
-    Picture("issue", "desktop", 800),
-    Picture("import", "desktop", 800),
-    Picture("journal", "desktop", 1100),
-    Picture("sharing", "desktop", 1000),
-    Picture("overview", "phone", 740),
 ]
 LANGUAGES: tuple[Literal["zh", "en"], ...] = ("zh", "en")
