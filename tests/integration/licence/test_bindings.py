@@ -30,14 +30,18 @@ AT = START.replace(microsecond=0)
 LATER = START + timedelta(minutes=1)
 REQUEST = VerificationRequest.from_fields(CARD, "h1", "f", "n" * 22, "2001:db8::1")
 RIVAL = VerificationRequest.from_fields(RIVAL_CARD, "h2", "f", "n" * 22, "198.51.100.2")
+NEWCOMER = VerificationRequest.from_fields(UNUSED, "h3", "f", "n" * 22, "198.51.100.3")
+MOVING = REQUEST._replace(card_id=UNUSED, sent_card_id=UNUSED)
 
 
-def apply(database: Database, request: VerificationRequest, facts: Facts | None = None, client_id: str = NEW) -> bool:
-    """Write what the rules say to these facts, or to the present ones."""
+def apply(
+    database: Database, request: VerificationRequest, facts: Facts | None = None, kind: Any = EventKind.ACTIVATED
+) -> bool:
+    """Write what the rules say to these facts, or to the present ones, with an entry of this kind."""
     facts = facts or bindings.read_facts(database, request.card_id, request.hardware_sha256)
     decision = decide(facts, request, LATER)
-    entries = [journal.Entry(LATER, EventKind.ACTIVATED, card_id=request.card_id)]
-    return bindings.apply(database, facts, decision, request, at=LATER, day=DAY, entries=entries, client_id=client_id)
+    entries = [replace(journal.Entry(LATER, EventKind.ACTIVATED, card_id=request.card_id), kind=kind)]
+    return bindings.apply(database, facts, decision, request, at=LATER, day=DAY, entries=entries, client_id=NEW)
 
 
 def rows() -> bound_cards.Rows:
@@ -112,31 +116,29 @@ def usage_of(card_id: str, count: int) -> dict[str, Any]:
 
 
 def test_an_unused_card_is_activated_bound_counted_and_journalled(database: Database, bound: Facts) -> None:
-    request = VerificationRequest.from_fields(UNUSED, "h3", "f", "n" * 22, "198.51.100.3")
     cards, clients, _events, usage = rows()
-    assert apply(database, request)
-    cards[2] |= {"is_activated": True, "activated_at": LATER.replace(microsecond=0)}
-    cards[2] |= {"expires_at": LATER.replace(microsecond=0) + DAYS_30}
+    assert apply(database, NEWCOMER)
+    whole = LATER.replace(microsecond=0)
+    cards[2] |= {"is_activated": True, "activated_at": whole, "expires_at": whole + DAYS_30}
     written = rows()
-    assert written[:2] == [cards, [*clients, {"id": NEW, **environment(request)}]]
+    assert written[:2] == [cards, [*clients, {"id": NEW, **environment(NEWCOMER)}]]
     assert [(event["kind"], event["card_id"], event["at"]) for event in written[2]] == [("activated", UNUSED, LATER)]
     assert written[3] == [*usage, usage_of(UNUSED, 1)]
 
 
-def test_a_machine_moves_from_a_dead_card_with_its_client(database: Database, bound: Facts) -> None:
-    Card.update(frozen_at=AT).where(Card.id == CARD).execute()
-    request = REQUEST._replace(card_id=UNUSED, sent_card_id=UNUSED, address="198.51.100.9")
-    assert apply(database, request)
-    assert rows()[1] == [{"id": CLIENT, **environment(request)}, rows()[1][1]]
-    assert Client.get_by_id(RIVAL_CLIENT).card_id == RIVAL_CARD
-
-
-def test_a_bound_card_keeps_its_client_and_takes_the_machine_from_a_dead_card(database: Database, bound: Facts) -> None:
-    Card.update(frozen_at=AT).where(Card.id == RIVAL_CARD).execute()
-    request = REQUEST._replace(hardware=RIVAL.hardware, hardware_sha256=RIVAL.hardware_sha256)
-    assert apply(database, request)
-    assert rows()[1] == [{"id": CLIENT, **environment(request)}]
-    assert rows()[3][1] == usage_of(CARD, 4)
+def test_a_machine_moves_from_a_dead_card_with_its_client_unless_the_card_keeps_its_own(
+    database: Database, bound: Facts
+) -> None:
+    for dead, request, kept in (
+        (CARD, MOVING._replace(address="198.51.100.9"), [rows()[1][1]]),
+        (RIVAL_CARD, REQUEST._replace(hardware=RIVAL.hardware, hardware_sha256=RIVAL.hardware_sha256), []),
+    ):
+        with database.atomic() as transaction:
+            Card.update(frozen_at=AT).where(Card.id == dead).execute()
+            assert apply(database, request)
+            assert rows()[1] == [{"id": CLIENT, **environment(request)}, *kept]
+            assert (usage_of(CARD, 4) in rows()[3]) is (request.card_id == CARD)
+            transaction.rollback()
 
 
 def test_a_decision_without_a_card_cannot_be_written(database: Database) -> None:
@@ -146,52 +148,35 @@ def test_a_decision_without_a_card_cannot_be_written(database: Database) -> None
 
 def test_an_error_that_is_no_conflict_is_raised_and_undoes_everything(database: Database, bound: Facts) -> None:
     before = rows()
-    facts = bindings.read_facts(database, CARD, REQUEST.hardware_sha256)
-    nothing: Any = None
-    entries = [replace(journal.Entry(LATER, EventKind.BOUND), kind=nothing)]
     with pytest.raises(peewee.IntegrityError):
-        bindings.apply(
-            database, facts, decide(facts, REQUEST, LATER), REQUEST, at=LATER, day=DAY, entries=entries, client_id=NEW
-        )
+        apply(database, REQUEST, kind=None)
     assert rows() == before
 
 
-def apply_during(
-    database: Database, elsewhere: Database, request: VerificationRequest, statement: tuple[str, tuple[object, ...]]
-) -> bool:
-    """Write a decision while another transaction runs a statement, which commits once the write waits for it."""
-    facts = bindings.read_facts(database, request.card_id, request.hardware_sha256)
-    elsewhere.execute_sql(*statement)
-    return wait_behind(elsewhere, database, partial(apply, database, request, facts))
-
-
-def test_a_machine_that_another_request_binds_at_the_same_time_is_decided_again(
+def test_what_another_transaction_changes_while_a_write_waits_for_it_is_decided_again(
     database: Database, elsewhere: Database, bound: Facts
 ) -> None:
-    request = VerificationRequest.from_fields(UNUSED, "h3", "f", "n" * 22, "198.51.100.3")
+    """Another request binds the same machine; the dead card of the machine is revived."""
     Client.delete().where(Client.id == RIVAL_CLIENT).execute()
     insert = "INSERT INTO client (id, card_id, hardware, hardware_sha256, ip, requested_at, function)"
-    values = (OTHER, RIVAL_CARD, "h3", request.hardware_sha256, "198.51.100.3", LATER, "f")
-    statement = f"{insert} VALUES (%s, %s, %s, %s, %s, %s, %s)"
-    assert not apply_during(database, elsewhere, request, (statement, values))
-    assert Card.get_by_id(UNUSED).is_activated is False
-
-
-def test_a_dead_card_that_is_revived_at_the_same_time_keeps_its_client(
-    database: Database, elsewhere: Database, bound: Facts
-) -> None:
+    values = (OTHER, RIVAL_CARD, "h3", NEWCOMER.hardware_sha256, "198.51.100.3", LATER, "f")
     Card.update(frozen_at=AT).where(Card.id == CARD).execute()
-    request = REQUEST._replace(card_id=UNUSED, sent_card_id=UNUSED)
     revive = "UPDATE card SET frozen_at = NULL WHERE id = %s"
-    assert not apply_during(database, elsewhere, request, (revive, (CARD,)))
-    assert Client.get_by_id(CLIENT).card_id == CARD
+    for request, statement in (
+        (NEWCOMER, (f"{insert} VALUES (%s, %s, %s, %s, %s, %s, %s)", values)),
+        (MOVING, (revive, (CARD,))),
+    ):
+        facts = bindings.read_facts(database, request.card_id, request.hardware_sha256)
+        elsewhere.execute_sql(*statement)
+        assert not wait_behind(elsewhere, database, partial(apply, database, request, facts)), request
+        elsewhere.execute_sql("BEGIN")
+    assert (Card.get_by_id(UNUSED).is_activated, Client.get_by_id(CLIENT).card_id) == (False, CARD)
 
 
 def test_a_card_that_is_deleted_meanwhile_is_not_activated(database: Database, bound: Facts) -> None:
-    request = VerificationRequest.from_fields(UNUSED, "h3", "f", "n" * 22, "198.51.100.3")
-    facts = bindings.read_facts(database, UNUSED, request.hardware_sha256)
+    facts = bindings.read_facts(database, UNUSED, NEWCOMER.hardware_sha256)
     Card.delete().where(Card.id == UNUSED).execute()
-    assert not apply(database, request, facts)
+    assert not apply(database, NEWCOMER, facts)
 
 
 def test_cards_are_locked_in_the_order_of_their_ids(database: Database, bound: Facts) -> None:

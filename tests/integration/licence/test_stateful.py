@@ -3,33 +3,20 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
-from zoneinfo import ZoneInfo
 
-import jwt
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from app.domain.cards.card_actions import Action
-from app.domain.licence.policy import VerificationRequest
 from app.services.cards.card_actions import CardActions
 from app.services.cards.issuing import Issuing
-from app.services.licence.in_force import VendorRules
-from app.services.licence.licence import LicenceService, Verification
+from app.services.licence.licence import Verification
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
-from app.storage.touches import Touches
-from app.tokens.key_folder import KeyFolder
-from app.tokens.signer import Signer
-from tests.conftest import Clock
+from tests.conftest import START, Clock
+from tests.support.licence.asking import ask, claims
 
 CARDS = 4
 MACHINES = st.sampled_from(["h1", "h2", "h3"])
@@ -84,60 +71,48 @@ class Model:
         return "OK"
 
 
-def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  # noqa: C901  # the rules stand together
+def machine_of(  # noqa: C901  # the rules stand together
+    database: Database, verification: Verification, card_actions: CardActions, issuing: Issuing, clock: Clock
+) -> type[RuleBasedStateMachine]:
     class Customers(RuleBasedStateMachine):
         @initialize(validities=st.lists(st.sampled_from([DAY, 3 * DAY, None]), min_size=CARDS, max_size=CARDS))
         def issue(self, validities: list[timedelta | None]) -> None:
             database.execute_sql("SET session_replication_role = replica")
             database.execute_sql("DELETE FROM usage; DELETE FROM client; DELETE FROM event; DELETE FROM card")
             database.execute_sql("SET session_replication_role = DEFAULT")
-            self.clock = Clock()
-            self.card_actions = CardActions(database, "model", self.clock)
-            licences = LicenceService(
-                database,
-                Touches(database),
-                VendorRules(database),
-                Signer(KeyFolder(keys)),
-                "kadun",
-                ZoneInfo("Asia/Shanghai"),
-                self.clock,
-            )
-            self.verification = Verification(licences, "key")
-            self.ids = [
-                Issuing(database, "model", self.clock).issue(1, validity).cards[0].id for validity in validities
-            ]
+            clock.now = START
+            self.ids = [issuing.issue(1, validity).cards[0].id for validity in validities]
             self.model = Model([ModelCard(validity) for validity in validities])
 
         @rule(index=INDEX, machine=MACHINES, address=ADDRESSES)
         def ask(self, index: int, machine: str, address: str) -> None:
-            request = VerificationRequest.from_fields(self.ids[index], machine, "打开程序", "n" * 20, address)
-            verdict = self.verification.verify(request)
-            expected = self.model.ask(index, machine, NETWORK.get(address, address), self.clock.now)
+            verdict = ask(verification, self.ids[index], machine, address)
+            expected = self.model.ask(index, machine, NETWORK.get(address, address), clock.now)
             assert verdict.code == expected
-            claims = jwt.decode(verdict.token, options={"verify_signature": False})
-            assert claims["accepted"] is ("KERNAL_DATA_KEY" in claims) is (expected == "OK")
+            told = claims(verdict)
+            assert told["accepted"] is ("KERNAL_DATA_KEY" in told) is (expected == "OK")
             if expected.startswith("CLIENT"):
                 assert Event.select().where(Event.reference == verdict.reference).count() == 1
             self.compare()
 
         @rule(index=INDEX)
         def freeze(self, index: int) -> None:
-            self.card_actions.apply(Action.FREEZE, [self.ids[index]])
+            card_actions.apply(Action.FREEZE, [self.ids[index]])
             self.model.cards[index].frozen = True
             self.compare()
 
         @rule(index=INDEX)
         def unfreeze(self, index: int) -> None:
-            outcome = self.card_actions.apply(Action.UNFREEZE, [self.ids[index]])
+            outcome = card_actions.apply(Action.UNFREEZE, [self.ids[index]])
             card = self.model.cards[index]
-            told = card.frozen and card.activated and not card.expired(self.clock.now) and card.machine is None
+            told = card.frozen and card.activated and not card.expired(clock.now) and card.machine is None
             card.frozen = False
             assert bool(outcome.revived_unbound) is told
             self.compare()
 
         @rule(index=INDEX)
         def unbind(self, index: int) -> None:
-            self.card_actions.apply(Action.UNBIND, [self.ids[index]])
+            card_actions.apply(Action.UNBIND, [self.ids[index]])
             self.model.cards[index].release()
             self.compare()
 
@@ -145,18 +120,18 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
         @rule(data=st.data())
         def extend(self, data: st.DataObject) -> None:
             index = data.draw(st.sampled_from([i for i, card in enumerate(self.model.cards) if card.validity]))
-            self.card_actions.apply(Action.EXTEND, [self.ids[index]], DAY)
+            card_actions.apply(Action.EXTEND, [self.ids[index]], DAY)
             card = self.model.cards[index]
             assert card.validity is not None
             if card.expires is None:
                 card.validity += DAY
             else:
-                card.expires = max(card.expires, self.clock.now.replace(microsecond=0)) + DAY
+                card.expires = max(card.expires, clock.now.replace(microsecond=0)) + DAY
             self.compare()
 
         @rule(by=st.sampled_from([timedelta(seconds=1), DAY - timedelta(seconds=1), DAY, 5 * DAY]))
         def wait(self, by: timedelta) -> None:
-            self.clock.advance(by)
+            clock.advance(by)
 
         def compare(self) -> None:
             """Compare all rows with the model: one card, one client, always."""
@@ -172,14 +147,18 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("examples", [25, pytest.param(200, marks=pytest.mark.nightly)])
-def test_the_service_behaves_as_the_model(database: Database, tmp_path: Path, clock: Clock, examples: int) -> None:
-    KeyFolder(tmp_path).create(clock.now, "kadun")
+def test_the_service_behaves_as_the_model(
+    database: Database,
+    verification: Verification,
+    card_actions: CardActions,
+    issuing: Issuing,
+    clock: Clock,
+    examples: int,
+) -> None:
+    health = list(HealthCheck)
     run_state_machine_as_test(
-        machine_of(database, tmp_path),
+        machine_of(database, verification, card_actions, issuing, clock),
         settings=settings(
-            max_examples=examples,
-            stateful_step_count=30,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
+            max_examples=examples, stateful_step_count=30, derandomize=True, suppress_health_check=health
         ),
     )
