@@ -27,28 +27,6 @@ from tests.conftest import Clock
 from tests.support.console.passwords import PASSWORD
 from tests.support.downloads import blobs, put, sha256
 from tests.support.services.service import Service, wait_for
-from tests.support.tables import for_each
-
-
-def listed(service: Service) -> list[dict[str, Any]]:
-    return list(service.cardctl_json("file", "list"))
-
-
-def adding(service: Service, *arguments: str) -> subprocess.Popen[bytes]:
-    """`cardctl file add` as a process, which reads what we write to it."""
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return service.spawn_cardctl("file", "add", "-", *arguments, **pipes)
-
-
-def feed(process: subprocess.Popen[bytes], content: bytes) -> None:
-    assert process.stdin
-    process.stdin.write(content)
-    process.stdin.flush()
-
-
-def unfinished(service: Service) -> list[Path]:
-    folder = Path(service.environment["KADUN_FILES_DIR"])
-    return [path for path in folder.glob(".adding-*") if path.stat().st_size >= 1024 * 1024]
 
 
 def test_an_added_file_is_listed_stored_and_journalled(offline: Service) -> None:
@@ -57,20 +35,17 @@ def test_an_added_file_is_listed_stored_and_journalled(offline: Service) -> None
     source.write_bytes(content)
     (stored,) = offline.cardctl_json("file", "add", str(source))
     assert datetime.fromisoformat(stored["added_at"]).utcoffset() is not None
-    expected = {"name": "核心.bin", "size": 3_000_000, "sha256": sha256(content), "batches": [], "missing": False}
-    assert {**expected, "added_at": stored["added_at"]} == stored
-    assert listed(offline) == [stored]
-    assert blobs(offline) == {sha256(content)}
+    details = {"name": "核心.bin", "size": 3_000_000, "sha256": sha256(content), "batches": []}
+    assert stored == {**details, "missing": False, "added_at": stored["added_at"]}
+    assert (listed(offline), blobs(offline)) == ([stored], {sha256(content)})
     event = Event.get()
-    assert (event.kind, event.actor[:8]) == ("file_added", "cardctl:")
-    details = {"name": "核心.bin", "size": 3_000_000, "sha256": sha256(content), "batches": [], "replaced": None}
-    assert event.details == details
+    assert (event.kind, event.actor[:8], event.details) == ("file_added", "cardctl:", {**details, "replaced": None})
 
 
 def test_standard_input_needs_a_name_and_must_have_its_announced_size(offline: Service) -> None:
     assert offline.cardctl("file", "add", "-", check=False).returncode == 2
-    assert offline.cardctl("file", "add", "-", "--name", "a", text="hello").returncode == 0
-    assert offline.cardctl("file", "add", "-", "--name", "b", "--size", "5", text="hello").returncode == 0
+    for more in (("a",), ("b", "--size", "5")):
+        assert offline.cardctl("file", "add", "-", "--name", *more, text="hello").returncode == 0
     (offline.folder / "source").write_bytes(b"hello")
     assert offline.cardctl("file", "add", str(offline.folder / "source"), "--size", "5", check=False).returncode == 2
     cut = offline.refusal("file", "add", "-", "--name", "c", "--size", "6", text="hello")
@@ -101,27 +76,24 @@ def test_a_new_version_replaces_the_old_one_and_bytes_stay_while_one_file_has_th
     assert listed(offline)[0]["missing"] is False
 
 
-def test_a_batch_without_cards_is_reported(offline: Service) -> None:
-    offline.cardctl("card", "issue", "--validity", "1d", "--batch", "gold", "--format", "txt")
-    options = ("--name", "a", "--batch", "gold", "--batch", "TYPO")
-    done = offline.cardctl("file", "add", "-", *options, "--format", "json", text="x")
-    assert (done.returncode, json.loads(done.stdout)[0]["batches"]) == (0, ["TYPO", "gold"])
-    (line,) = done.stderr.splitlines()
-    assert "no card has the batch TYPO" in line
-    assert "TYPO" in offline.cardctl("file", "add", "-", "--name", "a", text="y").stderr  # kept
-    assert offline.cardctl("file", "add", "-", "--name", "a", "--batch", "gold", text="z").stderr == ""
-
-
-def test_cards_of_sellers_and_shops_that_get_the_file_are_counted(
+def test_a_batch_without_cards_is_reported_and_cards_of_sellers_and_shops_are_counted(
     offline: Service, database: Database, operators: Operators
 ) -> None:
+    def added(*options: str) -> str:
+        return offline.cardctl("file", "add", "-", "--name", "a", *options, text="x").stderr
+
     offline.cardctl("card", "issue", "--validity", "1d", "--batch", "gold", "--format", "txt")
+    (line,) = added("--batch", "gold", "--batch", "TYPO").splitlines()
+    assert "no card has the batch TYPO" in line
+    assert listed(offline)[0]["batches"] == ["TYPO", "gold"]
+    assert "TYPO" in added(), "the batches are kept"
+    assert added("--batch", "gold") == ""
     operators.add("olga", Role.OWNER, PASSWORD)
     operators.add("sam", Role.SELLER, PASSWORD)
     for count, actor in enumerate(("console:olga", "console:sam", "console:removed", "shop:taobao"), 1):
         Issuing(database, actor, utc_now).issue(count, None, "gold")
     Issuing(database, "shop:taobao", utc_now).issue(1, None, "other")
-    (line,) = offline.cardctl("file", "add", "-", "--name", "a", "--batch", "gold", text="x").stderr.splitlines()
+    (line,) = added().splitlines()
     assert "cards of the batch gold that sellers or shops issued, which get the file too: 9" in line
 
 
@@ -145,8 +117,7 @@ def test_removing_is_all_or_nothing(offline: Service) -> None:
     assert "there is no file x" in offline.refusal("file", "remove", "a", "x", "b")
     assert len(listed(offline)) == len(blobs(offline)) == 3
     assert "已移除 2 个" in offline.cardctl("file", "remove", "a", "b", "a").stderr
-    assert [file["name"] for file in listed(offline)] == ["c"]
-    assert blobs(offline) == {sha256(b"c")}
+    assert ([file["name"] for file in listed(offline)], blobs(offline)) == (["c"], {sha256(b"c")})
     assert {row.file.name for row in FileBatch.select()} == {"c"}
     removed = Event.select().where(Event.kind == "file_removed").order_by(Event.id)
     assert [event.details for event in removed] == [
@@ -155,28 +126,28 @@ def test_removing_is_all_or_nothing(offline: Service) -> None:
 
 
 def test_a_slow_addition_does_not_block_another_one(offline: Service) -> None:
-    slow = adding(offline, "--name", "a", "--format", "json")
-    feed(slow, bytes(2_000_000))
-    wait_for(lambda: unfinished(offline))
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    slow = offline.spawn_cardctl("file", "add", "-", "--name", "a", "--format", "json", **pipes)
+    assert slow.stdin
+    slow.stdin.write(bytes(2_000_000))
+    slow.stdin.flush()
+    folder = Path(offline.environment["KADUN_FILES_DIR"])
+    wait_for(lambda: [path for path in folder.glob(".adding-*") if path.stat().st_size >= 1024 * 1024])
     put(offline, "a", b"quick")
     assert [file["sha256"] for file in listed(offline)] == [sha256(b"quick")]
     printed, said = slow.communicate(b"end")
     assert slow.returncode == 0, said
-    content = bytes(2_000_000) + b"end"
-    assert json.loads(printed)[0]["sha256"] == sha256(content)
-    assert [file["sha256"] for file in listed(offline)] == [sha256(content)]
-    assert blobs(offline) == {sha256(content)}
+    digest = sha256(bytes(2_000_000) + b"end")
+    assert json.loads(printed)[0]["sha256"] == digest
+    assert ([file["sha256"] for file in listed(offline)], blobs(offline)) == ([digest], {digest})
 
 
 def test_concurrent_changes_leave_rows_and_bytes_consistent(offline: Service) -> None:
-    contents = [b"x" * size for size in range(1, 4)]
-
     def change(number: int) -> int:
-        name, content = f"file {number % 2}", contents[number % 3]
+        name, content = f"file {number % 2}", "x" * (number % 3 + 1)
         if number % 4 == 3:
             return offline.forked_cardctl("file", "remove", name, check=False).returncode
-        text = content.decode()
-        return offline.forked_cardctl("file", "add", "-", "--name", name, text=text).returncode
+        return offline.forked_cardctl("file", "add", "-", "--name", name, text=content).returncode
 
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(change, range(16))) <= {0, 1}
@@ -184,15 +155,11 @@ def test_concurrent_changes_leave_rows_and_bytes_consistent(offline: Service) ->
     assert not any(file["missing"] for file in listed(offline))
 
 
-class PowerCutError(Exception):
-    """The machine stops here."""
-
-
 class FailingBlobs(Blobs):
     """A folder that fails after bytes are installed, or before they are removed."""
 
     fails_at = ""
-    failure: BaseException = PowerCutError()
+    failure: BaseException = RuntimeError("a power cut")
 
     def install(self, received: Received) -> None:
         super().install(received)
@@ -212,16 +179,6 @@ def folder(tmp_path: Path) -> FailingBlobs:
     return FailingBlobs(tmp_path / "files")
 
 
-@pytest.fixture
-def warnings() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def store(database: Database, folder: FailingBlobs, clock: Clock, warnings: list[str]) -> FileStore:
-    return FileStore(database, folder, "tester", clock, warn=lambda text: warnings.append(text.en))
-
-
 def add(store: FileStore, name: str, content: bytes) -> str:
     return store.add(name, io.BytesIO(content), size=len(content)).sha256
 
@@ -239,12 +196,12 @@ def test_a_failure_leaves_the_old_version_before_the_commit_and_the_new_one_afte
 ) -> None:
     add(store, "a", b"old")
     for folder.fails_at, left, changes in (("install", b"old", 1), ("remove", b"new", 2)):
-        with pytest.raises(PowerCutError):
+        with pytest.raises(RuntimeError, match="power cut"):
             add(store, "a", b"new")
         assert read(folder, store, "a") == left, folder.fails_at
         assert folder.holds(Blob(sha256(b"new"), 3)) is (left == b"new"), folder.fails_at
         assert Event.select().count() == changes, folder.fails_at
-    with pytest.raises(PowerCutError):
+    with pytest.raises(RuntimeError, match="power cut"):
         store.remove(["a"])
     assert store.listed() == []
     folder.fails_at = ""
@@ -252,34 +209,47 @@ def test_a_failure_leaves_the_old_version_before_the_commit_and_the_new_one_afte
     assert read(folder, store, "a") == b"new"
 
 
-@for_each("failure", [DatabaseUnavailableError("gone"), KeyboardInterrupt(), PermissionError("not ours")])
 def test_old_bytes_that_cannot_be_removed_are_a_warning(
-    store: FileStore, folder: FailingBlobs, warnings: list[str], failure: BaseException
+    store: FileStore, folder: FailingBlobs, warnings: list[str]
 ) -> None:
-    warnings.clear()
-    old = add(store, "a", b"old")
-    folder.fails_at, folder.failure = "remove", failure
-    new = add(store, "a", b"new")
-    assert read(folder, store, "a") == b"new"
-    store.remove(["a"])
-    assert store.listed() == []
-    for warning, digest in zip(warnings, (old, new), strict=True):
-        assert warning.startswith("the change is made")
-        assert digest in warning
-    folder.fails_at = ""
-    add(store, "b", b"another")
-    assert folder.holds(Blob(old, 3))  # nothing sweeps what another database may want
-    store.remove(["b"])
+    for failure in (DatabaseUnavailableError("gone"), KeyboardInterrupt(), PermissionError("not ours")):
+        old = add(store, "a", b"old")
+        folder.fails_at, folder.failure = "remove", failure
+        new = add(store, "a", b"new")
+        assert read(folder, store, "a") == b"new", failure
+        store.remove(["a"])
+        assert store.listed() == [], failure
+        for digest in (old, new):
+            warning = warnings.pop(0)
+            assert (warning.startswith("the change is made"), digest in warning) == (True, True), failure
+        folder.fails_at = ""
+        add(store, "b", b"another")
+        assert folder.holds(Blob(old, 3)), "nothing sweeps what another database may want"
+        store.remove(["b"])
+    assert warnings == []
 
 
-def test_a_name_is_refused_before_its_bytes_are_read(store: FileStore) -> None:
+def test_an_unsafe_name_is_refused_before_its_bytes_are_read_and_by_the_database(
+    database: Database, store: FileStore
+) -> None:
     source = io.BytesIO(b"x")
-    with pytest.raises(RefusedError):
-        store.add("../a", source)
-    assert source.tell() == 0
-
-
-def test_the_database_refuses_unsafe_names(database: Database, store: FileStore) -> None:
     for name in ("../a", "a/b", ".a", "", "a" * 101, "a\nb", "a\\b"):
+        with pytest.raises(RefusedError):
+            store.add(name, source)
+        assert source.tell() == 0
         with pytest.raises(Exception, match="file_name_check"), database.atomic():
             File.insert(name=name, size=0, sha256="a" * 64, added_at=Clock().now).execute()
+
+
+def listed(service: Service) -> list[dict[str, Any]]:
+    return list(service.cardctl_json("file", "list"))
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def store(database: Database, folder: FailingBlobs, clock: Clock, warnings: list[str]) -> FileStore:
+    return FileStore(database, folder, "tester", clock, warn=lambda text: warnings.append(text.en))
