@@ -1,41 +1,140 @@
-"""Started as root, the functions service gives each call a user of its own: hostile functions reach no other call."""
-# Owns functions-isolation.
+"""Hostile functions reach only their own place; calls that fail or hang, and the service's end, leave no process."""
+# Owns functions-isolation, functions-failures.
 
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from app.functions.call import MAX_DETAIL
+from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
 from app.functions.decorator import Caller
-from app.functions.messages import Failed, Outcome, Returned
+from app.functions.messages import Failed, Outcome, Returned, TimedOut
 from app.functions.places import IDS
-from tests.support.functions import intruders
+from tests.support.functions import hostile_functions
+from tests.support.functions.executing import FUNCTION_SECONDS
 from tests.support.hosts.rendezvous import Rendezvous
-from tests.support.services.functions_service import WELL, FunctionsService, free_user_ids
-from tests.support.services.processes import children_of, users_of
-from tests.support.services.service import wait_for
+from tests.support.services.functions_service import WELL, FunctionsService
+from tests.support.services.processes import children_of, processes_in, users_of
+from tests.support.services.service import ROOT, wait_for
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give calls user IDs; the containers do")
-
-
-@pytest.fixture(scope="module")
-def first_uid() -> int:
-    return free_user_ids()
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give calls user IDs; the containers do")
 
 
 @pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory, first_uid: int) -> Iterator[FunctionsService]:
-    folder = tmp_path_factory.mktemp("attacked")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsService]:
+    """A service with misbehaving functions, which as root has user IDs for calls, and a private file beside it."""
+    folder = tmp_path_factory.mktemp("hostile")
     (folder / "private").write_text("the service's own")
     (folder / "private").chmod(0o600)
-    settings = {"KADUN_FUNCTION_FIRST_UID": str(first_uid), "KADUN_FUNCTION_SECONDS": "120"}
-    service = FunctionsService(folder, **settings).with_hostile_functions()
-    with service.with_module("intruders", Path(intruders.__file__).read_text()):
+    with FunctionsService(folder, KADUN_FUNCTION_SECONDS="120").with_hostile_functions() as service:
         yield service
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsService]:
+    """A service with misbehaving functions, and a short time limit."""
+    folder = tmp_path_factory.mktemp("impatient")
+    with FunctionsService(folder, KADUN_FUNCTION_SECONDS=str(FUNCTION_SECONDS)).with_hostile_functions() as service:
+        yield service
+
+
+def test_functions_that_do_not_end_time_out_and_leave_no_process(impatient: FunctionsService) -> None:
+    silent = ["deaf", "printing", "children that stay, and hangs"]
+    for some in (silent, ["blocked in C", "descriptors closed, asleep"]):
+        with ThreadPoolExecutor(len(some)) as pool:
+            outcomes = dict(zip(some, pool.map(impatient.call, some), strict=True))
+        assert {type(outcome) for outcome in outcomes.values()} == {TimedOut}, outcomes
+        wait_for(impatient.is_idle)
+        assert impatient.call("well", a=1) == Returned({"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("segfault", "Segmentation fault"),
+        ("2 GiB", "MemoryError"),
+        ("large file", "File too large"),
+        pytest.param("200 processes", "Resource temporarily unavailable", marks=NEEDS_ROOT),
+    ],
+)
+def test_a_function_without_a_valid_result_fails_with_the_reason(
+    hostile: FunctionsService, function: str, said: str
+) -> None:
+    outcome = hostile.call(function)
+    assert isinstance(outcome, Failed)
+    assert said in outcome.detail
+    assert len(outcome.detail) <= 4_000
+    assert "\0" not in outcome.detail
+    assert "app/functions" not in outcome.detail.partition("Extension modules")[0] or "Fatal Python" in outcome.detail
+    wait_for(hostile.is_idle)
+    assert hostile.call("well", a=1) == Returned({"a": 1})
+
+
+def test_what_a_function_writes_as_its_outcome_is_checked_and_bounded(hostile: FunctionsService) -> None:
+    for text in ("{}}", "\xff" * 50_000, "\n"):
+        outcome = hostile.call("writes its outcome itself", text=text)
+        assert isinstance(outcome, Failed), text
+        assert "its process ended without a valid outcome" in outcome.detail, text
+    for kind in (Failed, TimedOut):
+        text = msgspec.json.encode(kind("x" * 30_000 + "\0end")).decode()
+        forged = hostile.call("writes its outcome itself", text=text)
+        assert isinstance(forged, kind)
+        assert (len(forged.detail), forged.detail[-8:]) == (MAX_DETAIL, "x\\x00end")
+
+
+def test_processes_and_threads_that_outlive_the_result_are_ended(hostile: FunctionsService) -> None:
+    for function in ("thread without end", "fork that returns", "output closed", "children that stay"):
+        assert hostile.call(function) == Returned("done"), function
+        wait_for(hostile.is_idle)
+
+
+def test_a_call_runs_in_a_minimal_environment(hostile: FunctionsService) -> None:
+    outcome = hostile.call("surroundings")
+    assert isinstance(outcome, Returned)
+    seen = outcome.result
+    threads = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
+    python = {"PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONUNBUFFERED"}
+    assert set(seen.pop("environment")) == {"PATH", "HOME", "LANG", "TMPDIR"} | threads | python
+    assert sorted(seen.pop("descriptors")) == ["/dev/null", "pipe", "pipe", "pipe"], "the last is the result's"
+    own = {"leads a session": True, "folder": str(hostile.modules), "threads": 1}
+    assert seen == {"niceness": 19, "oom_score_adj": "1000", "core": 0, **own}
+
+
+def temporary_files(service: FunctionsService, then: str) -> list[Path]:
+    """Have a call write some; return its temporary folder, one inside it, and a child's file."""
+    with Rendezvous() as rendezvous:
+        service.call("temporary files", port=rendezvous.port, then=then)
+        written = [Path(name) for name in rendezvous.report().split()]
+    assert len(written) == 3
+    assert [path.parent for path in written] == [Path("/tmp"), written[0], written[0]]
+    return written
+
+
+def test_each_call_has_its_own_temporary_folder_which_is_removed(impatient: FunctionsService) -> None:
+    for then in ("returns", "exits", "hangs"):
+        first = temporary_files(impatient, then)
+        assert not first[0].exists(), then
+        assert temporary_files(impatient, "returns")[0] != first[0], then
+
+
+def test_only_the_end_of_what_a_function_prints_is_logged(hostile: FunctionsService) -> None:
+    assert hostile.call("prints much") == Returned("done")
+    line = wait_for(lambda: [line for line in hostile.log.read_text().splitlines() if '"prints much"' in line])[-1]
+    assert ("the end" in line, len(line) < 1_500) == (True, True)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> FunctionsService:
+    return FunctionsService(tmp_path, KADUN_FUNCTION_SECONDS="5").with_module("well", WELL)
 
 
 class Victim:
@@ -44,7 +143,7 @@ class Victim:
     def __init__(self, service: FunctionsService, *, has_child: bool = False) -> None:
         self._rendezvous = Rendezvous()
         self._outcomes: list[Outcome] = []
-        arguments = {"secret": intruders.SECRET, "port": self._rendezvous.port, "has_child": has_child}
+        arguments = {"secret": hostile_functions.SECRET, "port": self._rendezvous.port, "has_child": has_child}
         caller = Caller("v" * 32, "v" * 32, None)
         self._thread = threading.Thread(
             target=lambda: self._outcomes.append(service.client.call("victim", arguments, caller, "192.0.2.1").outcome)
@@ -61,49 +160,113 @@ class Victim:
         self._thread.join()
 
 
-@pytest.fixture
-def victim(attacked: FunctionsService) -> Iterator[Victim]:
-    with contextlib.closing(Victim(attacked)) as victim:
-        yield victim
+def hanging_call(service: FunctionsService) -> tuple[threading.Thread, int]:
+    """Start a call that hangs and its children, which have sessions of their own.
+
+    Returns:
+        The call's thread and the zygote's process ID, when all of them run.
+    """
+    service.with_hostile_functions()
+    service.client.reload()
+    wait_for(service.is_idle)
+    (zygote,) = processes_in(service.modules)
+
+    def hang() -> None:
+        with contextlib.suppress(FunctionsUnavailableError):
+            service.call("children that stay, and hangs")
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    wait_for(lambda: len(processes_in(service.modules)) >= 1 + 2 + 3)
+    return thread, zygote
 
 
-@pytest.mark.parametrize("function", intruders.NOTHING)
-def test_a_hostile_function_reaches_nothing_but_its_own_place(
-    attacked: FunctionsService, victim: Victim, first_uid: int, function: str
-) -> None:
-    private = attacked.modules.parent / "private"
-    paths = [str(private), str(victim.folder), "/root", "/etc/shadow", "/proc/1/root", "/proc/1/cwd/"]
-    outcome = attacked.call(function, socket=str(attacked.socket), first_uid=first_uid, paths=paths)
-    assert outcome == Returned([])
-    assert victim.outcome() == Returned(intruders.SECRET)
-    wait_for(attacked.is_idle)
+def generation(service: FunctionsService) -> int:
+    try:
+        return service.client.list().generation
+    except FunctionsBusyError:  # not loaded yet
+        return 0
+
+
+@pytest.mark.parametrize("killed", ["service", "zygote", "server"])
+def test_a_killed_process_or_service_leaves_no_process(service: FunctionsService, killed: str) -> None:
+    with service:
+        thread, zygote = hanging_call(service)
+        (server,) = {*children_of(service.process.pid)} - {zygote}
+        os.kill({"service": service.process.pid, "zygote": zygote, "server": server}[killed], signal.SIGKILL)
+        thread.join()
+        if killed == "service":
+            wait_for(lambda: processes_in(service.modules) == [])
+        else:  # it is replaced
+            wait_for(lambda: service.answers() and (killed == "server" or generation(service) > 2))
+            wait_for(service.is_idle)
+            assert service.call("well") == Returned({})
+
+
+def test_a_stopped_service_finishes_its_calls_and_leaves_no_process(tmp_path: Path) -> None:
+    service, outcomes = FunctionsService(tmp_path, KADUN_FUNCTION_SECONDS="60"), []
+    with service.with_shop(), Rendezvous() as rendezvous:
+        thread = threading.Thread(target=lambda: outcomes.append(service.call("等待", port=rendezvous.port)))
+        thread.start()
+        rendezvous.wait()
+        service.process.terminate()
+        wait_for(lambda: "ending when the calls under way have ended" in service.log.read_text())
+        rendezvous.release()
+        thread.join()
+    assert outcomes == [Returned("done")]
+    wait_for(lambda: processes_in(service.modules) == [])
+
+
+def test_the_socket_is_open_to_its_group_only_and_its_path_may_be_long(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100) / ("y" * 100)
+    folder.mkdir(parents=True)
+    with FunctionsService(folder) as service:
+        assert service.socket.stat().st_mode & 0o007 == 0
+        assert service.client.list().functions == []
+
+
+def test_the_service_refuses_to_start_with_a_secret_in_its_environment(service: FunctionsService) -> None:
+    command = [sys.executable, "-m", "app.functions"]
+    environment = service.environment | {"DATABASE_URL": "secret"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "kadun: DATABASE_URL is set: the functions service runs without secrets, take it away\n"
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("function", hostile_functions.NOTHING)
+def test_a_hostile_function_reaches_nothing_but_its_own_place(hostile: FunctionsService, function: str) -> None:
+    first_uid, private = int(hostile.environment["KADUN_FUNCTION_FIRST_UID"]), hostile.modules.parent / "private"
+    with contextlib.closing(Victim(hostile)) as victim:
+        paths = [str(private), str(victim.folder), "/root", "/etc/shadow", "/proc/1/root", "/proc/1/cwd/"]
+        outcome = hostile.call(function, socket=str(hostile.socket), first_uid=first_uid, paths=paths)
+        assert outcome == Returned([])
+        assert victim.outcome() == Returned(hostile_functions.SECRET)
+    wait_for(hostile.is_idle)
     wait_for(lambda: users_of(range(first_uid, first_uid + IDS)) == [])
-    assert attacked.call("finds what others left", first_uid=first_uid) == Returned([])
-    assert attacked.socket.stat().st_uid == 0
-    assert attacked.socket.stat().st_mode & 0o007 == 0
+    assert hostile.call("finds what others left", first_uid=first_uid) == Returned([])
+    assert (hostile.socket.stat().st_uid, hostile.socket.stat().st_mode & 0o007) == (0, 0)
 
 
-def test_a_call_whose_supervisor_dies_is_ended_and_its_place_is_cleared_before_the_next_one(tmp_path: Path) -> None:
-    first = free_user_ids()
-    ids = range(first, first + IDS)
-    with FunctionsService(tmp_path, KADUN_FUNCTION_FIRST_UID=str(first)) as service:
-        service.with_module("intruders", Path(intruders.__file__).read_text())
-        service.client.reload()
+@NEEDS_ROOT
+def test_a_call_whose_supervisor_dies_is_ended_and_its_place_cleared(tmp_path: Path) -> None:
+    with FunctionsService(tmp_path).with_hostile_functions() as service:
+        first = int(service.environment["KADUN_FUNCTION_FIRST_UID"])
+        ids = range(first, first + IDS)
         with contextlib.closing(Victim(service, has_child=True)) as victim:
             (supervisor,) = [of for of in users_of(ids) if any(children_of(child) for child in children_of(of))]
             os.kill(supervisor, signal.SIGKILL)
             assert isinstance(victim.outcome(), Failed)
         wait_for(lambda: len(users_of(ids)) == 1)  # the child
         assert victim.folder.exists()
-        assert service.call("reads files", paths=[str(victim.folder)]) == Returned([])
+        assert service.call("reads files", paths=[str(victim.folder)]) == Returned([]), "cleared before the next call"
         wait_for(lambda: users_of(ids) == [])
         assert not victim.folder.exists()
 
 
+@NEEDS_ROOT
 def test_without_user_ids_calls_have_the_services_user_and_the_start_says_so(tmp_path: Path) -> None:
     with FunctionsService(tmp_path, KADUN_FUNCTION_FIRST_UID="").with_module("well", WELL) as service:
-        assert (
-            "functions are not isolated from one another: KADUN_FUNCTION_FIRST_UID is not set"
-            in service.log.read_text()
-        )
+        said = "functions are not isolated from one another: KADUN_FUNCTION_FIRST_UID is not set"
+        assert said in service.log.read_text()
         assert wait_for(lambda: service.call("well")) == Returned({})
