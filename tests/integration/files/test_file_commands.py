@@ -146,8 +146,8 @@ def test_concurrent_changes_leave_rows_and_bytes_consistent(offline: Service) ->
     def change(number: int) -> int:
         name, content = f"file {number % 2}", "x" * (number % 3 + 1)
         if number % 4 == 3:
-            return offline.forked_cardctl("file", "remove", name, check=False).returncode
-        return offline.forked_cardctl("file", "add", "-", "--name", name, text=content).returncode
+            return offline.run_cardctl("file", "remove", name, check=False).returncode
+        return offline.run_cardctl("file", "add", "-", "--name", name, text=content).returncode
 
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(change, range(16))) <= {0, 1}

@@ -325,7 +325,7 @@ def test_requirements_are_installed_and_loaded_without_secrets(offline: Service,
     require(running.modules, "./tiny-1.0-py3-none-any.whl\n")
     settings, secret = offline.environment, {"DATABASE_URL", "KERNAL_DATA_KEY"}
     offline.environment = {name: value for name, value in settings.items() if name not in secret}
-    installed = offline.forked_cardctl("function", "install")
+    installed = offline.run_cardctl("function", "install")
     offline.environment = settings
     assert ("Installed into" in installed.stderr, "well" in installed.stdout) == (True, True)
     assert json.loads(offline.cardctl("function", "run", "well").stdout) == "1.0"

@@ -60,7 +60,7 @@ def test_an_extension_during_an_activation_is_not_lost(proxied: Service) -> None
     for number in range(5):
         (card_id,) = proxied.issue(validity="1d")
         with ThreadPoolExecutor(2) as pool:
-            extending = pool.submit(proxied.forked_cardctl, "card", "extend", card_id, "--by", "1d")
+            extending = pool.submit(proxied.run_cardctl, "card", "extend", card_id, "--by", "1d")
             while not extending.done():
                 assert asking(proxied, card_id, 0, number)().status == 200
         card = Card.get_by_id(card_id)

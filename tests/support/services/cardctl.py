@@ -1,6 +1,6 @@
 """`cardctl` in the test's own process, which takes a third of the time of a fork.
 
-Not for tests of terminals, pipes, `--follow`, Ctrl-C or several commands at once: these use `forked_python`.
+Not for tests of terminals, pipes, `--follow`, Ctrl-C or several commands at once: these use `Service.run_cardctl`.
 """
 
 import logging

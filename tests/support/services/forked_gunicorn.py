@@ -1,6 +1,5 @@
-"""gunicorn as a fork of a process that has imported the app, instead of a new Python.
+"""gunicorn as a fork of a process that has imported the app and patched the standard library, instead of a new Python.
 
-Unlike that of `forked_python`, this process has patched the standard library first, as `app/gunicorn_conf.py` does;
 `multiprocessing` cannot wait for forks there.
 """
 

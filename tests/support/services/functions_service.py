@@ -3,6 +3,8 @@
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +13,6 @@ from app.functions.decorator import Caller
 from app.functions.messages import Outcome
 from app.functions.places import IDS
 from tests.support.functions import core_functions
-from tests.support.services import forked_python
 from tests.support.services.processes import processes_in
 from tests.support.services.service import ROOT, GunicornProcess
 
@@ -45,8 +46,11 @@ class FunctionsService(GunicornProcess):
         self.client = FunctionsClient(self.socket, int(settings.get("KADUN_FUNCTION_SECONDS", "30")))
 
     def spawn(self) -> Any:
+        command = [sys.executable, "-m", "app.functions"]
         with self.log.open("ab") as log:
-            self.process = forked_python.start("app.functions", environment=self.environment, output=log)
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         return self.process
 
     def with_module(self, name: str, text: str) -> Self:

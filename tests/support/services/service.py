@@ -14,7 +14,7 @@ import jwt
 
 from tests.support import openapi_contract as contract
 from tests.support.sealing import SEALING_KEY
-from tests.support.services import cardctl, forked_python
+from tests.support.services import cardctl
 from tests.support.services.forked_gunicorn import ForkedGunicorn
 from tests.support.services.http_exchange import exchange, quiet_port
 
@@ -139,9 +139,12 @@ class Service(GunicornProcess):
         assert not check or done.returncode == 0, done.stderr
         return done
 
-    def forked_cardctl(self, *arguments: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
+    def run_cardctl(self, *arguments: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command in a process of its own, beside others."""
-        done = forked_python.run("app", *arguments, environment=self.environment, text=text)
+        command = [sys.executable, "-m", "app", *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, input=text, capture_output=True, text=True, check=False
+        )
         assert not check or done.returncode == 0, done.stderr
         return done
 
