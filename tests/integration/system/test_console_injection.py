@@ -146,9 +146,7 @@ def every_page(browser: Browser, scene: Scene, texts: Sequence[str]) -> dict[str
     return {name: page for name, page in seen.items() if page.status != 303}
 
 
-def test_no_text_of_a_client_a_shop_or_a_vendor_becomes_markup(
-    olga: Browser, service: Service, database: Database, functions: type[Functions]
-) -> None:
+def test_no_strangers_text_becomes_markup(olga: Browser, database: Database, functions: type[Functions]) -> None:
     scene, functions.texts = furnish(PLAIN), PLAIN
     wait_for(Host.select().exists, 60)  # the health page tells of it from then on
     plain = {name: harmless(seen) for name, seen in every_page(olga, scene, PLAIN).items()}

@@ -54,9 +54,7 @@ def test_a_trial_has_no_failure(keyed: Service, own_postgres: EmbeddedPostgres) 
         require(found, "durability", "WARN", said)
 
 
-def test_a_database_that_does_not_wait_for_the_disk_or_is_away_and_readable_or_lost_keys_are_found(
-    keyed: Service,
-) -> None:
+def test_a_forgetful_or_absent_database_and_readable_or_lost_keys_are_found(keyed: Service) -> None:
     require(results(keyed), "durability", "FAIL", "fsync is off")
     here = keyed.environment["DATABASE_URL"]
     keyed.environment["DATABASE_URL"] = "postgresql://kadun:hidden@127.0.0.1:1/kadun"
@@ -139,7 +137,7 @@ def test_the_service_marks_its_key_when_it_starts_and_takes_over_a_new_one_besid
     assert "KERNAL_DATA_KEY is not the one in use before" in own_service.log.read_text()
 
 
-def test_an_empty_database_is_found_and_a_missing_column_or_right_is_not_taken_for_an_absent_one(
+def test_an_empty_database_a_missing_column_and_a_missing_right(
     keyed: Service, database: Database, postgres: EmbeddedPostgres
 ) -> None:
     here = keyed.environment["DATABASE_URL"]
@@ -165,9 +163,7 @@ def test_an_empty_database_is_found_and_a_missing_column_or_right_is_not_taken_f
         database.execute_sql(f"DROP ROLE {name}")
 
 
-def test_the_recorded_address_is_compared_with_the_true_one_and_the_probe_deleted(
-    proxied: Service, host: dict[str, Any]
-) -> None:
+def test_the_recorded_address_is_compared_and_the_probe_deleted(proxied: Service, host: dict[str, Any]) -> None:
     true = "198.51.100.7"
     other = proxied.verify(question("0" * 32), address=true)
     for recorded, status in ((true, "OK"), ("172.18.0.1", "FAIL")):

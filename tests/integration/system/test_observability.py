@@ -81,9 +81,7 @@ def refused_start(service: Service) -> str:
     return line
 
 
-def test_a_wrong_setting_a_missing_secret_another_schema_or_another_sealing_key(
-    database: Database, database_url: str, tmp_path: Path
-) -> None:
+def test_wrong_settings_schema_or_sealing_key(database: Database, database_url: str, tmp_path: Path) -> None:
     assert "KADUN_THREADS is 'many'" in refused_start(Service(tmp_path, database_url, KADUN_THREADS="many"))
     missing = Service(tmp_path, database_url, KERNAL_DATA_KEY="", KERNAL_DATA_KEY_FILE=str(tmp_path / "none"))
     assert "KERNAL_DATA_KEY_FILE: cannot read" in refused_start(missing)

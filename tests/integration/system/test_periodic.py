@@ -82,9 +82,7 @@ def test_another_worker_takes_over_when_the_one_that_works_is_killed(database_ur
             working(RunsOn.MACHINE, of_a - killed)
 
 
-def test_a_task_that_fails_or_takes_too_long_stops_no_other(
-    database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_task_that_fails_or_hangs_stops_no_other(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     done: list[str] = []
 
     def fail(_until: float) -> None:
@@ -110,9 +108,7 @@ def test_a_task_that_fails_or_takes_too_long_stops_no_other(
     assert database.connection().get_backend_pid() == pid, "its locks are held, and the statement is not repeated"
 
 
-def test_a_service_prunes_its_journal_counts_the_figures_and_tells_webhooks_of_cards(
-    database: Database, database_url: str, tmp_path: Path
-) -> None:
+def test_a_service_does_its_periodic_work(database: Database, database_url: str, tmp_path: Path) -> None:
     now = utc_now()
     old, soon = now - timedelta(days=400), now + timedelta(days=1)
     begun = {"is_activated": True, "activated_at": now, "expires_at": soon, "created_at": now}
@@ -140,9 +136,7 @@ def reading(*answers: object) -> Callable[[], object]:
     return read
 
 
-def test_a_value_is_renewed_and_kept_while_it_cannot_be_read(
-    database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_value_is_kept_while_it_cannot_be_read(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     polled = Polled(database, reading(1, 2, DatabaseUnavailableError("away"), ValueError("odd"), 3))
     assert polled.get() in {1, 2}  # the thread may have been first
     wait_for(lambda: polled.get() == 3)
@@ -150,9 +144,7 @@ def test_a_value_is_renewed_and_kept_while_it_cannot_be_read(
     assert "DatabaseUnavailableError: away" not in caplog.text
 
 
-def test_renewing_tells_whether_the_value_could_be_read_and_without_a_first_one_the_error_is_the_callers(
-    database: Database,
-) -> None:
+def test_renewing_tells_of_failures_and_the_first_is_the_callers_error(database: Database) -> None:
     polled = Polled(database, reading(1, DatabaseUnavailableError("away"), ValueError("odd"), 2))
     assert [polled.renew_if_possible() for _ in range(4)] == [True, False, False, True]
     polled = Polled(database, reading(DatabaseUnavailableError("away")))

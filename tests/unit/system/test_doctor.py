@@ -331,9 +331,7 @@ TOGETHER: list[tuple[Facts, Facts, dict[str, str]]] = [
 
 
 @for_each("check, host, service, status, said", [(check, *case) for check, cases in CASES.items() for case in cases])
-def test_a_fact_changes_its_own_check_which_says_what_is_wrong(
-    check: str, host: Facts, service: Facts, status: str, said: str
-) -> None:
+def test_a_fact_changes_its_own_check(check: str, host: Facts, service: Facts, status: str, said: str) -> None:
     results = checked(replace(SERVICE, **service), **host)
     alone = {} if status == "OK" else {check: status}
     beside = {"proxy": "WARN"} if check == "schema" else {}

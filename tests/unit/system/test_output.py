@@ -36,9 +36,7 @@ def test_shown_text_contains_no_control_or_format_character(text: str) -> None:
     assert not {unicodedata.category(c) for c in escaped(text)} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
-def test_a_list_is_one_json_document_of_harmless_lines_with_chinese_as_it_is(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_list_is_one_json_document_of_harmless_lines(capsys: pytest.CaptureFixture[str]) -> None:
     for items in ([], [1], [{f"id{character}": f"A{character}"} for character in HARMFUL], [{"id": "打开"}, None]):
         output.print_json_list(iter(items))
         printed = capsys.readouterr().out

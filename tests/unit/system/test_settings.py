@@ -86,9 +86,7 @@ OPTIONAL = [
 
 
 @for_each(("name", "value", "attribute", "read"), OPTIONAL)
-def test_a_setting_is_read_and_one_that_is_empty_counts_as_absent(
-    name: str, value: str, attribute: str, read: object
-) -> None:
+def test_a_setting_is_read_unless_empty(name: str, value: str, attribute: str, read: object) -> None:
     assert getattr(Settings.from_env({**NEEDED, name: value}), attribute) == read
     assert Settings.from_env({**NEEDED, name: ""}) == Settings.from_env(NEEDED)
 

@@ -102,9 +102,7 @@ def test_a_secret_is_its_owners_only_and_replaced_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [secret]
 
 
-def test_customers_take_no_place_of_operators_and_neither_take_one_of_verifications(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_customers_operators_and_verifications_have_places_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "_PATIENCE_SECONDS", 0)
     middleware, response = Bounds(8), falcon.Response()
 
