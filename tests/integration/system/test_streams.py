@@ -1,15 +1,18 @@
 """Streams of refreshes: every acknowledged request is counted, whatever happens and operators do meanwhile."""
 
+import json
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from http.client import HTTPException
 from itertools import cycle
 from pathlib import Path
-from time import monotonic
-from typing import Any
+from time import monotonic, sleep
+from typing import Any, NamedTuple, Self
 
 import pytest
 from peewee import fn
@@ -21,10 +24,11 @@ from app.services.cards.card_actions import CardActions
 from app.storage.database import Database, connect_to
 from app.storage.models import Client, Event, Usage
 from tests.integration.conftest import with_keys
-from tests.support.licence.bound_cards import write_bound
+from tests.support.licence.bound_cards import hardware_of, write_bound
+from tests.support.services.http_exchange import Response
 from tests.support.services.processes import children_of
-from tests.support.services.service import Service, wait_for
-from tests.support.streams import Answered, Ask, Streams, own
+from tests.support.services.raw_http import RawConnection, posting
+from tests.support.services.service import Service, question, wait_for
 from trial.postgres import EmbeddedPostgres
 
 CONNECTIONS = 4
@@ -32,7 +36,88 @@ CONNECTIONS = 4
 ACTIONS = 8
 BETWEEN = 20
 """How many answers of a card come between two actions on it."""
+PAUSE_SECONDS = 0.02
+"""How long a client waits after it got no answer, or 503."""
+NONE = Response(0, {}, b"")
 PROXIED = {"KADUN_BEHIND_PROXY": "true", "KADUN_WORKERS": "2"}
+
+
+class Ask(NamedTuple):
+    """What to ask, from which machine and address."""
+
+    card_id: str
+    hardware: str = "machine-1"
+    address: str = "198.51.100.1"
+
+    def encoded(self) -> bytes:
+        """The request as it travels behind a proxy."""
+        body = json.dumps(question(self.card_id, self.hardware, "f")).encode()
+        return posting("/v1/verify", body).replace(b"X-Real-IP: 127.0.0.1", f"X-Real-IP: {self.address}".encode())
+
+
+def own(card_id: str) -> Ask:
+    """A request from the machine that `write_bound` has bound the card to."""
+    return Ask(card_id, hardware_of(card_id))
+
+
+class Answered(NamedTuple):
+    """An answer, with the monotonic times before the request and after the answer; status 0 if none came."""
+
+    ask: Ask
+    sent: float
+    received: float
+    answer: Response
+
+    @property
+    def status(self) -> int:
+        return self.answer.status
+
+    @property
+    def code(self) -> str:
+        return str(self.answer.json()["code"]) if self.answer.body else "no answer"
+
+
+class Streams:
+    """Asks again and again, over a connection of its own for each of `sources`, which return what to ask next."""
+
+    def __init__(self, service: Service, sources: list[Callable[[], Ask]]) -> None:
+        self._port = service.port
+        self._is_over = False
+        self._threads = [threading.Thread(target=self._connection, args=(source,)) for source in sources]
+        self.answers: list[Answered] = []
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        for thread in self._threads:
+            thread.join(600)
+            assert not thread.is_alive()
+
+    def wait_for_answers(self, more: int, matches: Callable[[Answered], bool] = lambda _answer: True) -> None:
+        """Wait for so many further answers that match, each to a request that is sent from now on."""
+        begun, now = len(self.answers), monotonic()
+        wait_for(lambda: sum(a.sent > now and matches(a) for a in self.answers[begun:]) >= more, 60)
+
+    def _connection(self, source: Callable[[], Ask]) -> None:
+        connection = None
+        while not self._is_over:
+            ask, sent, answer = source(), monotonic(), NONE
+            try:
+                connection = connection or RawConnection(self._port)
+                answer = connection.send(ask.encoded()).answer()
+            except (OSError, HTTPException):  # it is opened again
+                if connection is not None:
+                    connection.close()
+                connection = None
+            self.answers.append(Answered(ask, sent, monotonic(), answer))
+            if answer.status in {0, 503}:
+                sleep(PAUSE_SECONDS)
+        if connection is not None:
+            connection.close()
 
 
 def counted() -> Counter[str]:
@@ -50,15 +135,13 @@ def require_all_acknowledged_to_be_counted(ids: list[str], answers: list[Answere
     assert [card_id for card_id in ids if not acknowledged[card_id] <= found[card_id] <= asked[card_id]] == []
 
 
-def test_a_worker_that_is_killed_takes_no_acknowledged_request_with_it(
-    database: Database, database_url: str, tmp_path: Path
-) -> None:
+def test_a_killed_worker_loses_no_acknowledged_request(database: Database, database_url: str, tmp_path: Path) -> None:
     ids = write_bound(20, utc_now())
     with Service(with_keys(tmp_path), database_url, **PROXIED) as service:
         assert service.process is not None
         master = service.process.pid
         # Several connections ask about each card.
-        turns = [partial(next, map(own, cycle(ids[number:] + ids[:number])), None) for number in range(32)]
+        turns = [partial(next, map(own, cycle(ids[number:] + ids[:number]))) for number in range(32)]
         with Streams(service, turns) as streams:
             for _ in range(3):
                 streams.wait_for_answers(300)
@@ -69,7 +152,7 @@ def test_a_worker_that_is_killed_takes_no_acknowledged_request_with_it(
     require_all_acknowledged_to_be_counted(ids, streams.answers)
 
 
-def test_after_a_restart_of_the_database_all_connections_are_served_and_what_was_acknowledged_is_counted(
+def test_a_restart_of_the_database_loses_no_acknowledged_request(
     own_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     database = connect_to(Database(own_postgres.url(), bulk=True))
@@ -85,7 +168,8 @@ def test_after_a_restart_of_the_database_all_connections_are_served_and_what_was
             wait_for(lambda: by_card(streams.answers[back_from:], {200}).keys() == set(ids), 60)
         assert service.get("/readyz").status == 200
     assert {answer.status for answer in streams.answers} == {200, 503}
-    assert all(b"retry-after" in answer.headers.lower() for answer in streams.answers if answer.status == 503)
+    refused = [answered.answer for answered in streams.answers if answered.status == 503]
+    assert all("retry-after" in answer.headers for answer in refused)
     with database.connection_context():
         require_all_acknowledged_to_be_counted(ids, streams.answers)
 
