@@ -19,7 +19,7 @@ from app.storage.database import Database
 from app.storage.models import Usage
 from tests.integration.conftest import with_keys
 from tests.support.console.console import Browser, add_operator
-from tests.support.downloads import links, put
+from tests.support.downloads import links
 from tests.support.services.processes import children_of, is_alive
 from tests.support.services.raw_http import GET, Connections, RawConnection, posting, verification
 from tests.support.services.service import Service, question, wait_for, wait_for_lock
@@ -64,9 +64,7 @@ def test_head_and_body_arrive_together(connection: RawConnection, service: Servi
         assert len(body) == int(length[1]) > 0, "what is sent in one call arrives as one"
 
 
-def test_answers_without_a_body_leave_the_connection_in_step(
-    connection: RawConnection, service: Service, card_with_file: str
-) -> None:
+def test_answers_without_a_body_keep_step(connection: RawConnection, service: Service, card_with_file: str) -> None:
     (link,) = links(service, card_with_file).values()
     etag = connection.send(get(link)).answer().headers["etag"]
     for request, status in (
@@ -81,9 +79,7 @@ def test_answers_without_a_body_leave_the_connection_in_step(
         assert connection.send(GET).answer().json() == {"status": "ok"}
 
 
-def test_a_body_that_is_too_large_is_refused_and_the_connection_stays_in_step(
-    connection: RawConnection, token: str
-) -> None:
+def test_a_body_that_is_too_large_leaves_the_connection_in_step(connection: RawConnection, token: str) -> None:
     large = b" " * 70_000
     chunk = b"%x\r\n" % len(large) + large + b"\r\n0\r\n\r\n"
     for path in ("/v1/verify", CARDS) * 3:  # on the hub, and in a thread
@@ -133,9 +129,7 @@ def test_clients_that_leave_in_the_middle_of_a_body_give_their_thread_back(
     assert "Traceback" not in alone.log.read_text()
 
 
-def test_pages_beyond_those_under_way_are_refused_whatever_their_session_and_customers_are_served(
-    one_worker: Service,
-) -> None:
+def test_pages_beyond_those_under_way_are_refused_and_customers_are_served(one_worker: Service) -> None:
     (card_id,) = one_worker.issue()
     add_operator("olga")
     olga, elsewhere = (Browser(one_worker, language="en", address="192.0.2.9").walk_in("olga") for _ in range(2))
@@ -181,9 +175,7 @@ def under_way(connection: RawConnection, service: Service, database: Database) -
         yield
 
 
-def test_a_request_in_progress_is_finished_and_its_connection_closed(
-    connect: Connections, alone: Service, database: Database
-) -> None:
+def test_a_request_in_progress_is_finished(connect: Connections, alone: Service, database: Database) -> None:
     connection = connect(alone)
     (idle,) = connect.kept(alone, 1)
     with ThreadPoolExecutor(1) as pool:
@@ -197,22 +189,6 @@ def test_a_request_in_progress_is_finished_and_its_connection_closed(
         ending.result()
 
 
-def test_a_download_in_progress_is_finished(connect: Connections, alone: Service) -> None:
-    content = bytes(range(256)) * 65_536  # more than the buffers of both ends hold
-    put(alone, "update.bin", content)
-    (card_id,) = alone.issue()
-    (link,) = links(alone, card_id).values()
-    connection = connect(alone).send(f"GET {link} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-    (idle,) = connect.kept(alone, 1)
-    with ThreadPoolExecutor(1) as pool:
-        begun = connection.socket.recv(1_000)
-        ending = pool.submit(end, alone)
-        assert idle.is_closed()
-        received = [begun, *iter(lambda: connection.socket.recv(1_000_000), b"")]
-        assert b"".join(received).partition(b"\r\n\r\n")[2] == content
-        ending.result()
-
-
 def while_stopped(service: Service) -> int:
     """Stop the only worker, so that what comes meanwhile comes at once."""
     (worker,) = workers_of(service)
@@ -221,16 +197,10 @@ def while_stopped(service: Service) -> int:
     return worker
 
 
-def require_answers_and_close(asked: list[RawConnection]) -> None:
-    answers = [connection.answer() for connection in asked]
-    assert {(answer.status, answer.headers["connection"]) for answer in answers} == {(200, "close")}
-
-
-def test_what_arrives_at_the_last_moment_is_answered_and_does_not_hold_up_the_end(
-    connect: Connections, alone: Service
-) -> None:
+def test_what_arrives_at_the_last_moment_is_answered(connect: Connections, alone: Service) -> None:
     (card_id,) = alone.issue()
-    kept = connect.kept(alone, 10)
+    kept, new = connect.kept(alone, 10), [connect(alone) for _ in range(5)]
+    assert connect(alone).send(GET).answer().status == 200  # by now the others are accepted
     worker = while_stopped(alone)
     for connection in kept:
         connection.send(verification(card_id))
@@ -239,18 +209,12 @@ def test_what_arrives_at_the_last_moment_is_answered_and_does_not_hold_up_the_en
     asking = [connect(alone).send(GET) for _ in range(20)]
     os.kill(worker, signal.SIGTERM)
     os.kill(worker, signal.SIGCONT)
-    require_answers_and_close(kept)
+    for connection in new:  # which have a moment for their first request
+        connection.send(GET)
+    answers = [connection.answer() for connection in kept + new]
+    assert {(answer.status, answer.headers["connection"]) for answer in answers} == {(200, "close")}
     wait_for(lambda: not is_alive(worker), SOON)
     assert {connection.answer().status for connection in asking} == {200}
-
-
-def test_a_new_connection_has_a_moment_for_its_first_request(connect: Connections, alone: Service) -> None:
-    new = [connect(alone) for _ in range(5)]
-    assert connect(alone).send(GET).answer().status == 200  # by now the others are accepted
-    (worker,) = workers_of(alone)
-    os.kill(worker, signal.SIGTERM)
-    require_answers_and_close([connection.send(GET) for connection in new])
-    wait_for(lambda: not is_alive(worker), SOON)
 
 
 def test_connections_that_come_while_workers_are_replaced_are_answered(alone: Service) -> None:
@@ -277,49 +241,3 @@ def test_connections_that_come_while_workers_are_replaced_are_answered(alone: Se
         finally:
             ended.set()
         assert {status for statuses in asking for status in statuses.result()} == {200}
-
-
-def test_a_client_that_resets_its_connection_does_not_disturb_the_end(
-    connect: Connections, alone: Service, database: Database
-) -> None:
-    kept = connect.kept(alone, 10)
-    busy = connect(alone)
-    with ThreadPoolExecutor(1) as pool:
-        with under_way(busy, alone, database):
-            worker = while_stopped(alone)
-            for connection in kept:
-                connection.reset()
-            ending = pool.submit(end, alone)
-            wait_for(lambda: signal.SIGTERM in pending_signals(worker))
-            os.kill(worker, signal.SIGCONT)
-            wait_for(lambda: signal.SIGTERM not in pending_signals(worker))
-        assert busy.answer().status == 200
-        ending.result()
-
-
-def pending_signals(pid: int) -> set[int]:
-    """The signals that a process has not yet received."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd", "ShdPnd"))]
-    return {number for number in range(1, 32) for mask in masks if mask >> (number - 1) & 1}
-
-
-@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGINT])
-def test_a_quick_end_does_not_wait_for_requests(
-    connect: Connections, alone: Service, database: Database, number: int
-) -> None:
-    connection = connect(alone)
-    (idle,) = connect.kept(alone, 1)
-    with under_way(connection, alone, database):
-        end(alone, number)
-        assert connection.is_closed()
-        assert idle.is_closed()
-
-
-def test_a_worker_that_stands_still_is_replaced(database: Database, database_url: str, tmp_path: Path) -> None:
-    settings = {"KADUN_WORKERS": "1", "GUNICORN_CMD_ARGS": "--timeout=5"}
-    with Service(with_keys(tmp_path), database_url, **settings) as service:
-        worker = while_stopped(service)
-        wait_for(lambda: workers_of(service) not in ([worker], []))
-        assert not is_alive(worker)
-        assert service.get("/healthz").status == 200
