@@ -63,8 +63,8 @@ FILTERS = {
 def expected(wanted: CardFilter, rows: list[Card]) -> list[str]:
     """The list, by the rules in Python."""
     last = datetime.max.replace(tzinfo=UTC)
-    by_expiry = bool(wanted.expires_from or wanted.expires_before) or wanted.status in ("active", "expired")
-    by_expiry = by_expiry or wanted.sort is not None
+    by_expiry = wanted.status in ("active", "expired") or wanted.sort is not None
+    by_expiry = by_expiry or wanted.expires_from is not None or wanted.expires_before is not None
     ordered = by_expiry and not wanted.oldest_first
     found = [
         ((row.expires_at or last) if ordered else row.created_at, row.id)
@@ -86,26 +86,28 @@ def ids(rows: list[Card]) -> list[str]:
     return [card.id for card in rows]
 
 
-def test_a_list_has_the_matching_cards_in_order_both_ways(year: Database, all_cards: list[Card]) -> None:
-    for name, (wanted, _index) in FILTERS.items():
+def require_pages(wanted: CardFilter, right: list[str]) -> None:
+    """Assert what the first page has, and the pages after and before the list's middle."""
+    assert ids(card_lists.page(wanted, NOW, limit=50)) == right[:50], wanted
+    if right:
+        at = len(right) // 2
+        place = Cursor.parse(str(card_lists.cursor(wanted, Card.get_by_id(right[at]))))
+        assert ids(card_lists.page(wanted, NOW, place, limit=50)) == right[at + 1 :][:50], wanted
+        assert ids(card_lists.page(wanted, NOW, place, limit=50, backwards=True)) == right[:at][-50:], wanted
+
+
+def test_a_list_has_the_matching_cards_in_order_both_ways_by_one_query_and_index(
+    year: Database, all_cards: list[Card]
+) -> None:
+    year.execute_sql("SET seq_page_cost = 10")  # as of a table ten times as large
+    for name, (wanted, index) in FILTERS.items():
         right = expected(wanted, all_cards)
         assert [card.id for card in CardLists(lambda: NOW).every(wanted)] == right, name
         assert card_lists.count_at_most(wanted, NOW, 1_000) == min(len(right), 1_000), name
-        assert ids(card_lists.page(wanted, NOW, limit=50)) == right[:50], name
-        if right:
-            middle = len(right) // 2
-            place = Cursor.parse(str(card_lists.cursor(wanted, Card.get_by_id(right[middle]))))
-            assert ids(card_lists.page(wanted, NOW, place, limit=50)) == right[middle + 1 :][:50], name
-            assert ids(card_lists.page(wanted, NOW, place, limit=50, backwards=True)) == right[:middle][-50:], name
-
-
-def test_a_page_is_one_query_by_the_index_of_its_order(year: Database) -> None:
-    year.execute_sql("SET seq_page_cost = 10")  # as of a table ten times as large
-    for name, (wanted, index) in FILTERS.items():
+        require_pages(wanted, right)
         with statements(year) as ran:
             card_lists.page(wanted, NOW, Cursor(NOW, "5"), limit=50)
-        (statement,) = ran
-        told = plan(year, statement)
+        told = plan(year, *ran)
         assert (f" using {index} on card" if index else "One-Time Filter: false") in told, name
         assert "Seq Scan" not in told, name
 
@@ -122,22 +124,16 @@ def test_a_deep_page_reads_as_little_of_its_index_as_the_first(year: Database, a
             assert blocks_read(year, ran[0], "card_expires") < 12, (status, backwards)
 
 
-def test_a_list_by_use_or_activation(year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_order_by_last_use_has_unbound_cards_by_activation_and_looks_at_so_many_by_index(
+    year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(card_lists, "MAX_SEARCHED", YEAR_CARDS)
     used = {client.card_id: client.requested_at for client in Client.select()}
     for sort, status in product([Sort.USED_LAST, Sort.USED], [None, CardStatus.EXPIRED, CardStatus.FROZEN]):
         of_list = [card for card in all_cards if status in (None, cards.as_domain(card).status(NOW))]
         uses = [(used.get(card.id, card.activated_at), card.id) for card in of_list if card.is_activated]
         right = [card_id for _at, card_id in sorted(uses, reverse=sort is Sort.USED_LAST)]
-        wanted = CardFilter(status, sort=sort)
-        assert ids(card_lists.page(wanted, NOW, limit=50)) == right[:50], wanted
-        at = len(right) // 2
-        place = card_lists.cursor(wanted, cards.find(right[at]))
-        assert ids(card_lists.page(wanted, NOW, place, limit=50)) == right[at + 1 :][:50], wanted
-        assert ids(card_lists.page(wanted, NOW, place, limit=50, backwards=True)) == right[:at][-50:], wanted
-
-
-def test_an_order_by_last_use_looks_at_so_many_cards_by_index(year: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        require_pages(CardFilter(status, sort=sort), right)
     monkeypatch.setattr(card_lists, "MAX_SEARCHED", 100)
     monkeypatch.setattr("app.services.cards.card_lists.MAX_SEARCHED", 100)
     year.execute_sql("SET seq_page_cost = 10")  # as of a table ten times as large
@@ -149,12 +145,11 @@ def test_an_order_by_last_use_looks_at_so_many_cards_by_index(year: Database, mo
         assert "Seq Scan" not in told
         assert f"{'card_batch_expires' if wanted.batch else 'card_expires'} on card" in told
         assert max(rows_looked_at(year, statement) for statement in ran) <= 500
-    lists = CardLists(lambda: NOW)
+    lists, few = CardLists(lambda: NOW), CardFilter(batch=sample_year.RARE_BATCH, sort=Sort.USED)
     assert lists.page(CardFilter(sort=Sort.USED_LAST), PageRequest(size=50), OLGA).is_partly_sorted
-    few = CardFilter(batch=sample_year.RARE_BATCH, sort=Sort.USED)
     assert not lists.page(few, PageRequest(), OLGA).is_partly_sorted
     every = [card.id for card in lists.every(CardFilter(sort=Sort.USED_LAST))]
-    assert every == expected(CardFilter(sort=Sort.EXPIRY), list(Card.select())), "an export has all of them"
+    assert every == expected(CardFilter(sort=Sort.EXPIRY), all_cards), "an export has all of them"
 
 
 def found(text: str, **more: object) -> list[str]:
@@ -176,29 +171,22 @@ def test_a_card_is_found_by_id_hardware_address_and_reference(year: Database) ->
         assert found(text) == [event.card_id]
 
 
-def test_a_short_text_finds_all_hits_of_a_short_list(
+def test_a_short_text_finds_all_hits_of_a_short_list_and_the_first_of_a_long_one(
     year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(card_search, "MAX_HITS", 200)
     texts = {client.card_id: (client.hardware, client.ip) for client in Client.select()}
-    for text in ["board=", "1"]:
-        for name in ("expired", "a batch of one", "no such note"):
-            wanted, _index = FILTERS[name]
-            right = [
-                card_id
-                for card_id in expected(wanted, all_cards)
-                if any(each.startswith(text) for each in (card_id, *texts.get(card_id, ())))
-            ]
-            searched = card_lists.resolve_search(replace(wanted, text=text), NOW)
-            assert searched.is_complete is (len(right) <= 200), (text, wanted)
-            assert ids(card_lists.page(searched.wanted, NOW, limit=5_000)) == right[:200], (text, wanted)
-            assert card_lists.count_at_most(searched.wanted, NOW, 10_000) == len(right[:200])
-            if right:
-                place = card_lists.cursor(searched.wanted, Card.get_by_id(right[0]))
-                assert ids(card_lists.page(searched.wanted, NOW, place, limit=3)) == right[1:4], (text, wanted)
-
-
-def test_only_the_first_cards_of_a_long_list_are_searched(year: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, name in product(["board=", "1"], ["expired", "a batch of one", "no such note"]):
+        wanted, _index = FILTERS[name]
+        listed = expected(wanted, all_cards)
+        right = [each for each in listed if any(one.startswith(text) for one in (each, *texts.get(each, ())))]
+        searched = card_lists.resolve_search(replace(wanted, text=text), NOW)
+        assert searched.is_complete is (len(right) <= 200), (text, wanted)
+        assert ids(card_lists.page(searched.wanted, NOW, limit=5_000)) == right[:200], (text, wanted)
+        assert card_lists.count_at_most(searched.wanted, NOW, 10_000) == len(right[:200])
+        if right:
+            place = card_lists.cursor(searched.wanted, Card.get_by_id(right[0]))
+            assert ids(card_lists.page(searched.wanted, NOW, place, limit=3)) == right[1:4], (text, wanted)
     monkeypatch.setattr(card_lists, "MAX_SEARCHED", 100)
     searched = card_lists.resolve_search(CardFilter(text="board="), NOW)
     assert not searched.is_complete
@@ -237,18 +225,17 @@ def test_a_sellers_cards_are_listed_by_index_and_found_by_their_beginning(
     seller = {"name": "sam", "role": "seller", "password_hash": "$argon2id$", "created_at": NOW}
     with year.atomic() as transaction:
         sam = Operator.insert(**seller, password_changed_at=NOW).execute()
-        Card.update(operator_id=sam).where(Card.id.in_([card.id for card in own])).execute()
+        Card.update(operator_id=sam).where(Card.id << ids(own)).execute()
         year.execute_sql("ANALYZE card")
         for status in (None, CardStatus.ACTIVE):
-            wanted = CardFilter(status, operator_id=sam)
             with statements(year) as ran:
-                listed = ids(card_lists.page(wanted, NOW, limit=YEAR_CARDS))
+                listed = ids(card_lists.page(CardFilter(status, operator_id=sam), NOW, limit=YEAR_CARDS))
             assert listed == expected(CardFilter(status), own)
             assert "card_operator" in plan(year, ran[0])
+        right = expected(CardFilter(), own)
         for most_hits in (10_000, 20):  # few hits, or too many to look up apart from the list
             monkeypatch.setattr(card_search, "MAX_HITS", most_hits)
             searched, is_complete, _missing = card_lists.resolve_search(CardFilter(text="15", operator_id=sam), NOW)
-            right = expected(CardFilter(), own)
             assert ids(card_lists.page(searched, NOW, limit=YEAR_CARDS)) == right[:most_hits]
             assert is_complete is (len(right) <= most_hits)
         transaction.rollback()
@@ -256,8 +243,7 @@ def test_a_sellers_cards_are_listed_by_index_and_found_by_their_beginning(
 
 def test_no_character_of_a_note_filter_is_special(database: Database) -> None:
     notes = ["100%", "100 %", "a_b", "axb", "c\\d", None]
-    new = [NewCard(f"{number:032}", None, None, note) for number, note in enumerate(notes)]
-    list(cards.insert(database, new, NOW))
+    list(cards.insert(database, [NewCard(f"{n:032}", None, None, note) for n, note in enumerate(notes)], NOW))
     for note in ("0%", "_", "\\", "a_b"):
         rows = card_lists.page(CardFilter(note=note), NOW, limit=10)
         assert [card.note for card in rows] == [each for each in notes if each and note in each]

@@ -1,26 +1,38 @@
-"""The journal: limits on what strangers can write, and pruning."""
-# Owns journal-bounds, journal-pruning.
+"""The journal: limits on what strangers can write, pruning, and `events --follow`, which shows every entry once."""
+# Owns journal-bounds, journal-pruning, journal-follow.
 
+import contextlib
+import json
+import signal
+import subprocess
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
 
+import psycopg2
 import pytest
 
 from app.domain.codes import Code, Counted, EventKind
+from app.domain.errors import DatabaseUnavailableError
 from app.domain.licence.policy import VerificationRequest
 from app.services.cards.issuing import Issuing
-from app.services.journal import journal_lists
+from app.services.journal import journal_follow, journal_lists
+from app.services.journal.journal_follow import REST_SECONDS, Follower
 from app.services.journal.journal_lists import JournalFilter
 from app.services.licence.licence import LicenceService, Verdict, Verification
 from app.services.system import periodic
 from app.storage import journal
-from app.storage.database import Database
+from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
 from app.storage.models import Card, DailyCount, Event
 from tests.conftest import Clock
 from tests.support.licence.asking import ask, claims
+from tests.support.services.service import Service, wait_for
+from trial.postgres import EmbeddedPostgres
 
 DAY = date(2026, 3, 1)
 KEEP = timedelta(days=365)
@@ -192,3 +204,191 @@ def test_a_machine_is_found_by_the_first_entry_of_its_reference_that_names_it(da
         journal.append([Entry(clock.now, EventKind.REJECTED, Code.CARD_FROZEN, "A" * 32, name, hardware=text)])
     assert journal.hardware_sha256_of("R1") == sha256(b"first").hexdigest()
     assert journal.hardware_sha256_of("R3") is None
+
+
+INSERT = "INSERT INTO event (at, kind, actor) VALUES (now(), 'frozen', %s)"
+CONTROL = "\x1b[31m\u202e"
+
+
+@pytest.fixture
+def writer(database_url: str) -> Iterator[Callable[[], Any]]:
+    """Makes connections of their own, each in a transaction from its first statement on."""
+    with contextlib.ExitStack() as opened:
+        yield lambda: opened.enter_context(contextlib.closing(psycopg2.connect(database_url)))
+
+
+def write(connection: Any, name: str) -> None:
+    connection.cursor().execute(INSERT, (name,))
+
+
+def append(*names: str) -> None:
+    journal.append([Entry(at=datetime.now(UTC), kind=EventKind.FROZEN, actor=name) for name in names])
+
+
+def actors(events: list[Any]) -> list[str]:
+    return [event.actor for event in events]
+
+
+class FakeMonotonic:
+    """Stands still until `now` is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_following_begins_with_the_last_entries_or_at_a_time_and_shows_what_is_wanted(database: Database) -> None:
+    append("a", "b", "c")
+    follower = Follower(database, JournalFilter())
+    assert actors(follower.begin(2)) == ["b", "c"]
+    assert follower.look() == []
+    append("d", "e")
+    assert actors(follower.look()) == ["d", "e"]
+    assert follower.look() == []
+    since = datetime.now(UTC) - timedelta(hours=1)
+    assert len(Follower(database, JournalFilter(since=since)).begin(None)) == 5
+    journal.append([Entry(at=datetime.now(UTC), kind=EventKind.ISSUED, actor="issued")])
+    issues = Follower(database, JournalFilter(kind=EventKind.ISSUED))
+    assert actors(issues.begin(10)) == ["issued"]
+    append("f")
+    assert issues.look() == []
+
+
+def test_entries_that_commit_late_are_shown_then_and_once(database: Database, writer: Callable[[], Any]) -> None:
+    before, importing, time = writer(), writer(), FakeMonotonic()
+    write(before, "before")
+    follower = Follower(database, JournalFilter(), time)
+    assert follower.begin(10) == []
+    for n in range(10):
+        write(importing, f"import {n}")
+        append(f"sale {n}")
+        assert actors(follower.look()) == [f"sale {n}"], "others are shown while it goes on"
+        time.now += REST_SECONDS
+    for connection, late in ((before, ["before"]), (importing, [f"import {n}" for n in range(10)])):
+        connection.commit()
+        assert actors(follower.look()) == late
+        for _ in range(4):
+            time.now += REST_SECONDS
+            assert follower.look() == []
+
+
+def test_an_entry_whose_transaction_was_numbered_late_is_shown(database: Database, writer: Callable[[], Any]) -> None:
+    append("before")  # the sequence itself gives its transaction a number now and then, at its first use for one
+    stalled = writer()
+    follower = Follower(database, JournalFilter(), FakeMonotonic())
+    follower.begin(10)
+    cursor = stalled.cursor()
+    cursor.execute("SELECT nextval(pg_get_serial_sequence('event', 'id'))")
+    (event_id,) = cursor.fetchone()
+    for n in range(5):
+        append(str(n))
+        assert actors(follower.look()) == [str(n)]
+    late = "INSERT INTO event (id, at, kind, actor) OVERRIDING SYSTEM VALUE VALUES (%s, now(), 'frozen', 'late')"
+    cursor.execute(late, (event_id,))
+    for _ in range(5):
+        assert follower.look() == []
+    stalled.commit()
+    assert actors(follower.look()) == ["late"]
+    assert follower.look() == []
+
+
+def test_a_rolled_back_entry_does_not_block_the_floor(database: Database, writer: Callable[[], Any]) -> None:
+    time, failing = FakeMonotonic(), writer()
+    follower = Follower(database, JournalFilter(), time)
+    follower.begin(10)
+    write(failing, "never")
+    append("a")
+    follower.look()
+    failing.rollback()
+    for n in range(5):
+        time.now += REST_SECONDS
+        append(str(n))
+        assert actors(follower.look()) == [str(n)]
+    assert len(follower._seen) < 5  # noqa: SLF001  # memory is what this is about
+
+
+def test_following_remembers_only_the_end_of_the_journal(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_follow, "IN_FLIGHT", 5)
+    append(*map(str, range(20)))
+    follower = Follower(database, JournalFilter())
+    assert actors(follower.begin(2)) == ["18", "19"]
+    assert len(follower._seen) == 5  # noqa: SLF001  # memory is what this is about
+    assert follower.look() == []
+
+
+class Following:
+    """`cardctl events --follow` as a process, its output taken line by line."""
+
+    def __init__(self, service: Service, *arguments: str, **options: Any) -> None:
+        self.out, self.err = service.folder / "out", service.folder / "err"
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            options = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, **options}
+            self.process = service.spawn_cardctl("events", "--follow", *arguments, **options)
+
+    def wait_for(self, count: int) -> list[str]:
+        def lines() -> list[str] | None:
+            printed = self.out.read_text().splitlines()
+            return printed if len(printed) >= count or self.process.poll() else None
+
+        return list(wait_for(lines))
+
+    def interrupted(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def test_each_entry_is_a_json_object_on_a_line_and_ctrl_c_ends_well(offline: Service) -> None:
+    append(*map(str, range(12)), CONTROL)
+    with Following(offline, "--format", "json") as following:
+        assert [json.loads(line)["actor"] for line in following.wait_for(10)] == [*map(str, range(3, 12)), CONTROL]
+        append("new")
+        assert json.loads(following.wait_for(11)[-1])["actor"] == "new"
+        assert following.interrupted() == 0
+        assert following.err.read_text() == ""
+        assert "\x1b" not in following.out.read_text()
+
+
+def test_for_people_an_entry_is_an_escaped_line_and_following_can_end_with_standard_input(offline: Service) -> None:
+    append(CONTROL)
+    with Following(offline, "--since", "1h", "--until-input-ends", stdin=subprocess.PIPE) as following:
+        (line,) = following.wait_for(1)
+        assert ("frozen" in line, "\\x1b[31m\\u202e" in line) == (True, True)
+        following.process.stdin.write(b"typed\n")
+        following.process.stdin.flush()
+        append("b")
+        following.wait_for(2)
+        following.process.stdin.close()
+        assert following.process.wait(60) == 0
+
+
+def test_following_survives_a_restart_of_the_database(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    own = connect_to(Database(own_postgres.url(), bulk=True))
+
+    def appended(actor: str) -> bool:
+        try:
+            own.with_connection(lambda: append(actor))
+        except DatabaseUnavailableError:
+            return False
+        return True
+
+    assert appended("before")
+    with Following(Service(tmp_path, own_postgres.url()), "--format", "json") as following:
+        following.wait_for(1)
+        own_postgres.stop()
+        wait_for(lambda: "数据库不可用" in following.err.read_text())
+        own_postgres.start()
+        own.close()
+        wait_for(lambda: appended("after"))  # another thread of the tests may have found it away a moment ago
+        assert [json.loads(line)["actor"] for line in following.wait_for(2)] == ["before", "after"]
+        assert following.interrupted() == 0
+    own.close()
+    away, back = following.err.read_text().splitlines()
+    assert ("数据库不可用" in away, "数据库已恢复" in back) == (True, True)
