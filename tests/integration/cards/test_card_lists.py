@@ -91,7 +91,7 @@ def require_pages(wanted: CardFilter, right: list[str]) -> None:
     assert ids(card_lists.page(wanted, NOW, limit=50)) == right[:50], wanted
     if right:
         at = len(right) // 2
-        place = Cursor.parse(str(card_lists.cursor(wanted, Card.get_by_id(right[at]))))
+        place = Cursor.parse(str(card_lists.cursor(wanted, cards.find(right[at]))))
         assert ids(card_lists.page(wanted, NOW, place, limit=50)) == right[at + 1 :][:50], wanted
         assert ids(card_lists.page(wanted, NOW, place, limit=50, backwards=True)) == right[:at][-50:], wanted
 
