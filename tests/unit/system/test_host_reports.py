@@ -3,12 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
 from app.domain.system.hosts import checked_name, default_name, differences, faults
 from app.storage import models
 from app.storage.hosts import ANSWERED, DatabaseHost, Hosts, is_proven
-from tests.support.tables import for_each
 
 SEEN = datetime(2026, 11, 28, 9, tzinfo=UTC)
 KID, OTHER_KID = "A" * 43, "B" * 43
@@ -19,19 +16,9 @@ def host(name: str, **changes: Any) -> models.Host:
     return models.Host(name=name, **facts | {"clock_offset_ms": 0, "seen_at": SEEN, "unseen_seconds": 9.0} | changes)
 
 
-@for_each("name", ["", "-a", "a.", "a b", "卡盾", "x" * 58, "a\n", "a@b", "a'b"])
-def test_names_of_hosts(name: str) -> None:
-    for right in ("a", "web-1.example.com", "A_b", "x" * 57):
-        assert checked_name(right) == right
-    with pytest.raises(ValueError, match="1 to 57 of A-Z"):
-        checked_name(name)
-
-
 def test_any_machine_has_a_name() -> None:
-    for machine, name in (
-        *(("web-1", "web-1"), ("X-WEB", "X-WEB"), ("卡盾 1.local", "1.local"), ("", "unnamed"), ("..", "unnamed")),
-        (f"{'x' * 56}.y", "x" * 56),
-    ):
+    names = {"web-1": "web-1", "X-WEB": "X-WEB", "卡盾 1.local": "1.local", "": "unnamed", "..": "unnamed"}
+    for machine, name in (names | {f"{'x' * 56}.y": "x" * 56}).items():
         assert checked_name(default_name(machine)) == name, (machine, name)
 
 
@@ -88,16 +75,14 @@ def test_the_one_that_answered_comes_first_and_the_slowest_to_fail_last() -> Non
 
 
 def test_tls_alone_does_not_show_who_answers() -> None:
-    for host, has_tls, parameters, expected in (
-        ("10.0.0.5", True, {"sslmode": "require", "channel_binding": "require"}, True),
-        ("10.0.0.5", True, {"sslmode": "verify-full", "channel_binding": "prefer"}, True),
-        ("10.0.0.5", True, {"sslmode": "verify-ca", "channel_binding": "prefer"}, True),
-        ("10.0.0.5", True, {"sslmode": "require", "channel_binding": "prefer"}, False),
-        ("db.example.com", False, {"sslmode": "prefer", "channel_binding": "require"}, False),
-        ("127.0.0.1", False, {}, True),
-        ("::1", False, {}, True),
-        ("localhost", False, {}, True),
-        ("database", False, {}, True),
-        ("/run/postgresql", False, {}, True),
+    for host in ("127.0.0.1", "::1", "localhost", "database", "/run/postgresql"):
+        assert is_proven(host, has_tls=False, parameters={}), host
+    for mode, binding, has_tls, expected in (
+        ("require", "require", True, True),
+        ("verify-full", "prefer", True, True),
+        ("verify-ca", "prefer", True, True),
+        ("require", "prefer", True, False),
+        ("prefer", "require", False, False),
     ):
-        assert is_proven(host, has_tls=has_tls, parameters=parameters) is expected, (host, has_tls)
+        parameters = {"sslmode": mode, "channel_binding": binding}
+        assert is_proven("10.0.0.5", has_tls=has_tls, parameters=parameters) is expected, (mode, binding)
