@@ -30,12 +30,10 @@ from tests.support.console.console_scene import Scene, furnish
 from tests.support.console.log_ins import LogIns
 from tests.support.console.passwords import CheapPasswords
 from tests.support.downloads import CONTENT, NAME, ask, put
-from tests.support.functions.executing import FUNCTION_SECONDS
 from tests.support.held_statements import HeldStatements
-from tests.support.hooks import Hooks
 from tests.support.sample_year import year_of
 from tests.support.sealing import SEALING
-from tests.support.services.functions_service import FunctionsService
+from tests.support.services.functions_service import FUNCTION_SECONDS, FunctionsService
 from tests.support.services.raw_http import Connections
 from tests.support.services.service import Service, question
 from tests.support.services.slow_requests import ONE_WORKER
@@ -111,12 +109,6 @@ def card_actions(database: Database, clock: Clock) -> CardActions:
 @pytest.fixture
 def issuing(database: Database, clock: Clock) -> Issuing:
     return Issuing(database, "tester", clock)
-
-
-@pytest.fixture
-def hooks(database: Database, clock: Clock) -> Hooks:
-    """The webhooks of the database; a file that uses them has the marker `apart`: services deliver, too."""
-    return Hooks(database, clock)
 
 
 @pytest.fixture

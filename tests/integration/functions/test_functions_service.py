@@ -23,9 +23,8 @@ from app.runtime.clock import utc_now
 from app.services.cards.requirements import install
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
-from tests.support.functions.executing import FUNCTION_SECONDS
 from tests.support.licence.bound_cards import CardState, write
-from tests.support.services.functions_service import WELL, FunctionsService
+from tests.support.services.functions_service import FUNCTION_SECONDS, WELL, FunctionsService
 from tests.support.services.service import Service, wait_for
 from tests.support.wheels import write_wheel
 

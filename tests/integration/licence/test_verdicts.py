@@ -55,7 +55,7 @@ def test_a_token_has_the_claims_of_the_protocol_and_the_key_sealed_where_a_publi
 
 def test_every_verdict_is_bound_to_the_bytes_of_its_request(service: Service) -> None:
     (card_id,) = service.issue()
-    for path in ("/v1/verify", "/v1/files"):  # and /v1/execute: tests.support.functions.executing
+    for path in ("/v1/verify", "/v1/files"):  # and /v1/execute: test_execute
         for card, ensure_ascii in ((card_id, True), (card_id, False), ("0" * 32, False)):
             body = f"\n{json.dumps(question(card), ensure_ascii=ensure_ascii, indent=1)} ".encode()
             answer = service.request("POST", path, body, {"Content-Type": "application/json"})

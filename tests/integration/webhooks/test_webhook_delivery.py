@@ -18,17 +18,23 @@ from app.domain.texts import RefusedError
 from app.domain.webhooks.webhooks import MAX_WAITING, MAX_WEBHOOKS, Sent
 from app.services.webhooks import webhook_delivery, webhook_outbox
 from app.services.webhooks.webhook_delivery import LEASE, Delivery
+from app.storage.database import Database
 from app.storage.models import Card, Event, Webhook, WebhookOutbox
 from app.tokens.sealing_key import SealingKey
+from tests.conftest import Clock
 from tests.integration.conftest import with_keys
-from tests.support.hooks import OK, URL, ZONE, Hooks
 from tests.support.licence.changes import Environment, change
 from tests.support.query_plans import statements
 from tests.support.sealing import SEALING
 from tests.support.services.service import Service, question, wait_for, wait_for_waiting
-from tests.support.webhooks import example, receiving
+from tests.support.webhooks import OK, URL, ZONE, Hooks, example, receiving
 
 pytestmark = pytest.mark.apart  # services deliver, too
+
+
+@pytest.fixture
+def hooks(database: Database, clock: Clock) -> Hooks:
+    return Hooks(database, clock)
 
 
 def test_two_processes_claim_two_messages(hooks: Hooks) -> None:

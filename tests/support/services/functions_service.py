@@ -17,6 +17,8 @@ from tests.support.services.processes import processes_in
 from tests.support.services.service import ROOT, GunicornProcess
 
 CALLER = Caller("0" * 32, "1" * 32, None)
+FUNCTION_SECONDS = 5
+"""How long a function may run: on a busy machine two seconds go by before one has begun."""
 HOSTILE = ROOT / "tests/support/functions/hostile_functions.py"
 WELL = """
 from app.functions import core_function
