@@ -44,7 +44,6 @@ def pages(console: Console) -> Iterator[tuple[str, Page]]:
     yield "/admin/account", account.AccountPage(console)
     yield "/admin/account/password", account.OwnPassword(console)
     yield "/admin/account/sessions", account.OtherSessions(console)
-    yield "/admin/account/two-step/codes", account.RecoveryCodes(console)
     yield "/admin/account/two-step", account.TwoStepPage(console)
     yield "/admin/account/two-step/remove", account.TwoStepRemoval(console)
     yield "/admin/operators", operators.OperatorsPage(console)

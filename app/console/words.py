@@ -68,7 +68,6 @@ _DETAILS: dict[str, Text] = {
     "own_cards_only": Text("仅限自己发的卡密", "Own cards only"),
     "reason": Text("原因", "Reason"),
     "renewed": Text("续费的卡密", "Card renewed"),
-    "recovery_codes": Text("新的恢复码", "New recovery codes"),
     "replaced": Text("被替换版本的 SHA-256", "SHA-256 of what it replaced"),
     "role": Text("角色", "Role"),
     "scopes": Text("权限", "Scopes"),

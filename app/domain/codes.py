@@ -54,7 +54,6 @@ class EventKind(NamedEnum):
     LOGGED_IN = "logged_in", "登录", "logged in"
     LOGGED_OUT = "logged_out", "退出登录", "logged out"
     LOGIN_REFUSED = "login_refused", "登录被拒", "log-in refused"
-    RECOVERY_CODE_USED = "recovery_code_used", "使用恢复码", "recovery code used"
     TOKEN_ADDED = "token_added", "添加令牌", "token added"
     TOKEN_CHANGED = "token_changed", "修改令牌", "token changed"
     TOKEN_REVOKED = "token_revoked", "吊销令牌", "token revoked"

@@ -182,16 +182,6 @@ class OperatorSession(_Table):
     expires_at = DateTimeTZField(index=False)
 
 
-class RecoveryCode(_Table):
-    """The digest of an unused recovery code of two-step verification."""
-
-    operator = ForeignKeyField(Operator, column_name="operator_id", index=False, on_delete="CASCADE")
-    code_sha256 = TextField()
-
-    class Meta:  # noqa: D106  # peewee's options
-        primary_key = CompositeKey("operator", "code_sha256")
-
-
 class LoginFailure(_Table):
     """Failed log-ins, by the bucket that they count against."""
 

@@ -108,7 +108,6 @@ _COLUMNS = {
     "name": "名称 name",
     "role": "角色 role",
     "totp": "两步验证 TOTP",
-    "recovery_codes": "恢复码 recovery codes",
     "created_at": "添加 added",
     "password_changed_at": "密码更改 password",
     "last_seen_at": "当前会话最近操作 session last used",

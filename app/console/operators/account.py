@@ -15,7 +15,7 @@ from app.domain.operators.operators import MAX_NAME
 from app.domain.texts import RefusedError
 from app.http.request_parser import client_address
 from app.services.operators.operators import Operators
-from app.services.operators.two_step import is_secret, recovery_codes_left
+from app.services.operators.two_step import is_secret
 
 ACCOUNT = "/admin/account"
 
@@ -99,10 +99,7 @@ class AccountPage(FormPage):
 
     def values(self, request: falcon.Request, _form: Form) -> Values:
         visitor = visitor_of(request)
-        return {
-            "others": self.console.sessions.others(visitor.who.id, visitor.session_token),
-            "codes_left": recovery_codes_left(visitor.who.id),
-        }
+        return {"others": self.console.sessions.others(visitor.who.id, visitor.session_token)}
 
 
 class _AccountForm(AccountPage):
@@ -143,18 +140,6 @@ class TwoStepRemoval(_AccountForm):
         return url(ACCOUNT, done=self.name)
 
 
-class RecoveryCodes(_AccountForm):
-    """`/admin/account/two-step/codes`. The answer to the form has the codes: nothing else ever does."""
-
-    name = "recovery-codes"
-
-    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> None:
-        self.check_own_password(request, form)
-        visitor = visitor_of(request)
-        codes = self.two_step(request).renew_recovery_codes(visitor.who.name, visitor.session_token)
-        self.console.renderer.render(request, response, "operators/recovery_codes.html", codes=codes, is_first=False)
-
-
 class TwoStepPage(FormPage):
     """`/admin/account/two-step`: only the browser has the secret until a code shows that an app has it."""
 
@@ -169,12 +154,12 @@ class TwoStepPage(FormPage):
         else:
             super().on_get(request, response)
 
-    def change(self, request: falcon.Request, response: falcon.Response, form: Form) -> None:
-        """Require codes from now on, and show the recovery codes; sessions that began without a code end."""
+    def change(self, request: falcon.Request, _response: falcon.Response, form: Form) -> str:
+        """Require codes from now on; sessions that began without a code end."""
         self.check_own_password(request, form)
         visitor, secret, code = visitor_of(request), form.one("secret"), form.one("code")
-        codes = self.two_step(request).enable(visitor.who.name, secret, code, visitor.session_token)
-        self.console.renderer.render(request, response, "operators/recovery_codes.html", codes=codes, is_first=True)
+        self.two_step(request).enable(visitor.who.name, secret, code, visitor.session_token)
+        return url(ACCOUNT, done="two-step-on")
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         visitor, issuer = visitor_of(request), self.console.system_status.settings.issuer

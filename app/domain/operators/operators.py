@@ -1,10 +1,7 @@
-"""Operators and shops: roles, scopes, names, passwords, recovery codes, and the limits of failed log-ins."""
+"""Operators and shops: roles, scopes, names, passwords, and the limits of failed log-ins."""
 
-import re
-import unicodedata
 from datetime import datetime, timedelta
 
-from app.domain.cards.cards import CROCKFORD, as_crockford
 from app.domain.texts import NamedEnum, RefusedError
 
 MIN_PASSWORD = 12
@@ -80,24 +77,3 @@ def next_attempt(failures: int, last_at: datetime) -> datetime:
     if failures < FREE_FAILURES:
         return last_at
     return last_at + min(timedelta(seconds=2 ** min(failures - FREE_FAILURES, 20)), _LONGEST_WAIT)
-
-
-RECOVERY_CODES = 10
-RECOVERY_LENGTH = 20
-"""100 random bits: too many to find a code from its SHA-256."""
-_RECOVERY_GROUP = 5
-_MAX_TYPED = 64  # normalising a long text takes long
-_RECOVERY_CODE = re.compile(f"[{CROCKFORD}]{{{RECOVERY_LENGTH}}}")
-
-
-def read_recovery_code(typed: str) -> str | None:
-    """Read a recovery code as a person types it, in any spelling of its letters; None for anything else."""
-    if len(typed) > _MAX_TYPED:
-        return None
-    code = as_crockford(unicodedata.normalize("NFKC", typed))
-    return code if _RECOVERY_CODE.fullmatch(code) else None
-
-
-def written_recovery_code(code: str) -> str:
-    """Return a recovery code in groups, as people read it."""
-    return "-".join(code[at : at + _RECOVERY_GROUP] for at in range(0, RECOVERY_LENGTH, _RECOVERY_GROUP))

@@ -20,7 +20,7 @@ from app.storage import journal
 from app.storage.cards import PAGE_ROWS, Owner
 from app.storage.database import Database
 from app.storage.journal import code_or_kind
-from app.storage.models import Card, Ceiling, Event, Operator, OperatorSession, RecoveryCode
+from app.storage.models import Card, Ceiling, Event, Operator, OperatorSession
 
 Changes = dict[str, object]
 Account = Operator
@@ -74,18 +74,15 @@ class Operators:
     def list(self) -> Sequence[Account]:
         """Return all operators by name, without their secrets.
 
-        Beside the columns they have those of their ceilings, `has_totp`, `recovery_codes` (how many are left), and
-        `last_seen_at`: the last use of a session that has not ended, None after a log-out or 12 hours without a
-        request.
+        Beside the columns they have those of their ceilings, `has_totp`, and `last_seen_at`: the last use of a
+        session that has not ended, None after a log-out or 12 hours without a request.
         """
-        codes = RecoveryCode.select(fn.COUNT(RecoveryCode.code_sha256)).where(RecoveryCode.operator == Operator.id)
         used = fn.MAX(OperatorSession.last_seen_at)
         seen = OperatorSession.select(used).where(OperatorSession.operator == Operator.id)
         query = Operator.select(
             *(Operator.id, Operator.name, Operator.role, Operator.created_at, Operator.password_changed_at),
             *(Ceiling.cards_per_day, Ceiling.longest_validity, Ceiling.changes_per_day),
             Operator.totp_secret.is_null(is_null=False).alias("has_totp"),
-            codes.alias("recovery_codes"),
             seen.alias("last_seen_at"),
         )
         listed = query.join(Ceiling, JOIN.LEFT_OUTER).order_by(Operator.name).objects()
@@ -231,7 +228,6 @@ def lock_owners() -> list[str]:
 def remove_second_factor(operator: Operator) -> bool:
     """Require no codes of an operator any more; return whether they were required."""
     Operator.set_by_id(operator.id, {"totp_secret": None, "totp_last_step": None})
-    RecoveryCode.delete().where(RecoveryCode.operator == operator.id).execute()
     return operator.totp_secret is not None
 
 

@@ -114,7 +114,7 @@ class Sessions:
             is_outdated = self.passwords.is_outdated(operator.password_hash)
             new_hash = self.passwords.hash(password) if is_outdated else None
             with self.database.transact():
-                is_let_in = _lock_unchanged(operator) and self._use_up(operator, code or "", address)
+                is_let_in = _lock_unchanged(operator) and self._use_up(operator, code or "")
                 if is_let_in:
                     if new_hash is not None:
                         Operator.set_by_id(operator.id, {"password_hash": new_hash})
@@ -124,18 +124,15 @@ class Sessions:
                 self._fail(operator, address, "code", (*buckets, of_codes))
                 raise LoginRefusedError
 
-    def _use_up(self, operator: Operator, code: str, address: str) -> bool:
-        """Use the code of an app or a recovery code up in the caller's transaction; return False if it is wrong."""
+    def _use_up(self, operator: Operator, code: str) -> bool:
+        """Use the code of an app up in the caller's transaction; return False if it is wrong."""
         if operator.totp_secret is None:
             return True
-        if (step := two_step.step_for(operator, code, self.clock(), self.key)) is not None:
-            unused = Operator.totp_last_step.is_null() | (Operator.totp_last_step < step)
-            return bool(Operator.update(totp_last_step=step).where((Operator.id == operator.id) & unused).execute())
-        left = two_step.take_recovery_code(operator.id, code)
-        if left is None:
+        step = two_step.step_for(operator, code, self.clock(), self.key)
+        if step is None:
             return False
-        journal.append([self._entry(EventKind.RECOVERY_CODE_USED, operator, address, left=left)])
-        return True
+        unused = Operator.totp_last_step.is_null() | (Operator.totp_last_step < step)
+        return bool(Operator.update(totp_last_step=step).where((Operator.id == operator.id) & unused).execute())
 
     def _fail(self, operator: Operator | None, address: str, wrong: str, buckets: Sequence[str]) -> None:
         throttling.count(self.database, buckets, self.clock())

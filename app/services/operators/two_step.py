@@ -1,24 +1,16 @@
-"""Two-step verification: codes of an authenticator app (RFC 6238: SHA-1, six digits, 30 s), and recovery codes.
-
-A recovery code stands once for the app's, when the phone is lost. It is 100 random bits, so that its SHA-256 can be
-stored in its place: a copy of the database yields no codes.
-"""
+"""Two-step verification: codes of an authenticator app (RFC 6238: SHA-1, six digits, 30 s)."""
 
 import logging
 import re
-import secrets
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 
 import pyotp
 
-from app.domain.cards.cards import CROCKFORD
-from app.domain.operators.operators import RECOVERY_CODES, RECOVERY_LENGTH, read_recovery_code, written_recovery_code
 from app.domain.texts import RefusedError
-from app.services.bearer import digest
 from app.services.operators import operators as accounts
-from app.storage.models import Operator, RecoveryCode
+from app.storage.models import Operator
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 
 _MAX_LENGTH = 16  # six digits as people type them; normalising a long text takes long
@@ -61,11 +53,11 @@ class TwoStep:
     operators: accounts.Operators
     key: SealingKey
 
-    def enable(self, name: str, secret: str, code: str, session_token: str) -> tuple[str, ...]:
+    def enable(self, name: str, secret: str, code: str, session_token: str) -> None:
         """Require codes at log-in from now on, after a first code has shown that the app has the secret.
 
-        All sessions end but the one of `session_token`: they began without a code. Return the recovery codes, for the
-        only time. Raise RefusedError if the code is wrong, the secret malformed, or codes are required already.
+        All sessions end but the one of `session_token`: they began without a code. Raise RefusedError if the code is
+        wrong, the secret malformed, or codes are required already.
         """
         with self.operators.changing(name, session_token) as (operator, now, details):
             if operator.totp_secret is not None:
@@ -78,10 +70,8 @@ class TwoStep:
                 )
             sealed = self.key.seal("operator", operator.id, secret)
             Operator.set_by_id(operator.id, {"totp_secret": sealed, "totp_last_step": step})
-            codes = _replace_recovery_codes(operator)
             accounts.journal_log_outs(accounts.end_sessions(operator.id, but=session_token), self.operators.actor, now)
             details["totp"] = True
-        return codes
 
     def disable(self, name: str, *, log_out: bool = False, session_token: str | None = None) -> None:
         """Require no codes any more; `log_out`: end the operator's sessions, too."""
@@ -90,35 +80,3 @@ class TwoStep:
                 accounts.end_sessions(operator.id)
             if accounts.remove_second_factor(operator):
                 details["totp"] = False
-
-    def renew_recovery_codes(self, name: str, session_token: str | None = None) -> tuple[str, ...]:
-        """Replace an operator's recovery codes by new ones, which are returned for the only time."""
-        with self.operators.changing(name, session_token) as (operator, _now, details):
-            if operator.totp_secret is None:
-                raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
-            codes = _replace_recovery_codes(operator)
-            details["recovery_codes"] = len(codes)
-        return codes
-
-
-def _replace_recovery_codes(operator: accounts.Account) -> tuple[str, ...]:
-    """Replace an operator's codes in the caller's transaction; return the new ones, as people read them."""
-    codes = ["".join(secrets.choice(CROCKFORD) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)]
-    RecoveryCode.delete().where(RecoveryCode.operator == operator).execute()
-    RecoveryCode.insert_many([{"operator": operator, "code_sha256": digest(code)} for code in codes]).execute()
-    return tuple(map(written_recovery_code, codes))
-
-
-def recovery_codes_left(operator_id: int) -> int:
-    """Return how many recovery codes an operator has left."""
-    return int(RecoveryCode.select().where(RecoveryCode.operator == operator_id).count())
-
-
-def take_recovery_code(operator_id: int, typed: str) -> int | None:
-    """Use a code up, within the caller's transaction; return how many are left, None if it is no unused code."""
-    code = read_recovery_code(typed)
-    if code is None:
-        return None
-    is_it = (RecoveryCode.operator == operator_id) & (RecoveryCode.code_sha256 == digest(code))
-    is_taken = RecoveryCode.delete().where(is_it).execute()  # of several at once one deletes it
-    return recovery_codes_left(operator_id) if is_taken else None

@@ -1,6 +1,6 @@
 -- Takes away the schema of release 1.0, whose programs refuse every other one.
 -- Release 1.1: bounds of what one card, operator or token writes; the vendor's terms and the block list; customers' own
--- cards; imported cards; webhooks; several machines; recovery codes.
+-- cards; imported cards; webhooks; several machines.
 
 -- Counts of a card's journal entries by day and kind: each day's first entries stay whole, all are counted. `environments`
 -- are those that the journal has an entry of, so that going to and fro uses up none. No foreign key: like the journal, the
@@ -52,11 +52,6 @@ CREATE TABLE ceiling (
     changed bigint NOT NULL DEFAULT 0 CHECK (changed >= 0),
     CONSTRAINT ceiling_owner CHECK (num_nonnulls(operator_id, token_id) = 1),
     CONSTRAINT ceiling_key UNIQUE NULLS NOT DISTINCT (operator_id, token_id)
-);
-CREATE TABLE recovery_code (
-    operator_id integer NOT NULL REFERENCES operator (id) ON DELETE CASCADE,
-    code_sha256 text NOT NULL CHECK (code_sha256 ~ '^[0-9a-f]{64}$'),
-    PRIMARY KEY (operator_id, code_sha256)
 );
 
 -- `imported_key` is the key that a card had in the system that it came from, indexed by bytes, so that beginnings are found.

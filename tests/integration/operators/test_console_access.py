@@ -34,7 +34,6 @@ ACCESS: dict[str, dict[str, tuple[int | str, int | str, int | str]]] = {
     "/admin/account": {GET: (LOGIN, 200, 200)},
     "/admin/account/password": {GET: (LOGIN, 303, 303), POST: (LOGIN, 400, 400)},
     "/admin/account/sessions": {GET: (LOGIN, 303, 303), POST: (LOGIN, 303, 303)},
-    "/admin/account/two-step/codes": {GET: (LOGIN, 303, 303), POST: (LOGIN, 400, 400)},
     "/admin/account/two-step": {GET: (LOGIN, 200, 200), POST: (LOGIN, 400, 400)},
     "/admin/account/two-step/remove": {GET: (LOGIN, 303, 303), POST: (LOGIN, 400, 400)},
     "/admin/operators": {GET: (LOGIN, 403, 200), POST: (LOGIN, 403, 400)},
@@ -184,9 +183,6 @@ def full_form(scene: Scene, path: str) -> tuple[Fields, Files]:
     form, files = {**scene.forms[path]}, {}
     if path == "/admin/account/two-step":
         form |= {"secret": secret, "code": pyotp.TOTP(secret).at(now)}
-    elif path == "/admin/account/two-step/codes":
-        Operator.update(totp_last_step=None).where(Operator.name == "olga").execute()
-        form |= {"own_code": pyotp.TOTP(secret).at(now)}
     elif path == "/admin/account/two-step/remove":
         form |= {"own_code": pyotp.TOTP(secret).at(now, counter_offset=1)}  # the present one was taken
     elif path == "/admin/operators":

@@ -1,4 +1,4 @@
-"""The visitor's own account in the console: password, recovery codes, sessions, cookies, and no secret that is told."""
+"""The visitor's own account in the console: password, sessions, cookies, and no secret that is told."""
 
 import re
 from collections.abc import Callable

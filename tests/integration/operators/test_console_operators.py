@@ -57,7 +57,6 @@ def test_a_session_and_the_password_without_a_code_change_nothing(owner: Browser
         "/admin/token": {"name": "shop"},
         "/admin/account/password": new,
         "/admin/account/two-step/remove": {},
-        "/admin/account/two-step/codes": {},
     }
     Operator.update(totp_secret=app.secret).where(Operator.name == "olga").execute()
     for path, fields in forms.items():

@@ -1,4 +1,4 @@
-"""Second factors: codes of an app, recovery codes, and their secrets in the database."""
+"""Second factors: codes of an app, and their secrets in the database."""
 # Owns sealing-key, login-second-factor.
 
 import logging
@@ -12,12 +12,10 @@ import pytest
 
 from app.domain.operators.operators import FREE_FAILURES, Role
 from app.domain.texts import RefusedError
-from app.services.bearer import digest
 from app.services.keys import sealed_secrets
-from app.services.operators import two_step
 from app.services.operators.sessions import LoginRefusedError, LoginThrottledError, Sessions, WantsCodeError
 from app.storage.database import Database
-from app.storage.models import Event, LoginFailure, Operator, OperatorSession, RecoveryCode
+from app.storage.models import Event, LoginFailure, Operator, OperatorSession
 from app.tokens.sealing_key import SealingKey
 from tests.conftest import Clock
 from tests.support.console.log_ins import HOME, LogIns
@@ -91,10 +89,10 @@ def test_enabling_totp_takes_its_first_code_and_ends_the_sessions_that_began_wit
     assert log_ins.log_in()
 
 
-@pytest.mark.parametrize("how", ["code of the app", "recovery code", "recovery code, confirming"])
+@pytest.mark.parametrize("how", ["logging in", "confirming"])
 def test_a_code_used_by_several_at_once_is_accepted_once(log_ins: LogIns, database: Database, how: str) -> None:
     app = log_ins.with_totp()
-    code = app.at(log_ins.clock.now) if how == "code of the app" else log_ins.codes[0]
+    code = app.at(log_ins.clock.now)
     all_checked = threading.Barrier(4, timeout=60)
 
     class Meeting(CheapPasswords):
@@ -109,7 +107,7 @@ def test_a_code_used_by_several_at_once_is_accepted_once(log_ins: LogIns, databa
         try:
             # Each as in a process of its own: what they share is the database.
             sessions = Sessions(database, log_ins.clock, SEALING, Meeting())
-            if how.endswith("confirming"):
+            if how == "confirming":
                 sessions.confirm(log_ins.alice, PASSWORD, code, address=HOME)
             else:
                 sessions.log_in("alice", PASSWORD, code, HOME)
@@ -121,62 +119,24 @@ def test_a_code_used_by_several_at_once_is_accepted_once(log_ins: LogIns, databa
 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(attempt, range(4))) == [False, False, False, True]
-    assert OperatorSession.select().count() == (0 if how.endswith("confirming") else 1)
-    assert Event.select().where(Event.kind == "recovery_code_used").count() == (code in log_ins.codes)
+    assert OperatorSession.select().count() == (0 if how == "confirming" else 1)
 
 
 def test_wrong_codes_are_throttled_across_networks(log_ins: LogIns) -> None:
     app = log_ins.with_totp()
     identity = log_ins.identify(code=app.at(log_ins.clock.now))
     log_ins.clock.advance(timedelta(minutes=1))
-    recovery = log_ins.codes[0]
-    almost = recovery[:-1] + ("0" if recovery[-1] != "0" else "1")
     for host in range(FREE_FAILURES):
         with pytest.raises(LoginRefusedError):
-            log_ins.log_in(code=("000000", almost)[host % 2], address=f"203.0.113.{host}")
-    for code in (app.at(log_ins.clock.now), recovery):
-        with pytest.raises(LoginThrottledError):
-            log_ins.log_in(code=code, address="203.0.113.200")
+            log_ins.log_in(code="000000", address=f"203.0.113.{host}")
+    with pytest.raises(LoginThrottledError):
+        log_ins.log_in(code=app.at(log_ins.clock.now), address="203.0.113.200")
     right = app.at(log_ins.clock.now)
     with pytest.raises(LoginThrottledError):
         log_ins.sessions.confirm(identity, PASSWORD, right, address=HOME)
     log_ins.clock.advance(timedelta(seconds=1))
     log_ins.sessions.confirm(identity, PASSWORD, right, address=HOME)
     assert LoginFailure.get_or_none(LoginFailure.bucket.startswith("code:")) is None, "a success forgets them"
-
-
-def test_each_recovery_code_logs_in_once(log_ins: LogIns) -> None:
-    log_ins.with_totp()
-    codes = log_ins.codes
-    assert len(set(codes)) == two_step.recovery_codes_left(log_ins.alice.id) == 10
-    stored = {row.code_sha256 for row in RecoveryCode.select()}
-    assert stored == {digest(code.replace("-", "")) for code in codes}
-    assert log_ins.identify(code=codes[3].lower().replace("-", " "))
-    with pytest.raises(LoginRefusedError):
-        log_ins.log_in(code=codes[3])
-    assert two_step.recovery_codes_left(log_ins.alice.id) == 9
-    used = Event.select(Event.actor, Event.ip, Event.details).where(Event.kind == "recovery_code_used").tuples()
-    assert list(used) == [("console:alice", HOME, {"left": 9})]
-
-
-def test_recovery_codes_are_replaced_by_new_ones_and_go_with_two_step_verification(log_ins: LogIns) -> None:
-    with pytest.raises(RefusedError):
-        log_ins.two_step.renew_recovery_codes("alice")
-    log_ins.with_totp()
-    old, new = log_ins.codes, log_ins.two_step.renew_recovery_codes("alice")
-    assert not {*new} & {*old}
-    assert Event.select().order_by(Event.id.desc()).get().details == {"operator": "alice", "recovery_codes": 10}
-    with pytest.raises(LoginRefusedError):
-        log_ins.log_in(code=old[0])
-    log_ins.clock.advance(timedelta(hours=2))
-    assert log_ins.identify(code=new[0])
-    log_ins.two_step.disable("alice")
-    assert RecoveryCode.select().count() == 0
-    log_ins.with_totp()
-    with pytest.raises(LoginRefusedError):
-        log_ins.log_in(code=new[1])
-    log_ins.operators.set_password("alice", PASSWORD, reset_totp=True)
-    assert RecoveryCode.select().count() == 0
 
 
 def test_a_start_seals_what_was_kept_in_clear(

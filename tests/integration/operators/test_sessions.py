@@ -184,7 +184,6 @@ def test_a_change_that_waited_while_its_session_was_ended_is_not_made(log_ins: L
     operators = log_ins.operators
     for change in (
         partial(operators.set_password, "alice", PASSWORD, session_token=token),
-        partial(log_ins.two_step.renew_recovery_codes, "alice", token),
         partial(log_ins.two_step.disable, "alice", session_token=token),
         partial(log_ins.two_step.enable, "alice", pyotp.random_base32(), "000000", token),
     ):

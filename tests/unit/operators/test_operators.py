@@ -1,22 +1,18 @@
-"""Operators: names, passwords, waits after failures, and recovery codes."""
+"""Operators: names, passwords, and waits after failures."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.domain.cards.cards import CROCKFORD
 from app.domain.operators.operators import (
     FREE_FAILURES,
     MAX_NAME,
     MAX_PASSWORD,
-    RECOVERY_LENGTH,
     check_name,
     check_password,
     console_actor,
     next_attempt,
-    read_recovery_code,
     shop_actor,
-    written_recovery_code,
 )
 from app.domain.texts import RefusedError, Text
 from tests.support.tables import for_each
@@ -70,22 +66,3 @@ def test_the_first_failures_cost_nothing_and_each_after_them_doubles_the_wait_up
 
 def test_the_journal_tells_operators_from_shops() -> None:
     assert (console_actor("olga"), shop_actor("taobao")) == ("console:olga", "shop:taobao")
-
-
-CODE = (CROCKFORD * 2)[:RECOVERY_LENGTH]
-
-
-def test_a_recovery_code_is_read_as_people_type_it() -> None:
-    written = written_recovery_code(CODE)
-    assert written == "01234-56789-ABCDE-FGHJK"
-    wide = "".join(chr(ord(c) + 0xFEE0) for c in written)
-    alike = (written.replace("0", "O"), written.replace("1", "l"))
-    for typed in (CODE, written, written.lower(), f" {written.replace('-', ' ')} ", wide, *alike):
-        assert read_recovery_code(typed) == CODE, typed
-
-
-@for_each("typed", ["", "123456", CODE[:-1], CODE + "0", CODE[:-1] + "U", CODE + " " * 64, "\0", "\ud800"])
-def test_anything_else_is_no_recovery_code_nor_what_is_longer_than_64_characters(typed: str) -> None:
-    assert read_recovery_code(typed) is None
-    assert read_recovery_code(CODE + " " * (64 - len(CODE))) == CODE
-    assert read_recovery_code(CODE + " " * (65 - len(CODE))) is None
