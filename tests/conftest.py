@@ -19,7 +19,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  # a class, whatever its name
 from xdist.remote import Producer
 
-from app.storage import schema
+from app.storage import models, schema
 from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
 from tests.support.groups import ByGroup
@@ -265,6 +265,7 @@ def database(database_url: str, _kept: dict[str, Database]) -> Iterator[Database
         connected.connect()
     connect_to(connected)
     yield connected
+    models.database.initialize(None)  # a test that does not ask for a database has none
     if _is_idle(connected):
         _kept[database_url] = connected
     else:

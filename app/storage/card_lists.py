@@ -11,12 +11,12 @@ from peewee import JOIN, SQL, Desc, Select, Tuple, fn
 
 from app.domain.codes import CardStatus
 from app.storage import card_search
-from app.storage.cards import expiry, find_all, of_batch, status_is, with_clients, with_keys
+from app.storage.cards import expiry, of_batch, status_is, with_clients, with_keys
 from app.storage.models import Card, Client, database
 from app.storage.paging import Cursor
 
 MAX_SEARCHED = 10_000
-"""How many cards of a list are looked at by a search whose text has too many hits, and by an order of last use."""
+"""How many cards of a list are looked at by a search whose text has too many hits."""
 
 
 class Sort(StrEnum):
@@ -24,9 +24,6 @@ class Sort(StrEnum):
 
     EXPIRY = "expiry"
     EXPIRY_LAST = "-expiry"
-    USED_LAST = "used"
-    """The card used last comes first."""
-    USED = "-used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +58,6 @@ class CardFilter:
     def is_by_expiry(self) -> bool:
         """Whether the list is in the order of expiry, permanent cards last, not of creation, newest first."""
         return self.has_expiry and not self.oldest_first
-
-    @property
-    def is_by_use(self) -> bool:
-        """Whether the list is by last use, else by activation: no index has that, which each request would change."""
-        return self.sort in (Sort.USED, Sort.USED_LAST)
 
 
 class Resolved(NamedTuple):
@@ -124,11 +116,9 @@ def page(
     """Return up to `limit` cards that follow `after`, with their clients.
 
     Active cards and those of a range of expiry are ordered by expiry, the next to expire first, permanent ones last;
-    expired ones the other way round; all others newest first; or as `sort` says, by last use the first `MAX_SEARCHED`
-    of the list. `backwards`: the cards before `after`, in that order.
+    expired ones the other way round; all others newest first; or as `sort` says. `backwards`: the cards before
+    `after`, in that order.
     """
-    if wanted.is_by_use:
-        return _page_by_use(wanted, now, after, limit=limit, backwards=backwards)
     key, descending = _order(wanted)
     falling = descending != backwards
     matches = _matches(wanted, now)
@@ -138,32 +128,8 @@ def page(
     return with_clients(Card.id.in_(ids), *_sorted(key, falling=descending))
 
 
-def _page_by_use(wanted: CardFilter, now: datetime, after: Cursor | None, *, limit: int, backwards: bool) -> list[Card]:
-    """Return a page of the first `MAX_SEARCHED` cards of a list, which are read by the index of expiry, and sorted."""
-    descending = wanted.sort is Sort.USED_LAST
-    falling = descending != backwards
-    key, _ = _order(wanted)
-    of_list = Card.select(Card.id, Card.activated_at).where(_matches(wanted, now))
-    each = of_list.order_by(*_sorted(key, falling=True)).limit(MAX_SEARCHED).alias("each")
-    # The limit keeps it a loop.
-    use = Client.select(Client.requested_at).where(Client.card == each.c.id).limit(1).alias("use")
-    used = fn.COALESCE(use.c.requested_at, each.c.activated_at)
-    columns = (each.c.id.alias("id"), used.alias("at"))
-    known = Select((each,), columns).join(use, JOIN.LEFT_LATERAL, on=SQL("true")).alias("known")
-    ids = Select((known,), (known.c.id,))
-    if after is not None:
-        place, mark = Tuple(known.c.at, known.c.id), Tuple(after.at, after.id)
-        ids = ids.where(place < mark if falling else place > mark)
-    order = (Desc(known.c.at), Desc(known.c.id)) if falling else (known.c.at, known.c.id)
-    found = [row[0] for row in ids.order_by(*order).limit(limit).bind(database).tuples()]
-    rows = find_all(found)
-    return rows[::-1] if backwards else rows
-
-
 def cursor(wanted: CardFilter, card: Card) -> Cursor:
-    """Return the place of a card, read with its client, in that list."""
-    if wanted.is_by_use:
-        return Cursor(card.activated_at if card.client is None else card.client.requested_at, card.id)
+    """Return the place of a card in that list."""
     return Cursor(card.expires_at if wanted.is_by_expiry else card.created_at, card.id)
 
 

@@ -14,7 +14,7 @@ from app.runtime.clock import Clock
 from app.services.cards.card_actions import CardNotFoundError
 from app.services.paging import PageRequest, Slice, read_slice
 from app.storage import card_lists, cards
-from app.storage.card_lists import CardFilter, Sort
+from app.storage.card_lists import CardFilter
 from app.storage.cards import Owner
 from app.storage.models import Card, DailyCount, Operator
 from app.storage.paging import Cursor
@@ -30,14 +30,12 @@ class CardResults(NamedTuple):
     """A page of a list.
 
     `total` is the length of the list, counted up to `MAX_COUNTED` + 1. A search whose text has too many hits has only
-    some of them, and is not `is_complete`. `is_partly_sorted`: a list by last use has only the first `MAX_SEARCHED` of
-    a longer one. `missing` are the texts of a search that name cards which do not exist.
+    some of them, and is not `is_complete`. `missing` are the texts of a search that name cards which do not exist.
     """
 
     found: Slice[Card]
     total: int = 0
     is_complete: bool = True
-    is_partly_sorted: bool = False
     missing: tuple[str, ...] = ()
 
 
@@ -112,7 +110,7 @@ class CardLists:
         # Counting costs as much as reading where hits are rare: not for a list that is on one page.
         is_whole = found.before is None and found.after is None
         total = len(found.rows) if is_whole else card_lists.count_at_most(wanted, now, MAX_COUNTED + 1)
-        return CardResults(found, total, is_complete, wanted.is_by_use and total > MAX_SEARCHED, missing)
+        return CardResults(found, total, is_complete, missing)
 
     def missing(self, wanted: CardFilter) -> tuple[str, ...]:
         """Return the texts of a search that name cards which do not exist."""
@@ -127,15 +125,14 @@ class CardLists:
                 "搜索内容太短，符合的太多，不能全部列出：请多输入几个字符，或加上其他条件",
                 "the search text has too many hits to list them all: type a few characters more, or add a filter",
             )
-        listed = resolved.wanted
-        # By last use a list has only its first cards.
-        return self._every(replace(listed, sort=Sort.EXPIRY) if listed.is_by_use else listed, now)
+        return _every(resolved.wanted, now)
 
-    def _every(self, wanted: CardFilter, now: datetime) -> Iterator[Card]:
-        after: Cursor | None = None
-        while rows := card_lists.page(wanted, now, after, limit=_PAGE_ROWS):
-            yield from _with_status(rows, now)
-            after = card_lists.cursor(wanted, rows[-1])
+
+def _every(wanted: CardFilter, now: datetime) -> Iterator[Card]:
+    after: Cursor | None = None
+    while rows := card_lists.page(wanted, now, after, limit=_PAGE_ROWS):
+        yield from _with_status(rows, now)
+        after = card_lists.cursor(wanted, rows[-1])
 
 
 def _with_status(rows: list[Card], now: datetime) -> list[Card]:

@@ -25,8 +25,6 @@ EXPIRY_PRESETS = {
 SORTS = {
     Sort.EXPIRY: Text("到期时间，先到期的在前", "Expiry, soonest first"),
     Sort.EXPIRY_LAST: Text("到期时间，后到期的在前", "Expiry, latest first"),
-    Sort.USED_LAST: Text("最近使用，最近的在前", "Last use, latest first"),
-    Sort.USED: Text("最近使用，最久未用的在前", "Last use, longest unused first"),
 }
 """Orders that a reader may ask for, by name. They have activated cards only."""
 

@@ -52,7 +52,7 @@ def add(database: Database, *new_cards: NewCard) -> None:
 
 
 @pytest.fixture
-def quick(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     clock.now = NOW
     monkeypatch.setattr(figures, "QUICK_SECONDS", 3600.0)  # however busy the machine is
 

@@ -241,7 +241,7 @@ def test_an_invalid_field_is_named_with_what_would_be_right() -> None:
     for read, field, value, said in (
         (card_filter, "status", "odd", "there is no “odd”; use one of spent, frozen, expired, active, unused"),
         (card_filter, "expires", "8d", "there is no “8d”; use one of 7d, 30d, past7d, past30d"),
-        (card_filter, "sort", "odd", "there is no “odd”; use one of expiry, -expiry, used, -used"),
+        (card_filter, "sort", "odd", "there is no “odd”; use one of expiry, -expiry"),
         (card_filter, "batch", "x" * 201, "at most 200 characters"),
         (card_filter, "q", "x" * 1025, "at most 1024 characters"),
         (card_filter, "q", "\udcff", "the text is not UTF-8"),
@@ -264,7 +264,7 @@ def test_cards_are_filtered_by_all_fields_in_an_order_by_name_and_empty_fields_d
     day = datetime(2026, 3, 2, tzinfo=ZONE)
     assert wanted == CardFilter(CardStatus.ACTIVE, "b", "n", day, NOW + timedelta(days=7), "text")
     assert card_filter(no_batch="1", batch="b").batch == ""
-    assert card_filter(sort="-used") == CardFilter(sort=Sort.USED)
+    assert card_filter(sort="-expiry") == CardFilter(sort=Sort.EXPIRY_LAST)
     assert card_filter(sort="expiry", status="frozen") == CardFilter(CardStatus.FROZEN, sort=Sort.EXPIRY)
     assert card_filter(sort="expiry", status="unused") == CardFilter(CardStatus.UNUSED), "unused cards have none"
     for preset, since, until in (("7d", 0, 7), ("30d", 0, 30), ("past7d", -7, 0), ("past30d", -30, 0)):
