@@ -62,7 +62,7 @@ def search(browser: Browser, text: str, **more: str) -> Seen:
 
 @pytest.mark.usefixtures("both")
 def test_a_sellers_list_has_the_cards_that_they_issued(owner: Browser, seller: Browser) -> None:
-    for query in ("", "?status=active", "?sort=used", "?expires=7d"):
+    for query in ("", "?status=active", "?sort=expiry", "?expires=7d"):
         page = seller.get(f"/admin/cards{query}")
         assert (OWN in page.text, "WXYZ" in page.text, "共 1 张" in page.words) == (True, False, True), query
         assert "这里只有您自己发出的卡密" in page.words
