@@ -1,4 +1,4 @@
-"""The vendor's terms, which change the rules (docs/terms.md)."""
+"""The vendor's terms, which change the rules (docs/selling.md)."""
 
 import re
 from collections.abc import Callable, Iterable

@@ -12,7 +12,7 @@ from app.http.problems import ProblemBody
 from app.http.verdicts import VerdictBody
 
 _DESCRIPTION = (
-    "Clients: docs/protocol.md. Shops (发卡平台): docs/shop-api.md.\n\nEvery GET answers HEAD, too, and every path "
+    "Clients: docs/protocol.md. Shops (发卡平台): docs/selling.md.\n\nEvery GET answers HEAD, too, and every path "
     "OPTIONS with Allow. Another method is 405 (METHOD_NOT_ALLOWED) with Allow. Another path is 404 (NOT_FOUND). "
     "A 500 (INTERNAL_ERROR) is a defect, and in no operation's responses. Every answer of the app has X-Request-ID; "
     "nginx's own problems, 429 among them, have not. Readers ignore members that they do not know."

@@ -2,7 +2,6 @@
 # Owns shop-api.
 
 import json
-import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,7 +19,7 @@ from tests.support.services.service import ROOT, Response, Service, question
 from tests.support.shop import CARDS, Shop
 from tests.support.tables import for_each
 
-DOCUMENT = ROOT / "docs/shop-api.md"
+EXAMPLE = ROOT / "examples/shop/order.py"
 NOBODY = "0" * 32
 UNKNOWN = (404, "CARD_NOT_FOUND", "id")
 ORDERS: dict[str, tuple[Scope, dict[str, Any]]] = {
@@ -211,10 +210,8 @@ def test_a_query_must_name_one_existing_card(service: Service, shop: Shop) -> No
         assert refusal(service.request("GET", f"{CARDS}{query}", headers=shop.headers)) == said, query
 
 
-def test_the_example_in_the_document_sells_one_card(
-    service: Service, shop: Shop, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (program,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+def test_the_example_sells_one_card(service: Service, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    program = EXAMPLE.read_text("utf-8")
     assert program.count("https://card.example.com") == program.count("kd_…") == 1
     program = program.replace("https://card.example.com", f"http://127.0.0.1:{service.port}")
     program = program.replace("kd_…", shop.token)

@@ -24,7 +24,7 @@ READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, AUTHORS, SHOPS, *_ = PAIRS = [
     (f"{name}.md", f"{name}.zh-CN.md")
     for name in (
         *("README", "docs/operations", "docs/console", "docs/reference", "docs/client", "docs/client-authors"),
-        *("docs/shop-api", "docs/several-machines", "docs/installation", "docs/backups"),
+        *("docs/selling", "docs/several-machines", "docs/installation", "docs/backups"),
     )
 ]
 ROUTES = re.findall(r'add_route\(\s*"([^"]+)"', document("app/factory.py"))
