@@ -1,7 +1,7 @@
 """The version of the schema: migrated as a separate step, checked on each new connection; and the roles' rights.
 
 A version is the name of the last migration. A program runs on its own schema and on every newer one; whether an older
-program may go on during an upgrade is judged by `scripts/upgrade.sh` alone (docs/migrations.md).
+program may go on during an upgrade is judged by `scripts/upgrade.sh` alone (docs/architecture.md).
 """
 
 from collections.abc import Callable
