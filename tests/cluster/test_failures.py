@@ -3,6 +3,7 @@
 
 import contextlib
 import select
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -29,8 +30,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 def test_the_balancer_accepts_128_connections_of_an_address(scene: Scene) -> None:
     with contextlib.ExitStack() as stack:
         made = [stack.enter_context(scene.connect()) for _ in range(140)]
-        wait_for(lambda: select.select(made[-1:], [], [], 0)[0], 10)  # the last one: all are decided
-        wait_for(lambda: len(select.select(made, [], [], 0)[0]) in {12, 13}, 10)  # its own check is one, at times
+        wait_for(lambda: len(select.select(made, [], [], 0)[0]) >= 12, 10)
+        time.sleep(1)  # HAProxy's threads decide in any order: with a lower limit, more are closed by now
+        assert len(select.select(made, [], [], 0)[0]) in {12, 13}  # its own check is one, at times
 
 
 @parametrized_by(OF_THE_APP)
