@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts.archives import members
+from tests.support.hosts.backups import members
 from tests.support.hosts.external_database import Server
 from tests.support.hosts.moving import Program, contents, ship
 from tests.support.hosts.stack import ROOT, Stack, copy_checkout, run

@@ -13,7 +13,7 @@ import pytest
 from app.tokens import sealing
 from app.tokens.keyring import decoded, encoded
 from app.tokens.keys import KeyRing
-from tests.support.hosts.archives import repacked
+from tests.support.hosts.backups import repacked
 from tests.support.hosts.script_libraries import bash, checkout_in
 
 IDENTITY = pyrage.x25519.Identity.generate()

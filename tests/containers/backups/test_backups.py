@@ -1,22 +1,22 @@
-"""The backup scripts: what they make, and what they leave alone when something is in the way."""
+"""The backup scripts, by hand and by cron: what they make, and what they leave alone when something is in the way."""
 # Owns run-backup.
 
 import os
-import shutil
-import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.hosts.archives import decrypted, members
-from tests.support.hosts.backups import Backups
-from tests.support.hosts.moving import Program
+from tests.support.hosts.backups import Backups, decrypted, members, standing_in
 from tests.support.hosts.stack import Stack, run
-from tests.support.services.http_exchange import exchange
 from tests.support.services.service import wait_for
 
 pytestmark = pytest.mark.xdist_group("serving")
+
+# A byte of what the dump command writes is another one, without an error.
+SPOILT = r"""really "$@" | { head -c 20000; head -c 1 | tr '\000-\377' '\001-\377\000'; cat; }"""
 
 
 def counts(stack: Stack) -> str:
@@ -46,8 +46,7 @@ def test_a_backup_is_whole_and_private_and_can_be_verified_and_old_ones_are_prun
     assert done.stderr == ""
     assert (file.stat().st_mode & 0o777, backups.folder.stat().st_mode & 0o777) == (0o600, 0o700)
     assert f"backup ok: {file.name}, " in backups.log()[-1]
-    identity = backups.stack.folder / "secrets/backup_identity"
-    inside = members(decrypted(file, identity))
+    inside = members(decrypted(file, backups.stack.folder / "secrets/backup_identity"))
     for name in ("secrets/kernal_data_key", "data/keys/keyring.json", "https_certificates/privkey.pem"):
         assert inside[name] == (backups.stack.folder / name).read_bytes()
     assert inside["env"].startswith((backups.stack.folder / ".env").read_bytes())
@@ -59,18 +58,17 @@ def test_a_backup_is_whole_and_private_and_can_be_verified_and_old_ones_are_prun
 
 
 def test_a_dump_spoilt_on_its_way_is_no_backup(backups: Backups, tmp_path: Path) -> None:
-    backups.refused("backup.sh", says="is not what pg_dump wrote", PATH=backups.spoiler(tmp_path))
+    path = standing_in(tmp_path, "docker", "*/dump-snapshot*", SPOILT)
+    backups.refused("backup.sh", says="is not what pg_dump wrote", PATH=path)
     assert "backup failed: " in backups.log()[-1]
 
 
 def test_a_full_disk_leaves_the_old_backups_alone(backups: Backups, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk)
+    run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", tmp_path)
     try:
-        with backups.settings(KADUN_BACKUP_DIR=str(disk), COMPOSE_PROJECT_NAME=backups.stack.project):
+        with backups.settings(KADUN_BACKUP_DIR=str(tmp_path), COMPOSE_PROJECT_NAME=backups.stack.project):
             small = Backups(backups.stack)
-            small.folder = disk
+            small.folder = tmp_path
             for folder, says in (("files", "Not enough space: about "), ("functions", "not be written (disk full?")):
                 filler = backups.stack.folder / "data" / folder / ("f" * 64)  # the estimate does not know functions
                 filler.write_bytes(os.urandom(16 * 1024 * 1024))
@@ -81,19 +79,43 @@ def test_a_full_disk_leaves_the_old_backups_alone(backups: Backups, tmp_path: Pa
             assert "backup failed: " in small.log()[-1]
             assert "no space left on device" in small.log()[-1].lower()
     finally:
-        run("umount", disk)
+        run("umount", tmp_path)
+
+
+@contextmanager
+def table_locked(backups: Backups) -> Iterator[subprocess.Popen[str]]:
+    """Start a backup that waits for a lock on a table, which is released at the end."""
+
+    def there_are(condition: str) -> bool:
+        question = f"SELECT count(*) FROM pg_locks WHERE relation = 'card'::regclass AND {condition}"  # noqa: S608
+        return backups.stack.sql("owner", question) != "0"
+
+    words = ("docker", "compose", "exec", "-T", "database", "as-role", "owner", "psql", "-X", "-q")
+    holder = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        cwd=backups.stack.folder, env=backups.stack.environment,
+    )  # fmt: skip
+    assert holder.stdin
+    try:
+        holder.stdin.write("BEGIN; LOCK TABLE card;\n")
+        holder.stdin.flush()
+        wait_for(lambda: there_are("mode = 'AccessExclusiveLock' AND granted"))
+        backup = backups.start("backup.sh")
+        waiting = "SELECT pid FROM pg_stat_activity WHERE usename = 'kadun_backup'"  # the service waits, too
+        wait_for(lambda: there_are(f"NOT granted AND pid IN ({waiting})") or backup.poll() is not None, seconds=120)
+        yield backup
+    finally:
+        holder.communicate("COMMIT;\n", timeout=120)
 
 
 def test_a_second_run_gives_way_and_one_that_is_killed_leaves_no_half_a_backup(backups: Backups) -> None:
     before = backups.contents()
-    with backups.table_locked() as backup:
+    with table_locked(backups) as backup:
         assert list(backups.stack.folder.glob("data/.backup.*")), "not where somebody else may write"
         second = backups.script("backup.sh", check=False)
-        assert second.returncode == 1
+        assert (second.returncode, second.stderr.count("\n"), backup.poll()) == (1, 1, None)
         assert "try again when it is done" in second.stderr
-        assert second.stderr.count("\n") == 1
-        assert backup.poll() is None
-        backup.send_signal(signal.SIGKILL)
+        backup.kill()
         assert backup.wait(timeout=60) != 0
         after = backups.contents()
     backup.communicate(timeout=60)
@@ -113,7 +135,6 @@ def test_a_backup_opens_with_the_identity_here_and_with_a_recipient_beside_it(ba
     licensed.unlink()
     assert members(decrypted(file, another))[f"data/files/{licensed.name}"] == b"licensed"
     assert decrypted(file, another) == decrypted(file, identity)
-    assert counts(backups.stack) in backups.script("backup.sh", "--verify", file).stdout
     with backups.settings(KADUN_BACKUP_RECIPIENT="age1nonsense"):
         backups.refused("backup.sh", says="is KADUN_BACKUP_RECIPIENT right?")
     aside = identity.rename(tmp_path / "identity")
@@ -124,23 +145,28 @@ def test_a_backup_opens_with_the_identity_here_and_with_a_recipient_beside_it(ba
         aside.rename(identity)
 
 
-def test_hooks_get_the_finished_file_and_one_that_fails_is_said(backups: Backups, tmp_path: Path) -> None:
+def test_hooks_get_the_finished_file_and_one_that_fails_or_hangs_is_said(backups: Backups, tmp_path: Path) -> None:
     hooks, away, carried = tmp_path / "hooks", tmp_path / "away", backups.folder / "last-away"
     hooks.mkdir()
     away.mkdir()
-    (hooks / "10-copy").write_text(f'#!/bin/sh\ncp "$1" {away}\n')
+
+    def hook(name: str, code: str) -> None:
+        (hooks / name).write_text(f"#!/bin/sh\n{code}\n")
+        (hooks / name).chmod(0o755)
+
+    hook("10-copy", f'cp "$1" {away}')
     (hooks / "README").write_text("not a program")
-    (hooks / "10-copy").chmod(0o755)
     assert not carried.exists()
     try:
-        with backups.settings(KADUN_BACKUP_HOOKS=str(hooks)):
+        with backups.settings(KADUN_BACKUP_HOOKS=str(hooks), KADUN_BACKUP_HOOK_SECONDS="2"):
             file = backups.take()
             assert (away / file.name).read_bytes() == file.read_bytes()
             assert carried.read_text().split()[1:] == [file.name]
-            (hooks / "20-fails").write_text("#!/bin/sh\necho the other side is away >&2\nexit 3\n")
-            (hooks / "20-fails").chmod(0o755)
+            hook("05-hangs", "sleep 601")
+            hook("20-fails", "echo the other side is away >&2; exit 3")
             done = backups.script("backup.sh", check=False)
         assert done.returncode == 1
+        assert "05-hangs (2 秒内未结束 not done within 2 s)" in done.stderr
         assert "20-fails (the other side is away)" in done.stderr
         assert backups.newest() != file
         assert (away / backups.newest().name).exists()
@@ -149,36 +175,48 @@ def test_hooks_get_the_finished_file_and_one_that_fails_is_said(backups: Backups
         carried.unlink(missing_ok=True)
 
 
-def key_set(stack: Stack) -> dict[str, Any]:
-    answer: dict[str, Any] = exchange(stack.connection(), "GET", "/.well-known/jwks.json", None, {}).json()
-    return answer
+def run_job(line: str, variables: dict[str, str]) -> tuple[int, str]:
+    """Run a line of cron's table in cron's environment, which is next to none; return its status and the mail."""
+    command = line.split(" ", maxsplit=6)[6]
+    assert "%" not in command.replace(r"\%", ""), "cron makes a line break of it"
+    shell = ("env", "-i", f"PATH={variables['PATH']}", variables["SHELL"], "-c")
+    done = run(*shell, "{ " + command.replace(r"\%", "%") + "; } 2>&1", check=False, cwd="/", input="")
+    return done.returncode, done.stdout
 
 
-@pytest.mark.nightly
-def test_a_restore_keeps_keys_in_the_database_that_are_newer(
-    backups: Backups, program: Program, tmp_path: Path
+def test_crons_jobs_run_in_its_empty_environment_and_have_nothing_to_mail_unless_they_fail(
+    backups: Backups, tmp_path: Path
 ) -> None:
-    stack, ring = backups.stack, backups.stack.folder / "data/keys/keyring.json"
-    identity = stack.folder / "secrets/backup_identity"
-    stack.script("cardctl", "key", "store", "database")
-    aside = Path(shutil.move(ring, tmp_path))
+    file = Path("/etc/cron.d") / f"kadun-{backups.stack.project}"
+    backups.script("install-cron.sh", "--backup-at", "23:05", "--mail", "me@kadun.test")
     try:
-        with backups.settings(KADUN_KEYS="database"):
-            stack.up()
-            before = key_set(stack)
-            backup = backups.take()
-            assert before["keys"][0]["kid"] in members(decrypted(backup, identity))["key-ids"].decode()
-            stack.script("backup.sh", "--verify", backup)
-            stack.script("cardctl", "key", "rotate")
-            rotated = wait_for(lambda: None if (keys := key_set(stack)) == before else keys)
-            restored = stack.script("restore.sh", backup)
-            assert f"The signing keys are in place: {rotated['keys'][-2]['kid']}" in restored.stdout
-            assert key_set(stack) == rotated
-            assert program.open_on(stack)["core"]
-            stack.script("restore.sh", "--drop-old")
-            stack.script("cardctl", "key", "store", "folder")
+        assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (0, 0o644), "or cron would not read it"
+        lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+        variables = dict(line.split("=", 1) for line in lines if "=" in line.split(" ", maxsplit=1)[0])
+        daily, weekly = lines[len(variables) :]
+        assert daily.startswith("5 23 * * * root ")
+        assert weekly.startswith("47 4 * * sun root ")
+        assert variables["MAILTO"] == "me@kadun.test"
+        for job, done in ((daily, "backup"), (weekly, "verify")):
+            assert run_job(job, variables) == (0, "")
+            assert f"{done} ok: {backups.newest().name}" in backups.log()[-1]
+        before = backups.contents()
+        backups.stack.compose("stop", "database")
+        try:
+            for job in (daily, weekly):
+                status, mail = run_job(job, variables)
+                assert (status, mail.count("\n"), "Container database is down" in mail) == (1, 1, True)
+        finally:
+            backups.stack.up()
+        assert backups.contents() == before
+        own, theirs = file.read_text(), tmp_path / "scripts/backup.sh"
+        theirs.parent.mkdir()
+        theirs.touch()
+        file.write_text(own.replace(f"# {backups.stack.folder}\n", f"# {tmp_path}\n"))
+        refused = backups.script("install-cron.sh", "--remove", check=False)
+        assert (refused.returncode, "two stacks need two names" in refused.stderr) == (1, True)
+        file.write_text(own)
+        backups.script("install-cron.sh", "--remove")
+        assert not file.exists()
     finally:
-        if not ring.exists():
-            shutil.move(aside, ring)
-        stack.up()
-    assert key_set(stack) == rotated
+        file.unlink(missing_ok=True)

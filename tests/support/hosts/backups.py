@@ -1,20 +1,27 @@
-"""The backup scripts of a stack, called as cron or a vendor calls them."""
+"""The backup scripts of a stack, called as cron or a vendor calls them, and the archives that they make."""
 
+import io
 import os
+import shutil
 import subprocess
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.hosts.stack import Stack, run
-from tests.support.services.service import wait_for
+import pyrage
 
-SPOILER = r"""#!/bin/bash
-# Replaces docker: a byte of what the dump command writes is another one, without an error.
-[[ " $* " == *"/dump-snapshot "* ]] || exec {docker} "$@"
-{docker} "$@" | {{ head -c 20000; head -c 1 | tr '\000-\377' '\001-\377\000'; cat; }}
+from tests.support.hosts.stack import Stack
+
+STAND_IN = """#!/bin/bash
+really() {{ {program} "$@"; }}
+[[ "$*" == {words} ]] || exec {program} "$@"
+{code}
 """
+
+Members = dict[str, bytes]
+"""The content of an archive's files by their names."""
 
 
 class Backups:
@@ -23,17 +30,16 @@ class Backups:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.folder = stack.folder / "data/backups"
-        self.environment = stack.environment
 
     def script(self, name: str, *arguments: str | Path, check: bool = True, **environment: str) -> Any:
         """Run a script of the stack from another folder."""
-        return self.stack.script(name, *arguments, check=check, env=self.environment | environment)
+        return self.stack.script(name, *arguments, check=check, env=self.stack.environment | environment)
 
-    def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
-        """Start a script and leave it running."""
+    def start(self, name: str, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+        """Start a script in a session of its own and leave it running."""
         return subprocess.Popen(
-            [self.stack.folder / "scripts" / name, *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/", env=self.environment,
+            [self.stack.folder / "scripts" / name, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, cwd="/", env=self.stack.environment | environment, start_new_session=True,
         )  # fmt: skip
 
     def take(self) -> Path:
@@ -71,41 +77,39 @@ class Backups:
         finally:
             file.write_text(before)
 
-    @contextmanager
-    def table_locked(self) -> Iterator[subprocess.Popen[str]]:
-        """Start a backup that waits for a lock on a table, which is released at the end."""
-        words = ("docker", "compose", "exec", "-T", "database", "as-role", "owner", "psql", "-X", "-q")
-        holder = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-            cwd=self.stack.folder, env=self.environment,
-        )  # fmt: skip
-        assert holder.stdin
-        try:
-            holder.stdin.write("BEGIN; LOCK TABLE card;\n")
-            holder.stdin.flush()
-            wait_for(lambda: self._sessions("mode = 'AccessExclusiveLock' AND granted"))
-            backup = self.start("backup.sh")
-            waiting = "SELECT pid FROM pg_stat_activity WHERE usename = 'kadun_backup'"  # the service waits, too
-            is_waiting = f"NOT granted AND pid IN ({waiting})"
-            wait_for(lambda: self._sessions(is_waiting) or backup.poll() is not None, seconds=120)
-            yield backup
-        finally:
-            holder.communicate("COMMIT;\n", timeout=120)
 
-    def _sessions(self, condition: str) -> bool:
-        question = "SELECT count(*) FROM pg_locks WHERE relation = 'card'::regclass AND "
-        return self.stack.sql("owner", question + condition) != "0"
+def standing_in(folder: Path, program: str, words: str, code: str) -> str:
+    """Return a PATH with a program of this name that runs code in place of commands whose words match a pattern.
 
-    def spoiler(self, folder: Path) -> str:
-        """Return a PATH with a `docker` that damages dumps."""
-        docker = run("sh", "-c", "command -v docker").stdout.strip()
-        file = folder / "docker"
-        file.write_text(SPOILER.format(docker=docker))
-        file.chmod(0o755)
-        return f"{folder}:{os.environ['PATH']}"
+    The code calls the program itself by `really`.
+    """
+    file = folder / program
+    file.write_text(STAND_IN.format(program=shutil.which(program), words=words, code=code))
+    file.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
 
 
-def fill(stack: Stack, cards: int, batch: str = "first") -> None:
-    columns = "id, validity, batch, created_at"
-    values = f"upper(md5(random()::text)), interval '30 days', '{batch}', now()"
-    stack.sql("owner", f"INSERT INTO card ({columns}) SELECT {values} FROM generate_series(1, {cards})")  # noqa: S608
+def decrypted(backup: Path, identity: Path) -> bytes:
+    """Return the tar in a backup."""
+    key = pyrage.x25519.Identity.from_str(identity.read_text().split()[-1])
+    plain: bytes = pyrage.decrypt(backup.read_bytes(), [key])
+    return plain
+
+
+def members(plain: bytes) -> Members:
+    """Return the files in a tar."""
+    with tarfile.open(fileobj=io.BytesIO(plain)) as source:
+        files = [info for info in source if info.isfile()]
+        return {info.name: (source.extractfile(info) or io.BytesIO()).read() for info in files}
+
+
+def repacked(plain: bytes, change: Callable[[Members], object]) -> bytes:
+    """Return a tar with other files, as a fault or an attacker would change it."""
+    files, output = members(plain), io.BytesIO()
+    change(files)
+    with tarfile.open(fileobj=output, mode="w") as target:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            target.addfile(info, io.BytesIO(content))
+    return output.getvalue()

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from kadun.retries import RetryPolicy
 
-from tests.support.hosts.backups import fill
 from tests.support.hosts.moving import Program, ship
 from tests.support.hosts.stack import Stack, run
 from tests.support.licence.customers import Load
@@ -100,7 +99,8 @@ class Vendor:
 def _furnish(vendor: Vendor, folder: Path) -> None:
     """Give the server what a server in use has: cards, a licensed file, a function with a requirement, hooks."""
     stack = vendor.stack
-    fill(stack, 2000)
+    cards = "SELECT upper(md5(random()::text)), interval '30 days', 'first', now() FROM generate_series(1, 2000)"
+    stack.sql("owner", f"INSERT INTO card (id, validity, batch, created_at) {cards}")
     (folder / "licensed").write_bytes(LICENSED)
     stack.script("cardctl", "file", "add", "--name", LICENSED_FILE, folder / "licensed")
     (stack.folder / "data/files/.adding-now").write_bytes(b"half a file")
