@@ -9,8 +9,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.support.hosts.stack import Stack, run
-from tests.support.hosts.stack_changes import rewritten
+from tests.support.hosts.stack import Stack, rewritten, run
 from tests.support.services.pki import Issued
 
 ROOT_CA = Issued.make("A root", authority=True)

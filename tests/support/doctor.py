@@ -11,8 +11,7 @@ from typing import Any
 
 from cryptography import x509
 
-from tests.support.hosts.stack import Stack, run
-from tests.support.hosts.stack_changes import rewritten
+from tests.support.hosts.stack import Stack, rewritten, run
 from tests.support.services.pki import Issued
 from tests.support.services.service import Service, wait_for
 

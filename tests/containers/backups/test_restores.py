@@ -268,3 +268,29 @@ def test_a_backup_that_the_service_cannot_start_on_leaves_the_old_database_servi
     assert restored.serves(restored.acknowledged[1])
     assert kept in server.script("restore.sh", "--drop-old").stdout
     assert restored.databases() == {"kadun"}
+
+
+@pytest.mark.nightly
+def test_a_database_that_postgresql_is_vacuuming_is_dropped(restored: Restored) -> None:
+    """PostgreSQL refuses `DROP DATABASE … WITH (FORCE)` then, which ends no process of its own."""
+    restored.server.script("restore.sh", "--no-safety-dump", restored.server.take())
+    (kept,) = restored.databases() - {"kadun"}
+
+    def execute(statement: str, where: str = "postgres") -> str:
+        words = ("psql", "-qXtA", "-U", "postgres", "-d", where, "-c", statement)
+        return restored.server.stack.execute("database", *words).stdout.strip()
+
+    slow = (
+        "autovacuum_vacuum_insert_threshold = 0, autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1"
+    )
+    execute(f"CREATE TABLE slow (n) WITH ({slow}) AS SELECT generate_series(1, 500000)", kept)
+    execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+    execute("SELECT pg_reload_conf()")
+    try:
+        vacuums = f"backend_type = 'autovacuum worker' AND datname = '{kept}'"
+        wait_for(lambda: execute(f"SELECT count(*) > 0 FROM pg_stat_activity WHERE {vacuums}") == "t")  # noqa: S608
+        assert kept in restored.server.script("restore.sh", "--drop-old").stdout
+    finally:
+        execute("ALTER SYSTEM RESET autovacuum_naptime")
+        execute("SELECT pg_reload_conf()")
+    assert restored.databases() == {"kadun"}

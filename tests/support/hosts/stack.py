@@ -53,6 +53,17 @@ def copy_checkout(folder: Path) -> None:
             shutil.copy2(ROOT / name, folder / name)
 
 
+@contextlib.contextmanager
+def rewritten(path: Path, text: str) -> Iterator[None]:
+    """Overwrite a file in place for a while, as mounted files must be."""
+    before = path.read_bytes()
+    path.write_text(text)
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
 def build_image() -> str:
     """Builds this checkout's image as Compose does, once for all stacks, and returns its ID."""
     # The engine's cache makes it one build for all processes. The lock: another checkout's tests use the same name.
