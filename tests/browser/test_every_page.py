@@ -23,7 +23,7 @@ LED_ON = {
     "/admin/journal/export": "/admin/journal",
     **{f"/admin/cards/{name}": "/admin/cards" for name in ("apply", "confirm", "edit", "edit/apply", "export")},
     **{f"/admin/account/{name}": "/admin/account" for name in ("password", "sessions")},
-    **{f"/admin/account/two-step/{name}": "/admin/account" for name in ("codes", "remove")},
+    "/admin/account/two-step/remove": "/admin/account",
     **{path: "/admin/operators" for path in paths() if path.startswith("/admin/operator/")},
     **{path: "/admin/webhooks" for path in paths() if path.startswith("/admin/webhook/")},
 }

@@ -192,7 +192,6 @@ def _forms(card: str, text: str, at: str) -> dict[str, Fields]:
         "/admin/journal/export": {"format": "csv", **own},
         "/admin/account/password": {**own, **new},
         "/admin/account/sessions": {},
-        "/admin/account/two-step/codes": {"own_code": "000000", **own},
         "/admin/account/two-step": {"secret": "A" * 32, "code": "000000", **own},
         "/admin/account/two-step/remove": {"own_code": "000000", **own},
         "/admin/operators": {"name": "nora", "role": "seller", **new, **own},
