@@ -41,7 +41,8 @@ declare -A PYTEST=(
 )
 # The programs that a tier needs, as bring_tools takes them.
 declare -A TOOLS=(
-    [e2e]="nginx openssl age ip:iproute2 curl node:nodejs objdump:binutils"
+    [e2e]="nginx openssl age ip:iproute2 curl node:nodejs objdump:binutils
+        Xvfb:xvfb xdotool"
     # The font: without one, Chinese text is a row of boxes, with widths unlike real text's.
     [browser]="nginx openssl /usr/share/fonts/truetype/wqy/wqy-microhei.ttc:fonts-wqy-microhei"
     [containers]="nginx openssl curl ip:iproute2 nft:nftables ps:procps certbot pebble age cron gpg:gnupg debootstrap

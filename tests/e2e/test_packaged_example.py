@@ -1,24 +1,107 @@
-"""examples/desk, packaged with PyInstaller: the SDK survives it, over HTTPS through nginx with a private CA."""
+"""examples/desk, packaged with PyInstaller, on a virtual display: over HTTPS through nginx with a private CA."""
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from kadun import HardwareUnknown
 from kadun.hardware import machine_string
 
-from tests.support.client.desk_program import CORE, DESK, ROOT, DeskProgram
 from tests.support.services.nginx import Gateway
+from tests.support.services.service import wait_for
 from tests.support.services.socket_service import SocketService
 from trial.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.long
+
+ROOT = Path(__file__).resolve().parents[2]
+DESK = ROOT / "examples" / "desk"
+CORE = DESK / "tariff.json"
+UPDATE = "https://example.com/下载?v=1.10"
+
+
+class DeskProgram:
+    """The program, and its customer at a display of their own."""
+
+    def __init__(self, folder: Path, settings: dict[str, object], sealed: bytes) -> None:
+        self.home = folder / "home"
+        self.source = folder / "source"
+        self.home.mkdir()
+        shutil.copytree(
+            DESK, self.source, ignore=shutil.ignore_patterns("__pycache__", "*.age", "*.spec", "build", "dist")
+        )
+        with (self.source / "shop.py").open("a", encoding="utf-8") as shop:
+            shop.writelines(f"{name} = {value!r}\n" for name, value in settings.items())
+        (self.source / "tariff.json.age").write_bytes(sealed)
+        self.command: Sequence[str] = [str(self.source / "desk" / "desk")]
+        browser = folder / "browser"
+        browser.write_text(f'#!/bin/sh\nprintf %s "$1" >{folder}/browsed\n')
+        browser.chmod(0o755)
+        self.browsed = folder / "browsed"
+        self.environment = {
+            "HOME": str(self.home),
+            "LANG": "C.UTF-8",
+            "PATH": os.environ["PATH"],
+            "BROWSER": f"{browser} %s",
+        }
+
+    @property
+    def remembered(self) -> Path:
+        return self.home / ".config" / "kadun-desk" / "card.txt"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        with tempfile.TemporaryFile("w+") as number:
+            display = subprocess.Popen(
+                ["Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"],
+                stdout=number, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            try:
+                wait_for(lambda: os.fstat(number.fileno()).st_size > 1, 20)
+                number.seek(0)
+                self.environment["DISPLAY"] = f":{number.read().strip()}"
+                program = subprocess.Popen(self.command, env=self.environment)
+                try:
+                    yield
+                    assert program.poll() is None
+                finally:
+                    program.kill()
+                    program.wait()
+            finally:
+                display.kill()
+                display.wait()
+
+    def _xdotool(self, *words: str) -> str:
+        done = subprocess.run(["xdotool", *words], env=self.environment, capture_output=True, text=True, check=False)
+        return done.stdout
+
+    def shows(self, pattern: str) -> re.Match[str]:
+        """Wait until a window's title, which has all that the program tells its customer, contains this."""
+        titles = ("search", "--onlyvisible", "--name", ".", "getwindowname", "%@")
+        found: re.Match[str] = wait_for(lambda: re.search(pattern, self._xdotool(*titles)))
+        return found
+
+    def types(self, text: str) -> None:
+        self._xdotool("type", text)
+        self.presses("Return")
+
+    def types_card(self, card: str) -> None:
+        self.shows("请输入卡密")
+        self.types(card)
+        self.shows("卡密已激活")
+
+    def presses(self, *keys: str) -> None:
+        self._xdotool("key", "--delay", "100", *keys)
+
 
 ProgramMaker = Callable[[Path], DeskProgram]
 PYTHONPATH = str(ROOT / "client" / "src")
@@ -48,6 +131,8 @@ def vendor(
         "PUBLIC_KEYS": service.cardctl("key", "export").stdout,
         "CA_FILE": "ca.pem",
         "HEARTBEAT_SECONDS": 0.5,
+        "SELF_SERVICE": True,
+        "VERSION": "1.9",
         "HARDWARE": _own_string_where_there_is_none(),
     }
 
@@ -91,16 +176,14 @@ def package(program: DeskProgram, *more: str) -> Path:
 @pytest.fixture
 def program(tmp_path: Path, packaged: Path, vendor: ProgramMaker) -> DeskProgram:
     """What a customer has: the packaged folder, no Python and no source."""
-    return delivered(packaged, Path("desk/desk"), tmp_path, vendor)
+    return delivered(packaged, tmp_path, vendor)
 
 
-def delivered(dist: Path, binary: Path, folder: Path, vendor: ProgramMaker) -> DeskProgram:
+def delivered(dist: Path, folder: Path, vendor: ProgramMaker) -> DeskProgram:
     """Carry what was packaged to a customer's machine."""
     program = vendor(folder)
     shutil.rmtree(program.source)
     shutil.copytree(dist, program.source)
-    program.command = [str(program.source / binary)]
-    program.environment = {"HOME": str(program.home)}
     return program
 
 
@@ -115,38 +198,75 @@ def card(service: SocketService) -> Iterator[str]:
 def test_it_opens_unseals_and_starts_without_the_server_where_the_vendor_allows_that(
     program: DeskProgram, card: str, service: SocketService, gateway: Gateway
 ) -> None:
-    first = program.run(card, "广东 3.5")
-    assert (first.returncode, first.stderr) == (0, "")
-    assert "卡密已激活" in first.stdout
-    assert "广东 3.5 kg：14 元" in first.stdout
+    with program.running():
+        program.shows("请输入卡密")
+        program.types("A" * 32)
+        program.shows(r"（参考号 \S{8}）")
+        assert not program.remembered.exists()
+        program.types(card)
+        program.shows("卡密已激活 · 卡密有效，有效期至")
+        program.types("many")
+        program.shows("请输入公斤数")
+        program.presses(*["BackSpace"] * 4)
+        program.types("3.5")
+        program.shows("运费报价 · 14 元")
     hardware = _own_string_where_there_is_none() or machine_string("kadun-desk")
     assert f'"hardware": "{hardware}"' in service.cardctl("card", "show", card, "--format", "json").stdout
+    assert program.remembered.read_text() == f"{card}\n"
+    assert stat.S_IMODE(program.remembered.stat().st_mode) == 0o600
     gateway.__exit__()
     try:
-        offline = program.run("新疆 2")  # the card is remembered
+        with program.running():  # the card is remembered
+            program.shows("当前离线使用，请在")
+            program.types("2")
+            program.shows("运费报价 · 10 元")
     finally:
         gateway.__enter__()
-    assert offline.returncode == 0, offline.stderr
-    assert "当前离线使用，请在" in offline.stdout
-    assert "新疆 2 kg：30 元" in offline.stdout
 
 
 def test_it_notices_while_it_runs_that_the_card_was_frozen_and_the_journal_has_the_reference(
     program: DeskProgram, card: str, service: SocketService
 ) -> None:
-    with program.start() as running:
-        assert running.stdin
-        assert running.stdout
-        assert running.stderr
-        running.stdin.write(f"{card}\n")
-        while "地区：" not in running.stdout.readline():
-            assert running.poll() is None
+    with program.running():
+        program.types_card(card)
         service.cardctl("card", "freeze", card)
-        message = re.search(r"卡密已被冻结，请联系卖家（参考号 (\S{8})）", running.stderr.readline())
-        assert message
-        running.stdin.write("广东 1\n")
-        assert running.wait(300) == 1
-    assert card in service.cardctl("events", "--reference", message[1], "--format", "json").stdout
+        reference = program.shows(r"卡密已被冻结，请联系卖家（参考号 (\S{8})）")[1]
+    assert card in service.cardctl("events", "--reference", reference, "--format", "json").stdout
+
+
+def test_it_shows_the_notice_and_opens_the_page_of_an_update(
+    program: DeskProgram, card: str, service: SocketService
+) -> None:
+    service.cardctl("terms", "set", "notice=今晚维护", "latest_version=1.10", f"update_url={UPDATE}")
+    try:
+        with program.running():
+            program.types_card(card)
+            program.shows("公告：今晚维护 · 有新版本 1.10")
+            program.presses("Tab", "Tab", "space")  # the button after that for a quote
+            wait_for(program.browsed.exists, 10)
+            assert program.browsed.read_text() == UPDATE
+            program.browsed.unlink()
+        service.cardctl("terms", "set", "minimum_version=1.10")
+        with program.running():
+            program.shows(r"（参考号 \S{8}）")
+            program.presses("Tab", "space")  # the only button
+            wait_for(program.browsed.exists, 10)
+    finally:
+        service.cardctl("terms", "set", "notice=", "latest_version=", "update_url=", "minimum_version=")
+
+
+def test_the_customer_unbinds_the_card_after_a_confirmation(
+    program: DeskProgram, card: str, service: SocketService
+) -> None:
+    service.cardctl("terms", "set", "self_service=on", "self_unbind_per_30_days=10")
+    with program.running():
+        program.types_card(card)
+        program.presses("Tab", "Tab", "space")
+        program.shows("解绑\n")
+        program.presses("Return")
+        program.shows("已解绑")
+    assert not program.remembered.exists()
+    assert '"client": null' in service.cardctl("card", "show", card, "--format", "json").stdout
 
 
 @pytest.mark.nightly
@@ -154,9 +274,10 @@ def test_a_single_file_does_it_too(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, vendor: ProgramMaker, card: str
 ) -> None:
     dist = package(vendor(tmp_path_factory.mktemp("vendor")), "--onefile")
-    done = delivered(dist, Path("desk"), tmp_path, vendor).run(card, "广东 1")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "广东 1 kg：8 元" in done.stdout
+    customer = delivered(dist, tmp_path, vendor)
+    customer.command = [str(customer.source / "desk")]
+    with customer.running():
+        customer.types_card(card)
 
 
 def test_no_core_data_in_clear_and_no_sealing_secret_goes_to_customers(packaged: Path, service: SocketService) -> None:
