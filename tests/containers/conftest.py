@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.hosts.backups import Backups
-from tests.support.hosts.moving import Program, ship
-from tests.support.hosts.servers import vendor  # noqa: F401  # the fixture of the other groups
+from tests.support.hosts.servers import (
+    Program,
+    ship,
+    vendor,  # noqa: F401  # the fixture of the other groups
+)
 from tests.support.hosts.stack import Namespace, Stack, build_image
 from tests.support.services.http_exchange import exchange
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts.moving import Program
+from tests.support.hosts.servers import Program
 from tests.support.hosts.stack import Stack
 from tests.support.services.bucket_host import NameServer, TlsFront
 from tests.support.services.http_exchange import exchange

@@ -7,7 +7,7 @@ from typing import Any
 import kadun
 import pytest
 
-from tests.support.hosts.moving import Program
+from tests.support.hosts.servers import Program
 from tests.support.hosts.stack import SECRETS, Stack, run
 from tests.support.services.service import wait_for
 

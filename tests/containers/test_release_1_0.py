@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.hosts.backups import members
 from tests.support.hosts.external_database import Server
-from tests.support.hosts.moving import Program, contents, ship
+from tests.support.hosts.servers import Program, ship
 from tests.support.hosts.stack import ROOT, Stack, copy_checkout, run
 
 pytestmark = pytest.mark.xdist_group("machines")  # shares nothing with it: two short ones make a long one
@@ -104,7 +104,7 @@ def test_release_1_0_is_upgraded_and_put_back_and_its_customers_notice_neither(t
         with customer.using_the_program():
             stack.script("backup.sh")
         (backup,) = (stack.folder / "data/backups").glob("kadun-2*.tar")
-        before = contents(stack)
+        before = stack.contents()
 
         release_this_version(upstream)
         with customer.using_the_program():
@@ -113,7 +113,7 @@ def test_release_1_0_is_upgraded_and_put_back_and_its_customers_notice_neither(t
             git(stack.folder, "pull", "--quiet", "--ff-only")
             upgraded = stack.script("upgrade.sh", "--no-pull")
         assert "Upgraded" in upgraded.stdout
-        assert rows(contents(stack), "card") == rows(before, "card") == len(issued) + 1
+        assert rows(stack.contents(), "card") == rows(before, "card") == len(issued) + 1
         with customer.using_the_program():
             for _ in range(2):  # the keys that it was shipped with are past then
                 stack.script("cardctl", "key", "rotate", "--force")
@@ -130,7 +130,7 @@ def test_release_1_0_is_upgraded_and_put_back_and_its_customers_notice_neither(t
         stack.up("database")
         stack.script("restore.sh", tmp_path / "before.dump")
         stack.up()
-        assert contents(stack).splitlines()[0] == before.splitlines()[0], "the schema"
+        assert stack.contents().splitlines()[0] == before.splitlines()[0], "the schema"
         with customer.using_the_program():
             pass
 

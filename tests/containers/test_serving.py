@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.hosts.moving import CORE_DATA, Program
+from tests.support.hosts.servers import CORE_DATA, Program
 from tests.support.hosts.stack import SECRETS, SERVICES, Namespace, Stack, copy_checkout, run
 from tests.support.services.service import wait_for
 

@@ -10,14 +10,12 @@ from pathlib import Path
 import kadun
 import pytest
 
-from tests.support.hosts.moving import Program
+from tests.support.hosts.servers import CORE_DATA, Program
 from tests.support.hosts.stack import Stack, run
 from tests.support.services.service import ROOT
 from tests.support.services.trial_runner import TrialRun
 
 pytestmark = [pytest.mark.xdist_group("trial"), pytest.mark.nightly]
-
-CORE_DATA = b"sealed while it was a trial\n"
 
 
 def test_keys_and_cards_of_a_trial_go_on_in_the_real_stack(tmp_path: Path, app_image: str) -> None:

@@ -4,12 +4,28 @@
 from pathlib import Path
 
 import pytest
+from kadun.retries import RetryPolicy
 
-from tests.support.hosts.moving import contents
-from tests.support.hosts.servers import BROKEN, MIGRATION, Vendor, customer
+from tests.support.hosts.servers import Vendor
 from tests.support.hosts.stack import run
+from tests.support.licence.customers import Load
+from tests.support.services.service import wait_for
 
 pytestmark = pytest.mark.xdist_group("upgrades")
+
+MIGRATION = "-- As a release after this one has it.\n{};\n"
+BROKEN = {"app/wsgi.py": "raise SystemExit('this version does not work')\n"}
+"""What a release that does not start changes."""
+
+
+def customer(vendor: Vendor) -> Load:
+    """Return a customer who opens the program over and over, as the SDK does it.
+
+    With more tries than by default: on a busy machine the interruption outlasts those. How long it takes is for the
+    docs.
+    """
+    policy = RetryPolicy(tries=20)
+    return Load(lambda: vendor.program.client_of(vendor.stack, retry_policy=policy).open(), pause_seconds=0.3)
 
 
 def test_an_upgrade_that_migrates_is_noticed_by_no_customer(vendor: Vendor) -> None:
@@ -28,7 +44,7 @@ def test_an_upgrade_that_migrates_is_noticed_by_no_customer(vendor: Vendor) -> N
     assert f"Upgraded to {commit[:12]}\n" in done.stdout
     assert vendor.commit() == commit
     assert vendor.image() != old_image
-    assert "table more 0 0" in contents(stack)
+    assert "table more 0 0" in stack.contents()
     assert stack.inspect("nginx")["State"]["StartedAt"] != nginx, "it has read its new configuration"
     for name in (*changed, new):
         assert (stack.folder / name).stat().st_mode & 0o444 == 0o444, "the containers' users read it"
@@ -42,7 +58,7 @@ def test_an_upgrade_that_migrates_is_noticed_by_no_customer(vendor: Vendor) -> N
 
 def test_a_version_that_does_not_start_is_taken_back_with_its_migration(vendor: Vendor) -> None:
     stack, image, commit = vendor.stack, vendor.image(), vendor.commit()
-    before, settings = contents(stack), (stack.folder / ".env").read_text()
+    before, settings = stack.contents(), (stack.folder / ".env").read_text()
     init, migration = vendor.upstream / "scripts/init.sh", "-- Takes away nothing.\nCREATE TABLE regret (id int);\n"
     adds = {"scripts/init.sh": init.read_text() + "set_setting KADUN_MORE 1\n", vendor.next_migration(): migration}
     vendor.release("broken", BROKEN | adds)
@@ -55,8 +71,8 @@ def test_a_version_that_does_not_start_is_taken_back_with_its_migration(vendor: 
     assert "The database is as before the upgrade" in failed.stderr
     assert "The upgrade failed; the old version is back and serves" in failed.stderr
     assert (vendor.image(), vendor.commit()) == (image, commit)
-    assert "regret" not in contents(stack)
-    assert before.splitlines()[0] == contents(stack).splitlines()[0], "the schema"
+    assert "regret" not in stack.contents()
+    assert before.splitlines()[0] == stack.contents().splitlines()[0], "the schema"
     vendor.program.open_on(stack)
     assert load.succeeded > 0
 
@@ -72,7 +88,7 @@ def test_machines_are_upgraded_one_after_the_other_and_the_database_never_goes_b
     assert "Draining" in failed.stdout
     assert "the old version is back and serves" in failed.stderr
     assert vendor.image() == image
-    assert "table rolling 0 0" in contents(stack), "other machines may have written by now"
+    assert "table rolling 0 0" in stack.contents(), "other machines may have written by now"
     vendor.program.open_on(stack)  # the old version, on the newer schema
     vendor.release("mended", {new: migration})
     nginx = stack.inspect("nginx")["State"]["StartedAt"]
@@ -110,3 +126,31 @@ def test_an_image_that_cannot_be_built_or_a_disk_without_room_changes_nothing(ve
     assert load.failures == []
     assert (vendor.image(), vendor.commit()) == (image, commit)
     assert stack.inspect("app")["State"]["StartedAt"] == started
+
+
+@pytest.mark.nightly
+def test_a_stack_that_is_down_or_whose_app_keeps_ending_or_whose_compose_was_killed_is_upgraded(vendor: Vendor) -> None:
+    stack, name = vendor.stack, f"{vendor.stack.project}-app"
+
+    def release_and_upgrade(message: str) -> str:
+        commit = vendor.release(message, {"app/__init__.py": f'"""{message}."""\n'})
+        done = stack.script("upgrade.sh")
+        assert f"Upgraded to {commit[:12]}" in done.stdout
+        vendor.program.open_on(stack)
+        return str(done.stderr)
+
+    stack.compose("down")
+    assert "The service is not ready now; the upgrade goes on" in release_and_upgrade("After it was down")
+    app = stack.inspect("app")
+    labels = [word for name, text in app["Config"]["Labels"].items() for word in ("--label", f"{name}={text}")]
+    run("docker", "create", "--name", f"{app['Id'][:12]}_{stack.project}-app-1", *labels, app["Image"])
+    release_and_upgrade("After Compose was killed while it recreated the app")
+    run("docker", "build", "--tag", name, "-", input=f'FROM {name}\nCMD ["false"]\n')
+    stack.compose("up", "--detach", "app", check=False)
+    wait_for(lambda: stack.inspect("app")["RestartCount"] >= 2, 120)
+    vendor.release("broken as well", BROKEN)
+    failed = stack.script("upgrade.sh", check=False)
+    vendor.withdraw()
+    assert failed.returncode == 1
+    assert "the old version is back and not ready: app: " in failed.stderr
+    release_and_upgrade("Mended")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.hosts.backups import Backups
-from tests.support.hosts.moving import Program
+from tests.support.hosts.servers import Program
 from tests.support.hosts.stack import SERVICES, Stack
 from tests.support.licence.customers import Customers
 from tests.support.services.service import wait_for

@@ -1,20 +1,19 @@
-"""The servers of two groups of tests: a vendor's, a git clone that serves, and fresh ones with the same code."""
+"""A customer's program, and the servers of two groups of tests: a git clone that serves, and fresh ones like it."""
 
+import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import kadun
 import pytest
-from kadun.retries import RetryPolicy
 
-from tests.support.hosts.moving import Program, ship
 from tests.support.hosts.stack import Stack, run
-from tests.support.licence.customers import Load
 from tests.support.wheels import write_wheel
 
-MIGRATION = "-- As a release after this one has it.\n{};\n"
-BROKEN = {"app/wsgi.py": "raise SystemExit('this version does not work')\n"}
-"""What a release that does not start changes."""
+CORE_DATA = b"what the program cannot do without\n"
 LICENSED_FILE, LICENSED = "带空格 licensed.bin", b"bytes that only customers get\n" * 100
 FUNCTION = """
 import tiny
@@ -32,6 +31,37 @@ KADUN_OFFLINE_GRACE=12h
 KADUN_RATE=10000
 KADUN_BURST=10000
 """
+
+
+@dataclass(frozen=True)
+class Program:
+    """A customer's program: public keys and sealed data as shipped, and a card."""
+
+    keys: str
+    core: Path
+    card: str
+    hardware: str
+
+    def client_of(self, stack: Stack, **options: Any) -> kadun.Client:
+        """Return its SDK client for a stack, whose certificate it trusts."""
+        return kadun.Client(
+            f"https://127.0.0.1:{stack.https_port}", self.keys, self.card, hardware=self.hardware,
+            ca_file=stack.folder / "https_certificates/fullchain.pem", **options,
+        )  # fmt: skip
+
+    def open_on(self, stack: Stack) -> dict[str, Any]:
+        """Open the program with a stack; return the verdict's facts and the decrypted data."""
+        client = self.client_of(stack)
+        verdict = client.open()
+        facts = {"activated": verdict.activated, "expires_at": verdict.card_expires_at}
+        return facts | {"core": client.unseal(self.core)}
+
+
+def ship(stack: Stack, folder: Path, hardware: str) -> Program:
+    """Ship a program from this stack, with a new card for one customer."""
+    (folder / "core").write_bytes(CORE_DATA)
+    stack.seal(folder / "core", folder / "core.age")
+    return Program(json.dumps(stack.cardctl("key", "export")), folder / "core.age", stack.new_card(), hardware)
 
 
 class Vendor:
@@ -136,13 +166,3 @@ def vendor(tmp_path_factory: pytest.TempPathFactory, app_image: str) -> Iterator
     finally:
         run("docker", "image", "rm", "--force", f"{stack.project}-app:previous", check=False)
         stack.remove()
-
-
-def customer(vendor: Vendor) -> Load:
-    """Return a customer who opens the program over and over, as the SDK does it.
-
-    With more tries than by default: on a busy machine the interruption outlasts those. How long it takes is for the
-    docs.
-    """
-    policy = RetryPolicy(tries=20)
-    return Load(lambda: vendor.program.client_of(vendor.stack, retry_policy=policy).open(), pause_seconds=0.3)

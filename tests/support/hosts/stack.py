@@ -163,6 +163,11 @@ class Stack:
         options = ("-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
         return self.as_role(role, "--database", database, "psql", *options, text=statement).stdout.strip()
 
+    def contents(self) -> str:
+        """Every table with its number of rows and their digest."""
+        question = (ROOT / "scripts/lib/contents.sql").read_text()
+        return self.as_role("owner", "psql", "-qAt", text=question).stdout
+
     def connection(self) -> http.client.HTTPSConnection:
         """A connection of a customer's that trusts this stack's certificate."""
         context = ssl.create_default_context(cafile=self.folder / "https_certificates/fullchain.pem")

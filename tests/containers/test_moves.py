@@ -1,18 +1,23 @@
-"""scripts/migrate-to.sh over a real sshd, into another folder of this machine, loses nothing and overwrites nothing."""
+"""The whole service on another server: by a bundle in one file, and by scripts/migrate-to.sh over a real sshd."""
+# Owns run-move.
 
+import contextlib
 import os
-import shutil
+import pty
+import re
 import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import pyrage
 import pytest
 
-from tests.support.hosts.moving import CORE_DATA
-from tests.support.hosts.servers import LICENSED, LICENSED_FILE, Vendor
+from tests.support.hosts.backups import standing_in
+from tests.support.hosts.servers import CORE_DATA, LICENSED, LICENSED_FILE, Vendor
 from tests.support.hosts.ssh import SshServer, ssh_server
 from tests.support.hosts.stack import Stack, run
 from tests.support.licence.customers import Customers
@@ -22,6 +27,9 @@ from tests.support.services.service import ROOT, wait_for
 
 pytestmark = pytest.mark.xdist_group("servers")
 
+PASSPHRASE = "correct horse battery"  # as typed
+OWN_SECRETS = ("db_password", "owner_url", "backup_url", "database_url")
+OTHER_SECRETS = ("kernal_data_key", "sealing_key", "keys_identity", "backup_identity")
 # A customer's program, with the policy that docs/client.md gives for a move; it says when it waits.
 PROGRAM = """
 import sys, time, kadun
@@ -36,14 +44,129 @@ policy = RetryPolicy(tries=8, sleep=pause)
 client = kadun.Client(url, keys, card, hardware=hardware, ca_file=ca, state_dir=None, retry_policy=policy)
 print("opened", client.open().activated)
 """
-# A stand-in for ssh. It kills the process group of the script before or after the command that contains this word.
-FATAL = """#!/bin/bash
-[[ "$*" == *{word}* && ! -e {folder}/done ]] || exec {ssh} "$@"
+# In ssh's place: the process group of the script is killed before or after what ssh is told to do.
+FATAL = """
+[[ ! -e {folder}/done ]] || {{ really "$@"; exit; }}
 touch {folder}/done
 {before}kill -{number} -- -$(ps -o pgid= $PPID | tr -d ' ')
-{ssh} "$@"
+really "$@"
 {after}kill -{number} -- -$(ps -o pgid= $PPID | tr -d ' ')
 """
+
+
+class Arrived(NamedTuple):
+    """The new server, and what the vendor's server held when the bundle was made."""
+
+    new: Stack
+    cards: str
+    journal: str
+
+
+def type_at(command: list[str | Path], *answers: str) -> None:
+    """Run a command on a terminal of its own and type an answer at each prompt for a passphrase."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir("/")
+        os.execv(command[0], [str(word) for word in command])  # noqa: S606  # no shell is wanted
+    shown = fresh = ""
+    waiting = list(answers)
+    with contextlib.suppress(OSError):  # EIO: the last one on the other side has gone
+        while chunk := os.read(terminal, 4096).decode(errors="replace"):
+            shown += chunk
+            fresh += chunk
+            if waiting and re.search(r"passphrase[^\n]*: *$", fresh):
+                os.write(terminal, f"{waiting.pop(0)}\n".encode())
+                fresh = ""
+    os.close(terminal)
+    assert os.waitpid(pid, 0)[1] == 0, shown
+
+
+def rows(stack: Stack, table: str) -> str:
+    return stack.sql("backup", f"SELECT * FROM {table} ORDER BY 1")  # noqa: S608
+
+
+def ports(stack: Stack) -> tuple[str, ...]:
+    return ("--project", stack.project, "--http-port", str(stack.http_port), "--https-port", str(stack.https_port))
+
+
+@pytest.fixture(scope="module")
+def arrived(vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arrived]:
+    """Restore in two attempts, of which the first is killed once it has placed the secrets."""
+    old, folder = vendor.stack, tmp_path_factory.mktemp("arrived")
+    new, bundle = vendor.fresh_server(folder / "new"), folder / "-the shop's 迁移 $(bundle).tar.age"
+    vendor.program.open_on(old)
+    restore: list[str | Path] = [new.folder / "scripts/restore.sh", "--new-server", *ports(new)]
+    try:
+        type_at([old.folder / "scripts/backup.sh", "--bundle", "-o", bundle, "--passphrase"], PASSPHRASE, PASSPHRASE)
+        arrived = Arrived(new, rows(old, "card"), rows(old, "event"))
+        plain = folder / "plain.tar"
+        plain.write_bytes(pyrage.passphrase.decrypt(bundle.read_bytes(), PASSPHRASE))
+        refused = run(*restore, plain, check=False)
+        assert refused.returncode == 1
+        assert "nothing shows who made it. Restore it?" in refused.stderr, "a file in clear is asked about"
+        assert not (new.folder / ".env").exists()
+        expected, key = ((one.folder / "secrets/kernal_data_key") for one in (old, new))
+        first = subprocess.Popen([*restore, "--yes", plain], stdout=subprocess.DEVNULL, start_new_session=True)
+        placed = lambda: key.exists() and key.read_bytes() == expected.read_bytes()  # noqa: E731
+        wait_for(lambda: placed() or first.poll() is not None, 120)
+        os.killpg(first.pid, signal.SIGKILL)
+        assert first.wait() == -signal.SIGKILL, "it has placed the secrets, and goes on"
+        type_at([*restore, "--yes", bundle], PASSPHRASE)
+        yield arrived
+    finally:
+        new.remove()
+
+
+def works_as_before(vendor: Vendor, new: Stack, folder: Path) -> None:
+    """Assert that a server gives the vendor's program what it got before."""
+    assert vendor.program.open_on(new)["core"] == CORE_DATA
+    client = vendor.program.client_of(new)
+    client.download(LICENSED_FILE, folder / "here")
+    assert (folder / "here").read_bytes() == LICENSED
+    assert client.execute("版本", {}) == "1.0", "what it requires was installed anew"
+
+
+def test_a_bundle_brings_every_row_key_and_file_and_leaves_passwords_and_settings_of_the_machine(
+    vendor: Vendor, arrived: Arrived, tmp_path: Path
+) -> None:
+    old, new = vendor.stack.folder, arrived.new.folder
+    assert rows(arrived.new, "card") == arrived.cards
+    assert rows(arrived.new, "event").startswith(arrived.journal)
+    for name in OWN_SECRETS:
+        assert (new / "secrets" / name).read_bytes() != (old / "secrets" / name).read_bytes()
+    own = "COMPOSE_PROJECT_NAME|KADUN_HTTPS?_PORT|KADUN_APP_IMAGE|KADUN_FUNCTION_FIRST_UID|KADUN_HOST|#"
+    taken = [
+        {line for line in (folder / ".env").read_text().splitlines() if line and not re.match(own, line)}
+        for folder in (old, new)
+    ]
+    assert taken[0] == taken[1]
+    for line in (f"COMPOSE_PROJECT_NAME={arrived.new.project}", f"KADUN_HTTPS_PORT={arrived.new.https_port}"):
+        assert f"\n{line}\n" in (new / ".env").read_text()
+    assert (old / "data/backup-hooks.d").exists()
+    assert not (new / "data/backup-hooks.d").exists()
+    secrets = [f"secrets/{name}" for name in OTHER_SECRETS]
+    for name in (*secrets, "data/keys/keyring.json", "https_certificates/privkey.pem"):
+        assert (new / name).read_bytes() == (old / name).read_bytes(), name
+        assert (new / name).stat().st_uid == (old / name).stat().st_uid, name
+        assert stat.S_IMODE((new / name).stat().st_mode) == 0o600, name
+    uid = (new / "data/keys").stat().st_uid
+    for path in (new / "data/files", *(new / "data/files").iterdir()):
+        assert (path.stat().st_uid, path.stat().st_mode & 0o044) == (uid, 0o044), "nginx is another user"
+    kept = {file.read_bytes() for file in (new / "data").glob(".replaced-*/secrets/kernal_data_key")}
+    assert len(kept) == 2, "the key that this server had made for itself, and the one of the killed run"
+    works_as_before(vendor, arrived.new, tmp_path)
+    arrived.new.script("cardctl", "file", "add", "--name", "another.bin", tmp_path / "here")
+
+
+def test_a_service_with_data_is_never_overwritten(vendor: Vendor, arrived: Arrived, tmp_path: Path) -> None:
+    arrived.new.new_card()
+    arrived.new.compose("stop", "app")
+    before = rows(arrived.new, "card")
+    vendor.stack.script("backup.sh", "--bundle", "-o", tmp_path / "bundle.tar.age")
+    again = arrived.new.script("restore.sh", "--new-server", tmp_path / "bundle.tar.age", check=False)
+    assert (again.returncode, arrived.new.inspect("app")["State"]["Status"]) == (1, "exited"), again.stdout
+    assert "The service here has data and will not be overwritten" in again.stderr
+    assert rows(arrived.new, "card") == before
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +185,7 @@ def new(vendor: Vendor, tmp_path: Path) -> Iterator[Stack]:
 
 
 def command(old: Stack, ssh: SshServer, new: Stack) -> list[str | Path]:
-    ports = ("--http-port", str(new.http_port), "--https-port", str(new.https_port))
-    options = (*ssh.options(), "--directory", str(new.folder), "--project", new.project, *ports)
+    options = (*ssh.options(), "--directory", str(new.folder), *ports(new))
     return [old.folder / "scripts/migrate-to.sh", "root@127.0.0.1", *options]
 
 
@@ -96,31 +218,23 @@ def test_a_move_is_whole_no_customer_notices_it_and_nothing_is_overwritten(
     assert customers.failures == [], "503 with Retry-After"
     assert set(customers.statuses) == {200, 503}
     assert set(customers.statuses[-3:]) == {503}, "the old server answers 503"
-    assert "Moved; customers waited " in moved.stdout
     assert "Point the DNS records (A, AAAA) of kadun.test at the new server" in moved.stdout
     arrived = set(new.sql("backup", "SELECT id FROM card WHERE is_activated").split())
     assert set(customers.acknowledged) <= arrived
     ours, theirs = files(old), files(new)
     assert ours.pop("data/keys/moved-to")
     assert theirs == ours
-    assert (old.folder / "data/.project").exists()
     assert not (new.folder / "data/.project").exists()
     ours, theirs = (dict(line.split("=", 1) for line in (one.folder / ".env").read_text().splitlines() if "=" in line)
                     for one in (old, new))  # fmt: skip
     changed = {"COMPOSE_PROJECT_NAME", "KADUN_HTTP_PORT", "KADUN_HTTPS_PORT", "KADUN_APP_IMAGE"}
     assert {name for name in ours if ours[name] != theirs[name]} == changed
-    assert (
-        "If the move was cut off, run the same scripts/migrate-to.sh again"
-        in old.script("backup.sh", check=False).stderr
-    )
+    advice = "If the move was cut off, run the same scripts/migrate-to.sh again"
+    assert advice in old.script("backup.sh", check=False).stderr
     assert old.compose("up", "--detach", "--wait", check=False).returncode != 0
     assert open_while_moving(vendor, new, tmp_path / "hosts") == "opened False"
     assert vendor.program.open_on(new) == first | {"activated": False}
-    assert first["core"] == CORE_DATA
-    client = vendor.program.client_of(new)
-    client.download(LICENSED_FILE, tmp_path / "here")
-    assert (tmp_path / "here").read_bytes() == LICENSED
-    assert client.execute("版本", {}) == "1.0"
+    works_as_before(vendor, new, tmp_path)
     cards = {new.new_card()}
     assert run(*move).stdout.startswith("搬迁完成"), "the same command finds that all is done"
     assert "This server serves again" in old.script("migrate-to.sh", "--resume-here").stdout
@@ -164,12 +278,10 @@ def open_while_moving(vendor: Vendor, new: Stack, hosts: Path) -> str:
 def test_an_interrupted_move_never_leaves_two_servers_and_the_same_command_goes_on(
     vendor: Vendor, ssh: SshServer, new: Stack, tmp_path: Path, word: str, ends: str, number: int, serving: str
 ) -> None:
-    old, move, program = vendor.stack, command(vendor.stack, ssh, new), shutil.which("ssh")
+    old, move = vendor.stack, command(vendor.stack, ssh, new)
     facts = {"before": "# ", "after": "# "} | {ends: ""}
-    (tmp_path / "ssh").write_text(FATAL.format(word=word, folder=tmp_path, ssh=program, number=int(number), **facts))
-    (tmp_path / "ssh").chmod(0o755)
+    path = standing_in(tmp_path, "ssh", f"*{word}*", FATAL.format(folder=tmp_path, number=int(number), **facts))
     with (tmp_path / "log").open("w") as log:  # a file: ssh's own child keeps what it was given open for a while
-        path = f"{tmp_path}:{os.environ['PATH']}"
         moving = subprocess.Popen(move, stdout=log, stderr=log, start_new_session=True, env=os.environ | {"PATH": path})
     status, said = moving.wait(120), (tmp_path / "log").read_text()
     assert (tmp_path / "done").exists(), said
@@ -180,7 +292,6 @@ def test_an_interrupted_move_never_leaves_two_servers_and_the_same_command_goes_
         told = f"The service moved to root@127.0.0.1:{new.folder} at "
         assert old.compose("up", "--detach", "--wait", check=False).returncode != 0
         assert told in old.compose("logs", "migrate").stdout
-        assert told in old.script("cardctl", "doctor", check=False).stdout
     if serving == "neither":
         assert new.compose("up", "--detach", "--wait", check=False).returncode != 0
         assert "This is an unfinished copy from " in new.compose("logs", "migrate").stdout
