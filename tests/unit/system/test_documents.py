@@ -150,7 +150,7 @@ def test_the_clients_guide_has_every_name_and_message_of_the_sdk(name: str, lang
     shown = [messages.text(key, language) for key in messages.TEXTS if key != "OK"]
     shown = [message.replace("{name}", "NAME").replace("{time}", "TIME") for message in shown]
     explained = re.findall(r"^\| ([^|]+) \|", text.rpartition("\n|---|---|---|\n")[2], re.MULTILINE)
-    assert len(explained) > 10
+    assert len(explained) > 4
     assert sorted(set(explained) - set(shown)) == []
 
 
