@@ -91,7 +91,8 @@ class DeskProgram:
         return found
 
     def types(self, text: str) -> None:
-        self._xdotool("type", text)
+        # Without a window manager, nobody else gives the new window the keyboard, and keys before that are lost.
+        self._xdotool("search", "--onlyvisible", "--name", ".", "windowfocus", "--sync", "type", text)
         self.presses("Return")
 
     def types_card(self, card: str) -> None:
