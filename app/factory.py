@@ -27,6 +27,7 @@ from app.services.keys import sealed_secrets
 from app.services.keys.signing_keys import SigningKeys
 from app.services.licence.in_force import VendorRules
 from app.services.licence.licence import LicenceService, Verification
+from app.services.programs.programs import DataKeys
 from app.services.selfservice.self_service import SelfService
 from app.services.shop.shop import Shop
 from app.services.shop.shop_tokens import ShopTokens
@@ -61,7 +62,8 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     database.disconnect()  # the workers are forked after this
     rules = VendorRules(database)
     licences = LicenceService(database, Touches(database), rules, signer, settings.issuer, settings.timezone, utc_now)
-    verification = Verification(licences, settings.kernal_data_key, settings.offline_grace)
+    data_keys = DataKeys(settings.kernal_data_key, sealing_key)
+    verification = Verification(licences, data_keys, settings.offline_grace)
     transfer = FileTransfer(
         licences,
         Links(signer, settings.issuer),

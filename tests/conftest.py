@@ -147,6 +147,7 @@ BEGIN
         EXECUTE format('LOCK TABLE %s', found.name);
         EXECUTE format(CASE WHEN found.is_large THEN 'TRUNCATE %s CASCADE' ELSE 'DELETE FROM %s' END, found.name);
     END LOOP;
+    INSERT INTO program (id, name, created_at) VALUES ('main', 'main', now());
     PERFORM setval(oid::regclass, 1, false) FROM pg_class
     WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace AND relname <> 'schema_migration_id_seq';
 END $$
@@ -177,7 +178,7 @@ def _superuser_of(url: str) -> Iterator[Cursor]:
 
 
 _CHANGED_TERMS = """
-SELECT EXISTS (SELECT FROM terms) OR EXISTS (SELECT FROM block)
+SELECT EXISTS (SELECT FROM program WHERE revision > 0 OR id <> 'main') OR EXISTS (SELECT FROM block)
     OR EXISTS (SELECT FROM event WHERE kind IN ('terms_changed', 'block_added', 'block_removed'))
 """
 

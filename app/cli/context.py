@@ -9,10 +9,13 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from app.domain.programs import MAIN
 from app.runtime.clock import Clock, utc_now
 from app.runtime.settings import Settings
 from app.services.cards.card_lists import CardLists
+from app.services.programs.programs import DataKeys, Programs
 from app.services.system.connection import Database, connect
+from app.tokens.sealing_key import SealingKey
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Service = TypeVar("Service")
@@ -42,6 +45,19 @@ class Session:
         return service(self.database, operator_name(), utc_now)
 
     @property
+    def programs(self) -> Programs:
+        """The vendor's programs, changed in the operator's name."""
+        return Programs(self.database, operator_name(), utc_now, SealingKey(self.settings.sealing_key))
+
+    def data_key(self, program: str) -> str:
+        """Return a program's data key; that of `main` needs no database."""
+        keys = DataKeys(self.settings.kernal_data_key, SealingKey(self.settings.sealing_key))
+        if program == MAIN:
+            return keys.main
+        _ = self.database  # which the models read
+        return keys.of(program)
+
+    @property
     def zone(self) -> ZoneInfo:
         """The vendor's time zone."""
         return self.settings.timezone
@@ -68,6 +84,12 @@ def format_option(*choices: str) -> Callable[[Command], Command]:
         show_default=True,
         help="输出格式 / The output format.",
     )
+
+
+def program_option(default: str | None = MAIN) -> Callable[[Command], Command]:
+    """Return the `--program` option; without a default it may be left out, and means all programs."""
+    told = "默认为全部 / default: all" if default is None else f"默认 / default: {default}"
+    return click.option("--program", metavar="ID", default=default, help=f"程序 ID，{told} / The program's ID.")
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

@@ -14,8 +14,11 @@ from app.services.formatting import escaped
 # Each is in the module of its name, imported when it is used: scripts repeat `healthcheck` until the service is ready.
 COMMANDS = (
     *("card", "terms", "block", "events", "stats", "report", "file", "function", "key", "seal", "admin", "token"),
-    *("webhook", "hosts", "migrate", "drain", "healthcheck", "doctor"),
+    *("program", "webhook", "hosts", "migrate", "drain", "healthcheck", "doctor"),
 )
+
+_ELSEWHERE = {"seal": "key"}
+"""The commands that are in a module of another name."""
 
 
 class _Cardctl(click.Group):
@@ -25,7 +28,9 @@ class _Cardctl(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"app.cli.commands.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(
+            import_module(f"app.cli.commands.{_ELSEWHERE.get(cmd_name, cmd_name)}"), cmd_name
+        )
         return command
 
 

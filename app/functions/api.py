@@ -65,7 +65,7 @@ class Api:
         call = msgspec.json.decode(body, type=CallRequest)
         began = time.monotonic()
         with self._place_of(CallOrigin(call.caller.card_id, call.address)) as place:
-            result = self._library.call(call.function, body, place)
+            result = self._library.call(call.key, body, place)
         if result is None:
             return CallResult(NotFound(), "")
         outcome, printed = result

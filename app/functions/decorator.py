@@ -1,6 +1,7 @@
 """The `@core_function` decorator, with which a module of the vendor registers a function."""
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from unicodedata import category
 import msgspec
 
 from app.domain.licence.policy import OPEN_PROGRAM
+from app.domain.programs import MAIN, PROGRAM_PATTERN
 from app.domain.texts import RefusedError
 
 MAX_NAME = 64
@@ -21,11 +23,15 @@ Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller of a function: an accepted card and its client; `expires_at` is in UTC, None for a permanent card."""
+    """The caller of a function: an accepted card of a program, and its client.
+
+    `expires_at` is in UTC, None for a permanent card.
+    """
 
     card_id: str
     client_id: str
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None
+    program: str = MAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,12 @@ class CoreFunction:
     name: str
     function: Callable[..., object]
     schema: Any
+    program: str = MAIN
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is called by: its program, and its name."""
+        return self.program, self.name
 
     @property
     def module(self) -> str:
@@ -50,14 +62,20 @@ registered: list[CoreFunction] = []
 """The functions of the modules imported in this process so far, in order."""
 
 
-def core_function(name: str, *, schema: Any = None) -> Callable[[Decorated], Decorated]:  # noqa: ANN401  # any type
+def core_function(
+    name: str,
+    *,
+    schema: Any = None,  # noqa: ANN401  # any type
+    program: str = MAIN,
+) -> Callable[[Decorated], Decorated]:
     """Register the decorated function, `f(arguments, caller)`, under a name; its result must be a JSON value.
 
     Args:
-        name: What a client calls: 1 to 64 characters, no control characters, of one function only.
+        name: What a client calls: 1 to 64 characters, no control characters, of one function of a program only.
         schema: The type that `arguments` must fit and is converted to, as msgspec takes it: a `Struct`, `TypedDict`,
             dataclass, `dict[str, int]`, … Default: the annotation of the first parameter; `dict` or none means any
             JSON object.
+        program: The ID of the program whose cards may call it.
     """
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not _NOT_ALLOWED.isdisjoint(map(category, name)):
         raise RefusedError(
@@ -70,9 +88,15 @@ def core_function(name: str, *, schema: Any = None) -> Callable[[Decorated], Dec
             f"{OPEN_PROGRAM} opens the program and cannot name a core function: choose another name",
         )
 
+    if not isinstance(program, str) or re.match(PROGRAM_PATTERN, program) is None:
+        raise RefusedError(
+            f"{name} 的 program 必须是程序 ID", f"the program of {name} must be the ID of one of your programs"
+        )
+
     def register(function: Decorated) -> Decorated:
         first = _first_parameter(name, function)
-        core = CoreFunction(name, function, _type_of_arguments(function, first) if schema is None else schema)
+        kind = _type_of_arguments(function, first) if schema is None else schema
+        core = CoreFunction(name, function, kind, program)
         try:
             core.json_schema()
         except TypeError as error:

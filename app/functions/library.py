@@ -42,7 +42,7 @@ class Generation:
 
     def __init__(self, contents: Contents, zygote: socket.socket | None = None) -> None:
         functions, self.broken = contents
-        self.functions = {function.name: function for function in functions}
+        self.functions = {function.key: function for function in functions}
         self._zygote = zygote
         if zygote is not None:
             zygote.setblocking(False)  # noqa: FBT003  # it reads at once, or hangs
@@ -156,7 +156,7 @@ class Library:
             self._load(signature(self._folder))
         return self.listing()
 
-    def call(self, function: str, request: bytes, place: int) -> tuple[bytes, str] | None:
+    def call(self, function: tuple[str, str], request: bytes, place: int) -> tuple[bytes, str] | None:
         """Call a function in a free place by a `CallRequest` as JSON; return `result_of` it, or None without one."""
         with self._replacing:
             current = self._usable()
@@ -215,5 +215,8 @@ class Library:
             self._loaded = seen
             self._sha256 = content
             self._failure = None
-        names = {"functions": sorted(generation.functions), "broken": [broken.module for broken in generation.broken]}
+        names = {
+            "functions": [name for _program, name in sorted(generation.functions)],
+            "broken": [broken.module for broken in generation.broken],
+        }
         logger.info("functions loaded", extra=names)

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from app.domain.programs import MAIN
 from app.functions.decorator import Caller
 
 
@@ -49,13 +50,19 @@ class CallResult(msgspec.Struct, frozen=True):
     printed: str
 
 
-class FunctionInfo(msgspec.Struct, frozen=True):
+class FunctionInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """A function that can be called; `schema` is the JSON schema of its arguments if they are checked."""
 
     name: str
     module: str
     schema: dict[str, Any] | None
     doc: str
+    program: str = MAIN
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is called by: its program, and its name."""
+        return self.program, self.name
 
 
 class BrokenModule(msgspec.Struct, frozen=True):
@@ -86,6 +93,11 @@ class CallRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arguments: dict[str, Any]
     caller: Caller
     address: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The function's, as `FunctionInfo` has it."""
+        return self.caller.program, self.function
 
 
 class Limits(msgspec.Struct, frozen=True):

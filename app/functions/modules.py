@@ -60,17 +60,17 @@ def import_all(folder: Path) -> Contents:
             importlib.import_module(name)
             faulthandler.cancel_dump_traceback_later()
             functions += found
-    modules: dict[str, list[str]] = {}
+    modules: dict[tuple[str, str], list[str]] = {}
     for function in functions:
-        modules.setdefault(function.name, []).append(function.module)
-    twice = {name: list(dict.fromkeys(where)) for name, where in modules.items() if len(where) > 1}
-    for name, where in twice.items():
+        modules.setdefault(function.key, []).append(function.module)
+    twice = {key: list(dict.fromkeys(where)) for key, where in modules.items() if len(where) > 1}
+    for (_program, name), where in twice.items():
         refused = Text(
             f"多个功能使用了名称 {name!r}（{'、'.join(where)}）：均不提供",
             f"several functions have the name {name!r}, in {' and '.join(where)}: none is served",
         )
         broken += [BrokenModule(module, str(refused)) for module in where]
-    return [function for function in functions if function.name not in twice], broken
+    return [function for function in functions if function.key not in twice], broken
 
 
 def names_in(folder: Path) -> list[str]:
@@ -131,7 +131,7 @@ def _import(name: str, folder: Path) -> list[FunctionInfo]:
 def _info(function: CoreFunction) -> FunctionInfo:
     doc = function.function.__doc__
     text = _encodable(doc).strip()[:MAX_DOC] if isinstance(doc, str) else ""
-    return FunctionInfo(function.name, function.module, function.json_schema(), text)
+    return FunctionInfo(function.name, function.module, function.json_schema(), text, function.program)
 
 
 def _encodable(text: str) -> str:

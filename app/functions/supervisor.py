@@ -36,7 +36,7 @@ class Call(NamedTuple):
 
     service: socket.socket
     request: int  # a file with the `CallRequest` as JSON
-    functions: Mapping[str, CoreFunction]
+    functions: Mapping[tuple[str, str], CoreFunction]
     limits: Limits
     place: Place | None  # None where calls have the service's user
 
@@ -116,7 +116,7 @@ def _be_call(call: Call, result: int, output: int) -> NoReturn:
         asked = msgspec.json.decode(file.read(), type=CallRequest)
     # In its own session, which it slows down.
     processes.confine(call.limits.memory_bytes, has_own_user=call.place is not None)
-    function = call.functions[asked.function]
+    function = call.functions[asked.key]
     outcome = run_function(function, asked, call.limits.result_bytes, processes.lift_memory_limit)
     if os.getpid() == process:  # not a child that the function has forked and that returned
         for stream in (sys.stdout, sys.stderr):

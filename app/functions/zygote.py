@@ -53,7 +53,7 @@ def _serve(service: socket.socket, limits: Limits, first_uid: int | None) -> Non
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    functions = {function.name: function for function in registered}
+    functions = {function.key: function for function in registered}
     gc.collect()
     gc.freeze()  # memory that the collector does not write to stays shared with the calls
     while True:

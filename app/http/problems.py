@@ -19,6 +19,7 @@ from app.domain.selfservice.self_service import RenewReason
 from app.domain.texts import LaterError, Text
 from app.http.customer_messages import MESSAGES, in_language_of
 from app.runtime import metrics
+from app.services.licence.in_force import UnknownProgramError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
@@ -163,6 +164,8 @@ def from_error(request: falcon.Request, error: Exception) -> Problem:  # noqa: P
             return malformed()
         case UnavailableError():
             return unavailable()
+        case UnknownProgramError():
+            return invalid_request(as_sentence(error.text), "program")
         case LaterError():
             return too_many_requests(error.retry_after, as_sentence(error.text))
         case _:

@@ -9,6 +9,7 @@ import falcon
 
 from app.domain.addresses import canonical_address
 from app.domain.licence.policy import OPEN_PROGRAM, VerificationRequest
+from app.domain.programs import MAIN
 from app.domain.texts import Text
 from app.http import json_body, schemas
 from app.http.problems import invalid_request, unavailable
@@ -77,6 +78,7 @@ class RequestParser:
             body=body,
             version=asked.version,
             needs_version=needs_version,
+            program=asked.program or MAIN,
         )
 
     def _check_public_key(self, asked: schemas.VerifyRequest) -> None:

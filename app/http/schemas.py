@@ -8,6 +8,7 @@ from msgspec import Meta
 from app.domain.cards.cards import MAX_KEY_LENGTH
 from app.domain.licence.policy import MAX_HARDWARE, OPEN_PROGRAM
 from app.domain.licence.terms import MAX_VERSION, VERSION_PATTERN
+from app.domain.programs import PROGRAM_PATTERN
 from app.domain.texts import MAX_TEXT, Text
 
 MAX_COUNT = 1000
@@ -53,6 +54,9 @@ _PublicKey = Annotated[
 _Version = Annotated[
     str, Meta(description="The program's version: dotted numbers.", pattern=VERSION_PATTERN, max_length=MAX_VERSION)
 ]
+_Program = Annotated[
+    str, Meta(description="The ID of one of the vendor's programs; by default `main`.", pattern=PROGRAM_PATTERN)
+]
 
 
 class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +71,7 @@ class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ip: _ClaimedAddress | None = None
     client_public_key: _PublicKey | None = None
     version: _Version | None = None
+    program: _Program | None = None
 
 
 class ExecuteRequest(VerifyRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -110,6 +115,7 @@ class IssueRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     count: Annotated[float, Meta(ge=1, le=MAX_COUNT, multiple_of=1)] | None = None
     batch: Annotated[_Text | None, Meta(description="The vendor's name for these cards: printable characters.")] = None
     note: Annotated[_Text | None, Meta(description="A note on each card: printable characters.")] = None
+    program: _Program | None = None
 
 
 class CardsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -143,6 +149,7 @@ REQUIREMENTS: dict[str, Text] = {
         f"必须是用点分隔的数字（如 1.10），最多 {MAX_VERSION} 个字符",
         f"must be dotted numbers such as 1.10, at most {MAX_VERSION} characters",
     ),
+    "program": Text("必须是服务器上的程序 ID", "must be the ID of one of the server's programs"),
     "client_public_key": Text(
         "必须是 X25519 公钥的 base64url 编码（43 个字符，无填充，且不是低阶点）",
         "must be an X25519 public key in base64url (43 characters, no padding, not of low order)",

@@ -23,7 +23,7 @@ from app.http.request_parser import client_address
 from app.services.cards.card_actions import CardNotFoundError
 from app.services.operators import throttling
 from app.services.shop.idempotency import Answer, KeyReusedError, Owner, Request
-from app.services.shop.shop import Shop
+from app.services.shop.shop import OtherProgramError, Shop
 from app.services.shop.shop_tokens import ShopToken, ShopTokens
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
@@ -93,7 +93,8 @@ class CardsResource:
         shop = self.access.admit(request, Scope.CARDS_ISSUE)
         body, validity = _parse_issue_request(json_body.read_body(request))
         order = _order(request, shop, body, HTTPStatus.CREATED)
-        _place(response, lambda: self.shop.issue(shop, order, int(body.count or 1), validity, body.batch, body.note))
+        asked = (body.batch, body.note, body.program)
+        _place(response, lambda: self.shop.issue(shop, order, int(body.count or 1), validity, *asked))
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         shop = self.access.admit(request, Scope.CARDS_READ)
@@ -145,6 +146,8 @@ def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
         raise problems.card_not_found(as_sentence(error.text), "ids") from error
     except CeilingExceededError as error:
         raise Problem(ProblemCode.CEILING_EXCEEDED, as_sentence(error.text), field=error.field) from error
+    except OtherProgramError as error:
+        raise problems.invalid_request(as_sentence(error.text), "program") from error
     except RefusedError as error:
         raise problems.conflict(as_sentence(error.text), "ids") from error
     except KeyReusedError as error:

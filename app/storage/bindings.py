@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from datetime import date, datetime
-from functools import partial
 from typing import Any
 
 import peewee
@@ -12,27 +11,31 @@ from psycopg2.errors import ForeignKeyViolation, UniqueViolation
 
 from app.domain.cards.cards import CardFacts
 from app.domain.licence.policy import Binding, ClientFacts, Decision, Facts, VerificationRequest
+from app.domain.programs import MAIN
 from app.storage import journal, models
 from app.storage.database import Database
 from app.storage.statements import NEW_CLIENT, OTHER_FUNCTIONS
 
 
-def read_facts(database: Database, card_id: str, hardware_sha256: str, day: date | None = None) -> Facts:
-    """Read the card, its client, and the other client with this hardware, at one moment.
+def read_facts(
+    database: Database, card_id: str, hardware_sha256: str, day: date | None = None, program: str = MAIN
+) -> Facts:
+    """Read the card, its client, and the program's other client with this hardware, at one moment.
 
     With a day, read how often the card's environment changed on it, too: first, so that a change between the two is
     seen as the client's and not counted against the very machine that made it. Who holds the card's lock sees all.
     """
     changes = None if day is None else journal.changes_of_day(card_id, day)
-    rows = database.run_prepared("read_facts", card_id, hardware_sha256)
+    rows = database.run_prepared("read_facts", card_id, hardware_sha256, program)
     if not rows:
         return Facts()
     row = rows[0]
-    card = CardFacts(card_id, *row[0:5])._replace(is_imported=row[8])
+    card = CardFacts(card_id, *row[0:5])._replace(is_imported=row[8], program=row[9])
     client = None if row[5] is None else ClientFacts(row[5], card_id, row[6], row[7])
-    if row[9] is None:
+    if row[10] is None:
         return Facts(card, client, changes_today=changes, day_counted=day)
-    return Facts(card, client, ClientFacts(*row[9:13]), CardFacts(row[10], *row[13:]), changes, day)
+    rival_card = CardFacts(row[11], *row[14:])._replace(program=program)
+    return Facts(card, client, ClientFacts(*row[10:14]), rival_card, changes, day)
 
 
 def apply(  # noqa: PLR0913  # one decision and all that is written with it
@@ -70,8 +73,8 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
             return _create_client(database, facts.card, decision.card, client, *entries)
         with database.transact():
             lock_cards([decision.card.id] + ([decision.released.card_id] if decision.released else []))
-            again = partial(read_facts, database, decision.card.id, request.hardware_sha256, facts.day_counted)
-            if not is_in_force() or again() != facts:
+            asked = (decision.card.id, request.hardware_sha256, facts.day_counted, request.program)
+            if not is_in_force() or read_facts(database, *asked) != facts:
                 return False
             if decision.activates:
                 times = {"activated_at": decision.card.activated_at, "expires_at": decision.card.expires_at}

@@ -33,8 +33,8 @@ class CardFilter:
     `batch` is a whole name, the empty one for cards without a batch. `note` is a part of the card's note.
     `expires_from` is included, `expires_before` is not; with either the list has activated cards only, permanent ones
     among them if `expires_before` is None. `text` is what a person searches for; `resolve_search` puts `ids` in its
-    place. `operator_id` is the seller's who issued them. `oldest_first` orders any list by the cards' creation, `sort`
-    as a reader asks.
+    place. `operator_id` is the seller's who issued them, `program` theirs. `oldest_first` orders any list by the cards'
+    creation, `sort` as a reader asks.
     """
 
     status: CardStatus | None = None
@@ -45,6 +45,7 @@ class CardFilter:
     text: str | None = None
     ids: tuple[str, ...] | None = None
     operator_id: int | None = None
+    program: str | None = None
     oldest_first: bool = False
     sort: Sort | None = None
 
@@ -184,4 +185,6 @@ def _matches(wanted: CardFilter, now: datetime) -> Any:  # noqa: ANN401  # a pee
         found &= Card.id.in_(wanted.ids)
     if wanted.operator_id is not None:
         found &= Card.operator_id == wanted.operator_id
+    if wanted.program is not None:
+        found &= Card.program == wanted.program
     return found

@@ -15,6 +15,7 @@ from psycopg2.extras import execute_values
 from app.domain.cards import cards
 from app.domain.cards.card_actions import Outcome
 from app.domain.codes import CardStatus
+from app.domain.programs import MAIN
 from app.storage.database import Database
 from app.storage.models import IMPORT, Card, Client, database
 
@@ -54,6 +55,7 @@ class NewCard:
     imported_key: str | None = None
     binding: NewBinding | None = None
     renewed_card_id: str | None = None
+    program: str = MAIN
 
     @property
     def key(self) -> str:
@@ -65,7 +67,7 @@ def as_domain(row: Card | NewCard) -> cards.CardFacts:
     """Return a card as the domain sees it."""
     times = (row.activated_at, row.expires_at, row.frozen_at)
     is_imported = row.imported_key is not None
-    return cards.CardFacts(row.id, row.validity, *times, row.renewed_card_id, row.batch, is_imported)
+    return cards.CardFacts(row.id, row.validity, *times, row.renewed_card_id, row.batch, is_imported, row.program)
 
 
 class Owner(NamedTuple):
@@ -100,25 +102,35 @@ def insert(
 
 
 _INTO_CARD = """INSERT INTO "card" (
-    id, validity, batch, note, is_activated, activated_at, expires_at, frozen_at, created_at, imported_key,
+    id, validity, batch, note, is_activated, activated_at, expires_at, frozen_at, created_at, imported_key, program,
     operator_id, token_id
 ) VALUES %s"""
 _INTO_CLIENT = """INSERT INTO "client" (
-    hardware_sha256, hardware, card_id, id, ip, requested_at, function
+    hardware_sha256, program, hardware, card_id, id, ip, requested_at, function
 ) VALUES %s"""
 
 
 def _client(card: NewCard, binding: NewBinding) -> tuple[object, ...]:
     """Return the values of `_INTO_CLIENT`; the digest comes first, so that all imports lock machines in one order."""
     client_id = cards.id_from_random(secrets.token_bytes(cards.ID_RANDOM_BYTES))
-    return (binding.hardware_sha256, binding.hardware, card.id, client_id, binding.ip, binding.requested_at, IMPORT)
+    machine = (binding.hardware_sha256, card.program, binding.hardware)
+    return (*machine, card.id, client_id, binding.ip, binding.requested_at, IMPORT)
 
 
 def _columns(card: NewCard, created_at: datetime) -> tuple[object, ...]:
     """Return the values of `_INTO_CARD` but the last two, which are of all cards."""
     activated = card.activated_at is not None
     times = (card.activated_at, card.expires_at, card.frozen_at, created_at)
-    return (card.id, _interval(card.validity), card.batch, card.note, activated, *times, card.imported_key)
+    return (
+        card.id,
+        _interval(card.validity),
+        card.batch,
+        card.note,
+        activated,
+        *times,
+        card.imported_key,
+        card.program,
+    )
 
 
 def _interval(validity: timedelta | None) -> str | None:
@@ -203,9 +215,9 @@ def existing(card_ids: Iterable[str]) -> set[str]:
     return {row.id for page in _pages(card_ids) for row in Card.select(Card.id).where(Card.id.in_(page)).namedtuples()}
 
 
-def cards_of_machines(digests: Iterable[str]) -> dict[str, str]:
-    """Return the cards that these machines are bound to, by the digest of the machine, read page by page."""
-    found = Client.select(Client.hardware_sha256, Client.card)
+def cards_of_machines(digests: Iterable[str], program: str) -> dict[str, str]:
+    """Return a program's cards that these machines are bound to, by the machine's digest, read page by page."""
+    found = Client.select(Client.hardware_sha256, Client.card).where(Client.program == program)
     return dict(row for page in _pages(digests) for row in found.where(Client.hardware_sha256.in_(page)).tuples())
 
 

@@ -1,6 +1,7 @@
 """The tables. Columns are declared here, constraints in migrations."""
 
 from datetime import datetime
+from typing import Any
 
 from peewee import (
     BigIntegerField,
@@ -18,6 +19,7 @@ from peewee import (
 from playhouse.postgres_ext import ArrayField, BinaryJSONField, DateTimeTZField, IntervalField
 
 from app.domain.codes import CardStatus
+from app.domain.programs import MAIN
 
 database = DatabaseProxy()
 """A proxy for this process's database, which `app.storage.database.connect_to` sets."""
@@ -33,6 +35,30 @@ IMPORT = "导入"
 """The function of a client that came with its card and has not asked yet."""
 
 
+class Program(_Table):
+    """程序: one product of the vendor. `revision` counts the changes of its terms (`app.domain.licence.terms`).
+
+    `data_key` is sealed; that of `main`, which always exists, is the setting KERNAL_DATA_KEY, and None here.
+    """
+
+    id = TextField(primary_key=True)
+    name = TextField(unique=True)
+    data_key = TextField(null=True)
+    created_at = DateTimeTZField(index=False)
+    revision = BigIntegerField(default=0)
+    binding = TextField(default="either")
+    changes_per_day = IntegerField(null=True)
+    minimum_version = TextField(null=True)
+    latest_version = TextField(null=True)
+    update_url = TextField(null=True)
+    notice = TextField(null=True)
+    self_service = BooleanField(default=False)
+    self_unbind_per_30_days = IntegerField(default=0)
+    self_unbind_cost = IntervalField(null=True)
+    self_renew = TextField(default="off")
+    contact = TextField(null=True)
+
+
 class Card(_Table):
     """卡密表: one row per card; its ID is the key that the vendor sells.
 
@@ -42,6 +68,7 @@ class Card(_Table):
     """
 
     id = TextField(primary_key=True)
+    program = TextField(default=MAIN)
     validity = IntervalField(null=True)
     is_activated = BooleanField(default=False)
     activated_at = DateTimeTZField(null=True, index=False)
@@ -80,8 +107,9 @@ class Client(_Table):
 
     id = TextField(primary_key=True)
     card = ForeignKeyField(Card, column_name="card_id", unique=True)
+    program = TextField(default=MAIN)
     hardware = TextField()
-    hardware_sha256 = TextField(unique=True)
+    hardware_sha256 = TextField()
     ip = TextField()
     requested_at = DateTimeTZField(index=False)
     function = TextField()
@@ -128,22 +156,32 @@ class DailyCount(_Table):
 
 
 class File(_Table):
-    """文件: licensed files by name; the bytes are in KADUN_FILES_DIR under their SHA-256."""
+    """文件: licensed files by program and name; the bytes are in KADUN_FILES_DIR under their SHA-256."""
 
-    name = TextField(primary_key=True)
+    program = TextField(default=MAIN)
+    name = TextField()
     size = BigIntegerField()
     sha256 = TextField(index=False)
     added_at = DateTimeTZField(index=False)
+
+    class Meta:  # noqa: D106  # peewee's options
+        primary_key = CompositeKey("program", "name")
 
 
 class FileBatch(_Table):
     """The batches of cards that a file is for; a file without batches is for every card."""
 
-    file = ForeignKeyField(File, column_name="file_name", index=False, on_delete="CASCADE")
+    program = TextField(default=MAIN)
+    file_name = TextField()
     batch = TextField()
 
     class Meta:  # noqa: D106  # peewee's options
-        primary_key = CompositeKey("file", "batch")
+        primary_key = CompositeKey("program", "file_name", "batch")
+
+    @classmethod
+    def of_file(cls) -> Any:  # noqa: ANN401  # a peewee expression
+        """Return the condition that a row is of the file that the outer query reads."""
+        return (cls.program == File.program) & (cls.file_name == File.name)
 
 
 class Usage(_Table):
@@ -193,7 +231,7 @@ class LoginFailure(_Table):
 class ApiToken(_Table):
     """A shop's token, stored as its digest. `scopes` are those of `app.domain.operators.operators.Scope`.
 
-    It works until `expires_at`, from `networks` (CIDR) only; None is always, and everywhere.
+    It works until `expires_at`, from `networks` (CIDR), for cards of `program` only; None is always, everywhere, all.
     """
 
     id = IdentityField()
@@ -206,6 +244,7 @@ class ApiToken(_Table):
     own_cards_only = BooleanField(default=False)
     expires_at = DateTimeTZField(null=True, index=False)
     networks = ArrayField(TextField, null=True, index=False)
+    program = TextField(null=True)
 
 
 class Ceiling(_Table):
@@ -272,27 +311,6 @@ class WebhookOutbox(_Table):
     failed_at = DateTimeTZField(null=True, index=False)
     status = IntegerField(null=True)
     error = TextField(null=True)
-
-
-class TermsRow(_Table):
-    """条款: the vendor's terms (`app.domain.licence.terms.Terms`), one row; `revision` counts the changes."""
-
-    id = BooleanField(primary_key=True, default=True)
-    revision = BigIntegerField()
-    binding = TextField()
-    changes_per_day = IntegerField(null=True)
-    minimum_version = TextField(null=True)
-    latest_version = TextField(null=True)
-    update_url = TextField(null=True)
-    notice = TextField(null=True)
-    self_service = BooleanField()
-    self_unbind_per_30_days = IntegerField()
-    self_unbind_cost = IntervalField(null=True)
-    self_renew = TextField()
-    contact = TextField(null=True)
-
-    class Meta:  # noqa: D106  # peewee's options
-        table_name = "terms"
 
 
 class Block(_Table):

@@ -4,24 +4,26 @@ MAX_FUNCTIONS_PER_DAY = 64
 OTHER_FUNCTIONS = "其他"
 """Counts a card's functions after the first `MAX_FUNCTIONS_PER_DAY`, so that clients cannot flood the table."""
 
-# $1 the card's ID, $2 the SHA-256 of the hardware. The rival is another card's client with this hardware.
+# $1 the card's ID, $2 the SHA-256 of the hardware, $3 the program. The rival is the client of another of its cards with
+# this hardware.
 _READ_FACTS = """
 SELECT card.validity, card.activated_at, card.expires_at, card.frozen_at, card.renewed_card_id,
     client.id, client.hardware, client.ip,
-    card.imported_key IS NOT NULL,
+    card.imported_key IS NOT NULL, card.program,
     rival.id, rival.card_id, rival.hardware, rival.ip,
     rival_card.validity, rival_card.activated_at, rival_card.expires_at, rival_card.frozen_at,
     rival_card.renewed_card_id
 FROM card
 LEFT JOIN client ON client.card_id = card.id
-LEFT JOIN client rival ON rival.hardware_sha256 = $2::text AND rival.card_id <> card.id
+LEFT JOIN client rival
+    ON rival.hardware_sha256 = $2::text AND rival.program = $3::text AND rival.card_id <> card.id
 LEFT JOIN card rival_card ON rival_card.id = rival.card_id
 WHERE card.id = $1::text
 """
 
 # Records the requests of bound cards where nothing changes, and returns their facts; no row for any other.
 # Arrays with a member for each card: $1 IDs, sorted, $2 SHA-256s of the hardware, $3 addresses, $4 functions,
-# $5 numbers of requests that are recorded as one. For all: $6 the day, $7 the time.
+# $5 programs, $6 numbers of requests that are recorded as one. For all: $7 the day, $8 the time.
 #
 # The conditions are no second home of the rules: where they hold, the rules accept and change nothing, and all else is
 # decided elsewhere. The usage row must exist: the day's first request of a function takes `bindings.apply`. They are
@@ -30,23 +32,24 @@ WHERE card.id = $1::text
 _TOUCH = """
 WITH asked AS (
     SELECT unnest($1::text[]) AS card_id, unnest($2::text[]) AS hardware_sha256, unnest($3::text[]) AS ip,
-        unnest($4::text[]) AS function, unnest($5::int[]) AS times
+        unnest($4::text[]) AS function, unnest($5::text[]) AS program, unnest($6::int[]) AS times
 ), seen AS (
-    UPDATE client SET requested_at = $7::timestamptz, function = asked.function
+    UPDATE client SET requested_at = $8::timestamptz, function = asked.function
     FROM asked, card
     WHERE client.card_id = asked.card_id AND client.hardware_sha256 = asked.hardware_sha256 AND client.ip = asked.ip
+        AND client.program = asked.program
         AND card.id = client.card_id AND card.is_activated AND card.frozen_at IS NULL
-        AND (card.expires_at IS NULL OR card.expires_at > $7::timestamptz)
+        AND (card.expires_at IS NULL OR card.expires_at > $8::timestamptz)
         AND EXISTS (
             SELECT FROM usage
-            WHERE usage.card_id = asked.card_id AND usage.day = $6::date AND usage.function = asked.function
+            WHERE usage.card_id = asked.card_id AND usage.day = $7::date AND usage.function = asked.function
         )
     RETURNING card.id AS card_id, card.validity, card.activated_at, card.expires_at, card.frozen_at,
         card.renewed_card_id, client.id, client.hardware, client.ip, asked.function, asked.times
 ), counted AS (
-    UPDATE usage SET count = usage.count + seen.times, last_at = $7::timestamptz
+    UPDATE usage SET count = usage.count + seen.times, last_at = $8::timestamptz
     FROM seen
-    WHERE usage.card_id = seen.card_id AND usage.day = $6::date AND usage.function = seen.function
+    WHERE usage.card_id = seen.card_id AND usage.day = $7::date AND usage.function = seen.function
 )
 SELECT card_id, validity, activated_at, expires_at, frozen_at, renewed_card_id, id, hardware, ip FROM seen
 """
@@ -103,10 +106,10 @@ WITH bound AS (
         AND activated_at IS NOT DISTINCT FROM {activated_at_before}
         AND expires_at IS NOT DISTINCT FROM {expires_at_before}
         AND frozen_at IS NULL AND renewed_card_id IS NULL
-    RETURNING id AS card_id
+    RETURNING id AS card_id, program
 ), created AS (
-    INSERT INTO client (id, card_id, hardware, hardware_sha256, ip, requested_at, function)
-    SELECT {client}, card_id, {hardware}, {hardware_sha256}, {ip}, {requested_at}, {function} FROM bound
+    INSERT INTO client (id, card_id, program, hardware, hardware_sha256, ip, requested_at, function)
+    SELECT {client}, card_id, program, {hardware}, {hardware_sha256}, {ip}, {requested_at}, {function} FROM bound
 ), counted AS ({count}), journalled AS (
     INSERT INTO event (at, kind, card_id, reference, ip, ip_network, claimed_ip, hardware, function, details)
     SELECT {at}, {kind}, card_id, {reference}, {ip}, {ip_network}, {claimed_ip}, {hardware}, {function}, {details}

@@ -44,6 +44,7 @@ class _Touch(NamedTuple):
     hardware_sha256: str
     address: str
     function: str
+    program: str
 
 
 class _Batch:
@@ -74,7 +75,8 @@ class _Batch:
         arrays = [_array(texts) for texts in zip(*touches, strict=True)]
         times = f"{{{','.join(str(self._times[touch.card_id]) for touch in touches)}}}"
         for card_id, *row in run_prepared("touch", *arrays, times, self.day, self.at):
-            card, client = CardFacts(card_id, *row[:5]), ClientFacts(row[5], card_id, row[6], row[7])
+            card = CardFacts(card_id, *row[:5])._replace(program=self._touches[card_id].program)
+            client = ClientFacts(row[5], card_id, row[6], row[7])
             self.found[card_id] = Facts(card, client)
 
 
@@ -98,7 +100,8 @@ class Touches:
         None when the request changes more, is to be rejected or is the day's first of the function, or the database
         failed: nothing is known to be recorded.
         """
-        touch = _Touch(request.card_id, request.hardware_sha256, request.address, request.function)
+        asked = (request.address, request.function, request.program)
+        touch = _Touch(request.card_id, request.hardware_sha256, *asked)
         if not self._is_batching:
             batch = _Batch(day)
             batch.add(touch, at)

@@ -44,16 +44,16 @@ class KeyStore(ABC):
     def put_aside(self, now: datetime) -> None:
         """Keep what there is, intact or not, before it is replaced; inside a `changing` block."""
 
-    def create(self, now: datetime, issuer: str) -> KeyRing:
-        """Create a ring with a current and a next key, or return the existing one; endorsements carry the issuer."""
+    def create(self, now: datetime) -> KeyRing:
+        """Create a ring with a current and a next key, or return the existing one."""
         with self.changing():
             if self.exists():
                 return self.load()
-            ring = KeyRing.new(now, issuer)
+            ring = KeyRing.new(now)
             self.write(ring)
             return ring
 
-    def rotate(self, now: datetime, issuer: str, *, force: bool = False) -> KeyRing:
+    def rotate(self, now: datetime, *, force: bool = False) -> KeyRing:
         """Make the next key the current one; running services take it up within a second.
 
         A second rotation while the key retired last is still published could come between a client's request and its
@@ -70,7 +70,7 @@ class KeyStore(ABC):
                     f"/ the last rotation was less than {minutes} minutes ago, nothing was changed: "
                     f"rotate after {when}, or use --force"
                 )
-            ring = ring.rotated(now, issuer)
+            ring = ring.rotated(now)
             self.write(ring)
             return ring
 

@@ -65,10 +65,10 @@ class KeyRing(msgspec.Struct, frozen=True):
     endorsements: tuple[str, ...]
 
     @classmethod
-    def new(cls, now: datetime, issuer: str) -> "KeyRing":
+    def new(cls, now: datetime) -> "KeyRing":
         """Return a ring with a current key and a next key that no other ring has."""
         current, following = _generate(now), _generate(now)
-        return cls((current, following), (_endorse(current, following, now, issuer),))
+        return cls((current, following), (_endorse(current, following, now),))
 
     @property
     def current(self) -> Key:
@@ -100,13 +100,13 @@ class KeyRing(msgspec.Struct, frozen=True):
         """Tell whether this ring continues the chain of another: its current key came after the other's current key."""
         return other.current.kid in {key.kid for key in self.keys[:-2]}
 
-    def rotated(self, now: datetime, issuer: str) -> "KeyRing":
+    def rotated(self, now: datetime) -> "KeyRing":
         """Return the ring with the next key as current, a new endorsed next key, and the old secret removed."""
         retired = msgspec.structs.replace(self.current, private=None, retired_at=now)
         current, following = self.keys[-1], _generate(now)
         return KeyRing(
             (*self.keys[:-2], retired, current, following),
-            (*self.endorsements, _endorse(current, following, now, issuer)),
+            (*self.endorsements, _endorse(current, following, now)),
         )
 
     def check(self) -> None:
@@ -129,7 +129,8 @@ def _generate(now: datetime) -> Key:
     return Key(public, str(exported["d"]), now)
 
 
-def _endorse(signer: Key, endorsed: Key, now: datetime, issuer: str) -> str:
-    claims = {"iss": issuer, "aud": AUDIENCE, "iat": int(now.timestamp()), "jwk": endorsed.public}
+def _endorse(signer: Key, endorsed: Key, now: datetime) -> str:
+    # Without `iss`, which differs from program to program: each follows the same chain.
+    claims = {"aud": AUDIENCE, "iat": int(now.timestamp()), "jwk": endorsed.public}
     headers = {"typ": ENDORSEMENT_TYPE, "kid": signer.kid}
     return jwt.encode(claims, signer.signing_key(), algorithm=ALGORITHM, headers=headers)

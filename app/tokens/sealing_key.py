@@ -24,7 +24,12 @@ class SealingKey:
     def __init__(self, key: str | None) -> None:
         self._cipher = None if key is None else AESGCM(bytes.fromhex(key))
 
-    def seal(self, table: str, row: int, secret: str) -> str:
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a key, so that secrets are sealed."""
+        return self._cipher is not None
+
+    def seal(self, table: str, row: int | str, secret: str) -> str:
         """Return the secret as the database keeps it; one that is sealed already, as it is."""
         if self._cipher is None or secret.startswith(_FORM):
             return secret
@@ -32,7 +37,7 @@ class SealingKey:
         sealed = nonce + self._cipher.encrypt(nonce, secret.encode(), _bound_to(table, row))
         return _FORM + base64.urlsafe_b64encode(sealed).decode()
 
-    def open(self, table: str, row: int, sealed: str) -> str:
+    def open(self, table: str, row: int | str, sealed: str) -> str:
         """Return the secret of what the database has; raise SealingKeyError if it does not open."""
         if not sealed.startswith(_FORM):
             return sealed  # in clear, from before there was a key
@@ -45,7 +50,7 @@ class SealingKey:
             raise SealingKeyError("sealed with another key, or for another row") from error
         return opened.decode()
 
-    def opens(self, table: str, row: int, secret: str) -> bool | None:
+    def opens(self, table: str, row: int | str, secret: str) -> bool | None:
         """Return whether a sealed secret opens; None of one in clear."""
         if not secret.startswith(_FORM):
             return None
@@ -56,5 +61,5 @@ class SealingKey:
         return True
 
 
-def _bound_to(table: str, row: int) -> bytes:
+def _bound_to(table: str, row: int | str) -> bytes:
     return f"kadun\n{table}\n{row}".encode()

@@ -146,7 +146,7 @@ def host() -> Iterator[Host]:
         folder.chmod(0o711)  # PostgreSQL's account gets through it
         write_secret(folder / "kernal_data_key", str(pyrage.x25519.Identity.generate()))
         now = datetime.now(UTC)
-        KeyFolder(folder / "keys").create(now, "kadun")
+        KeyFolder(folder / "keys").create(now)
         compose = (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
         settings = dict(re.findall(r'-c, "?(\w+)=(?:\$\{\w+:-)?(\w+)', compose)) | {"max_connections": "300"}
         postgres = EmbeddedPostgres(binaries, folder / "cluster", settings=settings)

@@ -45,7 +45,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_the_keys_of_a_replaced_database_go_on_where_they_are_newer(checkout: Path) -> None:
-    ring = KeyRing.new(datetime(2026, 3, 1, tzinfo=UTC), "kadun")
+    ring = KeyRing.new(datetime(2026, 3, 1, tzinfo=UTC))
 
     def carry(status: int = 0) -> subprocess.CompletedProcess[str]:
         return bash(checkout, CARRY.replace("STATUS", str(status)))

@@ -27,7 +27,8 @@ import pytest
 from app.cli.commands.card import card
 from app.cli.commands.file import file
 from app.cli.commands.function import function
-from app.cli.commands.seal import seal
+from app.cli.commands.key import seal
+from app.cli.commands.program import program
 from app.domain.codes import EventKind
 from app.storage import journal
 from app.storage.database import Database
@@ -246,12 +247,12 @@ def test_arguments_and_standard_input_are_passed_on_and_a_file_of_the_caller_bec
 
 
 def test_the_wrapper_knows_the_options_of_the_commands_that_have_files() -> None:
-    known = re.search(r"^OPTIONS=(.*)$", (ROOT / "scripts/cardctl").read_text(), re.MULTILINE)
-    commands = (seal, file.commands["add"], card.commands["import"], function.commands["run"])
+    known = "".join(re.findall(r"^OPTIONS\+?=(.*)$", (ROOT / "scripts/cardctl").read_text(), re.MULTILINE))
+    in_groups = (file.commands["add"], card.commands["import"], function.commands["run"], program.commands["add"])
+    commands = (seal, *in_groups)
     options = [one for command in commands for one in command.params if isinstance(one, click.Option)]
     expected = {option.opts[-1].removeprefix("--") + ("" if option.is_flag else ":") for option in options}
-    assert known is not None
-    assert set(known[1].split(",")) == expected | {"help"}
+    assert set(known.split(",")) == expected | {"help"}
 
 
 def test_requirements_are_installed_by_a_container_of_their_own_and_then_taken_up(checkout: Checkout) -> None:

@@ -19,10 +19,12 @@ from app.services.licence.licence import LicenceService, Verification
 from app.services.licence.terms import VendorTerms
 from app.services.operators.operators import Operators
 from app.services.operators.sessions import Sessions
+from app.services.programs.programs import DataKeys
 from app.services.shop.shop_tokens import ShopTokens
 from app.storage.database import Database, connect_to
 from app.storage.touches import Touches
 from app.tokens.key_folder import KeyFolder
+from app.tokens.sealing_key import SealingKey
 from app.tokens.signer import Signer
 from tests.conftest import Clock, Remembered
 from tests.support.console.console import Browser, add_operator
@@ -58,7 +60,7 @@ def renewed_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def licences(database: Database, clock: Clock, tmp_path: Path, renewed_by_hand: None) -> LicenceService:
-    KeyFolder(tmp_path / "keys").create(clock.now, "kadun")
+    KeyFolder(tmp_path / "keys").create(clock.now)
     rules = VendorRules(database)
     rules.get()  # as in a process that has begun: no request waits for the first reading
     return LicenceService(
@@ -74,7 +76,7 @@ def licences(database: Database, clock: Clock, tmp_path: Path, renewed_by_hand: 
 
 @pytest.fixture
 def verification(licences: LicenceService) -> Verification:
-    return Verification(licences, "the-vendor's-own-key")
+    return Verification(licences, DataKeys("the-vendor's-own-key", SealingKey(None)))
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def other_id(issuing: Issuing) -> str:
 
 def with_keys(folder: Path) -> Path:
     """Make the signing keys: a service whose database has active cards refuses to make new ones."""
-    KeyFolder(folder / "keys").create(datetime.now(UTC), "kadun")
+    KeyFolder(folder / "keys").create(datetime.now(UTC))
     return folder
 
 

@@ -46,4 +46,4 @@ class HeldStatements:
 
     def times(self) -> list[list[int]]:
         """For how many requests each card stands, in each statement."""
-        return [[int(times) for times in arguments[4].strip("{}").split(",")] for arguments in self.ran]
+        return [[int(times) for times in arguments[5].strip("{}").split(",")] for arguments in self.ran]

@@ -11,7 +11,7 @@ import click
 
 from app.cli import output
 from app.cli.commands.card_import import import_cards
-from app.cli.context import Session, format_option, pass_session, together
+from app.cli.context import Session, format_option, pass_session, program_option, together
 from app.cli.durations import LENGTHS, PERMANENT, Duration
 from app.domain.cards.card_actions import TIMED, Action
 from app.domain.cards.cards import format_validity
@@ -25,6 +25,7 @@ from app.services.cards.card_moves import CardMoves
 from app.services.cards.filters import parse_card_filter, parse_journal_filter
 from app.services.cards.issuing import Issuing
 from app.services.journal import journal_lists
+from app.services.programs.programs import find
 
 
 @click.group()
@@ -40,19 +41,27 @@ card.add_command(import_cards)
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="数量 / How many.")
 @click.option("--batch", help="批次 / Your name for these cards.")
 @click.option("--note", help="备注 / A note on each.")
+@program_option()
 @format_option("table", "json", "csv", "txt")
 @pass_session
 def issue(  # noqa: PLR0913  # one argument an option
-    session: Session, validity: timedelta | str, count: int, batch: str | None, note: str | None, output_format: str
+    session: Session,
+    validity: timedelta | str,
+    count: int,
+    batch: str | None,
+    note: str | None,
+    program: str,
+    output_format: str,
 ) -> None:
     """发卡 / Issue cards, all or none."""
     lasting = validity if isinstance(validity, timedelta) else None
     with output.progress("发卡 / Issuing", count) as advance:
-        issued = session.acting(Issuing).issue(count, lasting, batch, note, advance).cards
+        issued = session.acting(Issuing).issue(count, lasting, batch, note, program, advance).cards
     _print(exports.issued_documents(issued), exports.ISSUED_COLUMNS, output_format)
 
 
 _filter_options = together(
+    program_option(None),
     click.option("--status", type=click.Choice([s.value for s in CardStatus]), help="状态 / Only in this state."),
     click.option("--batch", help="批次 / Only this batch."),
     click.option(
@@ -65,14 +74,20 @@ _filter_options = together(
 @_filter_options
 @format_option("table", "json", "csv", "txt")
 @pass_session
-def list_cards(session: Session, status: str | None, batch: str | None, search: str | None, output_format: str) -> None:
+def list_cards(
+    session: Session, /, program: str | None, batch: str | None, output_format: str, **options: str | None
+) -> None:
     """列出卡密 / List cards, oldest first."""
-    fields = {"status": status or "", "batch": batch or "", "no_batch": "1" if batch == "" else "", "q": search or ""}
-    wanted = replace(parse_card_filter(fields, session.zone, utc_now()), oldest_first=True)
+    search, no_batch = options["search"] or "", "1" if batch == "" else ""
+    fields = {"status": options["status"] or "", "batch": batch or "", "no_batch": no_batch, "q": search}
+    wanted = replace(parse_card_filter(fields, session.zone, utc_now()), oldest_first=True, program=program)
+    _ = session.database
+    if program is not None:
+        find(program)
     _print(exports.card_documents(session.cards.every(wanted), session.zone), exports.CARD_COLUMNS, output_format)
     if missing := session.cards.missing(wanted):
         output.say(f"没有这些卡密 / No such cards: {', '.join(missing)}")
-    if reference := reference_in(search or "") or bare_reference(search or ""):
+    if reference := reference_in(search) or bare_reference(search):
         entries = parse_journal_filter({"reference": reference}, session.zone)
         if journal_lists.page(entries, limit=1).rows:
             output.say(f"拒绝的原因 / Why it was refused: cardctl events --reference {reference}")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from app.cli import output
-from app.cli.context import Session, format_option, pass_session
+from app.cli.context import Session, format_option, pass_session, program_option
 from app.cli.durations import LENGTHS, PERMANENT, Duration
 from app.cli.files import open_input
 from app.domain.imports.imported_cards import Chosen
@@ -17,6 +17,7 @@ from app.services.cards.issuing import Issuing
 from app.services.formatting import escaped
 from app.services.imports import imports
 from app.services.imports.imports import Reading
+from app.services.programs.programs import find
 
 _SHOWN_BATCHES = 20
 
@@ -30,6 +31,7 @@ _SHOWN_BATCHES = 20
     help=f"文件没有有效期时，未使用卡密的有效期 / Of unused cards, where the file says none: {LENGTHS}, permanent",
 )
 @click.option("--size", type=click.IntRange(min=0), help="标准输入的字节数 / How many bytes standard input will bring.")
+@program_option()
 @format_option("table", "json")
 @pass_session
 def import_cards(  # noqa: PLR0913  # one argument an option
@@ -37,6 +39,7 @@ def import_cards(  # noqa: PLR0913  # one argument an option
     path: str,
     validity: timedelta | str | None,
     size: int | None,
+    program: str,
     output_format: str,
     *,
     dry_run: bool,
@@ -56,7 +59,7 @@ def import_cards(  # noqa: PLR0913  # one argument an option
         )
     chosen = None if validity is None else Chosen(validity if isinstance(validity, timedelta) else None)
     issuing = session.acting(Issuing)
-    reading = imports.read(content, utc_now(), session.zone, chosen)
+    reading = imports.read(content, utc_now(), session.zone, chosen, find(program).id)
     is_good = not reading.faults
     if is_good and not dry_run:
         if not reading.cards:

@@ -9,7 +9,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 
 from app.cli import output
-from app.cli.context import Session, format_option, operator_name, pass_session
+from app.cli.context import Session, format_option, operator_name, pass_session, program_option
 from app.cli.files import open_input
 from app.runtime.clock import utc_now
 from app.services.files.file_moves import PLACES, FileMoves
@@ -25,9 +25,9 @@ def file() -> None:
     """授权文件 / Licensed files."""
 
 
-def _store(session: Session) -> FileStore:
+def _store(session: Session, program: str) -> FileStore:
     return FileStore.of_installation(
-        session.database, session.settings, operator_name(), utc_now, lambda text: output.say(str(text))
+        session.database, session.settings, operator_name(), utc_now, lambda text: output.say(str(text)), program
     )
 
 
@@ -39,6 +39,7 @@ def _store(session: Session) -> FileStore:
 )
 @click.option("--all-cards", is_flag=True, help="所有卡密可用 / For every card.")
 @click.option("--size", type=click.IntRange(min=0), help="标准输入的字节数 / The size of standard input in bytes.")
+@program_option()
 @format_option("table", "json")
 @pass_session
 def add(  # noqa: PLR0913  # one argument an option
@@ -47,6 +48,7 @@ def add(  # noqa: PLR0913  # one argument an option
     name: str | None,
     batches: tuple[str, ...],
     size: int | None,
+    program: str,
     output_format: str,
     *,
     all_cards: bool,
@@ -64,18 +66,19 @@ def add(  # noqa: PLR0913  # one argument an option
         open_input(path, size) as (source, known_size),
         output.progress("添加 / Adding", known_size, *columns) as advance,
     ):
-        stored = _store(session).add(
+        stored = _store(session, program).add(
             name, source, size=known_size, batches=batches or (() if all_cards else None), progress=advance
         )
     _print([stored], output_format, session)
 
 
 @file.command("list")
+@program_option()
 @format_option("table", "json")
 @pass_session
-def list_files(session: Session, output_format: str) -> None:
+def list_files(session: Session, program: str, output_format: str) -> None:
     """列出文件 / List the files."""
-    stored = _store(session).listed()
+    stored = _store(session, program).listed()
     if not stored and output_format == "table":
         output.say("没有文件 / There are no files")
         return
@@ -84,11 +87,12 @@ def list_files(session: Session, output_format: str) -> None:
 
 @file.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@program_option()
 @pass_session
-def remove(session: Session, names: tuple[str, ...]) -> None:
+def remove(session: Session, names: tuple[str, ...], program: str) -> None:
     """移除文件 / Remove files, all or none; downloads in progress continue."""
     wanted = list(dict.fromkeys(map(_typed, names)))
-    _store(session).remove(wanted)
+    _store(session, program).remove(wanted)
     output.say(f"已移除 {len(wanted)} 个 / Removed: {len(wanted)}")
 
 

@@ -10,11 +10,12 @@ import click
 import msgspec
 
 from app.cli import output
-from app.cli.context import Session, format_option, pass_session
+from app.cli.context import Session, format_option, pass_session, program_option
 from app.cli.files import open_input
+from app.domain.programs import MAIN
 from app.functions.client import FunctionsBusyError, FunctionsClient
 from app.functions.decorator import Caller
-from app.functions.messages import Failed, Invalid, Listing, NotFound, Returned, TimedOut
+from app.functions.messages import Failed, FunctionInfo, Invalid, Listing, NotFound, Returned, TimedOut
 from app.runtime.settings import SettingsError
 from app.services.cards import requirements
 from app.services.formatting import escaped, takes
@@ -57,6 +58,10 @@ def reload(session: Session, output_format: str) -> None:
     _show(_client(session).reload(), output_format)
 
 
+def _shown(function: FunctionInfo) -> str:
+    return function.name if function.program == MAIN else f"{function.name} ({function.program})"
+
+
 def _show(listing: Listing, output_format: str) -> None:
     folder = _folder()
     if listing.loading:
@@ -68,7 +73,7 @@ def _show(listing: Listing, output_format: str) -> None:
     elif listing.functions or listing.broken:
         output.print_table(
             ("功能 function", "模块 module", "参数 arguments", "说明 about"),
-            ((f.name, f.module, takes(f.schema), f.doc.partition("\n")[0]) for f in listing.functions),
+            ((_shown(f), f.module, takes(f.schema), f.doc.partition("\n")[0]) for f in listing.functions),
         )
         sys.stdout.write(f"摘要 / digest: {listing.sha256}\n")
         for broken in listing.broken:
@@ -88,8 +93,11 @@ def _show(listing: Listing, output_format: str) -> None:
 @click.option("--arguments", metavar="JSON", help="参数 / The arguments, a JSON object.")
 @click.option("--arguments-file", metavar="FILE", help="参数文件 / A file with the arguments; - is standard input.")
 @click.option("--card", "card_id", help="以哪张卡密的名义 / The card to call it as; the rules are not applied.")
+@program_option()
 @pass_session
-def run(session: Session, name: str, arguments: str | None, arguments_file: str | None, card_id: str | None) -> None:
+def run(  # noqa: PLR0913  # one argument an option
+    session: Session, name: str, arguments: str | None, arguments_file: str | None, card_id: str | None, program: str
+) -> None:
     """运行功能并打印结果 / Run a function and print its result, or its traceback."""
     if arguments is not None and arguments_file is not None:
         raise click.UsageError(
@@ -99,7 +107,7 @@ def run(session: Session, name: str, arguments: str | None, arguments_file: str 
     if arguments_file is not None:
         with open_input(arguments_file) as (source, _):
             text = source.read()
-    ran = _client(session).call(name, _object(text), _caller(session, card_id))
+    ran = _client(session).call(name, _object(text), _caller(session, card_id, program))
     _say_lines(ran.printed)
     match ran.outcome:
         case Returned(result):
@@ -135,11 +143,11 @@ def _object(text: bytes) -> dict[str, Any]:
     return given
 
 
-def _caller(session: Session, card_id: str | None) -> Caller:
+def _caller(session: Session, card_id: str | None, program: str) -> Caller:
     if card_id is None:
-        return Caller(_NOBODY, _NOBODY, None)
+        return Caller(_NOBODY, _NOBODY, None, program)
     card = session.cards.get(card_id)
-    return Caller(card.id, _NOBODY if card.client is None else card.client.id, card.expires_at)
+    return Caller(card.id, _NOBODY if card.client is None else card.client.id, card.expires_at, card.program)
 
 
 @function.command()

@@ -1,14 +1,17 @@
-"""`cardctl key …`."""
+"""`cardctl key …` and `cardctl seal`."""
 
 import sys
+from pathlib import Path
 
 import click
 
 from app.cli import files, output
-from app.cli.context import Session, operator_name, pass_session
+from app.cli.context import Session, operator_name, pass_session, program_option
+from app.domain.programs import MAIN, issuer_of
 from app.runtime.clock import utc_now
 from app.runtime.settings import DATABASE, FOLDER
 from app.services.keys.signing_keys import SigningKeys
+from app.services.programs.programs import find
 from app.tokens import canary, sealing
 from app.tokens.keyring import KeyRingError, decoded_copy
 from app.tokens.keys import KeyState
@@ -104,15 +107,35 @@ def accept(session: Session) -> None:
 
 
 @key.command()
+@program_option()
 @pass_session
-def export(session: Session) -> None:
-    """导出公钥 / Print the public keys for clients to pin, as {"iss", "keys"}."""
+def export(session: Session, program: str) -> None:
+    """导出公钥 / Print the public keys for a program to pin, as {"iss", "keys"} (with "program" but for main)."""
     ring = _keys(session).store.load()
-    output.print_json({"iss": session.settings.issuer, "keys": ring.pinned})
+    named = {}
+    if program != MAIN:
+        named = {"program": find(program).id}
+    output.print_json({"iss": issuer_of(session.settings.issuer, program), **named, "keys": ring.pinned})
 
 
 @key.command()
+@program_option()
 @pass_session
-def recipient(session: Session) -> None:
+def recipient(session: Session, program: str) -> None:
     """核心数据加密公钥 / Print the age recipient, to seal files on any machine."""
-    sys.stdout.write(f"{sealing.age_recipient(session.settings.kernal_data_key)}\n")
+    sys.stdout.write(f"{sealing.age_recipient(session.data_key(program))}\n")
+
+
+@click.command()
+@click.argument("source", metavar="FILE")
+@click.option("-o", "--output", "target", metavar="FILE.age", required=True, help="输出文件 / Where to write it.")
+@program_option()
+@pass_session
+def seal(session: Session, source: str, target: str, program: str) -> None:
+    """加密核心数据 / Seal a file for KERNAL_DATA_KEY; `-` is standard input or output."""
+    to = sealing.age_recipient(session.data_key(program))
+    both_here = "-" not in {source, target}
+    if both_here and Path(target).exists() and Path(source).samefile(target):
+        raise click.UsageError("FILE 与输出相同 / FILE and the output are the same file")
+    with files.open_input(source) as (plain, _), files.replace_output(target) as sealed:
+        sealing.seal_file(plain, sealed, to)

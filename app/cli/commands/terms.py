@@ -3,7 +3,7 @@
 import click
 
 from app.cli import output
-from app.cli.context import Session, format_option, pass_session
+from app.cli.context import Session, format_option, pass_session, program_option
 from app.domain.licence.terms import Terms, write_term
 from app.domain.texts import RefusedError
 from app.services.licence.terms import VendorTerms
@@ -15,18 +15,20 @@ def terms() -> None:
 
 
 @terms.command()
+@program_option()
 @format_option("table", "json")
 @pass_session
-def show(session: Session, output_format: str) -> None:
+def show(session: Session, program: str, output_format: str) -> None:
     """显示 / Show the terms in force."""
-    _print(session.acting(VendorTerms).read()[1], output_format)
+    _print(session.acting(VendorTerms).read(program)[1], output_format)
 
 
 @terms.command("set")
 @click.argument("changes", nargs=-1, required=True, metavar="NAME=VALUE…")
+@program_option()
 @format_option("table", "json")
 @pass_session
-def set_terms(session: Session, changes: tuple[str, ...], output_format: str) -> None:
+def set_terms(session: Session, changes: tuple[str, ...], program: str, output_format: str) -> None:
     """修改，“NAME=” 恢复默认 / Change terms; `NAME=` sets the default again."""
     given = []
     for change in changes:
@@ -34,7 +36,7 @@ def set_terms(session: Session, changes: tuple[str, ...], output_format: str) ->
         if not equals:
             raise RefusedError(f"“{change}”须写成 NAME=VALUE", f"“{change}” must be written NAME=VALUE")
         given.append((name, text))
-    _print(session.acting(VendorTerms).change(given), output_format)
+    _print(session.acting(VendorTerms).change(given, program=program), output_format)
 
 
 def _print(terms: Terms, output_format: str) -> None:

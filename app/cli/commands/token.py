@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from app.cli import output
-from app.cli.context import Session, format_option, pass_session, together
+from app.cli.context import Session, format_option, pass_session, program_option, together
 from app.cli.durations import NEVER, Duration, ceiling_options, in_words
 from app.domain.operators.ceilings import TOKEN_DEFAULTS, Ceilings, format_longest
 from app.domain.operators.operators import Scope
@@ -75,10 +75,12 @@ def _changed(limits: TokenLimits, options: dict[str, Any]) -> TokenLimits:
     help=f"权限，以逗号分隔 / Separated by commas: {', '.join(Scope)}",
 )
 @_limit_options
+@program_option(None)
 @pass_session
-def add(session: Session, /, name: str, scopes: list[Scope], **options: Any) -> None:  # noqa: ANN401  # of `_limit_options`
+def add(session: Session, /, name: str, scopes: list[Scope], program: str | None, **options: Any) -> None:  # noqa: ANN401  # of `_limit_options`
     """新建令牌，仅显示一次 / Make a token and print it, only once."""
-    token_text = session.acting(ShopTokens).add(name, scopes, _changed(default_limits(utc_now()), options))
+    chosen = _changed(default_limits(utc_now()), options)._replace(program=program)
+    token_text = session.acting(ShopTokens).add(name, scopes, chosen)
     sys.stdout.write(f"{token_text}\n")
     output.say("请立即保存，令牌不会再次显示 / Save it now: it is not shown again")
 
@@ -134,4 +136,5 @@ _COLUMNS = {
     "own_cards_only": "仅限自己的卡密 own cards only",
     "expires_at": "到期 expires",
     "networks": "网段 networks",
+    "program": "程序 program",
 }

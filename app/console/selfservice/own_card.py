@@ -10,6 +10,7 @@ from app.console.guard import headers, visitor_from
 from app.console.page import Console, Values
 from app.console.rendering import style_source
 from app.domain.cards.cards import MAX_KEY_LENGTH, masked, parse_card_id, plain
+from app.domain.programs import MAIN
 from app.domain.texts import Text
 from app.http import problems
 from app.http.customer_messages import prefers_english
@@ -63,9 +64,12 @@ class OwnCardPage:
         view: Values = {"standing": None, "step": "", "refusal": None, "contact": None}
         try:
             customer = self._service.enter(client_address(request, behind_proxy=self._console.behind_proxy))
-            view["contact"] = customer.in_force.terms.contact
+            if len(customer.in_force.programs) == 1:  # else it is known once the card was read
+                view["contact"] = customer.in_force.of(MAIN).terms.contact
             if request.method == "POST":
                 view |= self._view(customer, form, failure)
+                card = view["outcome"].before if view["standing"] is None else view["standing"].card
+                view["contact"] = customer.in_force.of(card.program).terms.contact
         except Exception as error:  # noqa: BLE001  # unexpected ones too: logged, and answered with a page
             problem = problem_of(request, error, self._service)
             metrics.problems.labels(problem.code).inc()

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from app.domain.codes import CardStatus
+from app.domain.programs import MAIN
 from app.domain.texts import RefusedError, Text
 
 ID_LENGTH = 32
@@ -225,6 +226,7 @@ class CardFacts(NamedTuple):
     renewed_card_id: str | None = None
     batch: str | None = None
     is_imported: bool = False
+    program: str = MAIN
 
     @property
     def is_activated(self) -> bool:

@@ -9,6 +9,7 @@ from app.domain.addresses import UNKNOWN_ADDRESS, same_address
 from app.domain.cards.cards import CardFacts, card_id_of
 from app.domain.codes import CardStatus, Code
 from app.domain.licence.terms import BindingTerm, Terms, is_older
+from app.domain.programs import MAIN
 
 OPEN_PROGRAM = "打开程序"
 """The function that earns KERNAL_DATA_KEY: these four characters and no others."""
@@ -34,9 +35,10 @@ class ClientFacts(NamedTuple):
 class Facts(NamedTuple):
     """The facts that the rules need, read at one moment.
 
-    `rival` is the client of *another* card with the request's hardware, `rival_card` its card. `changes_today` is how
-    often the card's hardware or address changed on `day_counted`, a day in the vendor's time zone; both are None unless
-    a term limits the changes. `block` is the ID of the block that the request meets: then at most the card is read.
+    `rival` is the client of *another* card of the program with the request's hardware, `rival_card` its card.
+    `changes_today` is how often the card's hardware or address changed on `day_counted`, a day in the vendor's time
+    zone; both are None unless a term limits the changes. `block` is the ID of the block that the request meets: then at
+    most the card is read.
     """
 
     card: CardFacts | None = None
@@ -55,7 +57,8 @@ class VerificationRequest(NamedTuple):
     `function` and `nonce` are exactly as sent. `address` is the one that the proxy saw, `claimed_ip` the
     one that the client believes to have. `public_key` is a checked X25519 key in base64url, which asks for sealing.
     `request_sha256` is the hex digest of the request's body, byte for byte as received. `version` is the program's;
-    `needs_version` says that the term `minimum_version` applies to the request.
+    `needs_version` says that the term `minimum_version` applies to the request. `program` is the ID of one of the
+    vendor's programs, by whose terms the request is decided.
     """
 
     card_id: str
@@ -70,6 +73,7 @@ class VerificationRequest(NamedTuple):
     request_sha256: str
     version: str | None = None
     needs_version: bool = False
+    program: str = MAIN
 
     @classmethod
     def from_fields(  # noqa: PLR0913  # the fields of the protocol
@@ -85,6 +89,7 @@ class VerificationRequest(NamedTuple):
         body: bytes = b"",
         version: str | None = None,
         needs_version: bool = False,
+        program: str = MAIN,
     ) -> Self:
         """Return the request of these fields, `card_id` being as sent, and `body` what they were read from."""
         digest = hashlib.sha256(hardware.encode()).hexdigest()
@@ -102,6 +107,7 @@ class VerificationRequest(NamedTuple):
             request_sha256=asked,
             version=version,
             needs_version=needs_version,
+            program=program,
         )
 
 
@@ -145,8 +151,8 @@ def decide(facts: Facts, request: VerificationRequest, now: datetime, terms: Ter
     if facts.block is not None:
         return Decision(Code.CLIENT_BLOCKED, facts.card)
     card, client = facts.card, facts.client
-    if card is None:
-        return Decision(Code.CARD_NOT_FOUND)
+    if card is None or card.program != request.program:
+        return Decision(Code.CARD_NOT_FOUND, card)
     change = _Change() if client is None else _Change.between(client, request)
     refused = _STATES_REFUSED.get(card.status(now)) or _refusal(facts, request, change, now, terms)
     if refused is not None:

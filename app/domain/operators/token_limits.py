@@ -16,7 +16,7 @@ class TokenLimits(NamedTuple):
     """The limits of one token, as its ceilings and its row have them.
 
     `own_cards_only` keeps it to the cards that it issued. None as `expires_at` is never, and as `networks` (as
-    `read_networks` returns them) everywhere.
+    `read_networks` returns them) everywhere. `program` keeps it to one program's cards, None to none.
     """
 
     cards_per_day: int | None = None
@@ -24,6 +24,7 @@ class TokenLimits(NamedTuple):
     own_cards_only: bool = False
     expires_at: datetime | None = None
     networks: list[str] | None = None
+    program: str | None = None
 
     @property
     def ceilings(self) -> Ceilings:

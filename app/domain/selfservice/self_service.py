@@ -142,6 +142,8 @@ class Standing:
     def _second_card_refused(self, second: CardFacts) -> RenewReason | None:
         if second.id == self.card.id:
             return RenewReason.SAME_CARD
+        if second.program != self.card.program:
+            return RenewReason.SECOND_CARD_NOT_FOUND
         if second.status(self.at) is CardStatus.SPENT:
             return RenewReason.SECOND_CARD_SPENT
         if second.status(self.at) is not CardStatus.UNUSED:

@@ -49,10 +49,11 @@ class CardLists:
         """Return the card with an ID, or None."""
         return next(iter(self.find_all([card_id])), None)
 
-    def get(self, typed: str, issuer: Owner | None = None) -> Card:
-        """Return a card by what a person typed, for an `issuer` of their own only, or raise CardNotFoundError."""
+    def get(self, typed: str, issuer: Owner | None = None, program: str | None = None) -> Card:
+        """Return a card by what a person typed, of this `issuer` and `program` if given, or raise CardNotFoundError."""
         found = self.find(card_id_of(typed))
-        if found is None or (issuer is not None and not issuer.issued(found)):
+        is_hidden = found is None or (issuer is not None and not issuer.issued(found))
+        if found is None or is_hidden or program not in {None, found.program}:
             raise CardNotFoundError(typed)
         return found
 

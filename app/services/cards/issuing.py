@@ -10,10 +10,12 @@ import psycopg2
 from app.domain.cards.cards import ID_RANDOM_BYTES, format_validity, id_from_random
 from app.domain.codes import EventKind
 from app.domain.operators.operators import console_actor
+from app.domain.programs import MAIN, named
 from app.domain.texts import RefusedError, check_text
 from app.services.journal import journal_lists
 from app.services.journal.journal_lists import JournalFilter
 from app.services.operators.ceilings import Acting
+from app.services.programs.programs import find
 from app.storage import cards as card_rows
 from app.storage import journal
 from app.storage.cards import NewCard, Owner
@@ -33,28 +35,32 @@ class Issued(NamedTuple):
 class Issuing(Acting):
     """Adds cards to one database."""
 
-    def issue(
+    def issue(  # noqa: PLR0913  # the parts of an issue
         self,
         count: int,
         validity: timedelta | None,
         batch: str | None = None,
         note: str | None = None,
+        program: str = MAIN,
         progress: Callable[[int], None] = lambda _done: None,
     ) -> Issued:
         """Issue `count` new cards, from 1 to `MAX_COUNT`, in one transaction.
 
         Each lasts for `validity` once activated, None for ever. `progress` is called with how many more are in. Raise
-        RefusedError if a number or a text is out of bounds, CeilingExceededError if the operator or the shop may not
-        issue so many, or so long ones.
+        RefusedError if a number or a text is out of bounds, ProgramNotFoundError, CeilingExceededError if the operator
+        or the shop may not issue so many, or so long ones.
         """
         if not 1 <= count <= MAX_COUNT:
             raise RefusedError(f"数量必须是 1 到 {MAX_COUNT}", f"the count must be from 1 to {MAX_COUNT}")
         check_text("batch", batch)
         check_text("note", note)
+        find(program)
         new_cards = [
-            NewCard(id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)), validity, batch, note) for _ in range(count)
+            NewCard(id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)), validity, batch, note, program=program)
+            for _ in range(count)
         ]
         details: dict[str, object] = {"count": count, "batch": batch, "validity": format_validity(validity)}
+        details |= named(program)
         return Issued(self._insert(new_cards, EventKind.ISSUED, details, progress).at, new_cards)
 
     def import_cards(
@@ -71,6 +77,7 @@ class Issuing(Acting):
             "count": len(new_cards),
             "batches": batches[:JOURNALLED_BATCHES],
             **({"bound": bound} if bound else {}),
+            **(named(new_cards[0].program) if new_cards else {}),
         }
         try:
             return self._insert(new_cards, EventKind.IMPORTED, details, progress)

@@ -13,9 +13,11 @@ from app.domain.codes import EventKind
 from app.domain.errors import BucketUnavailableError, UnavailableError
 from app.domain.files.files import Blob, check_name
 from app.domain.operators.operators import CONSOLE_ACTOR, SHOP_ACTOR, Role
+from app.domain.programs import MAIN, named
 from app.domain.texts import RefusedError, Text, check_text
 from app.runtime.clock import Clock
 from app.runtime.settings import Settings
+from app.services.programs.programs import find
 from app.storage import journal
 from app.storage.blobs import Blobs, Received
 from app.storage.cards import has_batch, of_batch
@@ -31,19 +33,25 @@ Warn = Callable[[Text], None]
 
 @dataclass(frozen=True, slots=True)
 class FileStore:
-    """Changes files as `actor`; `warn` is called with what the operator should know of a change that was made."""
+    """Changes a program's files as `actor`; `warn` gets what the operator should know of a change that was made.
+
+    Raise ProgramNotFoundError where there is no such program.
+    """
 
     database: Database
     blobs: Blobs
     actor: str
     clock: Clock
     warn: Warn
+    program: str = MAIN
 
     @classmethod
-    def of_installation(cls, database: Database, settings: Settings, actor: str, clock: Clock, warn: Warn) -> Self:
+    def of_installation(  # noqa: PLR0913  # the fields
+        cls, database: Database, settings: Settings, actor: str, clock: Clock, warn: Warn, program: str = MAIN
+    ) -> Self:
         """Return the store of the installation that has these settings."""
         blobs = Blobs(settings.files_dir, settings.files_bucket)
-        return cls(database, blobs, actor, clock, warn)
+        return cls(database, blobs, actor, clock, warn, program)
 
     def add(
         self,
@@ -63,7 +71,8 @@ class FileStore:
         check_name(name)
         for batch in batches or ():
             check_text("batch", batch)
-        _check_count(name)  # before all the bytes are read
+        find(self.program)
+        self._check_count(name)  # before all the bytes are read
         with self.blobs.receiving(source, size, progress) as received:
             try:
                 with self.database.transact():
@@ -81,17 +90,20 @@ class FileStore:
         names = list(dict.fromkeys(names))
         with self.database.transact():
             lock_files(self.database)
-            found = {row.name: Blob(row.sha256, row.size) for row in File.select().where(File.name.in_(names))}
+            found = {row.name: Blob(row.sha256, row.size) for row in File.select().where(self._named(*names))}
             for name in names:
                 if name not in found:
                     raise RefusedError(f"文件 {name} 不存在", f"there is no file {name}")
-            File.delete().where(File.name.in_(names)).execute()
+            File.delete().where(self._named(*names)).execute()
             journal.append([self._entry(EventKind.FILE_REMOVED, name, found[name]) for name in names])
         self._forget([found[name].sha256 for name in names])
 
     def listed(self) -> list[File]:
-        """Return all files, by name; the bytes of those that are `missing` are gone, None where the bucket is away."""
-        rows = list(files())
+        """Return the program's files, by name.
+
+        The bytes of those that are `missing` are gone, None where the bucket is away.
+        """
+        rows = list(files().where(File.program == self.program))
         missing = None
         try:
             missing = self.blobs.missing({Blob(row.sha256, row.size) for row in rows})
@@ -106,12 +118,12 @@ class FileStore:
         """Write a version in the caller's transaction; return it, and the SHA-256 of the bytes that it replaces."""
         blob = received.blob
         lock_files(self.database)
-        _check_count(name)
-        before, now = File.get_or_none(File.name == name), self.clock()
+        self._check_count(name)
+        before, now = File.get_or_none(self._named(name)), self.clock()
         # Before the commit, so that no row is without its bytes; under the lock, or another command that removes the
         # same bytes might not see the row yet.
         self.blobs.install(received)
-        stored = _write_row(name, blob, now, batches)
+        stored = self._write_row(name, blob, now, batches)
         stored.missing = False
         more = {"batches": stored.batches, "replaced": None if before is None else before.sha256}
         journal.append([self._entry(EventKind.FILE_ADDED, name, blob, **more)])
@@ -154,13 +166,30 @@ class FileStore:
                     self.blobs.remove(sha256)
 
     def _entry(self, kind: EventKind, name: str, blob: Blob, **more: Any) -> journal.Entry:  # noqa: ANN401
-        details = {"name": name, "size": blob.size, "sha256": blob.sha256, **more}
+        details = {"name": name, "size": blob.size, "sha256": blob.sha256, **more, **named(self.program)}
         return journal.Entry(at=self.clock(), kind=kind, actor=self.actor, details=details)
 
+    def _named(self, *names: str) -> Any:  # noqa: ANN401  # a peewee expression
+        return (File.program == self.program) & File.name.in_(names)
 
-def _check_count(name: str) -> None:
-    if File.get_or_none(File.name == name) is None and File.select().count() >= MAX_FILES:
-        raise RefusedError(f"最多 {MAX_FILES} 个文件，请先移除一些", f"at most {MAX_FILES} files: remove some first")
+    def _check_count(self, name: str) -> None:
+        others = File.select().where(File.program == self.program, File.name != name)
+        if others.count() >= MAX_FILES:
+            raise RefusedError(
+                f"最多 {MAX_FILES} 个文件，请先移除一些", f"at most {MAX_FILES} files: remove some first"
+            )
+
+    def _write_row(self, name: str, blob: Blob, now: datetime, batches: tuple[str, ...] | None) -> File:
+        """Write a file's row, and its batches unless they are None; return it with those that it has now."""
+        columns = {File.size: blob.size, File.sha256: blob.sha256, File.added_at: now}
+        insert = File.insert({File.program: self.program, File.name: name, **columns})
+        insert.on_conflict(conflict_target=[File.program, File.name], update=columns).execute()
+        if batches is not None:
+            FileBatch.delete().where(FileBatch.program == self.program, FileBatch.file_name == name).execute()
+            for batch in sorted(set(batches)):
+                FileBatch.insert(program=self.program, file_name=name, batch=batch).execute()
+        stored: File = files().where(self._named(name)).get()
+        return stored
 
 
 def lock_files(database: Database) -> None:
@@ -170,25 +199,13 @@ def lock_files(database: Database) -> None:
 
 def files() -> Any:  # noqa: ANN401  # a peewee query
     """Return the query for all files by name, each with its `batches`; without any a file is for every card."""
-    batches = FileBatch.select(FileBatch.batch).where(FileBatch.file == File.name).order_by(FileBatch.batch)
-    return File.select(File, fn.ARRAY(batches).alias("batches")).order_by(File.name)
+    batches = FileBatch.select(FileBatch.batch).where(FileBatch.of_file()).order_by(FileBatch.batch)
+    return File.select(File, fn.ARRAY(batches).alias("batches")).order_by(File.name, File.program)
 
 
 def is_wanted(sha256: str) -> bool:
     """Tell whether a file has these bytes."""
     return bool(File.select().where(File.sha256 == sha256).exists())
-
-
-def _write_row(name: str, blob: Blob, now: datetime, batches: tuple[str, ...] | None) -> File:
-    """Write a file's row, and its batches unless they are None; return it with those that it has now."""
-    columns = {File.size: blob.size, File.sha256: blob.sha256, File.added_at: now}
-    File.insert({File.name: name, **columns}).on_conflict(conflict_target=[File.name], update=columns).execute()
-    if batches is not None:
-        FileBatch.delete().where(FileBatch.file == name).execute()
-        for batch in sorted(set(batches)):
-            FileBatch.insert(file=name, batch=batch).execute()
-    stored: File = files().where(File.name == name).get()
-    return stored
 
 
 def _cards_of_sellers(batch: str) -> int:

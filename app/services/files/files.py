@@ -44,10 +44,10 @@ class FileTransfer:
         if evaluation.client_id is None:
             raise ValueError("an accepted card has a client")
         offered: list[dict[str, Any]] = []
-        restrictions = FileBatch.select().where(FileBatch.file == File.name)
+        restrictions = FileBatch.select().where(FileBatch.of_file())
         batch = Card.select(Card.batch).where(Card.id == evaluation.request.card_id)
         is_for_card = ~fn.EXISTS(restrictions) | fn.EXISTS(restrictions.where(FileBatch.batch == batch))
-        rows = File.select().where(is_for_card).order_by(File.name)
+        rows = File.select().where(File.program == evaluation.request.program, is_for_card).order_by(File.name)
         for row in list(rows):
             if self.blobs.may_hold(Blob(row.sha256, row.size)):
                 link = Link(row.name, row.size, row.sha256, evaluation.client_id, evaluation.reference)

@@ -60,7 +60,7 @@ class Execution:
             return NotFound()
         if card is None or evaluation.client_id is None:
             raise ValueError("an accepted evaluation has a card and its client")
-        caller = Caller(card.id, evaluation.client_id, card.expires_at)
+        caller = Caller(card.id, evaluation.client_id, card.expires_at, card.program)
         try:
             return self._functions.call(function, arguments, caller, network_of(evaluation.request.address)).outcome
         except FunctionsBusyError:

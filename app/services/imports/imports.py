@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from app.domain.cards.cards import format_validity, is_guessable, numbered
 from app.domain.imports.imported_cards import Chosen, ContradictionError
 from app.domain.licence.policy import is_live
+from app.domain.programs import MAIN
 from app.domain.texts import RefusedError, Text
 from app.services.imports.import_cells import card_of
 from app.services.imports.import_columns import Column, read_header
@@ -44,6 +45,7 @@ class Reading:
 
     encoding: str
     chosen: Chosen | None = None
+    program: str = MAIN
     columns: list[Column] = field(default_factory=list)
     cards: list[NewCard] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -61,15 +63,15 @@ class Reading:
         return next((column.header for column in self.columns if column.field == name), None)
 
 
-def read(content: bytes, now: datetime, zone: ZoneInfo, chosen: Chosen | None = None) -> Reading:
+def read(content: bytes, now: datetime, zone: ZoneInfo, chosen: Chosen | None = None, program: str = MAIN) -> Reading:
     """Read a file, and look up which of its cards and machines are already in the database.
 
     It is CSV in UTF-8 or GB18030 (Excel's in China; GBK is a subset), or XLSX; refuse any other, and one with more than
     `MAX_CARDS` lines. Times without an offset are of `zone`, the vendor's. `chosen` is the validity of unused cards,
-    for a file that has none.
+    for a file that has none. The cards are of `program`.
     """
     with open_rows(content) as (encoding, rows):
-        reading = Reading(encoding, chosen)
+        reading = Reading(encoding, chosen, program)
         lines: dict[str, int] = {}
         try:
             _read_rows(rows, now, zone, reading, lines)
@@ -123,7 +125,7 @@ def _read_line(line: int, row: list[str], now: datetime, reading: Reading, lines
         faults.append(Fault(line, reading.header_of("id"), same))
     if not faults:
         try:
-            card = card_of(values, now, reading.chosen)
+            card = replace(card_of(values, now, reading.chosen), program=reading.program)
         except ContradictionError as error:
             return [Fault(line, reading.header_of(error.column), error.text)]
         reading.cards.append(card)
@@ -155,7 +157,7 @@ def _look_up(reading: Reading, lines: dict[str, int]) -> list[Fault]:
     here = Text("此卡密已在数据库中，请从文件中删去此行", "this card is already in the database: remove the line")
     faults = [Fault(lines[card_id], reading.header_of("id"), here) for card_id in card_rows.existing(lines)]
     bound = {card.binding.hardware_sha256: card for card in reading.cards if card.binding is not None}
-    for digest, other in card_rows.cards_of_machines(bound).items():
+    for digest, other in card_rows.cards_of_machines(bound, reading.program).items():
         text = Text(
             f"此设备已绑定本系统的卡密 {other}：请先解绑，或清空此格",
             f"this machine is bound to the card {other} here: unbind that first, or clear the cell",

@@ -1,4 +1,4 @@
-"""The secrets in the database that are sealed: of operators' second factors, and of webhooks."""
+"""The secrets in the database that are sealed: operators' second factors, webhooks' secrets, programs' data keys."""
 
 import logging
 from typing import Any
@@ -7,10 +7,14 @@ import peewee
 
 from app.domain.errors import UnavailableError
 from app.storage.database import Database
-from app.storage.models import Operator, Webhook
+from app.storage.models import Operator, Program, Webhook
 from app.tokens.sealing_key import SealingKey, SealingKeyError
 
-_COLUMNS = {"operator": (Operator, Operator.totp_secret), "webhook": (Webhook, Webhook.secret)}
+_COLUMNS = {
+    "operator": (Operator, Operator.totp_secret),
+    "webhook": (Webhook, Webhook.secret),
+    "program": (Program, Program.data_key),
+}
 logger = logging.getLogger(__name__)
 
 

@@ -110,7 +110,6 @@ class SigningKeys:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._issuer = settings.issuer
         self._chosen = settings.keys
         self.folder = settings.keys_dir
         self._in_folder = KeyFolder(settings.keys_dir)
@@ -121,7 +120,7 @@ class SigningKeys:
     def create(self, clock: Clock) -> KeyRing:
         """Make signing keys, or return those that there are; KeyRingError if there are some elsewhere."""
         self._require_here()
-        return self.store.create(clock(), self._issuer)
+        return self.store.create(clock())
 
     def rotate(self, actor: str, clock: Clock, *, force: bool) -> KeyRing:
         """Put the next key to work and journal it as the actor's; return the key ring.
@@ -134,7 +133,7 @@ class SigningKeys:
             # Journalled first: a folder cannot take its keys back where that fails.
             kid = {"kid": self.store.load().keys[-1].kid}
             journal.append([journal.Entry(at=clock(), kind=EventKind.KEY_ROTATED, actor=actor, details=kid)])
-            return self.store.rotate(clock(), self._issuer, force=force)
+            return self.store.rotate(clock(), force=force)
 
     def move(self, target: str, actor: str, clock: Clock) -> tuple[KeyRing, bool]:
         """Copy the keys into a store, `FOLDER` or `DATABASE`, and note that they are there from now on.

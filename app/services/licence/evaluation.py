@@ -7,7 +7,7 @@ from app.domain.addresses import known
 from app.domain.cards.cards import REFERENCE_LENGTH, parse_card_id
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.licence.policy import Binding, ClientFacts, Decision, Facts, VerificationRequest
-from app.services.licence.in_force import InForce
+from app.services.licence.in_force import InForce, ProgramRules
 from app.storage.journal import MAX_REFUSED_HARDWARE, REFUSALS, Entry
 
 _COUNTED = {Code(kind): kind for kind in Counted if kind in set(map(str, Code))}
@@ -26,6 +26,11 @@ class Evaluation(NamedTuple):
     decision: Decision
     client_id: str | None
     in_force: InForce = InForce()
+
+    @property
+    def rules(self) -> ProgramRules:
+        """What the program of the request has in force."""
+        return self.in_force.of(self.request.program)
 
     @property
     def reference(self) -> str:
@@ -51,9 +56,14 @@ def entries_of(facts: Facts, evaluation: Evaluation) -> list[Entry]:
 
 
 def details_of(facts: Facts, code: Code) -> dict[str, Any] | None:
-    """Return what else a rejection is journalled with: the block, or what another machine's card is bound to."""
+    """Return what else a rejection is journalled with.
+
+    It is the block, what another machine's card is bound to, or the program of a card with which another one asked.
+    """
     if facts.block is not None:
         return {"block": facts.block}
+    if code is Code.CARD_NOT_FOUND and facts.card is not None:
+        return {"program": facts.card.program}
     if code is not Code.CLIENT_MISMATCH or facts.client is None:
         return None
     return {"before": _environment(facts.client)}
@@ -102,6 +112,6 @@ def _entry(evaluation: Evaluation, kind: EventKind, **more: Any) -> Entry:  # no
         "hardware": request.hardware,
         "function": request.function,
     } | more
-    if evaluation.in_force.revision:
-        fields["details"] = {**(fields.get("details") or {}), "terms": evaluation.in_force.revision}
+    if evaluation.rules.revision:
+        fields["details"] = {**(fields.get("details") or {}), "terms": evaluation.rules.revision}
     return Entry(evaluation.at, kind, **fields)

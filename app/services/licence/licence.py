@@ -13,11 +13,13 @@ from app.domain.codes import Code
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.licence.policy import OPEN_PROGRAM, Facts, VerificationRequest, decide, is_outdated
 from app.domain.licence.terms import Terms
+from app.domain.programs import issuer_of
 from app.runtime import metrics
 from app.runtime.clock import Clock
 from app.services.licence.evaluation import Evaluation, details_of, entries_of, rejection
 from app.services.licence.guesses import hides, refuse_guesses
 from app.services.licence.in_force import InForce, VendorRules
+from app.services.programs.programs import DataKeys
 from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.journal import Entry
@@ -59,8 +61,9 @@ class LicenceService:
 
         Most requests change nothing: `touches` records them and returns the facts, before the rules see them.
 
-        Raise DatabaseUnavailableError if the database is away and nothing was decided, TooFastError if the card is not
-        named by an ID and the address has too many refusals: it may be guessing.
+        Raise DatabaseUnavailableError if the database is away and nothing was decided, UnknownProgramError if there is
+        no such program, TooFastError if the card is not named by an ID and the address has too many refusals: it may be
+        guessing.
         """
         at = self.clock()
         day = at.astimezone(self.timezone).date()
@@ -71,7 +74,7 @@ class LicenceService:
             in_force = self.rules.get()  # each time: the request may have waited for seconds
             try:
                 facts = self._facts(request, in_force, at, day)
-                decision = decide(facts, request, at, in_force.terms)
+                decision = decide(facts, request, at, in_force.of(request.program).terms)
                 if facts.block is None and not decision.is_refresh:
                     # A card's own machine may share its address with somebody who guesses.
                     refuse_guesses(request.address, at, request.sent_card_id)
@@ -108,20 +111,21 @@ class LicenceService:
         in_force = self.rules.get()
         # What would touch the card's row must not do so for a machine that is blocked or a program that is too old.
         is_blocked = in_force.blocks.find(request.hardware_sha256, request.address) is not None
-        if is_blocked or is_outdated(request, in_force.terms):
+        if is_blocked or is_outdated(request, in_force.of(request.program).terms):
             return None
         facts = self.touches.touch(request, at, day)
         if facts is None or facts.client is None:
             return None
-        decision = decide(facts, request, at, in_force.terms)
+        decision = decide(facts, request, at, in_force.of(request.program).terms)
         return Evaluation(request, at, jti, decision, facts.client.id, in_force) if decision.is_refresh else None
 
     def _facts(self, request: VerificationRequest, in_force: InForce, at: datetime, day: date) -> Facts:
         block = in_force.blocks.find(request.hardware_sha256, request.address)
         if block is not None and parse_card_id(request.sent_card_id) is not None:
             return Facts(block=block)
-        day_counted = None if in_force.terms.changes_per_day is None else day
-        facts = bindings.read_facts(self.database, request.card_id, request.hardware_sha256, day_counted)
+        day_counted = None if in_force.of(request.program).terms.changes_per_day is None else day
+        asked = (request.card_id, request.hardware_sha256, day_counted, request.program)
+        facts = bindings.read_facts(self.database, *asked)
         if block is not None:  # an imported card is journalled under its ID: its key, which works, is not for sellers
             return Facts(facts.card, block=block)
         return Facts() if hides(facts.card, request.sent_card_id, request.address, at) else facts
@@ -168,7 +172,7 @@ class LicenceService:
         request = evaluation.request
         issued_at = int(at.timestamp())
         claims: dict[str, Any] = {
-            "iss": self.issuer,
+            "iss": issuer_of(self.issuer, request.program),
             "aud": AUDIENCE,
             "sub": request.sent_card_id,
             "nonce": request.nonce,
@@ -186,7 +190,7 @@ class LicenceService:
         if card is not None and code in (Code.OK, Code.CARD_EXPIRED):
             claims["card_activated_at"] = _numeric(card.activated_at)
             claims["card_expires_at"] = _numeric(card.expires_at)
-        return claims | _of_terms(evaluation.in_force.terms, request, code)
+        return claims | _of_terms(evaluation.rules.terms, request, code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +198,7 @@ class Verification:
     """Answers `POST /v1/verify`; `offline_grace` is how long a verdict may stand in for the server."""
 
     licences: LicenceService
-    kernal_data_key: str
+    data_keys: DataKeys
     offline_grace: timedelta | None = None
 
     def verify(self, request: VerificationRequest) -> Verdict:
@@ -204,7 +208,8 @@ class Verification:
         return self.licences.sign(evaluation, claims=self._key_claims(evaluation) if earns_key else None)
 
     def _key_claims(self, evaluation: Evaluation) -> dict[str, Any]:
-        key, public_key = self.kernal_data_key, evaluation.request.public_key
+        program, public_key = evaluation.request.program, evaluation.request.public_key
+        key = self.data_keys.open(program, evaluation.rules.data_key)
         claims: dict[str, Any] = (
             {"KERNAL_DATA_KEY": key} if public_key is None else {"KERNAL_DATA_KEY_SEALED": seal_to(public_key, key)}
         )

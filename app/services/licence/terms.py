@@ -1,16 +1,16 @@
-"""The vendor's terms: read, shown and changed, each change with its journal entry."""
+"""The vendor's terms for each program: read, shown and changed, each change with its journal entry."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 
-from peewee import SQL
-
 from app.domain.codes import EventKind
 from app.domain.licence.terms import BindingTerm, RenewTerm, Terms, read_terms
+from app.domain.programs import MAIN, named
 from app.domain.texts import RefusedError
 from app.services.operators.ceilings import Acting
+from app.services.programs.programs import find
 from app.storage import journal
-from app.storage.models import TermsRow
+from app.storage.models import Program
 
 
 class TermsChangedError(RefusedError):
@@ -22,41 +22,40 @@ class TermsChangedError(RefusedError):
         )
 
 
+def terms_of(row: Program) -> Terms:
+    """Return the terms that a program's row has."""
+    choices = {"binding": BindingTerm(row.binding), "self_renew": RenewTerm(row.self_renew)}
+    return Terms(**{each.name: getattr(row, each.name) for each in fields(Terms)} | choices)
+
+
 class VendorTerms(Acting):
-    """The vendor's terms in one database."""
+    """The vendor's terms in one database; ProgramNotFoundError where there is no such program."""
 
     @staticmethod
-    def read() -> tuple[int, Terms]:
-        """Return how often the terms were changed, and the terms; 0 and the defaults where nobody has changed any."""
-        row = TermsRow.select().dicts().first()
-        if row is None:
-            return 0, Terms()
-        choices = {"binding": BindingTerm(row["binding"]), "self_renew": RenewTerm(row["self_renew"])}
-        return row["revision"], Terms(**{each.name: row[each.name] for each in fields(Terms)} | choices)
+    def read(program: str = MAIN) -> tuple[int, Terms]:
+        """Return how often a program's terms were changed, and the terms."""
+        row = find(program)
+        return row.revision, terms_of(row)
 
-    def change(self, given: Iterable[tuple[str, str]], seen: int | None = None) -> Terms:
+    def change(self, given: Iterable[tuple[str, str]], seen: int | None = None, program: str = MAIN) -> Terms:
         """Change terms by name, as a person wrote them, an empty text being the default; return all terms.
 
         `seen` is how often they were changed when the person read them, None where that does not matter. Change nothing
         and raise TermsChangedError if they were changed since then, RefusedError if a text is wrong.
         """
-        wanted = list(given)
-
         with self.database.transact():
-            # Not the row: before the first change there is none.
-            self.database.execute_sql("LOCK TABLE terms IN SHARE ROW EXCLUSIVE MODE")
-            revision, before = self.read()
-            if seen not in {None, revision}:
+            row = find(program, lock="FOR NO KEY UPDATE")
+            if seen not in {None, row.revision}:
                 raise TermsChangedError
-            after = read_terms(before, wanted)
+            before = terms_of(row)
+            after = read_terms(before, given)
             if after != before:
-                row = {"revision": revision + 1, **asdict(after)}
-                insert = TermsRow.insert(id=True, **row)
-                insert.on_conflict(conflict_target=[SQL("id")], update=row).execute()
+                Program.set_by_id(program, {"revision": row.revision + 1, **asdict(after)})
                 old, new = before.as_texts(), after.as_texts()
                 changed = [name for name in new if new[name] != old[name]]
                 details = {
-                    "terms": revision + 1,
+                    **named(program),
+                    "terms": row.revision + 1,
                     "before": {name: old[name] for name in changed},
                     "after": {name: new[name] for name in changed},
                 }

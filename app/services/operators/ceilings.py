@@ -76,7 +76,7 @@ class Acting:
 
     `actor` is that name in the journal. `limits` are those of the operator or the shop; the command line, which is the
     server's administrator's, has none. `issuer` keeps a seller or a shop to the cards that they issued: others do not
-    exist for them.
+    exist for them. So does `program`, which keeps a shop to the cards of one program.
     """
 
     database: Database
@@ -84,10 +84,12 @@ class Acting:
     clock: Clock
     limits: OwnerLimits | None = None
     issuer: Owner | None = None
+    program: str | None = None
 
     def sees(self, card: Card) -> bool:
         """Whether the card exists for who acts."""
-        return self.issuer is None or self.issuer.issued(card)
+        is_theirs = self.issuer is None or self.issuer.issued(card)
+        return is_theirs and self.program in {None, card.program}
 
     def take_changes(self, count: int, now: datetime) -> None:
         """Count cards that are about to be changed, as `OwnerLimits.take_changes`."""

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from app.domain.cards.card_actions import Outcome
 from app.domain.cards.cards import CardFacts, card_id_of, format_validity, parse_card_id
 from app.domain.codes import Code, EventKind
+from app.domain.programs import MAIN
 from app.domain.selfservice.self_service import CUSTOMER, WINDOW, RenewNotAllowedError, RenewReason, Standing
 from app.domain.texts import RefusedError
 from app.runtime import metrics
@@ -54,8 +55,8 @@ class SelfService:
     clock: Clock
 
     def is_on(self) -> bool:
-        """Return whether the vendor offers self-service."""
-        return self.rules.get().terms.self_service
+        """Return whether the vendor offers self-service, for one program at least."""
+        return any(rules.terms.self_service for rules in self.rules.get().programs.values())
 
     def enter(self, address: str) -> Customer:
         """Return the customer at an address; raise ClientBlockedError if the address is blocked."""
@@ -83,7 +84,7 @@ class SelfService:
             if not outcome.is_changed:
                 return before
             card_rows.write_outcomes([outcome])
-            journal.append([_entry(customer, outcome.at, EventKind.SELF_UNBOUND, before.card.id, _cost(outcome))])
+            journal.append([_entry(customer, outcome.at, EventKind.SELF_UNBOUND, before.card, _cost(outcome))])
             unbound_at = (outcome.at, *before.unbound_at)
             return replace(before, card=outcome.after or outcome.before, is_bound=False, unbound_at=unbound_at)
 
@@ -103,9 +104,11 @@ class SelfService:
             card_rows.write_outcomes([outcome])
             models.Card.update(renewed_card_id=card.id).where(models.Card.id == spent.id).execute()
             by = {"by": format_validity(spent.validity)}
-            said = {card.id: {"with": spent.id, **by, **how_long(card)}, spent.id: {"renewed": card.id, **by}}
-            kind = EventKind.RENEWED
-            journal.append([_entry(customer, outcome.at, kind, each, details) for each, details in said.items()])
+            said = {"with": spent.id, **by, **how_long(card)}, {"renewed": card.id, **by}
+            entries = [_entry(customer, outcome.at, EventKind.RENEWED, card, said[0])]
+            journal.append(
+                [*entries, _entry(customer, outcome.at, EventKind.RENEWED, card_rows.as_domain(spent), said[1])]
+            )
             return replace(before, card=card)
 
     def _standing(self, customer: Customer, found: Rows, typed: str) -> Standing:
@@ -114,7 +117,7 @@ class SelfService:
         if card is None:
             raise CardNotFoundError(typed)
         is_bound = bool(card_rows.bound_cards([card.id]))
-        at, terms = self.clock(), customer.in_force.terms
+        at, terms = self.clock(), customer.in_force.of(card.program).terms
         unbindings = Event.select(Event.at).where(
             Event.card_id == card.id, journal.code_or_kind == EventKind.SELF_UNBOUND.value, Event.at > at - WINDOW
         )
@@ -124,7 +127,9 @@ class SelfService:
     def _card(self, customer: Customer, found: Rows, typed: str) -> CardFacts | None:
         row = found.get(card_id_of(typed))
         card = None if row is None else card_rows.as_domain(row)
-        return None if hides(card, typed, customer.address, self.clock()) else card
+        if card is None or hides(card, typed, customer.address, self.clock()):
+            return None
+        return card if customer.in_force.of(card.program).terms.self_service else None
 
     @contextmanager
     def _asking(self, customer: Customer, typed: str, *second: str) -> Iterator[None]:
@@ -142,9 +147,12 @@ class SelfService:
             raise
 
     def _journal_unknown(self, customer: Customer, typed: str) -> None:
+        now, rules = self.clock(), customer.in_force.of(MAIN)
+        details = {"terms": rules.revision} if rules.revision else None
         card_id = parse_card_id(typed) or typed
-        entry = _entry(customer, self.clock(), EventKind.REJECTED, card_id, {}, code=Code.CARD_NOT_FOUND)
-        if not journal.append_rejection(entry, entry.at.astimezone(self.timezone).date()):
+        entry = journal.Entry(now, EventKind.REJECTED, Code.CARD_NOT_FOUND, card_id, details=details)
+        entry = replace(entry, ip=customer.address, actor=CUSTOMER)
+        if not journal.append_rejection(entry, now.astimezone(self.timezone).date()):
             metrics.refusals_not_journalled.inc()
 
 
@@ -164,9 +172,9 @@ def _cost(outcome: Outcome) -> dict[str, Any]:
     return {"cost": format_validity(until - after), "expires_at": after.isoformat()}
 
 
-def _entry(  # noqa: PLR0913  # the parts of an entry
-    customer: Customer, at: datetime, kind: EventKind, card_id: str, details: dict[str, Any], code: Code | None = None
+def _entry(
+    customer: Customer, at: datetime, kind: EventKind, card: CardFacts, details: dict[str, Any]
 ) -> journal.Entry:
-    if customer.in_force.revision:
-        details = details | {"terms": customer.in_force.revision}
-    return journal.Entry(at, kind, code, card_id, ip=customer.address, actor=CUSTOMER, details=details or None)
+    if revision := customer.in_force.of(card.program).revision:
+        details = details | {"terms": revision}
+    return journal.Entry(at, kind, card_id=card.id, ip=customer.address, actor=CUSTOMER, details=details or None)

@@ -6,6 +6,8 @@ from zoneinfo import ZoneInfo
 
 from app.domain.cards.card_actions import Action
 from app.domain.operators.operators import shop_actor
+from app.domain.programs import MAIN
+from app.domain.texts import RefusedError
 from app.runtime.clock import Clock
 from app.services.cards.card_actions import CardActions
 from app.services.cards.card_lists import CardLists
@@ -13,9 +15,17 @@ from app.services.cards.exports import issued_documents
 from app.services.cards.issuing import Issuing
 from app.services.formatting import local, seconds
 from app.services.operators.ceilings import OwnerLimits
+from app.services.programs.programs import ProgramNotFoundError
 from app.services.shop.idempotency import Answer, Document, Idempotency, Owner, Request
 from app.services.shop.shop_tokens import ShopToken
 from app.storage.database import Database
+
+
+class OtherProgramError(RefusedError):
+    """The token does not issue cards of this program, or there is no such program."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__(f"此令牌不能发程序 {program} 的卡密", f"the token issues no cards of the program {program}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +44,25 @@ class Shop:
         validity: timedelta | None,
         batch: str | None = None,
         note: str | None = None,
+        program: str | None = None,
     ) -> Answer:
-        """Issue new cards, or raise as `Idempotency.run`, RefusedError or CeilingExceededError."""
+        """Issue new cards of a program, by default the token's or `main`.
+
+        Raise as `Idempotency.run`, RefusedError or CeilingExceededError; OtherProgramError if the token is for another
+        program, or there is none of that ID.
+        """
         issuing = Issuing(self.database, shop_actor(shop.name), self.clock, self._limits(shop))
 
+        chosen = program or shop.program or MAIN
+        if shop.program not in {None, chosen}:
+            raise OtherProgramError(chosen)
+
         def act() -> Document:
-            return {"cards": list(issued_documents(issuing.issue(count, validity, batch, note).cards))}
+            try:
+                issued = issuing.issue(count, validity, batch, note, chosen).cards
+            except ProgramNotFoundError as error:
+                raise OtherProgramError(chosen) from error
+            return {"cards": list(issued_documents(issued))}
 
         return Idempotency(self.database, self.clock).run(order, act)
 
@@ -52,7 +75,9 @@ class Shop:
         only; RefusedError if the action is not allowed on one of them; CeilingExceededError if a card would last longer
         than the token may make it, or the token changed too many cards today.
         """
-        actions = CardActions(self.database, shop_actor(shop.name), self.clock, self._limits(shop), _issuer(shop))
+        actions = CardActions(
+            self.database, shop_actor(shop.name), self.clock, self._limits(shop), _issuer(shop), shop.program
+        )
 
         def act() -> Document:
             result = actions.apply(action, card_ids, by)
@@ -68,7 +93,7 @@ class Shop:
 
         Raise CardNotFoundError if there is no such card, or another issued it and the token is for its own only.
         """
-        row = CardLists(self.clock).get(card_id, _issuer(shop))
+        row = CardLists(self.clock).get(card_id, _issuer(shop), shop.program)
         return {
             "id": row.id,
             "status": row.status,

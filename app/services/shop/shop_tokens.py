@@ -15,6 +15,7 @@ from app.runtime.clock import Clock
 from app.services.bearer import digest, new_token
 from app.services.formatting import escaped
 from app.services.operators.ceilings import set_ceilings
+from app.services.programs.programs import find
 from app.storage import journal
 from app.storage.cards import Owner
 from app.storage.database import Database
@@ -63,7 +64,7 @@ class ShopTokens:
 
         Without `limits` it has the defaults. The name of a revoked token may be used again: it is the same shop, whose
         idempotency keys stay valid, and whose cards remain its own. Raise RefusedError if the name is invalid or taken,
-        there are no scopes, or a limit is invalid.
+        there are no scopes, no such program, or a limit is invalid.
         """
         check_name(name)
         if not scopes:
@@ -72,6 +73,8 @@ class ShopTokens:
         wanted = [scope.value for scope in Scope if scope in scopes]  # in one order, however they were typed
         limits = limits or default_limits(now)
         check_limits(limits, now)
+        if limits.program is not None:
+            find(limits.program)
         fresh = {"token_sha256": digest(token), "scopes": wanted, "created_at": now, **_columns(limits)}
         insert = ApiToken.insert(name=name, **fresh).on_conflict(
             conflict_target=[ApiToken.name],
@@ -127,7 +130,7 @@ class ShopTokens:
 
 
 def _columns(limits: TokenLimits) -> dict[str, object]:
-    return {name: getattr(limits, name) for name in ("own_cards_only", "expires_at", "networks")}
+    return {name: getattr(limits, name) for name in ("own_cards_only", "expires_at", "networks", "program")}
 
 
 def _is_valid(name: str) -> Any:  # noqa: ANN401  # a peewee expression

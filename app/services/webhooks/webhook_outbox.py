@@ -96,6 +96,7 @@ def _about(card_id: str, card: Card | None, zone: ZoneInfo) -> dict[str, str | N
     return {
         "card": masked(card_id) if is_ours else None,
         "card_sha256": hashlib.sha256(card_id.encode()).hexdigest() if is_ours else None,
+        "program": None if card is None else card.program,
         "batch": None if card is None else card.batch,
         "expires_at": None if card is None else local(card.expires_at, zone),
     }

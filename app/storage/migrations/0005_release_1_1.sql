@@ -34,7 +34,30 @@ DELETE FROM figures; -- release 1.0's have fewer fields
 ALTER TABLE figures ADD COLUMN is_wanted boolean NOT NULL DEFAULT false;
 DROP TABLE operator_device; -- failed log-ins count by network and name alone
 
+-- The vendor's programs, each with its terms, whose changes `revision` counts. The data key of `main` is a setting.
+CREATE TABLE program (
+    id text PRIMARY KEY CHECK (id ~ '^[a-z0-9][a-z0-9-]{0,31}$'),
+    name text NOT NULL UNIQUE CHECK (length(name) BETWEEN 1 AND 200),
+    data_key text,
+    created_at timestamptz NOT NULL,
+    revision bigint NOT NULL DEFAULT 0 CHECK (revision >= 0),
+    binding text NOT NULL DEFAULT 'either' CHECK (binding IN ('either', 'hardware', 'both')),
+    changes_per_day integer CHECK (changes_per_day BETWEEN 1 AND 1000),
+    minimum_version text CHECK (length(minimum_version) <= 32 AND minimum_version ~ '^[0-9]+(\.[0-9]+)*$'),
+    latest_version text CHECK (length(latest_version) <= 32 AND latest_version ~ '^[0-9]+(\.[0-9]+)*$'),
+    update_url text CHECK (length(update_url) <= 500 AND starts_with(update_url, 'https://')),
+    notice text CHECK (length(notice) BETWEEN 1 AND 500),
+    self_service boolean NOT NULL DEFAULT false,
+    self_unbind_per_30_days integer NOT NULL DEFAULT 0 CHECK (self_unbind_per_30_days BETWEEN 0 AND 1000),
+    self_unbind_cost interval CHECK (self_unbind_cost > interval '0'),
+    self_renew text NOT NULL DEFAULT 'off' CHECK (self_renew IN ('off', 'batch', 'any')),
+    contact text CHECK (length(contact) BETWEEN 1 AND 200),
+    CONSTRAINT program_data_key CHECK ((id = 'main') = (data_key IS NULL))
+);
+INSERT INTO program (id, name, created_at) VALUES ('main', 'main', now());
+
 ALTER TABLE api_token
+    ADD COLUMN program text REFERENCES program, -- null: every one
     ADD COLUMN own_cards_only boolean NOT NULL DEFAULT false,
     ADD COLUMN expires_at timestamptz,
     ADD COLUMN networks text[] CHECK (cardinality(networks) > 0);
@@ -61,10 +84,29 @@ ALTER TABLE card
     ADD COLUMN renewed_card_id text REFERENCES card,
     ADD COLUMN operator_id integer REFERENCES operator ON DELETE SET NULL,
     ADD COLUMN token_id integer REFERENCES api_token ON DELETE SET NULL,
+    ADD COLUMN program text NOT NULL DEFAULT 'main' REFERENCES program,
+    ADD CONSTRAINT card_program_key UNIQUE (program, id),
     ADD CONSTRAINT card_owner CHECK (num_nonnulls(operator_id, token_id) <= 1),
     ADD CONSTRAINT card_spent CHECK (
         renewed_card_id IS NULL OR (NOT is_activated AND frozen_at IS NULL AND renewed_card_id <> id)
     );
+-- Its card's program: hardware is unique within it.
+ALTER TABLE client
+    ADD COLUMN program text NOT NULL DEFAULT 'main',
+    DROP CONSTRAINT client_card_id_fkey,
+    DROP CONSTRAINT client_hardware_sha256_key;
+ALTER TABLE client
+    ADD CONSTRAINT client_card_id_fkey FOREIGN KEY (card_id, program) REFERENCES card (id, program),
+    ADD CONSTRAINT client_hardware_sha256_key UNIQUE (hardware_sha256, program);
+ALTER TABLE file
+    ADD COLUMN program text NOT NULL DEFAULT 'main' REFERENCES program,
+    DROP CONSTRAINT file_pkey CASCADE,
+    ADD PRIMARY KEY (program, name);
+ALTER TABLE file_batch
+    ADD COLUMN program text NOT NULL DEFAULT 'main',
+    DROP CONSTRAINT file_batch_pkey,
+    ADD PRIMARY KEY (program, file_name, batch),
+    ADD CONSTRAINT file_batch_file FOREIGN KEY (program, file_name) REFERENCES file ON DELETE CASCADE;
 DROP INDEX card_unused, card_batch; -- made anew below, after the rows are changed
 -- An issue and its cards bear the same time. Names of operators are used again: an entry that is older than the operator
 -- counts for nobody. Shops' names are theirs for ever.
@@ -73,6 +115,7 @@ UPDATE card SET operator_id = operator.id
     WHERE COALESCE(event.code, event.kind) = 'issued' AND event.at = card.created_at;
 UPDATE card SET token_id = api_token.id FROM event JOIN api_token ON event.actor = 'shop:' || api_token.name
     WHERE COALESCE(event.code, event.kind) = 'issued' AND event.at = card.created_at AND operator_id IS NULL;
+CREATE INDEX card_program ON card (program, created_at, id) WHERE program <> 'main';
 CREATE INDEX card_operator ON card (operator_id, created_at, id) WHERE operator_id IS NOT NULL;
 CREATE INDEX card_token ON card (token_id) WHERE token_id IS NOT NULL;
 CREATE UNIQUE INDEX card_imported_key ON card (imported_key COLLATE "C") WHERE imported_key IS NOT NULL;
@@ -83,21 +126,6 @@ CREATE INDEX card_unused ON card (created_at, id) INCLUDE (note)
 CREATE INDEX card_batch ON card (COALESCE(batch, ''), created_at, id)
     INCLUDE (batch, is_activated, frozen_at, renewed_card_id, note);
 
-CREATE TABLE terms (
-    id boolean PRIMARY KEY DEFAULT true CHECK (id),
-    revision bigint NOT NULL CHECK (revision > 0),
-    binding text NOT NULL CHECK (binding IN ('either', 'hardware', 'both')),
-    changes_per_day integer CHECK (changes_per_day BETWEEN 1 AND 1000),
-    minimum_version text CHECK (length(minimum_version) <= 32 AND minimum_version ~ '^[0-9]+(\.[0-9]+)*$'),
-    latest_version text CHECK (length(latest_version) <= 32 AND latest_version ~ '^[0-9]+(\.[0-9]+)*$'),
-    update_url text CHECK (length(update_url) <= 500 AND starts_with(update_url, 'https://')),
-    notice text CHECK (length(notice) BETWEEN 1 AND 500),
-    self_service boolean NOT NULL,
-    self_unbind_per_30_days integer NOT NULL CHECK (self_unbind_per_30_days BETWEEN 0 AND 1000),
-    self_unbind_cost interval CHECK (self_unbind_cost > interval '0'),
-    self_renew text NOT NULL CHECK (self_renew IN ('off', 'batch', 'any')),
-    contact text CHECK (length(contact) BETWEEN 1 AND 200)
-);
 CREATE TABLE block (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     hardware_sha256 text UNIQUE CHECK (hardware_sha256 ~ '^[0-9a-f]{64}$'),

@@ -65,6 +65,7 @@ class Asker:
                 "function": function,
                 "nonce": nonce,
                 "version": self.version,
+                "program": self.state.keys.program,
                 "client_public_key": key_pair.public_key if key_pair else None,
                 "arguments": arguments,
             }

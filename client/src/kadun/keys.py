@@ -23,7 +23,6 @@ Step = tuple[str, str]  # an endorser and the key that it endorses, by `kid`
 LONGEST_ENDORSEMENT = 2048  # characters; the server's have about 400
 OVERLAP_SECONDS = 900.0
 _LATEST_TIME = 1e12
-_ENDORSEMENT = "key+jwt"
 
 
 class Floor(NamedTuple):
@@ -62,7 +61,7 @@ class TrustedKeys:
             raise ValueError('public_keys must be {"iss": …, "keys": […]}, as `cardctl key export` prints it')
         if any(isinstance(key, dict) and "d" in key for key in keys):
             raise ValueError("public_keys contains a PRIVATE key; never ship that: use `cardctl key export`")
-        self.issuer = issuer
+        self.issuer, self.program = issuer, document.get("program")  # the ID of the program, None for `main`
         try:
             self._keys = dict(_load(key) for key in keys)
         except UntrustedAnswer as refusal:
@@ -159,7 +158,7 @@ class TrustedKeys:
                 self._endorsements.setdefault((endorser, kid), endorsement)
 
     def _endorsed(self, endorsement: str, endorser: Ed25519PublicKey) -> Mapping[str, Any] | None:
-        claims = verify_token(endorsement, endorser, _ENDORSEMENT)
+        claims = verify_token(endorsement, endorser, "key+jwt")
         claims.require("aud", AUDIENCE)
         if "iss" in claims and claims.value("iss") != self.issuer:
             return None

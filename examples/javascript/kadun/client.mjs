@@ -90,6 +90,7 @@ export class Client {
         function: functionName,
         nonce: randomBytes(24).toString("base64url"), // new for each try: an answer to an earlier one must not count
         ...(this.#version === undefined ? {} : { version: this.#version }),
+        ...(this.#keys.program === undefined ? {} : { program: this.#keys.program }),
         ...(keyPair ? { client_public_key: keyPair.publicKey } : {}),
       };
       const json = JSON.stringify(fresh);

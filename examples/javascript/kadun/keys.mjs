@@ -9,12 +9,13 @@ import { AUDIENCE, keyId, requireClaim, verifyToken } from "./tokens.mjs";
 export class TrustedKeys {
   #keys = new Map();
 
-  /** `pinned`: the output of `cardctl key export`, `{"iss", "keys"}`. */
+  /** `pinned`: the output of `cardctl key export`, `{"iss", "keys"}`, with "program" but for main. */
   constructor(pinned) {
     if (typeof pinned?.iss !== "string" || !pinned.iss || !Array.isArray(pinned.keys) || !pinned.keys.length) {
       throw new TypeError('publicKeys must be {"iss", "keys"}, as `cardctl key export` prints it');
     }
     this.issuer = pinned.iss;
+    this.program = pinned.program; // its ID, undefined for main
     for (const jwk of pinned.keys) this.#add(jwk);
   }
 

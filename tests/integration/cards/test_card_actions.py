@@ -131,7 +131,7 @@ def test_a_card_is_shown_with_its_client_whose_texts_are_escaped(service: Servic
     document = service.cardctl_json("card", "show", card_id.lower())
     card, client = document["card"], document["client"]
     assert {"id", "validity", "is_activated", "activated_at", "expires_at", "frozen_at", "batch"} <= set(card)
-    assert set(client) == {"id", "card_id", "hardware", "hardware_sha256", "ip", "requested_at", "function"}
+    assert set(client) == {"id", "card_id", "program", "hardware", "hardware_sha256", "ip", "requested_at", "function"}
     assert (card["is_activated"], client["hardware"], client["ip"]) == (True, CONTROL, "127.0.0.1")
     assert datetime.fromisoformat(card["expires_at"]) == Card.get().expires_at
     assert card["expires_at"].endswith("+08:00")

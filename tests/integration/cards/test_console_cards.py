@@ -279,7 +279,7 @@ def test_a_seller_issues_within_their_ceilings_and_sees_them(seller: Browser) ->
     set_ceilings(Owner(Operator.get(Operator.name == "小李").id), Ceilings(10, timedelta(days=30)))
     issue(seller, count="4")
     File.insert(name="a", size=1, sha256="0" * 64, added_at=utc_now()).execute()
-    FileBatch.insert(file="a", batch="专业版").execute()
+    FileBatch.insert(file_name="a", batch="专业版").execute()
     assert "您的发卡上限：每天 10 张，有效期最长 30 天；今天已发 4" in seller.get(ISSUE).words
     for fields, reason in (({"count": "7"}, "今天还可发 6 张"), ({"batch": "专业版"}, "有文件仅供批次“专业版”")):
         page = issue(seller, **fields)

@@ -118,7 +118,7 @@ def test_removing_is_all_or_nothing(offline: Service) -> None:
     assert len(listed(offline)) == len(blobs(offline)) == 3
     assert "已移除 2 个" in offline.cardctl("file", "remove", "a", "b", "a").stderr
     assert ([file["name"] for file in listed(offline)], blobs(offline)) == (["c"], {sha256(b"c")})
-    assert {row.file.name for row in FileBatch.select()} == {"c"}
+    assert {row.file_name for row in FileBatch.select()} == {"c"}
     removed = Event.select().where(Event.kind == "file_removed").order_by(Event.id)
     assert [event.details for event in removed] == [
         {"name": name, "size": 1, "sha256": sha256(name.encode())} for name in ("a", "b")

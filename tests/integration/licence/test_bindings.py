@@ -108,7 +108,7 @@ def test_stale_facts_write_nothing(database: Database, bound: Facts, way: str) -
 
 def environment(request: VerificationRequest) -> dict[str, Any]:
     names = {"hardware": request.hardware, "hardware_sha256": request.hardware_sha256, "ip": request.address}
-    return {"card": request.card_id, **names, "requested_at": LATER, "function": request.function}
+    return {"card": request.card_id, "program": "main", **names, "requested_at": LATER, "function": request.function}
 
 
 def usage_of(card_id: str, count: int) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def test_requests_of_two_days_do_not_mix(batched: Touches, held: HeldStatements)
         asked += begin(partial(batched.touch, asking(card), *moment))
     held.release()
     assert all(results(asked))
-    assert [(arguments[5], arguments[6]) for arguments in held.ran] == [before[::-1], after[::-1], before[::-1]]
+    assert [(arguments[6], arguments[7]) for arguments in held.ran] == [before[::-1], after[::-1], before[::-1]]
     assert counts(DAY) == {(first, "f"): 2, (card_id, "f"): 3, (other, "f"): 2}
     assert counts(NEXT_DAY) == {(first, "f"): 1, (card_id, "f"): 2, (other, "f"): 2}
 

@@ -115,9 +115,9 @@ def test_a_token_is_printed_once_and_listed_without_its_value(offline: Service, 
     as_json, as_table = (offline.cardctl("token", "list", "--format", kind).stdout for kind in ("json", "table"))
     (listed,) = json.loads(as_json)
     columns = ["name", "scopes", "created_at", "last_used_at", "revoked_at"]
-    limits = ["cards_per_day", "longest_validity", "own_cards_only", "expires_at", "networks"]
+    limits = ["cards_per_day", "longest_validity", "own_cards_only", "expires_at", "networks", "program"]
     assert list(listed) == [*columns, *limits]
-    assert [listed[name] for name in limits if name != "expires_at"] == [1000, "365d", True, []]
+    assert [listed[name] for name in limits if name != "expires_at"] == [1000, "365d", True, [], None]
     assert (listed["scopes"], listed["revoked_at"]) == (["cards:issue", "cards:read"], None)
     assert "cards:issue, cards:read" in as_table
     everything = as_json + as_table + offline.cardctl("events", "--format", "json").stdout

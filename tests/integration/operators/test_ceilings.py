@@ -71,7 +71,7 @@ def test_cards_that_get_a_file_are_issued_and_imported_by_owners_alone(
     limited: Issuing, owner: Owner, clock: Clock
 ) -> None:
     File.insert(name="a", size=1, sha256="0" * 64, added_at=clock.now).execute()
-    FileBatch.insert_many([{"file": "a", "batch": batch} for batch in ("pro", "studio")]).execute()
+    FileBatch.insert_many([{"file_name": "a", "batch": batch} for batch in ("pro", "studio")]).execute()
     imported = [NewCard("0" * 32, DAY, None, None), NewCard("1" * 32, DAY, "studio", None)]
     for add in (lambda: limited.issue(1, DAY, "pro"), lambda: limited.import_cards(imported)):
         with pytest.raises(CeilingExceededError, match="ask an owner") as refused:

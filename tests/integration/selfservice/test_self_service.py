@@ -14,12 +14,13 @@ from app.domain.cards.card_actions import Action
 from app.domain.cards.cards import card_id_of
 from app.domain.codes import Code, EventKind
 from app.domain.licence.terms import RenewTerm, Terms
+from app.domain.programs import MAIN
 from app.domain.selfservice.self_service import RenewNotAllowedError, Standing, UnbindNotAllowedError
 from app.runtime.clock import utc_now
 from app.services.cards.card_actions import CardActions, CardNotFoundError
 from app.services.licence.blocks import Blocks
 from app.services.licence.guesses import TooFastError
-from app.services.licence.in_force import InForce, VendorRules
+from app.services.licence.in_force import InForce, ProgramRules, VendorRules
 from app.services.licence.licence import Verification
 from app.services.selfservice.self_service import ChangedMeanwhileError, Customer, SelfService
 from app.storage import bindings, journal
@@ -40,7 +41,7 @@ DAY, ROUNDS = timedelta(days=1), 20
 ROUTES = ("status", "unbind", "renew")
 NO_CARD = "0" * 32
 TERMS = Terms(self_service=True, self_unbind_per_30_days=2, self_unbind_cost=DAY, self_renew=RenewTerm.ANY)
-CUSTOMER = Customer("198.51.100.1", InForce(TERMS, 3))
+CUSTOMER = Customer("198.51.100.1", InForce({MAIN: ProgramRules(TERMS, 3)}))
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def bound_id(verification: Verification, card_id: str) -> str:
 
 
 def with_terms(**terms: Any) -> Customer:
-    return Customer(CUSTOMER.address, InForce(Terms(self_service=True, **terms)))
+    return Customer(CUSTOMER.address, InForce({MAIN: ProgramRules(Terms(self_service=True, **terms))}))
 
 
 def last() -> Event:

@@ -151,7 +151,7 @@ def test_no_strangers_text_becomes_markup(olga: Browser, database: Database, fun
     wait_for(Host.select().exists, 60)  # the health page tells of it from then on
     plain = {name: harmless(seen) for name, seen in every_page(olga, scene, PLAIN).items()}
     database.execute_sql("SET session_replication_role = replica")
-    database.execute_sql("TRUNCATE card, event, file, api_token, login_failure, figures, webhook, block, terms CASCADE")
+    database.execute_sql("TRUNCATE card, event, file, api_token, login_failure, figures, webhook, block CASCADE")
     database.execute_sql("SET session_replication_role = DEFAULT")
     Operator.delete().where(Operator.name != "olga").execute()
     scene, functions.texts = furnish(EVIL), EVIL

@@ -156,6 +156,8 @@ FORBIDDEN = (
     ("client_card_id_key", CLIENT.format(2, "min(id)", "i", "i")),
     ("client_hardware_sha256_key", CLIENT.format(2, "max(id)", "h", "h")),
     ("client_check", CLIENT.format(2, "max(id)", "i", "another")),
+    ("client_card_id_fkey", "UPDATE client SET program = 'b'"),
+    ("program_data_key", "INSERT INTO program (id, name, created_at) VALUES ('b', 'b', now())"),
     ("append-only", "UPDATE event SET ip = 'x'"),
     ("append-only", "DELETE FROM event"),
     ("append-only", "TRUNCATE event"),
@@ -375,8 +377,8 @@ def test_a_first_activation_is_written_by_one_statement_and_a_later_verification
     database.execute_sql("DISCARD PLANS")
     digest = question.hardware_sha256
     values = ", ".join("NULL" if name != "card" else f"'{card_id}'" for name in NEW_CLIENT)
-    touch = f"'{{{card_id}}}', '{{{digest}}}', '{{198.51.100.1}}', '{{f}}', '{{1}}', '2026-03-01', now()"
-    for call in (f"create_client({values})", f"read_facts('{card_id}', '{digest}')", f"touch({touch})"):
+    touch = f"'{{{card_id}}}', '{{{digest}}}', '{{198.51.100.1}}', '{{f}}', '{{main}}', '{{1}}', '2026-03-01', now()"
+    for call in (f"create_client({values})", f"read_facts('{card_id}', '{digest}', 'main')", f"touch({touch})"):
         told = plan(database, (f"EXECUTE {call}", None))
         assert ("Index Scan" in told, "Seq Scan" in told) == (True, False), call
         assert "create_client" not in call or "Index Scan using card_pkey" in told
@@ -392,8 +394,9 @@ def test_touching_cards_reads_by_index_these_cards_only_and_locks_them_in_order(
     database.execute_sql("ANALYZE card, client, usage")
     for cards in (1, MAX_CARDS):
         ids, digests = (list(column) for column in zip(*found[:cards], strict=True))
-        values = (ids, digests, ["198.51.100.1"] * cards, ["f"] * cards, [1] * cards, START.date(), START)
-        statement = ("EXECUTE touch(%s, %s, %s, %s, %s, %s, %s)", values)
+        of_each = ("198.51.100.1", "f", "main", 1)
+        values = (ids, digests, *([value] * cards for value in of_each), START.date(), START)
+        statement = ("EXECUTE touch(%s, %s, %s, %s, %s, %s, %s, %s)", values)
         steps = nodes(database, statement)
         assert {step["Node Type"] for step in steps if "Relation Name" in step} == {"ModifyTable", "Index Scan"}
         assert not {"Hash Join", "Merge Join"} & {step["Node Type"] for step in steps}

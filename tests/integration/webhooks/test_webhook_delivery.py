@@ -247,7 +247,7 @@ def test_an_activation_is_told_with_a_masked_key(hooks: Hooks) -> None:
     assert datetime.fromisoformat(message["timestamp"]) == hooks.clock.now
     expires_at = (hooks.clock.now + timedelta(days=30)).astimezone(ZONE).isoformat()
     shown = {"card": f"{card_id[:4]}•••", "card_sha256": hashlib.sha256(card_id.encode()).hexdigest()}
-    assert message["data"] == {**shown, "batch": "spring", "expires_at": expires_at}
+    assert message["data"] == {**shown, "program": "main", "batch": "spring", "expires_at": expires_at}
     assert card_id not in body.decode()
     told = hooks.message()
     assert (told.card_id, told.delivered_at, told.attempts, told.status) == (card_id, hooks.clock.now, 1, 204)
@@ -263,7 +263,7 @@ def test_of_an_imported_key_nothing_is_told_that_a_guess_could_be_checked_by(hoo
     imported, gone = (body["data"] for body in hooks.bodies)
     assert (imported["batch"], imported["reference"]) == ("spring", "ABCDEFGH")
     assert (imported["card"], imported["card_sha256"]) == (None, None)
-    assert gone == {"card": None, "card_sha256": None, "batch": None, "expires_at": None}
+    assert gone == dict.fromkeys(("card", "card_sha256", "program", "batch", "expires_at"))
 
 
 def test_each_webhook_is_told_of_its_topics_from_now_on(hooks: Hooks) -> None:

@@ -21,6 +21,7 @@ from app.services.cards.issuing import Issuing
 from app.services.licence.blocks import Blocks
 from app.services.licence.in_force import VendorRules
 from app.services.licence.licence import LicenceService, Verification
+from app.services.programs.programs import DataKeys
 from app.services.shop.shop_tokens import ShopTokens
 from app.storage import journal, schema
 from app.storage.database import Database, connect_to
@@ -29,6 +30,7 @@ from app.storage.models import Usage, WebhookOutbox
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
 from app.tokens.key_folder import KeyFolder
+from app.tokens.sealing_key import SealingKey
 from app.tokens.signer import Signer
 from tests.conftest import START, Clock
 from tests.support.browser.visits import Site
@@ -131,7 +133,7 @@ class _Past:
             ZoneInfo("Asia/Shanghai"),
             self._clock,
         )
-        self._verification = Verification(licences, "the-vendor's-own-key")
+        self._verification = Verification(licences, DataKeys("the-vendor's-own-key", SealingKey(None)))
         self._issuing = Issuing(database, f"console:{OWNER}", self._clock)
         self._selling = Issuing(database, f"shop:{SHOP}", self._clock)
         self._card_actions = CardActions(database, f"console:{OWNER}", self._clock)

@@ -64,7 +64,7 @@ def furnish(texts: Sequence[str]) -> Scene:
         journal.append(_entries(number, text, now - timedelta(minutes=number)))
         name = file_name(number, text)
         File.insert(name=name, size=5, sha256="0" * 64, added_at=now).execute()
-        FileBatch.insert(file=name, batch=text).execute()
+        FileBatch.insert(file_name=name, batch=text).execute()
         add_operator(text[:64], Role.SELLER)
         token = {"name": text[:64], "token_sha256": digest(text), "scopes": ["cards:read", "cards:issue"]}
         ApiToken.insert(**token, created_at=now).execute()
@@ -74,7 +74,7 @@ def furnish(texts: Sequence[str]) -> Scene:
         block = {"hardware_sha256": digest(text), "reason": text[:200], "actor": OLGA}
         block_ids.append(Block.insert(created_at=now, **block).execute())
     terms = Terms(notice=texts[0][:500], contact=texts[0][:200])
-    models.TermsRow.insert(revision=1, **asdict(terms)).execute()
+    models.Program.update(revision=1, **asdict(terms)).execute()
     imported = {"action": "import", "at": now.isoformat(), "count": 1, "batches": list(texts)}
     done = add_outcome("olga", **imported)
     scene.queries = _queries(scene.cards[0], texts[0], now, done)

@@ -45,7 +45,7 @@ def copy_to(cluster: Path, binaries: Path) -> None:
 
 def _digest(binaries: Path) -> str:
     digest = hashlib.sha256((binaries / "kadun-installed").read_bytes())
-    for path in sorted(_SOURCES.rglob("*.py")):
+    for path in sorted([*_SOURCES.rglob("*.py"), *_SOURCES.rglob("*.sql")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:32]
 

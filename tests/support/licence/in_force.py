@@ -11,7 +11,7 @@ _NOW = "SELECT clock_timestamp()"
 # nothing for so long has ended, as in a process of tests; on a busy machine others take their time.
 _BEFORE = """
 SELECT EXISTS (SELECT FROM pg_stat_activity
-WHERE datname = current_database() AND application_name = 'kadun' AND query LIKE '%%FROM "terms"%%'
+WHERE datname = current_database() AND application_name = 'kadun' AND query LIKE '%%FROM "program"%%'
 AND query_start < %s AND query_start > clock_timestamp() - interval '5 seconds')
 """
 

@@ -38,7 +38,7 @@ CLAIMS: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keys")
-    KeyFolder(folder).create(NOW, "kadun")
+    KeyFolder(folder).create(NOW)
     return folder
 
 
@@ -74,9 +74,9 @@ def test_a_link_is_read_until_its_last_second_and_the_machines_clock_has_no_say(
 
 
 def test_a_link_outlives_a_rotation_but_not_its_key(tmp_path: Path) -> None:
-    KeyFolder(tmp_path).create(NOW, "kadun")
+    KeyFolder(tmp_path).create(NOW)
     token = Links(Signer(KeyFolder(tmp_path)), "kadun").sign(LINK, NOW)
-    KeyFolder(tmp_path).rotate(NOW, "kadun")
+    KeyFolder(tmp_path).rotate(NOW)
     rotated = Links(Signer(KeyFolder(tmp_path)), "kadun")
     assert rotated.read(token, NOW + timedelta(seconds=599)) == LINK
     late = signed(tmp_path, CLAIMS | {"exp": CLAIMS["exp"] + 10_000}, kid=KeyFolder(tmp_path).load().keys[0].kid)

@@ -23,9 +23,9 @@ KEPT = "keyring.replaced-20260301T120000Z.json"  # in UTC
 @pytest.fixture
 def rings() -> list[KeyRing]:
     """A ring, and what each of three rotations made of it."""
-    rings = [KeyRing.new(NOW, "kadun")]
+    rings = [KeyRing.new(NOW)]
     for rotation in range(1, 4):
-        rings.append(rings[-1].rotated(NOW + timedelta(days=rotation), "kadun"))
+        rings.append(rings[-1].rotated(NOW + timedelta(days=rotation)))
     return rings
 
 
@@ -84,7 +84,7 @@ def test_with_only_newer_an_unrelated_ring_stays_and_a_missing_one_is_put_back(
     rings: list[KeyRing], tmp_path: Path
 ) -> None:
     assert KeyFolder(tmp_path).restore(rings[0], NOW, only_newer=True)
-    unrelated = KeyRing.new(NOW, "kadun").rotated(NOW, "kadun")
+    unrelated = KeyRing.new(NOW).rotated(NOW)
     assert not unrelated.is_newer_than(rings[0])
     assert not KeyFolder(tmp_path).restore(unrelated, NOW, only_newer=True)
     assert KeyFolder(tmp_path).load() == rings[0]

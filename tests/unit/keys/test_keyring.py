@@ -51,16 +51,16 @@ def follow(ring: KeyRing, pinned: dict[str, str]) -> list[str]:
 
 def test_a_new_ring_has_a_current_and_a_next_key_and_is_created_once(folder: Path) -> None:
     assert not KeyFolder(folder).exists()
-    ring = KeyFolder(folder).create(NOW, "kadun")
+    ring = KeyFolder(folder).create(NOW)
     assert ring.current == ring.keys[0]
     assert (len(ring.keys), len(ring.endorsements)) == (2, 1)
-    assert KeyFolder(folder).load() == KeyFolder(folder).create(NOW + timedelta(days=1), "kadun") == ring
+    assert KeyFolder(folder).load() == KeyFolder(folder).create(NOW + timedelta(days=1)) == ring
     assert KeyFolder(folder).exists()
 
 
 def test_only_the_owner_can_read_the_folder_and_its_files(folder: Path) -> None:
-    KeyFolder(folder).create(NOW, "kadun")
-    KeyFolder(folder).rotate(NOW, "kadun")
+    KeyFolder(folder).create(NOW)
+    KeyFolder(folder).rotate(NOW)
     other = folder.with_name("other")
     key_folder.write_file(other / "file", b"content")
     assert (other / "file").read_bytes() == b"content"
@@ -70,7 +70,7 @@ def test_only_the_owner_can_read_the_folder_and_its_files(folder: Path) -> None:
 
 
 def test_a_published_key_is_a_public_jwk_whose_kid_is_its_thumbprint_and_no_repr_has_its_secret(folder: Path) -> None:
-    ring = KeyFolder(folder).create(NOW, "kadun")
+    ring = KeyFolder(folder).create(NOW)
     assert [key.private for key in ring.keys if not key.private or key.private in repr(ring)] == []
     assert repr(ring.current) == f"Key({ring.current.kid})"
     for public in ring.published(NOW):
@@ -83,21 +83,21 @@ def test_a_published_key_is_a_public_jwk_whose_kid_is_its_thumbprint_and_no_repr
 
 
 def test_a_second_rotation_within_15_minutes_is_refused_unless_forced(folder: Path) -> None:
-    KeyFolder(folder).create(NOW, "kadun")
-    ring = KeyFolder(folder).rotate(NOW, "kadun")  # the first is never refused
+    KeyFolder(folder).create(NOW)
+    ring = KeyFolder(folder).rotate(NOW)  # the first is never refused
     for late in (timedelta(0), timedelta(minutes=15) - timedelta(seconds=1), timedelta(hours=-1)):
         with pytest.raises(KeyRingError, match=r"15 minutes ago.*rotate after 2026-03-01 12:15:00 UTC, or use --force"):
-            KeyFolder(folder).rotate(NOW + late, "kadun")
+            KeyFolder(folder).rotate(NOW + late)
     assert KeyFolder(folder).load() == ring
-    assert KeyFolder(folder).rotate(NOW + timedelta(minutes=15), "kadun").current == ring.keys[-1]
-    assert len(KeyFolder(folder).rotate(NOW + timedelta(minutes=16), "kadun", force=True).keys) == len(ring.keys) + 2
+    assert KeyFolder(folder).rotate(NOW + timedelta(minutes=15)).current == ring.keys[-1]
+    assert len(KeyFolder(folder).rotate(NOW + timedelta(minutes=16), force=True).keys) == len(ring.keys) + 2
 
 
 def test_a_retired_keys_private_half_is_deleted_and_it_is_published_for_15_minutes(folder: Path) -> None:
-    retired = KeyFolder(folder).create(NOW, "kadun").current
+    retired = KeyFolder(folder).create(NOW).current
     assert retired.private
     assert retired.private in (folder / key_folder.FILE).read_text()
-    ring = KeyFolder(folder).rotate(NOW, "kadun")
+    ring = KeyFolder(folder).rotate(NOW)
     assert ring.keys[0].private is None
     assert all(retired.private not in path.read_text() for path in folder.iterdir())
     with pytest.raises(ValueError):  # noqa: PT011  # the library's own words
@@ -109,16 +109,16 @@ def test_a_retired_keys_private_half_is_deleted_and_it_is_published_for_15_minut
 
 
 def test_endorsements_lead_from_any_key_to_the_newest_each_by_the_key_before_and_no_other(folder: Path) -> None:
-    ring = KeyFolder(folder).create(NOW, "kadun")
+    ring = KeyFolder(folder).create(NOW)
     for rotation in range(1, 6):
-        ring = KeyFolder(folder).rotate(NOW + timedelta(days=rotation), "kadun")
+        ring = KeyFolder(folder).rotate(NOW + timedelta(days=rotation))
     kids = [key.kid for key in ring.keys]
     assert len(set(kids)) == 7
     for position, key in enumerate(ring.keys):
         assert follow(ring, key.public) == kids[position:]
     for signer, endorsement in zip(ring.keys, ring.endorsements, strict=False):
         claims = decoded(endorsement, signer.public)
-        assert (set(claims), claims["iss"], "d" in claims["jwk"]) == ({"iss", "aud", "iat", "jwk"}, "kadun", False)
+        assert (set(claims), "d" in claims["jwk"]) == ({"aud", "iat", "jwk"}, False)
         for key in ring.keys:
             if key.kid != signer.kid:
                 with pytest.raises(jwt.InvalidSignatureError):
@@ -157,17 +157,17 @@ DAMAGES: dict[str, Callable[[str], str]] = {
 def test_a_damaged_ring_is_refused_and_left_unchanged(folder: Path, damage: str) -> None:
     file, keys = folder / key_folder.FILE, KeyFolder(folder)
     file.unlink(missing_ok=True)
-    keys.create(NOW, "kadun")
+    keys.create(NOW)
     damaged = DAMAGES[damage](file.read_text()).encode()
     file.write_bytes(damaged)
-    for use in (keys.load, lambda: keys.create(NOW, "kadun"), lambda: keys.rotate(NOW, "kadun")):
+    for use in (keys.load, lambda: keys.create(NOW), lambda: keys.rotate(NOW)):
         with pytest.raises(KeyRingError, match="are damaged: put your copy of data/keys back"):
             use()
     assert file.read_bytes() == damaged
 
 
 def test_a_key_of_another_kind_from_the_library_does_not_sign(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    key, other = KeyFolder(folder).create(NOW, "kadun").current, OKPKey.generate_key("X25519", private=True)
+    key, other = KeyFolder(folder).create(NOW).current, OKPKey.generate_key("X25519", private=True)
     monkeypatch.setattr(OKPKey, "import_key", lambda _: other)
     with pytest.raises(TypeError, match="no Ed25519 private key"):
         key.signing_key()
@@ -178,26 +178,26 @@ def test_a_ring_or_folder_that_is_missing_or_in_the_way_is_refused(folder: Path,
     with pytest.raises(KeyRingError, match=missing):
         KeyFolder(folder).load()
     with pytest.raises(KeyRingError, match=missing):
-        KeyFolder(folder).rotate(NOW, "kadun")
+        KeyFolder(folder).rotate(NOW)
     assert not KeyFolder(folder).exists()
     (folder / key_folder.FILE).mkdir(parents=True)  # root reads any file, but nobody reads a folder
     with pytest.raises(KeyRingError, match=r"cannot read the signing keys .*: Is a directory"):
         KeyFolder(folder).load()
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(KeyRingError, match=r"cannot write to the folder of the signing keys .*: Not a directory"):
-        KeyFolder(tmp_path / "file" / "keys").create(NOW, "kadun")
+        KeyFolder(tmp_path / "file" / "keys").create(NOW)
 
 
 def test_a_ring_that_cannot_be_written_stays_and_what_an_interrupted_write_left_is_replaced(folder: Path) -> None:
-    ring = KeyFolder(folder).create(NOW, "kadun")
+    ring = KeyFolder(folder).create(NOW)
     partial = folder / f"{key_folder.FILE}.partial"
     partial.mkdir()
     with pytest.raises(KeyRingError, match=r"cannot write keyring\.json in the folder of the signing keys"):
-        KeyFolder(folder).rotate(NOW, "kadun")
+        KeyFolder(folder).rotate(NOW)
     assert KeyFolder(folder).load() == ring
     partial.rmdir()
     partial.write_text("{")
-    assert KeyFolder(folder).rotate(NOW, "kadun").current == ring.keys[-1]
+    assert KeyFolder(folder).rotate(NOW).current == ring.keys[-1]
     assert not partial.exists()
 
 
@@ -212,7 +212,7 @@ keys = KeyFolder(Path(sys.argv[2]))
 print("ready", flush=True)
 sys.stdin.readline()
 do = {"create": keys.create, "rotate": partial(keys.rotate, force=True)}[sys.argv[1]]
-print(*(key.kid for key in do(datetime.now(UTC), "kadun").keys))
+print(*(key.kid for key in do(datetime.now(UTC)).keys))
 """
 
 
@@ -242,7 +242,7 @@ def test_processes_that_create_or_rotate_at_once_get_one_ring_and_lose_no_rotati
 
 
 def test_a_ring_of_a_clock_that_was_set_back_is_intact_and_an_endorsement_of_another_key_is_damage() -> None:
-    KeyRing.new(datetime.now(UTC) + timedelta(days=365), "kadun").check()
-    ring, other = KeyRing.new(NOW, "kadun"), KeyRing.new(NOW, "kadun")
+    KeyRing.new(datetime.now(UTC) + timedelta(days=365)).check()
+    ring, other = KeyRing.new(NOW), KeyRing.new(NOW)
     with pytest.raises(ValueError, match="an endorsement is of another key"):
         KeyRing((ring.keys[0], other.keys[1]), ring.endorsements).check()

@@ -25,7 +25,7 @@ CLAIMS = {"aud": "kadun-client", "code": "OK", "function": "打开程序", "card
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    KeyFolder(tmp_path / "keys").create(NOW, "kadun")
+    KeyFolder(tmp_path / "keys").create(NOW)
     return tmp_path / "keys"
 
 
@@ -44,14 +44,14 @@ def test_a_verdict_is_a_jws_that_names_its_type_and_key(folder: Path) -> None:
 
 
 def test_the_key_set_is_what_the_ring_publishes(folder: Path) -> None:
-    ring = KeyFolder(folder).rotate(NOW, "kadun")
+    ring = KeyFolder(folder).rotate(NOW)
     signer = Signer(KeyFolder(folder))
     expected = {"keys": [key.public for key in ring.keys], "endorsements": list(ring.endorsements)}
     assert json.loads(json.dumps(signer.key_set(NOW))) == expected
 
 
 def test_public_keys_have_their_states(folder: Path) -> None:
-    ring = KeyFolder(folder).rotate(NOW, "kadun")
+    ring = KeyFolder(folder).rotate(NOW)
     signer = Signer(KeyFolder(folder))
     keys = signer.public_keys(NOW)
     assert [(key.kid, key.state) for key in keys] == [
@@ -74,7 +74,7 @@ def test_rotations_are_taken_up_by_a_running_signer_and_logged_without_a_secret(
     before = kid(signer)
     for times in (1, 3):  # also several between two checks
         for _ in range(times):
-            rotated = KeyFolder(folder).rotate(NOW, "kadun", force=True)
+            rotated = KeyFolder(folder).rotate(NOW, force=True)
         assert before != rotated.current.kid
         wait_for(lambda current=rotated.current.kid: kid(signer) == current)
         assert signer.key_set(NOW)["keys"] == rotated.published(NOW)
@@ -89,7 +89,7 @@ def test_the_old_ring_stays_in_use_while_the_new_file_is_unusable(
 ) -> None:
     signer = Signer(KeyFolder(folder))
     before, file = kid(signer), folder / key_folder.FILE
-    good = KeyFolder(folder).rotate(NOW, "kadun", force=True)
+    good = KeyFolder(folder).rotate(NOW, force=True)
     rotated = file.read_bytes()
     damage(file)
     caplog.clear()

@@ -51,6 +51,7 @@ ACTIVATED = UNUSED._replace(activated_at=WHOLE_NOW, expires_at=WHOLE_NOW + MONTH
 ACTIVATION = Decision(Code.OK, ACTIVATED, activates=True, binding=Binding.CREATE)
 PERMANENTLY = UNUSED._replace(validity=None, activated_at=WHOLE_NOW)
 MOVED = BOUND._replace(hardware="disk-0")
+OF_B = ACTIVE._replace(program="b")
 
 
 @for_each(
@@ -59,6 +60,13 @@ MOVED = BOUND._replace(hardware="disk-0")
         # An unknown card is not found, even from a known machine.
         (Facts(), ASKED, Decision(Code.CARD_NOT_FOUND)),
         (rivalled(None, None, ACTIVE), ASKED, Decision(Code.CARD_NOT_FOUND)),
+        # Nor is a card of another program, whatever its state.
+        *(
+            (Facts(card), ASKED, Decision(Code.CARD_NOT_FOUND, card))
+            for card in (state._replace(program="b") for state in (UNUSED, ACTIVE, EXPIRED, FROZEN))
+        ),
+        (Facts(ACTIVE, BOUND), ASKED._replace(program="b"), Decision(Code.CARD_NOT_FOUND, ACTIVE)),
+        (Facts(OF_B), ASKED._replace(program="b"), CREATED._replace(card=OF_B)),
         # A frozen card is refused in every other state, and an expired one with the card.
         *(
             (Facts(frozen), ASKED, Decision(Code.CARD_FROZEN, frozen))

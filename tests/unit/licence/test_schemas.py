@@ -35,8 +35,9 @@ GOOD: dict[str, Any] = {
     "ip": "203.0.113.7",
     "client_public_key": "A" * 43,
     "version": "1.10",
+    "program": "b",
 }
-OPTIONAL = ["ip", "client_public_key", "version"]
+OPTIONAL = ["ip", "client_public_key", "version", "program"]
 
 
 def read(body: bytes) -> VerifyRequest:
@@ -67,6 +68,7 @@ WITHIN = {
     "ip": ["", "anything that a client believes", "1" * 64],
     "client_public_key": ["-" * 43],
     "version": ["1", "1." * 15 + "10"],
+    "program": ["main", "9-" + "a" * 30],
 }
 BEYOND = {
     "card_id": ["", " \t\n\u3000", "\u200b \ufeff", "x" * 65],
@@ -76,6 +78,7 @@ BEYOND = {
     "ip": ["1" * 65],
     "client_public_key": ["", "A" * 42, "A" * 44, *("A" * 43 + end for end in "=\n"), "A" * 42 + "/"],
     "version": ["", "v1", "1.", "1..2", "1.0-beta", "1\n", "１", "1" * 33],
+    "program": ["", "B", "-b", "b_", "b\n", "程序", "b" * 33],
 }
 
 
