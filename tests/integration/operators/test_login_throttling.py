@@ -13,14 +13,11 @@ from itertools import count
 import pytest
 from argon2 import PasswordHasher
 
-from app.domain.codes import Code, EventKind
 from app.domain.operators.operators import FREE_FAILURES, Role
 from app.services.operators.passwords import LoginBusyError, Passwords
 from app.services.operators.sessions import LoginRefusedError, LoginThrottledError, Sessions
-from app.storage import journal
 from app.storage.database import Database
-from app.storage.journal import MAX_REFUSALS_PER_MINUTE, Entry
-from app.storage.models import Event, LoginFailure
+from app.storage.models import Event
 from tests.support.console.console import Browser, add_operator
 from tests.support.console.log_ins import CAFE, HOME, LogIns
 from tests.support.console.passwords import OTHER, PASSWORD, CheapPasswords
@@ -102,19 +99,6 @@ def test_an_ipv6_site_may_fail_five_times_as_often_as_one_network(log_ins: LogIn
     with pytest.raises(LoginThrottledError):
         log_ins.log_in(address=CAFE)
     log_ins.log_in(address="2001:db8:2::1")
-
-
-def test_refused_log_ins_are_journalled_within_the_bounds_of_other_refusals(log_ins: LogIns) -> None:
-    refused = Event.select().where(Event.kind == "login_refused")
-    stranger = Entry(log_ins.clock.now, EventKind.REJECTED, Code.CARD_NOT_FOUND, ip=HOME)
-    journal.append([stranger] * MAX_REFUSALS_PER_MINUTE)  # hides nothing
-    for _ in range(MAX_REFUSALS_PER_MINUTE + 1):
-        log_ins.attempt_wrongly()
-        LoginFailure.delete().execute()  # or one would have to wait
-    assert refused.count() == MAX_REFUSALS_PER_MINUTE
-    log_ins.clock.advance(timedelta(minutes=1))
-    log_ins.attempt_wrongly()
-    assert refused.count() == MAX_REFUSALS_PER_MINUTE + 1
 
 
 def test_an_attacker_elsewhere_locks_nobody_out(log_ins: LogIns) -> None:

@@ -1,9 +1,16 @@
-"""Operators' accounts: what owners and the command line do to them."""
+"""Accounts of operators and shops: what owners do to them, and `cardctl admin` and `cardctl token`."""
+# Owns cardctl-accounts.
 
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
 
 import psycopg2
 import pyotp
@@ -13,16 +20,18 @@ from app.domain.errors import DatabaseUnavailableError
 from app.domain.operators.ceilings import OPERATOR_DEFAULTS, described
 from app.domain.operators.operators import Role
 from app.domain.texts import RefusedError
+from app.runtime.clock import utc_now
 from app.services.operators import operators as operators_module
 from app.services.operators.operators import LastOwnerError, OperatorNotFoundError, Operators
-from app.services.operators.sessions import Sessions
+from app.services.operators.sessions import LoginRefusedError, Sessions
 from app.services.operators.two_step import TwoStep
+from app.services.shop.shop_tokens import ShopTokens
 from app.storage.database import Database
-from app.storage.models import Card, Event, Operator
+from app.storage.models import ApiToken, Card, Event, Operator
 from tests.conftest import START, Clock
 from tests.support.console.passwords import OTHER, PASSWORD
 from tests.support.sealing import SEALING
-from tests.support.tables import for_each
+from tests.support.services.service import ROOT, Service
 
 HOME = "198.51.100.1"
 
@@ -40,6 +49,13 @@ def journalled() -> list[tuple[str, str, dict[str, object]]]:
 def test_changes_of_operators_are_journalled_without_secrets_and_others_not(operators: Operators, clock: Clock) -> None:
     operators.add("小王", Role.SELLER, PASSWORD)
     operators.set_password("小王", OTHER)
+    for refused in (
+        lambda: operators.add("小王", Role.SELLER, PASSWORD),  # the name is taken
+        lambda: operators.add("a\0", Role.SELLER, PASSWORD),
+        lambda: operators.set_password("小王", "short"),
+    ):
+        with pytest.raises(RefusedError):
+            refused()
     for _ in range(2):  # the second time nothing changes
         operators.set_role("小王", Role.OWNER)
     secret = pyotp.random_base32()
@@ -59,37 +75,8 @@ def test_changes_of_operators_are_journalled_without_secrets_and_others_not(oper
     ]
 
 
-def test_operators_are_listed_by_name_with_when_they_were_seen(
-    operators: Operators, sessions: Sessions, clock: Clock
-) -> None:
-    operators.add("aaron", Role.SELLER, PASSWORD)
-    clock.advance(timedelta(hours=1))
-    for _ in range(2):
-        token = sessions.log_in("aaron", PASSWORD, None, HOME)
-    aaron, alice = operators.list()
-    assert (alice.name, alice.role, alice.has_totp, alice.last_seen_at) == ("alice", Role.OWNER, False, None)
-    assert (aaron.name, aaron.role, aaron.last_seen_at) == ("aaron", Role.SELLER, clock.now)
-    assert not [row for row in (alice, aaron) if row.password_hash or row.totp_secret], "no secret is read"
-    identity = sessions.identify(token)
-    assert identity is not None
-    sessions.end_others(identity, token)
-    sessions.end(identity, token)
-    assert operators.list()[0].last_seen_at is None, "as the headings say: of who is logged in"
-
-
-def test_taken_and_invalid_names_and_invalid_passwords_are_refused(operators: Operators) -> None:
-    for name, password in [("", PASSWORD), ("a\0", PASSWORD), ("bob", "short"), ("alice", OTHER), ("alice", "short")]:
-        before = list(Operator.select().dicts())
-        with pytest.raises(RefusedError, match="taken" if (name, password) == ("alice", OTHER) else None):
-            operators.add(name, Role.SELLER, password)
-        if password == "short":
-            with pytest.raises(RefusedError):
-                operators.set_password("alice", password)
-        assert list(Operator.select().dicts()) == before, (name, password)
-
-
-@for_each("name", ["bob", "", "a\0", "\ud800", "Alice"])
-def test_an_unknown_operator_cannot_be_changed(operators: Operators, name: str) -> None:
+def test_an_unknown_operator_cannot_be_changed(operators: Operators) -> None:
+    name = "Alice"  # another than alice
     actions = [
         lambda: operators.set_password(name, PASSWORD),
         lambda: operators.set_role(name, Role.SELLER),
@@ -180,3 +167,121 @@ def test_a_long_import_blocks_no_log_in_but_the_removal_of_its_operator(
     assert [account.name for account in operators.list()] == ["alice", "bob"]
     operators.remove("alice")
     assert [account.name for account in operators.list()] == ["bob"]
+
+
+def can_log_in(database: Database, name: str, password: str) -> bool:
+    try:
+        Sessions(database, utc_now, SEALING).log_in(name, password, None, HOME)
+    except LoginRefusedError:
+        return False
+    return True
+
+
+def test_a_password_is_a_line_of_standard_input(offline: Service, database: Database) -> None:
+    for number, line in enumerate((f"{PASSWORD}\r\n", f"{PASSWORD}\nmore\n")):
+        offline.cardctl("admin", "add", f"小王{number}", "--role", "seller", text=line)
+        assert can_log_in(database, f"小王{number}", PASSWORD), line
+    assert {operator.role for operator in Operator.select()} == {"seller"}
+
+
+def test_a_password_is_typed_twice_and_not_shown_and_asked_for_again_where_they_differ(
+    offline: Service, database: Database
+) -> None:
+    typed = [PASSWORD, OTHER, PASSWORD, PASSWORD]  # a line at each prompt
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execve(sys.executable, [sys.executable, "-m", "app", "admin", "add", "alice"], offline.environment)  # noqa: S606
+    seen, questions = b"", 0
+    while select.select([terminal], [], [], 20)[0]:
+        try:
+            seen += os.read(terminal, 4096)
+        except OSError:  # the program has ended
+            break
+        if len(re.findall(b"(?:Password|Again): ", seen)) > questions and questions < len(typed):
+            os.write(terminal, typed[questions].encode() + b"\n")
+            questions += 1
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, seen
+    assert not [password for password in (OTHER, PASSWORD) if password.encode() in seen]
+    assert Operator.get().role == "owner"
+    assert can_log_in(database, "alice", PASSWORD)
+
+
+def test_a_missing_or_weak_password_is_refused_in_one_line_and_none_can_be_an_argument(offline: Service) -> None:
+    for text in ["", "\n", "short\n", "a" * 20]:
+        offline.refusal("admin", "add", "alice", text=text)
+    assert offline.cardctl("admin", "add", "alice", PASSWORD, check=False, text=PASSWORD).returncode == 2
+    with offline.spawn_cardctl("admin", "add", "alice", stdin=subprocess.PIPE, stderr=subprocess.PIPE) as adding:
+        _, said = adding.communicate(b"\xff" * 20 + b"\n")
+    assert (adding.returncode, said.count(b"\n"), b"UTF-8" in said) == (1, 1, True)
+    assert Operator.select().count() == 0
+
+
+def test_a_password_is_changed_and_one_time_codes_are_switched_off_on_request(
+    offline: Service, database: Database
+) -> None:
+    offline.cardctl("admin", "add", "alice", text=PASSWORD)
+    Operator.update(totp_secret="A" * 32).execute()
+    offline.cardctl("admin", "password", "alice", text=OTHER)
+    assert Operator.get().totp_secret == "A" * 32
+    offline.cardctl("admin", "password", "alice", "--reset-totp", text=PASSWORD)
+    assert can_log_in(database, "alice", PASSWORD)
+    assert not can_log_in(database, "alice", OTHER)
+    changes = [event.details for event in Event.select().where(Event.kind == "operator_changed").order_by(Event.id)]
+    assert changes == [
+        {"operator": "alice", "changed": "password"},
+        {"operator": "alice", "changed": "password", "totp": False},
+    ]
+
+
+def test_operators_are_listed_with_their_ceilings_and_no_secret(offline: Service, database: Database) -> None:
+    options = ("--cards-per-day", "50", "--longest-validity", "month")
+    offline.cardctl("admin", "add", "sam", "--role", "seller", *options, text=PASSWORD)
+    assert can_log_in(database, "sam", PASSWORD)
+    Operator.update(totp_secret="A" * 32).execute()
+    offline.cardctl("admin", "ceilings", "sam", "--longest-validity", "permanent", "--changes-per-day", "3")
+    as_json, as_table = (offline.cardctl("admin", "list", "--format", kind).stdout for kind in ("json", "table"))
+    (listed,) = json.loads(as_json)
+    assert (listed["name"], listed["role"], listed["totp"], listed["last_seen_at"] is None) == (
+        "sam",
+        "seller",
+        True,
+        False,
+    )
+    assert [listed[name] for name in ("cards_per_day", "longest_validity", "changes_per_day")] == [50, "permanent", 3]
+    printed = as_json + as_table + offline.cardctl("events", "--format", "json").stdout
+    assert not [secret for secret in ("argon2", "A" * 32, PASSWORD) if secret in printed]
+    offline.refusal("admin", "ceilings", "nobody", "--cards-per-day", "1")
+    for wrong in ((), ("--cards-per-day", "0"), ("--longest-validity", "soon")):
+        assert offline.cardctl("admin", "ceilings", "sam", *wrong, check=False).returncode == 2, wrong
+
+
+def test_a_token_is_printed_once_limited_and_revoked(offline: Service, database: Database) -> None:
+    add = ("token", "add", "发卡网", "--scope")
+    unknown = offline.cardctl(*add, "cards:issue,cards:delete", check=False)
+    assert (unknown.returncode, unknown.stdout, ApiToken.select().count()) == (2, "", 0)
+    options = ("--cards-per-day", "5", "--all-cards", "--expires", "never", "--network", "2001:db8::1")
+    token = offline.cardctl(*add, "cards:issue, cards:read", *options).stdout.strip()
+    tokens = ShopTokens(database, "tester", utc_now)
+    identity = tokens.authenticate(token)
+    assert identity is not None
+    assert (identity.name, sorted(identity.scopes)) == ("发卡网", ["cards:issue", "cards:read"])
+
+    def limits() -> list[object]:
+        (listed,) = offline.cardctl_json("token", "list")
+        names = ("cards_per_day", "longest_validity", "own_cards_only", "networks", "program")
+        return [listed[name] for name in names]
+
+    assert limits() == [5, "365d", False, ["2001:db8::/64"], None]
+    changed = ("--longest-validity", "7d", "--own-cards", "--network", "any", "--expires", "1d")
+    offline.cardctl("token", "limits", "发卡网", *changed)
+    assert limits() == [5, "7d", True, [], None]
+    assert Event.get(Event.kind == "token_changed").details["own_cards_only"] is True
+    everything = "".join(offline.cardctl(*each, "--format", "json").stdout for each in (("token", "list"), ("events",)))
+    assert not [secret for secret in (token, ApiToken.get().token_sha256) if secret in everything]
+    assert "revoke it first" in offline.refusal(*add, "cards:issue")
+    offline.cardctl("token", "revoke", "发卡网")
+    offline.refusal("token", "revoke", "发卡网")
+    again = offline.cardctl(*add, "cards:issue").stdout.strip()
+    assert (tokens.authenticate(token), tokens.authenticate(again) is None) == (None, False), "its name is free"
