@@ -17,7 +17,7 @@ from app.domain.operators.operators import FREE_FAILURES, Role
 from app.services.operators.passwords import LoginBusyError, Passwords
 from app.services.operators.sessions import LoginRefusedError, LoginThrottledError, Sessions
 from app.storage.database import Database
-from app.storage.models import Event
+from app.storage.models import Event, LoginFailure
 from tests.support.console.console import Browser, add_operator
 from tests.support.console.log_ins import CAFE, HOME, LogIns
 from tests.support.console.passwords import OTHER, PASSWORD, CheapPasswords
