@@ -211,10 +211,3 @@ def test_a_copy_of_the_keys_is_put_back_unless_the_present_ones_are_newer(keyed:
     assert ring.read_bytes() == copy.read_bytes()
     copy.write_text("{}")
     assert "not an intact keyring.json" in keyed.refusal("key", "restore", str(copy))
-
-
-def test_a_second_rotation_within_15_minutes_needs_force(keyed: Service) -> None:
-    keyed.cardctl("key", "rotate")
-    assert "less than 15 minutes ago" in keyed.refusal("key", "rotate")
-    keyed.cardctl("key", "rotate", "--force")
-    assert Event.select().where(Event.kind == "key_rotated").count() == 2

@@ -68,13 +68,6 @@ def test_of_four_migrations_at_once_one_applies(empty_url: str) -> None:
     assert all(lines[-1] == f"schema is {schema.expected_version()}" for lines in reports)
 
 
-def test_an_empty_database_is_refused_by_name(empty_url: str) -> None:
-    database = Database(empty_url, on_connect=schema.check_version)
-    with pytest.raises(SchemaMismatchError, match=r"schema is empty.*cardctl migrate"):
-        database.connect()
-    assert database.is_closed()
-
-
 # Of a removed operator whose name sam has now, an entry is left; taobao's token is newer than its cards.
 RELEASE_1_0 = """
 INSERT INTO operator (id, name, role, password_hash, created_at, password_changed_at) VALUES

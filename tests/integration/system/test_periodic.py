@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -174,14 +173,6 @@ def test_a_reading_that_began_earlier_does_not_replace_a_newer_one(database: Dat
         may_end.set()
         slow.result()
     assert polled.get() == "new"
-
-
-def test_the_thread_does_not_keep_a_value_that_nobody_has(database: Database) -> None:
-    polled = Polled(database, lambda: 1)
-    polled.get()
-    reference = weakref.ref(polled)
-    del polled
-    wait_for(lambda: reference() is None)
 
 
 def test_old_sessions_and_failures_are_pruned(operators: Operators, sessions: Sessions, clock: Clock) -> None:

@@ -77,15 +77,6 @@ def test_the_front_page_names_what_can_be_read_where_the_rest_cannot() -> None:
         assert (shown["console_state"], shown["has_self_service"]) == (state, is_on is there)
 
 
-def test_an_unknown_path_below_admin_is_a_page_of_the_console(service: Service) -> None:
-    add_operator("olga")
-    for path in ("/admin/nothing", "/admin/static/nothing.css", "/admin/cards/"):
-        seen = Browser(service, language="en").get(path, {"Accept": "application/json"})
-        assert (seen.status, "Not found" in seen.words, "/admin/static/console.css" in seen.text) == (404, True, True)
-        assert seen.headers["content-security-policy"].startswith("default-src 'none'")
-    assert service.request("GET", "/administrator").body["code"] == "NOT_FOUND"
-
-
 class Visitor:
     """A customer's browser."""
 
@@ -149,17 +140,6 @@ def test_what_is_mistyped_or_unknown_is_told_and_kept(customers: Customers) -> N
     raw = Browser(customers.service, address="203.0.113.52")
     seen = raw.send("POST", "/card", b"{}", {"Content-Type": "application/json"})
     assert (seen.status, seen.headers["content-type"]) == (415, "text/html; charset=utf-8")
-
-
-def test_the_language_is_the_browsers_until_it_is_chosen(customers: Customers) -> None:
-    browser = Browser(customers.service, address="203.0.113.53")
-    for accepted, path, title in (
-        ("", "/card", "卡密自助服务"),
-        ("en-GB,en;q=0.9", "/card", "Your card"),
-        ("en-GB,en;q=0.9", "/card?lang=zh", "卡密自助服务"),
-        ("zh-CN", "/card?lang=xx", "卡密自助服务"),
-    ):
-        assert title in browser.get(path, {"Accept-Language": accepted}).words
 
 
 def test_the_page_needs_no_other_file_is_kept_nowhere_and_is_linked_while_it_is_there(customers: Customers) -> None:

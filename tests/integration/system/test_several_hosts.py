@@ -5,8 +5,6 @@
 # Owns database-failover.
 
 import contextlib
-import json
-import re
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -221,18 +219,6 @@ def test_hosts_are_forgotten_after_a_day_or_by_command(keyed: Service, database:
     assert list(listed(keyed)) == ["web-1"]
     again = keyed.cardctl("hosts", "--forget", "web-3", check=False)
     assert (again.returncode, "There is no host web-3" in again.stderr) == (1, True)
-
-
-def test_the_list_marks_what_differs_and_doctor_names_it(keyed: Service) -> None:
-    add("web-1")
-    add("web-2", kid="other", clock_offset_ms=2_500)
-    done = keyed.cardctl("doctor", "--format", "json", check=False)
-    (found,) = [result for result in json.loads(done.stdout) if result["check"] == "hosts"]
-    said = "different signing keys; different time. See cardctl hosts"
-    assert (found["status"], found["message_en"]) == ("WARN", said)
-    printed = keyed.cardctl("hosts")
-    assert re.findall(r"(\S+|\(ms\)) ≠", printed.stdout) == ["kid", "(ms)"]
-    assert "different signing keys" in printed.stderr
 
 
 def others(folder: Path, url: str, binaries: Path) -> list[str]:
