@@ -25,7 +25,6 @@ from app.storage import schema
 from app.storage.database import Database
 from app.storage.models import Host
 from app.tokens.key_folder import KeyFolder
-from tests.integration.conftest import with_keys
 from tests.support.hosts.script_libraries import PRELUDE, SOURCES, checkout_in
 from tests.support.services.functions_service import FunctionsService
 from tests.support.services.service import Service, wait_for
@@ -201,11 +200,6 @@ def test_a_host_reports_itself(keyed: Service, database: Database) -> None:
     assert (host["version"], host["schema"]) == (read_version(), schema.expected_version())
     assert (host["kid"], host["present"]) == (KeyFolder(folder).load().current.kid, True)
     assert abs(host["clock_offset_ms"]) < 1_000  # one clock
-
-
-def test_a_running_service_reports_itself(database_url: str, database: Database, tmp_path: Path) -> None:
-    with Service(with_keys(tmp_path), database_url, KADUN_HOST="web-9"):
-        wait_for(lambda: [host.name for host in hosts.listed(database)] == ["web-9"])
 
 
 def test_hosts_are_forgotten_after_a_day_or_by_command(keyed: Service, database: Database) -> None:
