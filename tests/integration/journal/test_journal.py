@@ -20,7 +20,7 @@ from app.domain.codes import Code, Counted, EventKind
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.licence.policy import VerificationRequest
 from app.services.cards.issuing import Issuing
-from app.services.journal import journal_follow, journal_lists
+from app.services.journal import journal_lists
 from app.services.journal.journal_follow import REST_SECONDS, Follower
 from app.services.journal.journal_lists import JournalFilter
 from app.services.licence.licence import LicenceService, Verdict, Verification
@@ -306,15 +306,6 @@ def test_a_rolled_back_entry_does_not_block_the_floor(database: Database, writer
         append(str(n))
         assert actors(follower.look()) == [str(n)]
     assert len(follower._seen) < 5  # noqa: SLF001  # memory is what this is about
-
-
-def test_following_remembers_only_the_end_of_the_journal(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_follow, "IN_FLIGHT", 5)
-    append(*map(str, range(20)))
-    follower = Follower(database, JournalFilter())
-    assert actors(follower.begin(2)) == ["18", "19"]
-    assert len(follower._seen) == 5  # noqa: SLF001  # memory is what this is about
-    assert follower.look() == []
 
 
 class Following:

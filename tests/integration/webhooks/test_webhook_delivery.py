@@ -86,6 +86,9 @@ def test_a_failed_message_is_tried_again_and_its_address_rests(hooks: Hooks) -> 
 
 def test_a_message_is_given_up_after_three_days_and_later_deleted(hooks: Hooks) -> None:
     hooks.add_with_message()
+    for refused in (hooks.message().message_id, "msg_none"):  # not sent yet, and not there
+        with pytest.raises(RefusedError):
+            hooks.owned.send_again("shop", refused)
     hooks.answer = Sent(None, "no answer in time")
     hours = 0
     while hooks.message().failed_at is None and hours < 73:
@@ -99,6 +102,7 @@ def test_a_message_is_given_up_after_three_days_and_later_deleted(hooks: Hooks) 
     hooks.clock.advance(timedelta(hours=1))
     hooks.deliver()
     assert hooks.message().delivered_at
+    assert len({headers["webhook-id"] for _, headers, _ in hooks.sent}) == 1, "under its ID"
     hooks.journal(hooks.card())
     hooks.clock.advance(timedelta(days=3, seconds=1))
     webhook_outbox.prune(hooks.database, hooks.clock.now)
@@ -205,19 +209,6 @@ def test_webhooks_added_at_once_are_all_added_up_to_the_limit(hooks: Hooks, data
             list(adding)
         assert Webhook.select().count() == min(present + 2, MAX_WEBHOOKS), "each waits for the other"
     assert refusals == [f"there can be at most {MAX_WEBHOOKS} webhooks"]
-
-
-def test_a_message_is_sent_again_under_its_id_once_it_was_sent(hooks: Hooks) -> None:
-    hooks.add()
-    message_id = hooks.owned.test("shop")
-    hooks.deliver()
-    assert (hooks.bodies[0]["type"], hooks.bodies[0]["data"]) == ("webhook.test", {})
-    hooks.owned.send_again("shop", message_id)
-    for refused in (message_id, "msg_none"):
-        with pytest.raises(RefusedError):
-            hooks.owned.send_again("shop", refused)
-    hooks.deliver()
-    assert [headers["webhook-id"] for _, headers, _ in hooks.sent] == [message_id] * 2
 
 
 def test_a_secret_is_stored_sealed_replaced_at_once_and_one_that_does_not_open_is_said(hooks: Hooks) -> None:
