@@ -165,6 +165,7 @@ def test_what_was_kept_in_clear_opens_until_it_is_sealed() -> None:
 
 def test_without_a_key_secrets_stay_in_clear_and_sealed_ones_do_not_open() -> None:
     without = SealingKey(None)
+    assert (without.is_set, SEALING.is_set) == (False, True)
     assert without.seal(*ROW, SECRET) == without.open(*ROW, SECRET) == SECRET
     with pytest.raises(SealingKeyError, match="KADUN_SEALING_KEY is not set"):
         without.open(*ROW, SEALING.seal(*ROW, SECRET))

@@ -98,7 +98,7 @@ REFUSED = {
     "card_spent": [(SPENT, OTHER, TWICE), (SPENT._replace(validity=None), OTHER, TWICE)],
     "card_frozen": [(FROZEN, OTHER, TWICE), (FROZEN, None, TWICE)],
     "card_permanent": [(PERMANENT, OTHER, TWICE)],
-    "second_card_not_found": [(ACTIVE, None, TWICE)],
+    "second_card_not_found": [(ACTIVE, None, TWICE), (ACTIVE, OTHER._replace(program="b"), TWICE)],
     "second_card_spent": [(ACTIVE, SPENT._replace(id=OTHER.id), TWICE)],
     "second_card_not_unused": [
         *((ACTIVE, second._replace(id=OTHER.id), TWICE) for second in (ACTIVE, UNUSED._replace(frozen_at=NOW)))
