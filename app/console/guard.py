@@ -14,9 +14,11 @@ from app.console.visitor import COOKIE_PATH, LOGIN, Language, Theme, Visitor
 from app.domain.texts import Text
 from app.http.problems import forbidden
 from app.services.operators.operators import Account
+from app.services.programs.programs import programs
 
 LANGUAGE_COOKIE = "kadun_language"
 THEME_COOKIE = "kadun_theme"
+PROGRAM_COOKIE = "kadun_program"
 HOME = "/admin/"
 TWO_STEP = "/admin/account/two-step"
 
@@ -62,7 +64,8 @@ class Guard:
         token = self._console.session_cookie.token(request)
         identity = self._console.sessions.identify(token) if token else None
         visitor = request.context.visitor = visitor_from(request, identity, token)
-        _keep_language(request, response)
+        _keep(request, response, LANGUAGE_COOKIE, "lang", {"zh", "en"})
+        _keep(request, response, PROGRAM_COOKIE, "program", {"", *visitor.programs} if visitor.programs else set())
         needed = resource.access[method]
         detour = self._detour(request, resource, visitor) if needed > Access.PUBLIC else None
         if detour is not None:
@@ -116,15 +119,17 @@ def visitor_from(request: falcon.Request, identity: Account | None = None, token
     theme = request.cookies.get(THEME_COOKIE)
     language: Language = "en" if wanted == "en" else "zh"
     shade: Theme = "light" if theme == "light" else "dark" if theme == "dark" else "auto"
-    return Visitor(identity, token, language, shade)
+    names = {} if identity is None else {row.id: row.name for row in programs()}
+    several = names if len(names) > 1 else {}
+    chosen = request.get_param("program", default=request.cookies.get(PROGRAM_COOKIE))
+    return Visitor(identity, token, language, shade, several, chosen if chosen in several else None)
 
 
-def _keep_language(request: falcon.Request, response: falcon.Response) -> None:
-    wanted = request.get_param("lang")
-    if wanted in {"zh", "en"}:
-        response.set_cookie(
-            LANGUAGE_COOKIE, wanted, path=COOKIE_PATH, max_age=_YEAR_SECONDS, secure=True, same_site="Strict"
-        )
+def _keep(request: falcon.Request, response: falcon.Response, cookie: str, name: str, values: set[str]) -> None:
+    """Keep a preference that the query names."""
+    wanted = request.get_param(name)
+    if wanted in values:
+        response.set_cookie(cookie, wanted, path=COOKIE_PATH, max_age=_YEAR_SECONDS, secure=True, same_site="Strict")
 
 
 def _check_origin(request: falcon.Request) -> None:

@@ -90,7 +90,7 @@ class Renderer:
         """Answer with a template.
 
         It can use `visitor`, `t(zh, en)`, `word(code)`, `told(code)` (what customers read),
-        `reason(code)` (why, for the vendor), `here`, `now` and `csrf_field`.
+        `reason(code)` (why, for the vendor), `here`, its `query`, `now` and `csrf_field`.
         """
         visitor: Visitor = request.context.visitor
         say = visitor.say
@@ -107,6 +107,7 @@ class Renderer:
             term_name=lambda name: say(words.term_name(name)),
             term_value=lambda name, value: say(words.term_value(name, value)),
             here=request.path,
+            query=query,
             here_with=lambda **changes: url(request.path, **{**query, **changes}),
             now=self._clock(),
             csrf_field=Markup('<input type="hidden" name="{}" value="{}">').format(CSRF_FIELD, visitor.csrf),

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -26,6 +26,10 @@ class Visitor:
     session_token: str
     language: Language
     theme: Theme
+    programs: dict[str, str] = field(default_factory=dict)
+    """The names of the vendor's programs, by ID, where there are several."""
+    program: str | None = None
+    """The program that lists and figures are of; None for all."""
 
     def say(self, text: Text) -> str:
         return text.en if self.language == "en" else text.zh

@@ -137,6 +137,11 @@ def _interval(validity: timedelta | None) -> str | None:
     return None if validity is None else f"{int(validity.total_seconds())} seconds"
 
 
+def of_program(card_id: Any, program: str | None) -> Any:  # noqa: ANN401  # peewee expressions
+    """Return the condition for a column to have a card of a program, None for any."""
+    return SQL("true") if program is None else card_id.in_(Card.select(Card.id).where(Card.program == program))
+
+
 def status_is(status: CardStatus, now: datetime) -> Any:  # noqa: ANN401  # a peewee expression
     """Return the condition for a card's status: `CardFacts.status` in SQL. A test compares them."""
     spent = Card.renewed_card_id.is_null(is_null=False)

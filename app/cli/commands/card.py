@@ -25,7 +25,7 @@ from app.services.cards.card_moves import CardMoves
 from app.services.cards.filters import parse_card_filter, parse_journal_filter
 from app.services.cards.issuing import Issuing
 from app.services.journal import journal_lists
-from app.services.programs.programs import find
+from app.services.programs.programs import checked
 
 
 @click.group()
@@ -80,10 +80,9 @@ def list_cards(
     """列出卡密 / List cards, oldest first."""
     search, no_batch = options["search"] or "", "1" if batch == "" else ""
     fields = {"status": options["status"] or "", "batch": batch or "", "no_batch": no_batch, "q": search}
-    wanted = replace(parse_card_filter(fields, session.zone, utc_now()), oldest_first=True, program=program)
+    wanted = replace(parse_card_filter(fields, session.zone, utc_now()), oldest_first=True)
     _ = session.database
-    if program is not None:
-        find(program)
+    wanted = replace(wanted, program=checked(program))
     _print(exports.card_documents(session.cards.every(wanted), session.zone), exports.CARD_COLUMNS, output_format)
     if missing := session.cards.missing(wanted):
         output.say(f"没有这些卡密 / No such cards: {', '.join(missing)}")

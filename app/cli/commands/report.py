@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 from app.cli import output
-from app.cli.context import Session, format_option, pass_session
+from app.cli.context import Session, format_option, pass_session, program_option
 from app.cli.durations import Duration
 from app.runtime.clock import utc_now
 from app.services.formatting import local
+from app.services.programs.programs import checked
 from app.services.reports.abuse_report import LATELY, LIMITS, MAX_ROWS, collect
 
 _CARD, _FIRST, _LAST = {"card_id": "卡密 card"}, {"first_at": "首次 first"}, {"last_at": "最近 last"}
@@ -30,15 +31,16 @@ def report() -> None:
 
 @report.command()
 @click.option("--since", type=Duration(), default="7d", show_default=True, help="最近多久，至少 1d / 1d at least.")
+@program_option(None)
 @format_option("table", "json")
 @pass_session
-def abuse(session: Session, since: timedelta, output_format: str) -> None:
+def abuse(session: Session, since: timedelta, program: str | None, output_format: str) -> None:
     """共享与攻击 / Shared cards, and machines and addresses that try many cards."""
     if since < LATELY:
         raise click.BadParameter("至少 1d / must be 1d at least", param_hint="--since")
     now = utc_now()
     with session.database.hold():
-        found = collect(now, session.zone, since)
+        found = collect(now, session.zone, since, checked(program))
     if output_format == "json":
         head = {"at": local(now, session.zone), "since": local(now - since, session.zone), "limits": LIMITS}
         output.print_json(head | found)

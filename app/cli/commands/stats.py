@@ -6,10 +6,11 @@ from typing import Any
 import click
 
 from app.cli import output
-from app.cli.context import Session, format_option, pass_session
+from app.cli.context import Session, format_option, pass_session, program_option
 from app.domain.codes import CardStatus
 from app.runtime.clock import utc_now
 from app.services.formatting import local
+from app.services.programs.programs import checked
 from app.services.reports.statistics import EXPIRING_WITHIN, ONLINE_WITHIN, collect
 
 _STATUSES = {
@@ -22,13 +23,14 @@ _STATUSES = {
 
 
 @click.command()
+@program_option(None)
 @format_option("table", "json")
 @pass_session
-def stats(session: Session, output_format: str) -> None:
+def stats(session: Session, program: str | None, output_format: str) -> None:
     """统计 / Cards, activations, requests, rejections."""
     now = utc_now()
     with session.database.hold():
-        figures = collect(now, session.zone)
+        figures = collect(now, session.zone, checked(program))
     if output_format == "json":
         output.print_json({"at": local(now, session.zone), **figures})
     else:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import falcon
@@ -70,6 +71,9 @@ class CardsExport(ExportPage):
         if output_format not in CONTENT_TYPES:
             raise invalid_request(Text("没有这种导出格式", "There is no such format."), "format")
         selection: dict[str, Any] = {name: query.one(name) for name in CARD_FIELDS if query.one(name)}
+        program = visitor_of(request).program
+        if program is not None:
+            selection["program"] = program
         # `chosen` is set by the button beneath the list: without a selection its form looks like the one for all.
         if query.one("chosen") or form.all("id"):
             ids = selected_ids(form, "id")
@@ -77,7 +81,8 @@ class CardsExport(ExportPage):
             cards = iter(console.cards.find_all(ids))
         else:
             try:
-                cards = console.cards.every(parse_card_filter(selection, console.zone, console.clock()))
+                wanted = parse_card_filter(selection, console.zone, console.clock())
+                cards = console.cards.every(replace(wanted, program=program))
             except RefusedError as error:
                 raise invalid_request(error.text) from error
         return output_format, selection, card_documents(cards, console.zone), CARD_COLUMNS

@@ -1,5 +1,6 @@
 """The lists of cards, of the journal and of usage, and the export of the journal."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -42,6 +43,7 @@ class CardsPage(Page):
         refusal, page = None, CardResults(Slice([]))
         try:
             wanted = filters.parse_card_filter(typed, console.zone, console.clock())
+            wanted = replace(wanted, program=visitor_of(request).program)
             page = console.cards.page(wanted, page_request(form, size), visitor_of(request).who)
         except RefusedError as error:
             refusal = error.text
@@ -81,7 +83,7 @@ class JournalPage(Page):
         refusal, found = None, Slice[Any]([])
         keys: dict[str, str] = {}
         try:
-            wanted = filters.parse_journal_filter(typed, zone)
+            wanted = replace(filters.parse_journal_filter(typed, zone), program=visitor_of(request).program)
             found = journal_lists.page_for(who, wanted, page_request(form))
             keys = self.console.cards.keys(who, cards_of(found.rows), wanted.card_text or wanted.card_id or "")
             typed |= {"since": _input_value(wanted.since, zone), "until": _input_value(wanted.until, zone)}
@@ -109,9 +111,11 @@ class JournalExport(ExportPage):
             wanted = filters.parse_journal_filter(typed, console.zone)
         except RefusedError as error:
             raise invalid_request(error.text) from error
-        entries = journal_documents(journal_lists.every(wanted), console.zone)
+        program = visitor_of(request).program
+        entries = journal_documents(journal_lists.every(replace(wanted, program=program)), console.zone)
         rows = ({name: entry[name] for name in JOURNAL_COLUMNS} for entry in entries)
-        return "json" if form.one("format") == "json" else "csv", typed, rows, JOURNAL_COLUMNS
+        selection = typed | ({} if program is None else {"program": program})
+        return "json" if form.one("format") == "json" else "csv", selection, rows, JOURNAL_COLUMNS
 
 
 def _input_value(time: datetime | None, zone: ZoneInfo) -> str:
@@ -135,7 +139,7 @@ class UsagePage(Page):
         try:
             if visitor.is_owner or typed["card"].strip():
                 today = self.console.clock().astimezone(self.console.zone).date()
-                found = usage_lists.page(typed, after, today)
+                found = usage_lists.page(typed, after, today, visitor.program)
         except RefusedError as error:
             refusal = error.text
         return {

@@ -20,6 +20,10 @@ class FiguresPage(Page):
     def values(self, request: falcon.Request, _form: Form) -> Values:
         now = self.console.clock()
         snapshot = figures.current(now, self.console.zone)
+        program = visitor_of(request).program
+        if snapshot is not None and program is not None:
+            snapshot.document = snapshot.document.get("programs", {}).get(program)  # None: added since
+            snapshot = snapshot if snapshot.document else None
         is_counting = snapshot is None or figures.is_old(snapshot.counted_at, now)
         more = {} if snapshot is None else self.beside(request, snapshot.document, snapshot.counted_at)
         return {"snapshot": snapshot, "is_counting": is_counting, **more}

@@ -12,11 +12,12 @@ from peewee import JOIN, SQL, Desc, Select, Tuple, Value, fn
 
 from app.domain.codes import Code, EventKind
 from app.domain.operators.operators import SHOP_ACTOR, Role, console_actor
+from app.domain.programs import MAIN
 from app.domain.texts import Text
 from app.services.paging import PageRequest, Slice, read_slice
 from app.storage import journal
 from app.storage.journal import MAX_REFUSALS_PER_MINUTE, MAX_REFUSED_HARDWARE, code_or_kind, codes_or_kinds
-from app.storage.models import Event, Operator, database
+from app.storage.models import Card, Event, Operator, database
 from app.storage.paging import Cursor
 
 MAX_LOOKED = 2_000
@@ -44,7 +45,8 @@ class JournalFilter:
 
     `kind` is a kind of event or a code of rejection. `network` is an address as `app.domain.addresses.network_of`
     writes it. `card_text` is the text that names the card where it is no card ID: it stands in entries of the time when
-    there was no such card. `since` is included, `until` is not. All texts are compared whole.
+    there was no such card. `since` is included, `until` is not. All texts are compared whole. An entry is of its card's
+    `program`, else of the one that it names, else of `main`.
     """
 
     kind: EventKind | Code | None = None
@@ -57,6 +59,7 @@ class JournalFilter:
     since: datetime | None = None
     until: datetime | None = None
     card_text: str | None = None
+    program: str | None = None
 
 
 class Entries(NamedTuple):
@@ -109,7 +112,7 @@ def page(
     Takes bounded time: a filter by several texts reads on where it stopped, at `stopped_at`.
     """
     stretch, named = _stretch(wanted, after, backwards=backwards), _named(wanted)
-    if wanted.reference is None and len(named) > 1:
+    if wanted.reference is None and (len(named) > 1 or wanted.program is not None):
         return _by_pieces(wanted, stretch, named, limit, backwards=backwards)
     if wanted.reference is None and (wanted.kind is not None or named):
         where = reduce(and_, named, _exactly(wanted))
@@ -136,10 +139,11 @@ def _by_pieces(
 ) -> Entries:
     """Look for entries that several texts have in common, for which there is no index.
 
-    The entries of one text are looked through: the first text that has at most `MAX_LOOKED`, else so many of the last.
+    The entries of one text are looked through: the first text that has at most `MAX_LOOKED`, else so many of the last;
+    without a text, for a program, so many of all.
     """
     names, places = codes_or_kinds(wanted.kind), []
-    for text in named:
+    for text in named or [SQL("true")]:
         of_text = _nearest_of_each(names, text, stretch, MAX_LOOKED + 1, rising=backwards)
         places = list(Select((of_text,), (of_text.c.id, of_text.c.at)).bind(database).tuples())
         if len(places) <= MAX_LOOKED:
@@ -222,8 +226,13 @@ def _named(wanted: JournalFilter) -> list[Any]:
 
 
 def _exactly(wanted: JournalFilter) -> Any:  # noqa: ANN401  # peewee's
-    """Return the condition that is left to look at in each entry: the index of hardware has only a hash of it."""
-    if wanted.hardware is None:
-        return SQL("true")
-    digest = hashlib.sha256(wanted.hardware.encode()).hexdigest()
-    return (Event.hardware == wanted.hardware) | (journal.hardware_sha256 == digest)
+    """Return what is left to look at in each entry: no index has its program, or more of hardware than a hash."""
+    exactly = SQL("true")
+    if wanted.program is not None:
+        of_card = Card.select(Card.program).where(Card.id == Event.card_id)
+        named = fn.JSONB_EXTRACT_PATH_TEXT(Event.details, "program")
+        exactly &= fn.COALESCE(of_card, named, MAIN) == wanted.program
+    if wanted.hardware is not None:
+        digest = hashlib.sha256(wanted.hardware.encode()).hexdigest()
+        exactly &= (Event.hardware == wanted.hardware) | (journal.hardware_sha256 == digest)
+    return exactly

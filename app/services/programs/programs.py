@@ -39,6 +39,11 @@ def find(program: str, lock: str = "") -> Program:
     return row
 
 
+def checked(program: str | None) -> str | None:
+    """Return a program's ID, None standing for all programs, or raise ProgramNotFoundError."""
+    return None if program is None else str(find(program).id)
+
+
 def programs() -> list[Program]:
     """Return all programs, `main` first, then by ID."""
     return list(Program.select().order_by(Program.id != MAIN, Program.id))

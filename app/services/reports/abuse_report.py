@@ -18,12 +18,13 @@ MAX_CANDIDATES = 1_000
 """How many cards `changing_cards` looks at: with most changes, and with most entries, of each kind."""
 LIMITS = {"last_24_hours": DAY._asdict(), "period": WEEK._asdict()}
 """The thresholds of `accepted`. Those of the period are for 7 days, whatever its length."""
-_ENTRIES = """
+_OF_PROGRAM = "(%(program)s::text IS NULL OR card_id IN (SELECT id FROM card WHERE program = %(program)s))"
+_ENTRIES = f"""
 WITH entry AS (
     SELECT *, coalesce(details ->> 'hardware_sha256', encode(sha256(convert_to(hardware, 'UTF8')), 'hex')) AS machine
-    FROM event WHERE coalesce(code, kind) = ANY (%(codes)s) AND at >= %(since)s
+    FROM event WHERE coalesce(code, kind) = ANY (%(codes)s) AND at >= %(since)s AND {_OF_PROGRAM}
 )
-"""
+"""  # noqa: S608  # constants
 _GROUPS = {
     "cards": """
 SELECT card_id, count(DISTINCT machine) AS machines, count(DISTINCT ip_network) AS networks,
@@ -57,10 +58,10 @@ class ChangingCard(NamedTuple):
     last_at: datetime
 
 
-def collect(now: datetime, zone: ZoneInfo, within: timedelta = WITHIN) -> dict[str, Any]:
+def collect(now: datetime, zone: ZoneInfo, within: timedelta = WITHIN, program: str | None = None) -> dict[str, Any]:
     """Return the report of a period as JSON has it, from five queries, each group with up to `MAX_ROWS`, worst first.
 
-    Times are in ISO 8601 in the zone:
+    It is of a program's cards, None for all.     Times are in ISO 8601 in the zone:
       accepted: {count, first: […]} cards whose accepted requests reach a threshold (`app.domain.reports.sharing`):
         {card_id, last_24_hours, period, last_at}, both {machines, networks, blocks, changes, places}
       cards: [{card_id, machines, networks, rejections, first_at, last_at}] mismatches of one card
@@ -71,7 +72,7 @@ def collect(now: datetime, zone: ZoneInfo, within: timedelta = WITHIN) -> dict[s
 
     Changes are counted by the days of `zone`, the vendor's; the period, `within`, is a day at least.
     """
-    shown = shown_cards(now, zone, within)
+    shown = shown_cards(now, zone, within, program)
     first = [
         {
             "card_id": card.card_id,
@@ -83,31 +84,36 @@ def collect(now: datetime, zone: ZoneInfo, within: timedelta = WITHIN) -> dict[s
     ]
     report: dict[str, Any] = {"accepted": {"count": len(shown), "first": first}}
     for name in _GROUPS:
-        rows = group(name, now - within)
+        rows = group(name, now - within, program=program)
         times = ("first_at", "last_at")
         report[name] = [{**row, **{time: local(row[time], zone) for time in times}} for row in rows]
     return report
 
 
-def group(name: str, since: datetime, limit: int = MAX_ROWS) -> list[dict[str, Any]]:
+def group(name: str, since: datetime, limit: int = MAX_ROWS, program: str | None = None) -> list[dict[str, Any]]:
     """Return one of the report's groups but `accepted`, with times as they are."""
     codes = codes_or_kinds(_CODES.get(name, EventKind.REJECTED))
-    cursor = database.execute_sql(_ENTRIES + _GROUPS[name], {"codes": codes, "since": since, "limit": limit})
+    values = {"codes": codes, "since": since, "limit": limit, "program": program}
+    cursor = database.execute_sql(_ENTRIES + _GROUPS[name], values)
     names = [column.name for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def shown_cards(now: datetime, zone: ZoneInfo, within: timedelta = WITHIN) -> list[ChangingCard]:
+def shown_cards(
+    now: datetime, zone: ZoneInfo, within: timedelta = WITHIN, program: str | None = None
+) -> list[ChangingCard]:
     """Return all cards that `accepted` counts, worst first."""
     since = now - within
     found = [
         (-sharing.excess(card.lately, card.whole), -card.whole.changes, card)
-        for card in changing_cards(since, now - LATELY, since.astimezone(zone).date())
+        for card in changing_cards(since, now - LATELY, since.astimezone(zone).date(), program)
     ]
     return [card for excess, _changes, card in sorted(found) if excess <= -1]
 
 
-def changing_cards(since: datetime, lately: datetime, first_day: date) -> list[ChangingCard]:
+def changing_cards(
+    since: datetime, lately: datetime, first_day: date, program: str | None = None
+) -> list[ChangingCard]:
     """Return the cards with most accepted changes of hardware or of the address, or most entries of them, in no order.
 
     Many honest lines change to and fro with each request, but are in few environments, and so have few entries.
@@ -126,6 +132,7 @@ def changing_cards(since: datetime, lately: datetime, first_day: date) -> list[C
         "changed": EventKind.ENVIRONMENT_CHANGED,
         "kept": MAX_ENTRIES_PER_DAY,
         "candidates": MAX_CANDIDATES,
+        "program": program,
     }
     size = len(Spread._fields)
     return [
@@ -142,6 +149,7 @@ CHANGING_CARDS = f"""
 WITH counted AS (
     SELECT card_id, kind, last_at, count, coalesce(cardinality(environments) / 2, least(count, %(kept)s)) AS entries
     FROM daily_count WHERE day >= %(first_day)s AND kind IN (%(hardware)s, %(address)s) AND last_at >= %(since)s
+        AND {_OF_PROGRAM}
 ), ranked AS (
     SELECT card_id,
         row_number() OVER (PARTITION BY kind ORDER BY sum(count) DESC, card_id) AS by_changes,

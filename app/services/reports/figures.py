@@ -5,6 +5,7 @@ The document has what `app.services.reports.statistics.collect` returns, and:
   self_service: [{day, self_unbound, renewed}] what customers did by themselves yesterday and today
   expiring_days: [{day, cards}] active cards by the day of their expiry, today and the 13 days after
   sharing: what `app.services.reports.abuse_report.collect` returns for the last 7 days
+  programs: where there are several, all these of each, by its ID
 
 If counting is quick, each request counts. Otherwise a request gets the last snapshot, and when that is older than
 `FRESH_FOR`, it asks for a new one, which the periodic task counts. Days are counted in `zone`, the vendor's.
@@ -16,6 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.domain.codes import EventKind
+from app.services.programs.programs import programs
 from app.services.reports import abuse_report, statistics
 from app.services.reports.statistics import DAYS, last_days
 from app.storage.models import Figures, database
@@ -52,27 +54,30 @@ def count_if_wanted(now: datetime, zone: ZoneInfo) -> None:
 def count(now: datetime, zone: ZoneInfo) -> Figures:
     """Count now; raise DatabaseUnavailableError if the database is away, or counting takes too long."""
     begun = monotonic()
-    document = statistics.collect(now, zone) | _more(now, zone)
+    document = _document(now, zone, None)
+    listed = [row.id for row in programs()]
+    if len(listed) > 1:
+        document["programs"] = {program: _document(now, zone, program) for program in listed}
     row = {"counted_at": now, "seconds": monotonic() - begun, "document": document, "is_wanted": False}
     Figures.insert(row).on_conflict(conflict_target=[Figures.id], update=row).execute()
     return Figures(**row)
 
 
-def _more(now: datetime, zone: ZoneInfo) -> dict[str, Any]:
+def _document(now: datetime, zone: ZoneInfo, program: str | None) -> dict[str, Any]:
     def midnight(day: date) -> datetime:
         return datetime.combine(day, time(), zone)
 
     past = last_days(now, zone)
     coming = [past[-1] + timedelta(days=ahead) for ahead in range(DAYS)]
-    rejections = statistics.rejections_by_day(midnight(past[0]), zone)
-    expiring = statistics.expiring_by_day(now, midnight(coming[-1] + timedelta(days=1)), zone)
-    own = statistics.by_customers(midnight(past[-2]), zone)
+    rejections = statistics.rejections_by_day(midnight(past[0]), zone, program)
+    expiring = statistics.expiring_by_day(now, midnight(coming[-1] + timedelta(days=1)), zone, program)
+    own = statistics.by_customers(midnight(past[-2]), zone, program)
     kinds = (EventKind.SELF_UNBOUND, EventKind.RENEWED)
-    return {
+    return statistics.collect(now, zone, program) | {
         "self_service": [
             {"day": day.isoformat(), **{kind: own.get((day, kind), 0) for kind in kinds}} for day in past[-2:]
         ],
         "rejection_days": [{"day": day.isoformat(), "counts": rejections.get(day, {})} for day in past],
         "expiring_days": [{"day": day.isoformat(), "cards": expiring.get(day, 0)} for day in coming],
-        "sharing": abuse_report.collect(now, zone),
+        "sharing": abuse_report.collect(now, zone, program=program),
     }

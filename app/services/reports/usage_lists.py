@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date, timedelta
+from typing import Any
 
 from peewee import JOIN, Desc, Select, Tuple, ValuesList
 
@@ -9,6 +10,7 @@ from app.domain.cards.cards import ID_LENGTH, card_id_of
 from app.domain.texts import RefusedError
 from app.services.paging import PAGE_ROWS, Slice
 from app.services.reports.statistics import DAYS
+from app.storage.cards import of_program
 from app.storage.models import Usage, database
 
 USAGE_FIELDS = ("function", "day", "card")
@@ -21,11 +23,12 @@ Place = tuple[date, str, str]
 """A row's place in a list of usage: its day, function and card."""
 
 
-def page(fields: Mapping[str, str], after: str, today: date) -> Slice[Usage]:
+def page(fields: Mapping[str, str], after: str, today: date, program: str | None = None) -> Slice[Usage]:
     """Return a page of counts, newest day first; without a day, of the last `DEFAULT_DAYS` until `today`, the vendor's.
 
     Of `USAGE_FIELDS` an empty one does not filter, and `function`, which clients sent, counts as typed; a wrong one is
-    refused. `after` is the place that a link names; an unreadable one asks for the first page.
+    refused. `program` is the cards' own, None for all. `after` is the place that a link names; an unreadable one asks
+    for the first page.
     """
     card, typed_day = fields["card"].strip(), fields["day"].strip()
     day = _parse_day(typed_day)
@@ -35,7 +38,8 @@ def page(fields: Mapping[str, str], after: str, today: date) -> Slice[Usage]:
             f"day: “{typed_day}” is not a date; write 2026-01-31",
         )
     card_id, place = card_id_of(card) if card else None, _parse_place(after)
-    rows = usage_page(today, fields["function"] or None, day, card_id, after=place, limit=PAGE_ROWS + 1)
+    function, limit = fields["function"] or None, PAGE_ROWS + 1
+    rows = usage_page(today, function, day, card_id, after=place, limit=limit, program=program)
     last = rows[PAGE_ROWS - 1] if len(rows) > PAGE_ROWS else None
     return Slice(rows[:PAGE_ROWS], after=f"{last.day.isoformat()}.{last.card_id}.{last.function}" if last else None)
 
@@ -55,16 +59,18 @@ def usage_page(  # noqa: PLR0913  # the filter, and the page
     *,
     after: Place | None = None,
     limit: int,
+    program: str | None = None,
 ) -> list[Usage]:
     """Return up to `limit` counts, newest day first, those that follow `after`; None filters by nothing."""
     days = [today - timedelta(days=back) for back in range(DEFAULT_DAYS)] if day is None else [day]
     if function is not None and card_id is None:
-        return _of_function(function, days, after, limit)
+        return _of_function(function, days, after, limit, of_program(Usage.card, program))
     place = (Usage.day, Usage.function, Usage.card)
     # One upper bound: of two, the planner may choose the wrong one to start at.
     where = Usage.day <= days[0]
     if after is not None and after[0] <= days[0]:
         where = Tuple(*place) < Tuple(*after)
+    where &= of_program(Usage.card, program)
     if card_id is not None:
         where &= Usage.card == card_id
     if function is not None:
@@ -72,7 +78,7 @@ def usage_page(  # noqa: PLR0913  # the filter, and the page
     return list(Usage.select().where(where & (Usage.day >= days[-1])).order_by(*map(Desc, place)).limit(limit))
 
 
-def _of_function(function: str, days: list[date], after: Place | None, limit: int) -> list[Usage]:
+def _of_function(function: str, days: list[date], after: Place | None, limit: int, where: Any) -> list[Usage]:  # noqa: ANN401  # a peewee expression
     """Read day by day: in the index, a function's rows of several days are not adjacent."""
     bounds = [(day, _ABOVE_ALL_IDS) for day in days if after is None or day < after[0]]
     if after is not None and after[0] in days:
@@ -82,7 +88,7 @@ def _of_function(function: str, days: list[date], after: Place | None, limit: in
     each = ValuesList(bounds, columns=("day", "bound"), alias="each")
     nearest = (
         Usage.select()
-        .where((Usage.day == each.c.day) & (Usage.function == function) & (Usage.card < each.c.bound))
+        .where((Usage.day == each.c.day) & (Usage.function == function) & (Usage.card < each.c.bound) & where)
         .order_by(Usage.card.desc())
         .limit(limit)
         .alias("nearest")
