@@ -41,10 +41,11 @@ OTHER = "other"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The values of each field, and the content of each file, by name."""
+    """The values of each field, and the content and the name of each file, by the field's name."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    file_names: dict[str, str] = field(default_factory=dict)
 
     def one(self, name: str) -> str:
         """Return a field's only value without surrounding white space, "" if it is missing."""
@@ -138,7 +139,7 @@ def _read_multipart(request: falcon.Request, limit_bytes: int) -> Form:
             if part.name is None:
                 raise _not_text()
             if part.filename is not None:
-                form.files[part.name] = part.get_data()
+                form.files[part.name], form.file_names[part.name] = part.get_data(), _storable(part.filename)
             else:
                 form.fields.setdefault(part.name, []).append(_storable(part.get_data().decode("utf-8")))
     except (falcon.HTTPError, UnicodeDecodeError) as error:

@@ -11,7 +11,8 @@ from app.console.rendering import Renderer
 from app.console.static_files import StaticFiles
 from app.console.visitor import SessionCookie, Visitor
 from app.domain.cards.card_actions import SELLERS_ACTIONS, Action
-from app.domain.texts import Text
+from app.domain.programs import MAIN
+from app.domain.texts import RefusedError, Text
 from app.http.problems import forbidden
 from app.runtime.clock import Clock
 from app.services.cards.card_lists import CardLists
@@ -147,6 +148,14 @@ def visitor_of(request: falcon.Request) -> Visitor:
     """Return the visitor whom the guard identified."""
     visitor: Visitor = request.context.visitor
     return visitor
+
+
+def program_of(request: falcon.Request, form: Form) -> str:
+    """Return the program that a form names, `main` where there is no other; refuse one that names none."""
+    typed, known = form.one("program"), visitor_of(request).programs or {MAIN: ""}
+    if typed in known or (not typed and len(known) == 1):
+        return typed or MAIN
+    raise RefusedError("请选择程序", "choose a program")
 
 
 def page_request(query: Form, size: int = PAGE_ROWS) -> PageRequest:

@@ -10,7 +10,7 @@ from app.console.cards import card, card_actions, exports, issue, lists
 from app.console.guard import Guard
 from app.console.imports.imports import ImportPage
 from app.console.journal.refusal import MovePage, RefusalPage
-from app.console.licence import blocks, settings
+from app.console.licence import blocks, programs, settings
 from app.console.operators import account, operators
 from app.console.page import Console, Page
 from app.console.plain import FrontPage
@@ -54,6 +54,11 @@ def pages(console: Console) -> Iterator[tuple[str, Page]]:
     yield "/admin/webhook", WebhookPage(console)
     yield from webhook_forms(console)
     yield "/admin/settings", settings.SettingsPage(console)
+    yield "/admin/programs", programs.ProgramsPage(console)
+    yield "/admin/programs/seal", programs.SealPage(console)
+    yield "/admin/program", programs.ProgramPage(console)
+    yield "/admin/program/keys", programs.KeysDownload(console)
+    yield "/admin/program/remove", programs.RemoveProgramPage(console)
     yield "/admin/blocks", blocks.BlocksPage(console)
     yield "/admin/blocks/add", blocks.AddBlockPage(console)
     yield "/admin/blocks/remove", blocks.RemoveBlockPage(console)

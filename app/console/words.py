@@ -66,6 +66,7 @@ _DETAILS: dict[str, Text] = {
     "nonce": Text("随机数", "Nonce"),
     "operator": Text("管理员", "Operator"),
     "own_cards_only": Text("仅限自己发的卡密", "Own cards only"),
+    "program": Text("程序", "Program"),
     "reason": Text("原因", "Reason"),
     "renewed": Text("续费的卡密", "Card renewed"),
     "replaced": Text("被替换版本的 SHA-256", "SHA-256 of what it replaced"),

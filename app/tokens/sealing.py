@@ -62,6 +62,11 @@ def seal_file(source: BinaryIO, target: BinaryIO, recipient: pyrage.x25519.Recip
     pyrage.encrypt_io(source, target, [recipient])
 
 
+def seal_bytes(content: bytes, recipient: pyrage.x25519.Recipient) -> bytes:
+    """Return content as an age file."""
+    return bytes(pyrage.encrypt(content, [recipient]))
+
+
 def seal_text(content: bytes, identity: str) -> str:
     """Return content as an armored age file that only this age identity opens."""
     recipient = pyrage.x25519.Identity.from_str(identity).to_public()

@@ -78,7 +78,7 @@ def add(  # noqa: PLR0913  # one argument an option
 @pass_session
 def list_files(session: Session, program: str, output_format: str) -> None:
     """列出文件 / List the files."""
-    stored = _store(session, program).listed()
+    stored = _store(session, program).listed(program)
     if not stored and output_format == "table":
         output.say("没有文件 / There are no files")
         return

@@ -7,7 +7,7 @@ import click
 
 from app.cli import files, output
 from app.cli.context import Session, operator_name, pass_session, program_option
-from app.domain.programs import MAIN, issuer_of
+from app.domain.programs import MAIN, issuer_of, named
 from app.runtime.clock import utc_now
 from app.runtime.settings import DATABASE, FOLDER
 from app.services.keys.signing_keys import SigningKeys
@@ -112,10 +112,9 @@ def accept(session: Session) -> None:
 def export(session: Session, program: str) -> None:
     """导出公钥 / Print the public keys for a program to pin, as {"iss", "keys"} (with "program" but for main)."""
     ring = _keys(session).store.load()
-    named = {}
     if program != MAIN:
-        named = {"program": find(program).id}
-    output.print_json({"iss": issuer_of(session.settings.issuer, program), **named, "keys": ring.pinned})
+        find(program)
+    output.print_json({"iss": issuer_of(session.settings.issuer, program), **named(program), "keys": ring.pinned})
 
 
 @key.command()

@@ -8,7 +8,7 @@ import falcon
 from app.console.cards.exports import Export, ExportPage
 from app.console.form_page import FormPage
 from app.console.forms import VALIDITY_PRESETS, Form, query_of, read_duration
-from app.console.page import Access, Values, see_other, visitor_of
+from app.console.page import Access, Values, program_of, see_other, visitor_of
 from app.console.rendering import url
 from app.console.streaming import send
 from app.domain.texts import RefusedError, Text
@@ -23,7 +23,7 @@ _DEFAULT = "30d"
 _RECENT = 10
 _FORMATS = ("csv", "txt")
 _JUST_ISSUED = timedelta(hours=1)
-_FIELDS = ("validity", "validity_other", "count", "batch", "note")
+_FIELDS = ("validity", "validity_other", "count", "batch", "note", "program")
 
 
 class IssuePage(FormPage):
@@ -36,7 +36,8 @@ class IssuePage(FormPage):
 
         def act() -> dict[str, str]:
             count, validity = _count(form), read_duration(form, "validity", _DEFAULT)
-            issued = issuing.issue(count, validity, form.one("batch") or None, form.one("note") or None)
+            batch, note = form.one("batch") or None, form.one("note") or None
+            issued = issuing.issue(count, validity, batch, note, program_of(request, form))
             return {"location": url("/admin/cards/issued", at=issued.at.isoformat())}
 
         return self.once(request, response, form, act, asks_password=self._is_large(form))

@@ -10,7 +10,7 @@ import falcon
 
 from app.console.form_page import FormPage
 from app.console.forms import Form
-from app.console.page import Console, Values
+from app.console.page import Console, Values, program_of
 from app.console.rendering import url
 from app.domain.imports.imported_cards import Chosen
 from app.domain.texts import RefusedError
@@ -47,11 +47,11 @@ class ImportPage(FormPage):
         def act() -> dict[str, Any]:
             self.console.database.allow_idle(_READING_SECONDS)
             with self._turn():
-                reading = _read(form, self.console)
+                reading = _read(form, self.console, program_of(request, form))
                 if form.one("seen") != _digest(form):
                     raise RefusedError(
-                        "文件或有效期与核对时不同，未导入，请重新核对",
-                        "this is not the file, or the validity, that was checked: check it again",
+                        "文件、有效期或程序与核对时不同，未导入，请重新核对",
+                        "this is not the file, the validity or the program that was checked: check it again",
                     )
                 if reading.faults or not reading.cards:
                     raise RefusedError("文件有误，未导入任何卡密", "the file has errors, nothing was imported")
@@ -64,7 +64,7 @@ class ImportPage(FormPage):
                 self.check_own_password(request, form)
             return self.once(request, response, form, act)
         with self._turn():
-            reading = _read(form, self.console)
+            reading = _read(form, self.console, program_of(request, form))
             self.show(
                 request,
                 response,
@@ -82,6 +82,7 @@ class ImportPage(FormPage):
             "reading": None,
             "digest": _digest(form),
             "validity": form.one("validity"),
+            "program": form.one("program"),
             "names": NAMES,
             "max_bytes": MAX_BYTES,
             "max_mib": MAX_BYTES // (1024 * 1024),
@@ -108,13 +109,14 @@ class ImportPage(FormPage):
 
 
 def _digest(form: Form) -> str:
-    """Return a digest of what an import depends on: the file, and the validity that is chosen."""
-    return hashlib.sha256(form.files.get("file", b"") + form.one("validity").encode()).hexdigest()
+    """Return a digest of what an import depends on: the file, and the validity and the program that are chosen."""
+    chosen = f"{form.one('validity')}\n{form.one('program')}"
+    return hashlib.sha256(form.files.get("file", b"") + chosen.encode()).hexdigest()
 
 
-def _read(form: Form, console: Console) -> Reading:
+def _read(form: Form, console: Console, program: str) -> Reading:
     content, validity = form.files.get("file"), form.one("validity")
     if not content:
         raise RefusedError("请选择一个 CSV 或 XLSX 文件", "choose a CSV or XLSX file")
     chosen = Chosen(read_validity(validity)) if validity else None
-    return imports.read(content, console.clock(), console.zone, chosen)
+    return imports.read(content, console.clock(), console.zone, chosen, program)

@@ -25,7 +25,7 @@ class BlocksPage(Page):
     template = "licence/blocks.html"
 
     def values(self, request: falcon.Request, form: Form) -> Values:
-        page = self.service(request, Blocks).page(form.number("below"))
+        page = self.service(request, Blocks).page(form.number("below"), visitor_of(request).program)
         keys = self.console.cards.keys(visitor_of(request).who, page["cards"].values())
         return {"page": page, "most": MAX_BLOCKS, "card_keys": keys}
 

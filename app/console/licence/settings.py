@@ -7,10 +7,11 @@ import falcon
 from app.console import words
 from app.console.form_page import FormPage
 from app.console.forms import Form
-from app.console.page import Values
+from app.console.page import Values, program_of, visitor_of
 from app.console.rendering import url
 from app.domain.cards.cards import format_validity
 from app.domain.licence import terms as rules
+from app.domain.programs import MAIN
 from app.domain.texts import MAX_TEXT, RefusedError, Text
 from app.services.imports.import_times import read_validity
 from app.services.licence.terms import TermsChangedError, VendorTerms
@@ -31,20 +32,22 @@ class SettingsPage(FormPage):
             response.status = falcon.HTTP_400
             self.show(request, response, form)
             return None
-        terms = self.acting(request, VendorTerms)
-        if terms.read()[0] != seen:  # before the password: a code works once
+        terms, program = self.acting(request, VendorTerms), _program(request, form)
+        if terms.read(program)[0] != seen:  # before the password: a code works once
             raise TermsChangedError
         self.check_own_password(request, form)
-        terms.change(_given(typed), seen)
+        terms.change(_given(typed), seen, program)
         return url(PATH, done="saved")
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         """Return a text for each field: the terms in force, or what was typed; `faults` are by field."""
-        revision, terms = self.acting(request, VendorTerms).read()
+        program = _program(request, form)
+        revision, terms = self.acting(request, VendorTerms).read(program)
         is_sent = request.method == "POST"
         now_in_force = {name: rules.write_term(value) for name, value in terms.as_texts().items()}
         typed = _typed(form) if is_sent else now_in_force
         return {
+            "program": program,
             "typed": typed,
             "now_in_force": now_in_force,
             "revision": revision,
@@ -57,6 +60,13 @@ class SettingsPage(FormPage):
             "most_notice": rules.MAX_NOTICE,
             "most_text": MAX_TEXT,
         }
+
+
+def _program(request: falcon.Request, form: Form) -> str:
+    """Return the program that the form is about, or the chosen one."""
+    if request.method == "POST":
+        return program_of(request, form)
+    return visitor_of(request).program or MAIN
 
 
 def _typed(form: Form) -> dict[str, str]:

@@ -3,9 +3,11 @@
 import json
 
 import falcon
+import msgspec
 
 from app.console.forms import Form
-from app.console.page import Page, Values
+from app.console.page import Page, Values, visitor_of
+from app.domain.programs import MAIN
 from app.domain.texts import Text
 from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
 from app.services.system.doctor.results import Status
@@ -14,17 +16,19 @@ from app.services.system.doctor.results import Status
 class FilesPage(Page):
     template = "files/files.html"
 
-    def values(self, _request: falcon.Request, _form: Form) -> Values:
-        return {"files": self.console.system_status.files()}
+    def values(self, request: falcon.Request, _form: Form) -> Values:
+        return {"files": self.console.system_status.files(visitor_of(request).program)}
 
 
 class FunctionsPage(Page):
     template = "functions/functions.html"
 
-    def values(self, _request: falcon.Request, _form: Form) -> Values:
-        listing = trouble = None
+    def values(self, request: falcon.Request, _form: Form) -> Values:
+        listing, trouble, chosen = None, None, visitor_of(request).program
         try:
             listing = self.console.system_status.functions.list()
+            shown = [each for each in listing.functions if chosen in {None, each.program}]
+            listing = msgspec.structs.replace(listing, functions=shown)
         except FunctionsBusyError as error:
             trouble = Text(
                 f"核心功能的服务暂时忙：{error}", f"The service that runs core functions is busy at the moment: {error}"
@@ -41,10 +45,10 @@ class FunctionsPage(Page):
 class KeysPage(Page):
     template = "system/keys.html"
 
-    def values(self, _request: falcon.Request, _form: Form) -> Values:
-        status = self.console.system_status
-        pinned = json.dumps(status.pinned(), ensure_ascii=False, indent=2).splitlines()
-        return {"keys": status.signer.public_keys(status.clock())[::-1], "pinned": pinned}
+    def values(self, request: falcon.Request, _form: Form) -> Values:
+        status, program = self.console.system_status, visitor_of(request).program or MAIN
+        pinned = json.dumps(status.pinned(program), ensure_ascii=False, indent=2).splitlines()
+        return {"program": program, "keys": status.signer.public_keys(status.clock())[::-1], "pinned": pinned}
 
 
 class HealthPage(Page):

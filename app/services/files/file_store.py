@@ -98,12 +98,12 @@ class FileStore:
             journal.append([self._entry(EventKind.FILE_REMOVED, name, found[name]) for name in names])
         self._forget([found[name].sha256 for name in names])
 
-    def listed(self) -> list[File]:
-        """Return the program's files, by name.
+    def listed(self, program: str | None = MAIN) -> list[File]:
+        """Return the files of a program, None for all, by name.
 
         The bytes of those that are `missing` are gone, None where the bucket is away.
         """
-        rows = list(files().where(File.program == self.program))
+        rows = list(files() if program is None else files().where(File.program == program))
         missing = None
         try:
             missing = self.blobs.missing({Blob(row.sha256, row.size) for row in rows})

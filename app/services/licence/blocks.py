@@ -14,6 +14,7 @@ from app.domain.licence.policy import MAX_HARDWARE
 from app.domain.texts import RefusedError, check_text
 from app.services.operators.ceilings import Acting
 from app.storage import journal
+from app.storage.cards import of_program
 from app.storage.models import Block, Client
 
 MAX_BLOCKS = 10_000
@@ -22,7 +23,8 @@ PAGE_ROWS = 50
 HITS_PERIOD = timedelta(days=7)
 _HITS = """
 SELECT (details ->> 'block')::bigint, count(*) FROM event
-WHERE COALESCE(code, kind) = %(code)s AND at >= %(since)s GROUP BY 1
+WHERE COALESCE(code, kind) = %(code)s AND at >= %(since)s
+    AND (%(program)s::text IS NULL OR card_id IN (SELECT id FROM card WHERE program = %(program)s)) GROUP BY 1
 """
 
 
@@ -40,27 +42,31 @@ class Blocks(Acting):
         """Return all blocks, the newest first."""
         return list(Block.select().order_by(Block.id.desc()))
 
-    def page(self, below: int | None = None) -> dict[str, Any]:
+    def page(self, below: int | None = None, program: str | None = None) -> dict[str, Any]:
         """Return up to `PAGE_ROWS` blocks, the newest first: those with lower IDs than `below`, if that is given.
 
         `total` counts all, `older` is the ID below which the next page begins, `cards` are those that blocked machines
-        are bound to, by the SHA-256 of their hardware.
+        are bound to, by the SHA-256 of their hardware, `hits` as `hits`: both of a program's cards, None for all.
         """
         query = Block.select().order_by(Block.id.desc()).limit(PAGE_ROWS + 1)
         rows = list(query if below is None else query.where(Block.id < below))
         machines = [block.hardware_sha256 for block in rows if block.hardware_sha256 is not None]
-        bound = Client.select(Client.hardware_sha256, Client.card).where(Client.hardware_sha256.in_(machines))
+        is_bound = Client.hardware_sha256.in_(machines) & of_program(Client.card, program)
+        bound = Client.select(Client.hardware_sha256, Client.card).where(is_bound).order_by(Client.program)
         return {
             "rows": rows[:PAGE_ROWS],
             "total": Block.select().count(),
             "older": rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None,
-            "hits": self.hits(),
+            "hits": self.hits(program),
             "cards": dict(bound.tuples()),
         }
 
-    def hits(self) -> dict[int, int]:
-        """Return how many of the journal's entries of `HITS_PERIOD` name each block, by ID; 0 is left out."""
-        values = {"code": Code.CLIENT_BLOCKED, "since": self.clock() - HITS_PERIOD}
+    def hits(self, program: str | None = None) -> dict[int, int]:
+        """Return how many of the journal's entries of `HITS_PERIOD` name each block, by ID; 0 is left out.
+
+        They are those of a program's cards, None for all.
+        """
+        values = {"code": Code.CLIENT_BLOCKED, "since": self.clock() - HITS_PERIOD, "program": program}
         return dict(self.database.execute_sql(_HITS, values).fetchall())
 
     def find(self, block_id: int) -> Block:

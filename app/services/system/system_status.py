@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from app.domain.programs import issuer_of, named
 from app.functions.client import FunctionsClient
 from app.runtime.clock import Clock
 from app.runtime.settings import Settings
@@ -44,14 +45,14 @@ class SystemStatus:
     clock: Clock
     started_at: datetime
 
-    def files(self) -> list[File]:
-        """Return the licensed files, by name."""
+    def files(self, program: str | None) -> list[File]:
+        """Return the licensed files of a program, None for all, by name."""
         store = FileStore.of_installation(self.database, self.settings, "console", self.clock, lambda _text: None)
-        return store.listed()
+        return store.listed(program)
 
-    def pinned(self) -> dict[str, Any]:
-        """Return the keys for clients to pin, as `cardctl key export` prints them."""
-        return {"iss": self.settings.issuer, "keys": self.signer.pinned()}
+    def pinned(self, program: str) -> dict[str, Any]:
+        """Return the keys for clients of a program to pin, as `cardctl key export` prints them."""
+        return {"iss": issuer_of(self.settings.issuer, program), **named(program), "keys": self.signer.pinned()}
 
     def health(self) -> dict[str, Any]:
         """Return what the page of the system's health shows, with the results of the checks possible in the service."""
