@@ -14,7 +14,6 @@ from app.domain.programs import MAIN
 from app.domain.texts import RefusedError
 from app.http.problems import not_found
 from app.services.programs.programs import DataKeys, ProgramNotFoundError, Programs, card_counts, find, programs
-from app.storage.models import Program
 from app.tokens import sealing
 from app.tokens.sealing import NoRecipientError
 from app.tokens.sealing_key import SealingKeyError
@@ -57,11 +56,11 @@ class ProgramPage(_ProgramsPage):
         self.programs(request).rename(form.one("id"), form.one("name"))
         return url(ONE, id=form.one("id"), done="renamed")
 
-    def values(self, request: falcon.Request, form: Form) -> Values:
+    def values(self, _request: falcon.Request, form: Form) -> Values:
         row = _row(form)
         pinned = json.dumps(self.pinned(row.id), ensure_ascii=False)
         can_remove = row.id != MAIN and not card_counts().get(row.id)
-        return {"row": row, "pinned": pinned, "host": request.host, "can_remove": can_remove, "most": MAX_SEALED}
+        return {"row": row, "pinned": pinned, "can_remove": can_remove, "most": MAX_SEALED}
 
 
 class RemoveProgramPage(ProgramPage):
@@ -112,7 +111,7 @@ class KeysDownload(_ProgramsPage):
         _download(response, f"kadun-keys-{program}.json", text.encode())
 
 
-def _row(form: Form) -> Program:
+def _row(form: Form) -> Any:  # noqa: ANN401  # a row
     try:
         return find(form.one("id"))
     except ProgramNotFoundError as error:

@@ -124,6 +124,11 @@ document.addEventListener("change", (event) => {
   countChosen();
 });
 
+// Lines to copy have this server's address: no page says the host that its request names.
+for (const lines of document.querySelectorAll("[data-address]")) {
+  lines.value = lines.value.replace(lines.dataset.address, location.origin);
+}
+
 // A file too large is not even sent.
 document.addEventListener("change", ({ target }) => {
   if (target.dataset?.mostBytes && target.files[0]?.size > Number(target.dataset.mostBytes)) {

@@ -53,6 +53,11 @@ ACCESS: dict[str, dict[str, tuple[int | str, int | str, int | str]]] = {
     "/admin/webhook/secret": {GET: (LOGIN, 403, 303), POST: (LOGIN, 403, 400)},
     "/admin/webhook/test": {GET: (LOGIN, 403, 303), POST: (LOGIN, 403, 303)},
     "/admin/settings": {GET: (LOGIN, 403, 200), POST: (LOGIN, 403, 400)},
+    "/admin/programs": {GET: (LOGIN, 403, 200), POST: (LOGIN, 403, 303)},
+    "/admin/programs/seal": {GET: (LOGIN, 403, 303), POST: (LOGIN, 403, 400)},
+    "/admin/program": {GET: (LOGIN, 403, 200), POST: (LOGIN, 403, 303)},
+    "/admin/program/keys": {GET: (LOGIN, 403, 200)},
+    "/admin/program/remove": {GET: (LOGIN, 403, 303), POST: (LOGIN, 403, 303)},
     "/admin/blocks": {GET: (LOGIN, 403, 200)},
     "/admin/blocks/add": {GET: (LOGIN, 403, 200), POST: (LOGIN, 403, 303)},
     "/admin/blocks/remove": {GET: (LOGIN, 403, 200), POST: (LOGIN, 403, 303)},
@@ -159,8 +164,8 @@ def test_without_an_operator_the_console_is_not_there(service: Service) -> None:
 
 
 def test_every_change_is_in_the_journal_with_who_made_it(scene: Scene, service: Service, database: Database) -> None:
-    # The others want the webhook, the operator and the password.
-    at_last = ["/admin/webhook/remove", "/admin/operator/remove", "/admin/account/password"]
+    # The others want the program, the webhook, the operator and the password.
+    at_last = ["/admin/program/remove", "/admin/webhook/remove", "/admin/operator/remove", "/admin/account/password"]
     posts = sorted({path for path, access in paths().items() if "POST" in access} - {*at_last}) + at_last
     changing, silent = set(), []
     for path in posts:
@@ -174,7 +179,7 @@ def test_every_change_is_in_the_journal_with_who_made_it(scene: Scene, service: 
             if not Event.select().where((Event.id > newest) & (Event.actor == "console:olga")).exists():
                 silent.append(path)
     assert not silent
-    assert changing == {*posts} - {"/admin/cards/confirm", "/admin/cards/edit"}
+    assert changing == {*posts} - {"/admin/cards/confirm", "/admin/cards/edit", "/admin/programs/seal"}
 
 
 def full_form(scene: Scene, path: str) -> tuple[Fields, Files]:
@@ -191,8 +196,10 @@ def full_form(scene: Scene, path: str) -> tuple[Fields, Files]:
         Operator.update(totp_secret=secret).where(Operator.name == form["name"]).execute()
     elif path == "/admin/cards/import":
         content = b"id,validity\n" + b"7" * 32 + b",30d\n"
-        form |= {"step": "import", "seen": hashlib.sha256(content).hexdigest()}
+        form |= {"step": "import", "seen": hashlib.sha256(content + b"\nmain").hexdigest()}
         files = {"file": ("old.csv", content)}
+    elif path == "/admin/programs/seal":
+        files = {"file": ("core.dat", b"core")}
     return form, files
 
 
@@ -258,7 +265,7 @@ def test_forged_requests_of_other_sites_are_refused_and_change_nothing(
             for token in ("", others):
                 assert victim.post(path, form, csrf=token).status == 403, path
             upload = victim.post(path, form, {"file": ("x.csv", b"id\n")}, csrf="")
-            assert upload.status == (403 if path == "/admin/cards/import" else 415), path
+            assert upload.status == (403 if path in {"/admin/cards/import", "/admin/programs/seal"} else 415), path
     # Nobody may be logged in as somebody else without knowing (log-in CSRF), whether they are logged in or not.
     for browser in (victim, Browser(service)):
         for said, headers in FOREIGN.items():

@@ -127,7 +127,7 @@ def every_page(browser: Browser, scene: Scene, texts: Sequence[str]) -> dict[str
     for what in {event.code or event.kind for event in Event.select()}:
         seen[f"journal {what}"] = browser.get(f"/admin/journal?kind={what}")
     name, text = scene.queries["/admin/operator"]["name"], "".join(texts[:7])
-    issue = {"validity": "other", "validity_other": text, "count": text, "batch": text, "note": text}
+    issue = {"program": "main", "validity": "other", "validity_other": text, "count": text, "batch": text, "note": text}
     seen["issue"] = browser.post("/admin/cards/issue", issue)
     seen["operators"] = browser.post("/admin/operators", {"name": text, "role": "owner", "new_password": "x"})
     seen["operator"] = browser.post("/admin/operator/role", {"name": name, "role": "owner", "own_password": "x"})

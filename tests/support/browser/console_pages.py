@@ -93,6 +93,8 @@ SEEN: dict[str, tuple[str, Way]] = {
     "token": ("/admin/token", at(f"/admin/token?name={SHOP}")),
     "webhooks": ("/admin/webhooks", at("/admin/webhooks")),
     "webhook": ("/admin/webhook", by_link("/admin/webhooks", "main tbody a", "**/admin/webhook?**")),
+    "programs": ("/admin/programs", at("/admin/programs")),
+    "program": ("/admin/program", at("/admin/program?id=main")),
     "settings": ("/admin/settings", at("/admin/settings")),
     "blocks": ("/admin/blocks", at("/admin/blocks")),
     "block": ("/admin/blocks/add", TO_BLOCK),

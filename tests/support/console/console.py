@@ -100,8 +100,9 @@ class Seen:
         return next((link for link in self.links if f"{name}=" in link and "lang=" not in link), "")
 
     def form(self, action: str) -> Form:
-        """The only form that goes to this address."""
-        (form,) = [form for form in self.forms if urlsplit(form.action).path == action]
+        """The only form that goes to this address, beside the header's choice of a program."""
+        forms = [form for form in self.forms if form.id != "choose-program"]
+        (form,) = [form for form in forms if urlsplit(form.action).path == action]
         return form
 
 

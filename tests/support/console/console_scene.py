@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import pyrage
+
 from app.console import routes
 from app.console.page import Access
 from app.console.visitor import Visitor
@@ -19,13 +21,14 @@ from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import ApiToken, Block, Card, Client, File, FileBatch, Usage, Webhook, WebhookOutbox
 from tests.support.console.console import PASSWORD, Fields, add_operator, add_outcome
+from tests.support.sealing import SEALING
 
 NEW_PASSWORD = "a rather long new password"
 REFERENCE = "ABCDEFGH"
 OLGA = "console:olga"
 STATIC = "/admin/static/{name}"
 OF_THE_SERVICE = {"figures", "host", "webhook", "webhook_outbox"}
-FILES = ("/admin/static/",)
+FILES = ("/admin/static/", "/admin/program/keys")
 """The routes whose answer to a GET is no page."""
 
 
@@ -75,6 +78,9 @@ def furnish(texts: Sequence[str]) -> Scene:
         block_ids.append(Block.insert(created_at=now, **block).execute())
     terms = Terms(notice=texts[0][:500], contact=texts[0][:200])
     models.Program.update(revision=1, **asdict(terms)).execute()
+    data_key = SEALING.seal("program", "b", str(pyrage.x25519.Identity.generate()))
+    second = models.Program.insert(id="b", name=texts[0][:200], data_key=data_key, created_at=now)
+    second.on_conflict(conflict_target=[models.Program.id], preserve=[models.Program.name]).execute()
     imported = {"action": "import", "at": now.isoformat(), "count": 1, "batches": list(texts)}
     done = add_outcome("olga", **imported)
     scene.queries = _queries(scene.cards[0], texts[0], now, done)
@@ -169,11 +175,14 @@ def _queries(card: str, text: str, now: datetime, done: str) -> dict[str, dict[s
         "/admin/operator": {"name": text[:64]},
         "/admin/token": {"name": text[:64]},
         "/admin/settings": {"done": "saved"},
+        "/admin/programs": {"done": "removed"},
+        "/admin/program": {"id": "b"},
+        "/admin/program/keys": {"id": "b"},
         "/admin/blocks": {"below": "", "done": ""},
         "/admin/blocks/add": {"hardware": text, "network": "", "reference": "", "reason": text},
         "/admin/cards": filters,
         "/admin/cards/done": {"form": done, "back": "/admin/cards"},
-        "/admin/cards/issue": dict.fromkeys(("validity", "validity_other", "count", "batch", "note"), ""),
+        "/admin/cards/issue": dict.fromkeys(("validity", "validity_other", "count", "batch", "note", "program"), ""),
         "/admin/cards/issued": {"at": at[2], "format": ""},
         "/admin/card": {"id": card, "after": "", "before": ""},
         "/admin/card/move": {"id": card, "reference": REFERENCE},
@@ -208,7 +217,11 @@ def _forms(card: str, text: str, at: str) -> dict[str, Fields]:
         "/admin/webhook/resume": name,
         "/admin/webhook/secret": {**name, **own},
         "/admin/webhook/test": name,
-        "/admin/settings": {"binding": "hardware", "notice": text[:500], "revision": "1", **own},
+        "/admin/programs": {"id": "c", "name": f"{text[:100]}!"},
+        "/admin/program": {"id": "b", "name": f"{text[:100]}?"},
+        "/admin/program/remove": {"id": "b"},
+        "/admin/programs/seal": {"id": "b"},
+        "/admin/settings": {"program": "main", "binding": "hardware", "notice": text[:500], "revision": "1", **own},
         "/admin/blocks/add": {"hardware": f"{text[:1000]}!", "network": "", "reference": "", "reason": "shared"},
         "/admin/card/move": {"id": card, "reference": REFERENCE},
         "/admin/cards/confirm": chosen,
@@ -216,7 +229,7 @@ def _forms(card: str, text: str, at: str) -> dict[str, Fields]:
         "/admin/cards/edit/apply": edited,
         "/admin/cards/apply": chosen,
         "/admin/cards/export": {"format": "csv", "id": card, **own},
-        "/admin/cards/issue": {"validity": "30d", "validity_other": "", "count": "2", "batch": text, "note": text},
+        "/admin/cards/issue": {"program": "main", "validity": "30d", "count": "2", "batch": text, "note": text},
         "/admin/cards/issued": {"at": at, "format": "csv", **own},
-        "/admin/cards/import": {"step": "preview", "seen": ""},
+        "/admin/cards/import": {"program": "main", "step": "preview", "seen": ""},
     }

@@ -12,6 +12,7 @@ class Form:
 
     action: str
     method: str
+    id: str = ""
     fields: list[tuple[str, str]] = field(default_factory=list)
     buttons: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -58,7 +59,7 @@ class Page(HTMLParser):
         if tag == "a":
             self.links.append(said.get("href", ""))
         elif tag == "form":
-            self._open = Form(said.get("action") or self._here, said.get("method", "get"))
+            self._open = Form(said.get("action") or self._here, said.get("method", "get"), said.get("id", ""))
             self.forms.append(self._open)
             self._by_id[said.get("id", "")] = self._open
         elif tag == "input" and said.get("name"):
