@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.hosts.backups import Backups
+from tests.support.hosts.network import Namespace
 from tests.support.hosts.servers import (
     Program,
     ship,
     vendor,  # noqa: F401  # the fixture of the other groups
 )
-from tests.support.hosts.stack import Namespace, Stack, build_image
+from tests.support.hosts.stack import Stack, build_image
 from tests.support.services.http_exchange import exchange
 
 FUNCTIONS = Path(__file__).with_name("vendor_functions.py")

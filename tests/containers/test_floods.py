@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts.stack import Namespace, run
+from tests.support.hosts.network import Namespace
+from tests.support.hosts.stack import run
 from tests.support.services.http_exchange import read_response
 from tests.support.services.nginx import Gateway
 from tests.support.services.nginx_backend import ConsoleStandIn

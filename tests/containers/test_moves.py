@@ -17,8 +17,8 @@ import pyrage
 import pytest
 
 from tests.support.hosts.backups import standing_in
+from tests.support.hosts.network import SshServer, ssh_server
 from tests.support.hosts.servers import CORE_DATA, LICENSED, LICENSED_FILE, Vendor
-from tests.support.hosts.ssh import SshServer, ssh_server
 from tests.support.hosts.stack import Stack, run
 from tests.support.licence.customers import Customers
 from tests.support.services.bucket_host import Front

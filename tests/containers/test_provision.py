@@ -19,7 +19,8 @@ from typing import NamedTuple, Self
 
 import pytest
 
-from tests.support.hosts.stack import ROOT, Namespace, run
+from tests.support.hosts.network import Namespace
+from tests.support.hosts.stack import ROOT, run
 from tests.support.services.bucket_host import Quiet
 from tests.support.services.service import wait_for
 

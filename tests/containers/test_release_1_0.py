@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hosts.backups import members
-from tests.support.hosts.external_database import Server
-from tests.support.hosts.servers import Program, ship
+from tests.support.hosts.servers import ExternalDatabase, Program, ship
 from tests.support.hosts.stack import ROOT, Stack, copy_checkout, run
 
 pytestmark = pytest.mark.xdist_group("machines")  # shares nothing with it: two short ones make a long one
@@ -137,7 +136,7 @@ def test_release_1_0_is_upgraded_and_put_back_and_its_customers_notice_neither(t
 
 @pytest.mark.nightly
 def test_release_1_0_with_an_external_database_is_upgraded_and_a_failure_puts_its_settings_back(tmp_path: Path) -> None:
-    upstream, server = upstream_in(tmp_path), Server()
+    upstream, server = upstream_in(tmp_path), ExternalDatabase()
     try:
         server.start()
         with Stack(tmp_path / "server", copy=partial(git, upstream, "clone", "--quiet", upstream)) as stack:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.hosts.external_database import Server
-from tests.support.hosts.ssh import ssh_server
+from tests.support.hosts.network import ssh_server
+from tests.support.hosts.servers import ExternalDatabase
 from tests.support.hosts.stack import Stack, run
 from tests.support.services.http_exchange import quiet_port
 from tests.support.services.service import wait_for
@@ -35,7 +35,7 @@ class Machines:
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory, app_image: str) -> Iterator[Stack]:
     """The first machine; nobody is at the first host that its database is said to have."""
-    server = Server()
+    server = ExternalDatabase()
     try:
         server.start()
         with Stack(tmp_path_factory.mktemp("first"), app_image) as stack:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.hosts.network import Namespace
 from tests.support.hosts.servers import CORE_DATA, Program
-from tests.support.hosts.stack import SECRETS, SERVICES, Namespace, Stack, copy_checkout, run
+from tests.support.hosts.stack import SECRETS, SERVICES, Stack, copy_checkout, run
 from tests.support.services.service import wait_for
 
 pytestmark = pytest.mark.xdist_group("serving")

@@ -25,7 +25,8 @@ from app.storage import schema
 from app.storage.database import Database
 from tests.drills.customers import ACCEPTED, FAILED, REFUSED, Customers, Reply, machine_of
 from tests.support.hosts.database_cluster import DatabaseCluster
-from tests.support.hosts.stack import Namespace, run
+from tests.support.hosts.network import Namespace
+from tests.support.hosts.stack import run
 from tests.support.services.http_exchange import exchange, quiet_port
 from tests.support.services.nginx import Gateway
 from tests.support.services.service import ROOT, question, wait_for

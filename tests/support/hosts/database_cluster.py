@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from tests.support.hosts.stack import copy_checkout, free_network, run
+from tests.support.hosts.network import free_network
+from tests.support.hosts.stack import copy_checkout, run
 from tests.support.services.http_exchange import quiet_port
 from tests.support.services.service import wait_for
 

@@ -1,4 +1,4 @@
-"""A customer's program, and the servers of two groups of tests: a git clone that serves, and fresh ones like it."""
+"""A customer's program; a git clone that serves and fresh servers like it; a PostgreSQL that is not the stack's own."""
 
 import json
 import shutil
@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import kadun
 import pytest
 
 from tests.support.hosts.stack import Stack, run
+from tests.support.services.http_exchange import quiet_port
+from tests.support.services.service import wait_for
 from tests.support.wheels import write_wheel
 
 CORE_DATA = b"what the program cannot do without\n"
@@ -124,6 +127,26 @@ class Vendor:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(self.stack.folder / name, folder / name)
         return stack
+
+
+class ExternalDatabase:
+    """A PostgreSQL that nobody prepared for Kadun, as a distribution sets it up: on 127.0.0.1, roles by password."""
+
+    def __init__(self) -> None:
+        self.name, self.port = f"kadun-test-server-{uuid4().hex[:8]}", quiet_port()
+
+    def start(self) -> None:
+        settings = ("--env", "POSTGRES_PASSWORD=administrator", "--publish", f"127.0.0.1:{self.port}:5432")
+        run("docker", "run", "--detach", "--name", self.name, *settings, "postgres:17-trixie")
+        ready = ("docker", "exec", self.name, "pg_isready", "--quiet", "--host=127.0.0.1")
+        wait_for(lambda: run(*ready, check=False).returncode == 0, 60)
+
+    def administer(self, sql: str) -> None:
+        psql = ("psql", "-U", "postgres", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres")
+        run("docker", "exec", "-i", self.name, *psql, input=sql)
+
+    def remove(self) -> None:
+        run("docker", "rm", "--force", "--volumes", self.name, check=False)
 
 
 def _furnish(vendor: Vendor, folder: Path) -> None:

@@ -1,24 +1,20 @@
-"""A copy of this checkout that runs in containers, and a network of its own to reach it from."""
+"""A copy of this checkout that runs in containers."""
 
 import contextlib
 import fcntl
 import http.client
-import itertools
 import json
 import os
 import re
-import secrets
 import shutil
 import ssl
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from tests.support.licence.claims import claim
 from tests.support.services.http_exchange import exchange, quiet_port
 from tests.support.services.service import question
 
@@ -209,66 +205,3 @@ class Stack:
             self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
             run("docker", "image", "rm", "--force", f"{self.project}-app", check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-_NETS = itertools.count(secrets.randbelow(256))  # no two of them share one
-
-
-def free_network() -> str:
-    """Return the beginning of a network that nothing here has, such as `198.18.7`; this machine takes its `.1`."""
-    taken = run("ip", "-o", "address", "show").stdout  # by namespaces that a killed run has left, too
-    # 198.18.0.0/15 is for such trials (RFC 2544).
-    nets = (f"198.18.{number % 256}" for number in itertools.islice(_NETS, 256))
-    return next(net for net in nets if f"{net}.1/" not in taken and claim(f"net-{net}"))
-
-
-class Namespace:
-    """A machine of its own as far as the network goes: a namespace joined to this one by a cable. Needs root."""
-
-    def __init__(self) -> None:
-        tag = uuid4().hex
-        self.name = f"kadun-{tag[:8]}"
-        self._here, self._there = f"kd{tag[:8]}h", f"kd{tag[:8]}n"
-        network = free_network()
-        subnet = int(network.rpartition(".")[2])
-        self.host_ipv4, self.ipv4 = f"{network}.1", f"{network}.2"
-        # As the journal writes them: a subnet of 0 would be a part of `::`.
-        self.host_ipv6, self.ipv6 = (f"fd6b:6164:756e:{subnet + 1:x}::{host}" for host in (1, 2))
-
-    def __enter__(self) -> Self:
-        run("ip", "netns", "add", self.name)
-        run("ip", "link", "add", self._here, "type", "veth", "peer", self._there, "netns", self.name)
-        for ip, device, ipv4, ipv6 in (
-            (("ip",), self._here, self.host_ipv4, self.host_ipv6),
-            (("ip", "-netns", self.name), self._there, self.ipv4, self.ipv6),
-        ):
-            run(*ip, "address", "add", f"{ipv4}/24", "dev", device)
-            run(*ip, "address", "add", f"{ipv6}/64", "dev", device, "nodad")
-            run(*ip, "link", "set", device, "up")
-        run("ip", "-netns", self.name, "link", "set", "lo", "up")  # where urllib3 looks whether there is IPv6
-        self._add_route()
-        return self
-
-    def _add_route(self) -> None:
-        # So that its packets for any other address, a container's for example, reach this machine.
-        run("ip", "-netns", self.name, "route", "add", "default", "via", self.host_ipv4)
-
-    def __exit__(self, *_: object) -> None:
-        run("ip", "link", "del", self._here, check=False)
-        run("ip", "netns", "del", self.name, check=False)
-
-    def pull_cable(self) -> None:
-        """Takes the link down: packets get lost, and nobody is told. At the far end, so that routes here stay."""
-        run("ip", "-netns", self.name, "link", "set", self._there, "down")
-
-    def plug_in(self) -> None:
-        """Takes the link up again, for IPv4."""
-        run("ip", "-netns", self.name, "link", "set", self._there, "up")
-        self._add_route()
-
-    def python(self, code: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs Python there, with the SDK and nothing else of the project."""
-        return run(
-            "ip", "netns", "exec", self.name, sys.executable, "-c", code, *arguments,
-            check=check, env=os.environ | {"PYTHONPATH": str(ROOT / "client/src")}, cwd="/",
-        )  # fmt: skip

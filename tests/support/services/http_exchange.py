@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.licence.claims import claim
+_CLAIMS: list[socket.socket] = []
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,18 @@ class Response:
         assert f"<h1>{title}</h1>" in page
         assert re.search(r"<p>[\u4e00-\u9fff].* / [A-Z].*\.</p>", page)
         assert re.search(r"Request <code>[0-9a-f]{32}</code>", page)
+
+
+def claim(name: str) -> bool:
+    """Reserve a name, of a port for example, until this process of the tests ends; return False if it is taken."""
+    holder = socket.socket(socket.AF_UNIX)
+    try:
+        holder.bind(f"\0kadun-tests-{name}")  # Linux's abstract names: no file, and gone with the process
+    except OSError:
+        holder.close()
+        return False
+    _CLAIMS.append(holder)
+    return True
 
 
 def quiet_port() -> int:
