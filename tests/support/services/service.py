@@ -2,19 +2,27 @@
 
 import http.client
 import json
+import logging
 import os
 import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from unittest.mock import patch
 
 import jwt
+from click.testing import CliRunner
 
+from app.cli.main import main
+from app.services.operators import passwords
+from app.storage import models
 from tests.support import openapi_contract as contract
+from tests.support.console.passwords import CHEAP
 from tests.support.sealing import SEALING_KEY
-from tests.support.services import cardctl
 from tests.support.services.forked_gunicorn import ForkedGunicorn
 from tests.support.services.http_exchange import exchange, quiet_port
 
@@ -135,9 +143,28 @@ class Service(GunicornProcess):
             return False
 
     def cardctl(self, *arguments: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
-        done = cardctl.run(*arguments, environment=self.environment, text=text)
-        assert not check or done.returncode == 0, done.stderr
-        return done
+        """Run a command in the test's own process, which takes a third of the time of a fork.
+
+        Not for tests of terminals, pipes, `--follow`, Ctrl-C or several commands at once: these use `run_cardctl`.
+        """
+        status: object = None
+        with (
+            patch.dict("os.environ", self.environment, clear=True),
+            patch.object(sys, "argv", ["cardctl", *arguments]),
+            patch.object(passwords.PASSWORDS, "_hasher", CHEAP),
+            _own_state(),
+            CliRunner().isolation(input=text) as (output, errors, _),
+        ):
+            try:
+                main()
+            except SystemExit as ended:
+                status = ended.code
+            sys.stdout.flush()
+            sys.stderr.flush()
+        assert isinstance(status, int)
+        said, complained = (stream.getvalue().decode() for stream in (output, errors))
+        assert not check or status == 0, complained
+        return subprocess.CompletedProcess(["cardctl", *arguments], status, said, complained)
 
     def run_cardctl(self, *arguments: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command in a process of its own, beside others."""
@@ -187,3 +214,16 @@ class Service(GunicornProcess):
         if address is not None:
             headers["X-Real-IP"] = address
         return self.post(json.dumps(document).encode(), headers)
+
+
+@contextmanager
+def _own_state() -> Iterator[None]:
+    """Put back what a command changes of a process: the models' database and the log's handlers."""
+    database, handlers = models.database.obj, logging.getLogger().handlers[:]
+    try:
+        yield
+    finally:
+        if models.database.obj is not database:
+            models.database.close()
+            models.database.initialize(database)
+        logging.getLogger().handlers[:] = handlers
