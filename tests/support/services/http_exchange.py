@@ -1,5 +1,6 @@
 """Plain HTTP requests and responses, and free ports."""
 
+import atexit
 import contextlib
 import http.client
 import json
@@ -9,8 +10,6 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-_CLAIMS: list[socket.socket] = []
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def claim(name: str) -> bool:
     except OSError:
         holder.close()
         return False
-    _CLAIMS.append(holder)
+    atexit.register(holder.close)
     return True
 
 
