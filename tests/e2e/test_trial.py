@@ -19,11 +19,10 @@ import psycopg2
 import pytest
 from kadun import Client
 
-from tests.support.hosts.rendezvous import Rendezvous
+from tests.support.services.functions_service import Rendezvous, write_wheel
 from tests.support.services.processes import is_alive
 from tests.support.services.service import ROOT, wait_for
 from tests.support.services.trial_runner import START_SECONDS, TrialRun, processes_of
-from tests.support.wheels import write_wheel
 from trial.postgres import NOBODY, EmbeddedPostgres
 
 pytestmark = pytest.mark.long

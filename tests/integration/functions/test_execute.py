@@ -18,8 +18,7 @@ from app.services.licence.licence import TOKEN_SECONDS
 from app.storage.database import Database
 from app.storage.models import Card, Usage
 from app.storage.models import Client as ClientRow
-from tests.support.hosts.rendezvous import Rendezvous
-from tests.support.services.functions_service import FUNCTION_SECONDS, FunctionsService
+from tests.support.services.functions_service import FUNCTION_SECONDS, FunctionsService, Rendezvous
 from tests.support.services.service import OPEN, Response, Service, question, wait_for
 
 SECRET = "hunter2-" + "q" * 20

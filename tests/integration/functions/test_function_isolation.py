@@ -20,8 +20,7 @@ from app.functions.decorator import Caller
 from app.functions.messages import Failed, Outcome, Returned, TimedOut
 from app.functions.places import IDS
 from tests.support.functions import hostile_functions
-from tests.support.hosts.rendezvous import Rendezvous
-from tests.support.services.functions_service import FUNCTION_SECONDS, WELL, FunctionsService
+from tests.support.services.functions_service import FUNCTION_SECONDS, WELL, FunctionsService, Rendezvous
 from tests.support.services.processes import children_of, processes_in, users_of
 from tests.support.services.service import ROOT, wait_for
 

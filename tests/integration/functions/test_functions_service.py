@@ -24,9 +24,8 @@ from app.services.cards.requirements import install
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
 from tests.support.licence.bound_cards import CardState, write
-from tests.support.services.functions_service import FUNCTION_SECONDS, WELL, FunctionsService
+from tests.support.services.functions_service import FUNCTION_SECONDS, WELL, FunctionsService, write_wheel
 from tests.support.services.service import Service, wait_for
-from tests.support.wheels import write_wheel
 
 TWICE = "from app.functions import core_function\n@core_function('twice')\ndef f(a, c): ...\n"
 GOOD = """

@@ -12,9 +12,9 @@ import kadun
 import pytest
 
 from tests.support.hosts.stack import Stack, run
+from tests.support.services.functions_service import write_wheel
 from tests.support.services.http_exchange import quiet_port
 from tests.support.services.service import wait_for
-from tests.support.wheels import write_wheel
 
 CORE_DATA = b"what the program cannot do without\n"
 LICENSED_FILE, LICENSED = "带空格 licensed.bin", b"bytes that only customers get\n" * 100

@@ -1,10 +1,12 @@
-"""The functions service in processes of its own."""
+"""The functions service in processes of its own, where its calls report and wait, and what pip installs for it."""
 
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,3 +83,60 @@ class FunctionsService(GunicornProcess):
     def is_idle(self) -> bool:
         """Whether no process but the zygote is left."""
         return len(processes_in(self.modules)) == 1
+
+
+class Rendezvous:
+    """A port of 127.0.0.1 to which calls connect and wait (they may write no file); `release` lets all go on."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(60)
+        self._callers: list[socket.socket] = []
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
+
+    def wait(self) -> socket.socket:
+        """Wait for the next call to run."""
+        connection, _ = self._listener.accept()
+        connection.settimeout(60)
+        self._callers.append(connection)
+        return connection
+
+    def report(self) -> str:
+        """Wait for a call, and return what it sends."""
+        with self.wait().makefile(encoding="utf-8") as text:
+            return text.read()
+
+    def release(self) -> None:
+        for connection in self._callers:
+            connection.close()
+        self._callers.clear()
+
+    def close(self) -> None:
+        """Let all calls go on, and accept no others."""
+        self.release()
+        self._listener.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def write_wheel(folder: Path, version: str, *, name: str = "tiny", source: str = "") -> Path:
+    """Write a pure wheel, whose one module says its version, for tests without an index; return its path."""
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    about = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": source or f'VERSION = "{version}"\n',
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{path},,\n" for path in (*files, f"{about}/RECORD"))
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in {**files, f"{about}/RECORD": record}.items():
+            archive.writestr(path, text)
+    return wheel
