@@ -27,7 +27,7 @@ from tests.support.hosts.prepared_cluster import copy_to
 from tests.support.licence.in_force import wait_in_force
 from trial.postgres import EmbeddedPostgres, install_binaries
 
-pytest_plugins = ["tests.support.services.bucket_fixtures"]
+pytest_plugins = ["tests.support.services.bucket"]
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE_URL = "TESTS_TEMPLATE_URL"

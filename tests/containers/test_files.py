@@ -13,10 +13,10 @@ import pytest
 
 from tests.support.hosts.servers import Program
 from tests.support.hosts.stack import Stack
+from tests.support.services.bucket import BUCKET, REGION, WRITER, Swift
 from tests.support.services.bucket_host import NameServer, TlsFront
 from tests.support.services.http_exchange import exchange
 from tests.support.services.pki import Issued
-from tests.support.services.swift import BUCKET, REGION, WRITER, Swift
 
 pytestmark = pytest.mark.xdist_group("serving")
 

@@ -19,11 +19,10 @@ from app.storage.models import File
 from tests.integration.conftest import with_keys
 from tests.support.doctor import results
 from tests.support.downloads import CONTENT, blobs, fetch, links, put, sha256
-from tests.support.services.bucket_fixtures import key, keys, states
+from tests.support.services.bucket import BUCKET, STRANGER, WRITER, key, keys, states
 from tests.support.services.bucket_host import TlsFront
 from tests.support.services.pki import Issued
 from tests.support.services.service import Service, wait_for
-from tests.support.services.swift import BUCKET, STRANGER, WRITER
 
 
 @pytest.fixture

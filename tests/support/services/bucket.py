@@ -1,4 +1,4 @@
-"""OpenStack Swift with its S3 API: a bucket that refuses forged and expired signatures."""
+"""A bucket behind TLS, one for each process of tests: Swift, whose S3 API refuses forged and expired signatures."""
 
 import fcntl
 import hashlib
@@ -8,15 +8,20 @@ import pwd
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import obstore
+import pytest
 from obstore.store import S3Store
 
+from tests.support.downloads import sha256
+from tests.support.services.bucket_host import NameServer, TlsFront
 from tests.support.services.http_exchange import exchange, quiet_port
-from tests.support.services.service import ROOT, wait_for
+from tests.support.services.pki import Issued
+from tests.support.services.service import ROOT, Service, wait_for
 
 WRITER = ("kadun:writer", "writers-secret")
 STRANGER = ("kadun:stranger", "strangers-secret")
@@ -147,3 +152,71 @@ class Swift:
         except OSError:
             return False
         return True
+
+
+def keys(store: Any) -> set[str]:
+    return {found["path"] for page in obstore.list(store) for found in page}
+
+
+def key(content: bytes) -> str:
+    return f"files/{sha256(content)}"
+
+
+def states(service: Service) -> dict[str, bool | None]:
+    return {one["name"]: one["missing"] for one in service.cardctl_json("file", "list")}
+
+
+@pytest.fixture(scope="session")
+def authority() -> Issued:
+    return Issued.make("Test authority", authority=True)
+
+
+@pytest.fixture(scope="session")
+def bucket_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bucket")
+
+
+@pytest.fixture(scope="session")
+def swift(bucket_folder: Path) -> Iterator[Swift]:
+    install()
+    with Swift(bucket_folder / "swift") as running:
+        running.make()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def front(bucket_folder: Path, swift: Swift, authority: Issued) -> Iterator[TlsFront]:
+    (bucket_folder / "ca.pem").write_bytes(authority.pem)
+    with TlsFront(
+        bucket_folder, Issued.make("localhost", f"{BUCKET}.localhost", issuer=authority), swift.port
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def names() -> Iterator[NameServer]:
+    with NameServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def bucket_settings(bucket_folder: Path, front: TlsFront) -> dict[str, str]:
+    for name, text in (("key_id", WRITER[0]), ("secret", WRITER[1])):
+        (bucket_folder / name).write_text(text + "\n")
+    return {
+        "KADUN_FILES_BUCKET": BUCKET,
+        "KADUN_FILES_BUCKET_ENDPOINT": f"https://localhost:{front.port}",
+        "KADUN_FILES_BUCKET_REGION": REGION,
+        "KADUN_FILES_BUCKET_STYLE": "path",
+        "KADUN_FILES_BUCKET_KEY_ID_FILE": str(bucket_folder / "key_id"),
+        "KADUN_FILES_BUCKET_SECRET_FILE": str(bucket_folder / "secret"),
+        "KADUN_FILES_BUCKET_CA": str(bucket_folder / "ca.pem"),
+    }
+
+
+@pytest.fixture
+def bucket(swift: Swift) -> Iterator[Any]:
+    """The bucket as its owner sees it; empty at the end."""
+    store = swift.store()
+    yield store
+    obstore.delete(store, list(keys(store)))
