@@ -27,18 +27,17 @@ from app.tokens.key_folder import KeyFolder
 from app.tokens.sealing_key import SealingKey
 from app.tokens.signer import Signer
 from tests.conftest import Clock, Remembered
+from tests.support.concurrency import HeldStatements
 from tests.support.console.console import Browser, add_operator
 from tests.support.console.console_scene import Scene, furnish
 from tests.support.console.log_ins import LogIns
 from tests.support.console.passwords import CheapPasswords
 from tests.support.downloads import CONTENT, NAME, ask, put
-from tests.support.held_statements import HeldStatements
 from tests.support.sample_year import year_of
 from tests.support.sealing import SEALING
 from tests.support.services.functions_service import FUNCTION_SECONDS, FunctionsService
-from tests.support.services.raw_http import Connections
+from tests.support.services.raw_http import ONE_WORKER, Connections
 from tests.support.services.service import Service, question
-from tests.support.services.slow_requests import ONE_WORKER
 from trial.postgres import EmbeddedPostgres
 
 YEAR_CARDS, YEAR_EVENTS = 4_000, 8_000

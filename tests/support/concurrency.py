@@ -1,10 +1,15 @@
-"""Calls that run at the same time, or wait for one another."""
+"""Calls and requests that run at the same time, or wait for one another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import gevent
+import pytest
+from gevent.event import Event
 
 from app.storage.database import Database
+from app.storage.touches import Touches
 from tests.support.services.service import wait_for_lock
 
 Result = TypeVar("Result")
@@ -30,3 +35,42 @@ def wait_behind(elsewhere: Database, database: Database, call: Callable[[], Resu
         finally:
             elsewhere.execute_sql(end)
         return waiting.result(60)
+
+
+def begin(*works: Callable[[], Any]) -> list[Any]:
+    """Begin work in greenlets that become ready at the same moment; each has then run until it waits for something."""
+    begun = [gevent.spawn(work) for work in works]
+    gevent.sleep(0)
+    return begun
+
+
+def results(begun: Iterable[Any]) -> list[Any]:
+    return [greenlet.get(timeout=20) for greenlet in begun]
+
+
+class HeldStatements:
+    """Holds the first statement, and all that follow it, until `release`; `ran` has their arguments in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ran: list[tuple[Any, ...]] = []
+        self._gate = Event()
+        run = Touches._run  # noqa: SLF001
+
+        def held(touches: Touches, name: str, *arguments: object) -> list[tuple[Any, ...]]:
+            self.ran.append(arguments)
+            self._gate.wait()
+            return run(touches, name, *arguments)
+
+        monkeypatch.setattr(Touches, "_run", held)
+
+    def release(self) -> None:
+        """Let the statements go on."""
+        self._gate.set()
+
+    def cards(self) -> list[list[str]]:
+        """The cards of each statement."""
+        return [arguments[0].strip('{}"').split('","') for arguments in self.ran]
+
+    def times(self) -> list[list[int]]:
+        """For how many requests each card stands, in each statement."""
+        return [[int(times) for times in arguments[5].strip("{}").split(",")] for arguments in self.ran]

@@ -31,8 +31,7 @@ from app.storage.models import Client, Usage
 from app.storage.statements import PREPARED
 from app.storage.touches import MAX_CARDS, Touches
 from tests.conftest import START, Clock
-from tests.support.concurrency import wait_behind
-from tests.support.held_statements import HeldStatements, begin, results
+from tests.support.concurrency import HeldStatements, begin, results, wait_behind
 from tests.support.licence import bound_cards
 from tests.support.licence.bound_cards import (
     TRICKY,

@@ -34,8 +34,8 @@ from tests.support.licence.asking import ask
 from tests.support.licence.in_force import wait_in_force
 from tests.support.query_plans import rows_looked_at, statements
 from tests.support.self_service import JSON, Customers
+from tests.support.services.raw_http import hold_up
 from tests.support.services.service import Response, Service, question, wait_for_lock
-from tests.support.services.slow_requests import hold_up
 
 DAY, ROUNDS = timedelta(days=1), 20
 ROUTES = ("status", "unbind", "renew")

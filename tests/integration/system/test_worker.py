@@ -21,9 +21,8 @@ from tests.integration.conftest import with_keys
 from tests.support.console.console import Browser, add_operator
 from tests.support.downloads import links
 from tests.support.services.processes import children_of, is_alive
-from tests.support.services.raw_http import GET, Connections, RawConnection, posting, verification
+from tests.support.services.raw_http import GET, Connections, RawConnection, hold_up, posting, verification
 from tests.support.services.service import Service, question, wait_for, wait_for_lock
-from tests.support.services.slow_requests import hold_up
 from tests.support.services.socket_service import SocketService
 from tests.support.shop import CARDS, Shop
 from tests.support.tables import for_each
