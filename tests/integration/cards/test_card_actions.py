@@ -23,7 +23,7 @@ from app.storage import bindings, cards, journal
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from tests.conftest import START, Clock
-from tests.support.licence.asking import ask, kinds
+from tests.support.licence.bound_cards import ask, kinds
 from tests.support.query_plans import statements
 from tests.support.services.service import ROOT, Service, question, wait_for, wait_for_lock
 

@@ -18,7 +18,7 @@ from app.storage.database import Database
 from app.storage.models import IMPORT, Card, Client, DailyCount, Event
 from tests.conftest import START
 from tests.support.console.console import Browser
-from tests.support.licence.asking import ask, kinds
+from tests.support.licence.bound_cards import ask, kinds
 from tests.support.services.service import Service, question
 
 KEY, OTHER = "老王-VIP_0001+x", "AAAA-BBBB-CCCC-1"

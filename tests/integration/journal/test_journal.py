@@ -30,7 +30,7 @@ from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
 from app.storage.models import Card, DailyCount, Event
 from tests.conftest import Clock
-from tests.support.licence.asking import ask, claims
+from tests.support.licence.bound_cards import ask, claims
 from tests.support.services.service import Service, wait_for
 from trial.postgres import EmbeddedPostgres
 

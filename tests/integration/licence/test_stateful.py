@@ -16,7 +16,7 @@ from app.services.licence.licence import Verification
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from tests.conftest import START, Clock
-from tests.support.licence.asking import ask, claims
+from tests.support.licence.bound_cards import ask, claims
 
 CARDS = 4
 MACHINES = st.sampled_from(["h1", "h2", "h3"])

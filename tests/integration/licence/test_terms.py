@@ -32,7 +32,7 @@ from app.storage.models import Block, Card, Ceiling, Client, DailyCount, Event, 
 from tests.conftest import Clock
 from tests.integration.conftest import with_keys
 from tests.support.console.console import OWN, Browser, Seen
-from tests.support.licence.asking import ask, claims, kinds
+from tests.support.licence.bound_cards import ask, claims, kinds
 from tests.support.licence.in_force import REAL_INTERVAL
 from tests.support.query_plans import statements
 from tests.support.sealing import SEALING

@@ -28,7 +28,7 @@ from app.storage.statements import OTHER_FUNCTIONS
 from tests.conftest import START, Clock
 from tests.support.concurrency import wait_behind
 from tests.support.licence import bound_cards
-from tests.support.licence.asking import ask, claims, kinds
+from tests.support.licence.bound_cards import ask, claims, kinds
 from tests.support.query_plans import statements
 from tests.support.services.service import Service, question
 from tests.support.tables import for_each

@@ -23,8 +23,7 @@ from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Card, Client, DailyCount, Usage
 from tests.conftest import Clock
-from tests.support.licence.bound_cards import CardState, write
-from tests.support.licence.changes import Environment, change
+from tests.support.licence.bound_cards import CardState, Environment, change, write
 from tests.support.query_plans import plan, statements
 from tests.support.services.service import Service
 

@@ -15,7 +15,7 @@ from app.storage import journal
 from app.storage.journal import Entry
 from app.storage.models import Card, Client, Operator, Usage
 from tests.support.console.console import Browser, Seen, add_operator
-from tests.support.licence.changes import Environment, change
+from tests.support.licence.bound_cards import Environment, change
 from tests.support.services.service import Service
 
 BORN = datetime(2026, 1, 1, tzinfo=UTC)

@@ -30,7 +30,7 @@ from app.storage.models import Card, Client, Event
 from tests.conftest import START, Clock
 from tests.support.concurrency import at_once
 from tests.support.downloads import CONTENT, DOWNLOAD, NAME, fetch, is_problem, put
-from tests.support.licence.asking import ask
+from tests.support.licence.bound_cards import ask
 from tests.support.licence.in_force import wait_in_force
 from tests.support.query_plans import rows_looked_at, statements
 from tests.support.self_service import JSON, Customers

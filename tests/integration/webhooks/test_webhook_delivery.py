@@ -23,7 +23,7 @@ from app.storage.models import Card, Event, Webhook, WebhookOutbox
 from app.tokens.sealing_key import SealingKey
 from tests.conftest import Clock
 from tests.integration.conftest import with_keys
-from tests.support.licence.changes import Environment, change
+from tests.support.licence.bound_cards import Environment, change
 from tests.support.query_plans import statements
 from tests.support.sealing import SEALING
 from tests.support.services.service import Service, question, wait_for, wait_for_waiting

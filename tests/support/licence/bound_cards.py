@@ -1,14 +1,22 @@
-"""Cards in any state, written straight into the tables, and the tables' rows."""
+"""Cards in any state, written straight into the tables; their verifications without a server; the tables' rows."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import jwt
 
 from app.domain.cards.cards import id_from_random
+from app.domain.codes import Counted, EventKind
 from app.domain.licence.policy import VerificationRequest
-from app.storage.models import Card, Client, Usage
+from app.services.licence.licence import Verdict, Verification
+from app.storage import journal
+from app.storage.journal import Entry
+from app.storage.models import Card, Client, Event, Usage
+from tests.support.services.service import OPEN
 
 DAYS_30 = timedelta(days=30)
 ADDRESS = "198.51.100.1"
@@ -115,3 +123,44 @@ def counts(day: date) -> dict[tuple[str, str], int]:
     return {
         (card, function): count for card, function, count in Usage.select(*columns).where(Usage.day == day).tuples()
     }
+
+
+def ask(
+    verification: Verification,
+    card_id: str,
+    hardware: str = "h1",
+    address: str = "198.51.100.1",
+    function: str = OPEN,
+) -> Verdict:
+    """Verify a card."""
+    return verification.verify(VerificationRequest.from_fields(card_id, hardware, function, "n" * 22, address))
+
+
+def claims(verdict: Verdict) -> dict[str, object]:
+    """Return what the token of a verdict says, unverified."""
+    return jwt.decode(verdict.token, options={"verify_signature": False})
+
+
+def kinds() -> list[str]:
+    """Return the kinds of the journal's entries in their order, but those of issuing."""
+    return [event.kind for event in Event.select().order_by(Event.id) if event.kind != EventKind.ISSUED]
+
+
+class Environment(NamedTuple):
+    machine: str
+    ip: str
+
+
+def change(card_id: str, before: Environment, after: Environment, at: datetime) -> None:
+    """Journal that a card was used in another environment than before."""
+    counted = Counted.ADDRESS_CHANGED if before.machine == after.machine else Counted.HARDWARE_CHANGED
+    entry = Entry(
+        at,
+        EventKind.ENVIRONMENT_CHANGED,
+        card_id=card_id,
+        ip=after.ip,
+        hardware=after.machine,
+        details={"before": {"hardware": before.machine, "ip": before.ip}},
+        counted=counted,
+    )
+    journal.append_counted([entry], at.astimezone(ZoneInfo("Asia/Shanghai")).date())
