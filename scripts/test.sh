@@ -29,7 +29,7 @@ RULES='app/domain/*,app/tokens/*'
 RULES_REACHED=".venv/bin/coverage report --skip-covered --include=$RULES --fail-under=100"
 
 # How pytest runs the tests of a tier: in two to four processes on two cores, since tests wait for other programs. Tests
-# that share what takes long to start stay in one process (tests/support/groups.py); files marked `long` begin first.
+# that share what takes long to start stay in one process (tests/conftest.py); files marked `long` begin first.
 BY_GROUP="--dist loadgroup --no-loadscope-reorder"
 declare -A PYTEST=(
     [unit]="--numprocesses 2 --dist worksteal" # it waits for little, and each process collects all tests anew

@@ -3,11 +3,13 @@
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import peewee
@@ -18,11 +20,11 @@ from hypothesis import HealthCheck, settings
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  # a class, whatever its name
 from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from app.storage import models, schema
 from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
-from tests.support.groups import ByGroup
 from tests.support.hosts.prepared_cluster import copy_to
 from tests.support.licence.in_force import wait_in_force
 from trial.postgres import EmbeddedPostgres, install_binaries
@@ -57,6 +59,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
                 item.add_marker(pytest.mark.nightly)
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+class ByGroup(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Keep together the files that name the same `xdist_group`, and otherwise each file's tests.
+
+    xdist's own way is to add the group to a test's ID, in an attribute that pytest 9.2 no longer reads: each test then
+    goes to any process.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group_of(nodeid.partition("::")[0])
+
+
+@cache
+def _group_of(file: str) -> str:
+    named = re.search(r'^pytestmark = .*xdist_group\("([^"]+)"\)', (ROOT / file).read_text(), re.MULTILINE)
+    return named[1] if named else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGroup | None:

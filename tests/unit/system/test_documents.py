@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
+from pathlib import Path
 
 import click
 import kadun
@@ -17,8 +18,27 @@ from app.http.problems import ProblemCode
 from app.runtime.environment import TABLE, By, names
 from app.runtime.version import read_version
 from app.services.system.doctor.host import COMPOSE
-from tests.support.documents import DOCUMENTS, FENCE, ROOT, document, prose
 from tests.support.tables import for_each
+
+ROOT = Path(__file__).resolve().parents[3]
+FENCE = re.compile(r"^```[^\n]*\n.*?^```$", re.MULTILINE | re.DOTALL)
+_FOLDERS = ("docs", "client", "examples", "https_certificates", "tests/vectors")
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for path in (*ROOT.glob("*.md"), *(path for folder in _FOLDERS for path in (ROOT / folder).rglob("*.md")))
+    if "node_modules" not in path.parts
+)
+
+
+def document(name: str) -> str:
+    """Return the text of a document, by its path in the repository."""
+    return (ROOT / name).read_text("utf-8")
+
+
+def prose(name: str) -> str:
+    """Return the text of a document without its fenced blocks."""
+    return FENCE.sub("", document(name))
+
 
 READMES, MANUALS, CONSOLES, REFERENCES, CLIENTS, AUTHORS, SHOPS, *_ = PAIRS = [
     (f"{name}.md", f"{name}.zh-CN.md")
