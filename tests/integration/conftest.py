@@ -31,10 +31,9 @@ from tests.support.concurrency import HeldStatements
 from tests.support.console.console import Browser, add_operator
 from tests.support.console.console_scene import Scene, furnish
 from tests.support.console.log_ins import LogIns
-from tests.support.console.passwords import CheapPasswords
 from tests.support.downloads import CONTENT, NAME, ask, put
 from tests.support.sample_year import year_of
-from tests.support.sealing import SEALING
+from tests.support.secrets import SEALING, CheapPasswords
 from tests.support.services.functions_service import FUNCTION_SECONDS, FunctionsService
 from tests.support.services.raw_http import ONE_WORKER, Connections
 from tests.support.services.service import Service, question

@@ -23,7 +23,7 @@ from app.storage.database import Database
 from app.storage.models import Card, WebhookOutbox
 from tests.conftest import Clock
 from tests.support.licence.bound_cards import numbered_id
-from tests.support.sealing import SEALING
+from tests.support.secrets import SEALING
 from tests.support.services.pki import Issued
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "webhooks" / "receive.py"

@@ -24,8 +24,8 @@ from app.storage.blobs import Blobs, Received
 from app.storage.database import Database
 from app.storage.models import Event, File, FileBatch
 from tests.conftest import Clock
-from tests.support.console.passwords import PASSWORD
 from tests.support.downloads import blobs, put, sha256
+from tests.support.secrets import PASSWORD
 from tests.support.services.service import Service, wait_for
 
 

@@ -35,7 +35,7 @@ from tests.support.console.console import OWN, Browser, Seen
 from tests.support.licence.bound_cards import ask, claims, kinds
 from tests.support.licence.in_force import REAL_INTERVAL
 from tests.support.query_plans import statements
-from tests.support.sealing import SEALING
+from tests.support.secrets import SEALING
 from tests.support.services.service import OPEN, Response, Service, question, wait_for_lock
 
 HOME, AWAY = "198.51.100.1", "203.0.113.7"

@@ -21,7 +21,7 @@ from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.models import ApiToken, Card, Ceiling, Event, File, FileBatch, Operator
 from tests.conftest import Clock
-from tests.support.console.passwords import PASSWORD
+from tests.support.secrets import PASSWORD
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 DAY = timedelta(days=1)

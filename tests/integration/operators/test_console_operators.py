@@ -18,7 +18,7 @@ from app.storage.models import Card, Ceiling, Event, LoginFailure, Operator, Ope
 from tests.integration.conftest import with_keys
 from tests.support.console.console import OWN, PASSWORD, Browser, Seen, add_operator
 from tests.support.console.console_scene import NEW_PASSWORD, Scene, address_of, csrf_of, furnish, paths
-from tests.support.sealing import SEALING
+from tests.support.secrets import SEALING
 from tests.support.services.service import Service, question, wait_for
 from tests.support.shop import Shop
 

@@ -20,8 +20,7 @@ from app.storage.database import Database
 from app.storage.models import Event, LoginFailure
 from tests.support.console.console import Browser, add_operator
 from tests.support.console.log_ins import CAFE, HOME, LogIns
-from tests.support.console.passwords import OTHER, PASSWORD, CheapPasswords
-from tests.support.sealing import SEALING
+from tests.support.secrets import OTHER, PASSWORD, SEALING, CheapPasswords
 from tests.support.services.service import Service, wait_for
 
 

@@ -29,8 +29,7 @@ from app.services.shop.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import ApiToken, Card, Event, Operator
 from tests.conftest import START, Clock
-from tests.support.console.passwords import OTHER, PASSWORD
-from tests.support.sealing import SEALING
+from tests.support.secrets import OTHER, PASSWORD, SEALING
 from tests.support.services.service import ROOT, Service
 
 HOME = "198.51.100.1"

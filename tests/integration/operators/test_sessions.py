@@ -25,8 +25,7 @@ from app.storage.models import Event, LoginFailure, Operator, OperatorSession
 from app.tokens.sealing_key import SealingKey
 from tests.conftest import Clock
 from tests.support.console.log_ins import HOME, LogIns
-from tests.support.console.passwords import OTHER, PASSWORD, CheapPasswords
-from tests.support.sealing import SEALING
+from tests.support.secrets import OTHER, PASSWORD, SEALING, CheapPasswords
 
 
 def are_valid(log_ins: LogIns, *tokens: str) -> list[bool]:

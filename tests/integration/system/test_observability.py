@@ -31,7 +31,7 @@ from app.tokens.sealing_key import SealingKey
 from tests.conftest import EmbeddedPostgres
 from tests.support.console.console import Browser, add_operator
 from tests.support.doctor import SERVICE_CHECKS, UNKNOWN_SCHEMA, differing, results
-from tests.support.sealing import SEALING
+from tests.support.secrets import SEALING
 from tests.support.services.service import Response, Service, question, wait_for
 
 

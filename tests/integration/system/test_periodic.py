@@ -29,8 +29,8 @@ from app.storage.models import Card, Event, Figures, LoginFailure, OperatorSessi
 from tests.conftest import Clock
 from tests.integration.conftest import with_keys
 from tests.support.console.console_scene import add_webhook
-from tests.support.console.passwords import OTHER, PASSWORD
 from tests.support.licence.bound_cards import Environment, change
+from tests.support.secrets import OTHER, PASSWORD
 from tests.support.services.service import ROOT, Service, wait_for
 
 WORKER = """

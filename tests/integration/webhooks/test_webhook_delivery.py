@@ -25,7 +25,7 @@ from tests.conftest import Clock
 from tests.integration.conftest import with_keys
 from tests.support.licence.bound_cards import Environment, change
 from tests.support.query_plans import statements
-from tests.support.sealing import SEALING
+from tests.support.secrets import SEALING
 from tests.support.services.service import Service, question, wait_for, wait_for_waiting
 from tests.support.webhooks import OK, URL, ZONE, Hooks, example, receiving
 

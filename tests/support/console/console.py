@@ -28,7 +28,7 @@ from app.domain.operators.operators import Role
 from app.services.operators import sessions
 from app.storage.models import IdempotencyRecord, Operator
 from tests.support.console.html_pages import Form, Page
-from tests.support.console.passwords import CHEAP
+from tests.support.secrets import CHEAP
 from tests.support.services.service import Service
 
 PASSWORD = "correct horse battery staple"

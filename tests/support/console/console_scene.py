@@ -21,7 +21,7 @@ from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import ApiToken, Block, Card, Client, File, FileBatch, Usage, Webhook, WebhookOutbox
 from tests.support.console.console import PASSWORD, Fields, add_operator, add_outcome
-from tests.support.sealing import SEALING
+from tests.support.secrets import SEALING
 
 NEW_PASSWORD = "a rather long new password"
 REFERENCE = "ABCDEFGH"

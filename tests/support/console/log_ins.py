@@ -12,8 +12,7 @@ from app.services.operators.two_step import TwoStep
 from app.storage.database import Database
 from app.storage.models import Operator
 from tests.conftest import Clock
-from tests.support.console.passwords import OTHER, PASSWORD, CheapPasswords
-from tests.support.sealing import SEALING
+from tests.support.secrets import OTHER, PASSWORD, SEALING, CheapPasswords
 
 HOME, CAFE = "198.51.100.1", "2001:db8:1:2::3"
 

@@ -34,8 +34,8 @@ from app.functions.processes import die_with
 from app.services import polled
 from app.services.operators import passwords
 from app.services.reports import figures
-from tests.support.console.passwords import CHEAP
 from tests.support.licence.in_force import REAL_INTERVAL, SECONDS
+from tests.support.secrets import CHEAP
 
 _REQUEST_BYTES = 100_000
 _IMPORTED = ("app.factory", "app.services.system.periodic", "app.worker", "gunicorn.app.wsgiapp", "gunicorn.arbiter")

@@ -21,8 +21,7 @@ from app.cli.main import main
 from app.services.operators import passwords
 from app.storage import models
 from tests.support import openapi_contract as contract
-from tests.support.console.passwords import CHEAP
-from tests.support.sealing import SEALING_KEY
+from tests.support.secrets import CHEAP, SEALING_KEY
 from tests.support.services.forked_gunicorn import ForkedGunicorn
 from tests.support.services.http_exchange import exchange, quiet_port
 

@@ -18,7 +18,7 @@ from joserfc.jwk import OKPKey
 from app.tokens import sealing
 from app.tokens.sealing import NoRecipientError
 from app.tokens.sealing_key import SealingKey, SealingKeyError
-from tests.support.sealing import SEALING, SEALING_KEY
+from tests.support.secrets import SEALING, SEALING_KEY
 from tests.support.tables import for_each
 
 P = 2**255 - 19

@@ -1,9 +1,12 @@
-"""Cheap passwords for tests: argon2id all the same, in a thousandth of the memory."""
+"""Secrets of the tests: the sealing key of their services, and passwords hashed in a thousandth of the memory."""
 
 from argon2 import PasswordHasher
 
 from app.services.operators.passwords import Passwords
+from app.tokens.sealing_key import SealingKey
 
+SEALING_KEY = "5a" * 32
+SEALING = SealingKey(SEALING_KEY)
 PASSWORD = "correct horse battery"
 OTHER = "staple, and another one"
 
