@@ -18,7 +18,6 @@ from typing import Any, Self
 
 import pytest
 
-from tests.support.doctor import reload_nginx
 from tests.support.hosts.stack import Stack, run
 from tests.support.licence.customers import Load
 from tests.support.services.bucket_host import Quiet, serving
@@ -201,7 +200,7 @@ def issued(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             for name, content in before.items():
                 (folder / name).write_bytes(content)
             (stack.folder / "data/certificates.log").unlink(missing_ok=True)
-            reload_nginx(stack)
+            stack.reload_nginx()
 
 
 @pytest.fixture

@@ -2,21 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
-from tests.support.doctor import (
-    broken_module,
-    expired_certificate,
-    gateways_address,
-    lost_backup,
-    no_daily_backup,
-    older_schema,
-)
 from tests.support.hosts.stack import Stack, rewritten, run
+from tests.support.services.pki import Issued
 
 pytestmark = pytest.mark.xdist_group("serving")
 
@@ -25,14 +18,9 @@ UNKNOWN = ("hosts", "files", "console", "sealing-key", "proxy")
 """What is not checked in a database that the service refuses."""
 
 
-@contextmanager
-def mode(path: Path, bits: int) -> Iterator[None]:
-    before = path.stat().st_mode
+def change_mode(undo: ExitStack, path: Path, bits: int) -> None:
+    undo.callback(path.chmod, path.stat().st_mode)
     path.chmod(bits)
-    try:
-        yield
-    finally:
-        path.chmod(before)
 
 
 def report(stack: Stack) -> tuple[Statuses, dict[str, str]]:
@@ -57,15 +45,31 @@ def healthy(stack: Stack) -> Statuses:
     return found
 
 
+def expired(folder: Path) -> dict[Path, str]:
+    """A certificate for the same names that ended yesterday, and its key."""
+    present = x509.load_pem_x509_certificate((folder / "fullchain.pem").read_bytes())
+    names = present.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    made = Issued.make(*(str(name.value) for name in names), first_day=-90, days=89)
+    return {folder / "fullchain.pem": made.pem.decode(), folder / "privkey.pem": made.key_bytes().decode()}
+
+
 def test_faults_of_nginx_the_functions_and_the_modes_of_files_change_their_own_checks_only(
     stack: Stack, healthy: Statuses
 ) -> None:
-    with (
-        expired_certificate(stack),
-        gateways_address(stack),
-        broken_module(stack),
-        mode(stack.folder / "data/keys/keyring.json", 0o644),
-    ):
+    proxy, module = stack.folder / "nginx/kadun/proxy.conf", stack.folder / "data/functions/prices.py"
+    text, header = proxy.read_text(), "X-Real-IP $remote_addr"
+    assert header in text
+    with ExitStack() as undo:
+        undo.callback(stack.reload_nginx)
+        gateways_address = {proxy: text.replace(header, "X-Real-IP 172.18.0.1")}
+        for path, content in (expired(stack.folder / "https_certificates") | gateways_address).items():
+            undo.enter_context(rewritten(path, content))
+        stack.reload_nginx()
+        undo.callback(stack.script, "cardctl", "function", "reload")
+        undo.callback(module.unlink)
+        module.write_text("import nothing_of_this_name\n")
+        stack.script("cardctl", "function", "reload", check=False)
+        change_mode(undo, stack.folder / "data/keys/keyring.json", 0o644)
         found, messages = report(stack)
     faults = ("certificate", "proxy", "functions", "permissions")
     assert found == healthy | dict.fromkeys(faults, "FAIL"), messages
@@ -74,13 +78,21 @@ def test_faults_of_nginx_the_functions_and_the_modes_of_files_change_their_own_c
 def test_faults_of_the_settings_the_backups_and_the_database_change_their_own_checks_only(
     stack: Stack, healthy: Statuses
 ) -> None:
-    dotenv = stack.folder / ".env"
-    with (
-        rewritten(dotenv, f"{dotenv.read_text()}\nKADUN_ADMIN_ALOW=203.0.113.7\n"),
-        lost_backup(stack),
-        no_daily_backup(stack),
-        older_schema(stack),
-    ):
+    dotenv, cron = stack.folder / ".env", Path("/etc/cron.d") / f"kadun-{stack.project}"
+    backup = stack.folder / "data/backups" / (stack.folder / "data/backups/last-good").read_text().split()[1]
+
+    def rename_migrations(name: str) -> None:
+        psql = ("psql", "-qX", "-U", "postgres", "-d", "kadun", "-c")
+        stack.execute("database", *psql, f"UPDATE schema_migration SET name = {name}")  # noqa: S608
+
+    with ExitStack() as undo:
+        undo.enter_context(rewritten(dotenv, f"{dotenv.read_text()}\nKADUN_ADMIN_ALOW=203.0.113.7\n"))
+        undo.callback(backup.rename(backup.with_name("aside")).rename, backup)
+        stack.script("install-cron.sh")
+        undo.callback(stack.script, "install-cron.sh", "--remove")
+        cron.write_text("".join(line for line in cron.open() if "/backup.sh" not in line))
+        rename_migrations("'0000_' || name")
+        undo.callback(rename_migrations, "substr(name, 6)")  # the database is behind the program
         found, messages = report(stack)
     faults = dict.fromkeys(("env-names", "backup", "cron-jobs", "schema"), "FAIL")
     assert found == healthy | dict.fromkeys(UNKNOWN, "WARN") | faults, messages
@@ -105,7 +117,8 @@ def test_it_tells_no_secret_and_leaves_nothing(stack: Stack, healthy: Statuses) 
 def test_the_host_is_checked_when_the_stack_is_down(stack: Stack, healthy: Statuses) -> None:
     stack.compose("stop", "--timeout", "1")
     try:
-        with mode(stack.folder / "secrets", 0o755):
+        with ExitStack() as undo:
+            change_mode(undo, stack.folder / "secrets", 0o755)
             found, messages = report(stack)
         assert {"containers", "permissions"} == {check for check, status in found.items() if status == "FAIL"}
         assert "database: exited" in messages["containers"]

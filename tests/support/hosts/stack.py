@@ -16,7 +16,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from tests.support.services.http_exchange import exchange, quiet_port
-from tests.support.services.service import question
+from tests.support.services.service import question, wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRETS = (
@@ -153,6 +153,16 @@ class Stack:
     def as_role(self, role: str, *command: str, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs a PostgreSQL program as owner, backup or app, where the vendor's scripts run it."""
         return self.execute("database", "as-role", role, *command, text=text, check=check)
+
+    def reload_nginx(self) -> None:
+        """Reloads nginx, and waits until its workers are new ones."""
+
+        def workers() -> set[int]:
+            return {pid for pid, status in self.processes("nginx") if "0" not in status["Uid"].split()}
+
+        before = wait_for(workers)
+        self.compose("exec", "-T", "nginx", "nginx", "-s", "reload")
+        wait_for(lambda: (now := workers()) and not now & before)
 
     def sql(self, role: str, statement: str, database: str = "kadun") -> str:
         """What a statement returns, unadorned, its rows on lines."""
