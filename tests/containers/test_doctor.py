@@ -90,7 +90,7 @@ def test_faults_of_the_settings_the_backups_and_the_database_change_their_own_ch
         undo.callback(backup.rename(backup.with_name("aside")).rename, backup)
         stack.script("install-cron.sh")
         undo.callback(stack.script, "install-cron.sh", "--remove")
-        cron.write_text("".join(line for line in cron.open() if "/backup.sh" not in line))
+        cron.write_text("\n".join(line for line in cron.read_text().splitlines() if "/backup.sh" not in line) + "\n")
         rename_migrations("'0000_' || name")
         undo.callback(rename_migrations, "substr(name, 6)")  # the database is behind the program
         found, messages = report(stack)
