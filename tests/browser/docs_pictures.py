@@ -3,21 +3,18 @@
 No test, and so pytest runs it only where it is named.
 """
 
-from typing import Literal
-
 import pytest
 
 from tests.browser.conftest import Enter
-from tests.support.browser.console_pages import LANGUAGES, PICTURES, SEEN, Picture
+from tests.browser.test_every_page import PICTURES, SEEN
 from tests.support.browser.seeding import Shop
-from tests.support.browser.visits import ROOT
+from tests.support.browser.visits import Look
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.file("en"))
-def test_the_docs_show_it_as_it_is(enter: Enter, shop: Shop, picture: Picture, language: Literal["zh", "en"]) -> None:
-    person = enter("/admin/", picture.look(language))
+@pytest.mark.parametrize(("sight", "language"), PICTURES)
+def test_the_docs_show_it_as_it_is(enter: Enter, shop: Shop, sight: str, language: str) -> None:
+    person = enter("/admin/", Look("desktop", language, "light"))
     width = person.page.evaluate("innerWidth")
-    person.page.set_viewport_size({"width": width, "height": picture.height})
-    SEEN[picture.sight][1](person, shop)
-    person.page.screenshot(path=ROOT / "docs/images" / picture.file(language))
+    person.page.set_viewport_size({"width": width, "height": 1100})
+    SEEN[sight][1](person, shop)
+    person.page.screenshot(path=PICTURES[sight, language])
