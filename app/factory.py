@@ -8,8 +8,8 @@ from typing import Any
 import falcon
 
 from app.console import routes
+from app.console.own_card import OwnCardPage
 from app.console.page import Console
-from app.console.selfservice.own_card import OwnCardPage
 from app.domain.cards.card_actions import Action
 from app.functions.client import FunctionsClient
 from app.http import problems, schemas, self_service
@@ -22,13 +22,13 @@ from app.http.shop import CardsResource, ChangeResource, ShopAccess
 from app.runtime.clock import utc_now
 from app.runtime.settings import Settings
 from app.services.files.files import FileTransfer
-from app.services.functions.functions import Execution
+from app.services.functions import Execution
 from app.services.keys import sealed_secrets
 from app.services.keys.signing_keys import SigningKeys
 from app.services.licence.in_force import VendorRules
 from app.services.licence.licence import LicenceService, Verification
-from app.services.programs.programs import DataKeys
-from app.services.selfservice.self_service import SelfService
+from app.services.programs import DataKeys
+from app.services.self_service import SelfService
 from app.services.shop.shop import Shop
 from app.services.shop.shop_tokens import ShopTokens
 from app.services.system import startup

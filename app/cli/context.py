@@ -13,7 +13,7 @@ from app.domain.programs import MAIN
 from app.runtime.clock import Clock, utc_now
 from app.runtime.settings import Settings
 from app.services.cards.card_lists import CardLists
-from app.services.programs.programs import DataKeys, Programs
+from app.services.programs import DataKeys, Programs
 from app.services.system.connection import Database, connect
 from app.tokens.sealing_key import SealingKey
 

@@ -14,7 +14,7 @@ from app.console.visitor import COOKIE_PATH, LOGIN, Language, Theme, Visitor
 from app.domain.texts import Text
 from app.http.problems import forbidden
 from app.services.operators.operators import Account
-from app.services.programs.programs import programs
+from app.services.programs import programs
 
 LANGUAGE_COOKIE = "kadun_language"
 THEME_COOKIE = "kadun_theme"

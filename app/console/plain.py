@@ -8,7 +8,7 @@ from app.console.guard import headers, visitor_from
 from app.console.page import Console, Values
 from app.console.rendering import style_source
 from app.domain.errors import UnavailableError
-from app.services.selfservice.self_service import SelfService
+from app.services.self_service import SelfService
 
 _MAX_ACCEPT = 512
 """In characters; browsers send some 150. Falcon's parser takes quadratic time for what somebody made to be slow."""

@@ -8,16 +8,16 @@ import falcon
 from app.console import errors
 from app.console.cards import card, card_actions, exports, issue, lists
 from app.console.guard import Guard
-from app.console.imports.imports import ImportPage
-from app.console.journal.refusal import MovePage, RefusalPage
+from app.console.imports import ImportPage
 from app.console.licence import blocks, programs, settings
 from app.console.operators import account, operators
 from app.console.page import Console, Page
 from app.console.plain import FrontPage
+from app.console.refusal import MovePage, RefusalPage
 from app.console.reports.figures_page import AbuseReportPage, OverviewPage
-from app.console.system.system_status import FilesPage, FunctionsPage, HealthPage, KeysPage
-from app.console.webhooks.webhooks import WebhookPage, WebhooksPage, webhook_forms
-from app.services.selfservice.self_service import SelfService
+from app.console.system_status import FilesPage, FunctionsPage, HealthPage, KeysPage
+from app.console.webhooks import WebhookPage, WebhooksPage, webhook_forms
+from app.services.self_service import SelfService
 
 
 def install(app: falcon.App[Any, Any], console: Console, self_service: SelfService) -> None:

@@ -9,7 +9,7 @@ from app.domain.codes import CardStatus, Counted, EventKind
 from app.domain.licence.terms import BindingTerm, RenewTerm
 from app.domain.operators.operators import Role, Scope
 from app.domain.texts import NamedEnum, Text
-from app.domain.webhooks.webhooks import Topic
+from app.domain.webhooks import Topic
 from app.http.customer_messages import NAMES
 from app.services.cards.filters import EXPIRY_PRESETS, SORTS
 from app.services.licence.refusals import REASONS

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from app.domain.functions.calls import CallLimits, CallOrigin, may_begin
+from app.domain.functions import CallLimits, CallOrigin, may_begin
 from app.domain.texts import Text
 from app.functions.call import tail
 from app.functions.library import Library, NotLoadedError

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from app.domain.functions.calls import MAX_PLACES
+from app.domain.functions import MAX_PLACES
 from app.functions import processes
 from app.functions.processes import libc
 

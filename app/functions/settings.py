@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.domain.functions.calls import CallLimits
+from app.domain.functions import CallLimits
 from app.functions.messages import Limits
 from app.functions.places import IDS
 from app.runtime.environment import TABLE, SettingsError, is_set, value

@@ -8,7 +8,7 @@ from pathlib import Path
 import falcon
 
 from app.domain.codes import Code
-from app.domain.selfservice.self_service import RenewReason
+from app.domain.self_service import RenewReason
 from app.domain.texts import Text
 
 # The image has this file of the SDK at the same place (see Dockerfile), and not the package `kadun`.

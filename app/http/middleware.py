@@ -11,7 +11,7 @@ from http import HTTPStatus
 import falcon
 
 from app.http.problems import unavailable
-from app.services.selfservice.self_service import SelfService
+from app.services.self_service import SelfService
 
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _LOGGED_PATH_CHARS = 200

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app.domain.codes import Code
 from app.domain.errors import UnavailableError
-from app.domain.selfservice.self_service import RenewReason
+from app.domain.self_service import RenewReason
 from app.domain.texts import LaterError, Text
 from app.http.customer_messages import MESSAGES, in_language_of
 from app.runtime import metrics

@@ -11,7 +11,7 @@ from app.http.problems import invalid_request
 from app.http.request_parser import ADDRESS_HEADER, RequestParser
 from app.http.verdicts import respond
 from app.runtime import metrics
-from app.services.functions.functions import Execution, InvalidArgumentsError
+from app.services.functions import Execution, InvalidArgumentsError
 from app.services.licence.licence import Verification
 
 _MAX_SHOWN = 200

@@ -8,7 +8,7 @@ import falcon
 import msgspec
 
 from app.domain.codes import Code
-from app.domain.selfservice.self_service import RenewNotAllowedError, RenewReason, Standing, UnbindNotAllowedError
+from app.domain.self_service import RenewNotAllowedError, RenewReason, Standing, UnbindNotAllowedError
 from app.domain.texts import RefusedError
 from app.http import json_body, problems, schemas
 from app.http.customer_messages import MESSAGES, RENEWALS, unbinding
@@ -17,7 +17,7 @@ from app.http.request_parser import client_address
 from app.services.cards.card_actions import CardNotFoundError
 from app.services.formatting import local
 from app.services.licence.in_force import ClientBlockedError
-from app.services.selfservice.self_service import ChangedMeanwhileError, SelfService
+from app.services.self_service import ChangedMeanwhileError, SelfService
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 from app.domain.cards.cards import parse_duration
 from app.domain.files.buckets import checked_endpoint
-from app.domain.functions.calls import MAX_PLACES
-from app.domain.system.hosts import checked_name
+from app.domain.functions import MAX_PLACES
+from app.domain.hosts import checked_name
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_PORT = 65_535

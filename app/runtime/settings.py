@@ -13,7 +13,7 @@ from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 
 from app.domain.files.buckets import Bucket, check_name
-from app.domain.system.hosts import default_name
+from app.domain.hosts import default_name
 from app.runtime.environment import MAX_PORT, SettingsError, is_set, missing, value
 
 __all__ = ["Settings", "SettingsError", "database_url_from"]

@@ -9,7 +9,7 @@ from peewee import SQL, Expression, Value, fn
 
 from app.domain.addresses import SITE_SHARE, neighbourhood_of, network_of, site_of
 from app.domain.codes import Code, Counted, EventKind
-from app.domain.reports.sharing import Environment, environment_of, gets_an_entry
+from app.domain.sharing import Environment, environment_of, gets_an_entry
 from app.storage.models import DailyCount, Event, database
 
 MAX_REFUSALS_PER_MINUTE = 20

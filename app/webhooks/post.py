@@ -18,7 +18,7 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from app.domain.texts import RefusedError
-from app.domain.webhooks.webhooks import REQUEST_SECONDS, Endpoint, Sent, is_public, read_url
+from app.domain.webhooks import REQUEST_SECONDS, Endpoint, Sent, is_public, read_url
 
 CONNECT_SECONDS = 5.0
 MAX_ADDRESSES = 4

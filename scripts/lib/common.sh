@@ -60,7 +60,7 @@ check_option() {
         [[ -z $value || $value =~ ^($2)$ ]] || usage_error "--$1 须为 wants $3: $value"
     done <<<"${OPTION[$1]:-}"
 }
-PORT='[1-9][0-9]{0,4}' HOST_NAME='[A-Za-z0-9]([A-Za-z0-9._-]{0,55}[A-Za-z0-9])?' # as in app/domain/system/hosts.py
+PORT='[1-9][0-9]{0,4}' HOST_NAME='[A-Za-z0-9]([A-Za-z0-9._-]{0,55}[A-Za-z0-9])?' # as in app/domain/hosts.py
 
 # only_with OPTION OTHER, exclusive OPTION OTHER: of the options that were given.
 only_with() { [[ -z ${OPTION[$1]:-} || -n ${OPTION[$2]:-} ]] || usage_error "--$1 只用于 --$2 is for --$2"; }

@@ -5,7 +5,7 @@ source "$ROOT/scripts/lib/stack.sh"
 source "$ROOT/deploy/postgres/url.sh"
 
 VERIFIED=kadun_verify_ # how the names of databases begin in which backups are tried
-# A host that has reported itself of late, by PRESENT_SECONDS in app/domain/system/hosts.py.
+# A host that has reported itself of late, by PRESENT_SECONDS in app/domain/hosts.py.
 PRESENT="seen_at > clock_timestamp() - interval '60 seconds'"
 
 # role_in DATABASE: who owns and reads it. Restoring and reading run what SQL is in a backup: a database in which one is only

@@ -19,7 +19,7 @@ from app.services.licence.licence import LicenceService, Verification
 from app.services.licence.terms import VendorTerms
 from app.services.operators.operators import Operators
 from app.services.operators.sessions import Sessions
-from app.services.programs.programs import DataKeys
+from app.services.programs import DataKeys
 from app.services.shop.shop_tokens import ShopTokens
 from app.storage.database import Database, connect_to
 from app.storage.touches import Touches

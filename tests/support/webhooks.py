@@ -14,7 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.domain.codes import EventKind
-from app.domain.webhooks.webhooks import Sent
+from app.domain.webhooks import Sent
 from app.services.webhooks import webhook_outbox
 from app.services.webhooks.webhook_delivery import Delivery
 from app.services.webhooks.webhooks import Webhooks

@@ -25,7 +25,7 @@ from app.services.cards.card_moves import CardMoves
 from app.services.cards.filters import parse_card_filter, parse_journal_filter
 from app.services.cards.issuing import Issuing
 from app.services.journal import journal_lists
-from app.services.programs.programs import checked
+from app.services.programs import checked
 
 
 @click.group()

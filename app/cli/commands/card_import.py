@@ -10,14 +10,14 @@ from app.cli import output
 from app.cli.context import Session, format_option, pass_session, program_option
 from app.cli.durations import LENGTHS, PERMANENT, Duration
 from app.cli.files import open_input
-from app.domain.imports.imported_cards import Chosen
+from app.domain.imports import Chosen
 from app.domain.texts import RefusedError
 from app.runtime.clock import utc_now
 from app.services.cards.issuing import Issuing
 from app.services.formatting import escaped
 from app.services.imports import imports
 from app.services.imports.imports import Reading
-from app.services.programs.programs import find
+from app.services.programs import find
 
 _SHOWN_BATCHES = 20
 

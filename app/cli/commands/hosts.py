@@ -6,7 +6,7 @@ import click
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
-from app.domain.system.hosts import differences, faults, is_present
+from app.domain.hosts import differences, faults, is_present
 from app.services.formatting import local
 from app.services.system import hosts as reported
 

@@ -11,7 +11,7 @@ from app.domain.programs import MAIN, issuer_of, named
 from app.runtime.clock import utc_now
 from app.runtime.settings import DATABASE, FOLDER
 from app.services.keys.signing_keys import SigningKeys
-from app.services.programs.programs import find
+from app.services.programs import find
 from app.tokens import canary, sealing
 from app.tokens.keyring import KeyRingError, decoded_copy
 from app.tokens.keys import KeyState

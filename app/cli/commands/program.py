@@ -6,7 +6,7 @@ from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.cli.files import open_input
 from app.domain.texts import RefusedError
-from app.services.programs.programs import card_counts, programs
+from app.services.programs import card_counts, programs
 
 _name_option = click.option("--name", required=True, help="名称，供您识别 / Its name, for you.")
 

@@ -11,7 +11,7 @@ from app.cli.context import Session, format_option, pass_session, program_option
 from app.cli.durations import Duration
 from app.runtime.clock import utc_now
 from app.services.formatting import local
-from app.services.programs.programs import checked
+from app.services.programs import checked
 from app.services.reports.abuse_report import LATELY, LIMITS, MAX_ROWS, collect
 
 _CARD, _FIRST, _LAST = {"card_id": "卡密 card"}, {"first_at": "首次 first"}, {"last_at": "最近 last"}

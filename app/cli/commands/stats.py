@@ -10,7 +10,7 @@ from app.cli.context import Session, format_option, pass_session, program_option
 from app.domain.codes import CardStatus
 from app.runtime.clock import utc_now
 from app.services.formatting import local
-from app.services.programs.programs import checked
+from app.services.programs import checked
 from app.services.reports.statistics import EXPIRING_WITHIN, ONLINE_WITHIN, collect
 
 _STATUSES = {

@@ -6,7 +6,7 @@ import click
 
 from app.cli import output
 from app.cli.context import Session, format_option, operator_name, pass_session
-from app.domain.webhooks.webhooks import TOPICS
+from app.domain.webhooks import TOPICS
 from app.runtime.clock import utc_now
 from app.services.webhooks.webhooks import Webhooks
 from app.tokens.sealing_key import SealingKey

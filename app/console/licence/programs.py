@@ -13,7 +13,7 @@ from app.console.rendering import url
 from app.domain.programs import MAIN
 from app.domain.texts import RefusedError
 from app.http.problems import not_found
-from app.services.programs.programs import DataKeys, ProgramNotFoundError, Programs, card_counts, find, programs
+from app.services.programs import DataKeys, ProgramNotFoundError, Programs, card_counts, find, programs
 from app.tokens import sealing
 from app.tokens.sealing import NoRecipientError
 from app.tokens.sealing_key import SealingKeyError

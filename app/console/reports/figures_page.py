@@ -8,7 +8,7 @@ import falcon
 from app.console.forms import Form
 from app.console.page import Access, Page, Values, visitor_of
 from app.console.reports.charts import STATES, Document, charts, recent
-from app.domain.reports.sharing import DAY, WEEK
+from app.domain.sharing import DAY, WEEK
 from app.services.reports import abuse_report, figures
 
 

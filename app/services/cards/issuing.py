@@ -15,7 +15,7 @@ from app.domain.texts import RefusedError, check_text
 from app.services.journal import journal_lists
 from app.services.journal.journal_lists import JournalFilter
 from app.services.operators.ceilings import Acting
-from app.services.programs.programs import find
+from app.services.programs import find
 from app.storage import cards as card_rows
 from app.storage import journal
 from app.storage.cards import NewCard, Owner

@@ -17,7 +17,7 @@ from app.domain.programs import MAIN, named
 from app.domain.texts import RefusedError, Text, check_text
 from app.runtime.clock import Clock
 from app.runtime.settings import Settings
-from app.services.programs.programs import find
+from app.services.programs import find
 from app.storage import journal
 from app.storage.blobs import Blobs, Received
 from app.storage.cards import has_batch, of_batch

@@ -8,7 +8,7 @@ from typing import Any
 from app.domain.addresses import UNKNOWN_ADDRESS, canonical_address
 from app.domain.cards.cards import card_id_of, check_imported_key, parse_card_id, plain
 from app.domain.codes import CardStatus
-from app.domain.imports.imported_cards import Chosen, ContradictionError, Line, use_of, validity_of
+from app.domain.imports import Chosen, ContradictionError, Line, use_of, validity_of
 from app.domain.licence.policy import MAX_HARDWARE
 from app.domain.texts import RefusedError, check_text
 from app.services.imports.import_times import EMPTY, NEVER, cut

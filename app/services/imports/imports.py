@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.domain.cards.cards import format_validity, is_guessable, numbered
-from app.domain.imports.imported_cards import Chosen, ContradictionError
+from app.domain.imports import Chosen, ContradictionError
 from app.domain.licence.policy import is_live
 from app.domain.programs import MAIN
 from app.domain.texts import RefusedError, Text

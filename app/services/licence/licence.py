@@ -19,7 +19,7 @@ from app.runtime.clock import Clock
 from app.services.licence.evaluation import Evaluation, details_of, entries_of, rejection
 from app.services.licence.guesses import hides, refuse_guesses
 from app.services.licence.in_force import InForce, VendorRules
-from app.services.programs.programs import DataKeys
+from app.services.programs import DataKeys
 from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.journal import Entry

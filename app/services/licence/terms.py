@@ -8,7 +8,7 @@ from app.domain.licence.terms import BindingTerm, RenewTerm, Terms, read_terms
 from app.domain.programs import MAIN, named
 from app.domain.texts import RefusedError
 from app.services.operators.ceilings import Acting
-from app.services.programs.programs import find
+from app.services.programs import find
 from app.storage import journal
 from app.storage.models import Program
 

@@ -4,9 +4,9 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from app.domain import sharing
 from app.domain.codes import Code, Counted, EventKind
-from app.domain.reports import sharing
-from app.domain.reports.sharing import DAY, WEEK, Spread
+from app.domain.sharing import DAY, WEEK, Spread
 from app.services.formatting import local
 from app.storage.journal import MAX_ENTRIES_PER_DAY, codes_or_kinds
 from app.storage.models import database
@@ -62,7 +62,7 @@ def collect(now: datetime, zone: ZoneInfo, within: timedelta = WITHIN, program: 
     """Return the report of a period as JSON has it, from five queries, each group with up to `MAX_ROWS`, worst first.
 
     It is of a program's cards, None for all.     Times are in ISO 8601 in the zone:
-      accepted: {count, first: […]} cards whose accepted requests reach a threshold (`app.domain.reports.sharing`):
+      accepted: {count, first: […]} cards whose accepted requests reach a threshold (`app.domain.sharing`):
         {card_id, last_24_hours, period, last_at}, both {machines, networks, blocks, changes, places}
       cards: [{card_id, machines, networks, rejections, first_at, last_at}] mismatches of one card
       machines: [{hardware, hardware_sha256, reference, cards, networks, rejections, first_at, last_at}] rejections of

@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.domain.codes import EventKind
-from app.services.programs.programs import programs
+from app.services.programs import programs
 from app.services.reports import abuse_report, statistics
 from app.services.reports.statistics import DAYS, last_days
 from app.storage.models import Figures, database

@@ -15,7 +15,7 @@ from app.services.cards.exports import issued_documents
 from app.services.cards.issuing import Issuing
 from app.services.formatting import local, seconds
 from app.services.operators.ceilings import OwnerLimits
-from app.services.programs.programs import ProgramNotFoundError
+from app.services.programs import ProgramNotFoundError
 from app.services.shop.idempotency import Answer, Document, Idempotency, Owner, Request
 from app.services.shop.shop_tokens import ShopToken
 from app.storage.database import Database

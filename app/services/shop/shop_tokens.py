@@ -15,7 +15,7 @@ from app.runtime.clock import Clock
 from app.services.bearer import digest, new_token
 from app.services.formatting import escaped
 from app.services.operators.ceilings import set_ceilings
-from app.services.programs.programs import find
+from app.services.programs import find
 from app.storage import journal
 from app.storage.cards import Owner
 from app.storage.database import Database

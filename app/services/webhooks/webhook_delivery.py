@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from app.domain.codes import EventKind
-from app.domain.webhooks.webhooks import GIVEN_UP_AFTER, MAX_WAITING, REQUEST_SECONDS, Sent, next_attempt, next_request
+from app.domain.webhooks import GIVEN_UP_AFTER, MAX_WAITING, REQUEST_SECONDS, Sent, next_attempt, next_request
 from app.runtime.clock import Clock
 from app.runtime.settings import Settings
 from app.runtime.unix_http import ask

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from app.domain.cards.cards import masked
-from app.domain.webhooks.webhooks import EXPIRING_WITHIN, GIVEN_UP_AFTER, MAX_WAITING, Topic
+from app.domain.webhooks import EXPIRING_WITHIN, GIVEN_UP_AFTER, MAX_WAITING, Topic
 from app.services.formatting import local
 from app.services.reports import abuse_report
 from app.storage.database import Database

@@ -10,7 +10,7 @@ from peewee import fn
 from app.domain.codes import EventKind
 from app.domain.operators.operators import check_name
 from app.domain.texts import RefusedError
-from app.domain.webhooks.webhooks import EXPIRING_WITHIN, MAX_WEBHOOKS, Topic, read_topics, read_url
+from app.domain.webhooks import EXPIRING_WITHIN, MAX_WEBHOOKS, Topic, read_topics, read_url
 from app.runtime.clock import Clock
 from app.services.formatting import escaped
 from app.services.operators.ceilings import OwnerLimits

@@ -14,10 +14,10 @@ import xlsxwriter  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.console.imports.imports import MAX_BYTES
+from app.console.imports import MAX_BYTES
 from app.domain.cards.cards import ID_RANDOM_BYTES, id_from_random
 from app.domain.codes import EventKind
-from app.domain.imports.imported_cards import Chosen
+from app.domain.imports import Chosen
 from app.domain.texts import MAX_TEXT, RefusedError
 from app.services.cards.card_lists import CardLists
 from app.services.cards.exports import CARD_COLUMNS, card_documents, csv_lines

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.domain.codes import Code, Counted, EventKind
-from app.domain.reports.sharing import Spread
+from app.domain.sharing import Spread
 from app.services.reports import abuse_report, figures, statistics
 from app.services.reports.abuse_report import MAX_ROWS, ChangingCard, collect
 from app.services.reports.figures import FRESH_FOR

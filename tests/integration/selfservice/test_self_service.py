@@ -15,14 +15,14 @@ from app.domain.cards.cards import card_id_of
 from app.domain.codes import Code, EventKind
 from app.domain.licence.terms import RenewTerm, Terms
 from app.domain.programs import MAIN
-from app.domain.selfservice.self_service import RenewNotAllowedError, Standing, UnbindNotAllowedError
+from app.domain.self_service import RenewNotAllowedError, Standing, UnbindNotAllowedError
 from app.runtime.clock import utc_now
 from app.services.cards.card_actions import CardActions, CardNotFoundError
 from app.services.licence.blocks import Blocks
 from app.services.licence.guesses import TooFastError
 from app.services.licence.in_force import InForce, ProgramRules, VendorRules
 from app.services.licence.licence import Verification
-from app.services.selfservice.self_service import ChangedMeanwhileError, Customer, SelfService
+from app.services.self_service import ChangedMeanwhileError, Customer, SelfService
 from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.journal import MAX_REFUSALS_PER_MINUTE

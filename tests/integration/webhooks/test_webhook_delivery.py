@@ -15,7 +15,7 @@ import pytest
 
 from app.domain.codes import Code, EventKind
 from app.domain.texts import RefusedError
-from app.domain.webhooks.webhooks import MAX_WAITING, MAX_WEBHOOKS, Sent
+from app.domain.webhooks import MAX_WAITING, MAX_WEBHOOKS, Sent
 from app.services.webhooks import webhook_delivery, webhook_outbox
 from app.services.webhooks.webhook_delivery import LEASE, Delivery
 from app.storage.database import Database

@@ -21,7 +21,7 @@ from app.services.cards.issuing import Issuing
 from app.services.licence.blocks import Blocks
 from app.services.licence.in_force import VendorRules
 from app.services.licence.licence import LicenceService, Verification
-from app.services.programs.programs import DataKeys
+from app.services.programs import DataKeys
 from app.services.shop.shop_tokens import ShopTokens
 from app.storage import journal, schema
 from app.storage.database import Database, connect_to

@@ -15,8 +15,8 @@ from falcon.testing import TestClient
 
 from app.console import errors, rendering, words
 from app.console.cards.card import _chart
+from app.console.own_card import OwnCardPage
 from app.console.rendering import Renderer
-from app.console.selfservice.own_card import OwnCardPage
 from app.console.static_files import StaticFiles
 from app.console.visitor import Visitor
 from app.domain.codes import CardStatus, Code, EventKind

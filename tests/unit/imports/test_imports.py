@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from app.console import static_files
 from app.domain.cards.cards import MAX_VALIDITY, MIN_VALIDITY
 from app.domain.codes import CardStatus
-from app.domain.imports.imported_cards import Chosen, ContradictionError, Line, use_of, validity_of
+from app.domain.imports import Chosen, ContradictionError, Line, use_of, validity_of
 from app.domain.texts import RefusedError
 from app.services.imports import import_files, imports, workbook_rows
 from app.services.imports.import_columns import read_header

@@ -24,7 +24,7 @@ from app.http.json_body import parse
 from app.http.problems import Problem, ProblemCode
 from app.http.schemas import MAX_NESTING, REQUIREMENTS, ExecuteRequest, VerifyRequest
 from app.http.verdicts import STATUS, message
-from app.services.functions.functions import Execution
+from app.services.functions import Execution
 from tests.support.tables import for_each
 
 GOOD: dict[str, Any] = {

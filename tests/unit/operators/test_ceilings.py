@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.domain.cards.cards import MAX_VALIDITY, CardFacts, validity_text
-from app.domain.functions.calls import CallLimits, CallOrigin, may_begin
+from app.domain.functions import CallLimits, CallOrigin, may_begin
 from app.domain.operators import ceilings, token_limits
 from app.domain.operators.ceilings import (
     MAX_CARDS_PER_DAY,

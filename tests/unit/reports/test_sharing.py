@@ -2,7 +2,7 @@
 # Owns sharing.
 
 from app.domain.codes import Counted
-from app.domain.reports.sharing import DAY, WEEK, Environment, Spread, Thresholds, environment_of, excess, gets_an_entry
+from app.domain.sharing import DAY, WEEK, Environment, Spread, Thresholds, environment_of, excess, gets_an_entry
 from tests.support.tables import for_each
 
 QUIET = Spread(1, 1, 1, 0, 0)

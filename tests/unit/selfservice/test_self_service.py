@@ -11,7 +11,7 @@ import pytest
 from app.domain.cards.card_actions import Action, Outcome, apply
 from app.domain.cards.cards import MAX_VALIDITY, CardFacts
 from app.domain.licence.terms import RenewTerm, Terms
-from app.domain.selfservice.self_service import (
+from app.domain.self_service import (
     WINDOW,
     Allowance,
     RenewNotAllowedError,

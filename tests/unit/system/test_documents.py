@@ -13,7 +13,7 @@ from kadun import messages
 
 from app.cli.main import cardctl
 from app.domain.codes import Code
-from app.domain.selfservice.self_service import RenewReason
+from app.domain.self_service import RenewReason
 from app.http.problems import ProblemCode
 from app.runtime.environment import TABLE, By, names
 from app.runtime.version import read_version

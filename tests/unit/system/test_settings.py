@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.domain.system.hosts import default_name
+from app.domain.hosts import default_name
 from app.runtime.settings import Settings, SettingsError
 from tests.support.tables import for_each
 

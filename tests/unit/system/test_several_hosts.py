@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.system.hosts import PRESENT_SECONDS, checked_name, default_name, differences, faults
+from app.domain.hosts import PRESENT_SECONDS, checked_name, default_name, differences, faults
 from app.storage import models
 from app.storage.hosts import ANSWERED, DatabaseHost, Hosts, is_proven
 from tests.support.hosts.script_libraries import bash, checkout_in, functions_of

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from app.domain import webhooks
 from app.domain.texts import RefusedError
-from app.domain.webhooks import webhooks
-from app.domain.webhooks.webhooks import MAX_URL, TOPICS, Endpoint, Sent, Topic, is_public, read_topics, read_url
+from app.domain.webhooks import MAX_URL, TOPICS, Endpoint, Sent, Topic, is_public, read_topics, read_url
 from app.services.webhooks.webhook_delivery import ask_process
 from app.tokens.webhooks import new_secret, signed_headers
 from app.webhooks import __main__ as process

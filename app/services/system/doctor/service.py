@@ -1,6 +1,6 @@
 """Checks of what is seen where the service runs: settings, keys, files, functions, clock, operators, database."""
 
-from app.domain.system.hosts import faults
+from app.domain.hosts import faults
 from app.domain.texts import Text
 from app.services.system.doctor.facts import AllFacts, DatabaseFacts, NotGatheredError, readable
 from app.services.system.doctor.results import CheckResult, NotCheckedError, fail, listing, ok, warn

@@ -11,7 +11,7 @@ from app.domain.cards.card_actions import Outcome
 from app.domain.cards.cards import CardFacts, card_id_of, format_validity, parse_card_id
 from app.domain.codes import Code, EventKind
 from app.domain.programs import MAIN
-from app.domain.selfservice.self_service import CUSTOMER, WINDOW, RenewNotAllowedError, RenewReason, Standing
+from app.domain.self_service import CUSTOMER, WINDOW, RenewNotAllowedError, RenewReason, Standing
 from app.domain.texts import RefusedError
 from app.runtime import metrics
 from app.runtime.clock import Clock

@@ -17,7 +17,7 @@ from app.http.customer_messages import prefers_english
 from app.http.request_parser import client_address
 from app.http.self_service import problem_of
 from app.runtime import metrics
-from app.services.selfservice.self_service import Customer, SelfService
+from app.services.self_service import Customer, SelfService
 
 _FORM_BYTES = 4096
 _HEADERS = headers() | {

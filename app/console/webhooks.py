@@ -8,7 +8,7 @@ from app.console.form_page import FormPage
 from app.console.forms import Form
 from app.console.page import Access, Console, Values, visitor_of
 from app.console.rendering import url
-from app.domain.webhooks.webhooks import MAX_WEBHOOKS, TOPICS
+from app.domain.webhooks import MAX_WEBHOOKS, TOPICS
 from app.http.problems import not_found
 from app.services.webhooks.webhooks import PAGE_ROWS, Webhook, WebhookNotFoundError, Webhooks
 

@@ -12,7 +12,7 @@ from app.console.form_page import FormPage
 from app.console.forms import Form
 from app.console.page import Console, Values, program_of
 from app.console.rendering import url
-from app.domain.imports.imported_cards import Chosen
+from app.domain.imports import Chosen
 from app.domain.texts import RefusedError
 from app.http.problems import unavailable
 from app.runtime.greenlets import in_thread

@@ -1,1 +1,0 @@
-"""Imports of other systems' cards."""

@@ -1,1 +1,0 @@
-"""What customers do themselves."""

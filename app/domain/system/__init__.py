@@ -1,1 +1,0 @@
-"""The service itself: its start, health, machines and periodic work."""
