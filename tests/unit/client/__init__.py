@@ -1,1 +1,0 @@
-"""The SDK, against forged servers."""
