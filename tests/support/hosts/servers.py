@@ -141,9 +141,11 @@ class ExternalDatabase:
         ready = ("docker", "exec", self.name, "pg_isready", "--quiet", "--host=127.0.0.1")
         wait_for(lambda: run(*ready, check=False).returncode == 0, 60)
 
-    def administer(self, sql: str) -> None:
-        psql = ("psql", "-U", "postgres", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres")
-        run("docker", "exec", "-i", self.name, *psql, input=sql)
+    def administer(self, sql: str, user: str = "postgres") -> str:
+        """Return what psql prints, unadorned, errors and notices included."""
+        psql = ("psql", "-U", user, "-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d", "postgres")
+        done = run("docker", "exec", "-i", self.name, *psql, input=sql)
+        return done.stdout + done.stderr
 
     def remove(self) -> None:
         run("docker", "rm", "--force", "--volumes", self.name, check=False)
