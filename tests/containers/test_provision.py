@@ -9,7 +9,6 @@ import re
 import shutil
 import socket
 import subprocess
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import pytest
 
 from tests.support.hosts.network import Namespace
 from tests.support.hosts.stack import ROOT, run
-from tests.support.services.bucket_host import Quiet
+from tests.support.services.bucket_host import Quiet, serving
 from tests.support.services.service import wait_for
 
 pytestmark = pytest.mark.xdist_group("provision")
@@ -35,19 +34,6 @@ SERVE = """
 /usr/sbin/sshd -p 443
 /usr/sbin/sshd -p 5000
 sleep infinity
-"""
-SOURCES = """\
-Types: deb
-URIs: {archive}
-Suites: {codename} {codename}-updates
-Components: {components}
-Signed-By: /usr/share/keyrings/{system}-archive-keyring.gpg
-
-Types: deb
-URIs: {security}
-Suites: {codename}-security
-Components: {components}
-Signed-By: /usr/share/keyrings/{system}-archive-keyring.gpg
 """
 TREES = Path("/var/lib/kadun-tests/debootstrap")
 INSIDE = """
@@ -79,7 +65,10 @@ class Release(NamedTuple):
 
     @property
     def sources(self) -> str:
-        return SOURCES.format_map(self._asdict() | {"components": self.components.replace(",", " ")})
+        parts = self.components.replace(",", " ")
+        signed = f"Components: {parts}\nSigned-By: /usr/share/keyrings/{self.system}-archive-keyring.gpg\n"
+        suites = {self.archive: f"{self.codename} {self.codename}-updates", self.security: f"{self.codename}-security"}
+        return "\n".join(f"Types: deb\nURIs: {place}\nSuites: {names}\n{signed}" for place, names in suites.items())
 
     def tree(self) -> Path:
         """Return what debootstrap makes of it: made once, until the archive has another list of packages."""
@@ -112,22 +101,14 @@ def fetch(url: str) -> bytes:
         return answer.read()
 
 
-class Server(ThreadingHTTPServer):
-    """Apt's way out: fetches what is asked for from elsewhere; of its own it has a folder."""
-
-    daemon_threads = True
-
-    def __init__(self, address: str, folder: Path) -> None:
-        super().__init__((address, 0), Handler)
-        self.folder = folder
-        self.url = f"http://{address}:{self.server_port}"
-
-
 class Handler(Quiet, BaseHTTPRequestHandler):
-    server: Server
+    """Apt's way out: fetches what is asked for from elsewhere; at its own address it has a folder."""
+
+    offers: Path
+    url: str
 
     def do_GET(self) -> None:
-        url = re.sub(f"^({re.escape(self.server.url)})?/", f"{self.server.folder.as_uri()}/", self.path)
+        url = re.sub(f"^({re.escape(self.url)})?/", f"{self.offers.as_uri()}/", self.path)
         try:
             body, status = fetch(url), 200
         except urllib.error.URLError as error:
@@ -143,19 +124,21 @@ class BareMachine:
 
     def __init__(self, folder: Path, release: Release) -> None:
         self.root = folder / "root"
-        self.offers = folder / "offers"  # what the machine finds at self.server.url
+        self.offers = folder / "offers"  # what the machine finds at self.url
         self.offers.mkdir()
         self.network = Namespace()
-        self._release = release
+        self._release, self._serving = release, contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         self.network.__enter__()
-        self.server = Server(self.network.host_ipv4, self.offers)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        server = ThreadingHTTPServer((self.network.host_ipv4, 0), Handler)
+        self._serving.enter_context(serving(server))
+        self.url = Handler.url = f"http://{self.network.host_ipv4}:{server.server_port}"
+        Handler.offers = self.offers
         run("cp", "-a", "--reflink=auto", self._release.tree(), self.root)
         (self.root / "etc/apt/sources.list").unlink()
         self.write(f"/etc/apt/sources.list.d/{self._release.system}.sources", self._release.sources)
-        self.write("/etc/apt/apt.conf.d/00proxy", f'Acquire::http::Proxy "{self.server.url}";\n')
+        self.write("/etc/apt/apt.conf.d/00proxy", f'Acquire::http::Proxy "{self.url}";\n')
         self.write("/etc/apt/apt.conf.d/00date", 'Acquire::Check-Valid-Until "false";\nAcquire::Check-Date "false";\n')
         self.write("/etc/dpkg/dpkg.cfg.d/quick", "force-unsafe-io\n")
         self.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")  # no package starts its daemon here
@@ -164,8 +147,7 @@ class BareMachine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+        self._serving.close()
         self.network.__exit__()
         shutil.rmtree(self.root, ignore_errors=True)
 
@@ -326,7 +308,7 @@ def test_a_dry_run_shows_every_step_and_a_key_that_is_not_dockers_is_refused(
     with machine.replaced("/etc/os-release", "(?m)^VERSION_ID=.*", "VERSION_ID=11"):
         machine.refuses("not for debian 11")
     machine.offer_docker(tmp_path / "gnupg")
-    machine.refuses("Not Docker's key", "--mirror-docker-apt", machine.server.url)
+    machine.refuses("Not Docker's key", "--mirror-docker-apt", machine.url)
     assert not (machine.root / "etc/apt/keyrings/docker.asc").exists()
     assert not (machine.root / "etc/apt/sources.list.d/docker.sources").exists()
 
@@ -417,7 +399,7 @@ def test_another_release_is_provisioned_twice(tmp_path: Path, release: Release) 
     with BareMachine(tmp_path, release) as machine:
         fingerprint = machine.offer_docker(tmp_path / "gnupg")
         with machine.replaced(*constant, f"DOCKER_FINGERPRINT={fingerprint}"):
-            first, second = (machine.provision("--mirror-docker-apt", machine.server.url).stdout for _ in range(2))
+            first, second = (machine.provision("--mirror-docker-apt", machine.url).stdout for _ in range(2))
         rules = machine.run("ufw", "show", "added").stdout
     assert "writes: /etc/apt/sources.list.d/docker.sources" in first
     assert "The server is ready." in second
