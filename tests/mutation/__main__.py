@@ -35,8 +35,8 @@ FOLDER = ROOT / "test-artifacts" / "mutation"
 PROCESSES = 2
 PYPROJECT = "pyproject.toml"
 _KILLED = ("killed", "timeout", "caught by type check")
-# The integration tests of what uses the statements, the bindings and the journal.
-_WHOLE_WRITES = ("abuse_report", "card_actions", "journal_lists", "terms", "verdicts")
+# The integration tests of what uses the statements, the bindings, the journal and the claims of orders.
+_WHOLE_WRITES = ("card_actions", "idempotency", "journal", "journal_lists", "reports", "terms", "touches", "verdicts")
 _READS_THE_REPOSITORY = re.compile(r"\bcheckout\b|\bdocuments\b")
 # mutmut's copies of methods repeat definitions, and its decorator has no types.
 _MYPY = (
@@ -46,39 +46,33 @@ _MYPY = (
 
 
 def mutated_files() -> list[str]:
-    patterns = tomllib.loads((ROOT / PYPROJECT).read_text("utf-8"))["tool"]["mutmut"]["only_mutate"]
-    files = (path for pattern in patterns for path in FOLDER.glob(pattern))
-    return sorted(str(path.relative_to(FOLDER)) for path in files if path.suffix == ".py")
+    """Return the files that mutmut mutates. In its patterns an asterisk stands for folders too."""
+    table = tomllib.loads((ROOT / PYPROJECT).read_text("utf-8"))["tool"]["mutmut"]
+    files = (path for folder in table["source_paths"] for path in (FOLDER / folder).rglob("*.py"))
+    names = sorted(str(path.relative_to(FOLDER)) for path in files)
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in table["only_mutate"])]
 
 
 def selected_tests(mutated: Iterable[str]) -> list[str]:
     """Return the test files of what is mutated.
 
-    Those are unit tests that import a mutated module, or are named after one of the SDK's; and integration tests with
-    the name of a module of the storage or the services. Tests of scripts and documents stay out: mutmut's folder has
-    none.
+    Those are unit tests that import a mutated module, or are named after one of the SDK's, and the integration tests of
+    `_WHOLE_WRITES`. Tests of scripts and documents stay out: mutmut's folder has none.
     """
     modules = [path.removeprefix("src/").removesuffix(".py").replace("/", ".") for path in mutated]
     packages = {re.sub(r"^(app\.(domain|tokens))\..*", r"\1", name) for name in modules}
     imports = re.compile(rf"^from ({'|'.join(sorted(packages))})[ .]", re.MULTILINE)
     sdk = [name.removeprefix("kadun.") for name in modules if name.startswith("kadun.")]
-    unit = {
-        path: path.read_text("utf-8")
-        for folder in ("", "client/")
-        for path in ROOT.glob(f"tests/unit/{folder}test_*.py")
-    }
+    unit = {path: path.read_text("utf-8") for path in ROOT.glob("tests/unit/*/test_*.py")}
     selected = [
         path
         for path, text in unit.items()
         if (imports.search(text) or any(name in path.stem for name in sdk)) and not _READS_THE_REPOSITORY.search(text)
     ]
-    stored = [Path(path).stem for path in mutated if "/storage/" in path or "/services/" in path]
-    folder = ROOT / "tests" / "integration"
-    named = [path for name in stored if (path := folder / f"test_{name}.py").exists()]
-    whole = [folder / f"test_{name}.py" for name in _WHOLE_WRITES]
-    if missing := [path for path in whole if not path.exists()]:
+    integration = {path.stem.removeprefix("test_"): path for path in ROOT.glob("tests/integration/*/test_*.py")}
+    if missing := [name for name in _WHOLE_WRITES if name not in integration]:
         raise FileNotFoundError(f"not among the integration tests: {missing}")
-    return sorted(str(path.relative_to(ROOT)) for path in {*selected, *named, *whole})
+    return sorted(str(path.relative_to(ROOT)) for path in {*selected, *(integration[name] for name in _WHOLE_WRITES)})
 
 
 def make_folder() -> None:
