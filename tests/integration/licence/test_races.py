@@ -66,14 +66,6 @@ def test_a_machine_that_sends_four_cards_at_once_gets_one(proxied: Service) -> N
         assert Card.select().where(Card.id.in_(issued) & Card.is_activated).count() == 1
 
 
-def test_concurrent_requests_of_one_client_are_all_counted(proxied: Service) -> None:
-    (card_id,) = proxied.issue()
-    for _ in range(10):
-        assert codes(at_once([asking(proxied, card_id, 0)] * 8)) == ["OK"] * 8
-    assert Usage.get().count == 80
-    assert Event.select().where(Event.kind == "activated").count() == 1
-
-
 def test_an_extension_during_an_activation_is_not_lost(proxied: Service) -> None:
     for number in range(5):
         (card_id,) = proxied.issue(validity="1d")

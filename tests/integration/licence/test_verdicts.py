@@ -298,12 +298,9 @@ def test_what_another_transaction_changes_while_a_write_waits_for_it_is_decided_
         assert not wait_behind(elsewhere, database, partial(apply, database, request, facts)), request
         elsewhere.execute_sql("BEGIN")
     assert (Card.get_by_id(UNUSED).is_activated, Client.get_by_id(CLIENT).card_id) == (False, CARD)
-
-
-def test_a_card_that_is_deleted_meanwhile_is_not_activated(database: Database, bound: Facts) -> None:
     facts = bindings.read_facts(database, UNUSED, NEWCOMER.hardware_sha256)
     Card.delete().where(Card.id == UNUSED).execute()
-    assert not apply(database, NEWCOMER, facts)
+    assert not apply(database, NEWCOMER, facts), "a card that was deleted is not activated"
 
 
 def test_cards_are_locked_in_the_order_of_their_ids(database: Database, bound: Facts) -> None:
@@ -391,25 +388,17 @@ def machine_of(  # noqa: C901  # the rules stand together
                 assert Event.select().where(Event.reference == verdict.reference).count() == 1
             self.compare()
 
-        @rule(index=INDEX)
-        def freeze(self, index: int) -> None:
-            card_actions.apply(Action.FREEZE, [self.ids[index]])
-            self.model.cards[index].frozen = True
-            self.compare()
-
-        @rule(index=INDEX)
-        def unfreeze(self, index: int) -> None:
-            outcome = card_actions.apply(Action.UNFREEZE, [self.ids[index]])
-            card = self.model.cards[index]
-            told = card.frozen and card.activated and not card.expired(clock.now) and card.machine is None
-            card.frozen = False
-            assert bool(outcome.revived_unbound) is told
-            self.compare()
-
-        @rule(index=INDEX)
-        def unbind(self, index: int) -> None:
-            card_actions.apply(Action.UNBIND, [self.ids[index]])
-            self.model.cards[index].release()
+        @rule(index=INDEX, action=st.sampled_from([Action.FREEZE, Action.UNFREEZE, Action.UNBIND]))
+        def act(self, index: int, action: Action) -> None:
+            outcome, card = card_actions.apply(action, [self.ids[index]]), self.model.cards[index]
+            is_live_again = card.frozen and card.activated and not card.expired(clock.now)
+            assert bool(outcome.revived_unbound) is (
+                action is Action.UNFREEZE and is_live_again and card.machine is None
+            )
+            if action is Action.UNBIND:
+                card.release()
+            else:
+                card.frozen = action is Action.FREEZE
             self.compare()
 
         @precondition(lambda self: any(card.validity for card in self.model.cards))
