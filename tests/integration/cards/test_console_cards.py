@@ -186,9 +186,6 @@ def test_shortening_warns_of_cards_that_expire_at_once(owner: Browser, cards: li
     assert "已缩短 3 张" in owner.submit(shorter, APPLY).words
     assert Card.get_by_id(cards[0]).expires_at == before - timedelta(days=7)
     assert Card.get_by_id(cards[4]).validity == timedelta(days=23)
-    told = {event.card_id: event.details for event in Event.select().where(Event.kind == EventKind.SHORTENED)}
-    assert told[cards[0]] == {"by": "7d", "expires_at": (before - timedelta(days=7)).isoformat()}
-    assert told[cards[4]] == {"by": "7d", "validity": "23d"}
 
 
 def issue(browser: Browser, **fields: str) -> Seen:
@@ -214,8 +211,7 @@ def test_a_large_issue_asks_for_the_password_and_the_code(seller: Browser) -> No
     asked = issue(seller, count="101", batch="双十一")
     assert (asked.status, "一次发出超过 100 张" in asked.words) == (200, True)
     assert dict(asked.form(ISSUE).fields)["batch"] == "双十一"
-    for wrong in ({"own_password": "guess"}, OWN, {**OWN, "own_code": "000000"}):
-        assert seller.submit(asked, ISSUE, wrong).status == 400
+    assert seller.submit(asked, ISSUE, {**OWN, "own_code": "000000"}).status == 400
     assert Card.select().count() == 100
     form = {**OWN, "own_code": app.at(datetime.now(UTC))}
     page = seller.submit(asked, ISSUE, form)
@@ -224,8 +220,10 @@ def test_a_large_issue_asks_for_the_password_and_the_code(seller: Browser) -> No
     assert Card.select().count() == 201
 
 
-def test_a_seller_sees_only_what_they_issued_themselves(owner: Browser, seller: Browser) -> None:
+def test_a_seller_sees_only_what_they_issued_themselves(owner: Browser, seller: Browser, database: Database) -> None:
     owners, sellers = issue(owner, count="3", batch="老板的"), issue(seller, count="2", batch="小李的")
+    CardActions(database, "tester", utc_now).edit(keys(sellers)[:1], {"batch": "B"})
+    assert sorted(file_of(seller, sellers)) == sorted(keys(sellers)), "cards in another batch are still of their issue"
     assert seller.get(owners.path).status == seller.get(f"{owners.path}&format=txt").status == 404
     assert len(keys(owner.get(sellers.path))) == 2
     page = seller.get(ISSUE)
@@ -302,26 +300,24 @@ def own(proxied: Service, seller: Browser) -> str:
     return card_id
 
 
-def test_a_seller_moves_their_own_card_to_the_refused_machine(seller: Browser, own: str) -> None:
-    confirmation = seller.get(move_of(own, own))
-    assert not [machine for machine in (OLD, NEW) if machine in confirmation.text]
-    assert "198.51.100.9" in confirmation.words
-    assert "换绑" in seller.submit(confirmation, MOVE).words
-    assert Client.get(Client.card == own).hardware == NEW
-
-
-def test_another_card_of_the_machine_is_not_named(seller: Browser, proxied: Service, own: str) -> None:
+def test_a_seller_moves_their_own_card_to_the_refused_machine_whose_other_card_is_not_named(
+    seller: Browser, proxied: Service, own: str
+) -> None:
     (other,) = proxied.issue()
     assert proxied.verify(question(other, NEW), address="198.51.100.9").status == 200
-    refused = seller.get(move_of(own, own))
+    refused = seller.get(move_of(own))
     assert (refused.status, "另一张有效卡密 •••" in refused.words, other in refused.text) == (400, True, False)
     Card.update(frozen_at=datetime.now(UTC)).where(Card.id == other).execute()
-    released = seller.get(move_of(own, own))
+    released = seller.get(move_of(own))
     assert ("将解除绑定： •••" in released.words, other in released.text) == (True, False)
     details = {"moved_to": other}
     journal.append([journal.Entry(datetime.now(UTC), EventKind.RELEASED, card_id=own, details=details)])
-    explained = seller.get(move_of(own, own).replace(MOVE, "/admin/refusal"))
+    explained = seller.get(move_of(own).replace(MOVE, "/admin/refusal"))
     assert ("•••" in explained.words, other in explained.text) == (True, False)
+    assert not [machine for machine in (OLD, NEW) if machine in released.text]
+    assert "198.51.100.9" in released.words
+    assert "换绑" in seller.submit(released, MOVE).words
+    assert Client.get(Client.card == own).hardware == NEW
 
 
 def test_without_an_owners_word_a_seller_changes_nothing(seller: Browser, own: str) -> None:
@@ -329,9 +325,9 @@ def test_without_an_owners_word_a_seller_changes_nothing(seller: Browser, own: s
     for changes in (None, 0):
         allow(changes)
         assert not seller.get(url("/admin/card", id=own)).text.count('name="action"'), changes
-        assert MOVE not in seller.get(move_of(own, own).replace(MOVE, "/admin/refusal")).text, changes
+        assert MOVE not in seller.get(move_of(own).replace(MOVE, "/admin/refusal")).text, changes
         assert seller.submit(preview, APPLY).status == 403, changes
-        assert seller.get(move_of(own, own)).status == 403, changes
+        assert seller.get(move_of(own)).status == 403, changes
         assert is_bound(own), changes
 
 
@@ -385,15 +381,9 @@ def file_of(browser: Browser, page: Seen) -> list[str]:
     return browser.get(link).text.split()
 
 
-def test_cards_whose_batch_was_changed_are_still_of_their_issue(seller: Browser, database: Database) -> None:
-    page = issue(seller, validity="90d", count="2", batch="A")
-    CardActions(database, "tester", utc_now).edit(keys(page)[:1], {"batch": "B"})
-    assert sorted(file_of(seller, page)) == sorted(keys(page))
-
-
-def move_of(card_id: str, reference_of: str) -> str:
-    """The address of the form that moves a card to the machine that another was refused on."""
-    refused = Event.get((Event.code == Code.CLIENT_MISMATCH) & (Event.card_id == reference_of))
+def move_of(card_id: str) -> str:
+    """The address of the form that moves a card to the machine that it was refused on."""
+    refused = Event.get((Event.code == Code.CLIENT_MISMATCH) & (Event.card_id == card_id))
     return url(MOVE, id=card_id, reference=refused.reference)
 
 
@@ -414,7 +404,7 @@ def test_a_seller_unbinds_their_own_card_so_many_a_day(seller: Browser, proxied:
     allow(1)
     refused = seller.submit(seller.post(CONFIRM, {"action": "unbind", "id": own}), APPLY)
     assert (refused.status, "每天最多改动 1 张卡密，今天还可改动 0 张" in refused.words) == (400, True)
-    assert seller.submit(seller.get(move_of(own, own)), MOVE).status == 400
+    assert seller.submit(seller.get(move_of(own)), MOVE).status == 400
     assert (is_bound(own), Ceiling.get().changed) == (True, 1)
 
 
@@ -429,7 +419,7 @@ def test_others_cards_do_not_exist_for_a_seller_who_may_only_unbind(
     form = {name: value for name, value in preview.form(APPLY).fields if name in {"form_number", "csrf"}}
     refused = seller.post(APPLY, {**form, "action": "unbind", "id": [own, other]})
     assert (refused.status, f"卡密 {other} 不存在" in refused.words) == (400, True)
-    moved = seller.get(move_of(other, other))
+    moved = seller.get(move_of(other))
     assert (moved.status, "不存在" in moved.words) == (400, True)
     assert not seller.get(url("/admin/card", id=other)).text.count('name="action"')
     for action in ["freeze", "unfreeze", "extend", "shorten", "delete"]:

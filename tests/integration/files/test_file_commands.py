@@ -19,7 +19,6 @@ import pytest
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.files.files import Blob
 from app.domain.operators.operators import Role
-from app.domain.texts import RefusedError
 from app.runtime.clock import utc_now
 from app.runtime.settings import Settings
 from app.services.cards.issuing import Issuing
@@ -62,6 +61,7 @@ def test_standard_input_needs_a_name_and_must_have_its_announced_size(offline: S
     assert offline.cardctl("file", "add", str(offline.folder / "source"), "--size", "5", check=False).returncode == 2
     cut = offline.refusal("file", "add", "-", "--name", "c", "--size", "6", text="hello")
     assert "6 bytes were announced and 5 came" in cut
+    offline.refusal("file", "add", "-", "--name", "../a", text="hello")
     assert [(file["name"], file["size"]) for file in listed(offline)] == [("a", 5), ("b", 5)]
     assert blobs(offline) == {sha256(b"hello")}
 
@@ -97,7 +97,6 @@ def test_a_batch_without_cards_is_reported_and_cards_of_sellers_and_shops_are_co
     offline.cardctl("card", "issue", "--validity", "1d", "--batch", "gold", "--format", "txt")
     (line,) = added("--batch", "gold", "--batch", "TYPO").splitlines()
     assert "no card has the batch TYPO" in line
-    assert listed(offline)[0]["batches"] == ["TYPO", "gold"]
     assert "TYPO" in added(), "the batches are kept"
     assert added("--batch", "gold") == ""
     operators.add("olga", Role.OWNER, PASSWORD)
@@ -118,8 +117,7 @@ def test_adding_again_keeps_the_batches_unless_an_option_changes_them(offline: S
     assert put(offline, "a", b"4")["batches"] == []
     both = offline.cardctl("file", "add", "-", "--name", "a", "--all-cards", "--batch", "x", text="5", check=False)
     assert both.returncode == 2
-    for wrong in ("", "x" * 201, "a\nb"):
-        offline.refusal("file", "add", "-", "--name", "a", "--batch", wrong, text="5")
+    offline.refusal("file", "add", "-", "--name", "a", "--batch", "a\nb", text="5")
     assert listed(offline)[0]["sha256"] == sha256(b"4")
 
 
@@ -241,18 +239,6 @@ def test_old_bytes_that_cannot_be_removed_are_a_warning(
     assert warnings == []
 
 
-def test_an_unsafe_name_is_refused_before_its_bytes_are_read_and_by_the_database(
-    database: Database, store: FileStore
-) -> None:
-    source = io.BytesIO(b"x")
-    for name in ("../a", "a/b", ".a", "", "a" * 101, "a\nb", "a\\b"):
-        with pytest.raises(RefusedError):
-            store.add(name, source)
-        assert source.tell() == 0
-        with pytest.raises(Exception, match="file_name_check"), database.atomic():
-            File.insert(name=name, size=0, sha256="a" * 64, added_at=Clock().now).execute()
-
-
 def listed(service: Service) -> list[dict[str, Any]]:
     return list(service.cardctl_json("file", "list"))
 
@@ -277,11 +263,10 @@ def bucketed(offline: Service, bucket: Any, bucket_settings: dict[str, str]) -> 
 @contextmanager
 def without_bucket(service: Service) -> Iterator[None]:
     """As before the vendor has a bucket."""
-    settings = {name: value for name, value in service.environment.items() if name.startswith("KADUN_FILES_BUCKET")}
-    for name in settings:
-        del service.environment[name]
+    settings = service.environment
+    service.environment = {name: settings[name] for name in settings if not name.startswith("KADUN_FILES_BUCKET")}
     yield
-    service.environment.update(settings)
+    service.environment = settings
 
 
 def put_into_folder(service: Service, contents: dict[str, bytes]) -> None:

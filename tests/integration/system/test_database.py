@@ -151,6 +151,7 @@ FORBIDDEN = (
     ("client_check", CLIENT.format(2, "max(id)", "i", "another")),
     ("client_card_id_fkey", "UPDATE client SET program = 'b'"),
     ("program_data_key", "INSERT INTO program (id, name, created_at) VALUES ('b', 'b', now())"),
+    ("file_name_check", "INSERT INTO file (name, size, sha256, added_at) VALUES ('../a', 0, repeat('a', 64), now())"),
     ("append-only", "UPDATE event SET ip = 'x'"),
     ("append-only", "DELETE FROM event"),
     ("append-only", "TRUNCATE event"),
