@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import gevent
@@ -19,6 +20,22 @@ def at_once(calls: Sequence[Callable[[], Result]]) -> list[Result]:
     """Make these calls, each in a thread of its own; return their results in the same order."""
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(lambda call: call(), calls))
+
+
+def outcomes_at_once(
+    database: Database, calls: Sequence[Callable[[], object]], *errors: type[Exception]
+) -> list[type[Exception] | None]:
+    """Make these calls at once; return for each which of the errors it ended in, or None."""
+
+    def attempt(call: Callable[[], object]) -> type[Exception] | None:
+        with database.connection_context():
+            try:
+                call()
+            except errors as error:
+                return type(error)
+        return None
+
+    return at_once([partial(attempt, call) for call in calls])
 
 
 def wait_behind(elsewhere: Database, database: Database, call: Callable[[], Result], end: str = "COMMIT") -> Result:

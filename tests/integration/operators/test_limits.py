@@ -6,9 +6,10 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -29,6 +30,7 @@ from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.models import ApiToken, Card, Ceiling, Event, File, FileBatch, LoginFailure, Operator
 from tests.conftest import Clock
+from tests.support.concurrency import outcomes_at_once
 from tests.support.console.console import Browser, add_operator
 from tests.support.console.log_ins import CAFE, HOME, LogIns
 from tests.support.secrets import OTHER, PASSWORD, SEALING, CheapPasswords
@@ -171,24 +173,13 @@ def test_no_more_cards_are_changed_than_a_day_allows(
 def test_of_orders_or_changes_at_once_exactly_as_many_succeed_as_are_left(
     database: Database, clock: Clock, issuing: Issuing, limits: OwnerLimits
 ) -> None:
-    def succeed_at_once(act: Callable[[int], object]) -> int:
-        def attempt(number: int) -> bool:
-            try:
-                act(number)
-            except CeilingExceededError:
-                return False
-            finally:
-                database.close()
-            return True
-
-        with ThreadPoolExecutor(8) as pool:
-            return list(pool.map(attempt, range(0, 24, 3))).count(True)
-
-    assert succeed_at_once(lambda _: Issuing(database, "tester", clock, limits).issue(3, DAY)) == 3
+    issue = partial(Issuing(database, "tester", clock, limits).issue, 3, DAY)
+    assert outcomes_at_once(database, [issue] * 8, CeilingExceededError).count(None) == 3
     assert Card.select().count() == Ceiling.get().cards == 9
     ids = [card.id for card in issuing.issue(24, DAY).cards]
     actions = CardActions(database, "tester", clock, limits)
-    assert succeed_at_once(lambda number: actions.apply(Action.FREEZE, ids[number : number + 3])) == 3
+    freezing = [partial(actions.apply, Action.FREEZE, ids[number : number + 3]) for number in range(0, 24, 3)]
+    assert outcomes_at_once(database, freezing, CeilingExceededError).count(None) == 3
     assert Card.select().where(Card.frozen_at.is_null(is_null=False)).count() == Ceiling.get().changed == 9
 
 
@@ -223,8 +214,7 @@ def test_repeated_failures_wait_ever_longer_and_cost_neither_a_hash_nor_a_journa
     log_ins.fail(FREE_FAILURES)
     before = len(log_ins.passwords.checked), Event.select().count()
     for _ in range(3):
-        with pytest.raises(LoginThrottledError):
-            log_ins.log_in()
+        log_ins.refuse(LoginThrottledError)
     assert (len(log_ins.passwords.checked), Event.select().count()) == before
     waits = []
     for _ in range(4):
@@ -235,23 +225,19 @@ def test_repeated_failures_wait_ever_longer_and_cost_neither_a_hash_nor_a_journa
     assert waits == [1, 2, 4, 8]
 
 
-def test_success_forgets_the_failures_of_the_name_there(log_ins: LogIns) -> None:
-    log_ins.fail(FREE_FAILURES - 1)
-    log_ins.log_in()
-    assert [row.bucket for row in LoginFailure.select()] == [f"network:{HOME}"]
-
-
 def test_a_network_may_fail_four_times_as_often_whatever_names_it_tries_and_if_one_succeeds(log_ins: LogIns) -> None:
     log_ins.operators.add("bob", Role.SELLER, OTHER)
     for attempt in range(4 * FREE_FAILURES):
         if attempt % 4 == 0:
             log_ins.log_in(OTHER, name="bob")
         log_ins.attempt_wrongly(name=f"name{attempt}")
-    with pytest.raises(LoginThrottledError):
-        log_ins.log_in()
+    log_ins.refuse(LoginThrottledError)
 
 
-def test_failures_are_forgotten_after_an_hour(log_ins: LogIns) -> None:
+def test_failures_are_forgotten_after_an_hour_and_those_of_the_name_there_by_success(log_ins: LogIns) -> None:
+    log_ins.fail(FREE_FAILURES - 1)
+    log_ins.log_in()
+    assert [row.bucket for row in LoginFailure.select()] == [f"network:{HOME}"]
     log_ins.fail(FREE_FAILURES + 8)
     log_ins.clock.advance(timedelta(hours=1))
     log_ins.fail(FREE_FAILURES)
@@ -265,8 +251,7 @@ def test_addresses_of_an_ipv6_network_count_as_one_and_a_site_may_fail_five_time
     for failing, elsewhere in ((network, "2001:db8:1:3::3"), (site, "2001:db8:2::1")):
         for name, address in failing:
             log_ins.attempt_wrongly(name=name, address=address)
-        with pytest.raises(LoginThrottledError):
-            log_ins.log_in(address=CAFE)
+        log_ins.refuse(LoginThrottledError, address=CAFE)
         log_ins.log_in(address=elsewhere)
         LoginFailure.delete().execute()
 
@@ -286,18 +271,8 @@ def test_parallel_attempts_are_counted_one_by_one(log_ins: LogIns, database: Dat
             return super().matches(password_hash, password)
 
     sessions = Sessions(database, log_ins.clock, SEALING, Slow())
-
-    def attempt(_: int) -> type[Exception] | None:
-        try:
-            sessions.log_in("alice", OTHER, None, HOME)
-        except (LoginRefusedError, LoginThrottledError) as error:
-            return type(error)
-        finally:
-            database.close()
-        return None
-
-    with ThreadPoolExecutor(10) as pool:  # as many may wait
-        outcomes = list(pool.map(attempt, range(10)))
+    attempts = [partial(sessions.log_in, "alice", OTHER, None, HOME)] * 10  # as many may wait
+    outcomes = outcomes_at_once(database, attempts, LoginRefusedError, LoginThrottledError)
     assert outcomes.count(LoginRefusedError) == FREE_FAILURES
 
 
@@ -325,8 +300,7 @@ def test_waiting_too_long_for_a_turn_is_refused_and_who_is_throttled_takes_none(
         log_ins.log_in()
     log_ins.fail(FREE_FAILURES)
     with contextlib.closing(Dawdler(log_ins.passwords)):
-        with pytest.raises(LoginThrottledError):
-            log_ins.log_in()
+        log_ins.refuse(LoginThrottledError)
         with pytest.raises(LoginThrottledError):
             log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
 

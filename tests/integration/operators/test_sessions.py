@@ -4,7 +4,6 @@
 import logging
 import threading
 import unicodedata
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
@@ -24,6 +23,7 @@ from app.storage.database import Database
 from app.storage.models import Event, LoginFailure, Operator, OperatorSession
 from app.tokens.sealing_key import SealingKey
 from tests.conftest import Clock
+from tests.support.concurrency import outcomes_at_once
 from tests.support.console.log_ins import HOME, LogIns
 from tests.support.secrets import OTHER, PASSWORD, SEALING, CheapPasswords
 
@@ -70,8 +70,7 @@ def test_long_texts_are_cut_before_normalisation(log_ins: LogIns, monkeypatch: p
     monkeypatch.setattr(unicodedata, "normalize", noting)
     marks = "\u0301\u0316" * 60_000
     for name, password, code in (("alice", marks, None), ("nobody", marks, None), ("alice", PASSWORD, marks)):
-        with pytest.raises(LoginRefusedError):
-            log_ins.log_in(password, name=name, code=code)
+        log_ins.refuse(LoginRefusedError, password, name=name, code=code)
     assert len(log_ins.passwords.checked) == 3, "each of them at the cost of a hash"
     assert (len(lengths) >= 3, max(lengths) <= MAX_PASSWORD) == (True, True)
 
@@ -173,8 +172,7 @@ def test_a_change_of_password_ends_all_sessions_and_begins_one_unless_another_ch
     token = log_ins.log_in()
     changed_at = log_ins.operators.set_password("alice", OTHER)
     assert are_valid(log_ins, token, log_ins.sessions.renew(log_ins.alice, changed_at)) == [False, True]
-    with pytest.raises(LoginRefusedError):
-        log_ins.log_in()
+    log_ins.refuse(LoginRefusedError)
     log_ins.clock.advance(timedelta(milliseconds=1))
     log_ins.operators.set_password("alice", PASSWORD)
     with pytest.raises(LoggedOutError):
@@ -221,17 +219,14 @@ def test_a_code_is_asked_for_only_once_the_password_is_right_and_to_a_limit(log_
     app = log_ins.with_totp()
     log_ins.attempt_wrongly()
     for code in (None, ""):
-        with pytest.raises(WantsCodeError):
-            log_ins.log_in(code=code)
+        log_ins.refuse(WantsCodeError, code=code)
     refused = Event.select(Event.actor, Event.ip, Event.details).where(Event.kind == "login_refused").order_by(Event.id)
     assert [details for *_, details in refused.tuples()] == [{"wrong": "password"}, *[{"wrong": "no code"}] * 2]
     assert {(actor, ip) for actor, ip, _ in refused.tuples()} == {("console:alice", HOME)}
     assert log_ins.log_in(code=app.at(log_ins.clock.now))
     for _ in range(FREE_FAILURES):
-        with pytest.raises(WantsCodeError):
-            log_ins.log_in()
-    with pytest.raises(LoginThrottledError):
-        log_ins.log_in()
+        log_ins.refuse(WantsCodeError)
+    log_ins.refuse(LoginThrottledError)
 
 
 def test_codes_of_half_a_minute_before_and_after_are_accepted_once_and_none_older_after_them(log_ins: LogIns) -> None:
@@ -242,8 +237,7 @@ def test_codes_of_half_a_minute_before_and_after_are_accepted_once_and_none_olde
         with nullcontext() if abs(steps) <= 1 else pytest.raises(LoginRefusedError):
             assert log_ins.identify(code=f"{code[:3]} {code[3:]}"), steps
             for used in (code, app.at(log_ins.clock.now, counter_offset=steps - 1)):
-                with pytest.raises(LoginRefusedError):
-                    log_ins.log_in(code=used)
+                log_ins.refuse(LoginRefusedError, code=used)
 
 
 def test_wrong_codes_get_the_answer_of_a_wrong_password(log_ins: LogIns) -> None:
@@ -271,8 +265,7 @@ def test_enabling_totp_takes_its_first_code_and_ends_the_sessions_that_began_wit
         "logged_out": {"sessions": 1},
         "operator_changed": {"operator": "alice", "totp": True},
     }
-    with pytest.raises(LoginRefusedError):
-        log_ins.log_in(code=code)
+    log_ins.refuse(LoginRefusedError, code=code)
     second = pyotp.random_base32()
     with pytest.raises(RefusedError):
         log_ins.two_step.enable("alice", second, pyotp.TOTP(second).at(log_ins.clock.now), "")
@@ -297,22 +290,15 @@ def test_a_code_used_by_several_at_once_is_accepted_once(log_ins: LogIns, databa
             all_checked.wait()
             return is_right
 
-    def attempt(_: int) -> bool:
-        try:
-            # Each as in a process of its own: what they share is the database.
-            sessions = Sessions(database, log_ins.clock, SEALING, Meeting())
-            if how == "confirming":
-                sessions.confirm(log_ins.alice, PASSWORD, code, address=HOME)
-            else:
-                sessions.log_in("alice", PASSWORD, code, HOME)
-        except LoginRefusedError:
-            return False
-        finally:
-            database.close()
-        return True
+    def attempt() -> None:
+        # Each as in a process of its own: what they share is the database.
+        sessions = Sessions(database, log_ins.clock, SEALING, Meeting())
+        if how == "confirming":
+            sessions.confirm(log_ins.alice, PASSWORD, code, address=HOME)
+        else:
+            sessions.log_in("alice", PASSWORD, code, HOME)
 
-    with ThreadPoolExecutor(4) as pool:
-        assert sorted(pool.map(attempt, range(4))) == [False, False, False, True]
+    assert outcomes_at_once(database, [attempt] * 4, LoginRefusedError).count(None) == 1
     assert OperatorSession.select().count() == (0 if how == "confirming" else 1)
 
 
@@ -321,10 +307,8 @@ def test_wrong_codes_are_throttled_across_networks(log_ins: LogIns) -> None:
     identity = log_ins.identify(code=app.at(log_ins.clock.now))
     log_ins.clock.advance(timedelta(minutes=1))
     for host in range(FREE_FAILURES):
-        with pytest.raises(LoginRefusedError):
-            log_ins.log_in(code="000000", address=f"203.0.113.{host}")
-    with pytest.raises(LoginThrottledError):
-        log_ins.log_in(code=app.at(log_ins.clock.now), address="203.0.113.200")
+        log_ins.refuse(LoginRefusedError, code="000000", address=f"203.0.113.{host}")
+    log_ins.refuse(LoginThrottledError, code=app.at(log_ins.clock.now), address="203.0.113.200")
     right = app.at(log_ins.clock.now)
     with pytest.raises(LoginThrottledError):
         log_ins.sessions.confirm(identity, PASSWORD, right, address=HOME)
@@ -372,5 +356,4 @@ def test_no_secret_of_another_operator_and_no_other_key_lets_anybody_in(
     assert "a second factor does not open" in caplog.text
     mallory = pyotp.TOTP(pyotp.random_base32())
     Operator.update(totp_secret=SEALING.seal("operator", Operator.get().id + 1, mallory.secret)).execute()
-    with pytest.raises(LoginRefusedError):
-        log_ins.log_in(code=mallory.at(clock.now))
+    log_ins.refuse(LoginRefusedError, code=mallory.at(clock.now))

@@ -50,8 +50,12 @@ class LogIns:
                 self.attempt_wrongly(**how)
 
     def attempt_wrongly(self, **how: str | None) -> None:
-        with pytest.raises(LoginRefusedError):
-            self.log_in(OTHER, **how)  # type: ignore[arg-type]
+        self.refuse(LoginRefusedError, OTHER, **how)
+
+    def refuse(self, error: type[Exception], password: str = PASSWORD, **how: str | None) -> None:
+        """Require that a log-in ends in this error."""
+        with pytest.raises(error):
+            self.log_in(password, **how)  # type: ignore[arg-type]
 
     def with_totp(self) -> pyotp.TOTP:
         """Enable two-step verification for alice; return her app."""
