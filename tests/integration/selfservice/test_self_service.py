@@ -15,7 +15,7 @@ from app.domain.cards.cards import card_id_of
 from app.domain.codes import Code, EventKind
 from app.domain.licence.terms import RenewTerm, Terms
 from app.domain.programs import MAIN
-from app.domain.self_service import RenewNotAllowedError, Standing, UnbindNotAllowedError
+from app.domain.self_service import RenewNotAllowedError, UnbindNotAllowedError
 from app.runtime.clock import utc_now
 from app.services.cards.card_actions import CardActions, CardNotFoundError
 from app.services.licence.blocks import Blocks
@@ -60,11 +60,6 @@ def with_terms(**terms: Any) -> Customer:
     return Customer(CUSTOMER.address, InForce({MAIN: ProgramRules(Terms(self_service=True, **terms))}))
 
 
-def last() -> Event:
-    event: Event = Event.select().order_by(Event.id.desc()).get()
-    return event
-
-
 def everything() -> list[Any]:
     """All rows that a customer could change."""
     return [list(model.select().order_by(model.id).dicts()) for model in (Card, Client, Event)]
@@ -94,8 +89,8 @@ def test_an_unbinding_costs_what_the_terms_say_and_frees_the_card(
     until = START.replace(microsecond=0) + 29 * DAY
     assert (standing.is_bound, standing.card.expires_at, standing.allowed.unbinds_left) == (False, until, 1)
     assert Card.get_by_id(bound_id).expires_at == until
-    entry = last()
-    assert (entry.kind, entry.card_id, entry.actor, entry.ip) == ("self_unbound", bound_id, "customer", "198.51.100.1")
+    entry = Event.get(Event.kind == EventKind.SELF_UNBOUND)
+    assert (entry.card_id, entry.actor, entry.ip) == (bound_id, "customer", "198.51.100.1")
     assert entry.details == {"cost": "1d", "expires_at": until.isoformat(), "terms": 3}
     before = everything()
     assert not self_service.unbind(with_terms(), bound_id).is_bound
@@ -142,20 +137,14 @@ def test_what_a_customer_confirmed_must_still_hold(
 def test_the_time_is_read_under_the_lock(
     self_service: SelfService, database: Database, clock: Clock, bound_id: str
 ) -> None:
-    def unbind() -> Standing:
-        try:
-            return self_service.unbind(CUSTOMER, bound_id)
-        finally:
-            database.close()
-
     with ThreadPoolExecutor(1) as pool:
         with database.atomic():
             bindings.lock_cards([bound_id])
-            unbinding = pool.submit(unbind)
+            unbinding = pool.submit(database.with_connection, lambda: self_service.unbind(CUSTOMER, bound_id))
             wait_for_lock(database)
             clock.advance(timedelta(hours=1))
         assert unbinding.result(60).at == clock.now
-    assert last().at == clock.now
+    assert Event.get(Event.kind == EventKind.SELF_UNBOUND).at == clock.now
 
 
 def test_a_renewal_adds_the_second_cards_validity_and_spends_it(

@@ -328,12 +328,7 @@ def bodies(form: dict[str, str], csrf: str) -> Iterator[tuple[bytes, str]]:
     yield b"{}", "application/json"
     boundary = "multipart/form-data; boundary=b"
     head = b'--b\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n' + csrf.encode() + b"\r\n"
-    for part in (
-        b'name="\xff"\r\n\r\nx',
-        b"name=file; filename*=odd''x\r\n\r\nx",
-        b'name=file; filename="../../x"\r\n\r\n\0\xff\xfe\0,\0',
-        b"name=action\r\nContent-Type: text/plain; charset=odd\r\n\r\n\xff",
-    ):
-        yield head + b"--b\r\nContent-Disposition: form-data; " + part + b"\r\n--b--\r\n", boundary
+    part = b"name=action\r\nContent-Type: text/plain; charset=odd\r\n\r\n\xff"
+    yield head + b"--b\r\nContent-Disposition: form-data; " + part + b"\r\n--b--\r\n", boundary
     yield head * 100 + b"--b--\r\n", boundary
     yield b"x", "multipart/form-data"

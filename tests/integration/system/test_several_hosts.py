@@ -135,8 +135,12 @@ def make_read_only(postgres: EmbeddedPostgres, value: str) -> None:
     execute(postgres, "SET default_transaction_read_only = off", setting, "SELECT pg_reload_conf()")
 
 
-def test_a_host_that_accepts_no_writes_is_not_used(own_postgres: EmbeddedPostgres) -> None:
+def test_a_host_that_accepts_no_writes_is_not_used_and_commits_wait_for_the_disk(
+    own_postgres: EmbeddedPostgres,
+) -> None:
+    execute(own_postgres, "ALTER ROLE CURRENT_USER SET synchronous_commit = off")
     demoted = Database(own_postgres.url())
+    assert demoted.execute_sql("SHOW synchronous_commit").fetchone() == ("on",), "whatever the server defaults to"
     assert select(demoted) == 1
     make_read_only(own_postgres, "on")
     wait_for(lambda: demoted.execute_sql("SHOW default_transaction_read_only").fetchone() == ("on",))
@@ -177,11 +181,6 @@ def test_the_primary_is_used_and_its_standby_reported_with_its_lag(
         several.execute_sql("CREATE TABLE replicated ()")
     (found,) = standbys(several).values()
     assert "Connection refused" in str(found)
-
-
-def test_commits_wait_for_the_disk_whatever_the_server_defaults_to(own_postgres: EmbeddedPostgres) -> None:
-    execute(own_postgres, "ALTER ROLE CURRENT_USER SET synchronous_commit = off")
-    assert Database(own_postgres.url()).execute_sql("SHOW synchronous_commit").fetchone() == ("on",)
 
 
 REPORT = {"version": "1.0", "schema": "0005_now", "kid": "K", "functions_sha256": "f" * 64, "clock_offset_ms": 0}
@@ -357,15 +356,14 @@ def reading(*answers: object) -> Callable[[], object]:
     return read
 
 
-def test_a_value_is_kept_while_it_cannot_be_read(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_value_is_kept_while_it_cannot_be_read_and_the_first_failure_is_the_callers_error(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     polled = Polled(database, reading(1, 2, DatabaseUnavailableError("away"), ValueError("odd"), 3))
     assert polled.get() in {1, 2}  # the thread may have been first
     wait_for(lambda: polled.get() == 3)
     assert caplog.text.count("ValueError: odd") == 1
     assert "DatabaseUnavailableError: away" not in caplog.text
-
-
-def test_renewing_tells_of_failures_and_the_first_is_the_callers_error(database: Database) -> None:
     polled = Polled(database, reading(1, DatabaseUnavailableError("away"), ValueError("odd"), 2))
     assert [polled.renew_if_possible() for _ in range(4)] == [True, False, False, True]
     polled = Polled(database, reading(DatabaseUnavailableError("away")))
