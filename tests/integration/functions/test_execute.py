@@ -1,4 +1,4 @@
-"""`POST /v1/execute`: the rules first, then the vendor's function, and how many calls run at once."""
+"""`POST /v1/execute` and `cardctl function …`: the rules, the vendor's function, and how many calls run at once."""
 # Owns functions-execute.
 
 import hashlib
@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import pytest
 
 from app.domain.cards.cards import REFERENCE_LENGTH
 from app.functions.call import MAX_DETAIL
+from app.runtime.clock import utc_now
 from app.services.licence.licence import TOKEN_SECONDS
 from app.storage.database import Database
-from app.storage.models import Card, Usage
+from app.storage.models import Card, Client, Event, Usage
 from app.storage.models import Client as ClientRow
-from tests.support.services.functions_service import FUNCTION_SECONDS, FunctionsService, Rendezvous
+from tests.support.licence.bound_cards import CardState, write
+from tests.support.services.functions_service import FUNCTION_SECONDS, WELL, FunctionsService, Rendezvous, write_wheel
 from tests.support.services.service import OPEN, Response, Service, question, wait_for
 
 SECRET = "hunter2-" + "q" * 20
@@ -226,3 +229,134 @@ def test_without_the_functions_service_calls_are_unavailable_and_cards_are_still
     assert "retry-after" in answer.headers
     assert execute(service, "0" * 32, "求和", {}).body["code"] == "CARD_NOT_FOUND"
     assert service.verify(question(card_id)).status == 200
+
+
+SETTINGS = {"KADUN_FUNCTION_SECONDS": str(FUNCTION_SECONDS)}
+
+
+@pytest.fixture(scope="module")
+def _shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsService]:
+    with FunctionsService(tmp_path_factory.mktemp("shop"), **SETTINGS).with_shop() as running:
+        yield running
+
+
+@pytest.fixture
+def shop(_shop: FunctionsService, database_url: str) -> Service:
+    """An installation of which only the functions service runs."""
+    return Service(_shop.modules.parent, database_url, **SETTINGS)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[FunctionsService]:
+    """A functions service for a test that changes it."""
+    with FunctionsService(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def commands(running: FunctionsService, database_url: str) -> Service:
+    """An installation of which only the functions service runs."""
+    return Service(running.modules.parent, database_url, KADUN_FUNCTIONS_DIR=str(running.modules))
+
+
+def test_functions_are_listed_with_their_arguments(shop: Service) -> None:
+    listed = json.loads(shop.cardctl("function", "list", "--format", "json").stdout)
+    by_name = {function["name"]: function for function in listed["functions"]}
+    assert by_name["求和"]["module"] == by_name["下单"]["module"] == "shop"
+    assert (listed["broken"], listed["loading"]) == ([], False)
+    assert listed["folder"] == "data/functions"  # on the host, as with containers
+    (line,) = [line for line in shop.cardctl("function", "list").stdout.splitlines() if "下单" in line]
+    assert "amount: integer, [to: string], [note: string | null]" in line
+    assert "Say that it has begun" in shop.cardctl("function", "list").stdout
+
+
+def test_a_broken_module_is_listed_with_its_error(commands: Service, running: FunctionsService) -> None:
+    (running.with_shop().modules / "tax.py").write_text("import no_such_package\n")
+    told = commands.cardctl("function", "reload", check=False)
+    assert told.returncode == 1
+    assert "\n无法加载 / broken: tax: ModuleNotFoundError: No module named 'no_such_package'\n" in told.stdout
+    assert "求和" in told.stdout
+    assert told.stderr.strip().endswith(": tax")
+    assert told.stderr.count("\n") == 1
+    in_full = commands.cardctl("function", "list", "--format", "json", check=False)
+    assert in_full.returncode == 1
+    (broken,) = json.loads(in_full.stdout)["broken"]
+    assert "Traceback" in broken["error"]
+
+
+def test_the_result_of_a_function_is_printed(shop: Service, tmp_path: Path) -> None:
+    ran = shop.cardctl("function", "run", "求和", "--arguments", '{"a": 1, "b": 2}')
+    assert (json.loads(ran.stdout), ran.stderr) == ({"sum": 3}, "")
+    text, source = '{"a": "卡", "b": "盾"}', tmp_path / "arguments.json"
+    source.write_text(text, "utf-8")
+    for name in (str(source), "-"):
+        ran = shop.cardctl("function", "run", "求和", "--arguments-file", name, text=text)
+        assert json.loads(ran.stdout) == {"sum": "卡盾"}, name
+
+
+def test_invalid_arguments_and_unknown_cards_are_refused(shop: Service) -> None:
+    for arguments in ["", "x", "[]", "null", '{"a": NaN}', '{"a": "\\ud800"}', "[" * 100_000]:
+        told = shop.cardctl("function", "run", "求和", "--arguments", arguments, check=False)
+        assert (told.returncode, told.stdout) == (2, ""), arguments
+    twice = ["--arguments", "{}", "--arguments-file", "-"]
+    assert shop.cardctl("function", "run", "求和", *twice, check=False).returncode == 2
+    assert "there is no card" in shop.refusal("function", "run", "来者", "--card", "Z" * 32)
+
+
+def test_a_function_can_be_run_as_a_given_card(shop: Service, database: Database) -> None:
+    (card_id,) = write([CardState(hardware="machine-1")], utc_now())
+    ran = json.loads(shop.cardctl("function", "run", "来者", "--card", card_id.lower()).stdout)
+    assert ran == [card_id, Client.get().id, Card.get().expires_at.isoformat()]
+    assert Usage.select().count() == 0  # not counted as usage
+    nobody = json.loads(shop.cardctl("function", "run", "来者").stdout)
+    assert nobody == ["0" * 32, "0" * 32, None]
+
+
+def test_a_failure_is_explained_and_its_reason_is_the_last_line(shop: Service, database: Database) -> None:
+    for name, arguments, said, last in [
+        ("没有的", "{}", "", "There is no function 没有的"),
+        ("唠叨", '{"for ever": true}', "half a thing", f"longer than {FUNCTION_SECONDS} s"),
+        ("下单", '{"amount": "many"}', "", "arguments.amount: "),
+        ("怪话", "{}", "\\x1b[31mred", "The function failed"),
+    ]:
+        told = shop.cardctl("function", "run", name, "--arguments", arguments, check=False)
+        assert (told.returncode, told.stdout) == (1, ""), name
+        assert said in told.stderr, name
+        assert told.stderr.count("half a thing") <= 1, "what was printed before the time-out is shown once"
+        assert last in told.stderr.splitlines()[-1], name
+        assert "\x1b" not in told.stderr, name
+    assert Event.select().where(Event.kind == "rejected").count() == 0
+
+
+def test_functions_that_are_not_loaded_yet_are_reported_in_one_line(
+    commands: Service, running: FunctionsService
+) -> None:
+    running.stop()
+    (running.modules / "slow.py").write_text("import time\ntime.sleep(1000)\n")
+    running.spawn()
+    expected = f"cardctl: 功能尚在加载 / the functions are not loaded yet ({running.modules})\n"
+    wait_for(lambda: "no answer" not in commands.cardctl("function", "list", check=False).stderr, 30)
+    told = commands.cardctl("function", "list", check=False)
+    assert (told.returncode, told.stdout, told.stderr) == (1, "", expected)
+
+
+def test_requirements_are_installed_and_loaded_without_secrets(commands: Service, running: FunctionsService) -> None:
+    running.with_module("pay", f"import tiny\n{WELL}".replace("return arguments", "return tiny.VERSION"))
+    commands.cardctl("function", "reload", check=False)
+    write_wheel(running.modules, "1.0")
+    (running.modules / "requirements.txt").write_text("./tiny-1.0-py3-none-any.whl\n")
+    settings, secret = commands.environment, {"DATABASE_URL", "KERNAL_DATA_KEY"}
+    commands.environment = {name: value for name, value in settings.items() if name not in secret}
+    done = commands.run_cardctl("function", "install")
+    commands.environment = settings
+    assert ("Installed into" in done.stderr, "well" in done.stdout) == (True, True)
+    assert json.loads(commands.cardctl("function", "run", "well").stdout) == "1.0"
+
+
+def test_a_missing_service_folder_or_requirements_is_one_line(commands: Service, running: FunctionsService) -> None:
+    running.stop()
+    for command in (("list",), ("reload",), ("run", "求和")):
+        assert "The functions service is unavailable" in commands.refusal("function", *command)
+    assert "requirements.txt: nothing to install" in commands.refusal("function", "install")
+    del commands.environment["KADUN_FUNCTIONS_DIR"]
+    assert commands.refusal("function", "install") == "cardctl: KADUN_FUNCTIONS_DIR is not set\n"

@@ -1,26 +1,34 @@
-"""Hostile functions reach only their own place; calls that fail or hang, and the service's end, leave no process."""
-# Owns functions-isolation, functions-failures.
+"""Functions: hostile ones reach only their own place, what fails or ends leaves no process, modules are loaded, and pip
+installs packages."""
+# Owns functions-isolation, functions-failures, functions-reload.
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from app.domain.texts import RefusedError
 from app.functions.call import MAX_DETAIL
 from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
 from app.functions.decorator import Caller
-from app.functions.messages import Failed, Outcome, Returned, TimedOut
+from app.functions.messages import Failed, NotFound, Outcome, Returned, TimedOut
+from app.functions.modules import packages_dir
 from app.functions.places import IDS
+from app.services.cards.requirements import install
 from tests.support.functions import hostile_functions
-from tests.support.services.functions_service import FUNCTION_SECONDS, WELL, FunctionsService, Rendezvous
+from tests.support.services.functions_service import FUNCTION_SECONDS, WELL, FunctionsService, Rendezvous, write_wheel
 from tests.support.services.processes import children_of, processes_in, users_of
 from tests.support.services.service import ROOT, wait_for
 
@@ -268,3 +276,183 @@ def test_without_user_ids_calls_have_the_services_user_and_the_start_says_so(tmp
         said = "functions are not isolated from one another: KADUN_FUNCTION_FIRST_UID is not set"
         assert said in service.log.read_text()
         assert wait_for(lambda: service.call("well")) == Returned({})
+
+
+TWICE = "from app.functions import core_function\n@core_function('twice')\ndef f(a, c): ...\n"
+GOOD = """
+from app.functions import core_function
+import msgspec, typing
+def good(arguments, caller): ...
+core_function(__name__)(good)
+"""
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> FunctionsService:
+    return FunctionsService(tmp_path, KADUN_FUNCTION_SECONDS="60").with_module("well", WELL)
+
+
+def test_broken_modules_are_listed_with_their_errors_and_others_work(loaded: FunctionsService) -> None:
+    said = {
+        "raises": "ZeroDivisionError",
+        "syntax": "SyntaxError",
+        "exits": "its process ended with exit status 3",
+        "leaves": "SystemExit: no",
+        "crashes": "its process was ended by SIGSEGV",
+        "json": "the name of another module already",
+        "two words": "cannot name a module",
+        "needs": "No module named 'no_such_package'",
+        "one": "one and other",  # they have a function of the same name
+        "other": "one and other",
+    } | dict.fromkeys(("surrogate", "title", "number", "m\\udcff"), "")  # what cannot be listed as JSON
+    for name, text in {
+        "raises": "import well\nresult = 1 / 0",
+        "syntax": "def f(:",
+        "exits": "import os; os._exit(3)",
+        "leaves": "import sys; sys.exit('no')",
+        "crashes": "import ctypes; ctypes.string_at(0)",
+        "json": "",
+        "two words": "",
+        "needs": "import no_such_package",
+        "one": TWICE,
+        "other": TWICE + "@core_function('once')\ndef g(a, c): return 1\n",
+        "surrogate": GOOD + "core_function('c\\ud800')(good)",
+        "title": GOOD + "schema = typing.Annotated[dict, msgspec.Meta(title='\\ud800')]\n"
+        "core_function('x', schema=schema)(good)",
+        "number": GOOD + "good.__module__ = 5",
+        os.fsdecode(b"m\xff"): "",
+        "described": GOOD + "good.__doc__ = 'about \\ud800'",
+    }.items():
+        (loaded.modules / f"{name}.py").write_text(text)
+    loaded.with_module("_helper", "VALUE = 42")
+    (loaded.modules / "package").mkdir()
+    (loaded.modules / "package" / "__init__.py").write_text(
+        "from _helper import VALUE\nfrom app.functions import core_function\n"
+        "@core_function('packaged')\ndef f(arguments, caller): return VALUE\n"
+    )
+    with loaded:
+        listing = loaded.client.list()
+        errors = {broken.module: broken.error for broken in listing.broken}
+        assert errors.keys() == said.keys()
+        assert not [(name, errors[name]) for name in said if said[name] not in errors[name]]
+        assert all(f"{name}.py" in errors[name] for name in ("raises", "crashes"))
+        assert errors["other"] == errors["one"]
+        assert [function.name for function in listing.functions] == ["described", "once", "packaged", "well"]
+        assert loaded.call("twice") == NotFound()
+        assert loaded.call("packaged") == Returned(42)
+        assert loaded.call("well") == Returned({})
+        wait_for(loaded.is_idle)
+
+
+def test_a_missing_folder_is_reported_and_what_appears_and_changes_in_it_is_loaded(loaded: FunctionsService) -> None:
+    (loaded.modules / "well.py").unlink()
+    loaded.modules.rmdir()
+    with loaded:
+        (broken,) = loaded.client.list().broken
+        assert "cannot be read" in broken.error
+        loaded.modules.mkdir()
+        loaded.with_module("well", WELL)
+        wait_for(lambda: loaded.call("well") == Returned({}))
+        loaded.with_module("well", WELL.replace("return arguments", "return 'changed'"))
+        wait_for(lambda: loaded.call("well") == Returned("changed"))
+        wait_for(loaded.is_idle)
+
+
+def test_reloading_drops_no_call(loaded: FunctionsService) -> None:
+    slow = f"import time\n{WELL}".replace('"well"', '"slow"').replace("return", "time.sleep(0.3)\n    return")
+    loaded.with_module("slow", slow)
+    stop = threading.Event()
+    outcomes: list[Outcome] = []
+
+    def keep_calling(card: str, function: str) -> None:
+        while not stop.is_set():
+            outcomes.append(loaded.client.call(function, {}, Caller(card, "client", None)).outcome)
+
+    with loaded, ThreadPoolExecutor(3) as pool:
+        callers = [pool.submit(keep_calling, *what) for what in (("1", "slow"), ("2", "slow"), ("3", "well"))]
+        before = loaded.client.list().generation
+        generations = [loaded.client.reload().generation for _ in range(5)]
+        stop.set()
+        for caller in callers:
+            caller.result()
+        assert generations == list(range(before + 1, before + 6))
+        assert len(outcomes) > 5
+        assert {str(outcome) for outcome in outcomes} == {str(Returned({}))}
+        wait_for(loaded.is_idle)
+
+
+@pytest.fixture
+def functions(tmp_path: Path) -> Path:
+    folder = tmp_path / "functions"
+    folder.mkdir()
+    return folder
+
+
+def require(functions: Path, text: str) -> None:
+    (functions / "requirements.txt").write_text(text)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*.py")}
+
+
+def test_the_installed_packages_are_those_of_the_file_and_a_failure_leaves_the_old_ones(functions: Path) -> None:
+    (functions / "json.py").write_text("raise SystemExit('the vendor has a json.py, and pip its own')")
+    write_wheel(functions, "1.0")
+    write_wheel(functions, "2.0", name="other")
+    require(functions, "./tiny-1.0-py3-none-any.whl\n")
+    target = install(functions)
+    assert target == functions.parent / "functions-packages" / sysconfig.get_config_var("SOABI")
+    assert (target / "tiny.py").read_text() == 'VERSION = "1.0"\n'
+    assert (target / "tiny.py").stat().st_mode & 0o444 == 0o444
+    require(functions, "./other-2.0-py3-none-any.whl\n./missing-1.0-py3-none-any.whl\n")
+    with pytest.raises(RefusedError, match="nothing was changed"):
+        install(functions)
+    assert names(target) == {"tiny.py"}
+    require(functions, "./other-2.0-py3-none-any.whl\n")
+    assert install(functions) == target
+    assert names(target) == {"other.py"}
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    require(functions, "# nothing any more\n")
+    assert list(install(functions).iterdir()) == []
+
+
+def test_source_distributions_which_run_their_code_are_refused(
+    functions: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    setup = functions / "setup.py"
+    setup.write_text("raise SystemExit('this ran')")
+    with tarfile.open(functions / "evil-1.0.tar.gz", "w:gz") as archive:
+        archive.add(setup, "evil-1.0/setup.py")
+    require(functions, "--no-index\n--find-links .\nevil\n")
+    with pytest.raises(RefusedError, match="pip failed"):
+        install(functions)
+    assert "No matching distribution found for evil" in capfd.readouterr().err
+
+
+def test_pip_is_given_no_setting_and_none_of_our_modules(functions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, str] = {}
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        given.update(options["env"])
+        return subprocess.CompletedProcess(command, 0)
+
+    for name in ("KERNAL_DATA_KEY", "DATABASE_URL", "KADUN_SEALING_KEY", "KADUN_FILES_BUCKET_SECRET", "PYTHONPATH"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setattr(subprocess, "run", run)
+    require(functions, "")
+    install(functions)
+    assert ("PATH" in given, "secret" in given.values()) == (True, False)
+
+
+def test_two_installations_cannot_run_at_once(functions: Path) -> None:
+    require(functions, "")
+    folder = packages_dir(functions).parent
+    folder.mkdir()
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(RefusedError, match="another installation"):
+            install(functions)
+    finally:
+        os.close(handle)
