@@ -219,17 +219,12 @@ def test_another_file_than_the_previewed_one_is_not_imported(owner: Browser) -> 
 
 
 def test_unused_cards_of_a_file_without_validities_get_the_one_that_was_checked(owner: Browser) -> None:
-    file = {"file": ("a.csv", f"卡密,到期时间,状态\n{IDS[0]},,未使用\n".encode())}
-
-    def send(page: Seen, step: str, validity: str) -> Seen:
-        return owner.submit(page, IMPORT, {"validity": validity}, button=("step", step), files=file)
-
-    assert "请选择未使用卡密的有效期" in send(owner.get(IMPORT), "preview", "").words
-    assert "不是时长" in send(owner.get(IMPORT), "preview", "soon").words
-    preview = send(owner.get(IMPORT), "preview", "季卡")
-    assert "季卡 × 1" in preview.words
-    assert send(preview, "import", "年卡").status == 400
-    assert "已导入 1 张" in send(preview, "import", "季卡").words
+    content = f"卡密,到期时间,状态\n{IDS[0]},,未使用\n".encode()
+    for validity, said in (("", "请选择未使用卡密的有效期"), ("soon", "不是时长"), ("季卡", "季卡 × 1")):
+        preview = send(owner, owner.get(IMPORT), "preview", content, validity=validity)
+        assert said in preview.words, validity
+    assert send(owner, preview, "import", content, validity="年卡").status == 400
+    assert "已导入 1 张" in send(owner, preview, "import", content, validity="季卡").words
     assert Card.get().validity.days == 90
 
 

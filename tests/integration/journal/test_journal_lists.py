@@ -137,11 +137,16 @@ def test_a_reference_finds_its_entry(year: Database, all_events: list[Event]) ->
     assert "event_reference" in plan(year, ran[0])
 
 
-def test_a_forged_cursor_does_no_harm(year: Database) -> None:
+def test_a_forged_cursor_does_no_harm_and_no_day_is_too_far(year: Database) -> None:
     for row_id in ["x", "9" * 40, "0"]:
         for at in (None, NOW, datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)):
             for backwards in (False, True):
                 journal_lists.page(JournalFilter(network=NET), Cursor(at, row_id), limit=5, backwards=backwards)
+    for function in (None, OPEN):
+        assert usage_page(TODAY + (DEFAULT_DAYS - 2) * DAY, function, limit=1)
+        assert not usage_page(TODAY + DEFAULT_DAYS * DAY, function, limit=1), "older usage is no longer listed"
+        for day in (date.min, date.max):
+            assert not usage_page(TODAY, function, day, after=(date.max, "x", "A"), limit=1)
 
 
 def test_every_kind_of_event_is_in_the_list_of_a_card_once_also_of_the_same_moment(database: Database) -> None:
@@ -173,14 +178,6 @@ def test_usage_is_listed_newest_day_first_by_an_index(year: Database) -> None:
             usage_page(TODAY, function, after=(TODAY, OPEN, "5"), limit=50)
         told = plan(year, *ran)
         assert ("usage_day" in told, "Seq Scan" in told) == (True, False), function
-
-
-def test_older_usage_is_no_longer_listed_and_no_day_is_too_far(year: Database) -> None:
-    for function in (None, OPEN):
-        assert usage_page(TODAY + (DEFAULT_DAYS - 2) * DAY, function, limit=1)
-        assert not usage_page(TODAY + DEFAULT_DAYS * DAY, function, limit=1)
-        for day in (date.min, date.max):
-            assert not usage_page(TODAY, function, day, after=(date.max, "x", "A"), limit=1)
 
 
 def test_usage_of_a_card_is_listed_by_an_index(year: Database) -> None:

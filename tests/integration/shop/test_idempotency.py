@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -100,6 +101,8 @@ def test_a_request_that_is_refused_or_whose_answer_cannot_be_kept_is_undone_and_
 
     with pytest.raises(RefusedError):
         idempotency.run(sample_request, refuse)
+    with pytest.raises(RefusedError, match="your account was removed"):
+        run(Request(Owner(operator_id=7_777_777), "form", "0" * 64, 303))
     unkept: Any = None  # no status, which the table refuses
     with pytest.raises(peewee.IntegrityError):
         run(sample_request._replace(status=unkept))
@@ -134,12 +137,6 @@ def test_an_answer_is_kept_for_seven_days_and_pruned_in_batches(
     clock.advance(timedelta(seconds=1))
     assert periodic.prune_console(clock.now) == 2
     assert not run(sample_request).is_replayed
-
-
-def test_an_operator_who_was_removed_a_moment_ago_does_nothing(idempotency: Idempotency) -> None:
-    request = Request(Owner(operator_id=7_777_777), "form", "0" * 64, 303)
-    with pytest.raises(RefusedError, match="your account was removed"):
-        idempotency.run(request, lambda: pytest.fail("done all the same"))
 
 
 def claim(elsewhere: Database, request: Request) -> None:
@@ -222,18 +219,13 @@ def test_a_repeated_change_of_cards_has_no_further_effect(shop: Shop) -> None:
     assert shop.look_up(card_id).body["frozen"] is False
 
 
-def test_the_same_order_in_another_json_form_is_the_same(service: Service, shop: Shop) -> None:
+def test_a_key_is_good_for_one_order_in_any_json_form(service: Service, shop: Shop) -> None:
     first = shop.post(CARDS, ORDER, "order-42")
     assert not is_replay(first)
     _, headers = shop.order(ORDER, "order-42")
     turned = json.dumps({**dict(reversed(ORDER.items())), "batch": None}, indent=2).encode()
     again = service.request("POST", CARDS, turned, headers)
     assert (again.status, again.body, is_replay(again)) == (201, first.body, True)
-    assert sold_once()
-
-
-def test_a_key_is_good_for_one_order(shop: Shop) -> None:
-    shop.post(CARDS, ORDER, "order-42")
     for path, document in [
         (CARDS, {**ORDER, "validity": "month"}),  # the same time, otherwise written
         (CARDS, {"validity": "30d", "count": 2}),
@@ -255,17 +247,27 @@ def test_one_of_many_orders_at_once_with_one_key_acts(proxied: Service, database
         assert Card.select().count() == 2 * (number + 1)
 
 
-def test_a_worker_killed_between_commit_and_answer_sells_once(
-    database: Database, database_url: str, tmp_path: Path
-) -> None:
+@contextmanager
+def one_order(
+    database: Database, database_url: str, folder: Path
+) -> Iterator[tuple[Wire, Service, Shop, Future[Response]]]:
+    """Have an order written whose commit's answer is held, by one worker on a connection that it had kept."""
     with (
         Wire(database_url, WRITES_AN_ORDER) as wire,
-        Service(with_keys(tmp_path), wire.url, KADUN_WORKERS="1") as service,
+        Service(with_keys(folder), wire.url, KADUN_WORKERS="1", KADUN_THREADS="1") as service,
         ThreadPoolExecutor(1) as pool,
     ):
         shop = Shop(service, database)
-        lost = pool.submit(shop.post, CARDS, ORDER, "order-42")
+        shop.look_up("0" * 32)
+        order = pool.submit(shop.post, CARDS, ORDER, "order-42")
         assert wire.held.wait(60)
+        yield wire, service, shop, order
+
+
+def test_a_worker_killed_between_commit_and_answer_sells_once(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    with one_order(database, database_url, tmp_path) as (_wire, service, shop, lost):
         assert sold_once()  # and the worker does not know it yet
         (worker,) = children_of(service.process.pid)
         os.kill(worker, signal.SIGKILL)
@@ -281,15 +283,7 @@ def test_a_worker_killed_between_commit_and_answer_sells_once(
 def test_a_connection_that_breaks_at_the_commit_sells_once(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
-    with (
-        Wire(database_url, WRITES_AN_ORDER) as wire,
-        Service(with_keys(tmp_path), wire.url, KADUN_WORKERS="1", KADUN_THREADS="1") as service,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        shop = Shop(service, database)
-        shop.look_up("0" * 32)  # so that the connection is one that it had kept
-        order = pool.submit(shop.post, CARDS, ORDER, "order-42")
-        assert wire.held.wait(60)
+    with one_order(database, database_url, tmp_path) as (wire, _service, _shop, order):
         wire.cut()
         answer = order.result()
     assert (answer.status, is_replay(answer)) == (201, True)
