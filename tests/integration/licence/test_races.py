@@ -28,7 +28,6 @@ from app.storage.models import Card, Client, Event, Usage
 from tests.integration.conftest import with_keys
 from tests.support.concurrency import at_once
 from tests.support.licence.bound_cards import hardware_of, write_bound
-from tests.support.licence.customers import Load
 from tests.support.services.processes import children_of
 from tests.support.services.raw_http import RawConnection, posting
 from tests.support.services.service import Response, Service, question, wait_for
@@ -77,30 +76,6 @@ def test_an_extension_during_an_activation_is_not_lost(proxied: Service) -> None
         assert (card.expires_at - card.activated_at).days == 2
 
 
-class Activations(Load):
-    """Customers who activate one card after another."""
-
-    def __init__(self, service: Service, cards: list[str]) -> None:
-        super().__init__(self._activate, THREADS)
-        self._service, self._cards = service, deque(cards)
-        self.activated: list[str] = []
-        self.statuses: list[int] = []
-
-    def _activate(self) -> None:
-        card_id = self._cards.popleft()
-        answer = self._service.verify(question(card_id, hardware=f"machine of {card_id}"))
-        self.statuses.append(answer.status)
-        if answer.status == 200:
-            self.activated.append(card_id)
-        else:
-            assert "retry-after" in answer.headers, answer
-
-    def reached(self, status: int, more: int) -> None:
-        """Wait for `more` answers of this status."""
-        goal = self.statuses.count(status) + more
-        wait_for(lambda: self.statuses.count(status) >= goal, 40)
-
-
 NEW_CARDS = """
 INSERT INTO card (id, validity, created_at) SELECT lpad(number::text, 32, '0'), '30 days', now()
 FROM generate_series(1, 60000) AS number RETURNING id
@@ -114,28 +89,6 @@ def starts(postgres: EmbeddedPostgres) -> bool:
     except TrialError:
         return False
     return True
-
-
-def test_the_database_is_killed_and_starts_under_load(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
-    database = connect_to(Database(own_postgres.url(), bulk=True))
-    with Service(tmp_path, own_postgres.url()) as service:
-        cards = [card_id for (card_id,) in database.execute_sql(NEW_CARDS)]
-        database.close()
-        with Activations(service, cards) as load:
-            load.reached(200, 50)
-            assert own_postgres.pid
-            os.kill(own_postgres.pid, signal.SIGKILL)
-            own_postgres.stop()
-            load.reached(503, 30)
-            assert service.get("/healthz").status == 200
-            assert service.get("/readyz").status == 503
-            wait_for(lambda: starts(own_postgres))
-            load.reached(200, 200)
-        assert set(load.statuses) == {200, 503}
-        assert load.failures == []
-        assert service.get("/readyz").status == 200
-        with database.connection_context():
-            assert set(load.activated) <= {row.id for row in Card.select(Card.id).where(Card.is_activated)}
 
 
 def test_a_service_that_starts_before_its_database_recovers(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
@@ -185,6 +138,10 @@ class Answered(NamedTuple):
     status: int = 0
     code: str = ""
     says_when_again: bool = False
+
+
+def has_status(status: int) -> Callable[[Answered], bool]:
+    return lambda answer: answer.status == status
 
 
 class Streams:
@@ -262,6 +219,30 @@ def test_a_killed_worker_loses_no_acknowledged_request(database: Database, datab
     require_all_acknowledged_to_be_counted(ids, streams.answers)
 
 
+def test_a_killed_database_that_starts_again_has_all_acknowledged_activations(
+    own_postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    database = connect_to(Database(own_postgres.url(), bulk=True))
+    with Service(tmp_path, own_postgres.url(), **PROXIED) as service:
+        new = deque(card_id for (card_id,) in database.execute_sql(NEW_CARDS))
+        database.close()
+        with Streams(service, [lambda: own(new.popleft())] * THREADS) as streams:
+            streams.wait_for_answers(50, has_status(200))
+            assert own_postgres.pid
+            os.kill(own_postgres.pid, signal.SIGKILL)
+            own_postgres.stop()
+            streams.wait_for_answers(30, has_status(503))
+            assert (service.get("/healthz").status, service.get("/readyz").status) == (200, 503)
+            wait_for(lambda: starts(own_postgres))
+            streams.wait_for_answers(200, has_status(200))
+        assert service.get("/readyz").status == 200
+    assert {answer.status for answer in streams.answers} == {200, 503}
+    assert all(answer.says_when_again for answer in streams.answers if answer.status == 503)
+    with database.connection_context():
+        activated = {row.id for row in Card.select(Card.id).where(Card.is_activated)}
+    assert by_card(streams.answers, {200}).keys() <= activated
+
+
 def test_a_database_restart_loses_no_acknowledged_request(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     database = connect_to(Database(own_postgres.url(), bulk=True))
     with database.connection_context():
@@ -270,7 +251,7 @@ def test_a_database_restart_loses_no_acknowledged_request(own_postgres: Embedded
         with Streams(service, [partial(own, card_id) for card_id in ids]) as streams:
             streams.wait_for_answers(1_000)
             own_postgres.stop()
-            streams.wait_for_answers(500, lambda answer: answer.status == 503)
+            streams.wait_for_answers(500, has_status(503))
             own_postgres.start()
             back_from = len(streams.answers)
             wait_for(lambda: by_card(streams.answers[back_from:], {200}).keys() == set(ids), 60)
