@@ -31,7 +31,7 @@ from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from tests.support.concurrency import at_once
 from tests.support.console.console import PASSWORD, Browser, Seen, add_operator
-from tests.support.services.service import Service, wait_for
+from tests.support.services.service import Service, wait_for_waiting
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -250,19 +250,14 @@ def test_an_import_sent_again_while_it_runs_leads_to_its_result(service: Service
     add_operator("olga")
     owner = Browser(service).walk_in("olga")
     preview = previewed(owner, TWO_CARDS.encode())
-    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
-
-    def waits(count: int) -> bool:
-        return database.execute_sql(waiting).fetchone()[0] >= count
-
     # As many as one of the two processes lets one session have under way.
     with ThreadPoolExecutor(8) as pool, database.atomic() as other:
         Card.insert(id=IDS[0], created_at="2026-01-01T00:00:00Z").execute()  # the import waits for what becomes of it
         answers = [pool.submit(send, owner, preview, "import", TWO_CARDS.encode())]
-        wait_for(lambda: waits(1))
+        wait_for_waiting(database, 1)
         began = time.monotonic()
         answers += [pool.submit(send, owner, preview, "import", TWO_CARDS.encode()) for _ in range(7)]
-        wait_for(lambda: waits(2))
+        wait_for_waiting(database, 2)
         other.rollback()
         answers[0].result()
         took_seconds = time.monotonic() - began

@@ -19,7 +19,7 @@ from tests.integration.conftest import with_keys
 from tests.support.console.console import OWN, PASSWORD, Browser, Seen, add_operator
 from tests.support.console.console_scene import NEW_PASSWORD, Scene, address_of, csrf_of, furnish, paths
 from tests.support.secrets import SEALING
-from tests.support.services.service import Service, question, wait_for
+from tests.support.services.service import Service, question, wait_for_waiting
 from tests.support.shop import Shop
 
 NEW = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
@@ -100,21 +100,13 @@ def test_two_simultaneous_revocations_of_a_token_both_succeed(
 ) -> None:
     ShopTokens(database, "tester", lambda: datetime.now(UTC)).add("shop", [Scope.CARDS_READ])
     add_operator("otto")
-    both = [owner, Browser(service).walk_in("otto")]
     fields = {"name": "shop", "own_password": PASSWORD}
-    tokens = [browser.csrf() for browser in both]
-
-    def are_held_up() -> bool:  # in a transaction, which would see pg_stat_activity as it was at the first look
-        return bool(database.execute_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0] == 2)
-
+    tokens = [(browser, browser.csrf()) for browser in (owner, Browser(service).walk_in("otto"))]
     with ThreadPoolExecutor(2) as pool:
         with database.atomic() as held:  # both have seen that it holds before either can revoke it
             database.execute_sql("SELECT FROM api_token FOR UPDATE")
-            answers = [
-                pool.submit(browser.post, "/admin/token", fields, csrf=token)
-                for browser, token in zip(both, tokens, strict=True)
-            ]
-            wait_for(are_held_up)
+            answers = [pool.submit(each.post, "/admin/token", fields, csrf=csrf) for each, csrf in tokens]
+            wait_for_waiting(database, 2)
             held.rollback()
         assert [answer.result(20).status for answer in answers] == [303, 303]
     assert len(told("token_revoked")) == 1
