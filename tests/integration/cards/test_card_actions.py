@@ -25,7 +25,7 @@ from app.storage.models import Card, Client, Event
 from tests.conftest import START, Clock
 from tests.support.licence.bound_cards import ask, kinds
 from tests.support.query_plans import statements
-from tests.support.services.service import ROOT, Service, question, wait_for, wait_for_lock
+from tests.support.services.service import ROOT, Service, question, wait_for_lock
 
 DAYS_30 = timedelta(days=30)
 OLD, NEW = ("old machine", "203.0.113.1"), ("new machine", "198.51.100.7")
@@ -109,14 +109,7 @@ def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Databas
     with database.atomic():
         database.execute_sql("LOCK TABLE card IN SHARE MODE")
         process = offline.spawn_cardctl(*command, **output)
-        # Its own statement: until that waits, Python may end by the signal in its own way.
-        waiting = "SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)) AND query LIKE %s"
-
-        def inserts() -> bool:
-            database.execute_sql("SELECT pg_stat_clear_snapshot()")
-            return database.execute_sql(waiting, ('INSERT INTO "card"%',)).fetchone() is not None
-
-        wait_for(inserts)
+        wait_for_lock(database)  # until the cards are written, Python may end by the signal in its own way
         process.send_signal(2)
     _, said = process.communicate(timeout=90)
     assert (process.returncode, len(said.strip().splitlines())) == (1, 1)

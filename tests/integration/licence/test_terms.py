@@ -31,6 +31,7 @@ from app.storage.journal import MAX_REFUSALS_PER_MINUTE
 from app.storage.models import Block, Card, Ceiling, Client, DailyCount, Event, Usage, Webhook
 from tests.conftest import Clock
 from tests.integration.conftest import with_keys
+from tests.support.concurrency import outcomes_at_once
 from tests.support.console.console import OWN, Browser, Seen
 from tests.support.licence.bound_cards import ask, claims, kinds
 from tests.support.licence.in_force import REAL_INTERVAL
@@ -90,13 +91,8 @@ def test_terms_are_changed_whole_and_each_change_is_journalled(terms: VendorTerm
 
 
 def test_changes_at_the_same_time_lose_none(terms: VendorTerms, database: Database) -> None:
-    def change(name: str, text: str) -> None:
-        with database.connection_context():
-            terms.change([(name, text)])
-
     given = {"contact": "QQ", "notice": "hello", "changes_per_day": "3", "self_renew": "any"}
-    with ThreadPoolExecutor(len(given)) as pool:
-        list(pool.map(change, given, given.values()))
+    outcomes_at_once(database, [partial(terms.change, [item]) for item in given.items()])
     assert terms.read()[1] == Terms(contact="QQ", notice="hello", changes_per_day=3, self_renew=RenewTerm.ANY)
     assert Event.select().where(Event.kind == EventKind.TERMS_CHANGED).count() == len(given)
 
@@ -194,8 +190,7 @@ def test_changes_that_race_are_not_more_than_the_day_allows(vendor: Vendor, data
     vendor.ask(card_id)
 
     def move(number: int) -> Code:
-        with database.connection_context():
-            return vendor.ask(card_id, address=f"203.0.113.{number}").code
+        return database.with_connection(lambda: vendor.ask(card_id, address=f"203.0.113.{number}").code)
 
     with ThreadPoolExecutor(4) as pool:
         codes = list(pool.map(move, range(1, 13)))
@@ -210,19 +205,14 @@ def test_a_change_is_not_counted_against_the_machine_that_has_just_made_it(
     vendor.ask(card_id)
     count, asked = journal.changes_of_day, []
 
-    def twin() -> Code:
-        with database.connection_context():
-            return vendor.ask(card_id, address=AWAY).code
-
     def count_late(*given: Any) -> int:
         if not asked:
             asked.append(AWAY)
-            with ThreadPoolExecutor(1) as pool:
-                assert pool.submit(twin).result() is Code.OK
+            outcomes_at_once(database, [lambda: asked.append(vendor.ask(card_id, address=AWAY).code)])
         return count(*given)
 
     monkeypatch.setattr(journal, "changes_of_day", count_late)
-    assert vendor.ask(card_id, address=AWAY).code is Code.OK
+    assert (vendor.ask(card_id, address=AWAY).code, asked) == (Code.OK, [AWAY, Code.OK])
     assert vendor.ask(card_id, address="192.0.2.7").code is Code.TOO_MANY_CHANGES
 
 
@@ -333,12 +323,8 @@ def test_a_request_that_waits_meets_the_blocks_of_the_moment_when_it_is_decided(
     vendor.ask(card_id)
     elsewhere.execute_sql("SELECT FROM card WHERE id = %s FOR UPDATE", (card_id,))
 
-    def move() -> Code:
-        with database.connection_context():
-            return vendor.ask(card_id, "h2").code
-
     with ThreadPoolExecutor(1) as pool:
-        moving = pool.submit(move)
+        moving = pool.submit(database.with_connection, lambda: vendor.ask(card_id, "h2").code)
         wait_for_lock(elsewhere)
         vendor.block("h2")
         elsewhere.execute_sql("ROLLBACK")

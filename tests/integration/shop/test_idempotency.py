@@ -303,10 +303,6 @@ def confirming(browser: Browser, action: str) -> Seen:
     return browser.submit(browser.get("/admin/cards"), CONFIRM, id=[Card.get().id], button=("action", action))
 
 
-def extending(browser: Browser) -> Send:
-    return again(browser, confirming(browser, "extend"), APPLY)
-
-
 def editing(browser: Browser) -> Send:
     number = dict(confirming(browser, "freeze").form(APPLY).fields)["form_number"]
     fields = {"form_number": number, "id": Card.get().id, "change": "note", "note": "new"}
@@ -337,7 +333,6 @@ def again(browser: Browser, page: Seen, action: str, more: Fields | None = None,
 @pytest.mark.parametrize(
     ("prepare", "kind"),
     [
-        (extending, EventKind.EXTENDED),
         (editing, EventKind.EDITED),
         (issuing_cards, EventKind.ISSUED),
         (importing, EventKind.IMPORTED),
