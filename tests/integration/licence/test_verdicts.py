@@ -249,15 +249,6 @@ def test_stale_facts_write_nothing(database: Database, bound: Facts, way: str) -
         transaction.rollback()
 
 
-def environment(request: VerificationRequest) -> dict[str, Any]:
-    names = {"hardware": request.hardware, "hardware_sha256": request.hardware_sha256, "ip": request.address}
-    return {"card": request.card_id, "program": "main", **names, "requested_at": LATER, "function": request.function}
-
-
-def usage_of(card_id: str, count: int) -> dict[str, Any]:
-    return {"card": card_id, "day": DAY, "function": "f", "count": count, "last_at": LATER}
-
-
 def test_a_machine_moves_from_a_dead_card_with_its_client_unless_the_card_keeps_its_own(
     database: Database, bound: Facts
 ) -> None:
@@ -268,8 +259,11 @@ def test_a_machine_moves_from_a_dead_card_with_its_client_unless_the_card_keeps_
         with database.atomic() as transaction:
             Card.update(frozen_at=AT).where(Card.id == dead).execute()
             assert apply(database, request)
-            assert rows()[1] == [{"id": CLIENT, **environment(request)}, *kept]
-            assert (usage_of(CARD, 4) in rows()[3]) is (request.card_id == CARD)
+            named = {"hardware": request.hardware, "hardware_sha256": request.hardware_sha256, "ip": request.address}
+            moved = {"id": CLIENT, "card": request.card_id, "program": "main", "requested_at": LATER, "function": "f"}
+            assert rows()[1] == [moved | named, *kept]
+            used = {"card": CARD, "day": DAY, "function": "f", "count": 4, "last_at": LATER}
+            assert (used in rows()[3]) is (request.card_id == CARD)
             transaction.rollback()
 
 

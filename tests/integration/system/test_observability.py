@@ -35,12 +35,6 @@ from tests.support.secrets import SEALING
 from tests.support.services.service import Response, Service, question, wait_for
 
 
-@pytest.fixture
-def own_owner(own_service: Service, database: Database) -> Browser:
-    add_operator("olga")
-    return Browser(own_service, language="en").walk_in("olga")
-
-
 def test_metrics_add_up_across_the_processes(own_service: Service) -> None:
     for _ in range(40):
         own_service.verify(question("0" * 32))
@@ -155,7 +149,9 @@ def test_no_page_has_a_secret_and_each_names_its_commands(olga: Browser, service
         assert [form.action for form in page.forms] == ["/admin/logout"], "nothing is changed here"
 
 
-def test_health_shows_failures_and_names_the_checks_of_the_host(own_service: Service, own_owner: Browser) -> None:
+def test_health_shows_failures_and_names_the_checks_of_the_host(own_service: Service) -> None:
+    add_operator("olga")
+    own_owner = Browser(own_service, language="en").walk_in("olga")
     (own_service.folder / "keys/keyring.json").chmod(0o644)
     page = own_owner.get("/admin/health")
     worst, best = map(page.words.index, ("Readable by others", f"Current: {expected_version()}"))
