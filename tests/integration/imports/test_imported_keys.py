@@ -43,10 +43,8 @@ def test_an_imported_key_activates_its_card_and_is_then_touched(verification: Ve
         assert ask(verification, same).code is Code.OK
     assert Client.get().card_id == ID
     about_cards = Event.select(Event.kind, Event.card_id).where(Event.card_id.is_null(is_null=False))
-    assert list(about_cards.order_by(Event.id).tuples()) == [
-        *(("rejected", text) for text in (KEY, f" {KEY}")),
-        ("activated", ID),
-    ]
+    told = [("rejected", KEY), ("rejected", f" {KEY}"), ("activated", ID)]
+    assert list(about_cards.order_by(Event.id).tuples()) == told
     assert "CARD_NOT_FOUND" in owner.get(f"/admin/journal?card={quote(KEY)}").text
     for other in (KEY.upper(), KEY[:-1], KEY.replace("-", "")):
         assert ask(verification, other).code is Code.CARD_NOT_FOUND
@@ -154,8 +152,7 @@ def test_a_machine_without_an_address_is_known_by_its_hardware_alone(
     listed = offline.cardctl_json("card", "list")
     assert {row["hardware"]: row["ip"] for row in listed} == {"h1": "198.51.100.1", "h2": None}
     assert ask(verification, "OLD-0002", "stranger", "203.0.113.10").code is Code.CLIENT_MISMATCH
-    mismatch = Event.get(Event.code == Code.CLIENT_MISMATCH)
-    assert mismatch.details["before"] == {"hardware": "h2", "ip": None}
+    assert Event.get(Event.code == Code.CLIENT_MISMATCH).details["before"] == {"hardware": "h2", "ip": None}
     assert ask(verification, "OLD-0002", "h2", "203.0.113.11").code is Code.OK
     assert Client.get(Client.hardware == "h2").ip == "203.0.113.11"
     assert kinds() == ["imported", "rejected"], "the first address is no change of one"
@@ -170,8 +167,7 @@ def test_strange_hardware_is_kept_character_by_character(database: Database, iss
 
 
 def test_of_several_cards_with_one_machine_the_live_one_keeps_it(database: Database, issuing: Issuing) -> None:
-    lines = ["OLD-0001,月卡,2026-01-20,h1", "OLD-0002,月卡,2026-03-20,h1", "OLD-0003,月卡,2026-02-20,h1"]
-    text = MACHINES + "\n".join(lines)
+    text = MACHINES + "OLD-0001,月卡,2026-01-20,h1\nOLD-0002,月卡,2026-03-20,h1\nOLD-0003,月卡,2026-02-20,h1"
     two = read(f"{text}\nOLD-0004,永久,,h1\n")
     assert [(fault.line, fault.column) for fault in two.faults] == [(5, "机器码")]
     assert "第 3 行" in two.faults[0].text.zh

@@ -318,11 +318,8 @@ class Following:
             self.process = service.spawn_cardctl("events", "--follow", *arguments, **options)
 
     def wait_for(self, count: int) -> list[str]:
-        def lines() -> list[str] | None:
-            printed = self.out.read_text().splitlines()
-            return printed if len(printed) >= count or self.process.poll() else None
-
-        return list(wait_for(lines))
+        wait_for(lambda: len(self.out.read_text().splitlines()) >= count or self.process.poll())
+        return self.out.read_text().splitlines()
 
     def interrupted(self) -> int:
         self.process.send_signal(signal.SIGINT)

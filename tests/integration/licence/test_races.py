@@ -101,13 +101,10 @@ def test_a_service_that_starts_before_its_database_recovers(own_postgres: Embedd
         wait_for(lambda: service.verify(question(card_id)).status == 200)
 
 
-CONNECTIONS = 4
-"""Of each card and machine, so that all four workers serve it."""
+CONNECTIONS = 4  # of each card and machine, so that all four workers serve it
 ACTIONS = 8
-BETWEEN = 20
-"""How many answers of a card come between two actions on it."""
-PAUSE_SECONDS = 0.02
-"""How long a client waits after it got no answer, or 503."""
+BETWEEN = 20  # so many answers of a card come between two actions on it
+PAUSE_SECONDS = 0.02  # of a client that got no answer, or 503
 PROXIED = {"KADUN_BEHIND_PROXY": "true", "KADUN_WORKERS": "2"}
 
 

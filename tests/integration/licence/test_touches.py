@@ -64,6 +64,8 @@ card_states = st.builds(
     address=st.sampled_from(ADDRESSES),
     functions=usage.map(tuple),
 )
+Touching = Callable[[str], Callable[[], Facts | None]]
+"""Makes, by a URL, what touches the first card."""
 FITTING = CardState(hardware="h1", expires_in=moment, address=ADDRESSES[0], functions=((DAY, "f"),))
 REQUEST = VerificationRequest.from_fields(numbered_id(0), "h1", "f", "n" * 22, ADDRESSES[0])
 
@@ -285,17 +287,15 @@ def wire(database: Database, database_url: str) -> Iterator[Wire]:
 
 
 @pytest.fixture
-def touching_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Callable[[], Facts | None]]]:
-    """Returns what touches the first card by a URL, in a greenlet's way of waiting."""
+def touching_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[Touching]:
+    """Waits in a greenlet's way."""
     extensions.set_wait_callback(greenlets.wait)
     monkeypatch.setattr(touches_module.monkey, "is_module_patched", lambda _name: True)
     yield lambda url: partial(Touches(Database(url, prepared=PREPARED)).touch, MINE, START, DAY)
     extensions.set_wait_callback(None)
 
 
-def test_an_answer_that_is_lost_is_asked_for_again(
-    wire: Wire, touching_by: Callable[[str], Callable[[], Facts | None]]
-) -> None:
+def test_an_answer_that_is_lost_is_asked_for_again(wire: Wire, touching_by: Touching) -> None:
     """Nobody knows that it was committed."""
     write_bound(1, START, (DAY, "f"))
     touch = touching_by(wire.url)
@@ -313,11 +313,7 @@ def test_an_answer_that_is_lost_is_asked_for_again(
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_server_that_stops_answering_is_given_up(
-    wire: Wire,
-    touching_by: Callable[[str], Callable[[], Facts | None]],
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    is_first: bool,
+    wire: Wire, touching_by: Touching, monkeypatch: pytest.MonkeyPatch, *, is_first: bool
 ) -> None:
     write_bound(1, START, (DAY, "f"))
     touch = touching_by(wire.url)
@@ -334,7 +330,7 @@ def test_a_server_that_stops_answering_is_given_up(
 
 
 def test_a_server_that_does_not_answer_is_given_up_for_a_while(
-    touching_by: Callable[[str], Callable[[], Facts | None]], monkeypatch: pytest.MonkeyPatch
+    touching_by: Touching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "_SECONDS_BETWEEN_ATTEMPTS", 3_600)
     monkeypatch.setattr(greenlets, "CONNECT_SECONDS", 1)

@@ -127,8 +127,7 @@ def test_ceilings_take_the_own_password_and_nobody_changes_their_own_account_the
 
 
 def changed_by_owner(action: str, **fields: str) -> Callable[[Browser, Browser], Seen]:
-    said = {"name": "sam", "own_password": PASSWORD, **fields}
-    return lambda _victim, owner: owner.post(f"/admin/operator/{action}", said)
+    return lambda _victim, owner: owner.post(f"/admin/operator/{action}", {"name": "sam", **OWN, **fields})
 
 
 ENDS: dict[str, Callable[[Browser, Browser], object]] = {
@@ -137,12 +136,8 @@ ENDS: dict[str, Callable[[Browser, Browser], object]] = {
     "another's password": changed_by_owner("password", **NEW),
     "lost phone": changed_by_owner("two-step"),
     "removal": changed_by_owner("remove"),
-    "ended elsewhere": lambda victim, _: Browser.post(elsewhere_of(victim), "/admin/account/sessions"),
+    "ended elsewhere": lambda victim, _: Browser(victim.service).walk_in("sam").post("/admin/account/sessions"),
 }
-
-
-def elsewhere_of(browser: Browser) -> Browser:
-    return Browser(browser.service).walk_in("sam")
 
 
 @pytest.mark.parametrize("how", ENDS)
