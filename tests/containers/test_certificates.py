@@ -11,7 +11,7 @@ import ssl
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -125,8 +125,8 @@ class Site:
     """A stack, and what its customers see of it; what its first certificate of the authority's replaced."""
 
     stack: Stack
-    before: dict[str, bytes]
     authority: Authority
+    before: dict[str, bytes] = field(default_factory=dict)
     said: str = ""
     settings: tuple[str, ...] = ()
 
@@ -135,7 +135,7 @@ class Site:
         return ssl.get_server_certificate(("127.0.0.1", self.stack.https_port))
 
     def placed(self) -> dict[str, bytes]:
-        return placed(self.stack)
+        return {file.name: file.read_bytes() for file in (self.stack.folder / "https_certificates").iterdir()}
 
     def workers(self) -> set[int]:
         """nginx's processes, once the workers of a former configuration have ended; a reload starts new ones."""
@@ -154,48 +154,40 @@ class Site:
         return (self.stack.folder / "data/certificates.log").read_text().splitlines()
 
     def ask(self, name: str = NAMES[0]) -> tuple[str, Response]:
-        return ask(self.stack, name, self.authority)
+        """One GET over a TLS connection of its own; returns the certificate's serial too."""
+        context = ssl.create_default_context(cafile=self.authority.root)
+        with (
+            socket.create_connection(("127.0.0.1", self.stack.https_port), timeout=30) as plain,
+            context.wrap_socket(plain, server_hostname=name) as connection,
+        ):
+            connection.sendall(f"GET /readyz HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+            answer = read_response(connection)
+            shown = connection.getpeercert()
+            assert shown
+            return str(shown["serialNumber"]), answer
 
-
-def placed(stack: Stack) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in (stack.folder / "https_certificates").iterdir()}
-
-
-def ask(stack: Stack, name: str, authority: Authority) -> tuple[str, Response]:
-    """One GET over a TLS connection of its own; returns the certificate's serial too."""
-    context = ssl.create_default_context(cafile=authority.root)
-    with (
-        socket.create_connection(("127.0.0.1", stack.https_port), timeout=30) as plain,
-        context.wrap_socket(plain, server_hostname=name) as connection,
-    ):
-        connection.sendall(f"GET /readyz HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
-        answer = read_response(connection)
-        shown = connection.getpeercert()
-        assert shown
-        return str(shown["serialNumber"]), answer
-
-
-def serial_at(stack: Stack, name: str, authority: Authority) -> str:
-    """Return the serial number of the authority's certificate for this name; "" where another one is shown."""
-    try:
-        return ask(stack, name, authority)[0]
-    except OSError:
+    def serial(self, name: str = NAMES[0]) -> str:
+        """Return the serial number of the authority's certificate for this name; "" where another one is shown."""
+        with contextlib.suppress(OSError):
+            return self.ask(name)[0]
         return ""
 
 
 @pytest.fixture(scope="module")
 def issued(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A certificate of the authority's for two names takes the self-signed one's place, which is back at the end."""
-    dotenv, folder, before = stack.folder / ".env", stack.folder / "https_certificates", placed(stack)
+    dotenv, folder = stack.folder / ".env", stack.folder / "https_certificates"
     settings = dotenv.read_text()
     with Authority(tmp_path_factory.mktemp("machine"), stack.http_port) as authority:
+        site = Site(stack, authority)
+        before = site.placed()
         try:
             said = authority.issue(stack, *NAMES).stdout
             written = dotenv.read_text()
             dotenv.write_text(settings)
-            yield Site(stack, before, authority, said, tuple(written.splitlines()))
+            yield Site(stack, authority, before, said, tuple(written.splitlines()))
         finally:
-            for name in placed(stack).keys() - before:
+            for name in site.placed().keys() - before:
                 (folder / name).unlink()
             for name, content in before.items():
                 (folder / name).write_bytes(content)
@@ -206,9 +198,9 @@ def issued(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 @pytest.fixture
 def site(issued: Site) -> Site:
     """The site with a certificate of the authority's, whatever the test before has left."""
-    if not serial_at(issued.stack, NAMES[0], issued.authority):
+    if not issued.serial():
         issued.authority.renew()
-        wait_for(lambda: serial_at(issued.stack, NAMES[0], issued.authority))
+        wait_for(issued.serial)
     return issued
 
 
@@ -310,6 +302,7 @@ def test_before_the_first_start_certbot_listens_itself_and_then_renews_through_n
         port = ("--http-01-port", str(stack.http_port), "--email", f"vendor@{name}")
         assert "placed; nginx is not running" in authority.issue(stack, name, "--standalone", certbot=port).stdout
         stack.compose("up", "--detach", "--no-deps", "nginx")  # no app, so that it answers 503
-        standalone = wait_for(lambda: serial_at(stack, name, authority))
+        site = Site(stack, authority)
+        standalone = wait_for(lambda: site.serial(name))
         authority.renew()
-        wait_for(lambda: serial_at(stack, name, authority) not in ("", standalone))
+        wait_for(lambda: site.serial(name) not in ("", standalone))
