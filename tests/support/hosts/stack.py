@@ -29,6 +29,8 @@ SECRETS = (
     "keys_identity",
     "backup_identity",
 )
+USER_IDS = 1 << 5 | 1 << 6 | 1 << 7
+"""The capabilities KILL, SETGID and SETUID; see capabilities(7)."""
 SERVICES = ("app", "database", "functions", "nginx", "webhooks")
 
 
@@ -80,6 +82,7 @@ class Stack:
         self._image = image
         self.project = f"kadun-test-{uuid4().hex[:8]}"
         self.http_port, self.https_port = quiet_port(), quiet_port()
+        self.ports = (self.http_port, self.https_port)
         ours = ("KADUN_", "COMPOSE_", "DATABASE_URL", "KERNAL_DATA_KEY")
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         copy(folder)
@@ -153,6 +156,24 @@ class Stack:
     def as_role(self, role: str, *command: str, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs a PostgreSQL program as owner, backup or app, where the vendor's scripts run it."""
         return self.execute("database", "as-role", role, *command, text=text, check=check)
+
+    def listening(self) -> set[str]:
+        """Where its processes listen, by TCP and UDP."""
+        pids = {f"pid={pid}," for service in SERVICES for pid, _ in self.processes(service)}
+        shown = run("ss", "--no-header", "--listening", "--numeric", "--processes", "--tcp", "--udp").stdout
+        return {line.split()[4] for line in shown.splitlines() if any(pid in line for pid in pids)}
+
+    def require_no_rights(self, service: str) -> None:
+        """Asserts that no process of a service has any right, but for those that it needs."""
+        for pid, status in self.processes(service):
+            assert status["NoNewPrivs"] == "1", service
+            if service == "nginx" and pid == self.inspect("nginx")["State"]["Pid"]:
+                continue  # the master: it binds the ports and reads the key, and talks to nobody
+            if service == "functions":  # it gives each call a user ID of its own: test_functions.py
+                assert int(status["CapEff"], 16) | USER_IDS == USER_IDS
+                continue
+            assert "0" not in status["Uid"].split(), f"{service} runs a process as root"
+            assert int(status["CapEff"], 16) == 0, service
 
     def reload_nginx(self) -> None:
         """Reloads nginx, and waits until its workers are new ones."""
