@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,26 +42,19 @@ print(json.dumps({"folder": str(folder), "code": verdict.code, "key": verdict.da
 """
 
 
-def candidates() -> list[str]:
-    """Wherever Pythons usually are: on PATH, and where pyenv puts them."""
-    named = [f"python3.{minor}" for minor in range(OLDEST_SUPPORTED[1], 20)]
-    found = Path.home().glob(".pyenv/versions/3.*/bin/python3")
-    return [sys.executable, "python3", "/usr/bin/python3", *named, *sorted(map(str, found))]
-
-
 def pythons() -> list[str]:
-    """The oldest and the newest one here that the SDK supports and that can make environments."""
+    """The oldest and the newest one on PATH or pyenv's that the SDK supports and that can make environments."""
     ask = "import sys, venv; print(*sys.version_info[:2], sys.version_info.releaselevel)"
     usable: dict[tuple[int, int], str] = {}
-    for program in candidates():
+    named = [f"python3.{minor}" for minor in range(OLDEST_SUPPORTED[1], 20)]
+    found = Path.home().glob(".pyenv/versions/3.*/bin/python3")
+    for program in (sys.executable, "python3", "/usr/bin/python3", *named, *sorted(map(str, found))):
         try:  # pyenv's shims exist and fail
-            said = subprocess.run([program, "-c", ask], env=ENVIRONMENT, capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
+            major, minor, level = run(program, "-c", ask, cwd=ROOT).split()
+        except (OSError, AssertionError):
             continue
-        major, minor, level = said.stdout.split()
-        version = int(major), int(minor)
-        if level == "final" and version >= OLDEST_SUPPORTED:
-            usable.setdefault(version, program)
+        if level == "final" and (int(major), int(minor)) >= OLDEST_SUPPORTED:
+            usable.setdefault((int(major), int(minor)), program)
     return [usable[version] for version in sorted({min(usable), max(usable)})]
 
 
@@ -72,19 +66,20 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 def environment(python: str, folder: Path) -> tuple[Path, list[str | Path]]:
     """A clean virtual environment: its Python, and how to run pip for it. Debian takes pip out of Python."""
+    folder.mkdir()
     run(python, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     own = folder / "venv" / "bin" / "python"
     return own, [sys.executable, "-m", "pip", "--python", own]
 
 
-def test_it_installs_into_a_clean_environment_and_opens_a_program(tmp_path: Path) -> None:
-    installs_and_opens(sys.executable, tmp_path)
-
-
-@pytest.mark.nightly
-def test_it_does_so_with_the_oldest_and_the_newest_python_here(tmp_path: Path) -> None:
-    for number, python in enumerate(pythons()):
-        (tmp_path / str(number)).mkdir()
+@pytest.mark.parametrize(
+    "find",
+    [pytest.param(lambda: [sys.executable], id="own"), pytest.param(pythons, id="all", marks=pytest.mark.nightly)],
+)
+def test_it_installs_into_a_clean_environment_and_opens_a_program(
+    tmp_path: Path, find: Callable[[], list[str]]
+) -> None:
+    for number, python in enumerate(find()):
         installs_and_opens(python, tmp_path / str(number))
 
 
@@ -106,7 +101,7 @@ def installs_and_opens(python: str, tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 def test_the_conformance_kit_installs_and_tests_the_sdk(tmp_path: Path) -> None:
-    own, pip = environment(sys.executable, tmp_path)
+    own, pip = environment(sys.executable, tmp_path / "kit")
     run(*pip, "install", "--quiet", CONFORMANCE, cwd=tmp_path)
     command = [own, "-I", "-m", "kadun_conformance"]
     without_sdk = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
