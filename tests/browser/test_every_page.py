@@ -14,7 +14,7 @@ from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import FESTIVAL, LIVE, SELLER, SHOP, Shop, ask, opened
 from tests.support.browser.visits import LOOKS, ROOT, Look, Reading, Site, Troubles, Visit, in_every_look
-from tests.support.console.console_scene import paths
+from tests.support.console.console_scene import FILES, paths
 from tests.support.licence.in_force import wait_in_force
 from tests.support.self_service import ALLOWED, set_terms
 from tests.support.services.service import OPEN, wait_for
@@ -114,6 +114,8 @@ PICTURES = {
 # Where those land who reload a form, or change its language.
 LED_ON = {
     "/admin": "/admin/",
+    "/admin/program/remove": "/admin/programs",
+    "/admin/programs/seal": "/admin/programs",
     "/admin/journal/export": "/admin/journal",
     **{f"/admin/cards/{name}": "/admin/cards" for name in ("apply", "confirm", "edit", "edit/apply", "export")},
     **{f"/admin/account/{name}": "/admin/account" for name in ("password", "sessions")},
@@ -125,7 +127,7 @@ LED_ON = {
 
 def test_every_page_is_visited() -> None:
     pages = {path for path, access in paths().items() if "GET" in access}
-    assert pages == {path for path, _way in SEEN.values()} | {"/admin/login", "/admin/static/{name}"} | LED_ON.keys()
+    assert pages == {path for path, _way in SEEN.values()} | {"/admin/login", *FILES} | LED_ON.keys()
 
 
 def test_the_docs_show_the_pictures_that_are_made_for_them_and_there_are_no_others() -> None:

@@ -165,7 +165,7 @@ def test_the_keyboard_alone_is_enough(visit: Visit, hire: Hire, look: Look) -> N
             keyboard.press("Enter")
         else:
             stops.append(stop)
-    assert " ".join(stops) == "跳到正文 卡盾 总览 卡密 发卡 日志 共享与攻击 黑名单 文件 功能 密钥 系统状态 管理员"
+    assert " ".join(stops) == "跳到正文 卡盾 总览 卡密 发卡 日志 共享与攻击 程序 黑名单 文件 功能 密钥 系统状态"
     for _ in range(9):
         keyboard.press("Shift+Tab")
     assert focused(page) == "卡密"

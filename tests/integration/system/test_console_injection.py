@@ -118,7 +118,7 @@ def every_page(browser: Browser, scene: Scene, texts: Sequence[str]) -> dict[str
     """Every page that a GET shows, in one of the languages; and those that show what was typed into their forms."""
     seen = {}
     for number, (path, access) in enumerate(paths().items()):
-        if "GET" in access and not path.startswith(FILES):
+        if "GET" in access and path not in FILES:
             query = {**scene.queries.get(path, {}), "lang": ("zh", "en")[number % 2]}
             answer = browser.get(f"{path}?{urlencode(query)}")
             if answer.status != 303:
@@ -191,7 +191,7 @@ def test_no_parameter_of_any_page_becomes_markup_a_header_or_another_sites_addre
                 address = f"{address_of(path)}?{urlencode({**query, **dict.fromkeys(names, value)})}"
                 seen = olga.get(address, {"Referer": "https://evil.example/", "Accept-Language": quote(value)})
                 unmoved(seen)
-                if seen.status != 303 and not path.startswith(FILES):
+                if seen.status != 303 and path not in FILES:
                     pages.append(harmless(seen).elements)
             assert all(page == pages[0] for page in pages), (path, names)
         tried |= query.keys()

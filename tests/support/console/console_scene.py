@@ -28,7 +28,7 @@ REFERENCE = "ABCDEFGH"
 OLGA = "console:olga"
 STATIC = "/admin/static/{name}"
 OF_THE_SERVICE = {"figures", "host", "webhook", "webhook_outbox"}
-FILES = ("/admin/static/", "/admin/program/keys")
+FILES = (STATIC, "/admin/program/keys")
 """The routes whose answer to a GET is no page."""
 
 
