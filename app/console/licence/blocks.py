@@ -26,7 +26,7 @@ class BlocksPage(Page):
 
     def values(self, request: falcon.Request, form: Form) -> Values:
         page = self.service(request, Blocks).page(form.number("below"), visitor_of(request).program)
-        keys = self.console.cards.keys(visitor_of(request).who, page["cards"].values())
+        keys = self.console.cards.keys(visitor_of(request).who, (card for _hardware, card in page["cards"]))
         return {"page": page, "most": MAX_BLOCKS, "card_keys": keys}
 
 

@@ -46,7 +46,7 @@ class Blocks(Acting):
         """Return up to `PAGE_ROWS` blocks, the newest first: those with lower IDs than `below`, if that is given.
 
         `total` counts all, `older` is the ID below which the next page begins, `cards` are those that blocked machines
-        are bound to, by the SHA-256 of their hardware, `hits` as `hits`: both of a program's cards, None for all.
+        are bound to, each after the SHA-256 of its machine's hardware, `hits` as `hits`: both of a program's cards, None for all.
         """
         query = Block.select().order_by(Block.id.desc()).limit(PAGE_ROWS + 1)
         rows = list(query if below is None else query.where(Block.id < below))
@@ -58,7 +58,7 @@ class Blocks(Acting):
             "total": Block.select().count(),
             "older": rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None,
             "hits": self.hits(program),
-            "cards": dict(bound.tuples()),
+            "cards": list(bound.tuples()),
         }
 
     def hits(self, program: str | None = None) -> dict[int, int]:
