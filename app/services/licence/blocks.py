@@ -46,8 +46,8 @@ class Blocks(Acting):
         """Return up to `PAGE_ROWS` blocks, the newest first: those with lower IDs than `below`, if that is given.
 
         `total` counts all, `older` is the ID below which the next page begins, `cards` are those that blocked machines
-        are bound to, each after the SHA-256 of its machine's hardware, `hits` as `hits`: both of a program's cards, None
-        for all.
+        are bound to, each after the SHA-256 of its machine's hardware, `hits` as `hits`: both of a program's cards,
+        None for all.
         """
         query = Block.select().order_by(Block.id.desc()).limit(PAGE_ROWS + 1)
         rows = list(query if below is None else query.where(Block.id < below))
