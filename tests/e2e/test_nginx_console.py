@@ -10,6 +10,7 @@ import time
 import pytest
 
 from app.console.guard import LONGEST_LOG_IN
+from app.console.licence.programs import MAX_SEALED
 from app.console.page import FORM_BYTES
 from tests.e2e.conftest import GatewayMaker
 from tests.support.services.http_exchange import Response
@@ -19,7 +20,7 @@ from tests.support.services.service import ROOT, wait_for
 
 LIMIT, IMPORT_BYTES = 5 * 1024 * 1024, 5200 * 1024
 BUFFER = 8 * 1024  # client_body_buffer_size: so much of a body may still lie in memory
-IMPORT = "/admin/cards/import"
+IMPORT, SEAL = "/admin/cards/import", "/admin/programs/seal"
 LONG_FORMS = ["/admin/cards/confirm", "/admin/cards/apply"]
 TOO_LARGE = "内容过大 / Too much at once"
 SESSION = {"Cookie": "session=x"}
@@ -62,6 +63,16 @@ def test_an_import_of_5_mib_and_a_long_form_arrive_whole_and_longer_ones_are_ref
     for path in LONG_FORMS:  # the app refuses what is a little longer
         assert gateway.ask("POST", path, b"x" * (FORM_BYTES + 1), SESSION).json()["body_bytes"] == FORM_BYTES + 1
         gateway.ask("POST", path, b"x" * (FORM_BYTES + 9 * 1024), SESSION).require_page(413, TOO_LARGE)
+
+
+def test_a_file_to_seal_passes_whole_and_no_disk_gets_a_part_of_it(gateway: Gateway) -> None:
+    answer = gateway.ask("POST", SEAL, b"x" * MAX_SEALED, SESSION).json()
+    assert (answer["path"], answer["body_bytes"]) == (SEAL, MAX_SEALED)
+    gateway.ask("POST", SEAL, b"x" * (16448 * 1024 + 1), SESSION).require_page(413, TOO_LARGE)
+    with contextlib.closing(leave_unfinished(gateway, SEAL, b"x" * LIMIT, "Cookie: a=b\r\n")):
+        assert gateway.held_bytes("console") == gateway.held_bytes("body") == 0
+        assert gateway.ask("POST", SEAL, b"x", SESSION).json()["body_bytes"] == 1
+    assert gateway.ask("POST", SEAL, b"x" * LIMIT).headers["location"] == "/admin/login?ended=yes"
 
 
 def test_nothing_else_takes_as_much(gateway: Gateway) -> None:
