@@ -124,7 +124,7 @@ def arrived(vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def works_as_before(vendor: Vendor, new: Stack, folder: Path) -> None:
     """Assert that a server gives the vendor's program what it got before."""
-    assert vendor.program.open_on(new)["core"] == CORE_DATA
+    assert [program.open_on(new)["core"] for program in (vendor.program, vendor.second)] == [CORE_DATA] * 2
     client = vendor.program.client_of(new)
     client.download(LICENSED_FILE, folder / "here")
     assert (folder / "here").read_bytes() == LICENSED

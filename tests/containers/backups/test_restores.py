@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hosts.backups import Backups, Members, decrypted, members, repacked, standing_in
-from tests.support.hosts.servers import Vendor
+from tests.support.hosts.servers import CORE_DATA, Vendor
 from tests.support.hosts.stack import run
 from tests.support.licence.customers import Customers
 from tests.support.services.service import wait_for
@@ -116,11 +116,13 @@ def put_keys_back(vendor: Vendor, new: Backups, backup: Path) -> None:
         refused = new.script("restore.sh", backup, *options, check=False)
         assert refused.returncode == 1
         assert says in refused.stderr, refused.stderr
-    for name in ("data/keys", "secrets/kernal_data_key", "secrets/backup_identity"):
+    for name in ("data/keys", "secrets/kernal_data_key", "secrets/sealing_key", "secrets/backup_identity"):
         run("cp", "-aT", old.folder / name, new.stack.folder / name)
 
 
-def test_a_backup_taken_under_load_is_restored_row_for_row_into_a_stack_that_never_ran(restored: Restored) -> None:
+def test_a_backup_taken_under_load_is_restored_row_for_row_into_a_stack_that_never_ran(
+    restored: Restored, vendor: Vendor
+) -> None:
     stack = restored.server.stack
     assert restored.rows == restored.dumped
     activated = set(stack.sql("owner", "SELECT id FROM card WHERE is_activated").split())
@@ -131,6 +133,7 @@ def test_a_backup_taken_under_load_is_restored_row_for_row_into_a_stack_that_nev
     assert journalled == activated
     assert restored.activated_later > 0, "the backup was taken under load"
     assert restored.serves(restored.acknowledged[0])
+    assert vendor.second.open_on(stack)["core"] == CORE_DATA
     assert restored.server.take().exists()
     for statement in ("DROP TABLE card", "CREATE TABLE mine ()", "UPDATE event SET kind = 'x'"):
         refused = stack.as_role("app", "psql", "-X", "-c", statement, check=False)

@@ -60,17 +60,20 @@ class Program:
         return facts | {"core": client.unseal(self.core)}
 
 
-def ship(stack: Stack, folder: Path, hardware: str) -> Program:
-    """Ship a program from this stack, with a new card for one customer."""
+def ship(stack: Stack, folder: Path, hardware: str, *options: str) -> Program:
+    """Ship a program from this stack, with a new card for one customer; `options` may be `--program ID`."""
     (folder / "core").write_bytes(CORE_DATA)
-    stack.seal(folder / "core", folder / "core.age")
-    return Program(json.dumps(stack.cardctl("key", "export")), folder / "core.age", stack.new_card(), hardware)
+    core = folder / "-".join(("core.age", *options))
+    stack.seal(folder / "core", core, *options)
+    return Program(json.dumps(stack.cardctl("key", "export", *options)), core, stack.new_card(*options), hardware)
 
 
 class Vendor:
-    """A vendor's server, a clone of the repository upstream that it is upgraded from, and a program shipped from it."""
+    """A vendor's server, a clone of the repository upstream that it is upgraded from, and programs shipped from it."""
 
     program: Program
+    second: Program
+    """Of another of the vendor's programs."""
 
     def __init__(self, stack: Stack, upstream: Path) -> None:
         self.stack, self.upstream = stack, upstream
@@ -172,7 +175,10 @@ def _furnish(vendor: Vendor, folder: Path) -> None:
     hook.chmod(0o755)
     (certificates / "hsts.conf").write_text('add_header Strict-Transport-Security "max-age=1";\n')
     vendor.program = ship(stack, folder, "the customer's pc")
-    vendor.program.open_on(stack)
+    stack.script("cardctl", "program", "add", "b", "--name", "Quotes")
+    vendor.second = ship(stack, folder, vendor.program.hardware, "--program", "b")
+    for program in (vendor.program, vendor.second):
+        program.open_on(stack)
 
 
 @pytest.fixture(scope="session")

@@ -140,11 +140,11 @@ class Stack:
         """What scripts/cardctl prints as JSON, called from elsewhere."""
         return json.loads(self.script("cardctl", *arguments).stdout)
 
-    def seal(self, source: Path, target: Path) -> None:
-        self.script("cardctl", "seal", source, "-o", target)
+    def seal(self, source: Path, target: Path, *options: str) -> None:
+        self.script("cardctl", "seal", source, "-o", target, *options)
 
-    def new_card(self) -> str:
-        issued = self.cardctl("card", "issue", "--validity", "30d", "--count", "1", "--format", "json")
+    def new_card(self, *options: str) -> str:
+        issued = self.cardctl("card", "issue", "--validity", "30d", "--count", "1", "--format", "json", *options)
         return str(issued[0]["id"])
 
     def bound_client(self, card: str) -> dict[str, Any]:
