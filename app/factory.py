@@ -25,8 +25,8 @@ from app.services.files.files import FileTransfer
 from app.services.functions import Execution
 from app.services.keys import sealed_secrets
 from app.services.keys.signing_keys import SigningKeys
-from app.services.licence.in_force import VendorRules
 from app.services.licence.licence import LicenceService, Verification
+from app.services.licence.vendor_rules import VendorRules
 from app.services.programs import DataKeys
 from app.services.self_service import SelfService
 from app.services.shop.shop import Shop
@@ -34,10 +34,10 @@ from app.services.shop.shop_tokens import ShopTokens
 from app.services.system import startup
 from app.services.system.system_status import SystemStatus
 from app.storage import schema
+from app.storage.batcher import Batcher
 from app.storage.blobs import Blobs
 from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
-from app.storage.touches import Touches
 from app.tokens.links import Links
 from app.tokens.sealing_key import SealingKey
 from app.tokens.signer import Signer
@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     signer = Signer(keys.store)
     database.disconnect()  # the workers are forked after this
     rules = VendorRules(database)
-    licences = LicenceService(database, Touches(database), rules, signer, settings.issuer, settings.timezone, utc_now)
+    licences = LicenceService(database, Batcher(database), rules, signer, settings.issuer, settings.timezone, utc_now)
     data_keys = DataKeys(settings.kernal_data_key, sealing_key)
     verification = Verification(licences, data_keys, settings.offline_grace)
     transfer = FileTransfer(

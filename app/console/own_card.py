@@ -61,15 +61,15 @@ class OwnCardPage:
             language != "zh" and prefers_english(request.get_header("ACCEPT-LANGUAGE") or "")
         )
         request.context.visitor = replace(visitor_from(request), language="en" if is_english else "zh")
-        view: Values = {"standing": None, "step": "", "refusal": None, "contact": None}
+        view: Values = {"own": None, "step": "", "refusal": None, "contact": None}
         try:
             customer = self._service.enter(client_address(request, behind_proxy=self._console.behind_proxy))
-            if len(customer.in_force.programs) == 1:  # else it is known once the card was read
-                view["contact"] = customer.in_force.of(MAIN).terms.contact
+            if len(customer.rules.programs) == 1:  # else it is known once the card was read
+                view["contact"] = customer.rules.of(MAIN).terms.contact
             if request.method == "POST":
                 view |= self._view(customer, form, failure)
-                card = view["outcome"].before if view["standing"] is None else view["standing"].card
-                view["contact"] = customer.in_force.of(card.program).terms.contact
+                card = view["outcome"].before if view["own"] is None else view["own"].card
+                view["contact"] = customer.rules.of(card.program).terms.contact
         except Exception as error:  # noqa: BLE001  # unexpected ones too: logged, and answered with a page
             problem = problem_of(request, error, self._service)
             metrics.problems.labels(problem.code).inc()
@@ -97,20 +97,20 @@ class OwnCardPage:
         typed = _checked(form.one("card_id"))
         match form.one("do"):
             case "unbind":
-                standing = self._service.status(customer, typed)
-                step = "unbind" if standing.is_bound else "look"
-                return {"standing": standing, "step": step, "outcome": standing.unbinding()}
+                own = self._service.status(customer, typed)
+                step = "unbind" if own.is_bound else "look"
+                return {"own": own, "step": step, "outcome": own.unbinding()}
             case "unbind_now":
-                return {"standing": self._service.unbind(customer, typed, form.one("mark")), "step": "unbound"}
+                return {"own": self._service.unbind(customer, typed, form.one("mark")), "step": "unbound"}
             case "renew":
                 second = _checked(form.one("with_card_id"))
                 outcome = self._service.renewal(customer, typed, second)
                 return {"outcome": outcome, "step": "renew", "second": second, "second_shown": _shown(second)}
             case "renew_now":
                 second = _checked(form.one("with_card_id"))
-                return {"standing": self._service.renew(customer, typed, second), "step": "renewed"}
+                return {"own": self._service.renew(customer, typed, second), "step": "renewed"}
             case _:
-                return {"standing": self._service.status(customer, typed), "step": "look"}
+                return {"own": self._service.status(customer, typed), "step": "look"}
 
 
 def _shown(typed: str) -> str:

@@ -61,7 +61,7 @@ class Allowance(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CustomersCard:
     """How a customer's card stands at the time `at`; `unbound_at` are the customer's own unbindings of 30 days."""
 
     card: CardFacts

@@ -16,7 +16,7 @@ from app.http.problems import Problem, ProblemCode, client_blocked, unavailable
 from app.http.request_parser import RequestParser, client_address
 from app.http.verdicts import respond
 from app.services.files.files import FileTransfer
-from app.services.licence.in_force import ClientBlockedError
+from app.services.licence.vendor_rules import ClientBlockedError
 from app.tokens.links import Link, LinkRefusedError
 
 ACCEL_PREFIX = "/_kadun_files/"

@@ -19,7 +19,7 @@ from app.domain.self_service import RenewReason
 from app.domain.texts import LaterError, Text
 from app.http.customer_messages import MESSAGES, in_language_of
 from app.runtime import metrics
-from app.services.licence.in_force import UnknownProgramError
+from app.services.licence.vendor_rules import UnknownProgramError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2

@@ -8,7 +8,7 @@ import falcon
 import msgspec
 
 from app.domain.codes import Code
-from app.domain.self_service import RenewNotAllowedError, RenewReason, Standing, UnbindNotAllowedError
+from app.domain.self_service import CustomersCard, RenewNotAllowedError, RenewReason, UnbindNotAllowedError
 from app.domain.texts import RefusedError
 from app.http import json_body, problems, schemas
 from app.http.customer_messages import MESSAGES, RENEWALS, unbinding
@@ -16,7 +16,7 @@ from app.http.problems import Problem, ProblemCode, as_sentence
 from app.http.request_parser import client_address
 from app.services.cards.card_actions import CardNotFoundError
 from app.services.formatting import local
-from app.services.licence.in_force import ClientBlockedError
+from app.services.licence.vendor_rules import ClientBlockedError
 from app.services.self_service import ChangedMeanwhileError, SelfService
 
 
@@ -27,20 +27,20 @@ class SelfServiceResource:
     service: SelfService
     behind_proxy: bool
     kind: type[schemas.OwnCardRequest]
-    act: Callable[..., Standing]
+    act: Callable[..., CustomersCard]
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         try:
             customer = self.service.enter(client_address(request, behind_proxy=self.behind_proxy))
             asked = json_body.parse(json_body.read_body(request), self.kind)
-            standing = self.act(customer, *msgspec.structs.astuple(asked))
+            own = self.act(customer, *msgspec.structs.astuple(asked))
         except RefusedError as error:
             raise problem_of(request, error, self.service) from error
-        zone, allowed = self.service.timezone, standing.allowed
+        zone, allowed = self.service.timezone, own.allowed
         document = {
-            "status": standing.status,
-            "expires_at": local(standing.card.expires_at, zone),
-            "bound": standing.is_bound,
+            "status": own.status,
+            "expires_at": local(own.card.expires_at, zone),
+            "bound": own.is_bound,
             "unbinds_left": allowed.unbinds_left,
             "next_unbind_at": local(allowed.next_unbind_at, zone),
         }

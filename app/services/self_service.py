@@ -11,13 +11,13 @@ from app.domain.cards.card_actions import Outcome
 from app.domain.cards.cards import CardFacts, card_id_of, format_validity, parse_card_id
 from app.domain.codes import Code, EventKind
 from app.domain.programs import MAIN
-from app.domain.self_service import CUSTOMER, WINDOW, RenewNotAllowedError, RenewReason, Standing
+from app.domain.self_service import CUSTOMER, WINDOW, CustomersCard, RenewNotAllowedError, RenewReason
 from app.domain.texts import RefusedError
 from app.runtime import metrics
 from app.runtime.clock import Clock
 from app.services.cards.card_actions import CardNotFoundError, how_long
 from app.services.licence.guesses import hides, refuse_guesses
-from app.services.licence.in_force import InForce, VendorRules
+from app.services.licence.vendor_rules import CurrentRules, VendorRules
 from app.storage import bindings, journal, models
 from app.storage import cards as card_rows
 from app.storage.database import Database
@@ -38,7 +38,7 @@ class Customer(NamedTuple):
     """Who asks, and what their request is judged by: one version of the terms."""
 
     address: str
-    in_force: InForce
+    rules: CurrentRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +60,24 @@ class SelfService:
 
     def enter(self, address: str) -> Customer:
         """Return the customer at an address; raise ClientBlockedError if the address is blocked."""
-        in_force = self.rules.get()
-        in_force.refuse_blocked(address)
-        return Customer(address, in_force)
+        rules = self.rules.get()
+        rules.refuse_blocked(address)
+        return Customer(address, rules)
 
-    def status(self, customer: Customer, typed: str) -> Standing:
+    def status(self, customer: Customer, typed: str) -> CustomersCard:
         """Return how a card stands."""
         with self._asking(customer, typed):
-            return self._standing(customer, _found(typed), typed)
+            return self._own(customer, _found(typed), typed)
 
-    def unbind(self, customer: Customer, typed: str, mark: str | None = None) -> Standing:
+    def unbind(self, customer: Customer, typed: str, mark: str | None = None) -> CustomersCard:
         """Unbind a card and take the cost off its expiry, in one transaction with its journal entry.
 
-        `mark` is of the standing that the customer saw before confirming; None where nobody asked to confirm. Raise
+        `mark` is of the card as the customer saw it before confirming; None where nobody asked to confirm. Raise
         UnbindNotAllowedError if the terms or the card's state do not allow it, ChangedMeanwhileError if the card stands
         otherwise than at that mark.
         """
         with self._asking(customer, typed), self.database.transact():
-            before = self._standing(customer, _locked(typed), typed)
+            before = self._own(customer, _locked(typed), typed)
             if mark not in {None, before.mark}:
                 raise ChangedMeanwhileError
             outcome = before.unbinding()
@@ -92,13 +92,13 @@ class SelfService:
         """Return what `renew` would do to a card now; it raises what `renew` raises."""
         with self._asking(customer, typed, second):
             found = _found(typed, second)
-            return self._standing(customer, found, typed).renewal(self._card(customer, found, second))
+            return self._own(customer, found, typed).renewal(self._card(customer, found, second))
 
-    def renew(self, customer: Customer, typed: str, second: str) -> Standing:
+    def renew(self, customer: Customer, typed: str, second: str) -> CustomersCard:
         """Use up an unused second card to renew a card, in one transaction, or raise RenewNotAllowedError."""
         with self._asking(customer, typed, second), self.database.transact():
             found = _locked(typed, second)
-            before = self._standing(customer, found, typed)
+            before = self._own(customer, found, typed)
             outcome = before.renewal(self._card(customer, found, second))
             card, spent = outcome.after or outcome.before, found[card_id_of(second)]
             card_rows.write_outcomes([outcome])
@@ -111,25 +111,25 @@ class SelfService:
             )
             return replace(before, card=card)
 
-    def _standing(self, customer: Customer, found: Rows, typed: str) -> Standing:
+    def _own(self, customer: Customer, found: Rows, typed: str) -> CustomersCard:
         """Return how a card stands now. Before a change its lock is held, and the time is read under the lock."""
         card = self._card(customer, found, typed)
         if card is None:
             raise CardNotFoundError(typed)
         is_bound = bool(card_rows.bound_cards([card.id]))
-        at, terms = self.clock(), customer.in_force.of(card.program).terms
+        at, terms = self.clock(), customer.rules.of(card.program).terms
         unbindings = Event.select(Event.at).where(
             Event.card_id == card.id, journal.code_or_kind == EventKind.SELF_UNBOUND.value, Event.at > at - WINDOW
         )
         latest = unbindings.order_by(Event.at.desc()).limit(terms.self_unbind_per_30_days)
-        return Standing(card, at, is_bound, tuple(event.at for event in latest), terms)
+        return CustomersCard(card, at, is_bound, tuple(event.at for event in latest), terms)
 
     def _card(self, customer: Customer, found: Rows, typed: str) -> CardFacts | None:
         row = found.get(card_id_of(typed))
         card = None if row is None else card_rows.as_domain(row)
         if card is None or hides(card, typed, customer.address, self.clock()):
             return None
-        return card if customer.in_force.of(card.program).terms.self_service else None
+        return card if customer.rules.of(card.program).terms.self_service else None
 
     @contextmanager
     def _asking(self, customer: Customer, typed: str, *second: str) -> Iterator[None]:
@@ -147,7 +147,7 @@ class SelfService:
             raise
 
     def _journal_unknown(self, customer: Customer, typed: str) -> None:
-        now, rules = self.clock(), customer.in_force.of(MAIN)
+        now, rules = self.clock(), customer.rules.of(MAIN)
         details = {"terms": rules.revision} if rules.revision else None
         card_id = parse_card_id(typed) or typed
         entry = journal.Entry(now, EventKind.REJECTED, Code.CARD_NOT_FOUND, card_id, details=details)
@@ -175,6 +175,6 @@ def _cost(outcome: Outcome) -> dict[str, Any]:
 def _entry(
     customer: Customer, at: datetime, kind: EventKind, card: CardFacts, details: dict[str, Any]
 ) -> journal.Entry:
-    if revision := customer.in_force.of(card.program).revision:
+    if revision := customer.rules.of(card.program).revision:
         details = details | {"terms": revision}
     return journal.Entry(at, kind, card_id=card.id, ip=customer.address, actor=CUSTOMER, details=details or None)

@@ -48,13 +48,13 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
     day: date,
     entries: list[journal.Entry],
     client_id: str,
-    is_in_force: Callable[[], bool] = lambda: True,
+    are_current: Callable[[], bool] = lambda: True,
 ) -> bool:
     """Write an accepted decision in one transaction, if the facts still hold.
 
     Every writer of a card's rows locks the card first. With the cards locked, the facts are read again and compared.
     Two requests that share no card (one machine, two unused cards) conflict in the unique constraints instead.
-    Waiting for the lock may take seconds: `is_in_force` then says whether what the decision was made by still is.
+    Waiting for the lock may take seconds: `are_current` then says whether what the decision was made by still is.
     Return False when the facts no longer hold: read them and decide again.
     """
     if facts.card is None or decision.card is None:
@@ -74,7 +74,7 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
         with database.transact():
             lock_cards([decision.card.id] + ([decision.released.card_id] if decision.released else []))
             asked = (decision.card.id, request.hardware_sha256, facts.day_counted, request.program)
-            if not is_in_force() or read_facts(database, *asked) != facts:
+            if not are_current() or read_facts(database, *asked) != facts:
                 return False
             if decision.activates:
                 times = {"activated_at": decision.card.activated_at, "expires_at": decision.card.expires_at}

@@ -14,15 +14,15 @@ from app.domain.operators.operators import Role
 from app.services import polled
 from app.services.cards.card_actions import CardActions
 from app.services.cards.issuing import Issuing
-from app.services.licence.in_force import VendorRules
 from app.services.licence.licence import LicenceService, Verification
 from app.services.licence.terms import VendorTerms
+from app.services.licence.vendor_rules import VendorRules
 from app.services.operators.operators import Operators
 from app.services.operators.sessions import Sessions
 from app.services.programs import DataKeys
 from app.services.shop.shop_tokens import ShopTokens
+from app.storage.batcher import Batcher
 from app.storage.database import Database, connect_to
-from app.storage.touches import Touches
 from app.tokens.key_folder import KeyFolder
 from app.tokens.sealing_key import SealingKey
 from app.tokens.signer import Signer
@@ -63,7 +63,7 @@ def licences(database: Database, clock: Clock, tmp_path: Path, renewed_by_hand: 
     rules.get()  # as in a process that has begun: no request waits for the first reading
     return LicenceService(
         database,
-        Touches(database),
+        Batcher(database),
         rules,
         Signer(KeyFolder(tmp_path / "keys")),
         "kadun",
@@ -78,14 +78,14 @@ def verification(licences: LicenceService) -> Verification:
 
 
 @pytest.fixture
-def touches(database: Database) -> Touches:
-    return Touches(database)
+def touches(database: Database) -> Batcher:
+    return Batcher(database)
 
 
 @pytest.fixture
-def batched(database: Database, monkeypatch: pytest.MonkeyPatch) -> Touches:
+def batched(database: Database, monkeypatch: pytest.MonkeyPatch) -> Batcher:
     """As a worker has it, for requests in greenlets of the test's own thread."""
-    touches = Touches(database)
+    touches = Batcher(database)
     monkeypatch.setattr(touches, "_is_batching", True)
     return touches
 

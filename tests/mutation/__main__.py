@@ -36,7 +36,7 @@ PROCESSES = 2
 PYPROJECT = "pyproject.toml"
 _KILLED = ("killed", "timeout", "caught by type check")
 # The integration tests of what uses the statements, the bindings, the journal and the claims of orders.
-_WHOLE_WRITES = ("card_actions", "idempotency", "journal", "journal_lists", "reports", "terms", "touches", "verdicts")
+_WHOLE_WRITES = ("card_actions", "idempotency", "journal", "journal_lists", "reports", "terms", "batcher", "verdicts")
 _READS_THE_REPOSITORY = re.compile(r"\bcheckout\b|\bdocuments\b")
 # mutmut's copies of methods repeat definitions, and its decorator has no types.
 _MYPY = (

@@ -9,8 +9,8 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from app.storage.batcher import Batcher
 from app.storage.database import Database
-from app.storage.touches import Touches
 from tests.support.services.service import wait_for_lock
 
 Result = TypeVar("Result")
@@ -71,14 +71,14 @@ class HeldStatements:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ran: list[tuple[Any, ...]] = []
         self._gate = Event()
-        run = Touches._run  # noqa: SLF001
+        run = Batcher._run  # noqa: SLF001
 
-        def held(touches: Touches, name: str, *arguments: object) -> list[tuple[Any, ...]]:
+        def held(touches: Batcher, name: str, *arguments: object) -> list[tuple[Any, ...]]:
             self.ran.append(arguments)
             self._gate.wait()
             return run(touches, name, *arguments)
 
-        monkeypatch.setattr(Touches, "_run", held)
+        monkeypatch.setattr(Batcher, "_run", held)
 
     def release(self) -> None:
         """Let the statements go on."""

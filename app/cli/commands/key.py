@@ -12,7 +12,7 @@ from app.runtime.clock import utc_now
 from app.runtime.settings import DATABASE, FOLDER
 from app.services.keys.signing_keys import SigningKeys
 from app.services.programs import find
-from app.tokens import canary, sealing
+from app.tokens import data_key_marks, sealing
 from app.tokens.keyring import KeyRingError, decoded_copy
 from app.tokens.keys import KeyState
 
@@ -102,7 +102,7 @@ def restore(session: Session, source: str, *, only_newer: bool) -> None:
 @pass_session
 def accept(session: Session) -> None:
     """确认已更换 KERNAL_DATA_KEY / Accept a KERNAL_DATA_KEY that you replaced on purpose."""
-    canary.accept(session.settings.keys_dir, session.settings.kernal_data_key)
+    data_key_marks.accept(session.settings.keys_dir, session.settings.kernal_data_key)
     output.say("已确认 / KERNAL_DATA_KEY is accepted as the one in use")
 
 

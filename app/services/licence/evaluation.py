@@ -7,7 +7,7 @@ from app.domain.addresses import known
 from app.domain.cards.cards import REFERENCE_LENGTH, parse_card_id
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.licence.policy import Binding, ClientFacts, Decision, Facts, VerificationRequest
-from app.services.licence.in_force import InForce, ProgramRules
+from app.services.licence.vendor_rules import CurrentRules, ProgramRules
 from app.storage.journal import MAX_REFUSED_HARDWARE, REFUSALS, Entry
 
 _COUNTED = {Code(kind): kind for kind in Counted if kind in set(map(str, Code))}
@@ -17,7 +17,7 @@ class Evaluation(NamedTuple):
     """The decision on a request, already written to the database.
 
     `at` is the time of the decision. `jti` is the ID of the verdict to come. `client_id` is the client that an
-    accepted card is bound to now, None for a rejection. `in_force` is what the request was judged by.
+    accepted card is bound to now, None for a rejection. `current` is what the request was judged by.
     """
 
     request: VerificationRequest
@@ -25,12 +25,12 @@ class Evaluation(NamedTuple):
     jti: str
     decision: Decision
     client_id: str | None
-    in_force: InForce = InForce()
+    current: CurrentRules = CurrentRules()
 
     @property
     def rules(self) -> ProgramRules:
         """What the program of the request has in force."""
-        return self.in_force.of(self.request.program)
+        return self.current.of(self.request.program)
 
     @property
     def reference(self) -> str:

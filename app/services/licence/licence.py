@@ -18,12 +18,12 @@ from app.runtime import metrics
 from app.runtime.clock import Clock
 from app.services.licence.evaluation import Evaluation, details_of, entries_of, rejection
 from app.services.licence.guesses import hides, refuse_guesses
-from app.services.licence.in_force import InForce, VendorRules
+from app.services.licence.vendor_rules import CurrentRules, VendorRules
 from app.services.programs import DataKeys
 from app.storage import bindings, journal
+from app.storage.batcher import Batcher
 from app.storage.database import Database
 from app.storage.journal import Entry
-from app.storage.touches import Touches
 from app.tokens.keys import AUDIENCE
 from app.tokens.sealing import seal_to
 from app.tokens.signer import VERDICT_TYPE, Signer
@@ -49,7 +49,7 @@ class LicenceService:
     """
 
     database: Database
-    touches: Touches
+    batcher: Batcher
     rules: VendorRules
     signer: Signer
     issuer: str
@@ -59,7 +59,7 @@ class LicenceService:
     def evaluate(self, request: VerificationRequest) -> Evaluation:
         """Decide about a request by the rules and write what follows.
 
-        Most requests change nothing: `touches` records them and returns the facts, before the rules see them.
+        Most requests change nothing: `batcher` records them and returns the facts, before the rules see them.
 
         Raise DatabaseUnavailableError if the database is away and nothing was decided, UnknownProgramError if there is
         no such program, TooFastError if the card is not named by an ID and the address has too many refusals: it may be
@@ -71,14 +71,14 @@ class LicenceService:
         if (touched := self._touched(request, at, day, jti)) is not None:
             return touched
         for _ in range(_ATTEMPTS):
-            in_force = self.rules.get()  # each time: the request may have waited for seconds
+            rules = self.rules.get()  # each time: the request may have waited for seconds
             try:
-                facts = self._facts(request, in_force, at, day)
-                decision = decide(facts, request, at, in_force.of(request.program).terms)
+                facts = self._facts(request, rules, at, day)
+                decision = decide(facts, request, at, rules.of(request.program).terms)
                 if facts.block is None and not decision.is_refresh:
                     # A card's own machine may share its address with somebody who guesses.
                     refuse_guesses(request.address, at, request.sent_card_id)
-                evaluation = Evaluation(request, at, jti, decision, None, in_force)
+                evaluation = Evaluation(request, at, jti, decision, None, rules)
                 if not decision.accepted:
                     return self._rejected(
                         evaluation, rejection(evaluation, decision.code, details_of(facts, decision.code)), day
@@ -95,7 +95,7 @@ class LicenceService:
                     day=day,
                     entries=entries_of(facts, evaluation),
                     client_id=client_id,
-                    is_in_force=partial(self._is_in_force, in_force),
+                    are_current=partial(self._are_current, rules),
                 )
                 if applied:
                     return evaluation._replace(client_id=client_id)
@@ -108,22 +108,22 @@ class LicenceService:
 
     def _touched(self, request: VerificationRequest, at: datetime, day: date, jti: str) -> Evaluation | None:
         """Record a request that changes nothing; return None for any other."""
-        in_force = self.rules.get()
+        rules = self.rules.get()
         # What would touch the card's row must not do so for a machine that is blocked or a program that is too old.
-        is_blocked = in_force.blocks.find(request.hardware_sha256, request.address) is not None
-        if is_blocked or is_outdated(request, in_force.of(request.program).terms):
+        is_blocked = rules.blocks.find(request.hardware_sha256, request.address) is not None
+        if is_blocked or is_outdated(request, rules.of(request.program).terms):
             return None
-        facts = self.touches.touch(request, at, day)
+        facts = self.batcher.touch(request, at, day)
         if facts is None or facts.client is None:
             return None
-        decision = decide(facts, request, at, in_force.of(request.program).terms)
-        return Evaluation(request, at, jti, decision, facts.client.id, in_force) if decision.is_refresh else None
+        decision = decide(facts, request, at, rules.of(request.program).terms)
+        return Evaluation(request, at, jti, decision, facts.client.id, rules) if decision.is_refresh else None
 
-    def _facts(self, request: VerificationRequest, in_force: InForce, at: datetime, day: date) -> Facts:
-        block = in_force.blocks.find(request.hardware_sha256, request.address)
+    def _facts(self, request: VerificationRequest, rules: CurrentRules, at: datetime, day: date) -> Facts:
+        block = rules.blocks.find(request.hardware_sha256, request.address)
         if block is not None and parse_card_id(request.sent_card_id) is not None:
             return Facts(block=block)
-        day_counted = None if in_force.of(request.program).terms.changes_per_day is None else day
+        day_counted = None if rules.of(request.program).terms.changes_per_day is None else day
         asked = (request.card_id, request.hardware_sha256, day_counted, request.program)
         facts = bindings.read_facts(self.database, *asked)
         if block is not None:  # an imported card is journalled under its ID: its key, which works, is not for sellers
@@ -156,8 +156,8 @@ class LicenceService:
             bindings.take_back(evaluation.request, day)
         return self.sign(self._rejected(evaluation, rejection(evaluation, code, details), day), code, is_late=True)
 
-    def _is_in_force(self, in_force: InForce) -> bool:
-        return self.rules.get() == in_force
+    def _are_current(self, rules: CurrentRules) -> bool:
+        return self.rules.get() == rules
 
     def _rejected(self, evaluation: Evaluation, entry: Entry, day: date) -> Evaluation:
         """Journal a rejection; return it with the reference of its entry, or of the one that it repeats."""

@@ -12,10 +12,10 @@ from app.domain.operators.ceilings import OPERATOR_DEFAULTS, Ceilings, check_cei
 from app.domain.operators.operators import CONSOLE_ACTOR, Role, check_name, check_password
 from app.domain.texts import RefusedError
 from app.runtime.clock import Clock
-from app.services.bearer import digest
 from app.services.formatting import escaped
 from app.services.operators.ceilings import ceilings_of, set_ceilings
 from app.services.operators.passwords import PASSWORDS, Passwords
+from app.services.random_tokens import digest
 from app.storage import journal
 from app.storage.cards import PAGE_ROWS, Owner
 from app.storage.database import Database

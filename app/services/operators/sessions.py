@@ -13,9 +13,9 @@ from app.domain.operators.operators import MAX_SESSIONS, console_actor
 from app.domain.texts import LaterError, RefusedError
 from app.runtime import metrics
 from app.runtime.clock import Clock
-from app.services.bearer import digest, new_token
 from app.services.operators import operators, throttling, two_step
 from app.services.operators.passwords import PASSWORDS, Passwords
+from app.services.random_tokens import digest, new_token
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Operator, OperatorSession

@@ -8,7 +8,7 @@ from peewee import SQL, Case
 
 from app.domain.addresses import SITE_SHARE, network_of, site_of
 from app.domain.operators.operators import FORGOTTEN_AFTER, next_attempt
-from app.services.bearer import digest
+from app.services.random_tokens import digest
 from app.storage.database import Database
 from app.storage.models import LoginFailure
 

@@ -12,10 +12,10 @@ from app.domain.operators.operators import Scope, check_name
 from app.domain.operators.token_limits import TokenLimits, check_limits, default_limits
 from app.domain.texts import RefusedError
 from app.runtime.clock import Clock
-from app.services.bearer import digest, new_token
 from app.services.formatting import escaped
 from app.services.operators.ceilings import set_ceilings
 from app.services.programs import find
+from app.services.random_tokens import digest, new_token
 from app.storage import journal
 from app.storage.cards import Owner
 from app.storage.database import Database

@@ -10,7 +10,7 @@ from app.services.keys.signing_keys import SigningKeys
 from app.storage import schema
 from app.storage.database import Database
 from app.storage.models import Card
-from app.tokens import canary
+from app.tokens import data_key_marks
 from app.tokens.keyring import KeyRingError
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def prepare(database: Database, keys: SigningKeys, clock: Clock) -> None:
 def mark_data_key(keys_dir: Path, kernal_data_key: str) -> None:
     """Mark KERNAL_DATA_KEY as this installation's, so that a wrong one is recognised later; never stop the service."""
     try:
-        if not canary.keep(keys_dir, kernal_data_key):
+        if not data_key_marks.keep(keys_dir, kernal_data_key):
             logger.error("KERNAL_DATA_KEY is not the one in use before: see cardctl doctor")
     except KeyRingError as error:
         logger.warning("KERNAL_DATA_KEY could not be marked", extra={"reason": str(error)})

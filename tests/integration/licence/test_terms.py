@@ -20,10 +20,10 @@ from app.domain.licence.terms import BindingTerm, RenewTerm, Terms
 from app.domain.operators.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.texts import RefusedError
 from app.runtime.clock import utc_now
-from app.services.bearer import digest
 from app.services.licence.blocks import MAX_BLOCKS, BlockNotFoundError, Blocks
 from app.services.licence.licence import LicenceService, Verification
 from app.services.licence.terms import TermsChangedError, VendorTerms
+from app.services.random_tokens import digest
 from app.services.webhooks.webhooks import Webhooks
 from app.storage import journal
 from app.storage.database import Database

@@ -11,7 +11,7 @@ import pyotp
 import pytest
 
 from app.domain.operators.operators import Role, Scope
-from app.services.bearer import digest, new_token
+from app.services.random_tokens import digest, new_token
 from app.services.shop.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import Card, Ceiling, Event, LoginFailure, Operator, OperatorSession

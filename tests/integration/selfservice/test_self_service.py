@@ -20,8 +20,8 @@ from app.runtime.clock import utc_now
 from app.services.cards.card_actions import CardActions, CardNotFoundError
 from app.services.licence.blocks import Blocks
 from app.services.licence.guesses import TooFastError
-from app.services.licence.in_force import InForce, ProgramRules, VendorRules
 from app.services.licence.licence import Verification
+from app.services.licence.vendor_rules import CurrentRules, ProgramRules, VendorRules
 from app.services.self_service import ChangedMeanwhileError, Customer, SelfService
 from app.storage import bindings, journal
 from app.storage.database import Database
@@ -41,7 +41,7 @@ DAY, ROUNDS = timedelta(days=1), 20
 ROUTES = ("status", "unbind", "renew")
 NO_CARD = "0" * 32
 TERMS = Terms(self_service=True, self_unbind_per_30_days=2, self_unbind_cost=DAY, self_renew=RenewTerm.ANY)
-CUSTOMER = Customer("198.51.100.1", InForce({MAIN: ProgramRules(TERMS, 3)}))
+CUSTOMER = Customer("198.51.100.1", CurrentRules({MAIN: ProgramRules(TERMS, 3)}))
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def bound_id(verification: Verification, card_id: str) -> str:
 
 
 def with_terms(**terms: Any) -> Customer:
-    return Customer(CUSTOMER.address, InForce({MAIN: ProgramRules(Terms(self_service=True, **terms))}))
+    return Customer(CUSTOMER.address, CurrentRules({MAIN: ProgramRules(Terms(self_service=True, **terms))}))
 
 
 def everything() -> list[Any]:
@@ -85,9 +85,13 @@ def test_who_tries_ids_of_guessed_keys_finds_no_imported_card(
 def test_an_unbinding_costs_what_the_terms_say_and_frees_the_card(
     self_service: SelfService, verification: Verification, bound_id: str
 ) -> None:
-    standing = self_service.unbind(CUSTOMER, bound_id)
+    own = self_service.unbind(CUSTOMER, bound_id)
     until = START.replace(microsecond=0) + 29 * DAY
-    assert (standing.is_bound, standing.card.expires_at, standing.allowed.unbinds_left) == (False, until, 1)
+    assert (own.is_bound, own.card.expires_at, own.allowed.unbinds_left) == (
+        False,
+        until,
+        1,
+    )
     assert Card.get_by_id(bound_id).expires_at == until
     entry = Event.get(Event.kind == EventKind.SELF_UNBOUND)
     assert (entry.card_id, entry.actor, entry.ip) == (bound_id, "customer", "198.51.100.1")
@@ -151,10 +155,14 @@ def test_a_renewal_adds_the_second_cards_validity_and_spends_it(
     self_service: SelfService, verification: Verification, bound_id: str, other_id: str
 ) -> None:
     planned = self_service.renewal(CUSTOMER, bound_id, other_id)
-    standing = self_service.renew(CUSTOMER, bound_id, other_id)
+    own = self_service.renew(CUSTOMER, bound_id, other_id)
     until = START.replace(microsecond=0) + 60 * DAY
-    assert standing.card == planned.after
-    assert (standing.is_bound, standing.card.expires_at, Card.get_by_id(bound_id).expires_at) == (True, until, until)
+    assert own.card == planned.after
+    assert (own.is_bound, own.card.expires_at, Card.get_by_id(bound_id).expires_at) == (
+        True,
+        until,
+        until,
+    )
     assert Card.get_by_id(other_id).renewed_card_id == bound_id
     own, spent = Event.select().where(Event.kind == EventKind.RENEWED).order_by(Event.id)
     assert (own.card_id, own.actor) == (bound_id, "customer")

@@ -23,10 +23,10 @@ from app.domain.licence.policy import VerificationRequest
 from app.services.cards.issuing import Issuing
 from app.services.licence.licence import Verification
 from app.storage import journal, schema
+from app.storage.batcher import MAX_CARDS, SESSION
 from app.storage.database import Database
 from app.storage.models import Client
 from app.storage.statements import NEW_CLIENT
-from app.storage.touches import MAX_CARDS, SESSION
 from tests.conftest import START, Clock
 from tests.support.query_plans import nodes, plan, rows_looked_at, statements
 from tests.support.services.service import ROOT, Service, question

@@ -19,16 +19,16 @@ from app.domain.operators.operators import Role, Scope
 from app.services.cards.card_actions import CardActions
 from app.services.cards.issuing import Issuing
 from app.services.licence.blocks import Blocks
-from app.services.licence.in_force import VendorRules
 from app.services.licence.licence import LicenceService, Verification
+from app.services.licence.vendor_rules import VendorRules
 from app.services.programs import DataKeys
 from app.services.shop.shop_tokens import ShopTokens
 from app.storage import journal, schema
+from app.storage.batcher import Batcher
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
 from app.storage.models import Usage, WebhookOutbox
 from app.storage.statements import PREPARED
-from app.storage.touches import Touches
 from app.tokens.key_folder import KeyFolder
 from app.tokens.sealing_key import SealingKey
 from app.tokens.signer import Signer
@@ -126,7 +126,7 @@ class _Past:
         keys = site.service.folder / "keys"
         licences = LicenceService(
             database,
-            Touches(database),
+            Batcher(database),
             VendorRules(database),
             Signer(KeyFolder(keys)),
             "kadun",

@@ -14,8 +14,8 @@ from app.console.visitor import Visitor
 from app.domain.codes import Code, EventKind
 from app.domain.licence.terms import Terms
 from app.domain.operators.operators import Role
-from app.services.bearer import digest
 from app.services.cards.filters import CARD_FIELDS, JOURNAL_FIELDS
+from app.services.random_tokens import digest
 from app.storage import journal, models
 from app.storage.database import Database
 from app.storage.journal import Entry

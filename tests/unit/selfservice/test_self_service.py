@@ -14,9 +14,9 @@ from app.domain.licence.terms import RenewTerm, Terms
 from app.domain.self_service import (
     WINDOW,
     Allowance,
+    CustomersCard,
     RenewNotAllowedError,
     RenewReason,
-    Standing,
     UnbindNotAllowedError,
 )
 from app.http.customer_messages import RENEWALS, unbinding
@@ -31,13 +31,13 @@ TWICE = Terms(self_service=True, self_unbind_per_30_days=2, self_unbind_cost=DAY
 BATCH = replace(TWICE, self_renew=RenewTerm.BATCH)
 
 
-def standing(card: CardFacts, terms: Terms = TWICE, *before: datetime, is_bound: bool = True) -> Standing:
+def own(card: CardFacts, terms: Terms = TWICE, *before: datetime, is_bound: bool = True) -> CustomersCard:
     """Return how a card stands now whose customer unbound it before, at those times."""
-    return Standing(card, NOW, is_bound, before, terms)
+    return CustomersCard(card, NOW, is_bound, before, terms)
 
 
 def unbound(card: CardFacts, terms: Terms = TWICE, *before: datetime) -> CardFacts:
-    outcome = standing(card, terms, *before).unbinding()
+    outcome = own(card, terms, *before).unbinding()
     assert (outcome.was_bound, outcome.is_bound) == (True, False)
     assert outcome.after is not None
     return outcome.after
@@ -47,27 +47,27 @@ def test_the_unbindings_left_are_those_of_the_terms_less_those_of_30_days() -> N
     before = [NOW - 3 * DAY, NOW - WINDOW, NOW - 100 * DAY]
     for card in (UNUSED, ACTIVE, EXPIRED, PERMANENT):
         for terms, times, left in ((TWICE, before, 1), (TWICE, (), 2), (Terms(), (), 0)):
-            assert standing(card, terms, *times).allowed == Allowance(left), (card, terms, times)
+            assert own(card, terms, *times).allowed == Allowance(left), (card, terms, times)
 
 
 def test_the_next_unbinding_waits_until_one_leaves_the_30_days_at_a_whole_second() -> None:
     first, second = NOW - 20 * DAY, NOW - DAY
-    used_up = standing(ACTIVE, TWICE, first, second)
+    used_up = own(ACTIVE, TWICE, first, second)
     assert used_up.allowed == Allowance(0, WHOLE_NOW + timedelta(seconds=1) + 10 * DAY)
     assert replace(used_up, at=first + WINDOW - TICK).allowed.unbinds_left == 0
     assert replace(used_up, at=first + WINDOW).allowed.unbinds_left == 1
-    assert standing(ACTIVE, TWICE, WHOLE_NOW, WHOLE_NOW).allowed == Allowance(0, WHOLE_NOW + WINDOW)
+    assert own(ACTIVE, TWICE, WHOLE_NOW, WHOLE_NOW).allowed == Allowance(0, WHOLE_NOW + WINDOW)
     # Of more than the present limit, all beyond it must have passed.
     before = [WHOLE_NOW - days * DAY for days in (1, 2, 3, 4)]
-    assert standing(ACTIVE, TWICE, *before).allowed == Allowance(0, WHOLE_NOW - 2 * DAY + WINDOW)
+    assert own(ACTIVE, TWICE, *before).allowed == Allowance(0, WHOLE_NOW - 2 * DAY + WINDOW)
 
 
 def test_a_frozen_or_spent_card_has_no_unbindings_and_beyond_the_limit_it_says_from_when_on() -> None:
     for used_up, next_unbind_at in (
-        (standing(FROZEN), None),
-        (standing(SPENT), None),
-        (standing(ACTIVE, Terms(self_service=True)), None),
-        (standing(ACTIVE, TWICE, WHOLE_NOW - DAY, WHOLE_NOW), WHOLE_NOW - DAY + WINDOW),
+        (own(FROZEN), None),
+        (own(SPENT), None),
+        (own(ACTIVE, Terms(self_service=True)), None),
+        (own(ACTIVE, TWICE, WHOLE_NOW - DAY, WHOLE_NOW), WHOLE_NOW - DAY + WINDOW),
     ):
         assert used_up.allowed == Allowance(0, next_unbind_at), used_up
         with pytest.raises(UnbindNotAllowedError) as refused:
@@ -82,9 +82,9 @@ def test_an_unbinding_costs_what_the_terms_say_and_never_more_than_is_left() -> 
     assert unbound(EXPIRED) == EXPIRED
     assert unbound(ACTIVE, replace(TWICE, self_unbind_cost=None)) == ACTIVE
     assert unbound(PERMANENT) == PERMANENT
-    never_bound = standing(ACTIVE, Terms(), is_bound=False).unbinding()
+    never_bound = own(ACTIVE, Terms(), is_bound=False).unbinding()
     assert never_bound == Outcome(NOW, ACTIVE, ACTIVE, was_bound=False, is_bound=False), "which costs nothing"
-    assert [standing(card).cost for card in (PERMANENT, UNUSED, ACTIVE)] == [None, None, DAY]
+    assert [own(card).cost for card in (PERMANENT, UNUSED, ACTIVE)] == [None, None, DAY]
 
 
 OFF = replace(TWICE, self_renew=RenewTerm.OFF)
@@ -115,7 +115,7 @@ REFUSED = {
 def test_every_refused_renewal_says_why(reason: str, refusals: list[Any]) -> None:
     for card, second, terms in refusals:
         with pytest.raises(RenewNotAllowedError, match=reason) as refused:
-            standing(card, terms).renewal(second)
+            own(card, terms).renewal(second)
         assert refused.value.reason == reason
 
 
@@ -129,7 +129,7 @@ def test_customers_read_every_reason_and_from_when_on_they_may_unbind() -> None:
 
 def test_a_renewal_adds_the_second_cards_validity_as_operators_extend() -> None:
     for card, is_bound in product([ACTIVE, EXPIRED, UNUSED], [True, False]):
-        outcome = standing(card, is_bound=is_bound).renewal(OTHER._replace(validity=7 * DAY))
+        outcome = own(card, is_bound=is_bound).renewal(OTHER._replace(validity=7 * DAY))
         assert outcome == apply(Action.EXTEND, card, NOW, is_bound=is_bound, by=7 * DAY)
         assert outcome.revives_unbound is (card is EXPIRED and not is_bound)
 
@@ -138,18 +138,18 @@ def test_a_card_of_the_same_batch_renews_and_of_any_batch_where_the_terms_say_so
     for terms, batch, second in (
         *((BATCH, None, None), (BATCH, "A", "A"), (TWICE, None, None), (TWICE, "A", "B"), (TWICE, None, "A")),
     ):
-        outcome = standing(ACTIVE._replace(batch=batch), terms).renewal(OTHER._replace(batch=second))
+        outcome = own(ACTIVE._replace(batch=batch), terms).renewal(OTHER._replace(batch=second))
         assert outcome.after == ACTIVE._replace(batch=batch, expires_at=WHOLE_NOW + 59 * DAY)
 
 
 def test_the_mark_is_another_one_when_an_unbinding_would_leave_or_cost_something_else() -> None:
-    mark = standing(ACTIVE).mark
-    assert mark == replace(standing(ACTIVE), at=NOW + TICK).mark
+    mark = own(ACTIVE).mark
+    assert mark == replace(own(ACTIVE), at=NOW + TICK).mark
     free = replace(TWICE, self_unbind_cost=None)
-    others = (standing(PERMANENT), standing(ACTIVE, is_bound=False), standing(ACTIVE, TWICE, NOW))
-    assert mark not in {other.mark for other in (*others, standing(ACTIVE, free))}
+    others = (own(PERMANENT), own(ACTIVE, is_bound=False), own(ACTIVE, TWICE, NOW))
+    assert mark not in {other.mark for other in (*others, own(ACTIVE, free))}
 
 
 def test_a_card_may_be_renewed_where_some_unused_card_can() -> None:
     for card, terms, may in ((ACTIVE, TWICE, True), (FROZEN, TWICE, False), (ACTIVE, Terms(), False)):
-        assert standing(card, terms).may_renew is may
+        assert own(card, terms).may_renew is may

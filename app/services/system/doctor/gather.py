@@ -19,7 +19,7 @@ from app.services.system.doctor.gather_database import database_facts
 from app.storage import schema
 from app.storage.blobs import Blobs
 from app.storage.database import Database, connect_to
-from app.tokens import canary, sealing
+from app.tokens import data_key_marks, sealing
 from app.tokens.key_folder import KeyFolder
 from app.tokens.keyring import KeyRingError
 from app.tokens.sealing_key import SealingKey
@@ -75,7 +75,7 @@ def gather_facts(
         newest_key_at=None if isinstance(ring, str) else ring.keys[-1].created_at,
         data_key=tuple(sealing.is_identity(line) for line in data_key.splitlines() if line.strip()),
         data_key_length=len(data_key),
-        data_key_in_use=_or_error(lambda: canary.is_in_use(keys_dir, data_key)),
+        data_key_in_use=_or_error(lambda: data_key_marks.is_in_use(keys_dir, data_key)),
         clock_synchronised=_clock_synchronised(),
         unwritable_folder=str(files_dir) if is_unwritable else None,
         bucket=_bucket(blobs),

@@ -61,7 +61,7 @@ def data_key(facts: AllFacts) -> CheckResult:
 
 
 def data_key_in_use(facts: AllFacts) -> CheckResult:
-    """Check that KERNAL_DATA_KEY is the key that this installation has used before (app/tokens/canary.py)."""
+    """Check that KERNAL_DATA_KEY is the key that this installation has used before (app/tokens/data_key_marks.py)."""
     found = facts.service.data_key_in_use
     if not facts.service.data_key:
         raise NotCheckedError("设置有误", "a setting is invalid")

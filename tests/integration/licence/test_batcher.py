@@ -1,4 +1,4 @@
-"""Touches, which record unchanged requests: only refreshes, alone and in batches, beside other transactions, on their
+"""Batcher, which record unchanged requests: only refreshes, alone and in batches, beside other transactions, on their
 own connection, and when the server fails."""
 # Owns verdict-refresh.
 
@@ -23,13 +23,13 @@ from app.domain.errors import SchemaMismatchError
 from app.domain.licence.policy import Facts, VerificationRequest, decide
 from app.runtime import greenlets
 from app.services.licence.licence import Verification
+from app.storage import batcher as batcher_module
 from app.storage import bindings, schema
 from app.storage import database as database_module
-from app.storage import touches as touches_module
+from app.storage.batcher import MAX_CARDS, Batcher
 from app.storage.database import Database
 from app.storage.models import Client, Usage
 from app.storage.statements import PREPARED
-from app.storage.touches import MAX_CARDS, Touches
 from tests.conftest import START, Clock
 from tests.support.concurrency import HeldStatements, begin, results, wait_behind
 from tests.support.licence import bound_cards
@@ -102,7 +102,7 @@ def situations(draw: st.DrawFn) -> tuple[list[CardState], list[VerificationReque
 @example(situation=([replace(FITTING, expires_in=timedelta(0))], [REQUEST]))
 @example(situation=([replace(FITTING, functions=((DAY, "\\"),))], [REQUEST._replace(function="\\")]))
 def test_what_is_touched_is_a_refresh(
-    database: Database, touches: Touches, situation: tuple[list[CardState], list[VerificationRequest]]
+    database: Database, touches: Batcher, situation: tuple[list[CardState], list[VerificationRequest]]
 ) -> None:
     states, requests = situation
     with database.atomic() as transaction:
@@ -121,7 +121,7 @@ def test_what_is_touched_is_a_refresh(
 
 @given(situation=situations())
 def test_requests_that_come_together_are_recorded_as_one_by_one(
-    database: Database, touches: Touches, batched: Touches, situation: tuple[list[CardState], list[VerificationRequest]]
+    database: Database, touches: Batcher, batched: Batcher, situation: tuple[list[CardState], list[VerificationRequest]]
 ) -> None:
     states, requests = situation
     bound_cards.clear()
@@ -165,7 +165,7 @@ def found(asked: list[Any]) -> list[str]:
     return [facts.client.card_id for facts in results(asked)]
 
 
-def test_equal_requests_are_summed_and_their_latest_time_recorded(batched: Touches, held: HeldStatements) -> None:
+def test_equal_requests_are_summed_and_their_latest_time_recorded(batched: Batcher, held: HeldStatements) -> None:
     first, card_id = write_bound(2, START, (DAY, "f"))
     times = [START + seconds * SECOND for seconds in (0, 1, 5, 2)]
     asked = begin(partial(batched.touch, asking(first), START, DAY))
@@ -178,7 +178,7 @@ def test_equal_requests_are_summed_and_their_latest_time_recorded(batched: Touch
     assert Usage.get(Usage.card == card_id).last_at == max(times)
 
 
-def test_requests_of_two_days_do_not_mix(batched: Touches, held: HeldStatements) -> None:
+def test_requests_of_two_days_do_not_mix(batched: Batcher, held: HeldStatements) -> None:
     midnight = START.replace(hour=16, minute=0, second=0, microsecond=0)
     first, card_id, other = write_bound(3, START, (DAY, "f"), (NEXT_DAY, "f"))
     before, after = (midnight - SECOND, DAY), (midnight, NEXT_DAY)
@@ -192,7 +192,7 @@ def test_requests_of_two_days_do_not_mix(batched: Touches, held: HeldStatements)
     assert counts(NEXT_DAY) == {(first, "f"): 1, (card_id, "f"): 2, (other, "f"): 2}
 
 
-def test_a_statement_has_a_limited_number_of_cards(batched: Touches, held: HeldStatements) -> None:
+def test_a_statement_has_a_limited_number_of_cards(batched: Batcher, held: HeldStatements) -> None:
     first, *others = write_bound(2 * MAX_CARDS + 11, START, (DAY, "f"))
     works = [partial(batched.touch, asking(card_id), START, DAY) for card_id in (first, *others, *others[:50])]
     asked = begin(works[0]) + begin(*works[1:])
@@ -203,7 +203,7 @@ def test_a_statement_has_a_limited_number_of_cards(batched: Touches, held: HeldS
     assert sum(counts(DAY).values()) == len(works) + 2 * MAX_CARDS + 11
 
 
-def test_a_waiter_that_is_killed_harms_nobody(batched: Touches, held: HeldStatements) -> None:
+def test_a_waiter_that_is_killed_harms_nobody(batched: Batcher, held: HeldStatements) -> None:
     first, *others = write_bound(11, START, (DAY, "f"))
     doomed = begin(partial(batched.touch, asking(first), START, DAY))
     doomed += begin(partial(batched.touch, asking(others[0]), START, DAY))
@@ -248,7 +248,7 @@ CHANGES: dict[str, tuple[str, tuple[object, ...]]] = {
 
 
 def test_a_touch_that_waited_for_a_client_checks_it_again_and_counts_beside_another(
-    database: Database, touches: Touches, elsewhere: Database
+    database: Database, touches: Batcher, elsewhere: Database
 ) -> None:
     touch = partial(touches.touch, MINE, START, DAY)  # off a hub, where locks are waited for
     for change, statement in CHANGES.items():
@@ -267,7 +267,7 @@ def test_a_touch_that_waited_for_a_client_checks_it_again_and_counts_beside_anot
 
 
 def test_a_card_that_makes_a_statement_fail_harms_no_other(
-    batched: Touches, held: HeldStatements, verification: Verification, clock: Clock
+    batched: Batcher, held: HeldStatements, verification: Verification, clock: Clock
 ) -> None:
     good, bad, also_good = write_bound(3, clock.now, (DAY, "f"))
     Usage.update(count=2**63 - 1).where(Usage.card == bad).execute()
@@ -290,8 +290,8 @@ def wire(database: Database, database_url: str) -> Iterator[Wire]:
 def touching_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[Touching]:
     """Waits in a greenlet's way."""
     extensions.set_wait_callback(greenlets.wait)
-    monkeypatch.setattr(touches_module.monkey, "is_module_patched", lambda _name: True)
-    yield lambda url: partial(Touches(Database(url, prepared=PREPARED)).touch, MINE, START, DAY)
+    monkeypatch.setattr(batcher_module.monkey, "is_module_patched", lambda _name: True)
+    yield lambda url: partial(Batcher(Database(url, prepared=PREPARED)).touch, MINE, START, DAY)
     extensions.set_wait_callback(None)
 
 
@@ -322,10 +322,10 @@ def test_a_server_that_stops_answering_is_given_up(
             wire.armed = False
             assert pool.submit(touch).result(20) is not None
             wire.armed = True
-        monkeypatch.setattr(touches_module, "ANSWER_SECONDS", 2)
+        monkeypatch.setattr(batcher_module, "ANSWER_SECONDS", 2)
         asked = pool.submit(touch)
         assert wire.held.wait(60)
-        monkeypatch.setattr(touches_module, "ANSWER_SECONDS", 15)  # what is asked next has its usual time
+        monkeypatch.setattr(batcher_module, "ANSWER_SECONDS", 15)  # what is asked next has its usual time
         assert (asked.result(60) is None) == is_first
 
 
@@ -364,8 +364,8 @@ def probed(database_url: str) -> Database:
 
 @pytest.fixture
 def run(probed: Database) -> Callable[..., Any]:
-    """Runs a prepared statement on the connection of `Touches`, and returns what it selects."""
-    run_prepared = Touches(probed)._run  # noqa: SLF001  # it has no other use
+    """Runs a prepared statement on the connection of `Batcher`, and returns what it selects."""
+    run_prepared = Batcher(probed)._run  # noqa: SLF001  # it has no other use
     return lambda *arguments: run_prepared(*arguments)[0][0]
 
 
@@ -399,9 +399,9 @@ def test_a_statement_that_the_server_refuses_is_not_repeated(
 ) -> None:
     write_bound(1, START)
     ran: list[str] = []
-    execute = touches_module.execute_prepared
+    execute = batcher_module.execute_prepared
     noting = lambda connection, name, *arguments: (ran.append(name), execute(connection, name, *arguments))[1]  # noqa: E731
-    monkeypatch.setattr(touches_module, "execute_prepared", noting)
+    monkeypatch.setattr(batcher_module, "execute_prepared", noting)
     run("pid", 0)
     with database.atomic():
         database.execute_sql("SELECT FROM card FOR UPDATE")
@@ -424,7 +424,7 @@ def test_an_older_schema_is_refused_at_the_next_connection(database: Database, r
 def test_of_several_hosts_and_addresses_it_connects_to_the_first_that_answers(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    touches = Touches(Database(database_url.replace("@", "@127.0.0.1:1,"), prepared={"echo": "SELECT $1::int"}))
+    touches = Batcher(Database(database_url.replace("@", "@127.0.0.1:1,"), prepared={"echo": "SELECT $1::int"}))
     assert touches._run("echo", 7) == [(7,)]  # noqa: SLF001  # as above
     monkeypatch.setattr(greenlets, "CONNECT_SECONDS", 0.2)
     port = int(extensions.parse_dsn(database_url)["port"])

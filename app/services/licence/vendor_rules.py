@@ -38,7 +38,7 @@ class ProgramRules(NamedTuple):
     data_key: str | None = None
 
 
-class InForce(NamedTuple):
+class CurrentRules(NamedTuple):
     """What requests are judged by: the programs by their IDs, and the blocks."""
 
     programs: Mapping[str, ProgramRules] = MappingProxyType({MAIN: ProgramRules()})
@@ -57,14 +57,14 @@ class InForce(NamedTuple):
             raise ClientBlockedError
 
 
-class VendorRules(Polled[InForce]):
+class VendorRules(Polled[CurrentRules]):
     """What is in force, read again twice a second."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, self._programs_and_blocks)
         self._blocks: tuple[tuple[int, int], BlockList] = ((0, 0), BlockList())
 
-    def _programs_and_blocks(self) -> InForce:
+    def _programs_and_blocks(self) -> CurrentRules:
         # What differs whenever blocks were added or removed. Not the highest ID: a block may become visible after one
         # with a higher ID.
         mark = Block.select(fn.COUNT(Block.id), fn.COALESCE(fn.SUM(Block.id), 0)).tuples().first()
@@ -73,4 +73,4 @@ class VendorRules(Polled[InForce]):
             listed = BlockList(Block.select(Block.id, Block.hardware_sha256, Block.network).tuples())
             self._blocks = mark, listed
         rows = Program.select()
-        return InForce({row.id: ProgramRules(terms_of(row), row.revision, row.data_key) for row in rows}, listed)
+        return CurrentRules({row.id: ProgramRules(terms_of(row), row.revision, row.data_key) for row in rows}, listed)

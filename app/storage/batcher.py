@@ -80,7 +80,7 @@ class _Batch:
             self.found[card_id] = Facts(card, client)
 
 
-class Touches:
+class Batcher:
     """Records requests of bound cards that change nothing but the client's time and function, and the usage.
 
     In gunicorn, while one statement is under way the requests that arrive gather for the next; one alone goes at once.
