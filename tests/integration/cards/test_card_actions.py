@@ -263,9 +263,7 @@ def test_an_action_or_a_preview_takes_as_many_statements_for_a_hundred_cards_as_
     assert {(card.validity, card.frozen_at) for card in Card.select()} == {(DAYS_30, None)}
 
 
-def test_a_dead_card_of_the_machine_is_released_and_a_card_that_was_unbound_meanwhile_is_bound(
-    proxied: Service, moves: CardMoves
-) -> None:
+def test_a_dead_card_is_released_and_a_card_unbound_meanwhile_is_bound(proxied: Service, moves: CardMoves) -> None:
     card_id, dead = proxied.issue(2)
     reference = rejected(proxied, card_id)
     assert code_of(proxied, dead, NEW) == "OK"
@@ -289,9 +287,7 @@ def test_a_dead_card_of_the_machine_is_released_and_a_card_that_was_unbound_mean
     assert code_of(proxied, card_id, NEW) == "OK"
 
 
-def test_a_move_waits_for_other_writers_and_sees_their_work(
-    proxied: Service, moves: CardMoves, database: Database
-) -> None:
+def test_a_move_waits_for_writers_and_sees_their_work(proxied: Service, moves: CardMoves, database: Database) -> None:
     card_id, other = proxied.issue(2)
     reference = rejected(proxied, card_id)
     with ThreadPoolExecutor(1) as pool:

@@ -93,9 +93,7 @@ def ids(rows: list[Card]) -> list[str]:
     return [card.id for card in rows]
 
 
-def test_a_list_has_the_matching_cards_in_order_both_ways_by_one_query_and_index(
-    year: Database, all_cards: list[Card]
-) -> None:
+def test_a_list_has_the_matching_cards_in_order_by_one_query_and_index(year: Database, all_cards: list[Card]) -> None:
     year.execute_sql("SET seq_page_cost = 10")  # as of a table ten times as large
     for name, (wanted, index) in FILTERS.items():
         right = expected(wanted, all_cards)
@@ -146,9 +144,7 @@ def test_a_card_is_found_by_id_hardware_address_and_reference(year: Database) ->
         assert found(text) == [event.card_id]
 
 
-def test_a_short_text_finds_all_hits_of_a_short_list_and_the_first_of_a_long_one(
-    year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_short_text_finds_first_hits(year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(card_search, "MAX_HITS", 200)
     texts = {client.card_id: (client.hardware, client.ip) for client in Client.select()}
     for text, name in product(["board=", "1"], ["expired", "a batch of one", "no such note"]):
@@ -192,9 +188,7 @@ def test_each_kind_of_hit_is_a_scan_of_one_index(year: Database) -> None:
         assert not [told for told in plans if "Seq Scan" in told or "Index" not in told], text
 
 
-def test_a_sellers_cards_are_listed_by_index_and_found_by_their_beginning(
-    year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sellers_lists_use_their_index(year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(card_lists, "MAX_SEARCHED", YEAR_CARDS)
     own = [card for card in all_cards if card.id.startswith("15")][::2]
     seller = {"name": "sam", "role": "seller", "password_hash": "$argon2id$", "created_at": NOW}
@@ -288,9 +282,7 @@ def search(browser: Browser, text: str, **more: str) -> Seen:
 
 
 @pytest.mark.usefixtures("both")
-def test_a_sellers_list_has_the_cards_that_they_issued_and_finds_notes_that_begin_as_others_do(
-    owner: Browser, seller: Browser
-) -> None:
+def test_a_sellers_list_has_the_cards_that_they_issued_and_finds_their_notes(owner: Browser, seller: Browser) -> None:
     for query in ("", "?status=active", "?sort=expiry", "?expires=7d"):
         page = seller.get(f"/admin/cards{query}")
         assert (OWN in page.text, "WXYZ" in page.text, "共 1 张" in page.words) == (True, False, True), query
@@ -329,9 +321,7 @@ def test_a_removed_sellers_cards_are_nobodys_and_no_later_namesakes(proxied: Ser
     assert "已发卡" not in namesake.get("/admin/journal").words
 
 
-def test_the_journal_has_what_a_seller_did_and_the_entries_of_a_card_or_a_reference(
-    owner: Browser, seller: Browser, both: tuple[str, str]
-) -> None:
+def test_a_seller_reads_their_own_and_named_entries(owner: Browser, seller: Browser, both: tuple[str, str]) -> None:
     moved = {"moved_to": OWN}
     journal.append([rejected(OTHER, reference="K7M2Q9XD")])
     journal.append([rejected("VIP2024000001", Code.CARD_NOT_FOUND, reference="V5GJS7T1")])
@@ -359,9 +349,7 @@ def test_usage_of_others_cards_takes_their_whole_key(owner: Browser, seller: Bro
     assert OTHER in seller.get(f"/admin/usage?card={OTHER}").words.split()
 
 
-def test_the_overview_and_the_report_name_a_sellers_own_cards(
-    owner: Browser, seller: Browser, both: tuple[str, str]
-) -> None:
+def test_overview_and_report_name_a_sellers_own_cards(owner: Browser, seller: Browser, both: tuple[str, str]) -> None:
     now = datetime.now(UTC)
     for card in both:
         journal.append([rejected(card)])
@@ -372,9 +360,7 @@ def test_the_overview_and_the_report_name_a_sellers_own_cards(
         assert [(OWN in page.text, OTHER in page.text) for page in pages] == [(True, False), (True, True)], path
 
 
-def test_tracebacks_and_urls_of_webhooks_are_shown_to_owners_only(
-    owner: Browser, seller: Browser, both: tuple[str, str]
-) -> None:
+def test_tracebacks_and_webhooks_urls_are_for_owners(owner: Browser, seller: Browser, both: tuple[str, str]) -> None:
     said = {"detail": 'File "/functions/secret.py", line 7, in export\nKeyError: price'}
     journal.append([rejected(OWN, code, details=said) for code in (Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT)])
     hook = {"webhook": "shop", "url": "https://shop.example/hook?token=s3cret"}

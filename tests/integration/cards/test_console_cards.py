@@ -300,9 +300,7 @@ def own(proxied: Service, seller: Browser) -> str:
     return card_id
 
 
-def test_a_seller_moves_their_own_card_to_the_refused_machine_whose_other_card_is_not_named(
-    seller: Browser, proxied: Service, own: str
-) -> None:
+def test_a_seller_moves_their_card_and_no_other_card_is_named(seller: Browser, proxied: Service, own: str) -> None:
     (other,) = proxied.issue()
     assert proxied.verify(question(other, NEW), address="198.51.100.9").status == 200
     refused = seller.get(move_of(own))
@@ -343,9 +341,7 @@ def test_a_batch_leads_to_its_cards_and_hardware_that_looks_like_a_card_is_hardw
     assert (page.status, card_id in page.words) == (200, True)
 
 
-def test_a_card_that_changed_since_its_preview_is_previewed_again(
-    owner: Browser, proxied: Service, cards: list[str]
-) -> None:
+def test_a_card_changed_after_its_preview_is_shown_again(owner: Browser, proxied: Service, cards: list[str]) -> None:
     preview = confirm(owner, "delete", [cards[4], cards[5]])
     proxied.verify(question(cards[4], "quick machine"), address="203.0.113.9")
     refused = owner.submit(preview, APPLY)
@@ -360,9 +356,7 @@ def test_a_card_that_changed_since_its_preview_is_previewed_again(
     assert "已冻结 2 张" in owner.submit(preview, APPLY).words
 
 
-def test_an_edit_changes_what_is_ticked_is_counted_and_of_many_needs_the_password(
-    owner: Browser, many: list[str]
-) -> None:
+def test_an_edit_changes_what_is_ticked_counts_and_of_many_takes_the_password(owner: Browser, many: list[str]) -> None:
     form = owner.post("/admin/cards/edit", {"id": many, "back": LIST})
     refused = owner.submit(form, "/admin/cards/edit/apply", batch="b", note="n", own_password=PASSWORD)
     assert (refused.status, "请选择要修改的内容" in refused.words, 'value="n"' in refused.text) == (400, True, True)
@@ -408,9 +402,7 @@ def test_a_seller_unbinds_their_own_card_so_many_a_day(seller: Browser, proxied:
     assert (is_bound(own), Ceiling.get().changed) == (True, 1)
 
 
-def test_others_cards_do_not_exist_for_a_seller_who_may_only_unbind(
-    seller: Browser, proxied: Service, own: str
-) -> None:
+def test_others_cards_do_not_exist_for_a_seller_who_may_unbind(seller: Browser, proxied: Service, own: str) -> None:
     (other,) = proxied.issue()
     assert proxied.verify(question(other, "theirs"), address="203.0.113.8").status == 200
     assert proxied.verify(question(other, "another"), address="198.51.100.8").status == 403

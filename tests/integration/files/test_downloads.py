@@ -130,9 +130,7 @@ def offering(licences: LicenceService, database: Database, clock: Clock, tmp_pat
     return Offering(licences, database, clock, tmp_path)
 
 
-def test_downloads_beyond_the_limit_are_refused_and_each_gives_its_place_back(
-    offering: Offering, card_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_downloads_at_once_have_a_limit(offering: Offering, card_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.http.files.MAX_DOWNLOADS", 1)
     with offering.blobs.receiving(io.BytesIO(b"x"), 1) as received:
         offering.blobs.install(received)
@@ -153,9 +151,7 @@ def test_downloads_beyond_the_limit_are_refused_and_each_gives_its_place_back(
         sending.close()
 
 
-def test_a_download_is_journalled_once_for_each_of_the_vendors_days_by_an_index(
-    offering: Offering, clock: Clock, card_id: str, database: Database
-) -> None:
+def test_a_download_is_noted_once_a_day(offering: Offering, clock: Clock, card_id: str, database: Database) -> None:
     link = offering.link(card_id)  # at 20:00 in Shanghai
     row = {"at": clock.now, "kind": "file_downloaded", "card_id": card_id}
     Event.insert_many([{**row, "details": {"name": "x", "sha256": f"{n}"}} for n in range(2000)]).execute()
@@ -168,9 +164,7 @@ def test_a_download_is_journalled_once_for_each_of_the_vendors_days_by_an_index(
     assert [told for told in map(plan, [database] * len(ran), ran) if "event_downloads" in told]
 
 
-def test_a_clients_links_stay_good_under_its_new_card(
-    offering: Offering, card_actions: CardActions, issuing: Issuing, card_id: str
-) -> None:
+def test_links_outlive_a_renewal(offering: Offering, card_actions: CardActions, issuing: Issuing, card_id: str) -> None:
     link = offering.link(card_id)
     card_actions.apply(Action.FREEZE, [card_id])
     renewed = issuing.issue(1, None).cards[0].id
@@ -205,9 +199,7 @@ def test_downloads_at_once_are_journalled_once(service: Service, card_with_file:
     assert Event.select().where(Event.kind == "file_downloaded").count() == 1
 
 
-def test_parts_and_conditions_hold_by_the_version_and_without_a_byte_nothing_is_journalled(
-    service: Service, card_with_file: str
-) -> None:
+def test_parts_and_conditions_hold_and_no_byte_means_no_journal_entry(service: Service, card_with_file: str) -> None:
     url, etag = links(service, card_with_file)[NAME], f'"{sha256(CONTENT)}"'
     known = fetch(service, url, If_None_Match=etag)
     assert (known.status, known.body, known.headers["etag"]) == (304, b"", etag)
@@ -286,9 +278,7 @@ def test_only_a_link_of_the_file_that_has_not_expired_opens_it(service: Service,
         is_problem(fetch(service, target), 403, "LINK_REFUSED")
 
 
-def test_a_link_is_void_while_its_card_is_frozen_and_once_it_is_unbound_or_gone(
-    service: Service, card_with_file: str
-) -> None:
+def test_a_link_is_void_while_its_card_is_frozen_unbound_or_gone(service: Service, card_with_file: str) -> None:
     url = links(service, card_with_file)[NAME]
     service.cardctl("card", "freeze", card_with_file)
     refused = ask(service, card_with_file)
@@ -321,9 +311,7 @@ def test_a_link_of_a_replaced_removed_or_missing_file_finds_nothing(service: Ser
     assert links(service, card_with_file) == {}
 
 
-def test_without_a_database_there_are_neither_links_nor_bytes(
-    tmp_path: Path, card_with_file: str, service: Service
-) -> None:
+def test_without_a_database_there_is_no_link_and_no_byte(tmp_path: Path, card_with_file: str, service: Service) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / sha256(CONTENT)).write_bytes(CONTENT)
     with Service(with_keys(tmp_path), "postgresql://nobody@127.0.0.1:9/none") as alone:

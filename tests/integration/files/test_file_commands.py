@@ -88,9 +88,7 @@ def test_a_new_version_replaces_the_old_one_and_bytes_stay_while_one_file_has_th
     assert listed(offline)[0]["missing"] is False
 
 
-def test_a_batch_without_cards_is_reported_and_cards_of_sellers_and_shops_are_counted(
-    offline: Service, database: Database, operators: Operators
-) -> None:
+def test_odd_batches_of_a_file_are_reported(offline: Service, database: Database, operators: Operators) -> None:
     def added(*options: str) -> str:
         return offline.cardctl("file", "add", "-", "--name", "a", *options, text="x").stderr
 
@@ -201,9 +199,7 @@ def read(folder: Blobs, store: FileStore, name: str) -> bytes:
         return source.read()
 
 
-def test_a_failure_leaves_the_old_version_before_the_commit_and_the_new_one_after_it(
-    store: FileStore, folder: FailingBlobs
-) -> None:
+def test_a_failure_leaves_the_old_version_or_after_the_commit_the_new(store: FileStore, folder: FailingBlobs) -> None:
     add(store, "a", b"old")
     for folder.fails_at, left, changes in (("install", b"old", 1), ("remove", b"new", 2)):
         with pytest.raises(RuntimeError, match="power cut"):
@@ -219,9 +215,7 @@ def test_a_failure_leaves_the_old_version_before_the_commit_and_the_new_one_afte
     assert read(folder, store, "a") == b"new"
 
 
-def test_old_bytes_that_cannot_be_removed_are_a_warning(
-    store: FileStore, folder: FailingBlobs, warnings: list[str]
-) -> None:
+def test_old_bytes_that_must_stay_are_a_warning(store: FileStore, folder: FailingBlobs, warnings: list[str]) -> None:
     for failure in (DatabaseUnavailableError("gone"), KeyboardInterrupt(), PermissionError("not ours")):
         old = add(store, "a", b"old")
         folder.fails_at, folder.failure = "remove", failure
@@ -323,9 +317,7 @@ def test_a_bucket_that_cannot_be_used_is_named_with_what_it_says(
         front.show(Issued.make("localhost", f"{BUCKET}.localhost", issuer=authority))
 
 
-def test_doctor_and_the_list_say_so_while_an_object_is_lost_or_the_bucket_is_away(
-    bucketed: Service, bucket: Any, front: TlsFront
-) -> None:
+def test_doctor_and_the_list_tell_a_lost_object_and_bucket(bucketed: Service, bucket: Any, front: TlsFront) -> None:
     put(bucketed, "a", CONTENT)
     found = results(bucketed)
     assert [found[name]["status"] for name in ("bucket", "files")] == ["OK", "OK"]

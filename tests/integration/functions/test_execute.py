@@ -101,9 +101,7 @@ def test_a_function_is_told_the_card_the_client_and_the_expiry(executing: Servic
     assert execute(executing, permanent, "来者", {}, hardware="h2").claims["result"][2] is None
 
 
-def test_the_rules_come_first_and_a_function_that_is_not_installed_is_a_rejection_and_no_usage(
-    executing: Service,
-) -> None:
+def test_the_rules_come_first_and_an_unknown_function_is_a_rejection_and_no_usage(executing: Service) -> None:
     frozen, card_id = executing.issue(2)
     executing.cardctl("card", "freeze", frozen)
     assert execute(executing, frozen, "没有的", {}).body["code"] == "CARD_FROZEN"
@@ -174,9 +172,7 @@ def beside_functions(folder: Path, database_url: str, slots: int, **more: str) -
         yield service
 
 
-def test_beside_a_call_under_way_everything_but_another_call_is_served(
-    database_url: str, tmp_path: Path, database: Database
-) -> None:
+def test_beside_a_call_all_but_another_call_is_served(database_url: str, tmp_path: Path, database: Database) -> None:
     with beside_functions(tmp_path, database_url, slots=1) as service:
         first, second, frozen = service.issue(3)
         service.cardctl("card", "freeze", frozen)
@@ -328,9 +324,7 @@ def test_a_failure_is_explained_and_its_reason_is_the_last_line(shop: Service, d
     assert Event.select().where(Event.kind == "rejected").count() == 0
 
 
-def test_functions_that_are_not_loaded_yet_are_reported_in_one_line(
-    commands: Service, running: FunctionsService
-) -> None:
+def test_functions_not_loaded_yet_are_reported_in_one_line(commands: Service, running: FunctionsService) -> None:
     running.stop()
     (running.modules / "slow.py").write_text("import time\ntime.sleep(1000)\n")
     running.spawn()

@@ -72,9 +72,7 @@ def test_functions_that_do_not_end_time_out_and_leave_no_process(impatient: Func
         pytest.param("200 processes", "Resource temporarily unavailable", marks=NEEDS_ROOT),
     ],
 )
-def test_a_function_without_a_valid_result_fails_with_the_reason(
-    hostile: FunctionsService, function: str, said: str
-) -> None:
+def test_a_function_without_a_result_fails_with_the_reason(hostile: FunctionsService, function: str, said: str) -> None:
     outcome = hostile.call(function)
     assert isinstance(outcome, Failed)
     assert said in outcome.detail
@@ -405,9 +403,7 @@ def test_the_installed_packages_are_those_of_the_file_and_a_failure_leaves_the_o
     assert list(install(functions).iterdir()) == []
 
 
-def test_source_distributions_which_run_their_code_are_refused(
-    functions: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_source_distributions_which_run_code_are_refused(functions: Path, capfd: pytest.CaptureFixture[str]) -> None:
     setup = functions / "setup.py"
     setup.write_text("raise SystemExit('this ran')")
     with tarfile.open(functions / "evil-1.0.tar.gz", "w:gz") as archive:

@@ -105,9 +105,7 @@ def test_faults_name_columns_as_the_file_does_and_none_that_it_lacks(database: D
     assert batch.faults[0].text.zh.startswith("分组 必须是")
 
 
-def test_the_first_faults_of_a_file_are_kept_and_all_are_counted(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_faults_are_kept_and_all_are_counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     list(cards.insert(database, [NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)], NOW))
     first, later = f"{ONE},30d\n", f"{TWO},soon\n"
     reading = read("id,validity\n" + first + "x,soon\n" * 2_000 + later + "id,validity,x\n" + '"')

@@ -53,9 +53,7 @@ def test_an_addresss_refusals_are_journalled_to_a_limit(verification: Verificati
     assert not DailyCount.select().exists()
 
 
-def test_a_card_has_50_places_a_day_of_each_kind(
-    verification: Verification, issuing: Issuing, card_id: str, clock: Clock
-) -> None:
+def test_a_card_has_50_places_a_day(verification: Verification, issuing: Issuing, card_id: str, clock: Clock) -> None:
     ask(verification, card_id)
     rival = issuing.issue(1, None).cards[0].id
     for number in range(60):
@@ -77,9 +75,7 @@ def test_a_card_has_50_places_a_day_of_each_kind(
     assert DailyCount.select().count() == 5
 
 
-def test_a_repeated_rejection_has_the_reference_of_the_entry_that_it_repeats(
-    verification: Verification, card_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repeats_share_one_reference(verification: Verification, card_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ask(verification, card_id)
 
     def refused(hardware: str, address: str) -> Verdict:
@@ -119,9 +115,7 @@ def test_beyond_the_first_of_a_day_a_rejection_has_the_reference_of_one_alike(
         assert Event.select().where(Event.code == code).count() == 3, code
 
 
-def test_refusals_keep_a_digest_of_hardware(
-    verification: Verification, issuing: Issuing, card_id: str, clock: Clock
-) -> None:
+def test_refusals_keep_hardware_short(verification: Verification, issuing: Issuing, card_id: str, clock: Clock) -> None:
     hardware = "机" * 1024
     ask(verification, "0" * 32, hardware=hardware)
     ask(verification, card_id)

@@ -79,9 +79,7 @@ def ids(events: list[Event]) -> list[int]:
     return [event.id for event in events]
 
 
-def test_a_list_has_the_matching_entries_newest_first_both_ways_by_one_query_and_index(
-    year: Database, all_events: list[Event]
-) -> None:
+def test_a_list_has_the_matching_entries_in_order_by_one_index(year: Database, all_events: list[Event]) -> None:
     for name, (wanted, index) in FILTERS.items():
         right = expected(wanted, all_events)
         assert ids(list(journal_lists.every(wanted))) == right, name
@@ -97,9 +95,7 @@ def test_a_list_has_the_matching_entries_newest_first_both_ways_by_one_query_and
         assert (index in told, "Seq Scan" in told) == (True, False), (name, told)
 
 
-def test_frequent_texts_are_searched_in_pieces_by_three_queries(
-    year: Database, all_events: list[Event], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_searches_go_by_pieces(year: Database, all_events: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_lists, "MAX_LOOKED", 60)
     days = {"since": NOW - 300 * DAY, "until": NOW}
     rare = JournalFilter(network=NET, function=sample_year.FUNCTIONS[1])

@@ -51,9 +51,7 @@ def current_kid(service: Service, card_id: str) -> str:
     return str(json.loads(base64.urlsafe_b64decode(answer.body["token"].split(".")[0] + "=="))["kid"])
 
 
-def test_a_ring_is_made_once_rotated_in_one_row_and_opens_with_its_identity_alone(
-    store: KeyDatabase, database: Database
-) -> None:
+def test_a_ring_is_one_row_rotated_and_opened_with_its_identity_alone(store: KeyDatabase, database: Database) -> None:
     assert not store.exists()
     with pytest.raises(KeyRingError, match="no signing keys in the database"):
         store.load()
@@ -120,9 +118,7 @@ def test_a_rotation_that_cannot_be_journalled_did_not_happen(database: Database,
         assert keys.store.load() == ring
 
 
-def test_keys_move_both_ways_and_only_the_store_in_use_is_rotated(
-    database: Database, clock: Clock, tmp_path: Path
-) -> None:
+def test_keys_move_both_ways_and_the_store_in_use_is_rotated(database: Database, clock: Clock, tmp_path: Path) -> None:
     folder, there = signing_keys(database, tmp_path, FOLDER), signing_keys(database, tmp_path, DATABASE)
     with pytest.raises(KeyRingError, match="cannot read the signing keys"):
         folder.move(DATABASE, "tester", clock)
@@ -148,9 +144,7 @@ def test_keys_move_both_ways_and_only_the_store_in_use_is_rotated(
     assert kinds == [(moved, ring.current.kid), ("key_rotated", kid), (moved, kid), (moved, kid)]
 
 
-def test_two_hosts_have_one_ring_and_take_up_its_rotation(
-    database: Database, database_url: str, tmp_path: Path
-) -> None:
+def test_two_hosts_share_one_ring_and_its_rotation(database: Database, database_url: str, tmp_path: Path) -> None:
     one, other = (in_database(Service(tmp_path / name, database_url)) for name in ("one", "other"))
     for host in (one, other):
         host.folder.mkdir()

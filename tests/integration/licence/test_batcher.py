@@ -247,9 +247,7 @@ CHANGES: dict[str, tuple[str, tuple[object, ...]]] = {
 }
 
 
-def test_a_touch_that_waited_for_a_client_checks_it_again_and_counts_beside_another(
-    database: Database, touches: Batcher, elsewhere: Database
-) -> None:
+def test_a_touch_that_waited_checks_its_client_again(database: Database, touches: Batcher, elsewhere: Database) -> None:
     touch = partial(touches.touch, MINE, START, DAY)  # off a hub, where locks are waited for
     for change, statement in CHANGES.items():
         bound_cards.clear()
@@ -329,9 +327,7 @@ def test_a_server_that_stops_answering_is_given_up(
         assert (asked.result(60) is None) == is_first
 
 
-def test_a_server_that_does_not_answer_is_given_up_for_a_while(
-    touching_by: Touching, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_server_is_given_up_for_a_while(touching_by: Touching, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "_SECONDS_BETWEEN_ATTEMPTS", 3_600)
     monkeypatch.setattr(greenlets, "CONNECT_SECONDS", 1)
     with contextlib.closing(SilentHost()) as server:
@@ -373,9 +369,7 @@ def end(database: Database, pid: int) -> None:
     database.execute_sql("SELECT pg_terminate_backend(%s, 20000)", (pid,))
 
 
-def test_only_this_connection_commits_without_waiting_for_the_disk_and_has_settings_for_the_planner(
-    probed: Database, run: Callable[..., Any]
-) -> None:
+def test_this_connection_alone_has_settings_for_commits_and_planner(probed: Database, run: Callable[..., Any]) -> None:
     with probed.connection_context():
         found = {name: (run("setting", name), probed.run_prepared("setting", name)[0][0]) for name in SESSION}
     assert found == SESSION
@@ -383,9 +377,7 @@ def test_only_this_connection_commits_without_waiting_for_the_disk_and_has_setti
     assert limits == ["100ms", "1s"], "it gives way before PostgreSQL looks for deadlocks"
 
 
-def test_the_connection_is_kept_beyond_errors_of_the_server_and_replaced_once_it_was_ended(
-    database: Database, run: Callable[..., Any]
-) -> None:
+def test_the_connection_outlives_errors_and_is_replaced_once_ended(database: Database, run: Callable[..., Any]) -> None:
     (pid,) = {run("pid", 0) for _ in range(5)}
     with pytest.raises(psycopg2.ProgrammingError, match="unrecognized configuration parameter"):
         run("setting", "nonsense")
@@ -394,9 +386,7 @@ def test_the_connection_is_kept_beyond_errors_of_the_server_and_replaced_once_it
     assert run("pid", 0) != pid
 
 
-def test_a_statement_that_the_server_refuses_is_not_repeated(
-    database: Database, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refusal_is_not_retried(database: Database, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     write_bound(1, START)
     ran: list[str] = []
     execute = batcher_module.execute_prepared

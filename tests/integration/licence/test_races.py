@@ -216,9 +216,7 @@ def test_a_killed_worker_loses_no_acknowledged_request(database: Database, datab
     require_all_acknowledged_to_be_counted(ids, streams.answers)
 
 
-def test_a_killed_database_that_starts_again_has_all_acknowledged_activations(
-    own_postgres: EmbeddedPostgres, tmp_path: Path
-) -> None:
+def test_a_killed_database_has_all_acknowledged_activations(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     database = connect_to(Database(own_postgres.url(), bulk=True))
     with Service(tmp_path, own_postgres.url(), **PROXIED) as service:
         new = deque(card_id for (card_id,) in database.execute_sql(NEW_CARDS))

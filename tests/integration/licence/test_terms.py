@@ -169,9 +169,7 @@ def test_accepted_verdicts_carry_what_the_terms_set(vendor: Vendor, card_id: str
     assert not said.keys() & claims(vendor.ask("0" * 32)).keys()
 
 
-def test_more_changes_than_a_day_allows_are_refused_counted_and_over_the_next_day(
-    vendor: Vendor, card_id: str, clock: Clock
-) -> None:
+def test_more_changes_than_a_day_allows_are_refused_and_counted(vendor: Vendor, card_id: str, clock: Clock) -> None:
     vendor.ask(card_id)
     vendor.ask(card_id, address=AWAY)
     vendor.set(changes_per_day="2")
@@ -216,9 +214,7 @@ def test_a_change_is_not_counted_against_the_machine_that_has_just_made_it(
     assert vendor.ask(card_id, address="192.0.2.7").code is Code.TOO_MANY_CHANGES
 
 
-def test_an_old_program_is_told_to_update_and_changes_nothing_and_the_entry_names_the_terms(
-    vendor: Vendor, card_id: str
-) -> None:
+def test_an_old_program_must_update_changes_nothing_and_its_entry_names_the_terms(vendor: Vendor, card_id: str) -> None:
     def verify(version: str | None, function: str = OPEN) -> dict[str, object]:
         fields = (card_id, "h1", function, "n" * 22, HOME)
         asked = VerificationRequest.from_fields(*fields, version=version, needs_version=function == OPEN)
@@ -258,9 +254,7 @@ def test_a_block_has_a_reason_and_stands_there_once_and_there_are_so_many(blocks
         blocks.add(blocks.machine("h1"), "one more")
 
 
-def test_a_blocked_machine_and_network_are_refused_before_the_database_is_asked_and_their_hits_counted(
-    vendor: Vendor, database: Database, card_id: str, clock: Clock
-) -> None:
+def test_who_is_blocked_is_refused_and_counted(vendor: Vendor, database: Database, card_id: str, clock: Clock) -> None:
     vendor.ask(card_id)
     seen = Client.get().requested_at
     network = vendor.blocks.add(vendor.blocks.network("203.0.113.0/24"), "scanner")
@@ -294,9 +288,7 @@ def test_a_machine_is_blocked_by_the_reference_of_its_refusal(vendor: Vendor, ca
         vendor.blocks.machine_of("00000000")
 
 
-def test_blocks_that_change_places_in_one_second_are_noticed(
-    licences: LicenceService, vendor: Vendor, elsewhere: Database
-) -> None:
+def test_blocks_that_change_places_are_noticed(licences: LicenceService, vendor: Vendor, elsewhere: Database) -> None:
     first = vendor.block("h1")
     insert = "INSERT INTO block (hardware_sha256, reason, actor, created_at) VALUES (%s, 'r', 'olga', now())"
     elsewhere.execute_sql(insert, (vendor.blocks.machine("h2").hardware_sha256,))
@@ -317,9 +309,7 @@ def test_the_refusal_of_a_blocked_machine_with_an_imported_card_names_the_card(v
     assert [entry.card_id for entry in refusals] == [card_id_of("old-key-2231"), "no-key-4711"]
 
 
-def test_a_request_that_waits_meets_the_blocks_of_the_moment_when_it_is_decided(
-    vendor: Vendor, database: Database, elsewhere: Database, card_id: str
-) -> None:
+def test_a_waiting_request_meets_a_block(vendor: Vendor, database: Database, elsewhere: Database, card_id: str) -> None:
     vendor.ask(card_id)
     elsewhere.execute_sql("SELECT FROM card WHERE id = %s FOR UPDATE", (card_id,))
 
@@ -369,9 +359,7 @@ def test_what_somebody_else_changed_meanwhile_is_not_overwritten_unseen(olga: Br
     assert VendorTerms.read() == (2, Terms(contact="QQ 1"))
 
 
-def test_a_webhook_is_paused_by_password_and_changes_count_among_those_of_the_day(
-    owner: Browser, database: Database
-) -> None:
+def test_a_webhook_is_paused_by_password_and_changes_count_for_the_day(owner: Browser, database: Database) -> None:
     """Otherwise a stolen session could silence what tells the vendor of it."""
     one, name = "/admin/webhook", {"name": "shop"}
     Webhooks(database, "tester", utc_now, SEALING).add("shop", "https://shop.invalid/", ["card.activated"])
@@ -403,9 +391,7 @@ def block(browser: Browser, page: Seen | None = None, **typed: str) -> Seen:
     return browser.submit(page or browser.get(ADD), ADD, {"reason": "r"} | typed)
 
 
-def test_machines_and_addresses_of_the_abuse_report_can_be_blocked(
-    owner: Browser, seller: Browser, proxied: Service, cards: list[str]
-) -> None:
+def test_what_the_report_names_is_blocked(owner: Browser, seller: Browser, proxied: Service, cards: list[str]) -> None:
     hardware = "thief & co" * 10  # of refusals the journal has its beginning only
     for card_id in ("0" * 32, "1" * 32, "2" * 32):
         proxied.verify(question(card_id, hardware), address=AWAY)
@@ -416,9 +402,7 @@ def test_machines_and_addresses_of_the_abuse_report_can_be_blocked(
     assert not [each for each in seller.get("/admin/sharing").links if each.startswith(ADD)]
 
 
-def test_a_block_of_the_visitors_own_address_is_confirmed_first_and_a_whole_network_takes_the_password(
-    owner: Browser,
-) -> None:
+def test_a_block_of_the_visitors_own_address_is_confirmed_and_a_network_takes_the_password(owner: Browser) -> None:
     for network in ("192.0.2.1", "192.0.2.0/24"):
         page = block(owner, network=network)
         assert (page.status, blocked()) == (200, []), network

@@ -80,9 +80,7 @@ def test_every_verdict_is_bound_to_the_bytes_of_its_request(service: Service) ->
             assert answer.claims["request_sha256"] == hashlib.sha256(body).hexdigest(), (path, answer)
 
 
-def test_settings_require_the_sealed_key_and_allow_offline_starts_until_the_cards_expiry_at_most(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_settings_require_the_sealed_key_and_allow_offline_starts(database_url: str, tmp_path: Path) -> None:
     with Service(tmp_path, database_url, KADUN_REQUIRE_SEALED="true", KADUN_OFFLINE_GRACE="7d") as service:
         short, long = service.issue(validity="1d") + service.issue(validity="permanent")
         refused = service.verify(question(short))
@@ -122,9 +120,7 @@ def test_the_first_request_activates_and_binds_others_are_counted_and_another_ca
     assert activated == {card_id: whole, other_id: clock.now.replace(microsecond=0)}
 
 
-def test_another_machine_is_refused_changes_nothing_and_all_that_it_sent_is_journalled(
-    verification: Verification, card_id: str
-) -> None:
+def test_another_machine_is_refused_and_all_that_it_sent_journalled(verification: Verification, card_id: str) -> None:
     ask(verification, card_id)
     before = [list(table.select().dicts()) for table in (Client, Card, Usage)]
     sent = ("h2", "导出报表", "a nonce of its own", AWAY, "192.168.1.7", "a public key")
@@ -141,9 +137,7 @@ def test_another_machine_is_refused_changes_nothing_and_all_that_it_sent_is_jour
     assert list(Event.get(Event.code == Code.CARD_NOT_FOUND).details) == ["hardware_sha256"], "of others no nonce"
 
 
-def test_after_64_functions_of_a_day_the_rest_are_counted_together(
-    verification: Verification, card_id: str, other_id: str
-) -> None:
+def test_beyond_64_functions_a_day_all_count_as_one(verification: Verification, card_id: str, other_id: str) -> None:
     for function in (*(f"f{number}" for number in range(70)), "f3"):
         assert ask(verification, card_id, function=function).code is Code.OK
     assert ask(verification, card_id, function="f3", address=AWAY).code is Code.OK  # a change, not a refresh
@@ -153,9 +147,7 @@ def test_after_64_functions_of_a_day_the_rest_are_counted_together(
     assert Usage.get(Usage.card == other_id).function == "f99"
 
 
-def test_a_function_that_does_not_exist_is_taken_back_from_its_own_count_or_from_that_of_the_rest(
-    verification: Verification, card_id: str, other_id: str, clock: Clock
-) -> None:
+def test_unknown_functions_are_uncounted(verification: Verification, card_id: str, other_id: str, clock: Clock) -> None:
     day = clock.now.date()
     for function in ("f0", "f0", *(f"f{number}" for number in range(1, 67))):
         ask(verification, card_id, function=function)
@@ -249,9 +241,7 @@ def test_stale_facts_write_nothing(database: Database, bound: Facts, way: str) -
         transaction.rollback()
 
 
-def test_a_machine_moves_from_a_dead_card_with_its_client_unless_the_card_keeps_its_own(
-    database: Database, bound: Facts
-) -> None:
+def test_a_machine_takes_its_client_from_a_dead_card_to_another(database: Database, bound: Facts) -> None:
     for dead, request, kept in (
         (CARD, MOVING._replace(address="198.51.100.9"), [rows()[1][1]]),
         (RIVAL_CARD, REQUEST._replace(hardware=RIVAL.hardware, hardware_sha256=RIVAL.hardware_sha256), []),
@@ -274,9 +264,7 @@ def test_an_error_that_is_no_conflict_is_raised_and_undoes_everything(database: 
     assert rows() == before
 
 
-def test_what_another_transaction_changes_while_a_write_waits_for_it_is_decided_again(
-    database: Database, elsewhere: Database, bound: Facts
-) -> None:
+def test_what_changed_while_a_write_waited_is_seen(database: Database, elsewhere: Database, bound: Facts) -> None:
     """Another request binds the same machine; the dead card of the machine is revived."""
     Client.delete().where(Client.id == RIVAL_CLIENT).execute()
     insert = "INSERT INTO client (id, card_id, hardware, hardware_sha256, ip, requested_at, function)"

@@ -248,9 +248,7 @@ def touched_already() -> None:
     OperatorSession.update(last_seen_at=datetime.now(UTC) + timedelta(hours=1)).execute()
 
 
-def test_forged_requests_of_other_sites_are_refused_and_change_nothing(
-    scene: Scene, service: Service, database: Database
-) -> None:
+def test_requests_of_other_sites_are_refused_and_do_nothing(scene: Scene, service: Service, database: Database) -> None:
     victim, other = Browser(service).walk_in("olga"), Browser(service).walk_in("olga")
     own, others = (csrf_of(str(browser.cookie("kadun_session"))) for browser in (victim, other))
     touched_already()
@@ -283,9 +281,7 @@ def test_the_same_forms_are_taken_from_the_consoles_own_pages(scene: Scene, serv
     assert Operator.get(Operator.name == "plain").role == "owner"
 
 
-def test_a_get_changes_nothing_even_with_all_that_a_post_takes(
-    scene: Scene, service: Service, database: Database
-) -> None:
+def test_a_get_changes_nothing_even_with_all_of_a_post(scene: Scene, service: Service, database: Database) -> None:
     owner = Browser(service).walk_in("olga")
     # The first view of a card in a day is journalled, and nothing else.
     owner.get(f"/admin/card?{urlencode(scene.queries['/admin/card'])}")

@@ -68,9 +68,7 @@ def test_a_session_and_the_password_without_a_code_change_nothing(owner: Browser
     assert page.path == "/admin/operators?done=added"
 
 
-def test_owners_set_up_two_step_verification_before_anything_else_where_they_must(
-    database: Database, database_url: str, tmp_path: Path
-) -> None:
+def test_owners_begin_with_two_step_where_they_must(database: Database, database_url: str, tmp_path: Path) -> None:
     add_operator("olga")
     add_operator("sam", Role.SELLER)
     with Service(with_keys(tmp_path), database_url, KADUN_OWNERS_NEED_TOTP="true", KADUN_CONFIRM_CARDS="0") as strict:
@@ -95,9 +93,7 @@ def test_owners_set_up_two_step_verification_before_anything_else_where_they_mus
         assert "More than 0 cards at once" in sam.submit(sam.get(issue), issue, count="1").words
 
 
-def test_two_simultaneous_revocations_of_a_token_both_succeed(
-    service: Service, owner: Browser, database: Database
-) -> None:
+def test_two_revocations_of_a_token_at_once_both_succeed(service: Service, owner: Browser, database: Database) -> None:
     ShopTokens(database, "tester", lambda: datetime.now(UTC)).add("shop", [Scope.CARDS_READ])
     add_operator("otto")
     fields = {"name": "shop", "own_password": PASSWORD}
@@ -206,9 +202,7 @@ def test_cookies_are_for_the_console_over_https_only(scene: Scene, service: Serv
     assert "Path=/admin;" in line
 
 
-def test_behind_the_proxy_no_other_host_and_no_plain_http_can_plant_a_session(
-    proxied: Service, database: Database
-) -> None:
+def test_behind_the_proxy_neither_host_nor_plain_http_plants_a_session(proxied: Service, database: Database) -> None:
     add_operator("olga")
     browser = Browser(proxied, address="192.0.2.1")
     (line,) = browser.post("/admin/login", {"name": "olga", "password": PASSWORD}, csrf="").cookies
@@ -232,9 +226,7 @@ def test_nginx_is_told_whether_a_request_has_a_session(scene: Scene, service: Se
     assert (seen.status, seen.text) == (401, "")
 
 
-def test_a_walk_through_everything_leaves_no_secret_in_the_log_nor_in_the_database(
-    database_url: str, database: Database, tmp_path: Path
-) -> None:
+def test_no_secret_is_left_in_the_log_or_the_database(database_url: str, database: Database, tmp_path: Path) -> None:
     with Service(tmp_path, database_url, KADUN_LOG_LEVEL="debug") as service:
         add_operator("olga")
         add_operator("sam", Role.SELLER)

@@ -63,9 +63,7 @@ def limited(database: Database, clock: Clock, limits: OwnerLimits) -> Issuing:
     return Issuing(database, "tester", clock, limits)
 
 
-def test_no_more_cards_are_issued_or_imported_than_a_day_allows(
-    limited: Issuing, limits: OwnerLimits, clock: Clock
-) -> None:
+def test_no_more_cards_are_issued_or_imported_than_allowed(limited: Issuing, limits: OwnerLimits, clock: Clock) -> None:
     limited.issue(7, MONTH)
     for count, validity, said in ((4, MONTH, "3 are left today"), (3, MONTH + DAY, "longest validity")):
         with pytest.raises(CeilingExceededError, match=said):
@@ -89,9 +87,7 @@ def test_no_more_cards_are_issued_or_imported_than_a_day_allows(
         limited.issue(2, DAY)
 
 
-def test_cards_that_get_a_file_are_issued_and_imported_by_owners_alone(
-    limited: Issuing, owner: Owner, clock: Clock
-) -> None:
+def test_cards_that_get_a_file_are_issued_or_imported_by_owners(limited: Issuing, owner: Owner, clock: Clock) -> None:
     File.insert(name="a", size=1, sha256="0" * 64, added_at=clock.now).execute()
     FileBatch.insert_many([{"file_name": "a", "batch": batch} for batch in ("pro", "studio")]).execute()
     imported = [NewCard("0" * 32, DAY, None, None), NewCard("1" * 32, DAY, "studio", None)]
@@ -121,9 +117,7 @@ def test_the_day_is_the_vendors(limited: Issuing, limits: OwnerLimits, clock: Cl
     assert (Ceiling.select().count(), limits.issued_today(clock.now)) == (1, 10)
 
 
-def test_no_card_is_extended_beyond_the_ceiling(
-    database: Database, clock: Clock, issuing: Issuing, limits: OwnerLimits
-) -> None:
+def test_no_card_outlasts_the_ceiling(database: Database, clock: Clock, issuing: Issuing, limits: OwnerLimits) -> None:
     (unused,) = (card.id for card in issuing.issue(1, 25 * DAY).cards)
     actions = CardActions(database, "tester", clock, limits)
     ((planned, _outcome),) = actions.preview(Action.EXTEND, [unused], 5 * DAY).changes
@@ -144,9 +138,7 @@ def few_changes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_changes")
-def test_no_more_cards_are_changed_than_a_day_allows(
-    database: Database, clock: Clock, issuing: Issuing, limits: OwnerLimits
-) -> None:
+def test_changes_of_a_day_have_a_limit(database: Database, clock: Clock, issuing: Issuing, limits: OwnerLimits) -> None:
     ids = [card.id for card in issuing.issue(6, DAY).cards]
     actions = CardActions(database, "tester", clock, limits)
     assert len(actions.apply(Action.FREEZE, ids).changed) == 6
@@ -170,9 +162,7 @@ def test_no_more_cards_are_changed_than_a_day_allows(
 
 
 @pytest.mark.usefixtures("few_changes")
-def test_of_orders_or_changes_at_once_exactly_as_many_succeed_as_are_left(
-    database: Database, clock: Clock, issuing: Issuing, limits: OwnerLimits
-) -> None:
+def test_limits_hold_at_the_same_time(database: Database, clock: Clock, issuing: Issuing, limits: OwnerLimits) -> None:
     issue = partial(Issuing(database, "tester", clock, limits).issue, 3, DAY)
     assert outcomes_at_once(database, [issue] * 8, CeilingExceededError).count(None) == 3
     assert Card.select().count() == Ceiling.get().cards == 9
@@ -225,9 +215,7 @@ def test_repeated_failures_wait_ever_longer_and_cost_neither_a_hash_nor_a_journa
     assert waits == [1, 2, 4, 8]
 
 
-def test_a_network_may_fail_four_times_as_often_whatever_names_it_tries_and_locks_no_other_out(
-    log_ins: LogIns,
-) -> None:
+def test_a_network_may_fail_four_times_as_often_by_any_names_and_locks_no_other_out(log_ins: LogIns) -> None:
     for host in range(20):
         log_ins.fail(FREE_FAILURES, address=f"203.0.113.{host}")
     log_ins.log_in()
@@ -290,9 +278,7 @@ def test_hashes_are_computed_by_a_thread_that_gives_way_and_prints_nothing(capfd
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) < niceness[0]
 
 
-def test_waiting_too_long_for_a_turn_is_refused_and_who_is_throttled_takes_none(
-    log_ins: LogIns, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_wait_is_refused_and_who_is_throttled_has_none(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.services.operators.passwords.WAIT_SECONDS", 0.0)
     identity = log_ins.identify()
     with contextlib.closing(Dawdler(log_ins.passwords)), pytest.raises(LoginBusyError):

@@ -88,9 +88,7 @@ def test_an_unknown_operator_cannot_be_changed(operators: Operators) -> None:
     assert [account.name for account in operators.list()] == ["alice"]
 
 
-def test_the_cards_of_a_removed_operator_are_nobodys_and_are_left_page_by_page(
-    operators: Operators, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_removed_operators_cards_are_left_page_by_page(operators: Operators, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operators_module, "PAGE_ROWS", 2)
     operators.add("bob", Role.SELLER, PASSWORD)
     ids = {row.name: row.id for row in Operator.select()}
@@ -117,9 +115,7 @@ def test_the_last_owner_can_be_neither_removed_nor_demoted(operators: Operators)
     assert [(account.name, account.role) for account in operators.list()] == [("bob", Role.OWNER)]
 
 
-def test_two_owners_who_remove_each_other_leave_one(
-    operators: Operators, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_of_two_owners_must_stay(operators: Operators, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     operators.add("bob", Role.OWNER, PASSWORD)
     both = threading.Barrier(2, timeout=60)
     lock_owners = operators_module.lock_owners
@@ -170,9 +166,7 @@ def test_a_password_is_a_line_of_standard_input(offline: Service, database: Data
     assert {operator.role for operator in Operator.select()} == {"seller"}
 
 
-def test_a_password_is_typed_twice_and_not_shown_and_asked_for_again_where_they_differ(
-    offline: Service, database: Database
-) -> None:
+def test_a_password_is_typed_twice_unseen_and_again_where_both_differ(offline: Service, database: Database) -> None:
     typed = [PASSWORD, OTHER, PASSWORD, PASSWORD]  # a line at each prompt
     pid, terminal = pty.fork()
     if pid == 0:
@@ -204,9 +198,7 @@ def test_a_missing_or_weak_password_is_refused_in_one_line_and_none_can_be_an_ar
     assert Operator.select().count() == 0
 
 
-def test_a_password_is_changed_and_one_time_codes_are_switched_off_on_request(
-    offline: Service, database: Database
-) -> None:
+def test_a_password_is_changed_and_codes_are_switched_off_on_request(offline: Service, database: Database) -> None:
     offline.cardctl("admin", "add", "alice", text=PASSWORD)
     Operator.update(totp_secret="A" * 32).execute()
     offline.cardctl("admin", "password", "alice", text=OTHER)

@@ -93,9 +93,7 @@ def test_an_unknown_name_costs_a_hash_with_the_same_parameters(log_ins: LogIns) 
     assert [part.split("$")[:4] for part in seen] == [passwords.hash(OTHER).split("$")[:4]]
 
 
-def test_hashes_are_those_of_rfc_9106_for_little_memory_and_older_ones_replaced_at_the_next_log_in(
-    log_ins: LogIns, database: Database
-) -> None:
+def test_hashes_are_those_of_rfc_9106_and_older_ones_replaced_at_a_log_in(log_ins: LogIns, database: Database) -> None:
     assert Passwords().hash(PASSWORD).startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     stronger = Sessions(database, log_ins.clock, SEALING, CheapPasswords(time_cost=2))
     first = stronger.log_in("alice", PASSWORD, None, HOME)
@@ -166,9 +164,7 @@ def test_a_confirmation_takes_the_password_and_a_code_once_and_is_throttled(log_
             log_ins.sessions.confirm(log_ins.alice, PASSWORD, code, address=HOME)
 
 
-def test_a_change_of_password_ends_all_sessions_and_begins_one_unless_another_change_came_after_it(
-    log_ins: LogIns,
-) -> None:
+def test_a_change_of_password_ends_all_sessions_and_begins_one_unless_another_came_after_it(log_ins: LogIns) -> None:
     token = log_ins.log_in()
     changed_at = log_ins.operators.set_password("alice", OTHER)
     assert are_valid(log_ins, token, log_ins.sessions.renew(log_ins.alice, changed_at)) == [False, True]
@@ -317,9 +313,7 @@ def test_wrong_codes_are_throttled_across_networks(log_ins: LogIns) -> None:
     assert LoginFailure.get_or_none(LoginFailure.bucket.startswith("code:")) is None, "a success forgets them"
 
 
-def test_a_start_seals_what_was_kept_in_clear(
-    log_ins: LogIns, database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_start_seals_what_was_in_clear(log_ins: LogIns, database: Database, caplog: pytest.LogCaptureFixture) -> None:
     app = pyotp.TOTP(pyotp.random_base32())
     caplog.set_level(logging.INFO)
     log_ins.operators.add("bob", Role.OWNER, PASSWORD)

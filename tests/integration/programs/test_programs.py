@@ -254,9 +254,7 @@ def client_of(service: Service, program: str, card_id: str, folder: Path) -> Cli
     return Client(server, public_keys=exported, card_id=card_id, hardware="machine-1", state_dir=folder / program)
 
 
-def test_the_sdk_of_each_program_believes_verdicts_on_it_alone_and_follows_a_rotation(
-    own_service: Service, database: Database, tmp_path: Path
-) -> None:
+def test_the_sdk_believes_its_programs_verdicts_alone(own_service: Service, database: Database, tmp_path: Path) -> None:
     vendor = Vendor(own_service, database)
     vendor.do("program", "add", "b", "--name", "b")
     card = vendor.issue("b")
@@ -290,9 +288,7 @@ def release_1_0(tmp_path: Path) -> Path:
     return tmp_path / "client/src"
 
 
-def test_release_1_0_refuses_a_verdict_on_another_program_and_follows_a_rotation(
-    vendor: Vendor, own_service: Service, release_1_0: Path
-) -> None:
+def test_release_1_0_refuses_another_programs_verdict(vendor: Vendor, own_service: Service, release_1_0: Path) -> None:
     vendor = Vendor(own_service, vendor.database)
     exported = {each: own_service.cardctl("key", "export", "--program", each).stdout for each in ("main", "b")}
     vendor.do("key", "rotate", "--force")

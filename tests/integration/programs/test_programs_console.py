@@ -41,9 +41,7 @@ def furnish(service: Service, database: Database) -> dict[str, set[str]]:
     return marks
 
 
-def test_a_chosen_program_is_all_that_lists_reports_exports_and_commands_show(
-    own_service: Service, database: Database
-) -> None:
+def test_a_chosen_program_is_all_that_pages_exports_and_commands_show(own_service: Service, database: Database) -> None:
     service = own_service
     marks = furnish(service, database)
     add_operator("olga")
@@ -65,9 +63,7 @@ def test_a_chosen_program_is_all_that_lists_reports_exports_and_commands_show(
     assert not wrong
 
 
-def test_the_console_alone_makes_and_ships_a_second_program(
-    own_service: Service, database: Database, tmp_path: Path
-) -> None:
+def test_the_console_alone_ships_a_second_program(own_service: Service, database: Database, tmp_path: Path) -> None:
     service, address = own_service, f"http://127.0.0.1:{own_service.port}"
     add_operator("olga")
     olga = Browser(service, language="en").walk_in("olga")

@@ -334,9 +334,7 @@ def test_the_spread_of_each_card_in_the_period_and_in_its_last_part(database: Da
     assert changing() == {card * 32: ChangingCard(card * 32, *found) for card, found in expected.items()}
 
 
-def test_the_cards_with_most_changes_or_entries_are_looked_at(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cards_with_most_changes_or_entries_are_looked_at(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(abuse_report, "MAX_CANDIDATES", 1)
     for number, (machines, places) in enumerate(("AD", "BE", "CF"), start=1):
         go_through(machines, *seats(0, number))

@@ -82,16 +82,10 @@ def test_who_tries_ids_of_guessed_keys_finds_no_imported_card(
     assert Card.get_by_id(imported).renewed_card_id is None
 
 
-def test_an_unbinding_costs_what_the_terms_say_and_frees_the_card(
-    self_service: SelfService, verification: Verification, bound_id: str
-) -> None:
+def test_an_unbinding_costs_and_frees(self_service: SelfService, verification: Verification, bound_id: str) -> None:
     own = self_service.unbind(CUSTOMER, bound_id)
     until = START.replace(microsecond=0) + 29 * DAY
-    assert (own.is_bound, own.card.expires_at, own.allowed.unbinds_left) == (
-        False,
-        until,
-        1,
-    )
+    assert (own.is_bound, own.card.expires_at, own.allowed.unbinds_left) == (False, until, 1)
     assert Card.get_by_id(bound_id).expires_at == until
     entry = Event.get(Event.kind == EventKind.SELF_UNBOUND)
     assert (entry.card_id, entry.actor, entry.ip) == (bound_id, "customer", "198.51.100.1")
@@ -121,9 +115,7 @@ def test_only_the_customers_own_unbindings_count_and_for_30_days(
     assert self_service.unbind(CUSTOMER, bound_id).allowed.unbinds_left == 0
 
 
-def test_what_a_customer_confirmed_must_still_hold(
-    self_service: SelfService, card_actions: CardActions, bound_id: str
-) -> None:
+def test_what_was_confirmed_must_hold(self_service: SelfService, card_actions: CardActions, bound_id: str) -> None:
     mark = self_service.status(CUSTOMER, bound_id).mark
     card_actions.apply(Action.EXTEND, [bound_id], DAY)
     before = everything()
@@ -138,9 +130,7 @@ def test_what_a_customer_confirmed_must_still_hold(
         self_service.unbind(CUSTOMER, bound_id, mark)
 
 
-def test_the_time_is_read_under_the_lock(
-    self_service: SelfService, database: Database, clock: Clock, bound_id: str
-) -> None:
+def test_time_is_read_under_a_lock(self_service: SelfService, database: Database, clock: Clock, bound_id: str) -> None:
     with ThreadPoolExecutor(1) as pool:
         with database.atomic():
             bindings.lock_cards([bound_id])
@@ -158,11 +148,7 @@ def test_a_renewal_adds_the_second_cards_validity_and_spends_it(
     own = self_service.renew(CUSTOMER, bound_id, other_id)
     until = START.replace(microsecond=0) + 60 * DAY
     assert own.card == planned.after
-    assert (own.is_bound, own.card.expires_at, Card.get_by_id(bound_id).expires_at) == (
-        True,
-        until,
-        until,
-    )
+    assert (own.is_bound, own.card.expires_at, Card.get_by_id(bound_id).expires_at) == (True, until, until)
     assert Card.get_by_id(other_id).renewed_card_id == bound_id
     own, spent = Event.select().where(Event.kind == EventKind.RENEWED).order_by(Event.id)
     assert (own.card_id, own.actor) == (bound_id, "customer")
@@ -191,9 +177,7 @@ def test_a_refused_renewal_leaves_both_cards_as_they_were_and_tells_nothing_of_t
     assert everything() == before
 
 
-def test_unknown_cards_are_journalled_as_other_refusals_and_within_their_bounds(
-    self_service: SelfService, clock: Clock, bound_id: str
-) -> None:
+def test_unknown_cards_are_journalled_within_bounds(self_service: SelfService, clock: Clock, bound_id: str) -> None:
     status, renew = partial(self_service.status, CUSTOMER), partial(self_service.renew, CUSTOMER, bound_id)
     for refused, call in (
         (CardNotFoundError, partial(status, "an old key")),
@@ -218,9 +202,7 @@ def test_unknown_cards_are_journalled_as_other_refusals_and_within_their_bounds(
     assert refusals.count() == MAX_REFUSALS_PER_MINUTE + 1
 
 
-def test_a_cards_unbindings_are_counted_by_index(
-    self_service: SelfService, database: Database, clock: Clock, card_id: str
-) -> None:
+def test_an_index_counts_unbindings(self_service: SelfService, database: Database, clock: Clock, card_id: str) -> None:
     rows = (
         {"at": clock.now - number * DAY, "kind": kind, "card_id": own}
         for number in range(1, 100)

@@ -70,18 +70,14 @@ def run(idempotency: Idempotency, issuing: Issuing) -> Any:
     return lambda request: idempotency.run(request, act)
 
 
-def test_a_request_sent_again_gets_the_answer_that_was_kept(
-    run: Any, idempotency: Idempotency, sample_request: Request
-) -> None:
+def test_a_request_sent_again_gets_the_kept_answer(run: Any, idempotency: Idempotency, sample_request: Request) -> None:
     first, second = run(sample_request), run(sample_request)
     assert (first.status, first.is_replayed, second) == (201, False, first._replace(is_replayed=True))
     assert json.loads(first.body) == idempotency.find(sample_request.owner, "order-42")
     assert Card.select().count() == 1
 
 
-def test_a_key_is_one_owners_and_good_for_one_request(
-    run: Any, idempotency: Idempotency, sample_request: Request
-) -> None:
+def test_a_key_is_of_one_owner_and_one_request(run: Any, idempotency: Idempotency, sample_request: Request) -> None:
     run(sample_request)
     with pytest.raises(KeyReusedError):
         run(sample_request._replace(request_sha256="1" * 64))
@@ -93,9 +89,7 @@ def test_a_key_is_one_owners_and_good_for_one_request(
     assert Card.select().count() == 3
 
 
-def test_a_request_that_is_refused_or_whose_answer_cannot_be_kept_is_undone_and_may_be_sent_again(
-    run: Any, idempotency: Idempotency, sample_request: Request
-) -> None:
+def test_a_refused_request_may_be_sent_once_more(run: Any, idempotency: Idempotency, sample_request: Request) -> None:
     def refuse() -> Document:
         raise RefusedError("不", "no")
 
@@ -167,9 +161,7 @@ def test_a_request_that_stays_in_progress_elsewhere_is_soon_told_to_come_again(
     assert caplog.messages == []
 
 
-def test_only_the_claim_has_the_shorter_wait_and_other_work_may_take_longer(
-    idempotency: Idempotency, sample_request: Request, database: Database
-) -> None:
+def test_the_claim_alone_waits_shortly(idempotency: Idempotency, sample_request: Request, database: Database) -> None:
     def limits() -> Document:
         names = ("lock_timeout", "idle_in_transaction_session_timeout")
         return {name: database.execute_sql(f"SHOW {name}").fetchone()[0] for name in names}
@@ -264,9 +256,7 @@ def one_order(
         yield wire, service, shop, order
 
 
-def test_a_worker_killed_between_commit_and_answer_sells_once(
-    database: Database, database_url: str, tmp_path: Path
-) -> None:
+def test_a_worker_killed_after_the_commit_sells_once(database: Database, database_url: str, tmp_path: Path) -> None:
     with one_order(database, database_url, tmp_path) as (_wire, service, shop, lost):
         assert sold_once()  # and the worker does not know it yet
         (worker,) = children_of(service.process.pid)
@@ -280,9 +270,7 @@ def test_a_worker_killed_between_commit_and_answer_sells_once(
     assert sold_once()
 
 
-def test_a_connection_that_breaks_at_the_commit_sells_once(
-    database: Database, database_url: str, tmp_path: Path
-) -> None:
+def test_a_connection_broken_at_the_commit_sells_once(database: Database, database_url: str, tmp_path: Path) -> None:
     with one_order(database, database_url, tmp_path) as (wire, _service, _shop, order):
         wire.cut()
         answer = order.result()
@@ -339,9 +327,7 @@ def again(browser: Browser, page: Seen, action: str, more: Fields | None = None,
         (freezing_undone, EventKind.UNFROZEN),
     ],
 )
-def test_a_form_sent_many_times_at_once_and_again_takes_effect_once_and_leads_to_its_result(
-    owner: Browser, prepare: Callable[[Browser], Send], kind: EventKind
-) -> None:
+def test_a_form_sent_often_has_one_effect(owner: Browser, prepare: Callable[[Browser], Send], kind: EventKind) -> None:
     send, together = prepare(owner), threading.Barrier(4)
 
     def press(_number: int) -> Seen:

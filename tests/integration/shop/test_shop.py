@@ -117,9 +117,7 @@ def test_a_token_allows_only_its_scopes(service: Service, database: Database, he
     assert Card.delete().execute() == (1 if held is Scope.CARDS_ISSUE else 0)
 
 
-def test_a_request_without_a_valid_token_is_refused(
-    service: Service, shop: Shop, olga: Browser, database: Database
-) -> None:
+def test_without_a_valid_token_all_is_refused(service: Service, shop: Shop, olga: Browser, database: Database) -> None:
     ShopTokens(database, "tester", utc_now).revoke(shop.name)
     session = str(olga.cookie("kadun_session"))
     missing = dict.fromkeys((None, "", "Bearer", "Basic a2Q6a2Q=", "Bearer two words"), "Bearer")
@@ -132,9 +130,7 @@ def test_a_request_without_a_valid_token_is_refused(
             assert answer.headers["www-authenticate"] == challenge, header
 
 
-def test_guessing_tokens_is_throttled_by_network_and_site_but_not_the_shop_at_the_same_address(
-    proxied: Service, database: Database
-) -> None:
+def test_guessing_tokens_is_throttled_but_not_the_shop_at_the_address(proxied: Service, database: Database) -> None:
     def guess(address: str) -> Response:
         headers = {"Authorization": "Bearer kd_guess", "X-Real-IP": address}
         return proxied.request("GET", f"{CARDS}?id={NOBODY}", headers=headers)
@@ -213,9 +209,7 @@ def test_the_example_sells_one_card(service: Service, shop: Shop, capsys: pytest
 ENGLISH = {"Accept-Language": "en"}
 
 
-def test_an_order_beyond_a_ceiling_is_refused_with_the_field_and_the_reason(
-    service: Service, database: Database
-) -> None:
+def test_an_order_beyond_a_ceiling_is_refused_with_field_and_reason(service: Service, database: Database) -> None:
     shop = Shop(service, database, limits=TokenLimits(5, timedelta(days=30)))
     (card_id,) = shop.issue()
     service.cardctl("file", "add", "-", "--name", "a", "--batch", "pro", text="x")

@@ -81,9 +81,7 @@ INSERT INTO card (id, created_at) SELECT lpad(id::text, 32, '0'), at FROM event;
 """
 
 
-def test_the_accounts_of_release_1_0_are_kept_and_have_no_ceilings_but_the_cards_that_they_issued(
-    empty: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_release_1_0_keeps_accounts_and_cards(empty: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(schema.__file__).with_name("migrations")
     for migration in sorted(folder.glob("*.sql"))[:4]:
         shutil.copy(migration, tmp_path)
@@ -122,9 +120,7 @@ def test_the_database_of_a_version_between_the_releases_is_refused(migrated: Dat
             refused(migrated.connection())
 
 
-def test_a_migration_that_fails_leaves_nothing_of_itself(
-    migrated: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_migration_leaves_nothing(migrated: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = schema.expected_version()
     (tmp_path / "9998_half.sql").write_text("CREATE TABLE half (id int); SELECT '100%'; SELECT nonsense;")
     monkeypatch.setattr(schema, "_FOLDER", tmp_path)
@@ -169,9 +165,7 @@ def bound(database: Database, issuing: Issuing) -> None:
 
 
 @for_each("constraint, statement", FORBIDDEN)
-def test_the_database_refuses_what_breaks_its_constraints(
-    database: Database, bound: None, constraint: str, statement: str
-) -> None:
+def test_what_breaks_a_constraint_is_refused(database: Database, bound: None, constraint: str, statement: str) -> None:
     with pytest.raises(peewee.PeeweeException, match=constraint):
         database.execute_sql(statement)
 

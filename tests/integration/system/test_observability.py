@@ -232,9 +232,7 @@ def test_wrong_settings_do_not_stop_it(keyed: Service) -> None:
     assert differing(results(keyed))["database"] == "FAIL"
 
 
-def test_operators_without_one_time_codes_lost_files_and_secrets_that_do_not_open_are_named(
-    keyed: Service, database: Database, host: dict[str, Any]
-) -> None:
+def test_faulty_operators_files_and_secrets_are_named(keyed: Service, database: Database, host: dict[str, Any]) -> None:
     for name, status, said in (("alice", "OK", "Off: there are no operators"), ("bob", "WARN", "enough for alice:")):
         require(results(keyed, "--host-facts", "-", text=json.dumps(host)), "console", status, said)
         keyed.cardctl("admin", "add", name, text="correct horse battery staple\n")
@@ -273,9 +271,7 @@ def test_the_service_marks_its_key_when_it_starts_and_takes_over_a_new_one_besid
     assert "KERNAL_DATA_KEY is not the one in use before" in own_service.log.read_text()
 
 
-def test_an_empty_database_a_missing_column_and_a_missing_right(
-    keyed: Service, database: Database, postgres: EmbeddedPostgres
-) -> None:
+def test_a_missing_schema_column_or_right(keyed: Service, database: Database, postgres: EmbeddedPostgres) -> None:
     here = keyed.environment["DATABASE_URL"]
     postgres.create_database("for_the_doctor")
     keyed.environment["DATABASE_URL"] = postgres.url("for_the_doctor")

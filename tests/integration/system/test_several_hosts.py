@@ -108,9 +108,7 @@ def test_the_host_that_answered_is_asked_first(several: Database, silent: Silent
     assert silent.accepted == 1
 
 
-def test_while_it_is_away_one_thread_tries_and_the_others_fail_at_once(
-    database_url: str, silent: SilentHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_tries_and_the_others_fail(database_url: str, silent: SilentHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "_SECONDS_BETWEEN_ATTEMPTS", 0)
     away = Database(database_url.rpartition("@")[0] + f"@127.0.0.1:{silent.port}/none")
     with ThreadPoolExecutor(1) as pool:
@@ -135,9 +133,7 @@ def make_read_only(postgres: EmbeddedPostgres, value: str) -> None:
     execute(postgres, "SET default_transaction_read_only = off", setting, "SELECT pg_reload_conf()")
 
 
-def test_a_host_that_accepts_no_writes_is_not_used_and_commits_wait_for_the_disk(
-    own_postgres: EmbeddedPostgres,
-) -> None:
+def test_a_host_that_takes_no_writes_is_not_used_and_commits_wait_for_the_disk(own_postgres: EmbeddedPostgres) -> None:
     execute(own_postgres, "ALTER ROLE CURRENT_USER SET synchronous_commit = off")
     demoted = Database(own_postgres.url())
     assert demoted.execute_sql("SHOW synchronous_commit").fetchone() == ("on",), "whatever the server defaults to"
@@ -243,9 +239,7 @@ def others(folder: Path, url: str, binaries: Path) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
 
 
-def test_scripts_find_machines_that_have_reported_themselves_of_late(
-    tmp_path: Path, database: Database, database_url: str, postgres_binaries: Path
-) -> None:
+def test_scripts_find_machines(tmp_path: Path, database: Database, database_url: str, postgres_binaries: Path) -> None:
     for name in ("web-1", "web-2", "web-3", "unnamed"):
         add(name)
     age("web-3", "61 seconds")
@@ -356,9 +350,7 @@ def reading(*answers: object) -> Callable[[], object]:
     return read
 
 
-def test_a_value_is_kept_while_it_cannot_be_read_and_the_first_failure_is_the_callers_error(
-    database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_value_is_kept_while_no_newer_one_can_be_read(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     polled = Polled(database, reading(1, 2, DatabaseUnavailableError("away"), ValueError("odd"), 3))
     assert polled.get() in {1, 2}  # the thread may have been first
     wait_for(lambda: polled.get() == 3)

@@ -123,9 +123,7 @@ def test_an_address_that_is_gone_is_paused(hooks: Hooks) -> None:
     assert (entry.kind, entry.actor, entry.details["paused"]) == ("webhook_changed", "service", True)
 
 
-def test_an_unexpected_failure_does_not_end_the_thread(
-    hooks: Hooks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_thread_goes_on(hooks: Hooks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     turns = iter([ValueError("A string literal cannot contain NUL (0x00) characters."), ValueError(), SystemExit()])
 
     def fail(*_: object) -> None:
