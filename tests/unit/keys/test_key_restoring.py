@@ -112,24 +112,13 @@ def test_the_first_key_is_marked_and_another_one_recognised(tmp_path: Path, key:
     assert marks(tmp_path) == before
     data_key_marks.accept(tmp_path, other)
     assert (data_key_marks.is_in_use(tmp_path, other), data_key_marks.is_in_use(tmp_path, key)) == (True, False)
-
-
-def test_a_mark_of_an_earlier_release_fits(tmp_path: Path) -> None:
     digest = (
         "bc53380682cb7cbc1351e231415c507dad4c465b7534669803161e2843a18b9d"
         "dc65349f45eecec7e3f6200188966089404ffdd8ebbeee187a853fa8123ee1ad"
     )
     (tmp_path / data_key_marks.FILE).write_text(json.dumps([f"scrypt:{'5a' * 16}:{digest}"]))
-    assert data_key_marks.is_in_use(tmp_path, "first\nsecond") is True
+    assert data_key_marks.is_in_use(tmp_path, "first\nsecond") is True, "a mark of an earlier release"
     assert data_key_marks.is_in_use(tmp_path, "first\nsecond.") is False
-
-
-def test_any_listed_line_is_enough(tmp_path: Path) -> None:
-    data_key_marks.accept(tmp_path, f"{ONE}\n\n{OWN}")
-    assert len(marks(tmp_path)) == 2
-    for key in (ONE, OWN, f"{TWO}\n{ONE}", f"{OWN}\n{TWO}"):
-        assert data_key_marks.is_in_use(tmp_path, key) is True
-    assert data_key_marks.is_in_use(tmp_path, f"{TWO}\n{THREE}") is False
 
 
 def pem(secret: str) -> str:
@@ -144,7 +133,9 @@ def test_a_key_of_another_scheme_is_marked_whole(tmp_path: Path) -> None:
     assert not data_key_marks.keep(tmp_path, pem("another"))
 
 
-def test_exactly_the_lines_of_a_key_in_use_are_marked(tmp_path: Path) -> None:
+def test_exactly_the_lines_of_a_key_in_use_are_marked_any_of_which_is_enough_and_none_can_be_read(
+    tmp_path: Path,
+) -> None:
     assert data_key_marks.keep(tmp_path, ONE)
     assert data_key_marks.keep(tmp_path, f"{TWO}\n{ONE}")
     before = marks(tmp_path)
@@ -154,10 +145,9 @@ def test_exactly_the_lines_of_a_key_in_use_are_marked(tmp_path: Path) -> None:
     assert data_key_marks.keep(tmp_path, TWO)
     assert len(marks(tmp_path)) == 1
     assert data_key_marks.is_in_use(tmp_path, ONE) is False, "the older line is gone for good"
-
-
-def test_the_marks_do_not_hold_the_key_and_nobody_else_reads_them(tmp_path: Path) -> None:
-    data_key_marks.accept(tmp_path, f"{ONE}\n{OWN}")
+    data_key_marks.accept(tmp_path, f"{ONE}\n\n{OWN}")
+    for key, is_in_use in ((ONE, True), (OWN, True), (f"{OWN}\n{TWO}", True), (f"{TWO}\n{THREE}", False)):
+        assert data_key_marks.is_in_use(tmp_path, key) is is_in_use, key
     before = marks(tmp_path)
     for mark, line in zip(before, (ONE, OWN), strict=True):
         scheme, salt, _ = mark.split(":")

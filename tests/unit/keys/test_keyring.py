@@ -1,28 +1,32 @@
-"""The key ring on disk: created once, rotated and endorsed without a gap."""
+"""The key ring on disk: created once, rotated and endorsed without a gap; signing goes on whatever happens to it."""
 # Owns keys-rotation.
 
 import base64
 import json
+import logging
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jwt
 import pytest
 from joserfc.jwk import OKPKey
 
+from app.domain.errors import UnavailableError
 from app.tokens import key_folder
 from app.tokens.key_folder import KeyFolder
 from app.tokens.keyring import KeyRingError
-from app.tokens.keys import KeyRing
+from app.tokens.keys import KeyRing, KeyState
+from app.tokens.signer import VERDICT_TYPE, Signer
+from tests.support.services.service import ROOT, wait_for
 from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
-ROOT = Path(__file__).resolve().parents[3]
+CLAIMS = {"aud": "kadun-client", "code": "OK", "function": "打开程序", "card_expires_at": None}
 
 
 @pytest.fixture
@@ -49,15 +53,6 @@ def follow(ring: KeyRing, pinned: dict[str, str]) -> list[str]:
     return list(believed)
 
 
-def test_a_new_ring_has_a_current_and_a_next_key_and_is_created_once(folder: Path) -> None:
-    assert not KeyFolder(folder).exists()
-    ring = KeyFolder(folder).create(NOW)
-    assert ring.current == ring.keys[0]
-    assert (len(ring.keys), len(ring.endorsements)) == (2, 1)
-    assert KeyFolder(folder).load() == KeyFolder(folder).create(NOW + timedelta(days=1)) == ring
-    assert KeyFolder(folder).exists()
-
-
 def test_only_the_owner_can_read_the_folder_and_its_files(folder: Path) -> None:
     KeyFolder(folder).create(NOW)
     KeyFolder(folder).rotate(NOW)
@@ -69,17 +64,18 @@ def test_only_the_owner_can_read_the_folder_and_its_files(folder: Path) -> None:
     assert modes == {"keys": 0o700, "other": 0o700, key_folder.FILE: 0o600, ".lock": 0o600, "file": 0o600}
 
 
-def test_a_published_key_is_a_public_jwk_whose_kid_is_its_thumbprint_and_no_repr_has_its_secret(folder: Path) -> None:
+def test_a_ring_is_created_once_and_its_published_keys_are_jwks_without_a_secret(folder: Path) -> None:
+    assert not KeyFolder(folder).exists()
     ring = KeyFolder(folder).create(NOW)
+    assert (ring.current, len(ring.keys), len(ring.endorsements)) == (ring.keys[0], 2, 1)
+    assert KeyFolder(folder).load() == KeyFolder(folder).create(NOW + timedelta(days=1)) == ring
+    assert KeyFolder(folder).exists()
     assert [key.private for key in ring.keys if not key.private or key.private in repr(ring)] == []
     assert repr(ring.current) == f"Key({ring.current.kid})"
     for public in ring.published(NOW):
-        assert set(public) == {"kty", "crv", "x", "kid", "use", "alg"}
-        fixed = {name: public[name] for name in ("kty", "crv", "use", "alg")}
-        assert fixed == {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA"}
+        key = {"kty": "OKP", "crv": "Ed25519", "x": public["x"]}
         assert len(base64.urlsafe_b64decode(public["x"] + "=")) == 32
-        thumbprint = OKPKey.import_key({name: public[name] for name in ("kty", "crv", "x")}).thumbprint()
-        assert public["kid"] == thumbprint
+        assert public == key | {"kid": OKPKey.import_key(key).thumbprint(), "use": "sig", "alg": "EdDSA"}
 
 
 def test_a_second_rotation_within_15_minutes_is_refused_unless_forced(folder: Path) -> None:
@@ -246,3 +242,128 @@ def test_a_ring_of_a_clock_that_was_set_back_is_intact_and_an_endorsement_of_ano
     ring, other = KeyRing.new(NOW), KeyRing.new(NOW)
     with pytest.raises(ValueError, match="an endorsement is of another key"):
         KeyRing((ring.keys[0], other.keys[1]), ring.endorsements).check()
+
+
+@pytest.fixture
+def made(folder: Path) -> Path:
+    KeyFolder(folder).create(NOW)
+    return folder
+
+
+def kid(signer: Signer) -> str:
+    signed: str = jwt.get_unverified_header(signer.sign(VERDICT_TYPE, CLAIMS))["kid"]
+    return signed
+
+
+def test_a_verdict_is_a_jws_that_names_its_type_and_key(made: Path) -> None:
+    token = Signer(KeyFolder(made)).sign(VERDICT_TYPE, CLAIMS)
+    assert "=" not in token  # RFC 7515 has no padding; PyJWT reads it all the same
+    current = KeyFolder(made).load().current
+    assert jwt.get_unverified_header(token) == {"alg": "EdDSA", "typ": "verdict+jwt", "kid": current.kid}
+    key = jwt.PyJWK(current.public).key
+    assert jwt.decode(token, key, algorithms=["EdDSA"], audience="kadun-client") == CLAIMS
+
+
+def test_the_key_set_is_what_the_ring_publishes_and_public_keys_have_their_states(made: Path) -> None:
+    ring = KeyFolder(made).rotate(NOW)
+    signer = Signer(KeyFolder(made))
+    expected = {"keys": [key.public for key in ring.keys], "endorsements": list(ring.endorsements)}
+    assert json.loads(json.dumps(signer.key_set(NOW))) == expected
+    keys = signer.public_keys(NOW)
+    states = zip((key.kid for key in ring.keys), (KeyState.RETIRED, KeyState.CURRENT, KeyState.NEXT), strict=True)
+    assert [(key.kid, key.state) for key in keys] == list(states)
+    times = [(key.created_at, key.retired_at, key.is_published) for key in keys]
+    assert times == [(NOW, NOW, True), (NOW, None, True), (NOW, None, True)]
+    assert [key.is_published for key in signer.public_keys(NOW + timedelta(minutes=15))] == [False, True, True]
+    assert signer.pinned() == [ring.keys[1].public, ring.keys[2].public]
+    assert not any(key.private and key.private in repr(keys) for key in ring.keys)
+
+
+def test_rotations_are_taken_up_by_a_running_signer_and_logged_without_a_secret(
+    made: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    signer = Signer(KeyFolder(made))
+    before = kid(signer)
+    for times in (1, 3):  # also several between two checks
+        for _ in range(times):
+            rotated = KeyFolder(made).rotate(NOW, force=True)
+        assert before != rotated.current.kid
+        wait_for(lambda current=rotated.current.kid: kid(signer) == current)
+        assert signer.key_set(NOW)["keys"] == rotated.published(NOW)
+        record = caplog.records[-1]
+        assert (record.message, record.__dict__["kid"]) == ("signing key taken up", rotated.current.kid)
+        assert all(key.private not in str(record.__dict__) for key in rotated.keys if key.private)
+
+
+@for_each("damage", [lambda file: file.write_bytes(file.read_bytes()[:300]), Path.unlink])
+def test_the_old_ring_stays_in_use_while_the_new_file_is_unusable(
+    made: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    signer = Signer(KeyFolder(made))
+    before, file = kid(signer), made / key_folder.FILE
+    good = KeyFolder(made).rotate(NOW, force=True)
+    rotated = file.read_bytes()
+    damage(file)
+    caplog.clear()
+
+    def complained() -> bool:
+        assert kid(signer) == before
+        return any(record.message.startswith("the signing keys cannot be read again") for record in caplog.records)
+
+    wait_for(complained)
+    assert all(record.levelno >= logging.WARNING for record in caplog.records)
+    assert all(str(file) in record.__dict__["reason"] for record in caplog.records)
+    file.write_bytes(rotated)
+    wait_for(lambda: kid(signer) == good.current.kid)
+
+
+def test_keys_in_a_database_that_was_away_at_the_start_are_read_at_the_first_use_and_kept(made: Path) -> None:
+    class Away(KeyFolder):
+        reasons: ClassVar[list[Exception]] = [UnavailableError("away"), UnavailableError("away"), KeyRingError("none")]
+
+        def load(self) -> KeyRing:
+            if self.reasons:
+                raise self.reasons.pop(0)
+            return super().load()
+
+        def version(self) -> Hashable:
+            raise UnavailableError("away again")
+
+    signer = Signer(Away(made))
+    for reason in ("away", "none"):
+        with pytest.raises(UnavailableError, match=reason):
+            kid(signer)
+    assert kid(signer) == KeyFolder(made).load().current.kid
+
+
+class CountedFolder(KeyFolder):
+    """Counts how often the key ring is looked at and read."""
+
+    looks, reads = 0, 0
+
+    def version(self) -> Hashable:
+        self.looks += 1
+        return super().version()
+
+    def load(self) -> KeyRing:
+        self.reads += 1
+        return super().load()
+
+
+def test_the_key_ring_is_looked_at_twice_a_second_and_read_once(
+    made: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    moments = [100.0]
+    monkeypatch.setattr("app.tokens.signer.time.monotonic", lambda: moments[-1])
+    store = CountedFolder(made)
+    signer = Signer(store)
+    seen = []
+    for moment in (100.0, 100.4, 100.6, 101.2):
+        moments.append(moment)
+        signer.sign(VERDICT_TYPE, {})
+        seen.append((store.looks, store.reads))
+    assert seen == [(1, 2), (1, 2), (2, 2), (3, 2)], "before the fork, and at the first use"
+    assert kid(signer) == KeyFolder(made).load().current.kid
+    assert caplog.records == [], "nothing has changed"
