@@ -242,13 +242,12 @@ def resetting_port(certificate: Path) -> AbstractContextManager[str]:
     return accepting_port(handle)
 
 
-def hanging_up_port(received: list[bytes] | None = None) -> AbstractContextManager[str]:
+def hanging_up_port() -> AbstractContextManager[str]:
     """A port that closes each connection after the first bytes."""
-    heard = [] if received is None else received
 
     def handle(connection: socket.socket, _stack: ExitStack) -> None:
         with connection:
-            heard.append(connection.recv(100_000))
+            connection.recv(100_000)
 
     return accepting_port(handle)
 

@@ -38,7 +38,7 @@ Refused = Callable[[str, str], Any]
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
-def test_a_card_opens_over_http_and_new_keys_are_fetched(
+def test_a_card_opens_directly_and_through_the_systems_proxy_and_new_keys_are_fetched(
     server: FakeServer, signing_key: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"  # whose passwords are not sent
@@ -49,8 +49,11 @@ def test_a_card_opens_over_http_and_new_keys_are_fetched(
         for url, language in ((f"{local.url}/", "zh"), (local.url, "en")):
             assert Client(url, pinned(signing_key), CARD, hardware=HARDWARE, language=language).open().accepted
             server.rotate()
-    verify, keys = ("POST", "/v1/verify"), ("GET", "/.well-known/jwks.json")
-    assert [(method, path) for method, path, _headers, _body in local.seen] == [verify, verify, keys]
+        monkeypatch.delenv("NO_PROXY")
+        monkeypatch.setenv("http_proxy", local.url)
+        assert Client("http://card.invalid", pinned(server.key), CARD, hardware=HARDWARE).open().accepted
+    verify, keys, proxied = "POST /v1/verify", "GET /.well-known/jwks.json", "POST http://card.invalid/v1/verify"
+    assert [f"{method} {path}" for method, path, _headers, _body in local.seen] == [verify, verify, keys, proxied]
     assert local.seen[0][2]["Content-Type"] == "application/json"
     assert not any("Authorization" in headers for _method, _path, headers, _body in local.seen)
     assert [headers["Accept-Language"][:2] for _method, _path, headers, _body in local.seen[:2]] == ["zh", "en"]
@@ -118,21 +121,12 @@ def opens(make_client: MakeClient, server: FakeServer) -> Opens:
     return opens
 
 
-def test_a_private_ca_is_believed_only_where_it_is_named(
-    opens: Opens, server: FakeServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_named_certificates_are_trusted_and_beside_them_public_cas_only_where_asked_to(
+    opens: Opens, server: FakeServer, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not opens(certificate)
     assert server.requests == []
-    assert opens(certificate, ca_file=certificate)
-    assert opens(certificate, ca_file=certificate, public_cas=True)
-    with serving(forged(server), certificate) as local, pytest.raises(requests.exceptions.SSLError):
-        requests.get(local.url, timeout=LONG_SECONDS)  # by its client alone
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", requests.utils.DEFAULT_CA_BUNDLE_PATH)  # which the vendor's outweighs
-    assert opens(certificate, ca_file=certificate)
-
-
-def test_each_of_several_certificates_is_trusted(opens: Opens, certificate: Path, tmp_path: Path) -> None:
-    second = certificate_in(tmp_path / "second.pem")
+    second, public = certificate_in(tmp_path / "second.pem"), certificate_in(tmp_path / "public-cas")
     together, folder = tmp_path / "together", tmp_path / "folder"
     together.write_bytes("# 旧证书\n".encode() + second.read_bytes() + certificate.read_bytes())
     folder.mkdir()
@@ -140,21 +134,15 @@ def test_each_of_several_certificates_is_trusted(opens: Opens, certificate: Path
         (folder / f"{number}.pem").write_bytes(path.read_bytes())
     (folder / "README").write_text("not a certificate")
     assert all(opens(served, ca_file=all_) for served in (certificate, second) for all_ in (together, folder))
-
-
-def test_a_program_with_a_pinned_certificate_trusts_public_cas_only_where_asked_to(
-    opens: Opens, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    public = certificate_in(tmp_path / "public-cas")
-    monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(public))
-    assert opens(public, ca_file=certificate, public_cas=True)
-    assert not opens(public, ca_file=certificate)
-    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
-    monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", str(public))
-    assert opens(certificate, ca_file=certificate, public_cas=True)
-    assert opens(public, ca_file=certificate, public_cas=True)
-    assert not opens(public, ca_file=certificate)
+    for name in ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    for bundle, default in ((None, public), (public, second)):
+        monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", str(default))
+        if bundle:
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        assert opens(public, ca_file=certificate, public_cas=True)
+        assert opens(certificate, ca_file=certificate, public_cas=True)
+        assert not opens(public, ca_file=certificate)
 
 
 def test_a_ca_file_that_is_missing_or_has_no_certificate_is_refused(certificate: Path, tmp_path: Path) -> None:
@@ -181,9 +169,9 @@ def test_a_tls_connection_that_is_reset_may_be_tried_again(certificate: Path) ->
 @pytest.fixture
 def refused_through(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> Refused:
     """The error of an opening through a proxy of the system."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
 
     def refused_through(proxy: str, base_url: str) -> Any:
-        monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.setenv("http_proxy", proxy)
         monkeypatch.setenv("https_proxy", proxy)
         with pytest.raises((ServerUnreachable, UntrustedAnswer)) as caught:
@@ -193,16 +181,6 @@ def refused_through(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) ->
         return caught.value
 
     return refused_through
-
-
-def test_the_systems_proxy_is_used(
-    make_client: MakeClient, server: FakeServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("NO_PROXY")
-    with serving(forged(server)) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        assert make_client(transport=HttpTransport("http://card.invalid")).open().accepted
-    assert [path for _method, path, _headers, _body in proxy.seen] == ["http://card.invalid/v1/verify"]
 
 
 def test_a_proxy_that_refuses_or_closes_is_unreachable_or_untrusted(refused_through: Refused) -> None:
@@ -237,31 +215,37 @@ def test_an_invalid_proxy_is_unreachable_and_its_user_and_password_stay_secret(r
             assert not set("张三口令\udcff") & set(error.detail), user
 
 
-def broken() -> ServerUnreachable:
-    return ServerUnreachable("ConnectionResetError", passing=True)
+BUSY, BROKEN = Response(503, b"{}"), ServerUnreachable("ConnectionResetError", passing=True)
 
 
-@for_each("failures", [[Response(429, b"<html>busy</html>"), Response(502, b"")], [Response(503, b"{}"), broken()]])
-def test_a_passing_failure_is_followed_by_another_try_with_another_nonce(
-    failures: list[Any], client: Client, server: FakeServer, pauses: list[float]
+@for_each(
+    "failures, error, tries",
+    [
+        *(([*twice], None, 3) for twice in ((Response(429, b"<html>busy</html>"), Response(502, b"")), (BUSY, BROKEN))),
+        ([BROKEN] * 9, ServerUnreachable, 3),
+        *(([Response(status, b"")], ServerUnreachable, 1) for status in (500, 504)),
+        ([ServerUnreachable("no answer within 10 seconds")], ServerUnreachable, 1),
+        ([Response(200, b"<html>")], UntrustedAnswer, 1),
+    ],
+)
+def test_a_passing_failure_alone_is_followed_by_two_more_tries_each_with_another_nonce(
+    failures: list[Any],
+    error: type[KadunError] | None,
+    tries: int,
+    client: Client,
+    server: FakeServer,
+    pauses: list[float],
 ) -> None:
     pauses.clear()
     server.requests.clear()
     server.script = [*failures]
-    assert client.open().accepted
-    assert len({request["nonce"] for request in server.requests}) == 3
-    assert len(pauses) == 2
-    assert 0.25 <= pauses[0] <= 0.5 <= pauses[1] <= 1
-
-
-def test_tries_are_bounded(client: Client, server: FakeServer, pauses: list[float]) -> None:
-    server.script = [broken() for _ in range(9)]
-    error = refused(client)
-    assert error.detail == "ConnectionResetError"
-    assert "网络" in error.message
-    assert (len(server.requests), len(pauses)) == (3, 2)
-    server.script = [Response(503, b"")] * 3
-    assert "繁忙" in refused(client).message
+    if error is None:
+        assert client.open().accepted
+        assert 0.25 <= pauses[0] <= 0.5 <= pauses[1] <= 1
+    else:
+        is_busy = error is ServerUnreachable and isinstance(failures[0], Response)
+        assert ("繁忙" in refused(client, error).message) is is_busy
+    assert len({request["nonce"] for request in server.requests}) == len(pauses) + 1 == tries
 
 
 def test_retry_after_is_respected_where_valid_and_a_long_one_left_to_the_caller(
@@ -276,33 +260,6 @@ def test_retry_after_is_respected_where_valid_and_a_long_one_left_to_the_caller(
         server.script = [Response(503, b"", retry_after=header)] * 3
         assert refused(client).retry_after == (60 if header == "60" else None), header
         assert len(pauses) == (0 if header == "60" else 2), header
-
-
-PERMANENT = [Response(500, b""), Response(504, b""), ServerUnreachable("no answer within 10 seconds")]
-
-
-@for_each(
-    "ending, error",
-    [*((ending, ServerUnreachable) for ending in PERMANENT), (Response(200, b"<html>"), UntrustedAnswer)],
-)
-def test_a_permanent_failure_is_not_retried(
-    ending: Response | Exception, error: type[KadunError], client: Client, server: FakeServer
-) -> None:
-    server.requests.clear()
-    server.script = [ending]
-    refused(client, error)
-    assert len(server.requests) == 1
-
-
-def test_the_answer_to_an_earlier_try_does_not_count_for_the_next(client: Client, server: FakeServer) -> None:
-    late: list[Response] = []
-
-    def lose(request: dict[str, Any]) -> ServerUnreachable:
-        late.append(server.genuine(request))
-        return broken()
-
-    server.script = [lose, lambda _request: late[0]]
-    assert "nonce" in refused(client, UntrustedAnswer).detail
 
 
 @for_each("choose", [min, max])
@@ -381,18 +338,6 @@ def test_a_server_that_is_down_is_unreachable(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tls_that_never_begins_is_unreachable_and_retried_where_the_connection_closed(
-    make_client: MakeClient, server: FakeServer
-) -> None:
-    heard: list[bytes] = []
-    with ports.hanging_up_port(heard) as address:
-        refused(make_client(transport=HttpTransport(f"https://{address}")))
-    assert len(heard) == 3
-    with serving(forged(server)) as plain:
-        refused(make_client(transport=HttpTransport(plain.url.replace("http:", "https:"))))
-    assert server.requests == []
-
-
 @for_each("status", [200, 403, 429, 503])
 def test_a_response_with_a_valid_token_is_final_whatever_its_status(
     status: int, make_client: MakeClient, server: FakeServer
@@ -415,46 +360,28 @@ def sockets_open() -> int:
 
 
 @contextlib.contextmanager
-def served_by(respond: Respond, *, as_proxy: bool = False) -> Iterator[str]:
-    """The URL of a server that never comes to the end of its answer, as a proxy to CONNECT."""
-    with serving(respond) as local, pytest.MonkeyPatch.context() as environment:
-        if as_proxy:
-            environment.delenv("NO_PROXY")
-            environment.setenv("https_proxy", local.url)
-        yield "https://card.invalid" if as_proxy else local.url
+def dripping_proxy() -> Iterator[str]:
+    """A URL behind a proxy that never comes to the end of its answer to CONNECT."""
+    with serving(send(OK, ports.drip(b"X-Slow: yes\r\n"))) as local, pytest.MonkeyPatch.context() as environment:
+        environment.delenv("NO_PROXY")
+        environment.setenv("https_proxy", local.url)
+        yield "https://card.invalid"
 
 
-def exchanged(transport: HttpTransport) -> None:
-    transport.exchange("/v1/verify", b"{}", "zh")
+@contextlib.contextmanager
+def dripping_body() -> Iterator[str]:
+    with serving(send(LONG, ports.drip(b" "))) as local:
+        yield local.url
 
 
-def streamed(transport: HttpTransport) -> None:
-    with transport.stream("/v1/files/x", {}) as answer:
-        list(answer.pieces())
-
-
-HEADERS, BODY = send(OK, ports.drip(b"X-Slow: yes\r\n")), send(LONG, ports.drip(b" "))
-
-
-@for_each(
-    "ask, endless",
-    [
-        (exchanged, lambda: served_by(BODY)),
-        (exchanged, ports.dripping_tls_port),
-        (exchanged, lambda: served_by(HEADERS, as_proxy=True)),
-        (streamed, lambda: served_by(HEADERS)),
-        (streamed, lambda: served_by(BODY)),
-    ],
-)
-def test_a_timed_out_request_leaves_no_thread_and_no_socket(
-    ask: Callable[[HttpTransport], None], endless: Callable[[], AbstractContextManager[str]]
-) -> None:
+@for_each("endless", [ports.dripping_tls_port, dripping_proxy, dripping_body])
+def test_a_timed_out_request_leaves_no_thread_and_no_socket(endless: Callable[[], AbstractContextManager[str]]) -> None:
     with endless() as url:
         transport = HttpTransport(url, timeout_seconds=0.2)
         before, started = sockets_open(), time.monotonic()
         for _ in range(3):
-            with pytest.raises(ServerUnreachable, match="within"):
-                ask(transport)
+            with pytest.raises(ServerUnreachable, match="within"), transport.stream("/v1/files/x", {}) as answer:
+                list(answer.pieces())
         assert time.monotonic() - started > 0.5  # three timeouts
         ports.wait_until(lambda: not ports.threads("kadun-request"))  # while the other side still drips
         ports.wait_until(lambda: sockets_open() <= before + 3)  # the servers' own ends of the three
