@@ -45,9 +45,8 @@ from app.services.files.file_store import FileStore
 from app.services.shop.shop_tokens import ShopTokens
 from app.storage.blobs import Blobs
 from app.storage.database import Database
-from tests.support.browser.people import Person
 from tests.support.browser.seeding import FIRMS, OWNER, Shop, ask, opened, seed
-from tests.support.browser.visits import LOOKS, Contexts, Look, Reading, Site, Troubles, Visit
+from tests.support.browser.visits import LOOKS, Contexts, Look, Person, Reading, Site, Troubles, Visit
 from tests.support.console.console import add_operator, add_session
 from tests.support.services.functions_service import FunctionsService
 from tests.support.services.nginx import Gateway

@@ -10,9 +10,8 @@ from playwright.sync_api import Locator, expect
 from app.domain.operators.operators import Role
 from app.storage.models import Operator
 from tests.browser.conftest import Enter, Fresh, Hire
-from tests.support.browser.people import Person
 from tests.support.browser.seeding import HOOK, LIVE, SELLER, Shop, opened
-from tests.support.browser.visits import Look, Reading, Site, Troubles, Visit, in_two_looks
+from tests.support.browser.visits import Look, Person, Reading, Site, Troubles, Visit, in_two_looks
 from tests.support.console.console import PASSWORD
 
 ANOTHER = "a horse of another colour"

@@ -11,9 +11,8 @@ from playwright.sync_api import expect
 from app.runtime.clock import utc_now
 from app.storage.models import Card
 from tests.browser.conftest import Enter, Fresh
-from tests.support.browser.people import Person
 from tests.support.browser.seeding import FESTIVAL, LIVE, SELLER, SHOP, Shop, ask, opened
-from tests.support.browser.visits import LOOKS, ROOT, Look, Reading, Site, Troubles, Visit, in_every_look
+from tests.support.browser.visits import LOOKS, ROOT, Look, Person, Reading, Site, Troubles, Visit, in_every_look
 from tests.support.console.console_scene import FILES, paths
 from tests.support.licence.in_force import wait_in_force
 from tests.support.self_service import ALLOWED, set_terms

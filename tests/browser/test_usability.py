@@ -8,9 +8,8 @@ from playwright.sync_api import Page, expect
 from app.runtime.clock import utc_now
 from app.storage.models import Figures
 from tests.browser.conftest import Enter, Hire
-from tests.support.browser.people import Person, query_of
 from tests.support.browser.seeding import FESTIVAL, Shop, opened
-from tests.support.browser.visits import LOOKS, Look, Site, Visit, at_desk_and_by_thumb, in_two_looks
+from tests.support.browser.visits import LOOKS, Look, Person, Site, Visit, at_desk_and_by_thumb, in_two_looks, query_of
 from tests.support.console.console import PASSWORD
 
 CHARTS = {

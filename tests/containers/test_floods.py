@@ -13,8 +13,7 @@ import pytest
 from tests.support.hosts.network import Namespace
 from tests.support.hosts.stack import run
 from tests.support.services.http_exchange import read_response
-from tests.support.services.nginx import Gateway
-from tests.support.services.nginx_backend import ConsoleStandIn
+from tests.support.services.nginx import ConsoleStandIn, Gateway
 from tests.support.services.service import ROOT, wait_for
 
 pytestmark = pytest.mark.xdist_group("floods")

@@ -19,9 +19,9 @@ from typing import NamedTuple, Self
 import pytest
 
 from tests.support.hosts.network import Namespace
-from tests.support.hosts.stack import ROOT, run
+from tests.support.hosts.stack import run
 from tests.support.services.bucket_host import Quiet, serving
-from tests.support.services.service import wait_for
+from tests.support.services.service import ROOT, wait_for
 
 pytestmark = pytest.mark.xdist_group("provision")
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.hosts.backups import members
 from tests.support.hosts.servers import ExternalDatabase, Program, ship
-from tests.support.hosts.stack import ROOT, Stack, copy_checkout, run
+from tests.support.hosts.stack import Stack, copy_checkout, run
+from tests.support.services.service import ROOT
 
 pytestmark = pytest.mark.xdist_group("machines")  # shares nothing with it: two short ones make a long one
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.services.bucket_host import NameServer
-from tests.support.services.nginx import Gateway
-from tests.support.services.nginx_backend import ConsoleStandIn
+from tests.support.services.nginx import ConsoleStandIn, Gateway
 from tests.support.services.socket_service import SocketService
 from trial.postgres import EmbeddedPostgres
 

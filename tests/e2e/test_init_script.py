@@ -12,8 +12,9 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from tests.support.hosts.stack import ROOT, run
+from tests.support.hosts.stack import run
 from tests.support.services.http_exchange import quiet_port
+from tests.support.services.service import ROOT
 
 ROLES = {"owner_url": "kadun_owner", "backup_url": "kadun_backup", "database_url": "kadun_app"}
 SECRETS = ["secrets/db_password", "secrets/kernal_data_key", *(f"secrets/{name}" for name in ROLES)]

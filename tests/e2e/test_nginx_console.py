@@ -14,8 +14,7 @@ from app.console.licence.programs import MAX_SEALED
 from app.console.page import FORM_BYTES
 from tests.e2e.conftest import GatewayMaker
 from tests.support.services.http_exchange import Response
-from tests.support.services.nginx import Gateway
-from tests.support.services.nginx_backend import EXPORT_BYTES, STYLES, ConsoleStandIn
+from tests.support.services.nginx import EXPORT_BYTES, STYLES, ConsoleStandIn, Gateway
 from tests.support.services.service import ROOT, wait_for
 
 LIMIT, IMPORT_BYTES = 5 * 1024 * 1024, 5200 * 1024

@@ -13,8 +13,7 @@ import pytest
 
 from tests.e2e.conftest import GatewayMaker
 from tests.support.services.http_exchange import Response, read_response
-from tests.support.services.nginx import HSTS, Gateway, until_refused
-from tests.support.services.nginx_backend import ConsoleStandIn
+from tests.support.services.nginx import HSTS, ConsoleStandIn, Gateway, until_refused
 from tests.support.services.service import ROOT, wait_for
 
 

@@ -15,8 +15,8 @@ from app.tokens import sealing
 from app.tokens.keyring import decoded, encoded
 from app.tokens.keys import KeyRing
 from tests.support.hosts.backups import repacked
-from tests.support.hosts.script_libraries import bash, checkout_in
-from tests.support.hosts.stack import ROOT, copy_checkout, run
+from tests.support.hosts.stack import bash, checkout_in, copy_checkout, run
+from tests.support.services.service import ROOT
 
 NO_SUCH = "--no-such-argument"
 

@@ -31,7 +31,6 @@ from app.storage.database import Database
 from app.storage.models import Event, File, FileBatch
 from tests.conftest import Clock
 from tests.integration.conftest import with_keys
-from tests.support.doctor import results
 from tests.support.downloads import CONTENT, blobs, fetch, links, put, sha256
 from tests.support.secrets import PASSWORD
 from tests.support.services.bucket import BUCKET, STRANGER, WRITER, key, keys, states
@@ -300,7 +299,7 @@ def test_a_bucket_that_cannot_be_used_is_named_with_what_it_says(
             refused = bucketed.refusal("file", "add", str(bucketed.folder / "x"))
             assert (why in refused, "check the settings KADUN_FILES_BUCKET" in refused) == (True, True), refused
             assert (list(File.select()), blobs(bucketed), keys(bucket)) == ([], set(), set())
-            found = results(bucketed)
+            found = bucketed.doctor()
         assert (found["bucket"]["status"], why in found["bucket"]["message_en"]) == ("FAIL", True)
         assert WRITER[1] not in str(found)
 
@@ -319,15 +318,15 @@ def test_a_bucket_that_cannot_be_used_is_named_with_what_it_says(
 
 def test_doctor_and_the_list_tell_a_lost_object_and_bucket(bucketed: Service, bucket: Any, front: TlsFront) -> None:
     put(bucketed, "a", CONTENT)
-    found = results(bucketed)
+    found = bucketed.doctor()
     assert [found[name]["status"] for name in ("bucket", "files")] == ["OK", "OK"]
     obstore.delete(bucket, key(CONTENT))
-    assert (results(bucketed)["files"]["status"], keys(bucket)) == ("FAIL", set())
+    assert (bucketed.doctor()["files"]["status"], keys(bucket)) == ("FAIL", set())
     put(bucketed, "a", CONTENT)
     with front.away():
         assert states(bucketed) == {"a": None}
         assert "未知 unknown" in bucketed.cardctl("file", "list").stdout
-        found = results(bucketed)
+        found = bucketed.doctor()
         left = bucketed.cardctl("file", "remove", "a").stderr
     assert (found["bucket"]["status"], found["files"]["status"]) == ("FAIL", "WARN")
     assert sha256(CONTENT) in left, "the file is removed, and its bytes were not"

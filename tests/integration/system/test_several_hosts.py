@@ -39,7 +39,7 @@ from app.tokens.key_folder import KeyFolder
 from tests.conftest import Clock
 from tests.integration.conftest import with_keys
 from tests.support.console.console_scene import add_webhook
-from tests.support.hosts.script_libraries import PRELUDE, SOURCES, checkout_in
+from tests.support.hosts.stack import PRELUDE, SOURCES, checkout_in
 from tests.support.licence.bound_cards import Environment, change
 from tests.support.secrets import OTHER, PASSWORD
 from tests.support.services.functions_service import FunctionsService

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
-from tests.support.hosts.stack import ROOT, run
+from tests.support.hosts.stack import run
 from tests.support.services.http_exchange import claim, quiet_port
-from tests.support.services.service import wait_for
+from tests.support.services.service import ROOT, wait_for
 
 SSHD = """
 Port {port}

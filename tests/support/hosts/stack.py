@@ -1,4 +1,4 @@
-"""A copy of this checkout that runs in containers."""
+"""A copy of this checkout that runs in containers, and its scripts' libraries in bash itself."""
 
 import contextlib
 import fcntl
@@ -16,9 +16,8 @@ from typing import Any, Self
 from uuid import uuid4
 
 from tests.support.services.http_exchange import exchange, quiet_port
-from tests.support.services.service import question, wait_for
+from tests.support.services.service import ROOT, question, wait_for
 
-ROOT = Path(__file__).resolve().parents[3]
 SECRETS = (
     "db_password",
     "owner_url",
@@ -236,3 +235,46 @@ class Stack:
             self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
             run("docker", "image", "rm", "--force", f"{self.project}-app", check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+# scripts/lib/, with functions in place of the database and the engine that answer what a test wants.
+SOURCES = "archive replace"
+PRELUDE = """
+set -euo pipefail
+ROOT=$1
+for module in {sources}; do source "$ROOT/scripts/lib/$module.sh"; done
+LIVE=kadun STAGED=$ROOT/data/staged BACKUP_FOLDER=$ROOT/data
+owner_sql() {{ # what the test says that the database answers to this
+    printf '%s\\n' "$1: $2" >>"$ROOT/asked"
+    answer "$1" "$2"
+}}
+"""
+
+
+def checkout_in(folder: Path) -> Path:
+    """Return a checkout with the scripts and without a service."""
+    for name in ("scripts", "deploy/postgres"):
+        shutil.copytree(ROOT / name, folder / name)
+    version = "client/src/kadun/version.py"
+    (folder / version).parent.mkdir(parents=True)
+    shutil.copy(ROOT / version, folder / version)
+    (folder / "data/keys").mkdir(parents=True)
+    (folder / ".env").touch()
+    return folder
+
+
+def fresh_checkout(folder: Path) -> Path:
+    """Return another such checkout each time."""
+    return checkout_in(Path(tempfile.mkdtemp(dir=folder)))
+
+
+def bash(checkout: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in bash with all libraries."""
+    command = ("bash", "-c", PRELUDE.format(sources=SOURCES) + code, "script.sh", checkout)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def functions_of(checkout: Path, script: str, *names: str) -> str:
+    """Return the text of functions in a script that cannot be sourced."""
+    text = (checkout / "scripts" / script).read_text()
+    return "".join(text[text.index(f"\n{name}() {{") :].partition("\n}\n")[0] + "\n}\n" for name in names)

@@ -194,6 +194,15 @@ class Service(GunicornProcess):
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done
         return done.stderr
 
+    def doctor(self, *arguments: str, text: str = "") -> dict[str, Any]:
+        """Return the results of `cardctl doctor` by the names of its checks."""
+        done = self.cardctl("doctor", "--format", "json", *arguments, check=False, text=text)
+        assert "Traceback" not in done.stderr
+        lines = json.loads(done.stdout)
+        failed = any(line["status"] == "FAIL" for line in lines)
+        assert (done.returncode, len(done.stderr.splitlines())) == (failed, failed)
+        return {line["check"]: line for line in lines}
+
     def issue(self, count: int = 1, validity: str = "30d") -> list[str]:
         printed = self.cardctl("card", "issue", "--validity", validity, "--count", str(count), "--format", "txt")
         return printed.stdout.split()

@@ -24,7 +24,6 @@ from app.services.system.doctor.facts import AllFacts, DatabaseFacts, HostFacts,
 from app.services.system.doctor.host import GIB, MIB, SERVICES
 from app.services.system.doctor.results import CheckResult, Status
 from app.storage.models import Host
-from tests.support.doctor import SERVICE_CHECKS
 from tests.support.services.pki import Issued
 from tests.support.tables import for_each
 
@@ -41,6 +40,11 @@ def pem(*names: str, days: float = 90, since: float = 1) -> str:
 
 GOOD_PEM = pem("example.com", "*.example.org", "203.0.113.9")
 REFERENCE = "ABCD2345"
+SERVICE_CHECKS = {
+    *("settings", "permissions", "database", "schema", "durability", "hosts", "keys", "data-key", "data-key-in-use"),
+    *("files", "functions", "clock", "sealing-key"),
+}
+"""The checks that need no facts of the host."""
 
 
 def handshake(certificates: str, code: int = 0) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from scripts.lib.retention import surplus
-from tests.support.hosts.script_libraries import PRELUDE, SOURCES, bash, checkout_in, fresh_checkout, functions_of
+from tests.support.hosts.stack import PRELUDE, SOURCES, bash, checkout_in, fresh_checkout, functions_of
 from tests.support.services.service import wait_for
 from tests.support.tables import for_each
 

@@ -20,7 +20,7 @@ import pytest
 from app.domain.hosts import PRESENT_SECONDS, checked_name, default_name, differences, faults
 from app.storage import models
 from app.storage.hosts import ANSWERED, DatabaseHost, Hosts, is_proven
-from tests.support.hosts.script_libraries import bash, checkout_in, functions_of
+from tests.support.hosts.stack import bash, checkout_in, functions_of
 from tests.support.tables import for_each
 
 HARMLESS = ("compose version", "info", "compose up --detach database", "ps --all", "inspect")
