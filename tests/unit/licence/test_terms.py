@@ -1,4 +1,4 @@
-"""The vendor's terms as a person writes them, and versions of the vendor's program."""
+"""The vendor's terms as a person writes them, versions of the vendor's program, and IDs of several programs."""
 # Owns terms-values, terms-versions.
 
 from dataclasses import replace
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.licence.terms import BindingTerm, RenewTerm, Terms, is_older, is_version, read_terms, write_term
+from app.domain.programs import MAIN, check_program, issuer_of, named
 from app.domain.texts import RefusedError
-from tests.support.tables import for_each
 
 ALL = {
     "binding": ("hardware", BindingTerm.HARDWARE),
@@ -27,28 +27,10 @@ ALL = {
 }
 
 
-def test_each_term_is_read_and_an_empty_text_sets_its_default_again() -> None:
+def test_each_term_is_read_and_written_and_an_empty_text_sets_its_default_again() -> None:
     terms = read_terms(Terms(), [(name, text) for name, (text, _) in ALL.items()])
     assert {name: getattr(terms, name) for name in ALL} == {name: value for name, (_, value) in ALL.items()}
     assert read_terms(terms, [(name, "") for name in ALL]) == Terms()
-
-
-def test_the_smallest_and_the_largest_value_are_read_and_what_is_not_named_stays() -> None:
-    for name, text in (
-        *(("changes_per_day", text) for text in ("1", "1000")),
-        *(("self_unbind_per_30_days", text) for text in ("0", "1000")),
-        ("update_url", "https://example.com/" + "x" * 480),
-        ("notice", "x" * 500),
-        ("contact", "x" * 200),
-        ("minimum_version", "1" * 32),
-    ):
-        terms = read_terms(Terms(contact="QQ"), [(name, text)])
-        assert str(getattr(terms, name)) == text, name
-        assert terms == replace(Terms(contact="QQ"), **{name: getattr(terms, name)}), name
-
-
-def test_terms_are_written_as_they_are_read() -> None:
-    terms = read_terms(Terms(), [(name, text) for name, (text, _) in ALL.items()])
     texts = terms.as_texts()
     assert list(texts) == list(ALL)
     assert (texts["binding"], texts["self_unbind_cost"], texts["self_renew"]) == ("hardware", "1d", "batch")
@@ -57,6 +39,17 @@ def test_terms_are_written_as_they_are_read() -> None:
         written = {name: write_term(value) for name, value in each.as_texts().items()}
         assert read_terms(Terms(self_renew=RenewTerm.ANY, notice="x"), written.items()) == each
         assert written["self_service"] == switch
+
+
+def test_the_smallest_and_the_largest_value_are_read_and_what_is_not_named_stays() -> None:
+    for name, text in (
+        *(("changes_per_day", "1"), ("changes_per_day", "1000"), ("minimum_version", "1" * 32)),
+        *(("self_unbind_per_30_days", "0"), ("self_unbind_per_30_days", "1000"), ("contact", "x" * 200)),
+        *(("update_url", "https://example.com/" + "x" * 480), ("notice", "x" * 500)),
+    ):
+        terms = read_terms(Terms(contact="QQ"), [(name, text)])
+        assert str(getattr(terms, name)) == text, name
+        assert terms == replace(Terms(contact="QQ"), **{name: getattr(terms, name)}), name
 
 
 WRONG = {
@@ -77,19 +70,14 @@ WRONG = {
 }
 
 
-@for_each(("name", "texts"), WRONG.items())
-def test_a_wrong_value_is_refused_by_the_name_of_its_term(name: str, texts: tuple[str, ...]) -> None:
-    for text in texts:
+def test_a_wrong_value_and_an_unknown_or_repeated_term_are_refused_by_the_name_of_the_term() -> None:
+    for name, text in ((name, text) for name, texts in WRONG.items() for text in texts):
         with pytest.raises(RefusedError) as refused:
             read_terms(Terms(), [(name, text)])
-        assert name in refused.value.text.zh, text
-        assert name in refused.value.text.en, text
-        if name == "binding":
-            assert "binding must be one of either, hardware, both" in refused.value.text.en
-
-
-def test_an_unknown_or_repeated_term_is_named() -> None:
+        assert name in refused.value.text.zh, (name, text)
+        assert name in refused.value.text.en, (name, text)
     for fields, reason in (
+        ([("binding", "none")], "binding must be one of either, hardware, both"),
         ([("minimal_version", "1")], "there is no term “minimal_version”; there are: binding, changes_per_day"),
         ([("contact", "a"), ("contact", "b")], "contact is given twice"),
     ):
@@ -113,23 +101,8 @@ numbers = st.lists(st.integers(0, 10**6), min_size=1, max_size=4)
 def test_dotted_numbers_are_versions_and_zeros_at_the_end_or_before_a_number_make_no_difference() -> None:
     for text in ("0", "1", "1.10", "2026.11.28", "1.0.0.0", "007", "1" * 32, "1." * 15 + "1"):
         assert is_version(text), text
-    for text in (
-        "",
-        ".",
-        "1.",
-        ".1",
-        "1..2",
-        "v1",
-        "1.0-beta",
-        " 1",
-        "1\n",
-        "１",
-        "+1",
-        "1_0",
-        "1" * 33,
-        "1." * 16 + "1",
-    ):
-        assert not is_version(text), text
+    others = ["", ".", "1.", ".1", "1..2", "v1", "1.0-beta", " 1", "1\n", "１", "+1", "1_0", "1" * 33, "1." * 16 + "1"]
+    assert [text for text in others if is_version(text)] == []
     for left, right in (("1.10", "1.10.0"), ("0", "0.0"), ("1", "01"), ("2.0", "2")):
         assert not is_older(left, right), (left, right)
         assert not is_older(right, left), (left, right)
@@ -140,3 +113,16 @@ def test_one_of_two_versions_is_older_unless_they_are_equal(left: list[int], rig
     texts = [".".join(map(str, parts)) for parts in (left, right)]
     padded = [parts + [0] * (4 - len(parts)) for parts in (left, right)]
     assert is_older(*texts) is (padded[0] < padded[1])
+
+
+def test_programs_have_plain_ids_and_names_and_each_but_main_an_issuer_of_its_own() -> None:
+    assert [issuer_of("kadun", program) for program in (MAIN, "b")] == ["kadun", "kadun/b"]
+    assert [named(program) for program in (MAIN, "b")] == [{}, {"program": "b"}]
+    for program in ("a", "2-go", "a" * 32):
+        check_program(program, "名称")
+    for program, name, field in (
+        *((program, "b", "program's ID") for program in ("", "A", "-a", "a b", "a\n", "a" * 33, "é", "a/b")),
+        *(("b", name, "name") for name in ("", "a\nb")),
+    ):
+        with pytest.raises(RefusedError, match=field):
+            pytest.fail(f"{program!r} {name!r} is taken: {check_program(program, name)}")
