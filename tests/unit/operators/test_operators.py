@@ -1,4 +1,4 @@
-"""Bounds: ceilings of a day, limits of a shop's token, and which calls of core functions may run at once."""
+"""Operators' names, passwords and ceilings, limits of a shop's token, and which calls of functions may run at once."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,10 +14,19 @@ from app.domain.operators.ceilings import (
     CeilingExceededError,
     Ceilings,
 )
-from app.domain.operators.operators import Role
+from app.domain.operators.operators import (
+    FREE_FAILURES,
+    MAX_NAME,
+    MAX_PASSWORD,
+    Role,
+    check_name,
+    check_password,
+    console_actor,
+    next_attempt,
+    shop_actor,
+)
 from app.domain.operators.token_limits import MAX_NETWORKS, TokenElsewhereError, TokenExpiredError, TokenLimits
-from app.domain.texts import RefusedError
-from tests.support.tables import for_each
+from app.domain.texts import RefusedError, Text
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -26,48 +35,74 @@ MONTH = Ceilings(10, 30 * DAY)
 NONE = Ceilings()
 
 
-@for_each(("issued", "count", "left"), [(0, 10, None), (9, 1, None), (0, 11, 10), (10, 1, 0), (12, 1, 0), (4, 7, 6)])
-def test_no_more_cards_are_issued_than_are_left_of_the_day(issued: int, count: int, left: int | None) -> None:
-    ceilings.check_count(NONE, issued, count)
-    if left is None:
-        ceilings.check_count(MONTH, issued, count)
-        return
-    with pytest.raises(CeilingExceededError, match=f"10 cards a day, and {left} are left today") as refused:
-        ceilings.check_count(MONTH, issued, count)
-    assert refused.value.field == "count"
+def test_a_name_is_printable_and_without_white_space_at_its_ends() -> None:
+    for right in ("a", "老板", "小王 2", "x" * MAX_NAME):
+        check_name(right)
+    for name in ("", "x" * (MAX_NAME + 1), " a", "a ", "a\nb", "a\0", "a\u202eb", "\ud800"):
+        with pytest.raises(RefusedError, match="a name must be 1 to 64 printable characters, without white space at"):
+            check_name(name)
+    assert (console_actor("olga"), shop_actor("taobao")) == ("console:olga", "shop:taobao")
 
 
-@for_each(("changed", "count", "left"), [(0, 10_000, None), (0, 10_001, 10_000), (10_001, 1, 0)])
-def test_no_more_cards_are_changed_than_are_left_of_the_day(changed: int, count: int, left: int | None) -> None:
+LENGTH = Text("密码必须是 12 到 256 个字符", "a password must be 12 to 256 characters")
+EASY = Text(
+    "密码过于简单：不能只有几个不同的字符，也不能包含用户名",
+    "the password is too easy: not a few characters repeated, and not with the name in it",
+)
+
+
+def test_a_password_of_another_length_or_an_easy_one_is_refused() -> None:
+    long = "x1y2z3w4v5u6" * 22
+    for right in ("correct horse", "abcde" * 3, "卡密卡密卡密管理员密码！", long[:MAX_PASSWORD]):
+        check_password(right, "alice")
+    check_password("correct horse", "c")  # a name of a letter or two may be in it
+    for password, name, reason in (
+        *((text, "Alice", LENGTH) for text in ("", "short", "elevenchars", long[: MAX_PASSWORD + 1])),
+        *((text, "Alice", EASY) for text in ("a" * 20, "abcd" * 5, "alice-and-more", "my name is ALICE")),
+        ("my name is bob", "bob", EASY),
+    ):
+        with pytest.raises(RefusedError) as caught:
+            check_password(password, name)
+        assert caught.value.text == reason, password
+
+
+def test_the_first_failures_cost_nothing_and_each_after_them_doubles_the_wait_up_to_a_quarter_of_an_hour() -> None:
+    waits = [(next_attempt(failures, NOW) - NOW) / SECOND for failures in range(FREE_FAILURES + 4)]
+    assert waits == [0] * FREE_FAILURES + [1, 2, 4, 8]
+    for failures in (20, 100, 10_000_000):
+        assert next_attempt(failures, NOW) - NOW == timedelta(minutes=15)
+
+
+def test_no_more_cards_are_issued_or_changed_than_are_left_of_the_day() -> None:
+    ceilings.check_count(NONE, 0, 11)
+    ceilings.check_count(MONTH, 0, 10)
+    ceilings.check_count(MONTH, 9, 1)
+    for issued, count, left in ((0, 11, 10), (10, 1, 0), (12, 1, 0), (4, 7, 6)):
+        with pytest.raises(CeilingExceededError, match=f"10 cards a day, and {left} are left today") as refused:
+            ceilings.check_count(MONTH, issued, count)
+        assert refused.value.field == "count"
     for changes_per_day, allowed in ((None, 0), (0, 0), (5, 5)):
         assert ceilings.changes_allowed(Ceilings(changes_per_day=changes_per_day), Role.SELLER) == allowed
     assert [ceilings.changes_allowed(Ceilings(changes_per_day=5), role) for role in (Role.OWNER, None)] == [10_000] * 2
-    if left is None:
-        ceilings.check_changes(MAX_CHANGES_PER_DAY, changed, count)
-        return
-    with pytest.raises(CeilingExceededError, match=f"{MAX_CHANGES_PER_DAY} cards a day .* {left} are left") as refused:
-        ceilings.check_changes(MAX_CHANGES_PER_DAY, changed, count)
-    assert refused.value.field == "ids"
+    ceilings.check_changes(MAX_CHANGES_PER_DAY, 0, 10_000)
+    for changed, count, left in ((0, 10_001, 10_000), (10_001, 1, 0)):
+        with pytest.raises(CeilingExceededError, match=f"10000 cards a day .* {left} are left") as refused:
+            ceilings.check_changes(MAX_CHANGES_PER_DAY, changed, count)
+        assert refused.value.field == "ids"
 
 
-@for_each(
-    ("longest", "allowed", "refused"),
-    [
-        (None, [None, MAX_VALIDITY], []),
-        (MAX_VALIDITY, [None, MAX_VALIDITY], []),
-        (30 * DAY, [30 * DAY, SECOND], [30 * DAY + SECOND, None]),
-        (MAX_VALIDITY - SECOND, [], [None]),
-    ],
-)
-def test_a_new_card_lasts_no_longer_than_the_ceiling(
-    longest: timedelta | None, allowed: list[timedelta | None], refused: list[timedelta | None]
-) -> None:
-    for lasting in allowed:
-        ceilings.check_validity(Ceilings(None, longest), lasting)
-    for lasting in refused:
-        with pytest.raises(
-            CeilingExceededError, match=f"longest validity allowed is {ceilings.format_longest(longest)};"
-        ) as error:
+def test_a_new_card_lasts_no_longer_than_the_ceiling() -> None:
+    for longest, lasting, is_allowed in (
+        *((longest, lasting, True) for longest in (None, MAX_VALIDITY) for lasting in (None, MAX_VALIDITY)),
+        *((30 * DAY, lasting, True) for lasting in (30 * DAY, SECOND)),
+        *((30 * DAY, lasting, False) for lasting in (30 * DAY + SECOND, None)),
+        (MAX_VALIDITY - SECOND, None, False),
+    ):
+        if is_allowed:
+            ceilings.check_validity(Ceilings(None, longest), lasting)
+            continue
+        said = f"longest validity allowed is {ceilings.format_longest(longest)};"
+        with pytest.raises(CeilingExceededError, match=said) as error:
             ceilings.check_validity(Ceilings(None, longest), lasting)
         assert (error.value.field, validity_text(longest).zh in error.value.text.zh) == ("validity", True)
 
@@ -93,21 +128,21 @@ def test_an_extended_card_lasts_no_longer_than_the_ceiling_from_now() -> None:
         assert refused.value.field == "by"
 
 
-@for_each(
-    ("good", "bad", "bounds"),
-    [
-        ([NONE, MONTH, Ceilings(1), Ceilings(MAX_CARDS_PER_DAY)],
-         [Ceilings(0), Ceilings(-1), Ceilings(MAX_CARDS_PER_DAY + 1)], "from 1 to 1000000"),
-        ([Ceilings(changes_per_day=number) for number in (0, MAX_CHANGES_PER_DAY)],
-         [Ceilings(changes_per_day=number) for number in (-1, 10_001)], "from 0 to 10000"),
-    ],
-)  # fmt: skip
-def test_an_impossible_ceiling_is_refused(good: list[Ceilings], bad: list[Ceilings], bounds: str) -> None:
-    for possible in good:
+def test_an_impossible_ceiling_is_refused_and_permanent_is_the_highest() -> None:
+    for possible in (NONE, MONTH, Ceilings(1), Ceilings(MAX_CARDS_PER_DAY)):
         ceilings.check_ceilings(possible)
-    for impossible in bad:
+    for number in (0, MAX_CHANGES_PER_DAY):
+        ceilings.check_ceilings(Ceilings(changes_per_day=number))
+    for impossible, bounds in (
+        *((Ceilings(number), "from 1 to 1000000") for number in (0, -1, MAX_CARDS_PER_DAY + 1)),
+        *((Ceilings(changes_per_day=number), "from 0 to 10000") for number in (-1, 10_001)),
+    ):
         with pytest.raises(RefusedError, match=bounds):
             ceilings.check_ceilings(impossible)
+    assert (ceilings.longest_of(None), ceilings.longest_of(DAY)) == (MAX_VALIDITY, DAY)
+    assert [ceilings.format_longest(each) for each in (None, DAY, MAX_VALIDITY)] == [None, "1d", "permanent"]
+    assert ceilings.described(MONTH) == {"cards_per_day": 10, "longest_validity": "30d"}
+    assert ceilings.described(NONE) == {}
 
 
 def test_new_accounts_have_both_ceilings() -> None:
@@ -117,16 +152,12 @@ def test_new_accounts_have_both_ceilings() -> None:
         assert None not in (defaults.cards_per_day, defaults.longest_validity)
         assert defaults.changes_per_day is None
     assert ceilings.with_defaults(NONE, TOKEN_DEFAULTS) == TOKEN_DEFAULTS
-    assert ceilings.with_defaults(Ceilings(5), MONTH) == Ceilings(5, 30 * DAY)
-    assert ceilings.with_defaults(Ceilings(None, DAY), MONTH) == Ceilings(10, DAY)
-    assert ceilings.with_defaults(Ceilings(0), MONTH) == Ceilings(0, 30 * DAY), "refused, not replaced"
-
-
-def test_permanent_is_the_highest_ceiling() -> None:
-    assert (ceilings.longest_of(None), ceilings.longest_of(DAY)) == (MAX_VALIDITY, DAY)
-    assert [ceilings.format_longest(each) for each in (None, DAY, MAX_VALIDITY)] == [None, "1d", "permanent"]
-    assert ceilings.described(MONTH) == {"cards_per_day": 10, "longest_validity": "30d"}
-    assert ceilings.described(NONE) == {}
+    for given, full in (
+        ((5, None), Ceilings(5, 30 * DAY)),
+        ((None, DAY), Ceilings(10, DAY)),
+        ((0, None), Ceilings(0, 30 * DAY)),
+    ):
+        assert ceilings.with_defaults(Ceilings(*given), MONTH) == full, "0 is refused, not replaced"
 
 
 def test_a_token_works_until_its_expiry_and_from_its_networks_alone() -> None:
@@ -191,28 +222,23 @@ def test_a_caller_may_begin() -> None:
         (CallOrigin("e", NEIGHBOUR), [A, B], True),
         (CallOrigin("e", NEIGHBOUR), [A, D, OPERATOR], False),
         (CallOrigin("e", "192.0.2.2"), [A, D, CallOrigin("f", OFFICE)], True),
+        # An operator's call counts for no card and no address, and may take the last place.
+        (CallOrigin("0", HOME), [OPERATOR], True),
+        (OPERATOR, [OPERATOR] * 3, True),
+        (OPERATOR, [OPERATOR] * 4, False),
     ):
         assert may_begin(caller, running, LIMITS) is may, (caller, running)
 
 
-def test_a_card_never_has_the_last_place_unless_it_is_the_only_one() -> None:
+def test_a_card_never_has_the_last_place_unless_it_is_the_only_one_and_a_site_five_times_an_addresss() -> None:
     limits = LIMITS._replace(per_card=4, per_address=4)
-    assert may_begin(A, [A, A], limits)
-    assert not may_begin(A, [A, A, A], limits)
+    assert (may_begin(A, [A, A], limits), may_begin(A, [A, A, A], limits)) == (True, False)
     only = LIMITS._replace(places=1)
-    assert may_begin(A, [], only)
-    assert not may_begin(B, [A], only)
-
-
-def test_a_site_has_five_times_what_an_address_has() -> None:
+    assert (may_begin(A, [], only), may_begin(B, [A], only)) == (True, False)
     limits = LIMITS._replace(places=64, per_address=1)
     running = [CallOrigin(str(number), f"2001:db8:1:{number + 16:x}::/64") for number in range(5)]
-    assert may_begin(A, running[:4], limits)
-    assert not may_begin(A, running, limits)
-    assert may_begin(D, running, limits)
-
-
-def test_an_operators_call_counts_for_no_card_and_no_address_and_may_take_the_last_place() -> None:
-    assert may_begin(CallOrigin("0", HOME), [OPERATOR], LIMITS)
-    assert may_begin(OPERATOR, [OPERATOR, OPERATOR, OPERATOR], LIMITS)
-    assert not may_begin(OPERATOR, [OPERATOR] * 4, LIMITS)
+    assert [may_begin(*asked, limits) for asked in ((A, running[:4]), (A, running), (D, running))] == [
+        True,
+        False,
+        True,
+    ]
