@@ -15,8 +15,8 @@ from tests.support.browser.seeding import FESTIVAL, LIVE, SELLER, SHOP, Shop, as
 from tests.support.browser.visits import LOOKS, ROOT, Look, Person, Reading, Site, Troubles, Visit, in_every_look
 from tests.support.console.console_scene import FILES, paths
 from tests.support.licence.in_force import wait_in_force
-from tests.support.self_service import ALLOWED, set_terms
 from tests.support.services.service import OPEN, wait_for
+from tests.support.shop import ALLOWED, set_terms
 
 Way = Callable[[Person, Shop], Any]
 

@@ -1,4 +1,7 @@
-"""`python -m tests.drills NAME [--rounds N]`: let a failure happen several times, and print what customers saw."""
+"""`python -m tests.drills NAME [--rounds N]`: let a failure happen several times, and print what customers saw.
+
+What must hold then, tests/cluster asserts.
+"""
 
 import argparse
 import sys

@@ -5,8 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 from tests.drills.customers import ACCEPTED, REFUSED, Customers
-from tests.drills.scene import Failure, Scene
-from tests.support.hosts.database_cluster import Machine
+from tests.drills.scene import Failure, Machine, Scene
 from tests.support.services.service import wait_for
 
 

@@ -33,9 +33,9 @@ from tests.support.downloads import CONTENT, DOWNLOAD, NAME, fetch, is_problem, 
 from tests.support.licence.bound_cards import ask
 from tests.support.licence.in_force import wait_in_force
 from tests.support.query_plans import rows_looked_at, statements
-from tests.support.self_service import JSON, Customers
 from tests.support.services.raw_http import hold_up
 from tests.support.services.service import Response, Service, question, wait_for_lock
+from tests.support.shop import JSON, Customers
 
 DAY, ROUNDS = timedelta(days=1), 20
 ROUTES = ("status", "unbind", "renew")

@@ -33,11 +33,10 @@ from app.storage.models import Card, Client, Event
 from tests.integration.conftest import with_keys
 from tests.support import openapi_contract as contract
 from tests.support.console.console import Browser, Seen, add_operator
-from tests.support.self_service import ALLOWED, Customers, set_terms
 from tests.support.services.functions_service import FunctionsService
 from tests.support.services.raw_http import RawConnection, posting
 from tests.support.services.service import ROOT, Response, Service, question
-from tests.support.shop import Shop
+from tests.support.shop import ALLOWED, Customers, Shop, set_terms
 
 
 def changed(**fields: Any) -> bytes:

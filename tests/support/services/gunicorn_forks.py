@@ -1,4 +1,4 @@
-"""The fork server of `forked_gunicorn`: `python -m … DESCRIPTOR`, a socket on which requests come until it is closed.
+"""The fork server of `ForkedGunicorn`: `python -m … DESCRIPTOR`, a socket on which requests come until it is closed.
 
 A request is gunicorn's arguments and environment as JSON, and two descriptors: of a pipe that gets the number of the
 process and its exit status, and of a file for all that it prints.

@@ -1,17 +1,22 @@
 """The service for tests: gunicorn with the app, in a process of its own."""
 
+import atexit
 import http.client
 import json
 import logging
 import os
 import secrets
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 from unittest.mock import patch
 
 import jwt
@@ -22,11 +27,69 @@ from app.services.operators import passwords
 from app.storage import models
 from tests.support import openapi_contract as contract
 from tests.support.secrets import CHEAP, SEALING_KEY
-from tests.support.services.forked_gunicorn import ForkedGunicorn
 from tests.support.services.http_exchange import exchange, quiet_port
 
 ROOT = Path(__file__).resolve().parents[3]
 OPEN = "打开程序"
+_starting = threading.Lock()
+_server: tuple[int, socket.socket] | None = None
+
+
+class ForkedGunicorn:
+    """A gunicorn, with the methods of `subprocess.Popen` that tests use.
+
+    It is a fork of a process that has imported the app and patched the standard library, instead of a new Python.
+    `multiprocessing` cannot wait for forks there.
+    """
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> None:
+        self._keeper, keeper = Pipe(duplex=False)
+        self.returncode: int | None = None
+        with keeper, _starting:
+            request = json.dumps([arguments, dict(environment)]).encode()
+            socket.send_fds(_forks(), [request], [keeper.fileno(), output.fileno()])
+        self.pid: int = self._keeper.recv()
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while it runs."""
+        if self.returncode is None and self._keeper.poll():
+            self.returncode = self._keeper.recv()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status once it has ended."""
+        if self.returncode is None and not self._keeper.poll(timeout):
+            raise subprocess.TimeoutExpired(f"gunicorn {self.pid}", timeout or 0)
+        status = self.poll()
+        assert status is not None
+        return status
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+
+def _forks() -> socket.socket:
+    """Return the way to this process's fork server, which ends with it."""
+    global _server  # noqa: PLW0603  # a process has one
+    if _server is None or _server[0] != os.getpid():
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", "tests.support.services.gunicorn_forks", str(theirs.fileno())]
+        with theirs:
+            process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        atexit.register(process.wait)
+        atexit.register(ours.close)
+        _server = os.getpid(), ours
+    return _server[1]
 
 
 class Response(NamedTuple):
