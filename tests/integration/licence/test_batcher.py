@@ -1,5 +1,4 @@
-"""Batcher, which record unchanged requests: only refreshes, alone and in batches, beside other transactions, on their
-own connection, and when the server fails."""
+"""`Batcher`, which records unchanged requests: alone, in batches, beside transactions, and when the server fails."""
 # Owns verdict-refresh.
 
 import contextlib
@@ -19,7 +18,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg2 import extensions
 
-from app.domain.errors import SchemaMismatchError
 from app.domain.licence.policy import Facts, VerificationRequest, decide
 from app.runtime import greenlets
 from app.services.licence.licence import Verification
@@ -353,7 +351,6 @@ def probed(database_url: str) -> Database:
     probes = {
         "setting": "SELECT current_setting($1::text)",
         "pid": "SELECT pg_backend_pid() + $1::int",  # EXECUTE takes at least one argument
-        "lock": "SELECT id FROM card WHERE id = $1::text FOR UPDATE NOWAIT",
     }
     return Database(database_url, prepared=PREPARED | probes, on_connect=schema.check_version)
 
@@ -363,10 +360,6 @@ def run(probed: Database) -> Callable[..., Any]:
     """Runs a prepared statement on the connection of `Batcher`, and returns what it selects."""
     run_prepared = Batcher(probed)._run  # noqa: SLF001  # it has no other use
     return lambda *arguments: run_prepared(*arguments)[0][0]
-
-
-def end(database: Database, pid: int) -> None:
-    database.execute_sql("SELECT pg_terminate_backend(%s, 20000)", (pid,))
 
 
 def test_this_connection_alone_has_settings_for_commits_and_planner(probed: Database, run: Callable[..., Any]) -> None:
@@ -382,40 +375,13 @@ def test_the_connection_outlives_errors_and_is_replaced_once_ended(database: Dat
     with pytest.raises(psycopg2.ProgrammingError, match="unrecognized configuration parameter"):
         run("setting", "nonsense")
     assert run("pid", 0) == pid
-    end(database, pid)
+    database.execute_sql("SELECT pg_terminate_backend(%s, 20000)", (pid,))
     assert run("pid", 0) != pid
 
 
-def test_a_refusal_is_not_retried(database: Database, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    write_bound(1, START)
-    ran: list[str] = []
-    execute = batcher_module.execute_prepared
-    noting = lambda connection, name, *arguments: (ran.append(name), execute(connection, name, *arguments))[1]  # noqa: E731
-    monkeypatch.setattr(batcher_module, "execute_prepared", noting)
-    run("pid", 0)
-    with database.atomic():
-        database.execute_sql("SELECT FROM card FOR UPDATE")
-        with pytest.raises(psycopg2.errors.LockNotAvailable):
-            run("lock", MINE.card_id)
-    assert ran == ["pid", "lock"]
-
-
-def test_an_older_schema_is_refused_at_the_next_connection(database: Database, run: Callable[..., Any]) -> None:
-    pid = run("pid", 0)
-    database.execute_sql("UPDATE schema_migration SET name = '0000' WHERE name = %s", (schema.expected_version(),))
-    try:
-        end(database, pid)
-        with pytest.raises(SchemaMismatchError, match="run `scripts/cardctl migrate`"):
-            run("pid", 0)
-    finally:
-        database.execute_sql("UPDATE schema_migration SET name = %s WHERE name = '0000'", (schema.expected_version(),))
-
-
-def test_of_several_hosts_and_addresses_it_connects_to_the_first_that_answers(
+def test_of_several_addresses_it_takes_the_first_that_answers(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    touches = Batcher(Database(database_url.replace("@", "@127.0.0.1:1,"), prepared={"echo": "SELECT $1::int"}))
-    assert touches._run("echo", 7) == [(7,)]  # noqa: SLF001  # as above
     monkeypatch.setattr(greenlets, "CONNECT_SECONDS", 0.2)
     port = int(extensions.parse_dsn(database_url)["port"])
     addresses = [(None, None, None, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
