@@ -250,8 +250,9 @@ def test_following_begins_with_the_last_entries_or_at_a_time_and_shows_what_is_w
 
 
 def test_entries_that_commit_late_are_shown_then_and_once(database: Database, writer: Callable[[], Any]) -> None:
-    before, importing, time = writer(), writer(), FakeMonotonic()
+    before, importing, failing, time = writer(), writer(), writer(), FakeMonotonic()
     write(before, "before")
+    write(failing, "never")
     follower = Follower(database, JournalFilter(), time)
     assert follower.begin(10) == []
     for n in range(10):
@@ -259,12 +260,14 @@ def test_entries_that_commit_late_are_shown_then_and_once(database: Database, wr
         append(f"sale {n}")
         assert actors(follower.look()) == [f"sale {n}"], "others are shown while it goes on"
         time.now += REST_SECONDS
+    failing.rollback()
     for connection, late in ((before, ["before"]), (importing, [f"import {n}" for n in range(10)])):
         connection.commit()
         assert actors(follower.look()) == late
         for _ in range(4):
             time.now += REST_SECONDS
             assert follower.look() == []
+    assert len(follower._seen) < 5, "of what is settled nothing is remembered"  # noqa: SLF001  # it is memory
 
 
 def test_an_entry_whose_transaction_was_numbered_late_is_shown(database: Database, writer: Callable[[], Any]) -> None:
@@ -285,21 +288,6 @@ def test_an_entry_whose_transaction_was_numbered_late_is_shown(database: Databas
     stalled.commit()
     assert actors(follower.look()) == ["late"]
     assert follower.look() == []
-
-
-def test_a_rolled_back_entry_does_not_block_the_floor(database: Database, writer: Callable[[], Any]) -> None:
-    time, failing = FakeMonotonic(), writer()
-    follower = Follower(database, JournalFilter(), time)
-    follower.begin(10)
-    write(failing, "never")
-    append("a")
-    follower.look()
-    failing.rollback()
-    for n in range(5):
-        time.now += REST_SECONDS
-        append(str(n))
-        assert actors(follower.look()) == [str(n)]
-    assert len(follower._seen) < 5  # noqa: SLF001  # memory is what this is about
 
 
 class Following:
