@@ -4,8 +4,6 @@
 import io
 import json
 import os
-import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -16,22 +14,20 @@ from hypothesis import strategies as st
 
 from app.console.imports import MAX_BYTES
 from app.domain.cards.cards import ID_RANDOM_BYTES, id_from_random
-from app.domain.codes import EventKind
 from app.domain.imports import Chosen
 from app.domain.texts import MAX_TEXT, RefusedError
 from app.services.cards.card_lists import CardLists
 from app.services.cards.exports import CARD_COLUMNS, card_documents, csv_lines
 from app.services.cards.issuing import Issuing
 from app.services.imports import imports
-from app.services.shop.idempotency import CLAIM_SECONDS
 from app.storage import cards
 from app.storage.card_lists import CardFilter
 from app.storage.cards import NewBinding, NewCard
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from tests.support.concurrency import at_once
-from tests.support.console.console import PASSWORD, Browser, Seen, add_operator
-from tests.support.services.service import Service, wait_for_waiting
+from tests.support.console.console import PASSWORD, Browser, Seen
+from tests.support.services.service import Service
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -242,28 +238,6 @@ def test_a_file_of_five_megabytes_is_imported_in_the_order_of_ids(owner: Browser
     assert stored == sorted(stored), "so that two imports do not wait for each other"
     (event,) = Event.select()
     assert (len(stored), event.details["count"], len(event.details["batches"])) == (len(rows), len(rows), 100)
-
-
-def test_an_import_sent_again_while_it_runs_leads_to_its_result(service: Service, database: Database) -> None:
-    add_operator("olga")
-    owner = Browser(service).walk_in("olga")
-    preview = previewed(owner, TWO_CARDS.encode())
-    # As many as one of the two processes lets one session have under way.
-    with ThreadPoolExecutor(8) as pool, database.atomic() as other:
-        Card.insert(id=IDS[0], created_at="2026-01-01T00:00:00Z").execute()  # the import waits for what becomes of it
-        answers = [pool.submit(send, owner, preview, "import", TWO_CARDS.encode())]
-        wait_for_waiting(database, 1)
-        began = time.monotonic()
-        answers += [pool.submit(send, owner, preview, "import", TWO_CARDS.encode()) for _ in range(7)]
-        wait_for_waiting(database, 2)
-        other.rollback()
-        answers[0].result()
-        took_seconds = time.monotonic() - began
-    seen = [answer.result() for answer in answers]
-    # Only a machine that takes long to send one of them may see its wait end.
-    assert {each.status for each in seen} <= ({200, 503} if took_seconds >= CLAIM_SECONDS else {200})
-    assert len({each.path for each in seen if each.status == 200}) == 1
-    assert Event.select().where(Event.kind == EventKind.IMPORTED).count() == 1
 
 
 HEADER = ["卡号", "状态", "类型/时长", "到期时间", "机器码", "登录IP", "备注", "价格"]

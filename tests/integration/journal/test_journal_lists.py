@@ -13,10 +13,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-import falcon
 import pytest
 
-from app.console.streaming import MAX_EXPORTS, send
 from app.domain.codes import Code, EventKind
 from app.services.journal import journal_lists
 from app.services.journal.journal_lists import JournalFilter
@@ -285,16 +283,6 @@ def test_simultaneous_exports_are_limited_and_a_failure_midway_breaks_the_connec
         answer.close()
     form = ("/admin/journal/export?kind=deleted", {"format": "json", **OWN})
     wait_for(lambda: all(owner.post(*form).status == 200 for _ in range(8)))
-
-
-def test_an_export_that_fails_at_once_frees_its_place() -> None:
-    def broken() -> Iterator[str]:
-        raise ValueError("no list")
-        yield ""
-
-    for _ in range(MAX_EXPORTS + 1):
-        with pytest.raises(ValueError, match="no list"):
-            send(falcon.Response(), broken(), output_format="json", name="list.json")
 
 
 def exported(owner: Browser, output: str) -> Seen:

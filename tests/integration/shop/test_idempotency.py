@@ -16,14 +16,12 @@ from typing import Any
 
 import peewee
 import pytest
-from falcon.testing import create_req
 
 from app.console.forms import Form
 from app.domain.codes import EventKind
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.operators.operators import Scope
 from app.domain.texts import RefusedError
-from app.http import problems
 from app.services.cards.issuing import Issuing
 from app.services.shop import idempotency as records
 from app.services.shop.idempotency import Document, Idempotency, KeyReusedError, Owner, Request
@@ -175,12 +173,6 @@ def test_the_claim_alone_waits_shortly(idempotency: Idempotency, sample_request:
     longer = usual | {"idle_in_transaction_session_timeout": "3min"}
     assert json.loads(idempotency.run(sample_request, act).body) == longer
     assert limits() == usual | {"idle_in_transaction_session_timeout": "30s"}
-
-
-def test_a_conflict_is_an_answer_that_asks_to_come_again() -> None:
-    problem = problems.from_error(create_req(), ConflictError("40P01"))
-    assert (problem.status[:3], problem.code) == ("503", "UNAVAILABLE")
-    assert int(problem.headers["Retry-After"]) > 0
 
 
 ORDER = {"validity": "30d", "count": 2, "note": "order 42"}

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -206,29 +205,3 @@ def test_what_arrives_at_the_last_moment_is_answered(connect: Connections, alone
     assert {(answer.status, answer.headers["connection"]) for answer in answers} == {(200, "close")}
     wait_for(lambda: not is_alive(worker), SOON)
     assert {connection.answer().status for connection in asking} == {200}
-
-
-def test_connections_that_come_while_workers_are_replaced_are_answered(alone: Service) -> None:
-    ended = threading.Event()
-
-    def ask() -> set[int]:
-        statuses = set()
-        while not ended.is_set():
-            with RawConnection(alone.port) as connection:
-                statuses.add(connection.send(GET).answer().status)
-        return statuses
-
-    def is_ended(worker: int) -> bool:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(worker, signal.SIGTERM)  # again and again: one that has just been forked has no handler yet
-        return not is_alive(worker)
-
-    with ThreadPoolExecutor(4) as pool:
-        try:
-            asking = [pool.submit(ask) for _ in range(4)]
-            for _ in range(10):
-                (worker,) = wait_for(lambda: [*filter(is_alive, workers_of(alone))])
-                wait_for(partial(is_ended, worker), SOON)
-        finally:
-            ended.set()
-        assert {status for statuses in asking for status in statuses.result()} == {200}
