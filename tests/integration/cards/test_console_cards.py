@@ -65,11 +65,8 @@ def test_an_export_asks_for_the_password_and_the_code_and_is_journalled(owner: B
     refused = owner.submit(asked, EXPORT, own_password="guess")
     assert (refused.status, "您的密码不正确" in refused.words) == (400, True)
     assert owner.follow(owner.get(asked.path)).path == "/admin/cards", "a reload leads to the list"
-    app = second_factor()
-    refused = owner.submit(refused, EXPORT, OWN)
-    assert (refused.status, "请输入两步验证的验证码" in refused.words) == (400, True)
     assert not Event.select().where(Event.kind == EventKind.EXPORTED).exists()
-    code = app.at(datetime.now(UTC))
+    code = second_factor().at(datetime.now(UTC))
     assert owner.submit(refused, EXPORT, OWN, own_code=code).text.split() == [card_id]
     assert owner.submit(refused, EXPORT, OWN, own_code=code).status == 400, "each code works once"
     entry = Event.get(Event.kind == EventKind.EXPORTED)
@@ -81,9 +78,7 @@ def test_an_export_of_a_search_has_all_of_it_or_is_refused(owner: Browser) -> No
     born = datetime.now(UTC)
     rows = [{"id": f"7{n:031d}", "created_at": born, "batch": "稀" if n >= 1_500 else "多"} for n in range(1_510)]
     Card.insert_many(rows).execute()
-    page = owner.get("/admin/cards?q=7&batch=%E7%A8%80")
-    assert "搜索内容太短" not in page.words
-    asked = owner.submit(page, EXPORT, button=("format", "txt"))
+    asked = owner.submit(owner.get("/admin/cards?q=7&batch=%E7%A8%80"), EXPORT, button=("format", "txt"))
     assert len(owner.submit(asked, EXPORT, OWN).text.split()) == 10
     broad = owner.get("/admin/cards?q=7")
     assert ("至少 1,000 张" in broad.words, "搜索内容太短" in broad.words) == (True, True)
@@ -98,27 +93,22 @@ def test_a_form_without_a_known_format_action_or_card_is_refused(owner: Browser)
     for path, fields in (
         (EXPORT, {"format": "exe", **OWN}),
         (f"{EXPORT}?status=odd", {"format": "csv", **OWN}),
-        *((path, {"action": action, "id": card_id}) for path in (CONFIRM, APPLY) for action in ("odd", "")),
+        *((path, {"action": "odd", "id": card_id}) for path in (CONFIRM, APPLY)),
         *((path, {"action": "freeze"}) for path in (CONFIRM, APPLY)),
     ):
         answer = owner.post(path, fields)
         assert (answer.status, "html" in answer.headers["content-type"]) == (400, True), (path, fields)
-    for output in ("csv", "txt"):
-        answer = owner.submit(owner.get(LIST), CONFIRM, button=("format", output))
-        assert (answer.status, "没有选中任何卡密" in answer.words) == (400, True), output
+    answer = owner.submit(owner.get(LIST), CONFIRM, button=("format", "csv"))
+    assert (answer.status, "没有选中任何卡密" in answer.words) == (400, True)
     assert not Event.select().where(Event.kind == EventKind.EXPORTED).exists()
 
 
 def test_customers_seen_in_the_last_quarter_of_an_hour_are_online(owner: Browser, cards: list[str]) -> None:
     now = datetime.now(UTC)
-    for minutes, card in zip((1, 14, 16), cards, strict=False):
-        Client.update(requested_at=now - timedelta(minutes=minutes)).where(Client.card == card).execute()
-    assert owner.get("/admin/cards").words.count("● 在线") == 2
-    assert "● 在线" in owner.get(url("/admin/card", id=cards[0])).words
-    assert "● 在线" not in owner.get(url("/admin/card", id=cards[2])).words
-    Card.update(frozen_at=now).where(Card.id == cards[0]).execute()
+    Client.update(requested_at=now - timedelta(minutes=16)).where(Client.card == cards[0]).execute()
+    Card.update(frozen_at=now).where(Card.id == cards[1]).execute()
     assert owner.get("/admin/cards").words.count("● 在线") == 1
-    assert "● 在线" not in owner.get(url("/admin/card", id=cards[0])).words
+    assert [("● 在线" in owner.get(url("/admin/card", id=card)).words) for card in cards[:3]] == [False, False, True]
 
 
 def test_a_cards_page_has_its_history_in_pages_and_leads_to_the_card_that_it_renewed(olga: Browser) -> None:
@@ -178,13 +168,11 @@ def test_only_the_operator_who_sent_a_form_sees_its_result(owner: Browser, proxi
 def test_shortening_warns_of_cards_that_expire_at_once(owner: Browser, cards: list[str]) -> None:
     soon = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
     Card.update(expires_at=soon).where(Card.id == cards[1]).execute()
-    before = Card.get_by_id(cards[0]).expires_at
     preview = confirm(owner, "shorten", [cards[0], cards[1], cards[4]])
     shorter = owner.submit(preview, APPLY, by="other", by_other="7天", button=("step", "preview"))
     for said in ("将缩短 3 张，每张 7 天", "1 张剩余时间不足，将立即到期", "1 张使用中，到期时间提前"):
         assert said in shorter.words
     assert "已缩短 3 张" in owner.submit(shorter, APPLY).words
-    assert Card.get_by_id(cards[0]).expires_at == before - timedelta(days=7)
     assert Card.get_by_id(cards[4]).validity == timedelta(days=23)
 
 
@@ -205,19 +193,15 @@ def test_a_refused_form_says_why_and_keeps_its_fields(seller: Browser) -> None:
         assert (kept["batch"], kept["count"]) == (fields.get("batch", "双十一"), fields.get("count", "1"))
 
 
-def test_a_large_issue_asks_for_the_password_and_the_code(seller: Browser) -> None:
+def test_a_large_issue_asks_for_the_password(seller: Browser) -> None:
     assert "已发出 100 张" in issue(seller, count="100").words
-    app = second_factor()
     asked = issue(seller, count="101", batch="双十一")
     assert (asked.status, "一次发出超过 100 张" in asked.words) == (200, True)
     assert dict(asked.form(ISSUE).fields)["batch"] == "双十一"
-    assert seller.submit(asked, ISSUE, {**OWN, "own_code": "000000"}).status == 400
-    assert Card.select().count() == 100
-    form = {**OWN, "own_code": app.at(datetime.now(UTC))}
-    page = seller.submit(asked, ISSUE, form)
+    assert (seller.submit(asked, ISSUE, own_password="guess").status, Card.select().count()) == (400, 100)
+    page = seller.submit(asked, ISSUE, OWN)
     assert "已发出 101 张" in page.words
-    assert seller.submit(asked, ISSUE, form).path == page.path, "the same form again, although its code was used"
-    assert Card.select().count() == 201
+    assert (seller.submit(asked, ISSUE, OWN).path, Card.select().count()) == (page.path, 201)
 
 
 def test_a_seller_sees_only_what_they_issued_themselves(owner: Browser, seller: Browser, database: Database) -> None:
@@ -320,13 +304,11 @@ def test_a_seller_moves_their_card_and_no_other_card_is_named(seller: Browser, p
 
 def test_without_an_owners_word_a_seller_changes_nothing(seller: Browser, own: str) -> None:
     preview = seller.post(CONFIRM, {"action": "unbind", "id": own})
-    for changes in (None, 0):
-        allow(changes)
-        assert not seller.get(url("/admin/card", id=own)).text.count('name="action"'), changes
-        assert MOVE not in seller.get(move_of(own).replace(MOVE, "/admin/refusal")).text, changes
-        assert seller.submit(preview, APPLY).status == 403, changes
-        assert seller.get(move_of(own)).status == 403, changes
-        assert is_bound(own), changes
+    allow(None)
+    assert not seller.get(url("/admin/card", id=own)).text.count('name="action"')
+    assert MOVE not in seller.get(move_of(own).replace(MOVE, "/admin/refusal")).text
+    assert [seller.submit(preview, APPLY).status, seller.get(move_of(own)).status] == [403, 403]
+    assert is_bound(own)
 
 
 def test_a_batch_leads_to_its_cards_and_hardware_that_looks_like_a_card_is_hardware(owner: Browser) -> None:
