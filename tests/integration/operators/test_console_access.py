@@ -1,7 +1,10 @@
-"""Who may do what in the console, that every change is in the journal, and that forged requests (CSRF) do nothing."""
+"""Who may do what in the console, what opens it, that every change is in the journal, and that forged requests (CSRF)
+do nothing."""
 # Owns console-access, console-forgery.
 
 import hashlib
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
@@ -10,11 +13,13 @@ import pytest
 from peewee import fn
 
 from app.console.page import Access
+from app.services.random_tokens import digest, new_token
 from app.storage.database import Database
-from app.storage.models import Event, Figures, LoginFailure, Operator, OperatorSession
-from tests.support.console.console import Browser, Fields, Files, Seen, add_operator
-from tests.support.console.console_scene import STATIC, Scene, address_of, csrf_of, paths, state
+from app.storage.models import Card, Event, Figures, LoginFailure, Operator, OperatorSession
+from tests.support.console.console import OWN, PASSWORD, Browser, Fields, Files, Seen, add_operator
+from tests.support.console.console_scene import NEW_PASSWORD, STATIC, Scene, address_of, csrf_of, paths, state
 from tests.support.services.service import Service
+from tests.support.shop import Shop
 
 LOGIN = "to the log-in"
 GET, POST = "GET", "POST"
@@ -72,14 +77,9 @@ ACCESS: dict[str, dict[str, tuple[int | str, int | str, int | str]]] = {
     "/admin/cards/edit/apply": {GET: (LOGIN, 403, 303), POST: (LOGIN, 403, 303)},
     "/admin/cards/done": {GET: (LOGIN, 403, 200)},
     "/admin/cards/export": {GET: (LOGIN, 403, 303), POST: (LOGIN, 403, 200)},
-    "/admin/cards/issue": {
-        GET: (LOGIN, 200, 200),
-        POST: (LOGIN, 400, 303),
-    },  # a file is for that batch, which is refused to sellers
-    "/admin/cards/issued": {
-        GET: (LOGIN, 404, 200),
-        POST: (LOGIN, 404, 200),
-    },  # a seller sees what they issued themselves
+    # A file is for the batch of the form, whose cards are not a seller's to issue; and a seller sees their own issues.
+    "/admin/cards/issue": {GET: (LOGIN, 200, 200), POST: (LOGIN, 400, 303)},
+    "/admin/cards/issued": {GET: (LOGIN, 404, 200), POST: (LOGIN, 404, 200)},
     "/admin/cards/import": {GET: (LOGIN, 403, 200), POST: (LOGIN, 403, 400)},
     "/admin/card": {GET: (LOGIN, 200, 200)},
     "/admin/card/move": {GET: (LOGIN, 403, 200), POST: (LOGIN, 403, 303)},
@@ -303,3 +303,127 @@ def test_no_link_fills_in_a_form_about_who_comes_in_or_what_holds(service: Servi
     for path, (name, text) in PLANTED.items():
         seen = owner.get(f"{path}?{urlencode({name: text})}")
         assert (seen.status, dict(seen.form(path).fields)[name] == text) == (200, False), path
+
+
+NEW = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+
+
+def changed_by_owner(action: str, **fields: str) -> Callable[[Browser, Browser], Seen]:
+    return lambda _victim, owner: owner.post(f"/admin/operator/{action}", {"name": "sam", **OWN, **fields})
+
+
+ENDS: dict[str, Callable[[Browser, Browser], object]] = {
+    "log-out": lambda victim, _: victim.post("/admin/logout"),
+    "own password": lambda victim, _: victim.post("/admin/account/password", {"own_password": PASSWORD, **NEW}),
+    "another's password": changed_by_owner("password", **NEW),
+    "lost phone": changed_by_owner("two-step"),
+    "removal": changed_by_owner("remove"),
+    "ended elsewhere": lambda victim, _: Browser(victim.service).walk_in("sam").post("/admin/account/sessions"),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_stolen_session_ends_when_its_owners_does(scene: Scene, service: Service, how: str) -> None:
+    victim, owner, thief = Browser(service).walk_in("sam"), Browser(service).walk_in("olga"), Browser(service)
+    thief.set_cookie("kadun_session", str(victim.cookie("kadun_session")))
+    assert thief.get("/admin/cards").status == 200
+    token = thief.csrf()
+    ENDS[how](victim, owner)
+    assert thief.get("/admin/cards").headers["location"] == "/admin/login?next=%2Fadmin%2Fcards"
+    seen = thief.post("/admin/cards/issue", scene.forms["/admin/cards/issue"], csrf=token)
+    assert seen.headers["location"].startswith("/admin/login?ended=yes&next=%2Fadmin%2Fcards%2Fissue")
+    assert Card.select().where(Card.note == "plain").count() == 3, "nothing was issued"
+
+
+def test_a_demoted_owner_loses_their_rights_at_once_and_keeps_their_session(scene: Scene, service: Service) -> None:
+    add_operator("otto")
+    otto, owner = Browser(service).walk_in("otto"), Browser(service).walk_in("olga")
+    form = {**scene.forms["/admin/cards/apply"]}
+    assert otto.get("/admin/operators").status == 200
+    token = otto.csrf()
+    said = {"name": "otto", "role": "seller", "own_password": PASSWORD}
+    assert owner.post("/admin/operator/role", said).status == 303
+    assert otto.get("/admin/operators").status == 403
+    assert otto.post("/admin/cards/apply", form, csrf=token).status == 403
+    assert otto.get("/admin/cards").status == 200
+
+
+def test_no_other_token_is_a_session(scene: Scene, service: Service, database: Database) -> None:
+    victim, shops = Browser(service).log_in("olga"), Shop(service, database).token
+    session = str(victim.cookie("kadun_session"))
+    of_others = (new_token(), shops, digest(session), csrf_of(session))
+    for token in (*of_others, session[:-1], session + "=", "", "*"):
+        browser = Browser(service)
+        browser.set_cookie("kadun_session", token)
+        assert browser.get("/admin/cards", {"Authorization": f"Bearer {shops}"}).status == 303, token
+
+
+def test_a_log_in_replaces_a_planted_session(scene: Scene, service: Service) -> None:
+    attacker, elsewhere = Browser(service).walk_in("sam"), Browser(service).walk_in("sam")
+    for planted in ("planted", str(attacker.cookie("kadun_session"))):
+        victim = Browser(service)
+        victim.set_cookie("kadun_session", planted)
+        # The page was shown without the cookie: in another tab before the log-in, or by a link in a mail.
+        page = Browser(service).get("/admin/login")
+        assert victim.submit(page, "/admin/login", name="olga", password=PASSWORD).status == 200
+        assert victim.cookie("kadun_session") != planted
+        assert victim.get("/admin/operators").status == 200
+        attacker.set_cookie("kadun_session", planted)
+        assert attacker.get("/admin/account").status == 303
+    assert elsewhere.get("/admin/account").status == 200
+    first, second = (Browser(service).log_in("olga").cookie("kadun_session") for _ in range(2))
+    assert first != second, "each log-in has a session of its own"
+
+
+def test_cookies_are_for_the_console_over_https_only(scene: Scene, service: Service) -> None:
+    browser = Browser(service)
+    seen = browser.post("/admin/login", scene.forms["/admin/login"], csrf="")
+    assert seen.status == 303
+    (line,) = seen.cookies
+    assert re.fullmatch(r"kadun_session=[\w-]{43}; HttpOnly; Path=/admin; SameSite=Strict; Secure", line)
+    (line,) = browser.get("/admin/cards?lang=en").cookies
+    assert line == "kadun_language=en; HttpOnly; Max-Age=31536000; Path=/admin; SameSite=Strict; Secure"
+    (line,) = browser.post("/admin/logout").cookies
+    assert line.startswith('kadun_session=""; ')
+    assert "Path=/admin;" in line
+
+
+def test_behind_the_proxy_neither_host_nor_plain_http_plants_a_session(proxied: Service, database: Database) -> None:
+    add_operator("olga")
+    browser = Browser(proxied, address="192.0.2.1")
+    (line,) = browser.post("/admin/login", {"name": "olga", "password": PASSWORD}, csrf="").cookies
+    assert re.fullmatch(r"__Host-kadun_session=[\w-]{43}; HttpOnly; Path=/; SameSite=Strict; Secure", line)
+    token = str(browser.cookie("__Host-kadun_session"))
+    assert browser.get("/admin/cards").status == 200
+    planted = Browser(proxied, address="192.0.2.1")
+    planted.set_cookie("kadun_session", token)
+    assert planted.get("/admin/cards").status == 303
+    assert browser.post("/admin/logout").cookies[0].startswith('__Host-kadun_session=""; ')
+    assert browser.cookie("__Host-kadun_session") is None
+
+
+def test_nginx_is_told_whether_a_request_has_a_session(scene: Scene, service: Service) -> None:
+    seller, outsider = (Browser(service, foreseen=False) for _ in range(2))
+    seller.walk_in("sam")
+    assert seller.get("/admin/session").status == 204
+    assert outsider.get("/admin/session").status == 401
+    outsider.set_cookie("kadun_session", "planted")
+    seen = outsider.get("/admin/session")
+    assert (seen.status, seen.text) == (401, "")
+
+
+NOTHING_DONE = "提交的内容没有执行"
+
+
+def test_a_form_sent_late_does_nothing_and_the_log_in_leads_back_to_its_page(olga: Browser) -> None:
+    page = olga.get("/admin/cards/issue?lang=zh")
+    OperatorSession.delete().execute()
+    ended = olga.submit(page, "/admin/cards/issue", count="7", note="淘宝 <张>")
+    assert (ended.status, NOTHING_DONE in ended.words) == (200, True)
+    wrong = olga.submit(ended, "/admin/login", name="olga", password="wrong", code="")
+    assert (wrong.status, NOTHING_DONE in wrong.words) == (403, True)
+    (english,) = [link for link in wrong.links if "lang=en" in link]
+    back = olga.submit(olga.get(english), "/admin/login", name="olga", password=PASSWORD, code="")
+    assert (back.status, back.path.partition("?")[0], "淘宝" in back.text) == (200, "/admin/cards/issue", False)
+    assert Card.select().count() == 0
+    assert olga.follow(olga.post("/admin/logout")).path == "/admin/login", "a log-out says nothing"

@@ -1,4 +1,4 @@
-"""Accounts of operators and shops: what owners do to them, and `cardctl admin` and `cardctl token`."""
+"""Accounts of operators and shops: what owners do to them, also in the console, and `cardctl admin` and `… token`."""
 # Owns cardctl-accounts.
 
 import json
@@ -10,7 +10,10 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
+from urllib.parse import urlencode
 
 import psycopg2
 import pyotp
@@ -18,20 +21,25 @@ import pytest
 
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.operators.ceilings import OPERATOR_DEFAULTS, described
-from app.domain.operators.operators import Role
+from app.domain.operators.operators import Role, Scope
 from app.domain.texts import RefusedError
 from app.runtime.clock import utc_now
 from app.services.operators import operators as operators_module
 from app.services.operators.operators import LastOwnerError, OperatorNotFoundError, Operators
 from app.services.operators.sessions import LoginRefusedError, Sessions
 from app.services.operators.two_step import TwoStep
+from app.services.random_tokens import digest
 from app.services.shop.shop_tokens import ShopTokens
 from app.storage.database import Database
-from app.storage.models import ApiToken, Card, Event, Operator
+from app.storage.models import ApiToken, Card, Ceiling, Event, LoginFailure, Operator
 from tests.conftest import START, Clock
+from tests.integration.conftest import with_keys
 from tests.support.concurrency import outcomes_at_once
-from tests.support.secrets import OTHER, PASSWORD, SEALING
-from tests.support.services.service import ROOT, Service
+from tests.support.console.console import OWN, PASSWORD, Browser, add_operator
+from tests.support.console.console_scene import NEW_PASSWORD, address_of, csrf_of, furnish, paths
+from tests.support.secrets import OTHER, SEALING
+from tests.support.services.service import ROOT, Service, question
+from tests.support.shop import Shop
 
 HOME = "198.51.100.1"
 
@@ -73,16 +81,13 @@ def test_changes_of_operators_are_journalled_without_secrets_and_others_not(oper
 
 def test_an_unknown_operator_cannot_be_changed(operators: Operators) -> None:
     name = "Alice"  # another than alice
-    actions = [
+    for action in (
         lambda: operators.set_password(name, PASSWORD),
         lambda: operators.set_role(name, Role.SELLER),
-        lambda: operators.remove(name),
         lambda: operators.remove("alice", name, force=True),
         lambda: TwoStep(operators, SEALING).enable(name, pyotp.random_base32(), "123456", ""),
-        lambda: TwoStep(operators, SEALING).disable(name),
         lambda: TwoStep(operators, SEALING).disable(name, log_out=True),
-    ]
-    for action in actions:
+    ):
         with pytest.raises(OperatorNotFoundError):
             action()
     assert [account.name for account in operators.list()] == ["alice"]
@@ -259,3 +264,130 @@ def test_a_token_is_printed_once_limited_and_revoked(offline: Service, database:
     offline.refusal("token", "revoke", "发卡网")
     again = offline.cardctl(*add, "cards:issue").stdout.strip()
     assert (tokens.authenticate(token), tokens.authenticate(again) is None) == (None, False), "its name is free"
+
+
+NEW = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+
+
+@pytest.fixture
+def owner(service: Service, database: Database) -> Browser:
+    add_operator("olga")
+    add_operator("sam", Role.SELLER)
+    return Browser(service, language="en").log_in("olga")
+
+
+def told(kind: str) -> list[tuple[str, dict[str, object]]]:
+    return list(Event.select(Event.actor, Event.details).where(Event.kind == kind).order_by(Event.id).tuples())
+
+
+def role_of(name: str) -> str:
+    return str(Operator.get(Operator.name == name).role)
+
+
+def test_a_session_and_the_password_without_a_code_change_nothing(owner: Browser, database: Database) -> None:
+    ShopTokens(database, "tester", lambda: datetime.now(UTC)).add("shop", [Scope.CARDS_READ])
+    app = pyotp.TOTP(pyotp.random_base32())
+    forms = {
+        "/admin/operators": {"name": "thief", "role": "owner", **NEW},
+        "/admin/operator/role": {"name": "sam", "role": "owner"},
+        "/admin/operator/ceilings": {"name": "sam", "cards_per_day": "1000000"},
+        "/admin/operator/password": {"name": "sam", **NEW},
+        "/admin/operator/two-step": {"name": "sam"},
+        "/admin/operator/remove": {"name": "sam"},
+        "/admin/token": {"name": "shop"},
+        "/admin/account/password": NEW,
+        "/admin/account/two-step/remove": {},
+    }
+    Operator.update(totp_secret=app.secret).where(Operator.name == "olga").execute()
+    for path, fields in forms.items():
+        for given in ({}, {"own_code": "000000"}, {"own_password": "guess", "own_code": "000000"}):
+            refused = owner.post(path, {**fields, "own_password": PASSWORD, **given})
+            assert refused.status == 400, path
+        LoginFailure.delete().execute()
+    kinds = {"operator_added", "operator_changed", "operator_removed", "token_revoked"}
+    assert not Event.select().where(Event.kind.in_(kinds)).exists()
+    page = owner.get("/admin/operators")
+    fields = {"name": "thief", "role": "owner", "own_password": PASSWORD, **NEW}
+    page = owner.submit(page, "/admin/operators", fields, own_code=app.at(datetime.now(UTC)))
+    assert page.path == "/admin/operators?done=added"
+
+
+def test_owners_begin_with_two_step_where_they_must(database: Database, database_url: str, tmp_path: Path) -> None:
+    add_operator("olga")
+    add_operator("sam", Role.SELLER)
+    with Service(with_keys(tmp_path), database_url, KADUN_OWNERS_NEED_TOTP="true", KADUN_CONFIRM_CARDS="0") as strict:
+        owner = Browser(strict, language="en")
+        page = owner.submit(owner.get("/admin/login"), "/admin/login", name="olga", password=PASSWORD)
+        assert page.path == "/admin/account/two-step"
+        assert "Owners need two-step verification" in page.words
+        for path in ("/admin/", "/admin/cards", "/admin/account", "/admin/operators"):
+            assert owner.get(path).headers["location"] == "/admin/account/two-step", path
+        fields = {"name": "sam", "role": "owner", "own_password": PASSWORD}
+        csrf = dict(page.form("/admin/logout").fields)["csrf"]
+        assert owner.post("/admin/operator/role", fields, csrf=csrf).headers["location"] == "/admin/account/two-step"
+        assert role_of("sam") == Role.SELLER
+        secret = dict(page.form("/admin/account/two-step").fields)["secret"]
+        code = pyotp.TOTP(secret).at(datetime.now(UTC))
+        page = owner.submit(page, "/admin/account/two-step", code=code, own_password=PASSWORD)
+        assert "Two-step verification is on" in page.words
+        assert owner.get("/admin/operators").status == 200
+        sam = Browser(strict, language="en").log_in("sam")
+        assert sam.get("/admin/cards").status == 200, "sellers are free to choose"
+        issue = "/admin/cards/issue"
+        assert "More than 0 cards at once" in sam.submit(sam.get(issue), issue, count="1").words
+
+
+def test_ceilings_take_the_own_password_and_nobody_changes_their_own_account_there(owner: Browser) -> None:
+    wanted = {"name": "sam", "cards_per_day": "20", "longest_validity": "月卡", "changes_per_day": "5"}
+    for typed in ({"own_password": "guess"}, {"changes_per_day": "-1", **OWN}):
+        assert owner.post("/admin/operator/ceilings", {**wanted, **typed}).status == 400, typed
+    assert Ceiling.select().count() == 0
+    assert owner.post("/admin/operator/ceilings", wanted | OWN).status == 303
+    changed = {"operator": "sam", "cards_per_day": 20, "longest_validity": "30d", "changes_per_day": 5}
+    assert told("operator_changed") == [("console:olga", changed)]
+    for action in ("role", "ceilings", "password", "two-step", "remove"):
+        page = owner.post(f"/admin/operator/{action}", wanted | {"name": "olga", "role": "seller"} | NEW | OWN)
+        assert (page.status, "your own account is not changed here" in page.words) == (400, True), action
+    assert role_of("olga") == "owner"
+
+
+def test_no_secret_is_left_in_the_log_or_the_database(database_url: str, database: Database, tmp_path: Path) -> None:
+    with Service(tmp_path, database_url, KADUN_LOG_LEVEL="debug") as service:
+        add_operator("olga")
+        add_operator("sam", Role.SELLER)
+        typed = "a password typed into the wrong field"
+        Browser(service).post("/admin/login", {"name": typed, "password": typed + "!"}, csrf="")
+        owner = Browser(service).log_in("olga")
+        scene = furnish(["plain"])
+        shop = Shop(service, database)
+        card = shop.issue()[0]
+        shop.look_up(card)
+        service.verify(question(card))
+        owner.get(f"/admin/cards?{urlencode({'q': card})}")
+        owner.get(f"/admin/card?{urlencode({'id': card})}")
+        owner.post("/admin/cards/freeze", {"id": card})
+        owner.post("/admin/cards/import", {"step": "preview"}, {"file": ("x", f"id,validity\n{card},30d\n".encode())})
+        first = str(owner.cookie("kadun_session"))
+        assert owner.post("/admin/account/password", {"own_password": PASSWORD, **NEW}).status == 303
+        secret = dict(owner.get("/admin/account/two-step").form("/admin/account/two-step").fields)["secret"]
+        code = pyotp.TOTP(secret).now()
+        owner.post("/admin/account/two-step", {"secret": secret, "code": code, "own_password": NEW_PASSWORD})
+        for path, access in paths().items():
+            form = {**scene.forms.get(path, {}), "id": card, "csrf": owner.csrf()}
+            if "GET" in access:
+                owner.get(f"{address_of(path)}?{urlencode({**scene.queries.get(path, {}), **form})}")
+            if "POST" in access and path not in {"/admin/logout", "/admin/login"} and "own_password" not in form:
+                owner.post(path, form, csrf=str(form.pop("csrf")))
+        hashes = [row.password_hash for row in Operator.select()]
+        tokens = [first, str(owner.cookie("kadun_session")), shop.token]
+        csrf = [owner.csrf(), csrf_of(first)]
+    olga = Operator.get(Operator.name == "olga")
+    assert SEALING.open("operator", olga.id, olga.totp_secret) == secret
+    log = service.log.read_text()
+    assert '"/admin/account/password"' in log
+    secrets = {PASSWORD, NEW_PASSWORD, typed, secret, *tokens, *csrf}
+    for said in secrets | {card, *scene.cards, *map(digest, tokens), *hashes}:
+        assert said not in log, said
+    for table in database.get_tables():
+        stored = str(database.execute_sql(f'SELECT t::text FROM "{table}" t').fetchall())  # noqa: S608  # our tables
+        assert not [said for said in secrets if said in stored], table
