@@ -1,10 +1,13 @@
-"""Importing cards sold before, by `cardctl card import` and in the console: all or none of a file, each fault named."""
-# Owns imports-cards.
+"""Cards sold before: imported by `cardctl card import` and in the console, all or none of a file, each fault named; and
+their keys and machines, which they keep.
+"""
+# Owns imports-cards, imports-keys.
 
 import io
 import json
 import os
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,23 +16,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.console.imports import MAX_BYTES
-from app.domain.cards.cards import ID_RANDOM_BYTES, id_from_random
+from app.domain.cards.cards import ID_RANDOM_BYTES, card_id_of, id_from_random
+from app.domain.codes import Code
 from app.domain.imports import Chosen
 from app.domain.texts import MAX_TEXT, RefusedError
 from app.services.cards.card_lists import CardLists
 from app.services.cards.exports import CARD_COLUMNS, card_documents, csv_lines
 from app.services.cards.issuing import Issuing
 from app.services.imports import imports
+from app.services.licence.licence import Verification
 from app.storage import cards
 from app.storage.card_lists import CardFilter
 from app.storage.cards import NewBinding, NewCard
 from app.storage.database import Database
-from app.storage.models import Card, Client, Event
+from app.storage.models import IMPORT, Card, Client, DailyCount, Event
+from tests.conftest import START as NOW
 from tests.support.concurrency import at_once
 from tests.support.console.console import PASSWORD, Browser, Seen
-from tests.support.services.service import Service
+from tests.support.licence.bound_cards import ask, kinds
+from tests.support.services.service import Service, question
 
-NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ZONE = ZoneInfo("Asia/Shanghai")
 ONE, TWO = "0123456789ABCDEFGHJKMNPQRSTVWXYZ", "ZYXWVTSRQPNMKJHGFEDCBA9876543210"
 THREE = "3" * 32
@@ -178,7 +184,11 @@ def test_an_import_is_reported_and_journalled_once_or_refused_with_every_wrong_l
     (event,) = Event.select()
     assert (event.kind, event.details) == ("imported", {"count": 2, "batches": ["春季"]})
     assert event.actor.startswith("cardctl:")
-    offline.cardctl("card", "import", "-", "--validity", "30天", text=f"卡密\n{THREE}\n")
+    text = f"卡密,截止时间,颜色\n{THREE},,红\n"
+    dry = offline.cardctl_json("card", "import", "-", "--dry-run", "--validity", "30天", text=text)
+    assert (dry["imported"], dry["not_read"]) == (False, ["颜色"])
+    assert dry["columns"] == {"卡密": "id", "截止时间": "expires_at"}
+    assert "截止时间 → expires_at" in offline.cardctl("card", "import", "-", "--validity", "30天", text=text).stdout
     assert Card.get(Card.id == THREE).validity == timedelta(days=30)
 
 
@@ -189,33 +199,33 @@ def test_one_of_two_imports_of_a_file_at_once_succeeds(offline: Service) -> None
     assert (Card.select().count(), Event.select().count()) == (2_000, 1)
 
 
-IMPORT = "/admin/cards/import"
+PAGE = "/admin/cards/import"
 IDS = [f"{letter}123456789ABCDEFGHJKMNPQRSTVWXYZ" for letter in "012345"]
 TWO_CARDS = f"卡密,有效期,批次,店名\n{IDS[0]},月卡,旧批,甲\n{IDS[1]},永久,,乙\n"
 
 
 def send(browser: Browser, page: Seen, step: str, content: bytes, name: str = "旧卡.csv", **typed: str) -> Seen:
     """Send a file, with the password where the form asks for one: for a long file, and for a workbook."""
-    own = {"own_password": PASSWORD} if "own_password" in dict(page.form(IMPORT).fields) else {}
-    return browser.submit(page, IMPORT, own | typed, button=("step", step), files={"file": (name, content)})
+    own = {"own_password": PASSWORD} if "own_password" in dict(page.form(PAGE).fields) else {}
+    return browser.submit(page, PAGE, own | typed, button=("step", step), files={"file": (name, content)})
 
 
 def previewed(browser: Browser, content: bytes, name: str = "旧卡.csv") -> Seen:
-    return send(browser, browser.get(IMPORT), "preview", content, name)
+    return send(browser, browser.get(PAGE), "preview", content, name)
 
 
 def test_another_file_than_the_previewed_one_is_not_imported(owner: Browser) -> None:
     preview = previewed(owner, TWO_CARDS.encode())
     refused = send(owner, preview, "import", TWO_CARDS.replace("月卡", "年卡").encode())
     assert (refused.status, "与核对时不同" in refused.words) == (400, True)
-    assert owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", TWO_CARDS.encode())}).status == 400
+    assert owner.post(PAGE, {"step": "import"}, {"file": ("a.csv", TWO_CARDS.encode())}).status == 400
     assert Card.select().count() == 0
 
 
 def test_unused_cards_of_a_file_without_validities_get_the_one_that_was_checked(owner: Browser) -> None:
     content = f"卡密,到期时间,状态\n{IDS[0]},,未使用\n".encode()
     for validity, said in (("", "请选择未使用卡密的有效期"), ("soon", "不是时长"), ("季卡", "季卡 × 1")):
-        preview = send(owner, owner.get(IMPORT), "preview", content, validity=validity)
+        preview = send(owner, owner.get(PAGE), "preview", content, validity=validity)
         assert said in preview.words, validity
     assert send(owner, preview, "import", content, validity="年卡").status == 400
     assert "已导入 1 张" in send(owner, preview, "import", content, validity="季卡").words
@@ -229,7 +239,7 @@ def test_a_file_of_five_megabytes_is_imported_in_the_order_of_ids(owner: Browser
     content = "\n".join(["id,validity,batch,note", *rows]).encode()
     assert MAX_BYTES * 0.9 < len(content) < MAX_BYTES
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(MAX_BYTES + 100_000)}
-    assert owner.send("POST", IMPORT, b"", headers).status == 413, "a larger one is refused before it is read"
+    assert owner.send("POST", PAGE, b"", headers).status == 413, "a larger one is refused before it is read"
     preview = previewed(owner, content)
     assert f"可以导入 {len(rows):,} 张" in preview.words
     done = send(owner, preview, "import", content)
@@ -269,14 +279,14 @@ def as_xlsx(rows: list[list[str]]) -> bytes:
 def test_an_old_systems_file_is_understood_shown_and_imported(owner: Browser) -> None:
     assert "GB18030" in previewed(owner, as_csv(GOOD)).words
     content = as_xlsx(GOOD)
-    preview = send(owner, owner.get(IMPORT), "preview", content, "旧卡.xlsx")
+    preview = send(owner, owner.get(PAGE), "preview", content, "旧卡.xlsx")
     assert Card.select().count() == 0
     for text in (
         *("可以导入 4 张", "XLSX", "忽略的列 价格", "登录IP → 绑定设备的 IP", "BFEBFBFF000906E9 203.0.113.7"),
         *("其中已绑定设备 2", "其中已冻结 1", "2 张使用中的卡密没有激活时间", "2099-03-01 08:00"),
     ):
         assert text in preview.words, text
-    assert "own_password" in dict(preview.form(IMPORT).fields), "a workbook always takes the password"
+    assert "own_password" in dict(preview.form(PAGE).fields), "a workbook always takes the password"
     refused = send(owner, preview, "import", content, "旧卡.xlsx", own_password="wrong")
     assert (refused.status, Card.select().count()) == (400, 0)
     done = send(owner, preview, "import", content, "旧卡.xlsx")
@@ -292,14 +302,156 @@ def test_an_old_systems_file_is_understood_shown_and_imported(owner: Browser) ->
 
 
 def test_odd_files_are_refused_in_words(owner: Browser) -> None:
-    assert "请选择一个 CSV 或 XLSX 文件" in owner.post(IMPORT, {"step": "preview"}).words
-    for content, said in [
-        (as_xlsx(GOOD)[:-300], "XLSX 文件无法读取"),
-        ("卡号,类型\r\n<script>alert(1)</script>x,<img src=x>\r\n".encode(), "&lt;img src=x&gt;"),
-    ]:
-        preview = send(owner, owner.get(IMPORT), "preview", content, "a.xlsx")
-        assert (said in preview.text, "<script>alert" in preview.text) == (True, False)
+    assert "请选择一个 CSV 或 XLSX 文件" in owner.post(PAGE, {"step": "preview"}).words
+    assert "XLSX 文件无法读取" in send(owner, owner.get(PAGE), "preview", as_xlsx(GOOD)[:-300], "a.xlsx").text
     for content in (b"", b"\xff\xfe\xfa\xfb\xff", b"\0", b"id,validity\n", b'id,validity\n"', b"\r\n" * 100):
-        assert "alert" in send(owner, owner.get(IMPORT), "preview", content, "a.csv").text, content
-        assert owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", content)}).status == 400, content
+        assert "alert" in send(owner, owner.get(PAGE), "preview", content, "a.csv").text, content
+        assert owner.post(PAGE, {"step": "import"}, {"file": ("a.csv", content)}).status == 400, content
     assert Card.select().count() == 0
+
+
+KEY, OTHER = "老王-VIP_0001+x", "AAAA-BBBB-CCCC-1"
+ID = card_id_of(KEY)
+FILE = f"卡号,有效期,备注\n{KEY},月卡,甲\n{OTHER},永久,乙\n"
+
+
+@pytest.fixture
+def imported(offline: Service) -> Service:
+    """A service with two cards of another system."""
+    offline.cardctl("card", "import", "-", text=FILE)
+    return offline
+
+
+def test_an_imported_key_activates_its_card_and_is_then_touched(verification: Verification, owner: Browser) -> None:
+    for refused in (KEY, f" {KEY}"):
+        ask(verification, refused)
+    assert KEY in owner.get(f"/admin/card?id={quote(KEY)}").words, "it is found before its import and afterwards"
+    Card.insert(id=ID, imported_key=KEY, created_at="2026-01-01T00:00:00Z").execute()
+    assert ask(verification, f" {KEY}\t").code is Code.OK
+    for same in (KEY, ID, f"\ufeff卡密\uff1a“{KEY}”"):
+        assert ask(verification, same).code is Code.OK
+    assert Client.get().card_id == ID
+    about_cards = Event.select(Event.kind, Event.card_id).where(Event.card_id.is_null(is_null=False))
+    told = [("rejected", KEY), ("rejected", f" {KEY}"), ("activated", ID)]
+    assert list(about_cards.order_by(Event.id).tuples()) == told
+    assert "CARD_NOT_FOUND" in owner.get(f"/admin/journal?card={quote(KEY)}").text
+    for other in (KEY.upper(), KEY[:-1], KEY.replace("-", "")):
+        assert ask(verification, other).code is Code.CARD_NOT_FOUND
+
+
+def test_who_tries_ids_of_guessed_keys_finds_no_imported_card(verification: Verification) -> None:
+    Card.insert(id=ID, imported_key=KEY, created_at="2026-01-01T00:00:00Z").execute()
+    for number in range(20):
+        assert ask(verification, card_id_of(f"guess {number}")).code is Code.CARD_NOT_FOUND
+    assert ask(verification, ID).code is Code.CARD_NOT_FOUND
+    assert (Card.get().is_activated, Client.select().count()) == (False, 0)
+    assert ask(verification, ID, address="203.0.113.9").code is Code.OK
+    assert ask(verification, ID, address="203.0.113.9").code is Code.OK
+
+
+def test_commands_take_show_and_export_imported_keys(imported: Service) -> None:
+    assert imported.cardctl_json("card", "show", KEY)["card"]["id"] == ID
+    imported.cardctl("card", "freeze", f" {KEY} ", OTHER)
+    listed = imported.cardctl_json("card", "list", "--search", KEY[:5])
+    assert [(row["imported_key"], row["status"]) for row in listed] == [(KEY, "frozen")]
+    (event,) = imported.cardctl_json("events", "--card", KEY)
+    assert (event["kind"], event["card_id"]) == ("frozen", ID)
+    assert KEY[:-1] in imported.refusal("card", "freeze", KEY[:-1])
+    exported = imported.cardctl("card", "list", "--format", "csv").stdout
+    Card.delete().execute()
+    imported.cardctl("card", "import", "-", text=exported)
+    assert {row.id: row.imported_key for row in Card.select()} == {ID: KEY, card_id_of(OTHER): OTHER}
+
+
+def test_a_seller_finds_an_imported_card_by_its_whole_key_alone(imported: Service, seller: Browser) -> None:
+    assert "没有符合条件的记录" in seller.get("/admin/cards").words
+    assert KEY not in seller.get(f"/admin/cards?q={quote(KEY[:-1])}").words.replace(KEY[:-1], "", 1)
+    assert f">{KEY}</h1>" in seller.get(f"/admin/card?id={quote(KEY)}").text
+    message = f"VIP000001，{KEY}，VIP000003"  # one search in it would try fifty guesses
+    for typed in (message, " ".join([ID, card_id_of(OTHER), card_id_of("no such key")]), ID, ID.lower()):
+        page = seller.get(f"/admin/cards?q={quote(typed)}")
+        assert ("没有符合条件的记录" in page.words, f"id={quote(KEY)}" in page.text) == (True, False), typed
+    imported.cardctl("card", "freeze", KEY)
+    assert KEY not in seller.get(f"/admin/journal?card={ID}").text
+    assert seller.get(f"/admin/card?id={ID}").status == 404
+    page = seller.get(f"/admin/cards?q={quote(KEY)}")
+    assert page.text.count(f"/admin/card?id={quote(KEY)}") == 1, "it links to the card by its key"
+
+
+def test_who_guesses_gets_no_verdict_and_who_uses_a_card_does(imported: Service, service: Service) -> None:
+    service.cardctl("card", "import", "-", text="卡号,有效期\nVIP2024000001,永久\nVIP2024000002,永久\n")
+    assert service.verify(question("VIP2024000002")).status == 200
+    for number in range(20):
+        answer = service.verify(question(f"VIP20240001{number:02}"))
+        assert (answer.status, answer.claims["code"]) == (404, "CARD_NOT_FOUND")
+    for text in ("VIP2024000120", "VIP2024000001"):
+        refused = service.verify(question(text))
+        assert (refused.status, refused.body["code"]) == (429, "TOO_MANY_REQUESTS")
+        assert (refused.headers["retry-after"], "token" in refused.body) == ("60", False)
+    assert service.verify(question("0" * 32)).claims["code"] == "CARD_NOT_FOUND"
+    assert service.verify(question("VIP2024000002")).status == 200, "the machine that the card is bound to"
+
+
+BOUND = "卡号,类型,到期时间,机器码,IP\nOLD-0001,月卡,2026-03-20,h1,198.51.100.1\nOLD-0002,永久,,h2,\n"
+MACHINES = "卡号,类型,到期时间,机器码\n"
+
+
+def load(text: str, database: Database, issuing: Issuing) -> None:
+    reading = read(text)
+    assert [str(fault.text) for fault in reading.faults] == []
+    issuing.import_cards(reading.cards)
+
+
+def test_the_bound_machine_goes_on_as_before(database: Database, issuing: Issuing, verification: Verification) -> None:
+    load(BOUND, database, issuing)
+    lines = CardLists(lambda: NOW)
+    assert lines.get("OLD-0001").used_at is None
+    assert ask(verification, "OLD-0001", "h1", "198.51.100.1", function=IMPORT).code is Code.OK
+    assert lines.get("OLD-0001").used_at == NOW
+    assert ask(verification, "OLD-0001", "h1", "203.0.113.9").code is Code.OK
+    assert kinds() == ["imported", "environment_changed"]
+    card = Card.get(Card.imported_key == "OLD-0001")
+    assert (card.is_activated, card.expires_at) == (True, datetime(2026, 3, 21, tzinfo=ZoneInfo("Asia/Shanghai")))
+    assert ask(verification, "OLD-0001", "other", "203.0.113.10").code is Code.CLIENT_MISMATCH
+
+
+def test_a_machine_without_an_address_is_known_by_its_hardware_alone(
+    database: Database, issuing: Issuing, verification: Verification, offline: Service
+) -> None:
+    load(BOUND, database, issuing)
+    client = Client.get(Client.hardware == "h2")
+    assert (client.ip, client.function) == ("", IMPORT)
+    listed = offline.cardctl_json("card", "list")
+    assert {row["hardware"]: row["ip"] for row in listed} == {"h1": "198.51.100.1", "h2": None}
+    assert ask(verification, "OLD-0002", "stranger", "203.0.113.10").code is Code.CLIENT_MISMATCH
+    assert Event.get(Event.code == Code.CLIENT_MISMATCH).details["before"] == {"hardware": "h2", "ip": None}
+    assert ask(verification, "OLD-0002", "h2", "203.0.113.11").code is Code.OK
+    assert Client.get(Client.hardware == "h2").ip == "203.0.113.11"
+    assert kinds() == ["imported", "rejected"], "the first address is no change of one"
+    assert DailyCount.select().where(DailyCount.kind == "address_changed").count() == 0
+
+
+def test_strange_hardware_is_kept_character_by_character(database: Database, issuing: Issuing) -> None:
+    strange = ['a\tb\\N"c', " WD-WCC4N123    ", "一\n二", "\\.", "=1+1", "x" * 1024]
+    cells = ['"' + text.replace('"', '""') + '"' for text in strange]
+    load(MACHINES + "\n".join(f"OLD-{number:04},永久,,{cell}" for number, cell in enumerate(cells)), database, issuing)
+    assert {client.hardware for client in Client.select()} == set(strange)
+
+
+def test_of_several_cards_with_one_machine_the_live_one_keeps_it(database: Database, issuing: Issuing) -> None:
+    text = MACHINES + "OLD-0001,月卡,2026-01-20,h1\nOLD-0002,月卡,2026-03-20,h1\nOLD-0003,月卡,2026-02-20,h1"
+    two = read(f"{text}\nOLD-0004,永久,,h1\n")
+    assert [(fault.line, fault.column) for fault in two.faults] == [(5, "机器码")]
+    assert "第 3 行" in two.faults[0].text.zh
+    load(text, database, issuing)
+    (client,) = Client.select()
+    assert client.card.imported_key == "OLD-0002"
+    bound_here = read(f"{MACHINES}OLD-0005,永久,,h1\n")
+    assert [(fault.line, fault.column) for fault in bound_here.faults] == [(2, "机器码")]
+    assert client.card_id in bound_here.faults[0].text.zh
+
+
+def test_a_cell_without_a_machine_leaves_the_card_to_its_first_start(database: Database) -> None:
+    for cell in ["", "-", "无", "NULL", "0", "n/a"]:
+        reading = read(f"{MACHINES}OLD-0001,月卡,,{cell}\n")
+        assert (reading.faults, reading.cards[0].binding, reading.cards[0].activated_at) == ([], None, None), cell
