@@ -66,22 +66,19 @@ def test_a_permanent_card_is_neither_extended_nor_shortened_and_others_by_a_dura
             after(action, ACTIVE)
 
 
-def test_no_card_is_extended_beyond_100_years() -> None:
+def test_no_card_is_extended_beyond_100_years_and_an_unused_card_keeps_a_second() -> None:
     for card, left in ((UNUSED, 30 * DAY), (ACTIVE, 29 * DAY), (EXPIRED, timedelta())):
         assert after(Action.EXTEND, card, by=MAX_VALIDITY - left), card
         with pytest.raises(RefusedError, match="longer than 100 years") as refusal:
             after(Action.EXTEND, card, by=MAX_VALIDITY - left + MIN_VALIDITY)
         assert "将超过 100 年" in refusal.value.text.zh
-
-
-def test_an_unused_card_keeps_a_second() -> None:
     for by in (30 * DAY, 31 * DAY):
         with pytest.raises(RefusedError, match="is valid for 30 days: take less than that") as refusal:
             after(Action.SHORTEN, UNUSED, by=by)
         assert "的有效期只有 30 天" in refusal.value.text.zh
 
 
-def test_a_card_never_activated_is_deleted_and_no_other() -> None:
+def test_a_card_never_activated_is_deleted_and_no_other_and_a_spent_one_neither_changed_nor_frozen() -> None:
     for card in (UNUSED, UNUSED._replace(validity=None), UNUSED._replace(frozen_at=NOW)):
         outcome = apply(Action.DELETE, card, NOW, is_bound=False)
         assert (outcome.after, outcome.status_after, outcome.is_changed) == (None, None, True)
@@ -92,6 +89,11 @@ def test_a_card_never_activated_is_deleted_and_no_other() -> None:
     with pytest.raises(RefusedError, match="was renewed with another one"):
         apply(Action.DELETE, UNUSED, NOW, is_bound=False, is_renewed=True)
     assert apply(Action.FREEZE, UNUSED, NOW, is_bound=False, is_renewed=True).is_changed
+    spent = UNUSED._replace(renewed_card_id=ACTIVE.id)
+    for action in (Action.EXTEND, Action.SHORTEN, Action.DELETE):
+        with pytest.raises(RefusedError, match="was used up to renew another one"):
+            apply(action, spent, NOW, is_bound=False, by=DAY)
+    assert not apply(Action.FREEZE, spent, NOW, is_bound=False).is_changed
 
 
 def test_a_card_that_comes_to_life_without_a_client_is_told() -> None:
@@ -124,14 +126,6 @@ def test_possible_actions_are_those_that_change_the_card() -> None:
             assert (Action.EXTEND in found) is is_possible
 
 
-def test_a_spent_card_is_neither_changed_nor_frozen() -> None:
-    spent = UNUSED._replace(renewed_card_id=ACTIVE.id)
-    for action in (Action.EXTEND, Action.SHORTEN, Action.DELETE):
-        with pytest.raises(RefusedError, match="was used up to renew another one"):
-            apply(action, spent, NOW, is_bound=False, by=DAY)
-    assert not apply(Action.FREEZE, spent, NOW, is_bound=False).is_changed
-
-
 def test_texts_are_set_and_cleared_or_refused_by_their_name() -> None:
     check_edit({"batch": "b" * MAX_TEXT, "note": None})
     refused = {
@@ -151,7 +145,7 @@ def test_texts_are_set_and_cleared_or_refused_by_their_name() -> None:
         assert journalled({"batch": "old", "note": None}, changes) == told, changes
 
 
-def test_a_vendors_text_is_printable_and_of_a_bounded_length() -> None:
+def test_a_vendors_text_is_printable_and_of_a_bounded_length_and_a_refusal_for_now_has_a_time() -> None:
     for value in (None, "x", "老客户", "x" * MAX_TEXT, "老客户\u3000上海", "a\u00a0b", "👩\u200d💻"):
         check_text("note", value)
     expected = Text("note 必须是 1 到 200 个可打印字符", "note must be 1 to 200 printable characters")
@@ -159,9 +153,9 @@ def test_a_vendors_text_is_printable_and_of_a_bounded_length() -> None:
         with pytest.raises(RefusedError) as caught:
             check_text("note", value)
         assert caught.value.text == expected, value
-
-
-def test_a_refusal_for_now_says_when_to_try_again() -> None:
     later = LaterError(30, "稍后再试", "try again later")
-    assert (later.retry_after, later.text) == (30, ("稍后再试", "try again later"))
-    assert str(later) == "稍后再试 / try again later"
+    assert (later.retry_after, later.text, str(later)) == (
+        30,
+        ("稍后再试", "try again later"),
+        "稍后再试 / try again later",
+    )

@@ -4,7 +4,6 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,6 @@ from app.domain.self_service import (
     UnbindNotAllowedError,
 )
 from app.http.customer_messages import RENEWALS, unbinding
-from tests.support.tables import for_each
 from tests.unit.cards.test_cards import ACTIVE, DAY, EXPIRED, FROZEN, NOW, PERMANENT, UNUSED, WHOLE_NOW
 
 TICK = timedelta(microseconds=1)
@@ -111,30 +109,26 @@ REFUSED = {
 }
 
 
-@for_each(("reason", "refusals"), REFUSED.items())
-def test_every_refused_renewal_says_why(reason: str, refusals: list[Any]) -> None:
-    for card, second, terms in refusals:
-        with pytest.raises(RenewNotAllowedError, match=reason) as refused:
-            own(card, terms).renewal(second)
-        assert refused.value.reason == reason
-
-
-def test_customers_read_every_reason_and_from_when_on_they_may_unbind() -> None:
+def test_every_refused_renewal_says_why_and_customers_read_every_reason() -> None:
+    for reason, refusals in REFUSED.items():
+        for card, second, terms in refusals:
+            with pytest.raises(RenewNotAllowedError, match=reason) as refused:
+                own(card, terms).renewal(second)
+            assert refused.value.reason == reason, (card, second)
     assert len(set(RENEWALS.values())) == len(RENEWALS) == len(RenewReason) == len(REFUSED)
+    for card, terms, may in ((ACTIVE, TWICE, True), (FROZEN, TWICE, False), (ACTIVE, Terms(), False)):
+        assert own(card, terms).may_renew is may
     said = unbinding(WHOLE_NOW)
     assert all("2026-03-01 12:00:00 +0000" in text for text in said)
     assert unbinding(None) != said
     assert "{time}" not in "".join([*said, *unbinding(None)])
 
 
-def test_a_renewal_adds_the_second_cards_validity_as_operators_extend() -> None:
+def test_a_renewal_adds_the_second_cards_validity_as_operators_extend_of_any_batch_that_the_terms_allow() -> None:
     for card, is_bound in product([ACTIVE, EXPIRED, UNUSED], [True, False]):
         outcome = own(card, is_bound=is_bound).renewal(OTHER._replace(validity=7 * DAY))
         assert outcome == apply(Action.EXTEND, card, NOW, is_bound=is_bound, by=7 * DAY)
         assert outcome.revives_unbound is (card is EXPIRED and not is_bound)
-
-
-def test_a_card_of_the_same_batch_renews_and_of_any_batch_where_the_terms_say_so() -> None:
     for terms, batch, second in (
         *((BATCH, None, None), (BATCH, "A", "A"), (TWICE, None, None), (TWICE, "A", "B"), (TWICE, None, "A")),
     ):
@@ -148,8 +142,3 @@ def test_the_mark_is_another_one_when_an_unbinding_would_leave_or_cost_something
     free = replace(TWICE, self_unbind_cost=None)
     others = (own(PERMANENT), own(ACTIVE, is_bound=False), own(ACTIVE, TWICE, NOW))
     assert mark not in {other.mark for other in (*others, own(ACTIVE, free))}
-
-
-def test_a_card_may_be_renewed_where_some_unused_card_can() -> None:
-    for card, terms, may in ((ACTIVE, TWICE, True), (FROZEN, TWICE, False), (ACTIVE, Terms(), False)):
-        assert own(card, terms).may_renew is may
