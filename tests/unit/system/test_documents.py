@@ -114,10 +114,10 @@ def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[st
 def test_the_reference_has_every_setting_of_the_containers_and_every_command(reference: str) -> None:
     text = document(reference)
     assert sorted(name for name in composed_settings() if f"`{name}`" not in text) == []
-    named = set()
+    named: set[str] = set()
     for row in re.findall(r"^\| (`[a-z].*?) \|", text.split("\n## ")[4], re.MULTILINE):
         group = ""
-        for words in re.findall(r"`([a-z -]+)`", row):  # `terms show`, `set`: the second is a command of the first's group
+        for words in re.findall(r"`([a-z -]+)`", row):  # `terms show`, `set` stand for `terms show` and `terms set`
             group = words.split()[0] if " " in words else group
             named |= {words, f"{group} {words}"}
     assert sorted(set(commands(cardctl)) - named) == []
