@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -92,11 +91,8 @@ def test_a_newer_ring_stays_and_an_unrelated_or_damaged_one_is_put_aside(store: 
 
 
 def test_twenty_first_starts_of_two_hosts_at_once_make_one_ring_each(database: Database) -> None:
-    start = threading.Barrier(2)
-
     def begin() -> KeyRing:
         with database.connection_context():
-            start.wait()
             return KeyDatabase(database, IDENTITY).create(NOW)
 
     for _ in range(20):

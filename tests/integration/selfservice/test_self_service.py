@@ -166,8 +166,6 @@ def test_a_refused_renewal_leaves_both_cards_as_they_were_and_tells_nothing_of_t
     before = everything()
     for second, customer, reason in (
         (other_id, CUSTOMER, "second_card_not_unused"),
-        (bound_id, CUSTOMER, "same_card"),
-        (other_id, with_terms(), "not_allowed"),
         (NO_CARD, with_terms(), "not_allowed"),
     ):
         for refuse in (self_service.renewal, self_service.renew):

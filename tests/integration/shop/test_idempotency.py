@@ -31,7 +31,7 @@ from app.storage.database import Database
 from app.storage.models import Card, Event, Operator
 from tests.conftest import Clock
 from tests.integration.conftest import with_keys
-from tests.support.concurrency import at_once, wait_behind
+from tests.support.concurrency import wait_behind
 from tests.support.console.console import Browser, Fields, Files, Seen, add_operator
 from tests.support.services.processes import children_of
 from tests.support.services.service import Response, Service, wait_for
@@ -197,10 +197,6 @@ def test_a_repeated_change_of_cards_has_no_further_effect(shop: Shop) -> None:
     first, second = (shop.post(f"{CARDS}/extend", {"ids": [card_id], "by": "week"}, "renewal") for _ in range(2))
     assert first.body == second.body == {"changed": [card_id], "revived_unbound": []}
     assert shop.look_up(card_id).body["validity_seconds"] == 8 * 86_400
-    for what in ("freeze", "unfreeze"):
-        assert shop.post(f"{CARDS}/{what}", {"ids": [card_id]}, what).body["changed"] == [card_id]
-    assert is_replay(shop.post(f"{CARDS}/freeze", {"ids": [card_id]}, "freeze"))
-    assert shop.look_up(card_id).body["frozen"] is False
 
 
 def test_a_key_is_good_for_one_order_in_any_json_form(service: Service, shop: Shop) -> None:
@@ -219,16 +215,6 @@ def test_a_key_is_good_for_one_order_in_any_json_form(service: Service, shop: Sh
         refused = (answer.status, answer.body["code"], answer.body["field"])
         assert refused == (422, "IDEMPOTENCY_CONFLICT", "Idempotency-Key"), (path, document)
         assert sold_once(), (path, document)
-
-
-def test_one_of_many_orders_at_once_with_one_key_acts(proxied: Service, database: Database) -> None:
-    shop = Shop(proxied, database, address="198.51.100.7")
-    for number in range(10):
-        answers = at_once([partial(shop.post_until_done, ORDER, f"order-{number}")] * 8)
-        assert {answer.status for answer in answers} == {201}
-        assert len({json.dumps(answer.body) for answer in answers}) == 1
-        assert sum(not is_replay(answer) for answer in answers) == 1
-        assert Card.select().count() == 2 * (number + 1)
 
 
 @contextmanager

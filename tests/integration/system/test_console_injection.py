@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from html.parser import HTMLParser
-from itertools import islice
 from socketserver import StreamRequestHandler, ThreadingUnixStreamServer
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
@@ -290,8 +289,7 @@ def test_no_odd_input_is_an_error_of_the_service(service: Service) -> None:
                 fine(owner.get(f"{address}?{said[:8100]}"))
             fine(outsider.get(f"{address}?{asked[0]}"))
         if "POST" in access:
-            for body, kind in islice(bodies(form, csrf), number % 2, None, 2):
-                fine(owner.send("POST", address, body, {"Content-Type": kind}))
+            fine(owner.post(address, dict.fromkeys((*form, "id"), ("1", "2")), csrf=csrf))
             if "own_password" not in form and path not in {"/admin/login", "/admin/logout"}:
                 for odd in untried(sent_so_far, form):
                     fine(owner.post(address, {**form, **odd}, csrf=csrf))
@@ -314,21 +312,3 @@ def fine(seen: Seen) -> None:
     assert seen.status < 500, (seen.path, seen.words)
     if seen.status in {400, 413, 415, 403}:
         assert "<main" in seen.text, seen.path
-
-
-def bodies(form: dict[str, str], csrf: str) -> Iterator[tuple[bytes, str]]:
-    """What is no such form, with the session's own token where there is room for one."""
-    encoded, token = "application/x-www-form-urlencoded", f"csrf={csrf}&".encode()
-    fields = [name.encode() for name in (*form, "id")]
-    yield token + b"&".join(b"%s=%%00" % name for name in fields), encoded
-    yield token + b"&".join(b"%s=1&%s=2" % (name, name) for name in fields), encoded
-    yield token + b"&".join(b"f%d=1" % number for number in range(10_000)), encoded
-    yield token + b"action=freeze&" + b"&".join(b"id=%032d" % number for number in range(4_000)), encoded
-    yield b"", encoded
-    yield b"{}", "application/json"
-    boundary = "multipart/form-data; boundary=b"
-    head = b'--b\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n' + csrf.encode() + b"\r\n"
-    part = b"name=action\r\nContent-Type: text/plain; charset=odd\r\n\r\n\xff"
-    yield head + b"--b\r\nContent-Disposition: form-data; " + part + b"\r\n--b--\r\n", boundary
-    yield head * 100 + b"--b--\r\n", boundary
-    yield b"x", "multipart/form-data"

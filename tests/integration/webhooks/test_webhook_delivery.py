@@ -88,17 +88,14 @@ def test_a_failed_message_is_tried_again_and_its_address_rests(hooks: Hooks) -> 
 
 def test_a_message_is_given_up_after_three_days_and_later_deleted(hooks: Hooks) -> None:
     hooks.add_with_message()
-    for refused in (hooks.message().message_id, "msg_none"):  # not sent yet, and not there
-        with pytest.raises(RefusedError):
-            hooks.owned.send_again("shop", refused)
-    hooks.answer = Sent(None, "no answer in time")
-    hours = 0
-    while hooks.message().failed_at is None and hours < 73:
-        hours += 1
+    with pytest.raises(RefusedError):  # not sent yet
+        hooks.owned.send_again("shop", hooks.message().message_id)
+    hooks.answer, begun = Sent(None, "no answer in time"), hooks.clock.now
+    while hooks.message().failed_at is None:
         hooks.clock.advance(timedelta(hours=1))
         hooks.deliver()
-    assert 24 < hours <= 72
-    assert hooks.message().next_at is None
+        assert hooks.clock.now <= begun + timedelta(hours=72)
+    assert (hooks.clock.now > begun + timedelta(hours=24), hooks.message().next_at) == (True, None)
     hooks.answer = OK
     hooks.owned.send_again("shop", hooks.message().message_id)
     hooks.clock.advance(timedelta(hours=1))
@@ -165,7 +162,6 @@ def test_the_commands_change_a_webhook_and_are_journalled(offline: Service) -> N
     secret = offline.cardctl(*add("shop", URL)).stdout.strip()
     assert secret.startswith("whsec_")
     assert "there is a webhook shop already" in offline.refusal(*add("shop", URL))
-    offline.refusal(*add("other", "http://x"))
     for command, is_paused in (("pause", True), ("pause", True), ("resume", False)):
         offline.cardctl("webhook", command, "shop")
         (listed,) = offline.cardctl_json("webhook", "list")
@@ -174,8 +170,7 @@ def test_the_commands_change_a_webhook_and_are_journalled(offline: Service) -> N
     assert offline.cardctl("webhook", "secret", "shop").stdout.strip() != secret
     offline.cardctl("webhook", "remove", "shop")
     assert offline.cardctl_json("webhook", "list") == []
-    for name in ("shop", "\0"):
-        offline.refusal("webhook", "remove", name)
+    offline.refusal("webhook", "remove", "shop")
     entries = Event.select(Event.kind, Event.details).order_by(Event.id).tuples()
     assert list(entries) == [
         ("webhook_added", {"webhook": "shop", "url": URL, "topics": ["card.mismatch"]}),
@@ -187,22 +182,19 @@ def test_the_commands_change_a_webhook_and_are_journalled(offline: Service) -> N
     assert {event.actor[:8] for event in Event.select()} == {"cardctl:"}
 
 
-def test_webhooks_added_at_once_are_all_added_up_to_the_limit(hooks: Hooks, database_url: str) -> None:
+def test_of_webhooks_added_at_once_none_is_beyond_the_limit(hooks: Hooks, database_url: str) -> None:
     with pytest.raises(RefusedError, match="one of the topics"):
         hooks.owned.add("a", URL, [])
-    for present, names in ((0, "ab"), (MAX_WEBHOOKS - 1, "cd")):
-        for number in range(Webhook.select().count(), present):
-            hooks.add(name=f"hook {number}")
-        adds = [partial(hooks.add, name=name) for name in names]
-        with contextlib.closing(psycopg2.connect(database_url)) as other, ThreadPoolExecutor(1) as pool:
-            other.cursor().execute("LOCK TABLE webhook IN SHARE UPDATE EXCLUSIVE MODE")
-            adding = pool.submit(outcomes_at_once, hooks.database, adds, RefusedError)
-            wait_for_waiting(hooks.database, 2)
-            other.commit()
-            adding.result()
-        assert Webhook.select().count() == min(present + 2, MAX_WEBHOOKS), "each waits for the other"
-    with pytest.raises(RefusedError, match=f"at most {MAX_WEBHOOKS} webhooks"):
-        hooks.add(name="e")
+    for number in range(MAX_WEBHOOKS - 1):
+        hooks.add(name=f"hook {number}")
+    adds = [partial(hooks.add, name=name) for name in "ab"]
+    with contextlib.closing(psycopg2.connect(database_url)) as other, ThreadPoolExecutor(1) as pool:
+        other.cursor().execute("LOCK TABLE webhook IN SHARE UPDATE EXCLUSIVE MODE")
+        adding = pool.submit(outcomes_at_once, hooks.database, adds, RefusedError)
+        wait_for_waiting(hooks.database, 2)
+        other.commit()
+        assert adding.result().count(RefusedError) == 1
+    assert Webhook.select().count() == MAX_WEBHOOKS
 
 
 def test_a_secret_is_stored_sealed_replaced_at_once_and_one_that_does_not_open_is_said(hooks: Hooks) -> None:
@@ -292,10 +284,8 @@ def test_an_entry_costs_next_to_nothing_where_there_is_no_webhook(hooks: Hooks) 
     assert WebhookOutbox.select().count() == 0
     with statements(hooks.database) as ran:
         hooks.deliver()
-    assert len(ran) == 2, "what a worker asks in each turn: what finds no place, and what is due"
-    with statements(hooks.database) as ran:
         webhook_outbox.enqueue_shared(hooks.database, ZONE, hooks.clock.now)
-    assert len(ran) == 1, "and the periodic task: who wants the abuse report"
+    assert len(ran) == 3, "a worker asks what finds no place and what is due, the periodic task who wants the report"
 
 
 def test_an_entry_neither_waits_for_a_change_of_a_webhook_nor_fails(hooks: Hooks, database_url: str) -> None:
