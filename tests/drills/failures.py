@@ -2,53 +2,64 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tests.drills.customers import ACCEPTED, REFUSED, Customers
 from tests.drills.scene import Failure, Machine, Scene
 from tests.support.services.service import wait_for
 
-
-@contextlib.contextmanager
-def primary_killed(scene: Scene, _customers: Customers) -> Iterator[None]:
-    """PostgreSQL, Patroni and etcd of the primary's machine end at once, as in a power cut; but its ports refuse."""
-    with _killed(scene.cluster.primary(), "database", "etcd"):
-        yield
+Block = contextlib.AbstractContextManager[None]
 
 
 @contextlib.contextmanager
-def primary_stopped(scene: Scene, _customers: Customers) -> Iterator[None]:
-    """The primary's machine is stopped for work on it."""
-    primary = scene.cluster.primary()
-    primary.stop()
+def _undone(do: Callable[[], object], undo: Callable[[], object]) -> Iterator[None]:
+    do()
     try:
         yield
     finally:
-        primary.compose("start")
+        undo()
 
 
-@contextlib.contextmanager
-def primary_silent(scene: Scene, _customers: Customers) -> Iterator[None]:
+def _killed(machine: Machine, *services: str) -> Block:
+    return _undone(lambda: machine.kill(*services), lambda: machine.compose("start", *services))
+
+
+def _silent(machine: Machine) -> Block:
+    return _undone(machine.pull_cable, machine.plug_in)
+
+
+def primary_killed(scene: Scene, _customers: Customers) -> Block:
+    """PostgreSQL, Patroni and etcd of the primary's machine end at once, as in a power cut; but its ports refuse."""
+    return _killed(scene.cluster.primary(), "database", "etcd")
+
+
+def primary_stopped(scene: Scene, _customers: Customers) -> Block:
+    """The primary's machine is stopped for work on it."""
+    primary = scene.cluster.primary()
+    return _undone(primary.stop, lambda: primary.compose("start"))
+
+
+def primary_silent(scene: Scene, _customers: Customers) -> Block:
     """The primary's cable is pulled."""
-    with _silent(scene.cluster.primary()):
-        yield
+    return _silent(scene.cluster.primary())
 
 
-@contextlib.contextmanager
-def standby_killed(scene: Scene, _customers: Customers) -> Iterator[None]:
+def standby_killed(scene: Scene, _customers: Customers) -> Block:
     """PostgreSQL and Patroni of a standby end at once."""
-    primary, standby = scene.cluster.primary(), scene.cluster.standbys()[0]
-    with _killed(standby, "database"):
-        _is_given_up(primary, standby)
-        yield
+    return _given_up(scene, lambda standby: _killed(standby, "database"))
+
+
+def standby_silent(scene: Scene, _customers: Customers) -> Block:
+    """A standby's cable is pulled."""
+    return _given_up(scene, _silent)
 
 
 @contextlib.contextmanager
-def standby_silent(scene: Scene, _customers: Customers) -> Iterator[None]:
-    """A standby's cable is pulled."""
+def _given_up(scene: Scene, failing: Callable[[Machine], Block]) -> Iterator[None]:
+    """Let a standby fail, and wait until commits can no longer wait for it."""
     primary, standby = scene.cluster.primary(), scene.cluster.standbys()[0]
-    with _silent(standby):
-        _is_given_up(primary, standby)
+    with failing(standby):
+        wait_for(lambda: standby.name not in primary.psql("SHOW synchronous_standby_names"))
         yield
 
 
@@ -74,26 +85,15 @@ def new_authority(scene: Scene, _customers: Customers) -> Iterator[None]:
     yield
 
 
-@contextlib.contextmanager
-def app_killed(scene: Scene, _customers: Customers) -> Iterator[None]:
+def app_killed(scene: Scene, _customers: Customers) -> Block:
     """nginx and the app of one machine end at once."""
-    app = scene.apps[0]
-    app.kill()
-    try:
-        yield
-    finally:
-        app.start_again()
+    return _undone(scene.apps[0].kill, scene.apps[0].start_again)
 
 
-@contextlib.contextmanager
-def app_silent(scene: Scene, _customers: Customers) -> Iterator[None]:
+def app_silent(scene: Scene, _customers: Customers) -> Block:
     """The cable of an app machine is pulled."""
     namespace = scene.apps[0].namespace
-    namespace.pull_cable()
-    try:
-        yield
-    finally:
-        namespace.plug_in()
+    return _undone(namespace.pull_cable, namespace.plug_in)
 
 
 @contextlib.contextmanager
@@ -120,41 +120,12 @@ def rolling_upgrade(scene: Scene, customers: Customers) -> Iterator[None]:
     yield
 
 
-def _is_given_up(primary: Machine, standby: Machine) -> None:
-    """Wait until commits can no longer wait for a standby."""
-    wait_for(lambda: standby.name not in primary.psql("SHOW synchronous_standby_names"))
+def _by_name(*failures: Failure) -> dict[str, Failure]:
+    return {failure.__name__.replace("_", "-"): failure for failure in failures}
 
 
-@contextlib.contextmanager
-def _killed(machine: Machine, *services: str) -> Iterator[None]:
-    machine.kill(*services)
-    try:
-        yield
-    finally:
-        machine.compose("start", *services)
-
-
-@contextlib.contextmanager
-def _silent(machine: Machine) -> Iterator[None]:
-    machine.pull_cable()
-    try:
-        yield
-    finally:
-        machine.plug_in()
-
-
-OF_THE_DATABASE: dict[str, Failure] = {
-    "primary-killed": primary_killed,
-    "primary-stopped": primary_stopped,
-    "primary-silent": primary_silent,
-    "standby-killed": standby_killed,
-    "standby-silent": standby_silent,
-    "etcd-without-majority": etcd_without_majority,
-    "new-authority": new_authority,
-}
-OF_THE_APP: dict[str, Failure] = {
-    "app-killed": app_killed,
-    "app-silent": app_silent,
-    "key-rotation": key_rotation,
-    "rolling-upgrade": rolling_upgrade,
-}
+OF_THE_DATABASE = _by_name(
+    *(primary_killed, primary_stopped, primary_silent, standby_killed, standby_silent),
+    *(etcd_without_majority, new_authority),
+)
+OF_THE_APP = _by_name(app_killed, app_silent, key_rotation, rolling_upgrade)

@@ -31,42 +31,10 @@ def deaf(arguments, caller):
             pass
 
 
-@core_function("blocked in C")
-def blocked(arguments, caller):
-    ctypes.PyDLL(None).sleep(1000)  # with the interpreter's lock held
-
-
 @core_function("printing")
 def printing(arguments, caller):
     while True:
         os.write(1, b"x" * 65536)
-
-
-@core_function("descriptors closed, asleep")
-def closed(arguments, caller):
-    os.closerange(0, 100)
-    time.sleep(1000)
-
-
-@core_function("segfault")
-def segfault(arguments, caller):
-    ctypes.string_at(0)
-
-
-@core_function("2 GiB")
-def two_gib(arguments, caller):
-    return len(bytearray(2 * 1024**3))
-
-
-@core_function("thread without end")
-def thread_without_end(arguments, caller):
-    threading.Thread(target=time.sleep, args=(1000,)).start()
-    return "done"
-
-
-@core_function("fork that returns")
-def fork_that_returns(arguments, caller):
-    return "not me" if os.fork() == 0 else "done"
 
 
 @core_function("output closed")
@@ -90,16 +58,23 @@ def stay():
     time.sleep(0.2)
 
 
-@core_function("children that stay")
-def children_that_stay(arguments, caller):
-    stay()
-    return "done"
+# By name: what each does, and what it returns.
+SIMPLE = {
+    "blocked in C": (lambda: ctypes.PyDLL(None).sleep(1000), None),  # with the interpreter's lock held
+    "descriptors closed, asleep": (lambda: (os.closerange(0, 100), time.sleep(1000)), None),
+    "segfault": (lambda: ctypes.string_at(0), None),
+    "2 GiB": (lambda: len(bytearray(2 * 1024**3)), None),
+    "thread without end": (lambda: threading.Thread(target=time.sleep, args=(1000,)).start(), "done"),
+    "children that stay": (lambda: stay(), "done"),
+    "children that stay, and hangs": (lambda: (stay(), time.sleep(1000)), None),
+}
+for name, (act, result) in SIMPLE.items():
+    core_function(name)(lambda arguments, caller, act=act, result=result: (act(), result)[1])
 
 
-@core_function("children that stay, and hangs")
-def children_that_stay_and_hangs(arguments, caller):
-    stay()
-    time.sleep(1000)
+@core_function("fork that returns")
+def fork_that_returns(arguments, caller):
+    return "not me" if os.fork() == 0 else "done"
 
 
 @core_function("200 processes")
@@ -301,11 +276,9 @@ def attacks_others(attempts):
 
 for name, attempts in AT_OTHERS.items():
     intruder(name)(attacks_others(attempts))
-
-
-@intruder("kills its supervisor")
-def kills_its_supervisor(arguments, caller):
-    return reached([os.getppid()], lambda process: os.kill(process, signal.SIGKILL))
+intruder("kills its supervisor")(
+    lambda arguments, caller: reached([os.getppid()], lambda process: os.kill(process, signal.SIGKILL))
+)
 
 
 @intruder("kills all")

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from app.functions.client import FunctionsClient, FunctionsUnavailableError
 from app.functions.decorator import Caller
 from app.functions.messages import Outcome
 from app.functions.places import IDS
-from tests.support.functions import core_functions
 from tests.support.services.processes import processes_in
 from tests.support.services.service import ROOT, GunicornProcess
 
@@ -22,6 +20,60 @@ CALLER = Caller("0" * 32, "1" * 32, None)
 FUNCTION_SECONDS = 5
 """How long a function may run: on a busy machine two seconds go by before one has begun."""
 HOSTILE = ROOT / "tests/support/functions/hostile_functions.py"
+SHOP = '''
+import encodings.idna  # for socket.create_connection, where calls cannot read Python's folder
+import socket, sys, time
+from typing import Annotated
+
+import msgspec
+
+from app.functions import core_function
+
+class Order(msgspec.Struct, forbid_unknown_fields=True):
+    amount: Annotated[int, msgspec.Meta(ge=1)]
+    to: str = "CNY"
+    note: str | None = None
+
+@core_function("求和")
+def add(arguments, caller):
+    return {"sum": arguments["a"] + arguments["b"]}
+
+@core_function("来者")
+def who(arguments, caller):
+    until = caller.expires_at
+    return [caller.card_id, caller.client_id, None if until is None else until.isoformat()]
+
+@core_function("下单")
+def order(arguments: Order, caller):
+    return arguments.amount
+
+@core_function("原样")
+def echo(arguments, caller):
+    return arguments["value"]
+
+@core_function("泄密")
+def leak(arguments, caller):
+    raise ValueError(f"password {arguments['secret']} refused")
+
+@core_function("怪话")
+def odd(arguments, caller):
+    raise ValueError("NUL \\0, half a pair \\ud800, \\x1b[31mred")
+
+@core_function("唠叨")
+def chatty(arguments, caller):
+    sys.stdout.write("the beginning " + "x" * 100_000 + " then\\nhalf a thing \\0\\x1b[31m\\n")
+    while arguments.get("for ever"):
+        time.sleep(60)
+    return 1
+
+@core_function("等待")
+def wait(arguments, caller):
+    """Say that it has begun, and go on when it is told to."""
+    with socket.create_connection(("127.0.0.1", arguments["port"])) as connection:
+        connection.recv(1)
+    return "done"
+'''
+"""What a vendor might install, good and bad: the functions that tests of `POST /v1/execute` call."""
 WELL = """
 from app.functions import core_function
 
@@ -66,9 +118,7 @@ class FunctionsService(GunicornProcess):
         return self.with_module("hostile", HOSTILE.read_text()).with_module("well", WELL)
 
     def with_shop(self) -> Self:
-        """Install `tests/support/functions/core_functions.py`."""
-        shutil.copy(core_functions.__file__, self.modules / "shop.py")
-        return self
+        return self.with_module("shop", SHOP)
 
     def call(self, function: str, **arguments: object) -> Outcome:
         return self.client.call(function, arguments, CALLER).outcome
