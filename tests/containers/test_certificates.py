@@ -20,9 +20,9 @@ import pytest
 
 from tests.support.hosts.stack import Stack, run
 from tests.support.licence.customers import Load
-from tests.support.services.bucket_host import Quiet, serving
 from tests.support.services.http_exchange import Response, exchange, quiet_port, read_response
 from tests.support.services.pki import Issued
+from tests.support.services.relays import Quiet, serving
 from tests.support.services.service import wait_for
 
 pytestmark = pytest.mark.xdist_group("serving")

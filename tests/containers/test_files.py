@@ -14,9 +14,9 @@ import pytest
 from tests.support.hosts.servers import Program
 from tests.support.hosts.stack import Stack
 from tests.support.services.bucket import BUCKET, REGION, WRITER, Swift
-from tests.support.services.bucket_host import NameServer, TlsFront
 from tests.support.services.http_exchange import exchange
 from tests.support.services.pki import Issued
+from tests.support.services.relays import NameServer, TlsFront
 
 pytestmark = pytest.mark.xdist_group("serving")
 

@@ -25,8 +25,8 @@ from tests.support.hosts.network import SshServer, ssh_server
 from tests.support.hosts.servers import CORE_DATA, LICENSED, LICENSED_FILE, Program, Vendor
 from tests.support.hosts.stack import Stack, run
 from tests.support.licence.customers import Customers
-from tests.support.services.bucket_host import Front
 from tests.support.services.http_exchange import quiet_port
+from tests.support.services.relays import Front
 from tests.support.services.service import ROOT, wait_for
 from tests.support.services.trial_runner import TrialRun
 

@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.hosts.network import Namespace
 from tests.support.hosts.stack import run
-from tests.support.services.bucket_host import Quiet, serving
+from tests.support.services.relays import Quiet, serving
 from tests.support.services.service import ROOT, wait_for
 
 pytestmark = pytest.mark.xdist_group("provision")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.services.bucket_host import NameServer
 from tests.support.services.nginx import ConsoleStandIn, Gateway
+from tests.support.services.relays import NameServer
 from tests.support.services.socket_service import SocketService
 from trial.postgres import EmbeddedPostgres
 

@@ -17,10 +17,10 @@ import pytest
 from tests.e2e.conftest import GatewayMaker
 from tests.support.downloads import DOWNLOAD, put, sha256
 from tests.support.services.bucket import WRITER, Swift
-from tests.support.services.bucket_host import Quiet, TlsFront, serving
 from tests.support.services.http_exchange import Response, quiet_port
 from tests.support.services.nginx import HSTS, JSON, Gateway
 from tests.support.services.pki import Issued
+from tests.support.services.relays import Quiet, TlsFront, serving
 from tests.support.services.service import wait_for
 from tests.support.services.socket_service import SocketService, body
 

@@ -34,8 +34,8 @@ from tests.integration.conftest import with_keys
 from tests.support.downloads import CONTENT, blobs, fetch, links, put, sha256
 from tests.support.secrets import PASSWORD
 from tests.support.services.bucket import BUCKET, STRANGER, WRITER, key, keys, states
-from tests.support.services.bucket_host import TlsFront
 from tests.support.services.pki import Issued
+from tests.support.services.relays import TlsFront
 from tests.support.services.service import Service, wait_for
 
 

@@ -42,8 +42,8 @@ from tests.support.licence.bound_cards import (
     rows,
     write_bound,
 )
+from tests.support.services.relays import SilentHost, Wire
 from tests.support.services.service import Response, Service, question, wait_for_lock
-from tests.support.services.tcp_proxy import SilentHost, Wire
 
 YESTERDAY, DAY, NEXT_DAY = date(2026, 2, 28), date(2026, 3, 1), date(2026, 3, 2)
 SECOND, moment = timedelta(seconds=1), timedelta(microseconds=1)

@@ -34,8 +34,8 @@ from tests.integration.conftest import with_keys
 from tests.support.concurrency import wait_behind
 from tests.support.console.console import Browser, Fields, Files, Seen, add_operator
 from tests.support.services.processes import children_of
+from tests.support.services.relays import Wire
 from tests.support.services.service import Response, Service, wait_for
-from tests.support.services.tcp_proxy import Wire
 from tests.support.shop import CARDS, Shop
 
 

@@ -43,8 +43,8 @@ from tests.support.hosts.stack import PRELUDE, SOURCES, checkout_in
 from tests.support.licence.bound_cards import Environment, change
 from tests.support.secrets import OTHER, PASSWORD
 from tests.support.services.functions_service import FunctionsService
+from tests.support.services.relays import SilentHost
 from tests.support.services.service import ROOT, Service, wait_for
-from tests.support.services.tcp_proxy import SilentHost
 from trial.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.apart  # services report themselves and do periodic work, too

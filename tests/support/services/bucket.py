@@ -18,9 +18,9 @@ import pytest
 from obstore.store import S3Store
 
 from tests.support.downloads import sha256
-from tests.support.services.bucket_host import NameServer, TlsFront
 from tests.support.services.http_exchange import exchange, quiet_port
 from tests.support.services.pki import Issued
+from tests.support.services.relays import NameServer, TlsFront
 from tests.support.services.service import ROOT, Service, wait_for
 
 WRITER = ("kadun:writer", "writers-secret")

@@ -16,9 +16,9 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.services.bucket_host import Quiet
 from tests.support.services.http_exchange import Response, exchange, quiet_port, read_response
 from tests.support.services.pki import Issued
+from tests.support.services.relays import Quiet
 from tests.support.services.service import wait_for
 from trial.environment import CHECKOUT
 

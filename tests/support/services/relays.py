@@ -1,6 +1,7 @@
-"""The host of a bucket: TLS in front of Swift, and a name server that knows it."""
+"""What stands before a server, or in its place: TLS, a wire that is cut, a silent host, a name server."""
 
 import contextlib
+import select
 import socket
 import socketserver
 import ssl
@@ -9,7 +10,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
+from tests.support.services.http_exchange import quiet_port
 from tests.support.services.pki import Issued
 
 
@@ -117,6 +120,86 @@ class TlsFront(Front):
 
     def _received(self, near: socket.socket) -> socket.socket:
         return self._context.wrap_socket(near, server_side=True)
+
+
+class Wire(Front):
+    """A wire to PostgreSQL: passes bytes on, until a transaction that wrote `marker` is committed.
+
+    What then comes back is held until `cut` ends the connection.
+
+    Args:
+        database_url: Where PostgreSQL is.
+        marker: A statement's text that tells which transaction is meant.
+        tag: The tag in PostgreSQL's CommandComplete that tells of the commit.
+    """
+
+    def __init__(self, database_url: str, marker: bytes, tag: bytes = b"COMMIT") -> None:
+        target = urlsplit(database_url).port or 0
+        super().__init__(target, port=quiet_port())
+        self.url = database_url.replace(f":{target}/", f":{self.port}/")
+        self._marker = marker
+        self._committed = b"C\0\0\0" + bytes([len(tag) + 5]) + tag + b"\0"
+        self.held = threading.Event()
+        self.armed = True
+        self._cut = threading.Event()
+
+    def cut(self) -> None:
+        """End the connection whose answer is held."""
+        self._cut.set()
+
+    def close(self) -> None:
+        self.cut()
+        super().close()
+
+    def _serve(self, near: socket.socket) -> None:
+        marked = False
+        with contextlib.suppress(OSError, ValueError), near, socket.create_connection(self._target) as far:
+            self._sockets.append(far)
+            while True:
+                for source in select.select([near, far], [], [])[0]:
+                    received = source.recv(65_536)
+                    if not received:
+                        return
+                    if source is near:
+                        marked = marked or self._marker in received
+                        far.sendall(received)
+                    elif marked and self.armed and self._committed in received:
+                        self.armed = False
+                        self.held.set()
+                        self._cut.wait()
+                        return
+                    else:
+                        near.sendall(received)
+
+
+class SilentHost:
+    """Listens on a port of this machine; `held` are the connections that wait for an answer."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.held: list[socket.socket] = []
+        self.accepted = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self.held.append(self._listener.accept()[0])
+                self.accepted += 1
+
+    def answer(self, answer: bytes) -> None:
+        """Answer the connections that wait, and end them."""
+        while self.held:
+            with self.held.pop() as connection:
+                connection.recv(1_000)
+                connection.sendall(answer)
+
+    def close(self) -> None:
+        """End everything."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.answer(b"")
 
 
 def _relay(near: socket.socket, far: socket.socket) -> None:
