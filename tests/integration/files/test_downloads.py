@@ -1,5 +1,5 @@
 """Licensed files: what `POST /v1/files` offers; what a link opens and when it is refused; the journal's entries."""
-# Owns files-offer, files-ranges.
+# Owns files-offer, files-link, files-ranges.
 
 import contextlib
 import http.client

@@ -1,5 +1,5 @@
 """Downloads: links are tokens of one type, for ten minutes; ranges and conditions; a request's body and language."""
-# Owns token-purposes, files-link.
+# Owns token-purposes.
 
 import base64
 import json
