@@ -8,12 +8,10 @@ bytes are laid out as the makers of these interfaces document them: DSP0134 for 
 import ctypes
 import os
 import re
-import shutil
 import struct
 import sys
-import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +37,6 @@ MACBOOK = ("6C1F5A52-8E4D-5F0B-9B39-4C7D5E0A1B2C", "C02FK3XHQ05N")
 MACHINE_ID = "e08d2021fbdd6f894fde550c98aff54d"
 RASPBERRY = "10000000a3f1c2d4"
 OTHER_UUID = "1a60b7d2-c493-4e21-8f05-fc34976620aa"
-NOBODY = 65534
 ABSENT = [1, 50, 1168]  # no such function, not supported, not found
 DUMMIES = """
 To be filled by O.E.M.|Default_string|Type2 - Board Serial Number|None|Not Specified|Not Applicable|NotAvailable|N/A
@@ -189,11 +186,10 @@ def on_mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Strings:
 
 
 @pytest.fixture
-def on_linux(monkeypatch: pytest.MonkeyPatch) -> Iterator[Strings]:
+def on_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Strings:
     """The string of a recorded Linux machine."""
-    folder = Path(tempfile.mkdtemp())  # not tmp_path, into which nobody but the user sees
-    folder.chmod(0o755)
-    machine_file, board_file = folder / "machine-id", folder / "serial-number"
+    tmp_path.chmod(0o755)  # so that everybody may read the files in it
+    machine_file, board_file = tmp_path / "machine-id", tmp_path / "serial-number"
     monkeypatch.setattr(unix, "BOARD_SERIAL", board_file)
     monkeypatch.setattr(unix, "MACHINE_ID", machine_file)
 
@@ -208,8 +204,7 @@ def on_linux(monkeypatch: pytest.MonkeyPatch) -> Iterator[Strings]:
                 file.chmod(mode if file is board_file else 0o444)
         return hardware.machine_string()
 
-    yield string_of
-    shutil.rmtree(folder)
+    return string_of
 
 
 @pytest.fixture
@@ -247,19 +242,20 @@ def test_recorded_machines_keep_their_strings_in_every_release(
     assert on_mac(*MACBOOK) == "kadun2:020272ec27d38b369a0a2c3d90d344d0282a8d5315d51fd7c744479accd500f0"
     of_a_program = "kadun2:6936dccedcb5da3d3c485a61d7927c81f3b3a433aa5f0754efbad953a6d4df27"
     for identifiers in ({"b": "2", "a": "1"}, {"a": "1", "b": "2"}):
-        assert hardware.digest(identifiers, "账本") == of_a_program
-        assert hardware.digest(identifiers, "ledger") != of_a_program
+        assert hardware.digest(identifiers, "账本") == of_a_program != hardware.digest(identifiers, "ledger")
+    dummies, genuine = (texts.strip("\n").replace("\n", "|").split("|") for texts in (DUMMIES, GENUINE))
+    assert [dummy for dummy in dummies if without_placeholders({"it": dummy})] == []
+    assert [value for value in genuine if not without_placeholders({"it": value})] == []
 
 
-def test_a_mac_is_known_by_its_platform_uuid_and_its_serial(on_mac: Strings) -> None:
+def test_a_mac_is_known_by_its_platform_uuid_and_its_serial_and_gets_no_string_if_ioreg_fails_or_hangs(
+    on_mac: Strings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     platform_uuid, serial = MACBOOK
     others = ((platform_uuid, "C02FK3XHQ05P"), (OTHER_UUID, serial), (platform_uuid, None))
     strings = {on_mac(*mac) for mac in (MACBOOK, *others)}
     assert len(strings) == 4
     assert {on_mac(platform_uuid.lower(), serial), on_mac(platform_uuid, "0")} < strings
-
-
-def test_a_mac_whose_ioreg_fails_or_hangs_gets_no_string(on_mac: Strings, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HardwareUnknown, match="could not be read"):
         on_mac(*MACBOOK, script="exit 1")
     monkeypatch.setattr(hardware, "SECONDS", 0.2)
@@ -272,7 +268,8 @@ def test_linux_is_known_by_its_machine_id_and_the_boards_serial(on_linux: String
     strings = {on_linux(MACHINE_ID), on_linux(other)}
     strings |= {on_linux(MACHINE_ID, board) for board in (RASPBERRY, "10000000b7e09d15")}  # one memory card copied
     assert len(strings) == 4
-    assert on_linux(MACHINE_ID, "0000000000000000") in strings
+    for board, mode in (("0000000000000000", 0o444), (RASPBERRY, 0o400)):  # the last is read by root alone
+        assert on_linux(MACHINE_ID, board, mode) == on_linux(MACHINE_ID)
     assert on_linux(MACHINE_ID, dbus=other) == on_linux(MACHINE_ID)  # that of D-Bus counts only without the other
     assert on_linux(None, dbus=other) == on_linux("uninitialized", dbus=other) == on_linux(other)
 
@@ -297,31 +294,9 @@ def test_a_machine_without_an_identifier_opens_only_with_the_vendors_own_string(
         on_linux(machine_id)
     assert "seller" in refused(make_client(hardware=None, language="en"), HardwareUnknown).message
     assert make_client(hardware="my own").open().accepted
-
-
-def test_the_id_of_a_container_does_not_count(on_linux: Strings, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Each start has another.
-    monkeypatch.setattr(machineid, "id", lambda: "fbc23b5cadda6cc86786c04341c95a19b3b9b6504d044b5a9e1bd928d37deb36")
+    monkeypatch.setattr(machineid, "id", lambda: "fbc23b5cadda6cc8" * 4)  # a container's, which each start changes
     with pytest.raises(HardwareUnknown):
         on_linux(None)
-
-
-def as_anyone_else(ask: Callable[[], str]) -> str:
-    """Ask as an ordinary user. Only root can change over; who is none already is one."""
-    if os.geteuid() != 0:
-        return ask()
-    os.seteuid(NOBODY)
-    try:
-        return ask()
-    finally:
-        os.seteuid(0)
-
-
-@for_each("mode", [0o400, 0o444])
-def test_what_an_administrator_alone_may_read_has_no_part_in_it(mode: int, on_linux: Strings) -> None:
-    string = on_linux(MACHINE_ID, RASPBERRY, mode)
-    assert as_anyone_else(hardware.machine_string) == string
-    assert (string == on_linux(MACHINE_ID)) is (mode == 0o400)
 
 
 def test_the_client_uses_it_unless_told_otherwise_and_it_hides_what_it_is_made_of(
@@ -332,12 +307,6 @@ def test_the_client_uses_it_unless_told_otherwise_and_it_hides_what_it_is_made_o
     make_client(hardware=None, program="账本").open()
     make_client(hardware="my own").open()
     assert [request["hardware"] for request in server.requests] == [hardware.machine_string("账本"), "my own"]
-
-
-def test_placeholders_of_manufacturers_are_no_identifiers_and_unusual_identifiers_count() -> None:
-    dummies, genuine = (texts.strip("\n").replace("\n", "|").split("|") for texts in (DUMMIES, GENUINE))
-    assert [dummy for dummy in dummies if without_placeholders({"it": dummy})] == []
-    assert [value for value in genuine if not without_placeholders({"it": value})] == []
 
 
 @for_each(
@@ -402,7 +371,6 @@ def test_no_table_and_no_disk_descriptor_however_odd_raises(changes: dict[int, i
     for at, byte in changes.items():
         raw[at % len(raw)] = byte
     for found in (identifiers_in(bytes(raw)), identifiers_in(odd), {"disk": disk_serial_in(odd)}):
-        assert set(found) <= {"system_uuid", "system_serial", "board_serial", "disk"}
         assert all(value is None or isinstance(value, str) for value in found.values())
 
 
