@@ -85,10 +85,9 @@ def test_no_other_user_can_hold_a_lock_of_the_scripts(checkout: Path) -> None:
     lock.mkdir()
     refused = bash(checkout, "lock_stack")
     assert (refused.returncode, f"cannot write {lock}" in refused.stderr) == (1, True)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_a_lock_that_root_makes_and_its_folder_belong_to_the_owner_of_the_checkout(checkout: Path) -> None:
+    if os.geteuid() != 0:
+        return  # only root can give files away
+    # A lock that root makes, and its folder, belong to the owner of the checkout.
     shutil.rmtree(checkout / "data")
     os.chown(checkout, 12345, 12345)
     assert bash(checkout, "open_lock cluster").returncode == 0
@@ -201,11 +200,8 @@ def test_a_setting_is_changed_in_its_place_and_the_file_keeps_its_mode_and_leave
 
 def test_every_form_is_read_as_docker_compose_reads_it(checkout: Path) -> None:
     for expected, lines in (
-        ("/disk", ["A=/disk", 'A="/disk"', "A=  /disk", "A = /disk", "export A=/disk", "  A=/disk"]),
-        (
-            "/disk",
-            ["A=/other\nA=/disk", "A=/disk\r", 'A="/disk"\r', "A=/disk # it\r", "A=/disk # it", 'A="/disk" # it'],
-        ),
+        ("/disk", ["A=/disk", 'A="/disk"', "A=  /disk", "A = /disk", "export A=/disk", "  A=/disk", "A=/disk\r"]),
+        ("/disk", ["A=/other\nA=/disk", 'A="/disk"\r', "A=/disk # it\r", "A=/disk # it", 'A="/disk" # it']),
         ("/a disk # 2", ['A="/a disk # 2"', "A='/a disk # 2'"]),
         *((text, [f"A={text}"]) for text in ("/disk\t# it", "/disk#2", 'a "b" c', "https://a.example/x?y=1&z=2#part")),
         ("", ["A=", 'A=""']),
@@ -215,12 +211,9 @@ def test_every_form_is_read_as_docker_compose_reads_it(checkout: Path) -> None:
         for line in lines:
             (checkout / ".env").write_text(f"# a comment\n{line}\n", newline="")
             assert bash(checkout, "setting A").stdout == expected, line
-
-
-def test_the_default_stands_in_for_an_unset_or_empty_setting(checkout: Path) -> None:
     for text, expected in (("", "80"), ('A="" # none\n', "80"), ("A=443\n", "443")):
         (checkout / ".env").write_text(text)
-        assert bash(checkout, "setting A 80").stdout == expected
+        assert bash(checkout, "setting A 80").stdout == expected, "the default stands in for an unset or empty one"
     (checkout / ".env").unlink()
     assert bash(checkout, "setting A 80").stdout == "80"
 
@@ -240,9 +233,7 @@ def test_a_year_of_nights_leaves_seven_days_five_weeks_and_twelve_months() -> No
         kept.add(backup(day))
         kept -= surplus(kept, 2, 2, 2)
     assert kept == {backup(day) for day in (*DAYS[:3], date(2026, 11, 22), date(2026, 10, 31))}
-
-
-def test_the_newest_stay_whatever_the_numbers_and_time_alone_removes_none() -> None:
+    # The newest stay whatever the numbers, and time alone removes none.
     old = [backup(date(2019, 5, day)) for day in range(1, 8)]
     assert surplus(old, 7, 0, 0) == set()
     names = [backup(TODAY, f"{hour:02}0000") for hour in range(10)]

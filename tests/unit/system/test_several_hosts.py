@@ -96,13 +96,10 @@ def test_a_script_refuses_while_another_machine_serves(checkout: Path, command: 
     assert "Other machines" not in said  # it fails later, since nothing here is real
 
 
-def test_a_rolling_upgrade_is_for_several_machines(checkout: Path) -> None:
+def test_a_rolling_upgrade_is_for_several_machines_and_one_joins_by_a_whole_copy_alone(checkout: Path) -> None:
     _, said, asked = run(checkout, "upgrade.sh --no-pull --rolling", others="web-2")
     assert "Other machines" not in said
     assert any("pg_database_size" in call for call in asked), "it goes on, until nothing here is real"
-
-
-def test_a_machine_joins_by_a_whole_copy_alone(checkout: Path) -> None:
     with (checkout / ".env").open("a") as env:
         env.write("KADUN_KEYS=database\n")
     _, said, _ = run(checkout, "migrate-to.sh root@192.0.2.1 --join --host web-2", others="0")
@@ -117,6 +114,9 @@ def test_scripts_and_service_have_one_rule_for_names_and_presence_and_guess_noth
         with pytest.raises(ValueError, match="1 to 57 of A-Z"):
             checked_name(name)
         assert bash(checkout, f"is_host_name {shlex.quote(name)}").returncode != 0, name
+    names = {"web-1": "web-1", "X-WEB": "X-WEB", "卡盾 1.local": "1.local", "": "unnamed", "..": "unnamed"}
+    for machine, name in (names | {f"{'x' * 56}.y": "x" * 56}).items():
+        assert checked_name(default_name(machine)) == name, machine
     assert f"interval '{PRESENT_SECONDS} seconds'" in bash(checkout, 'echo "$PRESENT"').stdout
     for answer in ("return 1", "[[ $2 != *'FROM host'* ]] || return 1; echo t"):
         done = bash(checkout, f"answer() {{ {answer}; }}\nrequire_alone")
@@ -153,7 +153,7 @@ def test_a_missing_an_empty_and_an_unused_folder_are_taken_and_an_unfinished_cop
     assert look(checkout, {}) == (0, "served\n")
 
 
-def test_a_server_that_cannot_take_it_is_refused(checkout: Path) -> None:
+def test_a_server_that_cannot_take_it_a_folder_with_something_else_and_a_taken_port_are_refused(checkout: Path) -> None:
     for command, answer, complaint in (
         ("docker", "[[ $1 != ps ]] || echo /srv/shop", "Project kadun runs from /srv/shop"),
         ("docker", "[[ $1 != info ]] || { echo away; exit 1; }", "Run scripts/provision.sh there first: away"),
@@ -162,9 +162,7 @@ def test_a_server_that_cannot_take_it_is_refused(checkout: Path) -> None:
         status, said = look(checkout, {command: answer})
         assert (status, complaint in said, said.count("\n")) == (1, True, 1), said
         assert not (checkout.parent / "there").exists()
-
-
-def test_a_folder_with_something_else_and_a_taken_port_are_refused(checkout: Path) -> None:
+    (checkout.parent / "fake/uname").unlink()
     there = checkout.parent / "there"
     for name in ("secrets", "data/postgres", "else"):
         (there / name).mkdir(parents=True)
@@ -220,12 +218,6 @@ def host(name: str, **changes: Any) -> models.Host:
     return models.Host(name=name, **facts | {"clock_offset_ms": 0, "seen_at": SEEN, "unseen_seconds": 9.0} | changes)
 
 
-def test_any_machine_has_a_name() -> None:
-    names = {"web-1": "web-1", "X-WEB": "X-WEB", "卡盾 1.local": "1.local", "": "unnamed", "..": "unnamed"}
-    for machine, name in (names | {f"{'x' * 56}.y": "x" * 56}).items():
-        assert checked_name(default_name(machine)) == name, (machine, name)
-
-
 def test_what_differs_is_named() -> None:
     for changes, column, words in (
         ({"kid": OTHER_KID}, "kid", "different signing keys"),
@@ -240,19 +232,16 @@ def test_what_differs_is_named() -> None:
         assert differences(hosts) == {column} - {None}, (changes, column)
         assert [text.en for text in faults(hosts)] == ([words] if words else []), (changes, column)
         assert faults(hosts[:1]) == faults([]) == []
-
-
-def test_what_a_host_does_not_know_and_one_that_is_away_are_no_difference() -> None:
-    for unknown in ({"kid": None}, {"functions_sha256": None}):
-        assert differences([host("a"), host("b", **unknown)]) == set()
-    gone = host("b", unseen_seconds=3_600.0, kid=OTHER_KID, version="1.0", clock_offset_ms=90_000)
-    assert differences([host("a"), gone]) == set()
+    # What a host does not know, and one that is away, are no difference.
+    gone = {"unseen_seconds": 3_600.0, "kid": OTHER_KID, "version": "1.0", "clock_offset_ms": 90_000}
+    for changes in ({"kid": None}, {"functions_sha256": None}, gone):
+        assert differences([host("a"), host("b", **changes)]) == set(), changes
 
 
 A, B, C = DatabaseHost("a", 5432), DatabaseHost("b", 5433), DatabaseHost("c", 5434)
 
 
-def test_they_are_those_of_the_url() -> None:
+def test_the_databases_hosts_are_those_of_the_url_in_the_order_of_their_answers() -> None:
     for url, hosts in (
         ("postgresql://u@a:5432,b:5433,c:5434/d", [A, B, C]),
         ("postgresql://u@a,b/d", [A, DatabaseHost("b", 5432)]),
@@ -263,9 +252,7 @@ def test_they_are_those_of_the_url() -> None:
         ("postgresql://u@a,b/d?hostaddr=10.0.0.1,10.0.0.2", []),
     ):
         assert Hosts(url).all() == hosts, (url, hosts)
-
-
-def test_the_one_that_answered_comes_first_and_the_slowest_to_fail_last() -> None:
+    # The one that answered comes first, and the slowest to fail last.
     hosts = Hosts("postgresql://u@a:5432,b:5433,c:5434/d")
     hosts.note(A, 3.0)
     hosts.note(B, 0.1)
