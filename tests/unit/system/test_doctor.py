@@ -388,25 +388,36 @@ def test_settings_are_told_by_name_and_only_those_that_a_check_reads_with_their_
     facts = hostfacts.host_facts(checkout)
     unset = dict.fromkeys(("KADUN_BURST", "NOTE", "KADUN_BACKUP_WEBHOOK"))
     assert (facts["settings"], facts["unreadable_lines"]) == ({"KADUN_DOMAIN": "a.test"} | unset, [6])
+    for domains, balancer, public in (
+        ("", "false", []),
+        ("203.0.113.9 *.example.com", "false", []),
+        ("*.example.com", "false", [("example.com", 8443)]),
+        ("card.example.com", "true", [("card.example.com", 443)]),
+    ):
+        settings = {"KADUN_HTTPS_PORT": "8443", "KADUN_DOMAIN": domains, "KADUN_PROXY_PROTOCOL": balancer}
+        assert hostfacts.proxy_targets(settings) == [("127.0.0.1", 8443), ("::1", 8443), *public], "as customers do"
 
 
-def test_the_last_backup_is_looked_for_and_so_are_hooks_that_can_be_run(checkout: Path) -> None:
-    def found() -> tuple[bool, bool]:
+def test_the_last_backup_hooks_that_can_be_run_and_any_mark_of_a_move_are_found(checkout: Path) -> None:
+    def found() -> list[Any]:
         facts = hostfacts.host_facts(checkout)
-        return facts["has_backup"], facts["has_hooks"]
+        return [facts[name] for name in ("has_backup", "has_hooks", "moved_to")]
 
-    backups, hooks = checkout / "data/backups", checkout / "data/backup-hooks.d"
+    backups, hooks, mark = (checkout / "data" / name for name in ("backups", "backup-hooks.d", "keys/moved-to"))
     (hooks / ".hidden").touch(0o755)
     (hooks / "notes").touch(0o644)
-    assert found() == (False, False)
+    assert found() == [False, False, None]
     (backups / "last-good").write_text("2026-11-27T03:17:09Z kadun-1.tar\n")
     (hooks / "50-away").touch(0o755)
-    assert found() == (False, True)
+    assert found() == [False, True, None]
     (backups / "kadun-1.tar").touch()
-    assert found() == (True, True)
+    for make in (os.mkfifo, lambda path: path.symlink_to(checkout / "secrets/db_password")):
+        make(mark)
+        assert found() == [True, True, "?"], "it holds nothing up and tells no secret"
+        mark.unlink()
 
 
-def test_modes_are_told_of_what_exists(checkout: Path) -> None:
+def test_modes_and_the_room_on_each_disk_are_told_of_what_exists(checkout: Path) -> None:
     backup = checkout / "data/backups/kadun-20261127T031700Z.tar.age"
     backup.with_name(f"{backup.name}.sha256").touch(0o644)
     told = {"https_certificates/self-signed-privkey.pem": 0o644, f"data/backups/{backup.name}": 0o600}
@@ -417,6 +428,9 @@ def test_modes_are_told_of_what_exists(checkout: Path) -> None:
         (checkout / path).chmod(mode)
     assert hostfacts.modes(checkout, checkout / "data/backups") == told
     assert hostfacts.modes(checkout / "nowhere", checkout / "nowhere") == {}
+    (found,) = hostfacts.disks(checkout, checkout / "data", checkout / "nowhere")
+    assert found["size"] > found["free"] > 0
+    assert [disk["folder"] for disk in hostfacts.disks(checkout, Path("/proc"))] == [str(checkout), "/proc"]
 
 
 def test_crons_file_is_this_checkouts_and_makes_backups(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,29 +444,3 @@ def test_crons_file_is_this_checkouts_and_makes_backups(checkout: Path, monkeypa
         assert hostfacts.cron(checkout, "shop") == "other", text
     monkeypatch.setattr(hostfacts, "text_of", lambda _: None)
     assert hostfacts.cron(checkout, "shop") is None
-
-
-def test_the_room_is_that_of_folders_that_exist_and_told_once_for_each_disk(checkout: Path) -> None:
-    (found,) = hostfacts.disks(checkout, checkout / "data", checkout / "nowhere")
-    assert found["size"] > found["free"] > 0
-    assert [disk["folder"] for disk in hostfacts.disks(checkout, Path("/proc"))] == [str(checkout), "/proc"]
-
-
-def test_the_public_name_is_asked_as_customers_do() -> None:
-    for domains, balancer, public in (
-        ("", "false", []),
-        ("203.0.113.9 *.example.com", "false", []),
-        ("*.example.com", "false", [("example.com", 8443)]),
-        ("card.example.com", "true", [("card.example.com", 443)]),
-    ):
-        settings = {"KADUN_HTTPS_PORT": "8443", "KADUN_DOMAIN": domains, "KADUN_PROXY_PROTOCOL": balancer}
-        assert hostfacts.proxy_targets(settings) == [("127.0.0.1", 8443), ("::1", 8443), *public]
-
-
-def test_a_mark_that_is_no_file_is_a_move_all_the_same_holds_nothing_up_and_tells_no_secret(checkout: Path) -> None:
-    mark = checkout / "data/keys/moved-to"
-    assert hostfacts.host_facts(checkout)["moved_to"] is None
-    for make in (os.mkfifo, lambda path: path.symlink_to(checkout / "secrets/db_password")):
-        make(mark)
-        assert hostfacts.host_facts(checkout)["moved_to"] == "?"
-        mark.unlink()
