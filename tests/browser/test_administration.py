@@ -1,23 +1,14 @@
-"""A vendor's rarer work: log-ins, a seller's pages, webhooks, terms, imports and exports, in two looks."""
+"""A vendor's rarer work: log-ins, a seller's pages, webhooks, terms and imports, in two looks."""
 
-import json
 from urllib.parse import urlencode
 
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import expect
 
-from tests.browser.conftest import Enter, Fresh, Hire
-from tests.support.browser.seeding import HOOK, LIVE, SELLER, Shop
+from tests.browser.conftest import Enter, Hire
+from tests.support.browser.seeding import HOOK, SELLER, Shop
 from tests.support.browser.visits import Look, Person, Reading, Troubles, Visit, in_two_looks
 from tests.support.console.console import PASSWORD
 
-SELLERS = {  # pages of theirs
-    "overview": "/admin/",
-    "cards": f"/admin/cards?batch={LIVE}",
-    "issue": "/admin/cards/issue",
-    "journal": "/admin/journal",
-    "sharing": "/admin/sharing",
-    "account": "/admin/account",
-}
 pytestmark = in_two_looks
 
 
@@ -45,9 +36,7 @@ def test_a_seller_sees_what_a_seller_may_do(
     troubles.expect("status of 403")
     person = enter("/admin/", look, SELLER)
     page = person.page
-    for name, address in SELLERS.items():
-        person.go(address)
-        reading(page, f"seller-{name}")
+    reading(page, "seller-overview")
     expect(page.locator("header nav a")).to_have_count(5)  # overview, cards, issue, journal, sharing
     person.go(f"/admin/card?id={shop.live}")
     expect(page.locator("main button[name=action]")).to_have_count(0)
@@ -130,23 +119,3 @@ def test_a_faulty_file_is_mended_and_imported(enter: Enter, look: Look, reading:
     reading(page, "imported")
     page.get_by_role("link", name=f"旧卡-{look}").click()
     expect(person.rows).to_have_count(2)
-
-
-def export(person: Person, zh: str, en: str) -> Locator:
-    person.press(zh, en)
-    person.page.locator("[name=own_password]").fill(PASSWORD)
-    return person.button("导出", "Export", person.page.locator("main"))
-
-
-def test_cards_leave_as_files(enter: Enter, fresh: Fresh, reading: Reading, look: Look) -> None:
-    person = enter(f"/admin/cards?batch={fresh.batch}&status=unused", look)
-    page = person.page
-    assert {row["id"] for row in person.download_rows(export(person, "CSV", "CSV"))} == set(fresh.ids)
-    reading(page, "export")
-    person.follow("返回列表", "Back to the list")
-    assert {card["id"] for card in json.loads(person.download(export(person, "JSON", "JSON")))} == set(fresh.ids)
-    person.follow("返回列表", "Back to the list")
-    page.locator(f"input[value='{fresh.ids[1]}']").check()
-    assert person.download(export(person, "导出所选 TXT", "Export selected TXT")).split() == [fresh.ids[1]]
-    person.go("/admin/journal?kind=exported")
-    expect(person.rows.first).to_contain_text("txt")

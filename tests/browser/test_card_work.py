@@ -1,6 +1,5 @@
 """A vendor's daily work: issuing, finding and changing cards, on desktop and phone, in both languages."""
 
-import json
 from datetime import timedelta
 
 from playwright.sync_api import expect
@@ -13,7 +12,6 @@ from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.seeding import Shop, ask, opened
 from tests.support.browser.visits import Look, Reading, Site, in_two_looks
 from tests.support.console.console import PASSWORD
-from tests.support.services.service import question
 
 pytestmark = in_two_looks
 
@@ -129,45 +127,6 @@ def test_more_than_a_hundred_cards_are_extended_with_the_password(
     reading(page, "confirm-many")  # after the last preview: Chromium's pictures leave `style=""` on fields with a caret
     person.press("延期 101 张 · 7 天", "Extend 101 cards · 7 days")
     person.is_headed("已延期 101 张", "Extended 101 cards")
-
-
-def test_one_card_is_extended_unbound_frozen_and_unfrozen(
-    site: Site, enter: Enter, fresh: Fresh, look: Look, reading: Reading
-) -> None:
-    body = json.dumps(question(fresh.ids[0], f"machine of {look}")).encode()
-    site.gateway.ask("POST", "/v1/verify", body, {"Content-Type": "application/json"})
-    person = enter(f"/admin/card?id={fresh.ids[0]}", look)
-    page = person.page
-    person.reads("使用中", "active")
-
-    person.press("延期…", "Extend…")
-    person.reads("将延期 1 张，每张 30 天", "Extend 1 card, each by 30 days")
-    page.locator("[name=by_other]:not([type=hidden])").fill("12h")
-    page.keyboard.press("Tab")
-    person.reads("每张 12 小时", "each by 12 hours")
-    page.locator("label[for=by-7d]").click()
-    person.reads("每张 7 天", "each by 7 days")
-    person.press("延期 1 张 · 7 天", "Extend 1 card · 7 days")
-    person.is_headed("已延期 1 张", "Extended 1 card")
-    person.follow("返回", "Back")
-    expect(page.locator(".timeline")).to_contain_text(person.t("延期", "extended"))
-
-    for zh, en, done_zh, done_en in (
-        ("解绑", "Unbind", "已解绑", "Unbound"),
-        ("冻结", "Freeze", "已冻结", "Frozen"),
-        ("解冻", "Unfreeze", "已解冻", "Unfrozen"),
-    ):
-        person.press(f"{zh}…", f"{en}…")
-        expect(person.button(f"{zh} 1 张", f"{en} 1 card")).to_be_visible()
-        if en != "Freeze":  # that one is seen in the walk
-            reading(page, f"confirm-{en.lower()}")
-        person.press(f"{zh} 1 张", f"{en} 1 card")
-        person.is_headed(f"{done_zh} 1 张", f"{done_en} 1 card")
-        if en == "Unfreeze":
-            person.reads("没有绑定设备", "without a machine")
-            reading(page, "done-warned")
-        person.follow("返回", "Back")
-    expect(page.locator("section[aria-labelledby=binding]")).to_contain_text(person.t("尚未绑定", "Not bound yet"))
 
 
 def test_a_pasted_message_leads_to_its_refusal(

@@ -56,6 +56,11 @@ def to_import(person: Person, shop: Shop) -> None:
     expect(person.page.locator("#faults tbody tr")).to_have_count(3)
 
 
+def to_export(person: Person, _shop: Shop) -> None:
+    person.go(f"/admin/cards?batch={LIVE}").press("CSV", "CSV")
+    person.page.wait_for_url("**/admin/cards/export**")
+
+
 def to_two_step(person: Person, _shop: Shop) -> None:
     person.go("/admin/account/two-step")
     expect(person.page.locator("svg.qr")).to_be_visible()
@@ -96,6 +101,7 @@ SEEN: dict[str, tuple[str, Way]] = {
     "confirm": ("/admin/cards/confirm", from_card(("冻结…", "Freeze…"), "冻结", "Freeze")),
     "edit": ("/admin/cards/edit", TO_EDIT),
     "done": ("/admin/cards/done", lambda person, shop: person.go(f"/admin/cards/done?form={shop.freeze_form}")),
+    "export": ("/admin/cards/export", to_export),
     "issue": ("/admin/cards/issue", at("/admin/cards/issue")),
     "issued": ("/admin/cards/issued", to_issued),
     "import": ("/admin/cards/import", to_import),

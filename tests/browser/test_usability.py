@@ -203,15 +203,6 @@ def test_pages_work_without_scripts(visit: Visit, hire: Hire, look: Look) -> Non
     person.press("撤销（解冻）", "Undo (Unfreeze)")
     person.is_headed("已解冻 1 张", "Unfrozen 1 card")
 
-    old = f"{0:030}{look.device[0]}{look.language[0]}".upper()
-    for button in (("核对", "Check"), ("导入 1 张", "Import 1 card")):
-        if button[0] == "核对":
-            person.go("/admin/cards/import")
-        content = f"id,validity\n{old},30d\n".encode()
-        page.locator("#f-file").set_input_files({"name": "old.csv", "mimeType": "text/csv", "buffer": content})
-        person.press(*button)
-    person.is_headed("已导入 1 张", "Imported 1 card")
-
 
 def validity(site: Site, card_id: str) -> timedelta:
     with opened(site):
