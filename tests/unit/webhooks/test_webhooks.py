@@ -27,7 +27,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PAGE = "https://example.com/"
 
 
-def test_a_url_is_read_and_any_other_refused() -> None:
+def test_a_url_and_topics_are_read_and_any_others_refused() -> None:
     for url, target in (
         ("https://example.com", Endpoint("example.com", 443, "/")),
         ("https://example.com:8443/hook?key=1", Endpoint("example.com", 8443, "/hook?key=1")),
@@ -44,9 +44,6 @@ def test_a_url_is_read_and_any_other_refused() -> None:
     ):
         with pytest.raises(RefusedError):
             pytest.fail(f"{url!r} is read as {read_url(url)}")
-
-
-def test_topics_are_read_once_each_in_their_order() -> None:
     assert read_topics(["card.mismatch", "card.activated", "card.mismatch"]) == [Topic.ACTIVATED, Topic.MISMATCH]
     assert read_topics(TOPICS) == list(TOPICS)
     for wrong in ([], ["webhook.test"], ["card.activated", "card.unknown"]):
@@ -91,7 +88,7 @@ def test_what_is_kept_of_an_answer_is_printable_and_short() -> None:
             Sent(status, None)
 
 
-def test_a_signature_is_the_one_of_standard_webhooks() -> None:
+def test_a_signature_is_the_one_of_standard_webhooks_and_the_example_believes_genuine_messages_alone() -> None:
     secret, body = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", b'{"test": 2432232314}'
     at = datetime.fromtimestamp(1614265330, UTC)
     assert signed_headers(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", at, body) == {
@@ -99,9 +96,6 @@ def test_a_signature_is_the_one_of_standard_webhooks() -> None:
         "webhook-timestamp": "1614265330",
         "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     }
-
-
-def test_the_example_believes_genuine_messages_alone() -> None:
     verify, secret, body = example().verify, new_secret(), json.dumps({"type": "webhook.test"}).encode()
     headers, now = signed_headers(secret, "msg_1", NOW, body), NOW.timestamp()
     assert verify(secret, headers, body, now) == {"type": "webhook.test"}
@@ -207,21 +201,20 @@ def test_no_private_address_is_called_not_even_beside_public_ones(net: Net, monk
         assert (sent.status, "which is not a public address" in str(sent.error)) == (None, True), (host, addresses)
 
 
-def test_a_name_is_resolved_once_and_its_checked_addresses_called_one_after_the_other(net: Net) -> None:
+def test_a_name_is_resolved_once_its_checked_addresses_called_and_the_certificate_must_be_for_it(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
     net.addresses["localhost"] = ["127.0.0.2", "127.0.0.1"]
     assert net.post().is_delivered
     assert net.names == ["localhost"], "although the connection is to an address"
     assert net.asked == ["localhost", "127.0.0.2", "127.0.0.1"], "another answer of the name server changes nothing"
-
-
-def test_the_certificate_must_be_for_the_name_and_no_proxy_is_used(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     net.addresses["other.example"] = ["127.0.0.1"]
     assert net.post(host="other.example") == Sent(None, "TLS: hostname 'other.example' doesn't match 'localhost'")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    assert net.post().is_delivered
+    assert net.post().is_delivered, "no proxy is used"
     monkeypatch.delenv("SSL_CERT_FILE")
     assert str(net.post().error).startswith("TLS: "), "it must be trusted"
-    assert len(Receiver.got) == 1
+    assert len(Receiver.got) == 2
 
 
 def test_what_does_not_answer_is_given_up_and_of_a_body_without_end_the_status_counts(
