@@ -5,10 +5,9 @@ import base64
 import json
 import logging
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +21,8 @@ from app.tokens.key_folder import KeyFolder
 from app.tokens.keyring import KeyRingError
 from app.tokens.keys import KeyRing, KeyState
 from app.tokens.signer import VERDICT_TYPE, Signer
-from tests.support.services.service import ROOT, wait_for
+from tests.support.concurrency import at_once
+from tests.support.services.service import wait_for
 from tests.support.tables import for_each
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -186,54 +186,24 @@ def test_a_ring_or_folder_that_is_missing_or_in_the_way_is_refused(folder: Path,
 
 def test_a_ring_that_cannot_be_written_stays_and_what_an_interrupted_write_left_is_replaced(folder: Path) -> None:
     ring = KeyFolder(folder).create(NOW)
-    partial = folder / f"{key_folder.FILE}.partial"
-    partial.mkdir()
+    part = folder / f"{key_folder.FILE}.partial"
+    part.mkdir()
     with pytest.raises(KeyRingError, match=r"cannot write keyring\.json in the folder of the signing keys"):
         KeyFolder(folder).rotate(NOW)
     assert KeyFolder(folder).load() == ring
-    partial.rmdir()
-    partial.write_text("{")
+    part.rmdir()
+    part.write_text("{")
     assert KeyFolder(folder).rotate(NOW).current == ring.keys[-1]
-    assert not partial.exists()
+    assert not part.exists()
 
 
-PROGRAM = """
-import sys
-from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
-from app.tokens.key_folder import KeyFolder
-
-keys = KeyFolder(Path(sys.argv[2]))
-print("ready", flush=True)
-sys.stdin.readline()
-do = {"create": keys.create, "rotate": partial(keys.rotate, force=True)}[sys.argv[1]]
-print(*(key.kid for key in do(datetime.now(UTC)).keys))
-"""
-
-
-def at_once(count: int, action: str, folder: Path) -> list[list[str]]:
-    """Let several processes do the same at one moment; return the key IDs that each sees."""
-    command, pipe = [sys.executable, "-c", PROGRAM, action, str(folder)], subprocess.PIPE
-    processes = [subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for _ in range(count)]
-    for process in processes:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    seen = [process.communicate(timeout=60)[0].split() for process in processes]
-    assert all(process.returncode == 0 for process in processes)
-    return seen
-
-
-def test_processes_that_create_or_rotate_at_once_get_one_ring_and_lose_no_rotation(folder: Path) -> None:
-    seen = at_once(4, "create", folder)
-    assert seen == [[key.kid for key in KeyFolder(folder).load().keys]] * 4
-    seen = at_once(4, "rotate", folder)
+def test_who_creates_or_rotates_at_once_gets_one_ring_and_loses_no_rotation(folder: Path) -> None:
+    """Threads stand for processes: each opens the lock itself."""
+    made = at_once([partial(KeyFolder(folder).create, NOW)] * 8)
+    assert made == [KeyFolder(folder).load()] * 8
+    rotated = at_once([partial(KeyFolder(folder).rotate, NOW, force=True)] * 8)
     ring = KeyFolder(folder).load()
-    assert sorted(len(kids) for kids in seen) == [3, 4, 5, 6]
+    assert sorted(len(each.keys) for each in rotated) == list(range(3, 11))
     assert follow(ring, ring.keys[0].public) == [key.kid for key in ring.keys]
 
 
