@@ -217,7 +217,6 @@ CASES: dict[str, list[tuple[Facts, Facts, str, str]]] = {
     ],
     "permissions": [
         (modes("secrets", 0o755), {}, "FAIL", "secrets 755"),
-        (modes("data/keys/keyring.json", 0o644), {}, "FAIL", "data/keys/keyring.json 644"),
         (modes("/b/kadun-1.tar.age", 0o640), {}, "FAIL", "/b/kadun-1.tar.age 640"),
         (modes("https_certificates/privkey.pem", None), {}, "WARN", "not visible: https_certificates/privkey.pem"),
         (modes("data/keys/keyring.json", None), {}, "WARN", "try as root"),
