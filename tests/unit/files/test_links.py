@@ -13,8 +13,6 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from falcon.testing import create_environ
-from hypothesis import given
-from hypothesis import strategies as st
 
 from app.domain.texts import Text
 from app.http.customer_messages import in_language_of
@@ -105,8 +103,9 @@ def test_another_or_malformed_token_is_refused_such_as_a_verdict_even_with_a_lin
         with pytest.raises(LinkRefusedError):
             pytest.fail(f"{header} {claims} is read as {links.read(signed(folder, claims, **header), NOW)}")
     current = KeyFolder(folder).load().current
-    headers = {"typ": "download+jwt", "kid": current.kid}
+    headers, genuine = {"typ": "download+jwt", "kid": current.kid}, links.sign(LINK, NOW)
     for token in (
+        *(genuine[:at] + ("A" if genuine[at] != "A" else "B") + genuine[at + 1 :] for at in range(len(genuine) - 1)),
         "", ".", "..", "...", "a.b.c", "é.é.é", "\ud800.a.b", "\0", "a" * 4000,
         *(base64url(head).decode() + ".e30.AA" for head in (b"[" * 2500, b'{"a":' * 600, b"[]", b"\xff")),
         jwt.encode(CLAIMS, current.public["x"], algorithm="HS256", headers=headers),  # with the public key as secret
@@ -121,18 +120,6 @@ def test_another_or_malformed_token_is_refused_such_as_a_verdict_even_with_a_lin
     ):
         with pytest.raises(LinkRefusedError, match=reason):
             links.read(token, NOW)
-
-
-@given(st.data())
-def test_a_link_with_a_changed_character_is_refused_or_means_the_same(links: Links, data: st.DataObject) -> None:
-    token = links.sign(LINK, NOW)
-    at = data.draw(st.integers(0, len(token) - 1))
-    letter = data.draw(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=%/ é"))
-    changed = token[:at] + letter + token[at + 1 :]
-    try:
-        assert links.read(changed, NOW) == LINK  # the spare bits of the signature's last letter, for instance
-    except LinkRefusedError:
-        assert changed != token
 
 
 ETAG = '"abc"'

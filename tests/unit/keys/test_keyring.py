@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import jwt
 import pytest
@@ -307,33 +308,22 @@ def test_keys_in_a_database_that_was_away_at_the_start_are_read_at_the_first_use
     assert kid(signer) == KeyFolder(made).load().current.kid
 
 
-class CountedFolder(KeyFolder):
-    """Counts how often the key ring is looked at and read."""
-
-    looks, reads = 0, 0
-
-    def version(self) -> Hashable:
-        self.looks += 1
-        return super().version()
-
-    def load(self) -> KeyRing:
-        self.reads += 1
-        return super().load()
-
-
 def test_the_key_ring_is_looked_at_twice_a_second_and_read_once(
     made: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
-    moments = [100.0]
-    monkeypatch.setattr("app.tokens.signer.time.monotonic", lambda: moments[-1])
-    store = CountedFolder(made)
+    clock, looks, reads = Mock(return_value=100.0), Mock(), Mock()
+    monkeypatch.setattr("app.tokens.signer.time.monotonic", clock)
+    store = KeyFolder(made)
+    looks.side_effect, reads.side_effect = store.version, store.load
+    monkeypatch.setattr(store, "version", looks)
+    monkeypatch.setattr(store, "load", reads)
     signer = Signer(store)
     seen = []
     for moment in (100.0, 100.4, 100.6, 101.2):
-        moments.append(moment)
+        clock.return_value = moment
         signer.sign(VERDICT_TYPE, {})
-        seen.append((store.looks, store.reads))
+        seen.append((looks.call_count, reads.call_count))
     assert seen == [(1, 2), (1, 2), (2, 2), (3, 2)], "before the fork, and at the first use"
     assert kid(signer) == KeyFolder(made).load().current.kid
     assert caplog.records == [], "nothing has changed"
