@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple
 
 from app.domain.files.buckets import Bucket
 from app.domain.files.files import Blob
@@ -93,7 +93,7 @@ class Blobs:
 
     @contextmanager
     def receiving(
-        self, source: BinaryIO, size: int | None, progress: Callable[[int], None] = lambda _bytes: None
+        self, source: IO[bytes], size: int | None, progress: Callable[[int], None] = lambda _bytes: None
     ) -> Iterator[Received]:
         """Write a stream to the disk, upload it where there is a bucket, and forget it unless it was installed.
 
@@ -158,7 +158,7 @@ class Blobs:
                 if path.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
                     path.unlink()
 
-    def _copy(self, source: BinaryIO, target: BinaryIO, progress: Callable[[int], None]) -> Blob:
+    def _copy(self, source: IO[bytes], target: BinaryIO, progress: Callable[[int], None]) -> Blob:
         digest, size = hashlib.sha256(), 0
         while block := source.read(BLOCK_BYTES):
             self._check_room(len(block))

@@ -1,7 +1,7 @@
 """Sealing KERNAL_DATA_KEY to a client's ephemeral key (JWE), and files to KERNAL_DATA_KEY (age)."""
 
 import base64
-from typing import BinaryIO
+from typing import IO
 
 import pyrage
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -57,7 +57,7 @@ def is_identity(line: str) -> bool:
     return True
 
 
-def seal_file(source: BinaryIO, target: BinaryIO, recipient: pyrage.x25519.Recipient) -> None:
+def seal_file(source: IO[bytes], target: IO[bytes], recipient: pyrage.x25519.Recipient) -> None:
     """Write `source` to `target` as an age file, block by block."""
     pyrage.encrypt_io(source, target, [recipient])
 

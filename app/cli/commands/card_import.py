@@ -9,7 +9,6 @@ import click
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session, program_option
 from app.cli.durations import LENGTHS, PERMANENT, Duration
-from app.cli.files import open_input
 from app.domain.imports import Chosen
 from app.domain.texts import RefusedError
 from app.runtime.clock import utc_now
@@ -51,12 +50,10 @@ def import_cards(  # noqa: PLR0913  # one argument an option
     """
     if size is not None and path != "-":
         raise click.UsageError("--size 仅用于标准输入 / --size is for standard input alone")
-    with open_input(path, size) as (source, known_size):
+    with click.open_file(path, "rb") as source:
         content = source.read()
-    if known_size is not None and len(content) != known_size:  # a broken connection looks like the end of the file
-        raise RefusedError(
-            f"只收到 {len(content)}/{known_size} 字节", f"only {len(content)} of {known_size} bytes arrived"
-        )
+    if size is not None and len(content) != size:  # a broken connection looks like the end of the file
+        raise RefusedError(f"只收到 {len(content)}/{size} 字节", f"only {len(content)} of {size} bytes arrived")
     chosen = None if validity is None else Chosen(validity if isinstance(validity, timedelta) else None)
     issuing = session.acting(Issuing)
     reading = imports.read(content, utc_now(), session.zone, chosen, find(program).id)

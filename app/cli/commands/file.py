@@ -1,5 +1,6 @@
 """`cardctl file …`."""
 
+import os
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedCo
 
 from app.cli import output
 from app.cli.context import Session, format_option, operator_name, pass_session, program_option
-from app.cli.files import open_input
 from app.runtime.clock import utc_now
 from app.services.files.file_moves import PLACES, FileMoves
 from app.services.files.file_store import FileStore
@@ -62,13 +62,13 @@ def add(  # noqa: PLR0913  # one argument an option
         raise click.UsageError("--batch 与 --all-cards 只能选一个 / --batch or --all-cards, not both")
     name = _typed(Path(path).name if name is None else name)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with (
-        open_input(path, size) as (source, known_size),
-        output.progress("添加 / Adding", known_size, *columns) as advance,
-    ):
-        stored = _store(session, program).add(
-            name, source, size=known_size, batches=batches or (() if all_cards else None), progress=advance
-        )
+    with click.open_file(path, "rb") as source:
+        if path != "-":
+            size = os.fstat(source.fileno()).st_size or None  # a pipe's is 0
+        with output.progress("添加 / Adding", size, *columns) as advance:
+            stored = _store(session, program).add(
+                name, source, size=size, batches=batches or (() if all_cards else None), progress=advance
+            )
     _print([stored], output_format, session)
 
 

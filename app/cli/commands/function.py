@@ -11,7 +11,6 @@ import msgspec
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session, program_option
-from app.cli.files import open_input
 from app.domain.programs import MAIN
 from app.functions.client import FunctionsBusyError, FunctionsClient
 from app.functions.decorator import Caller
@@ -105,7 +104,7 @@ def run(  # noqa: PLR0913  # one argument an option
         )
     text = ("{}" if arguments is None else arguments).encode()
     if arguments_file is not None:
-        with open_input(arguments_file) as (source, _):
+        with click.open_file(arguments_file, "rb") as source:
             text = source.read()
     ran = _client(session).call(name, _object(text), _caller(session, card_id, program))
     _say_lines(ran.printed)

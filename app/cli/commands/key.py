@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from app.cli import files, output
+from app.cli import output
 from app.cli.context import Session, operator_name, pass_session, program_option
 from app.domain.programs import MAIN, issuer_of, named
 from app.runtime.clock import utc_now
@@ -87,7 +87,7 @@ def create(session: Session) -> None:
 @pass_session
 def restore(session: Session, source: str, *, only_newer: bool) -> None:
     """放回签名密钥的副本，现有的较新则保留 / Put back a copy of keyring.json, unless the present keys are newer."""
-    with files.open_input(source) as (file, _):
+    with click.open_file(source, "rb") as file:
         copy = decoded_copy(file.read())
     keys = _keys(session).store
     restored = keys.restore(copy, utc_now(), only_newer=only_newer)
@@ -136,5 +136,5 @@ def seal(session: Session, source: str, target: str, program: str) -> None:
     both_here = "-" not in {source, target}
     if both_here and Path(target).exists() and Path(source).samefile(target):
         raise click.UsageError("FILE 与输出相同 / FILE and the output are the same file")
-    with files.open_input(source) as (plain, _), files.replace_output(target) as sealed:
+    with click.open_file(source, "rb") as plain, click.open_file(target, "wb") as sealed:
         sealing.seal_file(plain, sealed, to)

@@ -4,7 +4,6 @@ import click
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
-from app.cli.files import open_input
 from app.domain.texts import RefusedError
 from app.services.programs import card_counts, programs
 
@@ -27,7 +26,7 @@ def add(session: Session, program_id: str, name: str, data_key_file: str | None)
     """添加程序 / Add a program, with a data key of its own."""
     key = None
     if data_key_file is not None:
-        with open_input(data_key_file) as (file, _):
+        with click.open_file(data_key_file, "rb") as file:
             key = _text(file.read())
     session.programs.add(program_id, name, key)
     output.say(f"已添加程序 {program_id} / Added the program {program_id}")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, BinaryIO, Self
+from typing import IO, Any, Self
 
 import peewee
 from peewee import SQL, fn
@@ -56,7 +56,7 @@ class FileStore:
     def add(
         self,
         name: str,
-        source: BinaryIO,
+        source: IO[bytes],
         *,
         size: int | None = None,
         batches: tuple[str, ...] | None = None,
