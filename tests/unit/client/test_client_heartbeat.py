@@ -10,14 +10,12 @@ import pytest
 from kadun import CardRejected, Client, Heartbeat, KadunError, ServerUnreachable, UntrustedAnswer
 from kadun.responses import Response
 from kadun.retries import RetryPolicy
-from kadun.transport import HttpTransport
 
 from tests.support.client.customer_machine import MakeClient, no_network, python
 from tests.support.client.fake_server import (
     CARD,
     HARDWARE,
     NOW,
-    REPORT,
     FakeServer,
     Tweak,
     card_status,
@@ -29,8 +27,6 @@ from tests.support.client.local_http import (
     LONG_SECONDS,
     SOON_SECONDS,
     closed_port,
-    forged,
-    serving,
     threads,
     wait_until,
 )
@@ -168,6 +164,10 @@ def test_retry_after_delays_a_beat_by_the_interval_at_most(simulate: Simulate) -
         assert (failure.retry_after, timeline.pauses) == (asked_for, [0, pause])
 
 
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, BaseException | None]]:
+    return [(record.name, record.levelname, record.exc_info[1]) for record in caplog.records if record.exc_info]
+
+
 @for_each(
     "raised, level",
     [
@@ -187,17 +187,10 @@ def test_an_exception_in_a_callback_is_logged_and_the_heartbeat_continues(
     assert logged(caplog) == [("kadun", level, raised)] * 2
 
 
-def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, BaseException | None]]:
-    return [(record.name, record.levelname, record.exc_info[1]) for record in caplog.records if record.exc_info]
-
-
 def test_an_error_of_the_sdk_is_logged_and_survived(caplog: pytest.LogCaptureFixture, simulate: Simulate) -> None:
     timeline = simulate(UNFORESEEN, beats=3)
     assert (timeline.requests, timeline.rejected, timeline.unreachable) == (3, [], [])
     assert logged(caplog) == [("kadun", "ERROR", UNFORESEEN)]
-
-
-UNBOUND = card_status(bound=False)
 
 
 class Hanging:
@@ -237,39 +230,28 @@ def test_it_stops_though_a_beat_hangs_and_calls_no_callback(make_client: MakeCli
     assert (reported, len(server.requests)) == ([], 1)
 
 
-def test_unbinding_waits_for_a_beat_that_is_not_sent_again(make_client: MakeClient, server: FakeServer) -> None:
-    """A beat after `unbind` would bind the card to this machine again."""
-    busy, released_before = Hanging(Response(503, b"")), list[bool]()
-
-    def unbind(_request: dict[str, Any]) -> Response:
-        released_before.append(busy.released.is_set())
-        return UNBOUND
-
-    server.script = [busy, unbind]
-    client = make_client(timeout_seconds=LONG_SECONDS)
-    with Heartbeat(client):
-        assert busy.asked.wait(SOON_SECONDS)
-    threading.Timer(0.1, busy.released.set).start()
-    assert not client.unbind().bound
-    assert released_before == [True]
-    wait_for_its_end()
-    assert server.paths == ["/v1/verify", "/v1/self/unbind"]
-
-
-def test_unbinding_waits_for_a_beat_that_hangs_no_longer_than_the_timeout(
-    make_client: MakeClient, server: FakeServer, caplog: pytest.LogCaptureFixture
+def test_unbinding_waits_for_a_beat_which_is_not_sent_again_but_no_longer_than_the_timeout(
+    make_client: MakeClient, server: FakeServer
 ) -> None:
-    hanging = Hanging(ServerUnreachable("no route"))
-    server.script = [hanging, UNBOUND, UNBOUND]
-    client = make_client(timeout_seconds=0.01)
-    with Heartbeat(client):
-        assert hanging.asked.wait(SOON_SECONDS)
-    assert not client.unbind().bound
-    hanging.released.set()
-    wait_for_its_end()
-    assert not client.unbind().bound
-    assert server.paths == ["/v1/verify", "/v1/self/unbind", "/v1/self/unbind"]
-    assert not caplog.records
+    """A beat after `unbind` would bind the card to this machine again."""
+    released_before = list[bool]()
+    for timeout_seconds in (LONG_SECONDS, 0.01):
+        busy, client = Hanging(Response(503, b"")), make_client(timeout_seconds=timeout_seconds)
+
+        def unbind(_request: dict[str, Any], busy: Hanging = busy) -> Response:
+            released_before.append(busy.released.is_set())
+            return card_status(bound=False)
+
+        server.script = [busy, unbind]
+        with Heartbeat(client):
+            assert busy.asked.wait(SOON_SECONDS)
+        if timeout_seconds == LONG_SECONDS:
+            threading.Timer(0.1, busy.released.set).start()
+        assert not client.unbind().bound
+        busy.released.set()
+        wait_for_its_end()
+    assert released_before == [True, False]
+    assert server.paths == ["/v1/verify", "/v1/self/unbind"] * 2
 
 
 def test_stopping_ends_the_pause_before_a_retry(make_client: MakeClient, server: FakeServer) -> None:
@@ -288,20 +270,6 @@ def test_a_beat_that_begins_after_the_stop_is_not_sent(client: Client, server: F
     assert (caught.value.sent, server.requests) == (False, [])
 
 
-def test_it_may_be_stopped_from_its_own_callback(client: Client, server: FakeServer) -> None:
-    beats: list[KadunError] = []
-    server.script = [ServerUnreachable("no route")] * 9
-
-    def give_up(error: KadunError) -> None:
-        beats.append(error)
-        heartbeat.stop()
-
-    heartbeat = Heartbeat(client, interval_seconds=0.01, on_unreachable=give_up)
-    heartbeat.start()
-    wait_until(lambda: not heartbeat.running and not threads("kadun-heartbeat"))
-    assert len(beats) == 1
-
-
 def test_invalid_settings_are_refused(client: Client) -> None:
     for seconds in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="interval_seconds"):
@@ -309,13 +277,6 @@ def test_invalid_settings_are_refused(client: Client) -> None:
     for function in ("", "x" * 65, "打开程序"):
         with pytest.raises(ValueError, match="function"):
             Heartbeat(client, function=function)
-
-
-def test_the_program_may_use_the_client_at_the_same_time(make_client: MakeClient, server: FakeServer) -> None:
-    with serving(forged(server)) as local:
-        client = make_client(transport=HttpTransport(local.url))
-        with Heartbeat(client, interval_seconds=0.001):
-            assert all(client.open().accepted and client.report(REPORT).accepted for _ in range(10))
 
 
 def test_a_running_heartbeat_does_not_keep_the_program_alive_and_prints_nothing(server: FakeServer) -> None:
