@@ -2,7 +2,6 @@
 # Owns client-offline.
 
 import io
-import traceback
 from typing import Any
 
 import pyrage
@@ -16,7 +15,6 @@ from tests.support.client.customer_machine import (
     DAY,
     GRACE,
     HOUR,
-    OTHER_CARD,
     YEAR_2100,
     Machine,
     at,
@@ -29,7 +27,6 @@ from tests.support.client.fake_server import (
     REPORT,
     SigningKey,
     claims_for,
-    pinned,
     problem,
     reject,
     setting,
@@ -71,15 +68,6 @@ def test_it_is_used_for_every_answer_that_is_not_genuine(answer: Any, machine: M
     assert machine.starts_offline(answer=answer)
 
 
-def test_a_replayed_rejection_erases_nothing(machine: Machine) -> None:
-    """A signed no to somebody else's question is none to ours."""
-    machine.rejects(machine.run(card_id=OTHER_CARD))
-    other = machine.server.genuine(machine.server.requests[-1])
-    machine.server.tweak = at(NOW)
-    machine.open()
-    assert machine.starts_offline(answer=other)
-
-
 def test_without_the_vendors_permission_nothing_is_stored(machine: Machine) -> None:
     allowing = machine.server.tweak
     for machine.server.tweak in (setting(), allowing, setting()):
@@ -114,15 +102,7 @@ def test_neither_a_failed_function_nor_a_refused_request_rejects_the_card(machin
     assert machine.starts_offline()
 
 
-def test_it_is_used_for_this_card_program_machine_and_keys_only(machine: Machine, signing_key: SigningKey) -> None:
-    machine.open()
-    changes: dict[str, Any] = {"hardware": "machine-2", "card_id": OTHER_CARD, "program": "another", "state_dir": None}
-    for name, value in {**changes, "public_keys": pinned(SigningKey())}.items():
-        machine.fails_offline(**{name: value})
-    assert machine.starts_offline(public_keys=pinned(SigningKey(), signing_key))
-
-
-def test_no_secret_is_on_disk_in_clear_or_shown_by_a_failed_offline_start(machine: Machine) -> None:
+def test_no_secret_is_on_disk_in_clear_or_shown(machine: Machine) -> None:
     machine.server.data_key = "\n".join(map(str, IDENTITIES))
     machine.open()
     content = machine.file.read_bytes() + machine.file.name.encode()
@@ -131,13 +111,7 @@ def test_no_secret_is_on_disk_in_clear_or_shown_by_a_failed_offline_start(machin
         assert clear.encode() not in content
     unplug(machine.server)
     client = machine.run()
-    verdict = client.open()
-    machine.now = YEAR_2100
-    with pytest.raises(ServerUnreachable) as caught:
-        client.open()
-    text = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
-    assert "self = <kadun.client.Client object" in text
-    text += f"{verdict!r} {vars(client)!r} {machine.cached!r}"
+    text = f"{client.open()!r} {vars(client)!r} {machine.cached!r}"
     for secret in (*map(str, IDENTITIES), machine.cached.key_pair.reveal()):
         assert secret not in text
 
@@ -227,15 +201,6 @@ def test_a_clock_in_2100_counts_until_the_next_online_verdict(machine: Machine) 
         assert machine.starts_offline()
 
 
-def test_the_servers_time_counts_from_the_first_offline_start_on(machine: Machine) -> None:
-    machine.open()
-    machine.server.tweak = at(NOW + 6 * DAY)
-    machine.run().report(REPORT)  # the server has said how late it is
-    for days, starts in ((-1, True), (-2, True), (-3, True), (-4, False)):  # turned back: a day is left of seven
-        machine.now = NOW + days * DAY
-        assert machine.starts_offline() is starts
-
-
 @for_each(
     "clock, spent, reached",
     [
@@ -248,10 +213,7 @@ def test_the_servers_time_counts_from_the_first_offline_start_on(machine: Machin
 )
 def test_the_time_of_an_offline_start(clock: float, spent: float, reached: float) -> None:
     assert synchronized(1000.0, 1000.0).started(clock, allowed_seconds=DAY)[:2] == (spent, reached)
-
-
-@for_each("strange", [float("nan"), float("inf"), float("-inf"), 1e300])
-def test_a_clock_that_was_no_clock_when_the_server_was_heard_leaves_some_starts(strange: float) -> None:
-    times = synchronized(1000.0, strange)
-    assert times.started(strange, DAY).spent == 1086.4
-    assert times.started(5000.0, DAY).spent >= 1086.4
+    for strange in (float("nan"), float("inf"), float("-inf"), 1e300):  # when the server was heard
+        times = synchronized(1000.0, strange)
+        assert times.started(strange, DAY).spent == 1086.4
+        assert times.started(5000.0, DAY).spent >= 1086.4
