@@ -77,7 +77,7 @@ class FakeServer:
         self.data_key = "the key"
         self.tweak: Tweak = lambda _claims: None
         self.endorsements: list[Any] = []
-        self.key_set: Response | None = None
+        self.key_set: Response | Exception | None = None
         self.script: list[Any] = []
         self.requests: list[dict[str, Any]] = []
         self.bodies: dict[str, bytes] = {}  # by nonce, because requests come from several threads
@@ -88,6 +88,8 @@ class FakeServer:
         self.language = language
         if body is None:
             document = {"keys": [self.key.jwk], "endorsements": self.endorsements}
+            if isinstance(self.key_set, Exception):
+                raise self.key_set
             return self.key_set or Response(200, json.dumps(document).encode())
         request = json.loads(body)
         self.requests.append(request)

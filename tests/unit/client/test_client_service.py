@@ -104,6 +104,10 @@ def test_a_new_key_is_learned_without_running_the_function_again(client: Client,
     server.rotate()
     assert client.execute(FUNCTION, {}) == 1
     assert server.paths == ["/v1/execute", "/.well-known/jwks.json"]
+    server.key, server.key_set = SigningKey(), not_connected()
+    with pytest.raises(ServerUnreachable, match="refused") as caught:
+        client.execute(FUNCTION, {})
+    assert (caught.value.sent, len(server.requests)) == (True, 2)  # the function has run
 
 
 def busy(status: int) -> Respond:
@@ -125,25 +129,6 @@ def test_a_function_that_may_have_run_is_not_run_again(
         with pytest.raises(ServerUnreachable):  # whereas a report may be asked again
             client.report(REPORT)
         assert len(local.seen) == (2 if caught.value.detail == "HTTP 504" else 4)
-
-
-class Keyless(FakeServer):
-    """Answers, but its key set cannot be reached: that is asked for on a connection of its own."""
-
-    def exchange(self, path: str, body: bytes | None, language: str) -> Response:
-        if body is None:
-            raise not_connected()
-        return super().exchange(path, body, language)
-
-
-def test_a_function_whose_verdict_has_a_key_that_cannot_be_fetched_has_run(
-    make_client: MakeClient, pauses: list[float]
-) -> None:
-    server = Keyless(SigningKey())  # rotated since the last start
-    with pytest.raises(ServerUnreachable, match="refused") as caught:
-        make_client(transport=server).execute(FUNCTION, {})
-    assert (len(server.requests), len(pauses)) == (1, 2)
-    assert caught.value.sent
 
 
 def test_a_connection_that_failed_is_retried_as_nothing_was_sent(
