@@ -29,9 +29,6 @@ Flood = Callable[[SigningKey, list[SigningKey]], list[str]]
 KEY_SET = "/.well-known/jwks.json"
 
 
-WAIT_SECONDS = 0.1  # for a step of another thread, which the lock must prevent
-
-
 @pytest.fixture
 def keys(signing_key: SigningKey) -> TrustedKeys:
     return TrustedKeys(pinned(signing_key))
@@ -67,6 +64,8 @@ def test_an_endorsement_may_omit_the_issuer_and_be_repeated(keys: TrustedKeys, s
     assert [*keys.steps.values()] == endorsements[:1]
     keys.add_endorsed([signing_key.endorse(changed(bare.jwk, {"use": ABSENT, "alg": ABSENT}))])
     assert bare.kid in keys
+    with pytest.raises(UntrustedAnswer, match="claim aud"):
+        keys.add_endorsed([new.endorse(SigningKey().jwk, aud="kadun-archive")])
 
 
 def test_endorsements_of_another_issuer_do_not_count(rotations: Rotations) -> None:
@@ -78,17 +77,6 @@ def test_endorsements_of_another_issuer_do_not_count(rotations: Rotations) -> No
     rotations.server.key = SigningKey()
     rotations.server.endorsements = [rotations.keys[-2].endorse(rotations.server.key.jwk, iss="former")]
     rotations.refuses(UNKNOWN)
-
-
-def test_keys_learned_before_an_invalid_endorsement_stay(keys: TrustedKeys, signing_key: SigningKey) -> None:
-    new = SigningKey()
-    genuine = signing_key.endorse(new.jwk)
-    with pytest.raises(UntrustedAnswer, match="typ"):
-        keys.add_endorsed([genuine, new.endorse(SigningKey().jwk, header={"typ": "JWT"})])
-    with pytest.raises(UntrustedAnswer, match="claim aud"):
-        keys.add_endorsed([new.endorse(SigningKey().jwk, aud="kadun-archive")])
-    assert new.kid in keys
-    assert [*keys.steps.values()] == [genuine]
 
 
 def test_an_endorsement_has_2048_characters_at_most(keys: TrustedKeys, signing_key: SigningKey) -> None:
@@ -103,11 +91,9 @@ def test_an_endorsement_has_2048_characters_at_most(keys: TrustedKeys, signing_k
 def test_no_thread_sees_a_chain_that_another_has_learned_by_half(
     server: FakeServer, keys: TrustedKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or it would take the first new key as known and not go on from it, or meet endorsements that change."""
     server.rotate(2)
-    kid, last = server.key.kid, server.endorsements[-1]
+    kid, last, genuine = server.key.kid, server.endorsements[-1], TrustedKeys._endorsed  # noqa: SLF001 - the middle
     halfway, released = threading.Event(), threading.Event()
-    genuine = TrustedKeys._endorsed  # noqa: SLF001 - where the first thread is in the middle of it
 
     def pause(self: TrustedKeys, endorsement: str, endorser: Any) -> Mapping[str, Any] | None:
         if endorsement == last:
@@ -125,8 +111,7 @@ def test_no_thread_sees_a_chain_that_another_has_learned_by_half(
     assert halfway.wait(SOON_SECONDS)
     for thread in others:
         thread.start()
-    for thread in others:
-        thread.join(WAIT_SECONDS)
+    others[0].join(0.1)
     assert all(thread.is_alive() for thread in others)
     released.set()
     for thread in (learner, *others):
@@ -230,14 +215,6 @@ def padded(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
     return [thief.endorse(keys[1].jwk, iss=ISSUER, jti=SigningKey().kid, junk="A" * 740_000)]
 
 
-def repeated(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
-    return [thief.endorse(keys[1].jwk, iss=ISSUER, jti=SigningKey().kid) for _ in range(50)]
-
-
-def aside(thief: SigningKey, _keys: list[SigningKey]) -> list[str]:
-    return [thief.endorse(SigningKey().jwk, iss=ISSUER) for _ in range(50)]
-
-
 def through_their_own_keys(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
     """Keys that lead from the stolen key to each genuine one."""
     own = [SigningKey() for _ in range(20)]
@@ -250,7 +227,7 @@ def a_long_way_round(thief: SigningKey, keys: list[SigningKey]) -> list[str]:
     return [before.endorse(after.jwk, iss=ISSUER) for before, after in pairwise(own)]
 
 
-FLOODS = [padded, repeated, aside, through_their_own_keys, a_long_way_round]
+FLOODS = [padded, through_their_own_keys, a_long_way_round]
 
 
 @pytest.mark.parametrize("flood", FLOODS)
@@ -281,17 +258,6 @@ def test_a_flood_beside_a_genuine_verdict_stores_one_path(flood: Flood, rotation
     assert rotations.accepts()
     assert rotations.stored_floor.kid == rotations.keys[2].kid
     assert len(rotations.stored.endorsements) <= 4
-
-
-def test_a_file_that_an_earlier_release_let_a_thief_fill_keeps_its_floor(rotations: Rotations) -> None:
-    rotations.sees(3)
-    before, keys = rotations.stored, rotations.keys
-    filled = (*padded(keys[0], keys), *before.endorsements, *repeated(keys[0], keys))
-    rotations.stored = replace(before, endorsements=filled)
-    rotations.refuses_thief(keys[0])
-    rotations.publish(keys[-2])
-    assert rotations.accepts()
-    assert len(rotations.stored.endorsements) == len(before.endorsements)
 
 
 @for_each(
