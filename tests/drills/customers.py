@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from http.client import HTTPException
 from itertools import pairwise
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
+from tests.support.licence.customers import Load
 from tests.support.services.service import wait_for
 
 CUSTOMERS = 8
@@ -39,39 +40,26 @@ def machine_of(card_id: str) -> str:
     return f"machine of {card_id}"
 
 
-class Customers:
+class Customers(Load):
     """Each activates one card after another, asking until it is told that it succeeded, and verifies it once more."""
 
     def __init__(self, ask: Callable[[str], Reply], cards: Iterable[str]) -> None:
+        super().__init__(self._open_next, CUSTOMERS, pause_seconds=0)
         self._ask = ask
         self._cards = iter(cards)
         self._lock = threading.Lock()
-        self._stop = threading.Event()
         self.answers: list[Answer] = []
         self.told: dict[str, int] = {}
         """How often a customer was told that this request activated the card, for each card that was accepted."""
-        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(CUSTOMERS)]
 
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
+    def _open_next(self) -> None:
+        with self._lock:
+            card_id = next(self._cards)
+        if self._insist(card_id, first=True):
+            self._insist(card_id, first=False)
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(120)
-            assert not thread.is_alive()
-
-    def _run(self, customer: int) -> None:
-        while not self._stop.is_set():
-            with self._lock:
-                card_id = next(self._cards)
-            if self._insist(customer, card_id, first=True):
-                self._insist(customer, card_id, first=False)
-
-    def _insist(self, customer: int, card_id: str, *, first: bool) -> bool:
-        while not self._stop.is_set():
+    def _insist(self, card_id: str, *, first: bool) -> bool:
+        while not self.end.is_set():
             began = time.monotonic()
             try:
                 reply = self._ask(card_id)
@@ -79,10 +67,10 @@ class Customers:
                 reply = Reply(FAILED, why=repr(error))
             now = time.monotonic()
             with self._lock:
-                self.answers.append(Answer(now, customer, first, now - began, reply))
+                self.answers.append(Answer(now, threading.get_ident(), first, now - began, reply))
                 if reply.status == ACCEPTED:
                     self.told[card_id] = self.told.get(card_id, 0) + reply.activated
-            self._stop.wait(_PAUSE_SECONDS if reply.status == ACCEPTED else _AFTER_REFUSAL_SECONDS)
+            self.end.wait(_PAUSE_SECONDS if reply.status == ACCEPTED else _AFTER_REFUSAL_SECONDS)
             if reply.status == ACCEPTED:
                 return True
         return False
@@ -114,7 +102,6 @@ class Customers:
         return [a for a in self.answers if a.at > since and a.first == first and a.reply.status == ACCEPTED]
 
     def longest_wait(self, since: float, *, first: bool) -> float:
-        """Return the longest time without an accepted answer from a moment on, in seconds."""
         times = [since, *(answer.at for answer in self._accepted(since, first=first))]
         return max(later - earlier for earlier, later in pairwise(times))
 

@@ -74,7 +74,6 @@ class Machine:
         (self._cable,) = (line.split()[1].partition("@")[0] for line in links if line.startswith(f"{index}:"))
 
     def compose(self, *arguments: str, check: bool = True, **options: Any) -> str:
-        """Run `docker compose` on the machine."""
         return run("docker", "compose", *arguments, cwd=self.folder, check=check, **options).stdout
 
     def kill(self, *services: str) -> None:
@@ -93,7 +92,6 @@ class Machine:
         run("ip", "link", "set", self._cable, "down")
 
     def plug_in(self) -> None:
-        """Take the link up again."""
         run("ip", "link", "set", self._cable, "up")
 
     def psql(self, statement: str, database: str = "postgres") -> str:
@@ -107,7 +105,6 @@ class Machine:
         return run("docker", "exec", "-i", "-u", user, container, *command, input=text).stdout
 
     def remove(self) -> None:
-        """Leave nothing behind."""
         if self.folder.exists():
             self.compose("down", "--volumes", "--timeout", "0", check=False)
         run("docker", "rm", "--force", self._container, check=False)
@@ -129,7 +126,6 @@ class DatabaseCluster:
 
     @property
     def nodes(self) -> list[Machine]:
-        """The machines with PostgreSQL."""
         return [machine for machine in self.machines if machine.name != "witness"]
 
     def __enter__(self) -> Self:
@@ -160,7 +156,6 @@ class DatabaseCluster:
         run(self.checkout / "deploy/cluster/init.sh", *words, *options)
 
     def remove(self) -> None:
-        """Leave nothing behind."""
         for machine in self.machines:
             machine.remove()
         run("docker", "network", "rm", self._network, check=False)
@@ -196,7 +191,6 @@ class DatabaseCluster:
         return next((node for node in self.nodes if members.get(node.name, {}).get("Role") == "Leader"), None)
 
     def standbys(self) -> list[Machine]:
-        """The nodes that follow."""
         primary = self.primary()
         return [node for node in self.nodes if node is not primary]
 
@@ -392,11 +386,9 @@ class Scene:
         )
 
     def key_sets(self) -> list[bytes]:
-        """The published keys, as each app machine has them."""
         return [app.service.ask_directly("/.well-known/jwks.json") for app in self.apps]
 
     def migrate_further(self) -> None:
-        """Migrate the database as a release after this one would."""
         number = int(schema.expected_version()[:4]) + 1 + next(self._migrations)
         folder = self._folder / "migrations"
         shutil.copytree(ROOT / "app/storage/migrations", folder, dirs_exist_ok=True)

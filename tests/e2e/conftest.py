@@ -32,7 +32,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, service: SocketService) ->
 
 @pytest.fixture(scope="session")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleStandIn]:
-    """What stands in for the app, and tells what reached it."""
     with ConsoleStandIn(tmp_path_factory.mktemp("backend") / "backend.sock") as running:
         yield running
 

@@ -33,6 +33,7 @@ from app.domain.codes import EventKind
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
+from tests.support.services.processes import is_alive
 from tests.support.services.service import ROOT, wait_for
 
 DOCKER = """\
@@ -127,9 +128,6 @@ def test_while_the_service_is_down_only_a_migration_runs_and_as_the_owner(checko
     assert (refusal.stdout, refusal.stderr.count("\n"), len(checkout.calls)) == ("", 1, 1)
     assert checkout.cardctl("migrate").returncode == 0
     assert checkout.calls[1:] == [f"{checkout.root}: compose run --rm -T migrate python -m app migrate"]
-
-
-def test_doctor_says_in_one_line_that_docker_does_not_answer(checkout: Checkout) -> None:
     (checkout.folder / "bin/docker").write_text("#!/bin/sh\nexit 1\n")
     done = checkout.cardctl("doctor")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
@@ -306,12 +304,7 @@ def following(checkout: Checkout, database_url: str, database: Database) -> Iter
 
 
 def ended(checkout: Checkout) -> bool:
-    """Tell whether the app inside is gone; a zombie that nobody has waited for yet is."""
-    try:
-        stat = Path(f"/proc/{(checkout.folder / 'pid').read_text().strip()}/stat").read_text()
-    except OSError:
-        return True
-    return stat.rpartition(")")[2].split()[0] == "Z"
+    return not is_alive(int((checkout.folder / "pid").read_text()))
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 0), (signal.SIGHUP, -signal.SIGHUP)])

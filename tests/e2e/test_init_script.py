@@ -81,7 +81,6 @@ def refuses(checkout: Path, words: str, *arguments: str, **environment: str) -> 
 
 
 def is_complete(checkout: Path) -> None:
-    """All is there, fits together, and has the right modes."""
     names = {str(path.relative_to(checkout)) for path in checkout.rglob("*") if path.is_file()}
     assert {name for name in names if not name.startswith("scripts")} == set(EVERYTHING)
     passwords = [(checkout / "secrets/db_password").read_text()]

@@ -65,7 +65,6 @@ def test_it_refuses_every_forged_response_of_the_kit_and_accepts_every_genuine_o
 
 
 def judges_rightly(*options: str) -> int:
-    """Run the kit, and return how many results it had."""
     limits = ("--format", "json", "--client-timeout", "3", "--timeout", "40")
     done = kit(*limits, *options, "--", node(), str(CLIENT / "open.mjs"))
     found = json.loads(done.stdout)

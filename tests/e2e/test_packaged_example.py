@@ -181,7 +181,6 @@ def program(tmp_path: Path, packaged: Path, vendor: ProgramMaker) -> DeskProgram
 
 
 def delivered(dist: Path, folder: Path, vendor: ProgramMaker) -> DeskProgram:
-    """Carry what was packaged to a customer's machine."""
     program = vendor(folder)
     shutil.rmtree(program.source)
     shutil.copytree(dist, program.source)

@@ -1,6 +1,7 @@
 """scripts/run.sh: one start and the next, what ends it, what is refused, and an ordinary user's checkout."""
 # Owns run-trial.
 
+import http.client
 import json
 import os
 import re
@@ -9,8 +10,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +19,10 @@ import pytest
 from kadun import Client
 
 from tests.support.services.functions_service import Rendezvous, write_wheel
-from tests.support.services.processes import is_alive
+from tests.support.services.http_exchange import exchange
+from tests.support.services.processes import children_of, is_alive, processes_of
 from tests.support.services.service import ROOT, wait_for
-from tests.support.services.trial_runner import START_SECONDS, TrialRun, processes_of
+from tests.support.services.trial_runner import START_SECONDS, TrialRun
 from trial.postgres import NOBODY, EmbeddedPostgres
 
 pytestmark = pytest.mark.long
@@ -38,15 +38,9 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-def status(url: str) -> int:
-    try:
-        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310  # our own address
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
-    except OSError:
-        return 0
+def is_ready(run: TrialRun) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=10)
+    return exchange(connection, "GET", "/readyz", None, {}).status == 200
 
 
 def refused(run: TrialRun) -> str:
@@ -75,7 +69,7 @@ def test_a_first_start_shows_the_main_job_and_after_a_kill_a_second_finds_its_da
         shown = first.cardctl("card", "show", card, "--format", "json")
         assert shown.stderr == ""
         assert json.loads(shown.stdout)["client"]["hardware"] == f"demo-{card}"
-        assert status(f"{first.url}/readyz") == 200
+        assert is_ready(first)
         assert f"the console: {first.url}/admin\n" in first.output
         command = re.findall(r"add its first operator: (.+)\n", first.output)[0]
         assert command == f"KADUN_DATA_DIR={first.data_dir} scripts/cardctl admin add boss"
@@ -129,8 +123,7 @@ def wait(arguments, caller):
 
 def child_of(run: TrialRun, program: str) -> int:
     assert run.process is not None
-    children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
-    return next(int(pid) for pid in children if program in Path(f"/proc/{pid}/cmdline").read_text())
+    return next(pid for pid in children_of(run.process.pid) if program in Path(f"/proc/{pid}/cmdline").read_text())
 
 
 @contextmanager
@@ -154,7 +147,7 @@ def waiting_call(run: TrialRun) -> Iterator[int]:
 def test_functions_get_no_secret_and_when_the_service_dies_all_ends(folder: Path) -> None:
     with TrialRun(folder) as run:
         assert f"already runs on {run.data_dir}" in refused(TrialRun(folder))
-        assert status(f"{run.url}/readyz") == 200
+        assert is_ready(run)
 
         functions = run.data_dir / "functions"
         write_wheel(functions, "1.0")

@@ -81,11 +81,9 @@ class HeldStatements:
         monkeypatch.setattr(Batcher, "_run", held)
 
     def release(self) -> None:
-        """Let the statements go on."""
         self._gate.set()
 
     def cards(self) -> list[list[str]]:
-        """The cards of each statement."""
         return [arguments[0].strip('{}"').split('","') for arguments in self.ran]
 
     def times(self) -> list[list[int]]:

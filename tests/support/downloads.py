@@ -24,13 +24,11 @@ def put(service: Service, name: str, content: bytes, *options: str) -> dict[str,
 
 
 def ask(service: Service, card_id: str, hardware: str = "machine-1", **more: Any) -> Response:
-    """Ask for the files."""
     body = json.dumps(question(card_id, hardware, DOWNLOAD, **more)).encode()
     return service.request("POST", "/v1/files", body, {"Content-Type": "application/json"})
 
 
 def links(service: Service, card_id: str, **more: Any) -> dict[str, str]:
-    """Return the addresses of the files that are offered, by name."""
     return {entry["name"]: entry["url"] for entry in ask(service, card_id, **more).claims["files"]}
 
 
@@ -46,12 +44,10 @@ def sha256(content: bytes) -> str:
 
 
 def blobs(service: Service) -> set[str]:
-    """The names in the folder of the files."""
     folder = Path(service.environment["KADUN_FILES_DIR"])
     return {path.name for path in folder.iterdir()} if folder.exists() else set()
 
 
 def is_problem(answer: http_exchange.Response, status: int, code: str) -> None:
-    """Assert that an answer is this problem."""
     assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
     assert answer.json()["code"] == code

@@ -38,7 +38,6 @@ def check(method: str, target: str, status: int, headers: dict[str, str], conten
 
 
 def resolved(part: dict[str, Any]) -> dict[str, Any]:
-    """Return a part of the document, or what it refers to."""
     if "$ref" not in part:
         return part
     found: Any = OPENAPI

@@ -32,7 +32,6 @@ def plan(database: Database, statement: tuple[str, object]) -> str:
 
 
 def blocks_read(database: Database, statement: tuple[str, object], index: str) -> int:
-    """How many blocks its scan of that index read."""
     (scan,) = [node for node in nodes(database, statement) if node.get("Index Name") == index]
     return int(scan["Shared Hit Blocks"] + scan["Shared Read Blocks"])
 
@@ -46,7 +45,6 @@ def rows_looked_at(database: Database, statement: tuple[str, object]) -> int:
 
 
 def nodes(database: Database, statement: tuple[str, object]) -> list[dict[str, Any]]:
-    """The steps of its plan, and what each of them did."""
     sql, values = statement
     ((told,),) = database.execute_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", values).fetchall()
     nodes = [told[0]["Plan"]]

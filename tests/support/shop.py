@@ -45,7 +45,6 @@ class Shop:
         self._service = service
 
     def post(self, path: str, document: Any, key: str | None = None, **headers: str) -> Response:
-        """Send an order, under a key of its own if none is given."""
         return self._service.request("POST", path, *self.order(document, key, **headers))
 
     def post_until_done(self, document: Any, key: str) -> Response:
@@ -60,18 +59,15 @@ class Shop:
         raise AssertionError("the other order is still under way")
 
     def order(self, document: Any, key: str | None = None, **headers: str) -> tuple[bytes, dict[str, str]]:
-        """Return an order's body and headers."""
         named = {"Content-Type": "application/json", "Idempotency-Key": key or secrets.token_hex(8)}
         return json.dumps(document).encode(), {**self.headers, **named, **headers}
 
     def issue(self, count: int = 1, validity: str = "30d", **more: Any) -> list[str]:
-        """Issue cards; return their IDs."""
         answer = self.post(CARDS, {"validity": validity, "count": count, **more})
         assert answer.status == 201, answer
         return [card["id"] for card in answer.body["cards"]]
 
     def look_up(self, card_id: str) -> Response:
-        """Ask how a card is."""
         return self._service.request("GET", f"{CARDS}?{urlencode({'id': card_id})}", headers=self.headers)
 
 
@@ -80,7 +76,6 @@ ALLOWED = {"self_service": "on", "self_unbind_per_30_days": "2", "self_unbind_co
 
 
 def set_terms(database: Database, **changes: str) -> Terms:
-    """Change the vendor's terms straight in the database."""
     return VendorTerms(database, "tester", utc_now).change(changes.items())
 
 
@@ -105,5 +100,4 @@ class Customers:
         return self.send(what, json.dumps(fields).encode(), address)
 
     def send(self, what: str, body: bytes, address: str = "198.51.100.251") -> Response:
-        """Send these bytes."""
         return self.service.request("POST", f"/v1/self/{what}", body, JSON | {"X-Real-IP": address})

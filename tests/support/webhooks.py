@@ -33,7 +33,6 @@ OK = Sent(204, None)
 
 
 def example() -> ModuleType:
-    """The example, as a vendor would run it."""
     spec = importlib.util.spec_from_file_location("receive", EXAMPLE)
     assert spec
     assert spec.loader
@@ -139,7 +138,6 @@ class Hooks:
         return found
 
     def card(self, *, expires_in: timedelta | None = timedelta(days=30)) -> str:
-        """An activated card."""
         now, card_id = self.clock.now, numbered_id(Card.select().count())
         expires_at = None if expires_in is None else now + expires_in
         begun = {"is_activated": True, "activated_at": now, "expires_at": expires_at}

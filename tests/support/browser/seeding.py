@@ -72,7 +72,6 @@ class Shop:
 
 @contextmanager
 def opened(site: Site) -> Iterator[Database]:
-    """Connect this process to the site's database."""
     connected = connect_to(
         Database(site.service.environment["DATABASE_URL"], prepared=PREPARED, on_connect=schema.check_version)
     )
@@ -117,8 +116,6 @@ def _add_webhook(now: datetime) -> None:
 
 
 class _Past:
-    """The three weeks before today."""
-
     def __init__(self, site: Site, database: Database) -> None:
         self._random = random.Random(6)  # noqa: S311  # the same shop each time
         self._clock = Clock()

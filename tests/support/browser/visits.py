@@ -51,8 +51,6 @@ _TELL_OF_VIOLATIONS = """document.addEventListener("securitypolicyviolation", (e
 
 
 class Look(NamedTuple):
-    """How a visitor sees the pages."""
-
     device: Literal["desktop", "phone"] = "desktop"
     language: Literal["zh", "en"] = "zh"
     scheme: Literal["light", "dark"] = "light"
@@ -61,7 +59,6 @@ class Look(NamedTuple):
         return "-".join(self)
 
     def options(self) -> dict[str, Any]:
-        """What a browser context wants to look so."""
         device: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
         if self.device == "phone":
             viewport = {"width": 360, "height": 740}
@@ -86,8 +83,6 @@ at_desk_and_by_thumb = _looks([LOOKS[0]], [LOOKS[2]])
 
 @dataclass(frozen=True)
 class Site:
-    """The service behind nginx, over TLS."""
-
     url: str
     service: SocketService
     gateway: Gateway

@@ -48,13 +48,11 @@ def no_network(_request: dict[str, Any]) -> ServerUnreachable:
 
 
 def unplug(server: FakeServer, answer: Any = no_network) -> None:
-    """From now on every request gets this answer."""
     server.script = [answer] * 10_000
     server.key_set = answer if isinstance(answer, Response) else None
 
 
 def refused(client: Client, error: type[KadunError] = ServerUnreachable) -> Any:
-    """Open the program, which must fail with this error."""
     with pytest.raises(error) as caught:
         client.open()
     return caught.value
@@ -189,24 +187,20 @@ class Rotations(Machine):
         self.now += 20 * MINUTE
 
     def accepts(self, client: Client | None = None) -> bool:
-        """Open the program, which must believe the answer."""
         return (client or self.run()).open().accepted
 
     def refuses(self, why: str, client: Client | None = None) -> None:
-        """Open the program, which must not believe the answer."""
         with pytest.raises(UntrustedAnswer, match=why):
             (client or self.run()).open()
 
     def refuses_thief(
         self, stolen: SigningKey, successor: SigningKey | None = None, client: Client | None = None, why: str = REPLACED
     ) -> None:
-        """Open the program while a thief answers, whom it must not believe."""
         self.forge(stolen, successor)
         self.refuses(why, client)
 
     @property
     def stored(self) -> State:
-        """The file of the keys and the floor."""
         return self.keys_file.load(HARDWARE)
 
     @stored.setter

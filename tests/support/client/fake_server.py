@@ -61,7 +61,6 @@ def problem(
 
 
 def card_status(http_status: int = 200, /, **changes: Any) -> Response:
-    """What self-service answers."""
     card = {"status": "active", "expires_at": None, "bound": True, "unbinds_left": 1, "next_unbind_at": None}
     return Response(http_status, json.dumps({**card, **changes}).encode(), content_type="application/json")
 

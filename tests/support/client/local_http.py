@@ -38,7 +38,6 @@ def wait_until(holds: Callable[[], object]) -> None:
 
 
 def threads(name: str) -> list[threading.Thread]:
-    """The SDK's running threads of this name."""
     return [thread for thread in threading.enumerate() if thread.name == name]
 
 
@@ -82,7 +81,6 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def reset(self) -> None:
-        """Break the connection off as a firewall does."""
         with socket.socket(fileno=self.connection.detach()) as connection:
             connection.setsockopt(*RESET)
 
@@ -129,8 +127,6 @@ def serving(respond: Respond, certificate: Path | None = None) -> Iterator[Local
 
 
 def forged(fake: FakeServer) -> Respond:
-    """Respond as the fake server does."""
-
     def respond(handler: Handler, body: bytes) -> None:
         answer = fake.exchange(handler.path, body or None, handler.headers.get("Accept-Language", ""))
         handler.send(answer.status, answer.body, Content_Type=answer.content_type or "application/json")

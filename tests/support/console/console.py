@@ -338,7 +338,6 @@ class Browser:
 
 
 def _check(method: str, path: str, status: int, headers: Mapping[str, str]) -> None:
-    """Assert that an answer is one that the console gives."""
     said = f"{method} {path}: {status}"
     assert status in {200, 204, 303} | _REFUSALS, said
     required = _REQUIRED_HEADER.get(status)

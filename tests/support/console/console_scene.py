@@ -38,7 +38,6 @@ def paths() -> dict[str, Mapping[str, Access]]:
 
 
 def address_of(path: str) -> str:
-    """An address that the route answers."""
     return path.replace("{name}", "console.css")
 
 

@@ -53,7 +53,6 @@ class LogIns:
         self.refuse(LoginRefusedError, OTHER, **how)
 
     def refuse(self, error: type[Exception], password: str = PASSWORD, **how: str | None) -> None:
-        """Require that a log-in ends in this error."""
         with pytest.raises(error):
             self.log_in(password, **how)  # type: ignore[arg-type]
 

@@ -25,8 +25,6 @@ Members = dict[str, bytes]
 
 
 class Backups:
-    """The scripts of one stack and its backup folder."""
-
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.folder = stack.folder / "data/backups"
@@ -50,7 +48,6 @@ class Backups:
         return self.folder / (self.folder / "last-good").read_text().split()[1]
 
     def contents(self) -> dict[str, bytes]:
-        """Return all files with their content."""
         own = ("backup.log", ".project")
         files = (file for file in self.folder.iterdir() if file.name not in own)
         return {file.name: file.read_bytes() if file.is_file() else b"" for file in files}
@@ -90,14 +87,12 @@ def standing_in(folder: Path, program: str, words: str, code: str) -> str:
 
 
 def decrypted(backup: Path, identity: Path) -> bytes:
-    """Return the tar in a backup."""
     key = pyrage.x25519.Identity.from_str(identity.read_text().split()[-1])
     plain: bytes = pyrage.decrypt(backup.read_bytes(), [key])
     return plain
 
 
 def members(plain: bytes) -> Members:
-    """Return the files in a tar."""
     with tarfile.open(fileobj=io.BytesIO(plain)) as source:
         files = [info for info in source if info.isfile()]
         return {info.name: (source.extractfile(info) or io.BytesIO()).read() for info in files}

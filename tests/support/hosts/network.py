@@ -79,7 +79,6 @@ class Namespace:
         run("ip", "-netns", self.name, "link", "set", self._there, "down")
 
     def plug_in(self) -> None:
-        """Takes the link up again, for IPv4."""
         run("ip", "-netns", self.name, "link", "set", self._there, "up")
         self._add_route()
 
@@ -99,7 +98,6 @@ class SshServer:
     folder: Path
 
     def options(self) -> list[str]:
-        """Return the scripts' options by which its user logs in."""
         settings = (
             f"IdentityFile={self.folder}/user",
             "IdentitiesOnly=yes",
@@ -111,7 +109,6 @@ class SshServer:
 
 @contextmanager
 def ssh_server(folder: Path) -> Iterator[SshServer]:
-    """Run a server until the end of the block."""
     port = quiet_port()
     for name in ("host", "user"):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name)

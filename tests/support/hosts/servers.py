@@ -89,7 +89,6 @@ class Vendor:
         return run("git", *identity, *arguments, cwd=folder).stdout.strip()
 
     def release(self, name: str, files: dict[str, str] | None = None) -> str:
-        """Commit upstream; return the commit."""
         for path, content in (files or {}).items():
             (self.upstream / path).write_text(content)
         self._git(self.upstream, "add", "--all")
@@ -100,11 +99,9 @@ class Vendor:
         return max(path.stem for path in (self.stack.folder / "app/storage/migrations").glob("[0-9]*.sql"))
 
     def next_migration(self) -> str:
-        """Return where a release adds a migration."""
         return f"app/storage/migrations/{int(self.newest_migration()[:4]) + 1:04d}_more.sql"
 
     def withdraw(self) -> None:
-        """Remove the last commit upstream."""
         self._git(self.upstream, "reset", "--hard", "--quiet", "HEAD~1")
 
     def commit(self) -> str:

@@ -19,14 +19,8 @@ from tests.support.services.http_exchange import exchange, quiet_port
 from tests.support.services.service import ROOT, question, wait_for
 
 SECRETS = (
-    "db_password",
-    "owner_url",
-    "backup_url",
-    "database_url",
-    "kernal_data_key",
-    "sealing_key",
-    "keys_identity",
-    "backup_identity",
+    *("db_password", "owner_url", "backup_url", "database_url"),
+    *("kernal_data_key", "sealing_key", "keys_identity", "backup_identity"),
 )
 USER_IDS = 1 << 5 | 1 << 6 | 1 << 7
 """The capabilities KILL, SETGID and SETUID; see capabilities(7)."""
@@ -118,7 +112,6 @@ class Stack:
         self.init("--project", self.project, *ports, *names)
 
     def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs `docker compose` in the copy, as a vendor would."""
         return run("docker", "compose", *arguments, check=check, cwd=self.folder, env=self.environment)
 
     def execute(
@@ -147,7 +140,6 @@ class Stack:
         return str(issued[0]["id"])
 
     def bound_client(self, card: str) -> dict[str, Any]:
-        """The client's row of a card."""
         client = self.cardctl("card", "show", card, "--format", "json")["client"]
         assert isinstance(client, dict)
         return client
@@ -190,24 +182,20 @@ class Stack:
         return self.as_role(role, "--database", database, "psql", *options, text=statement).stdout.strip()
 
     def contents(self) -> str:
-        """Every table with its number of rows and their digest."""
         question = (ROOT / "scripts/lib/contents.sql").read_text()
         return self.as_role("owner", "psql", "-qAt", text=question).stdout
 
     def connection(self) -> http.client.HTTPSConnection:
-        """A connection of a customer's that trusts this stack's certificate."""
         context = ssl.create_default_context(cafile=self.folder / "https_certificates/fullchain.pem")
         return http.client.HTTPSConnection("localhost", self.https_port, timeout=60, context=context)
 
     def verify(self, card: str, hardware: str) -> dict[str, Any]:
-        """The answer to a customer's 打开程序, over HTTPS."""
         body = json.dumps(question(card, hardware)).encode()
         headers = {"Content-Type": "application/json"}
         answer: dict[str, Any] = exchange(self.connection(), "POST", "/v1/verify", body, headers).json()
         return answer
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """What the engine knows of a service's container."""
         found: dict[str, Any] = json.loads(run("docker", "inspect", f"{self.project}-{service}-1").stdout)[0]
         return found
 
@@ -230,7 +218,6 @@ class Stack:
                 yield int(pid), status
 
     def remove(self) -> None:
-        """Leaves nothing behind, whatever state it is in."""
         if (self.folder / ".env").exists():
             self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
             run("docker", "image", "rm", "--force", f"{self.project}-app", check=False)
@@ -264,12 +251,10 @@ def checkout_in(folder: Path) -> Path:
 
 
 def fresh_checkout(folder: Path) -> Path:
-    """Return another such checkout each time."""
     return checkout_in(Path(tempfile.mkdtemp(dir=folder)))
 
 
 def bash(checkout: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in bash with all libraries."""
     command = ("bash", "-c", PRELUDE.format(sources=SOURCES) + code, "script.sh", checkout)
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 

@@ -29,7 +29,6 @@ Rows = list[list[dict[str, Any]]]
 
 
 def numbered_id(number: int) -> str:
-    """The ID of a test's card or client."""
     return id_from_random(number.to_bytes(20))
 
 
@@ -50,36 +49,19 @@ def write(states: Iterable[CardState], at: datetime) -> list[str]:
     cards: list[dict[str, Any]] = []
     clients: list[dict[str, Any]] = []
     usage: list[dict[str, Any]] = []
+    before = at - timedelta(days=1)
     for number, state in enumerate(states):
-        card_id, before = numbered_id(number), at - timedelta(days=1)
-        expires_at = at + state.expires_in if state.is_activated and state.expires_in is not None else None
-        cards.append(
-            {
-                "id": card_id,
-                "validity": None if state.expires_in is None else DAYS_30,
-                "is_activated": state.is_activated,
-                "activated_at": before if state.is_activated else None,
-                "expires_at": expires_at,
-                "frozen_at": before if state.is_frozen else None,
-                "created_at": before,
-            }
-        )
+        card_id, begun = numbered_id(number), before if state.is_activated else None
+        card = {"id": card_id, "is_activated": state.is_activated, "activated_at": begun, "created_at": before}
+        card["validity"] = None if state.expires_in is None else DAYS_30
+        card["expires_at"] = at + state.expires_in if state.is_activated and state.expires_in is not None else None
+        cards.append(card | {"frozen_at": before if state.is_frozen else None})
         if state.hardware is not None:
-            clients.append(
-                {
-                    "id": numbered_id(number),
-                    "card": card_id,
-                    "hardware": state.hardware,
-                    "hardware_sha256": sha256(state.hardware.encode()).hexdigest(),
-                    "ip": state.address,
-                    "requested_at": before,
-                    "function": "before",
-                }
-            )
-        usage += [
-            {"card": card_id, "day": day, "function": function, "count": 1, "last_at": before}
-            for day, function in state.functions
-        ]
+            machine = {"hardware": state.hardware, "hardware_sha256": sha256(state.hardware.encode()).hexdigest()}
+            seen = {"ip": state.address, "requested_at": before, "function": "before"}
+            clients.append({"id": card_id, "card": card_id, **machine, **seen})
+        for day, function in state.functions:
+            usage.append({"card": card_id, "day": day, "function": function, "count": 1, "last_at": before})
     for table, values in ((Card, cards), (Client, clients), (Usage, usage)):
         if values:
             table.insert_many(values).execute()
@@ -93,7 +75,6 @@ def write_bound(count: int, at: datetime, *functions: tuple[date, str]) -> list[
 
 
 def hardware_of(card_id: str) -> str:
-    """The machine that `write_bound` binds a card to."""
     return f"machine of {card_id}"
 
 
@@ -106,7 +87,6 @@ def asking(
 
 
 def clear() -> None:
-    """Delete what `write` has written."""
     for table in (Usage, Client, Card):
         table.delete().execute()
 
@@ -118,7 +98,6 @@ def rows() -> Rows:
 
 
 def counts(day: date) -> dict[tuple[str, str], int]:
-    """The day's usage, by card and function."""
     columns = (Usage.card, Usage.function, Usage.count)
     return {
         (card, function): count for card, function, count in Usage.select(*columns).where(Usage.day == day).tuples()
@@ -132,12 +111,10 @@ def ask(
     address: str = "198.51.100.1",
     function: str = OPEN,
 ) -> Verdict:
-    """Verify a card."""
     return verification.verify(VerificationRequest.from_fields(card_id, hardware, function, "n" * 22, address))
 
 
 def claims(verdict: Verdict) -> dict[str, object]:
-    """Return what the token of a verdict says, unverified."""
     return jwt.decode(verdict.token, options={"verify_signature": False})
 
 
@@ -154,13 +131,7 @@ class Environment(NamedTuple):
 def change(card_id: str, before: Environment, after: Environment, at: datetime) -> None:
     """Journal that a card was used in another environment than before."""
     counted = Counted.ADDRESS_CHANGED if before.machine == after.machine else Counted.HARDWARE_CHANGED
-    entry = Entry(
-        at,
-        EventKind.ENVIRONMENT_CHANGED,
-        card_id=card_id,
-        ip=after.ip,
-        hardware=after.machine,
-        details={"before": {"hardware": before.machine, "ip": before.ip}},
-        counted=counted,
-    )
+    seen: dict[str, Any] = {"card_id": card_id, "ip": after.ip, "hardware": after.machine, "counted": counted}
+    details = {"before": {"hardware": before.machine, "ip": before.ip}}
+    entry = Entry(at, EventKind.ENVIRONMENT_CHANGED, details=details, **seen)
     journal.append_counted([entry], at.astimezone(ZoneInfo("Asia/Shanghai")).date())

@@ -18,12 +18,12 @@ class Load:
         self.succeeded = 0
         self.failures: list[Exception] = []
         self._request, self._pause_seconds = request, pause_seconds
-        self._end = threading.Event()
+        self.end = threading.Event()
         # Daemons: a request may still be tried again when a test has failed.
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
 
     def _run(self) -> None:
-        while not self._end.wait(self._pause_seconds):
+        while not self.end.wait(self._pause_seconds):
             try:
                 self._request()
                 self.succeeded += 1
@@ -36,7 +36,7 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end.set()
+        self.end.set()
         for thread in self._threads:
             thread.join(120)
         assert not any(thread.is_alive() for thread in self._threads), "the last request is not answered"
@@ -82,11 +82,9 @@ class Customers(Load):
         self.cards.append(card)
 
     def ask(self, card: str) -> Response:
-        """Verify a card."""
         body = json.dumps(question(card, f"pc of {card}")).encode()
         return exchange(self._stack.connection(), "POST", "/v1/verify", body, {"Content-Type": "application/json"})
 
     def wait_for_more(self, count: int) -> None:
-        """Wait until so many more have been acknowledged."""
         wanted = len(self.acknowledged) + count
         wait_for(lambda: len(self.acknowledged) >= wanted, 120)

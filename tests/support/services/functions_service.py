@@ -148,14 +148,12 @@ class Rendezvous:
         return int(self._listener.getsockname()[1])
 
     def wait(self) -> socket.socket:
-        """Wait for the next call to run."""
         connection, _ = self._listener.accept()
         connection.settimeout(60)
         self._callers.append(connection)
         return connection
 
     def report(self) -> str:
-        """Wait for a call, and return what it sends."""
         with self.wait().makefile(encoding="utf-8") as text:
             return text.read()
 
@@ -165,7 +163,6 @@ class Rendezvous:
         self._callers.clear()
 
     def close(self) -> None:
-        """Let all calls go on, and accept no others."""
         self.release()
         self._listener.close()
 

@@ -79,7 +79,6 @@ def keep(teller: int, output: int) -> None:
 
 
 def main() -> None:
-    """Import, serve, and become gunicorn in each fork."""
     passwords.PASSWORDS = passwords.Passwords(CHEAP)  # before others import it: a real hash takes as long as a test
     for module in _IMPORTED:
         import_module(module)

@@ -71,7 +71,6 @@ def quiet_port() -> int:
 
 
 def read_response(connection: socket.socket) -> Response:
-    """Read the next response on a connection."""
     response = http.client.HTTPResponse(connection)
     response.begin()
     return _answer(response)

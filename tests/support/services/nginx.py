@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from tests.support.services.http_exchange import Response, exchange, quiet_port, read_response
 from tests.support.services.pki import Issued
+from tests.support.services.processes import children_of
 from tests.support.services.relays import Quiet
 from tests.support.services.service import wait_for
 from trial.environment import CHECKOUT
@@ -83,7 +84,7 @@ class Gateway:
             self._process.wait(timeout=60)
 
     def workers(self) -> list[int]:
-        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        return children_of(self.pid)
 
     def held_bytes(self, folder: str) -> int:
         """What lies where bodies wait for their end, `body` or `console`: nginx's files there have no name."""
@@ -95,7 +96,6 @@ class Gateway:
         return total
 
     def memory_bytes(self) -> int:
-        """What all its processes take (PSS)."""
         texts = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in (self.pid, *self.workers()))
         return sum(int(kib) for text in texts for kib in re.findall(r"^Pss: +(\d+) kB", text, re.MULTILINE)) * 1024
 
@@ -155,7 +155,6 @@ class Gateway:
         return context.wrap_socket(plain, server_hostname="127.0.0.1")
 
     def ask_raw(self, request: bytes) -> Response:
-        """Send exactly these bytes and read the response."""
         with self.connect() as connection:
             connection.sendall(request)
             return read_response(connection)
@@ -210,13 +209,11 @@ def write_configuration(folder: Path, settings: Mapping[str, str]) -> None:
 
 
 def command(folder: Path) -> list[str]:
-    """Return what starts nginx on it, in the foreground."""
     files = ["-p", str(folder), "-e", str(folder / "log/error.log"), "-c", str(folder / "etc/nginx.conf")]
     return ["nginx", *files, "-g", "daemon off;"]
 
 
 def version() -> str:
-    """Return nginx's version, such as 1.26.3."""
     said = subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True).stderr
     return said.strip().rpartition("/")[2]
 

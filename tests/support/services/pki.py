@@ -14,8 +14,6 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class Issued:
-    """A certificate with its key."""
-
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 

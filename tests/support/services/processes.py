@@ -1,18 +1,39 @@
 """Processes as /proc shows them."""
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
+
+
+def processes(holds: Callable[[Path], object]) -> list[int]:
+    """The processes for whose folders in /proc this holds."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if holds(folder):
+                found.append(int(folder.name))
+    return sorted(found)
 
 
 def processes_in(folder: Path) -> list[int]:
     """The processes that work in a folder, as zygotes do, calls, and all that these start."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "cwd").readlink() == folder:
-                found.append(int(entry.name))
-        except OSError:  # it has ended
-            continue
-    return sorted(found)
+    return processes(lambda process: (process / "cwd").readlink() == folder)
+
+
+def processes_of(folder: Path) -> list[int]:
+    """The living processes that have a folder in their arguments or their environment."""
+    known = str(folder).encode()
+    return processes(lambda process: any(known in (process / file).read_bytes() for file in ("cmdline", "environ")))
+
+
+def users_of(ids: range) -> list[int]:
+    """The processes that run under one of these user IDs."""
+
+    def runs_under(process: Path) -> bool:
+        lines = (process / "status").read_text().splitlines()
+        return any(int(number) in ids for line in lines if line.startswith("Uid:") for number in line.split()[1:])
+
+    return processes(runs_under)
 
 
 def is_alive(pid: int) -> bool:
@@ -24,20 +45,4 @@ def is_alive(pid: int) -> bool:
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that a process started."""
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def users_of(ids: range) -> list[int]:
-    """The processes that run under one of these user IDs."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit():
-                status = (entry / "status").read_text()
-                numbers = next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1:]
-                if any(int(number) in ids for number in numbers):
-                    found.append(int(entry.name))
-        except OSError:  # it has ended
-            continue
-    return sorted(found)

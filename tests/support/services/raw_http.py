@@ -26,8 +26,6 @@ _TRIES = 3
 
 
 class RawConnection:
-    """A kept connection."""
-
     def __init__(self, target: int | Path) -> None:
         if isinstance(target, int):
             self.socket = socket.create_connection(("127.0.0.1", target), SECONDS)
@@ -66,14 +64,11 @@ class RawConnection:
 
 
 class Connections:
-    """Opens connections, and closes them together."""
-
     def __init__(self) -> None:
         self._open = contextlib.ExitStack()
         self.close = self._open.close
 
     def __call__(self, service: Service) -> RawConnection:
-        """Connect to the service's port or socket."""
         return self._open.enter_context(RawConnection(getattr(service, "socket", service.port)))
 
     def kept(self, service: Service, count: int) -> list[RawConnection]:

@@ -144,7 +144,6 @@ class Wire(Front):
         self._cut = threading.Event()
 
     def cut(self) -> None:
-        """End the connection whose answer is held."""
         self._cut.set()
 
     def close(self) -> None:
@@ -189,14 +188,12 @@ class SilentHost:
                 self.accepted += 1
 
     def answer(self, answer: bytes) -> None:
-        """Answer the connections that wait, and end them."""
         while self.held:
             with self.held.pop() as connection:
                 connection.recv(1_000)
                 connection.sendall(answer)
 
     def close(self) -> None:
-        """End everything."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.answer(b"")

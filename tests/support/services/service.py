@@ -57,7 +57,6 @@ class ForkedGunicorn:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return the exit status once it has ended."""
         if self.returncode is None and not self._keeper.poll(timeout):
             raise subprocess.TimeoutExpired(f"gunicorn {self.pid}", timeout or 0)
         status = self.poll()
@@ -65,16 +64,13 @@ class ForkedGunicorn:
         return status
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """Ask it to end."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -99,7 +95,6 @@ class Response(NamedTuple):
 
     @property
     def claims(self) -> dict[str, Any]:
-        """The token's claims, unverified."""
         return jwt.decode(self.body["token"], options={"verify_signature": False})
 
 
@@ -258,7 +253,6 @@ class Service(GunicornProcess):
         return done.stderr
 
     def doctor(self, *arguments: str, text: str = "") -> dict[str, Any]:
-        """Return the results of `cardctl doctor` by the names of its checks."""
         done = self.cardctl("doctor", "--format", "json", *arguments, check=False, text=text)
         assert "Traceback" not in done.stderr
         lines = json.loads(done.stdout)

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from tests.support.services.processes import children_of
 from tests.support.services.service import Service, question, wait_for
 
 
@@ -40,8 +41,7 @@ class SocketService(Service):
     def kill(self) -> None:
         """Kill the master and its workers; the socket's file stays behind, and nothing listens on it."""
         assert self.process is not None
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        for pid in (self.process.pid, *map(int, children.split())):
+        for pid in (self.process.pid, *children_of(self.process.pid)):
             os.kill(pid, signal.SIGKILL)
         self.process.wait(timeout=60)
         wait_for(self._is_dead)
@@ -55,14 +55,8 @@ class SocketService(Service):
             return False
 
     def new_card(self) -> str:
-        """The ID of a fresh card."""
         self._cards = self._cards or self.issue(100)
         return self._cards.pop()
-
-    def recorded_address(self, card: str) -> str:
-        """The address that the card's client was last seen at."""
-        shown = json.loads(self.cardctl("card", "show", card, "--format", "json").stdout)
-        return str(shown["client"]["ip"])
 
 
 def body(card: str, hardware: str, **more: Any) -> bytes:

@@ -100,17 +100,3 @@ class TrialRun:
             text=True,
             **self._identity,
         )
-
-
-def processes_of(data_dir: Path) -> list[str]:
-    """Every living process that has `data_dir` in its arguments or its environment."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (folder / "cmdline").read_bytes()
-            known = arguments + (folder / "environ").read_bytes()
-        except OSError:
-            continue
-        if str(data_dir).encode() in known:
-            found.append(arguments.replace(b"\0", b" ").decode())
-    return found
