@@ -166,11 +166,8 @@ def test_a_duration_is_read_and_any_other_text_refused_in_both_languages() -> No
 
 
 @given(st.none() | lifetimes)
-def test_a_validity_reads_as_it_is_written(validity: timedelta | None) -> None:
-    assert cards.parse_validity(cards.format_validity(validity)) == validity
-
-
-def test_a_validity_is_written_in_the_largest_unit_that_divides_it_or_by_the_trades_name() -> None:
+def test_a_validity_is_written_as_it_is_read_in_the_largest_unit_that_divides_it(some: timedelta | None) -> None:
+    assert cards.parse_validity(cards.format_validity(some)) == some
     for validity, text, words in (
         (None, "permanent", ("永久", "permanent")),
         (30 * DAY, "30d", ("30 天", "30 days")),
@@ -186,7 +183,7 @@ def test_a_validity_is_written_in_the_largest_unit_that_divides_it_or_by_the_tra
     assert cards.trade_name(2 * DAY) is None
 
 
-def test_the_status_is_the_first_that_applies() -> None:
+def test_the_status_is_the_first_that_applies_and_a_card_answers_to_its_own_key() -> None:
     for card, status in (
         (UNUSED, CardStatus.UNUSED),
         (ACTIVE, CardStatus.ACTIVE),
@@ -198,9 +195,7 @@ def test_the_status_is_the_first_that_applies() -> None:
     ):
         assert card.status(NOW) is status, (card, status)
         assert card.is_activated is (card.activated_at is not None), (card, status)
-
-
-def test_of_an_imported_card_only_the_key_shows_that_somebody_has_it() -> None:
+    # Of an imported card only the key shows that somebody has it.
     assert cards.answers_to("OLD-KEY-1", is_imported=True)
     assert not cards.answers_to(cards.card_id_of("OLD-KEY-1"), is_imported=True)
     assert not cards.answers_to(f"card: {cards.card_id_of('OLD-KEY-1').lower()}", is_imported=True)
@@ -298,7 +293,7 @@ def test_all_cards_of_a_text_are_found_amid_other_words() -> None:
         assert ids_in(other) == []
 
 
-def test_words_that_may_be_imported_keys() -> None:
+def test_words_may_be_imported_keys_and_are_listed_only_where_every_word_is_like_one() -> None:
     for text, keys in (
         ("我的卡密 VIP-2024-8K3M 打不开", ["VIP-2024-8K3M"]),
         ("卡号\uff1aVIP-2024-8K3M\uff0c今天提示设备不符", ["VIP-2024-8K3M", "今天提示设备不符"]),
@@ -313,9 +308,6 @@ def test_words_that_may_be_imported_keys() -> None:
         ("wordword " * 60, ["wordword"]),
     ):
         assert keys_in(text) == keys, (text, keys)
-
-
-def test_keys_are_listed_only_where_every_word_is_like_a_key() -> None:
     for text, keys in (
         ("VIP-100, VIP-200!", ["VIP-100", "VIP-200"]),
         ("VIP-100,VIP-200\uff1bVIP-300", ["VIP-100", "VIP-200", "VIP-300"]),

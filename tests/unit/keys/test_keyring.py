@@ -163,11 +163,18 @@ def test_a_damaged_ring_is_refused_and_left_unchanged(folder: Path, damage: str)
     assert file.read_bytes() == damaged
 
 
-def test_a_key_of_another_kind_from_the_library_does_not_sign(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_of_another_kind_does_not_sign_and_an_endorsement_of_another_key_is_damage(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key, other = KeyFolder(folder).create(NOW).current, OKPKey.generate_key("X25519", private=True)
     monkeypatch.setattr(OKPKey, "import_key", lambda _: other)
     with pytest.raises(TypeError, match="no Ed25519 private key"):
         key.signing_key()
+    monkeypatch.undo()
+    KeyRing.new(datetime.now(UTC) + timedelta(days=365)).check()  # of a clock that was set back
+    ring, strange = KeyRing.new(NOW), KeyRing.new(NOW)
+    with pytest.raises(ValueError, match="an endorsement is of another key"):
+        KeyRing((ring.keys[0], strange.keys[1]), ring.endorsements).check()
 
 
 def test_a_ring_or_folder_that_is_missing_or_in_the_way_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -206,13 +213,6 @@ def test_who_creates_or_rotates_at_once_gets_one_ring_and_loses_no_rotation(fold
     ring = KeyFolder(folder).load()
     assert sorted(len(each.keys) for each in rotated) == list(range(3, 11))
     assert follow(ring, ring.keys[0].public) == [key.kid for key in ring.keys]
-
-
-def test_a_ring_of_a_clock_that_was_set_back_is_intact_and_an_endorsement_of_another_key_is_damage() -> None:
-    KeyRing.new(datetime.now(UTC) + timedelta(days=365)).check()
-    ring, other = KeyRing.new(NOW), KeyRing.new(NOW)
-    with pytest.raises(ValueError, match="an endorsement is of another key"):
-        KeyRing((ring.keys[0], other.keys[1]), ring.endorsements).check()
 
 
 @pytest.fixture
