@@ -118,7 +118,7 @@ class Database(peewee.PostgresqlDatabase):
         for host in hosts:
             began = time.monotonic()
             try:
-                connection = self.open_at(host)
+                connection = self._open_at(host)
             except psycopg2.OperationalError as error:
                 self.hosts.note(host, time.monotonic() - began)
                 reasons.append(str(error).strip())
@@ -131,12 +131,12 @@ class Database(peewee.PostgresqlDatabase):
         """Open a connection apart from those that are kept, with some of libpq's parameters changed."""
         return psycopg2.connect(self.database, **self.connect_params | parameters)
 
-    def open_at(self, host: DatabaseHost, **parameters: object) -> Any:  # noqa: ANN401  # as above
-        """Open such a connection at the first address of a host that lets us."""
+    def _open_at(self, host: DatabaseHost) -> Any:  # noqa: ANN401  # as above
+        """Open a connection at the first address of a host that lets us."""
         reasons = []
         for address in _addresses(host):
             try:
-                return self.open(**address, **parameters)
+                return self.open(**address)
             except psycopg2.OperationalError as error:
                 reasons.append(str(error).strip())
         raise psycopg2.OperationalError("\n".join(reasons))

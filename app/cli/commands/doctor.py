@@ -32,7 +32,7 @@ def doctor(source: BinaryIO | None, output_format: str, *, host_only: bool) -> N
     if host_only and source is None:
         raise click.UsageError("--host-only needs --host-facts")
     host = None if source is None else _read(source)
-    results = run_checks(AllFacts(host, None if host_only else gather(os.environ, host)))
+    results = run_checks(AllFacts(host) if host_only else gather(os.environ, host))
     if output_format == "json":
         output.print_json_list({"check": check} | asdict(result) for check, result in results.items())
     else:

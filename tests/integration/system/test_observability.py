@@ -197,9 +197,7 @@ def test_a_trial_has_no_failure(keyed: Service, own_postgres: EmbeddedPostgres) 
     port = url.rpartition(":")[2].partition("/")[0]
     keyed.environment["DATABASE_URL"] = url.replace("@", f"@127.0.0.1:1,localhost:{port},")
     found = keyed.doctor()
-    other_name = f"127.0.0.1:{port}: no standby"  # of the primary
-    for said in ("no synchronous standby", "127.0.0.1:1: connection to server", other_name):
-        require(found, "durability", "WARN", said)
+    require(found, "durability", "WARN", "no synchronous standby")
 
 
 def test_a_forgetful_or_absent_database_and_readable_or_lost_keys_are_found(keyed: Service) -> None:
@@ -232,13 +230,12 @@ def test_signing_keys_from_before_the_last_rotation_are_found(keyed: Service, da
     require(found, "keys", "FAIL", "older than the journal's last rotation (2")
 
 
-def test_wrong_settings_do_not_stop_it(keyed: Service) -> None:
+def test_with_a_wrong_setting_the_host_is_checked_alone(keyed: Service, host: dict[str, Any]) -> None:
     keyed.environment["KADUN_TIMEZONE"] = "Mars"
     found = keyed.doctor()
-    assert differing(found) == {"settings": "FAIL", "data-key": "WARN", "data-key-in-use": "WARN"}
+    assert list(found) == ["settings"]
     require(found, "settings", "FAIL", "KADUN_TIMEZONE")
-    del keyed.environment["DATABASE_URL"]
-    assert differing(keyed.doctor())["database"] == "FAIL"
+    assert "disk" in keyed.doctor("--host-facts", "-", text=json.dumps(host))
 
 
 def test_faulty_operators_files_and_secrets_are_named(keyed: Service, database: Database, host: dict[str, Any]) -> None:

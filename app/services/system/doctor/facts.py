@@ -108,7 +108,7 @@ class DatabaseFacts:
     unproven_host: str | None = None  # the database's host, if somebody between could pose as it
     fsync: bool = True
     synchronous: str = ""  # PostgreSQL's `synchronous_standby_names`
-    standbys: Mapping[str, int | str] = field(default_factory=dict)  # bytes behind of each other host, or an error
+    hosts_in_url: int = 1
     recorded: Mapping[str, str | None] = field(default_factory=dict)  # addresses by the references of the probes
     files: int | None = None
     lost_files: tuple[str, ...] | None = ()  # those whose bytes are missing; None where the bucket cannot be asked
@@ -122,7 +122,6 @@ class DatabaseFacts:
 class ServiceFacts:
     """What is seen where the service runs; a text in place of a fact is the error that kept us from it."""
 
-    settings_error: str | None
     behind_proxy: bool
     schema_expected: str
     database: DatabaseFacts | str
@@ -146,10 +145,11 @@ class NotGatheredError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AllFacts:
-    """Everything that was gathered."""
+    """Everything that was gathered: nothing of the service where one of its settings is wrong."""
 
     host_if_any: HostFacts | None = None
     service_if_any: ServiceFacts | None = None
+    settings_error: str | None = None
 
     @property
     def host(self) -> HostFacts:

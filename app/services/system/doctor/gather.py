@@ -5,16 +5,15 @@ import ctypes
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import peewee
 
 from app.domain.errors import BucketUnavailableError, UnavailableError
 from app.domain.texts import Text
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
-from app.runtime.settings import Settings, SettingsError, database_url_from
+from app.runtime.settings import Settings, SettingsError
 from app.services.keys.signing_keys import SigningKeys
-from app.services.system.doctor.facts import Fact, HostFacts, ServiceFacts
+from app.services.system.doctor.facts import AllFacts, Fact, HostFacts, ServiceFacts
 from app.services.system.doctor.gather_database import database_facts
 from app.storage import schema
 from app.storage.blobs import Blobs
@@ -29,46 +28,28 @@ _FUNCTIONS_SECONDS = 5
 _UNSYNCHRONISED = 5  # TIME_ERROR, adjtimex(2)
 
 
-def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
-    """Gather a service's facts from its environment; the host's probes of the proxy are removed from the journal."""
-    error, settings = None, None
+def gather(env: Mapping[str, str], host: HostFacts | None) -> AllFacts:
+    """Gather a service's facts by its environment; the host's probes of the proxy are removed from the journal."""
     try:
         settings = Settings.from_env(env)
-    except SettingsError as problem:
-        error = str(problem)
+    except SettingsError as error:
+        return AllFacts(host, settings_error=str(error))
     references = [probe.reference for probe in host.proxy if probe.reference] if host else []
-    try:
-        database: Database | str = connect_to(Database(database_url_from(env)))
-    except SettingsError as problem:
-        database = str(problem)
-    return gather_facts(settings, database, env, references, error)
+    return AllFacts(host, gather_facts(settings, connect_to(Database(settings.database_url)), references))
 
 
-def gather_facts(
-    settings: Settings | None,
-    database: Database | str,
-    env: Mapping[str, str] = MappingProxyType({}),
-    references: Sequence[str] = (),
-    settings_error: str | None = None,
-) -> ServiceFacts:
-    """Gather the facts that a service sees of itself; `env` is read where its settings are wrong."""
-    # Where one of the settings is wrong, the others are read all the same.
-    keys_dir = settings.keys_dir if settings else Path(env.get("KADUN_KEYS_DIR") or "keys")
-    files_dir = settings.files_dir if settings else Path(env.get("KADUN_FILES_DIR") or "files")
-    socket = settings.functions_socket if settings else Path(env.get("KADUN_FUNCTIONS_SOCKET") or "functions.sock")
-    blobs = Blobs(files_dir, settings.files_bucket if settings else None)
-    sealing_key = SealingKey(settings.sealing_key if settings else None)
-    data_key = settings.kernal_data_key if settings else ""
-    keys = SigningKeys(database, settings) if settings and isinstance(database, Database) else None
-    found = database if isinstance(database, str) else database_facts(database, references, blobs, sealing_key)
-    ring = _or_error((keys.store if keys else KeyFolder(keys_dir)).load)
-    functions, broken = _functions(socket)
+def gather_facts(settings: Settings, database: Database, references: Sequence[str] = ()) -> ServiceFacts:
+    """Gather the facts that a service sees of itself."""
+    keys_dir, files_dir, data_key = settings.keys_dir, settings.files_dir, settings.kernal_data_key
+    blobs = Blobs(files_dir, settings.files_bucket)
+    keys = SigningKeys(database, settings)
+    ring = _or_error(keys.store.load)
+    functions, broken = _functions(settings.functions_socket)
     is_unwritable = files_dir.exists() and not os.access(files_dir, os.W_OK | os.X_OK)
     return ServiceFacts(
-        settings_error=settings_error,
-        behind_proxy=settings.behind_proxy if settings else env.get("KADUN_BEHIND_PROXY") == "true",
+        behind_proxy=settings.behind_proxy,
         schema_expected=schema.expected_version(),
-        database=found,
+        database=database_facts(database, references, blobs, SealingKey(settings.sealing_key)),
         key_ids=ring if isinstance(ring, str) else tuple(key.kid for key in ring.keys),
         key_modes=_modes(keys_dir, KeyFolder(keys_dir).file),
         keys_moved_to=_keys_moved_to(keys),
@@ -109,9 +90,9 @@ def _or_error(read: Callable[[], Fact]) -> Fact | str:
         return str(error)
 
 
-def _keys_moved_to(keys: SigningKeys | None) -> str | None:
+def _keys_moved_to(keys: SigningKeys) -> str | None:
     try:
-        return keys.moved_to() if keys else None
+        return keys.moved_to()
     except (UnavailableError, peewee.PeeweeException):  # other checks tell
         return None
 

@@ -1,6 +1,5 @@
 """Gathers the facts of the database and of the licensed files that it lists."""
 
-import contextlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -20,7 +19,7 @@ from app.services.system.doctor.facts import DatabaseFacts
 from app.storage import schema
 from app.storage.blobs import Blobs
 from app.storage.database import Database
-from app.storage.hosts import DatabaseHost, is_proven
+from app.storage.hosts import is_proven
 from app.storage.journal import code_or_kind, is_probe
 from app.storage.models import Event, Operator
 from app.tokens.sealing_key import SealingKey
@@ -42,14 +41,15 @@ def _query(database: Database, references: Sequence[str], blobs: Blobs, key: Sea
     before = utc_now()
     (theirs,) = database.execute_sql("SELECT clock_timestamp()").fetchone()
     offset = theirs - before - (utc_now() - before) / 2
-    fsync, synchronous = durability(database)
+    durability = "SELECT current_setting('fsync')::boolean, current_setting('synchronous_standby_names')"
+    fsync, synchronous = database.execute_sql(durability).fetchone()
     facts = DatabaseFacts(
         schema_found=None,
         clock_offset_seconds=offset.total_seconds(),
         unproven_host=_unproven_host(database),
         fsync=fsync,
         synchronous=synchronous,
-        standbys=standbys(database),
+        hosts_in_url=len(database.hosts.all()),
     )
     found = _readable(database, lambda: schema.current_version(database.connection()))
     database.rollback()  # an empty database has refused the query
@@ -98,41 +98,11 @@ def _sealed(key: SealingKey) -> dict[str, bool | None]:
     return {f"{table} {row.name}": key.opens(table, row.id, row.sealed) for table, row in sealed_secrets.every()}
 
 
-def durability(database: Database) -> tuple[bool, str]:
-    """Return whether the server waits for the disk before it acknowledges a commit, and for which standbys."""
-    settings = "SELECT current_setting('fsync')::boolean, current_setting('synchronous_standby_names')"
-    fsync, standbys = database.execute_sql(settings).fetchone()
-    return fsync, standbys
-
-
 def _unproven_host(database: Database) -> str | None:
     """Return the database's host if somebody between could pose as it."""
     info = database.connection().info
     proven = is_proven(info.host, has_tls=info.ssl_in_use, parameters=info.dsn_parameters)
     return None if proven else str(info.host)
-
-
-def standbys(database: Database) -> dict[str, int | str]:
-    """Return for each host of the URL but the primary how many bytes it is behind, or why that is not known."""
-    info = database.connection().info
-    others = [host for host in database.hosts.all() if host != (info.host, info.port)]
-    return {f"{host.host}:{host.port}": _behind(database, host) for host in others}
-
-
-def _behind(database: Database, host: DatabaseHost) -> int | str:
-    try:
-        with (
-            contextlib.closing(database.open_at(host, target_session_attrs="any")) as standby,
-            standby.cursor() as cursor,
-        ):
-            cursor.execute("SELECT pg_last_wal_replay_lsn()")
-            (replayed,) = cursor.fetchone()
-    except psycopg2.Error as error:
-        return str(error).strip().split("\n")[0]
-    if replayed is None:
-        return "no standby"
-    now = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), %s::pg_lsn)::bigint"
-    return int(database.execute_sql(now, (replayed,)).fetchone()[0])
 
 
 def _take_probes(references: Collection[str]) -> dict[str, str | None]:
