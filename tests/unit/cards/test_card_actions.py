@@ -16,7 +16,7 @@ def after(action: Action, card: CardFacts, *, is_bound: bool = True, by: timedel
     return apply(action, card, NOW, is_bound=is_bound, by=by).after
 
 
-def test_freezing_and_unfreezing_change_only_the_time_of_freezing() -> None:
+def test_freezing_and_unfreezing_change_only_the_time_of_freezing_and_unbinding_only_the_client() -> None:
     for card in (UNUSED, ACTIVE, EXPIRED, PERMANENT):
         frozen = card._replace(frozen_at=NOW)
         assert after(Action.FREEZE, card) == frozen, card
@@ -26,9 +26,7 @@ def test_freezing_and_unfreezing_change_only_the_time_of_freezing() -> None:
         outcome = apply(action, card, NOW, is_bound=False)
         assert outcome == Outcome(NOW, card, card, was_bound=False, is_bound=False), (action, card)
         assert not outcome.is_changed, (action, card)
-
-
-def test_unbinding_removes_the_client_and_leaves_the_card_and_other_actions_keep_it() -> None:
+    # Unbinding removes the client and leaves the card; other actions keep it.
     for card in (ACTIVE, EXPIRED, FROZEN):
         outcome = apply(Action.UNBIND, card, NOW, is_bound=True)
         assert outcome == Outcome(NOW, card, card, was_bound=True, is_bound=False), card
@@ -37,7 +35,7 @@ def test_unbinding_removes_the_client_and_leaves_the_card_and_other_actions_keep
             assert apply(action, card, NOW, is_bound=is_bound, by=DAY).is_bound is is_bound, (action, card)
 
 
-def test_extending_and_shortening_change_the_validity_or_the_expiry() -> None:
+def test_extending_and_shortening_change_the_validity_or_the_expiry_except_of_a_permanent_card() -> None:
     for action, by, card, changed in (
         # Extending adds to the validity, or to the later of now and the expiry.
         (Action.EXTEND, DAY, UNUSED, UNUSED._replace(validity=31 * DAY)),
@@ -51,9 +49,6 @@ def test_extending_and_shortening_change_the_validity_or_the_expiry() -> None:
         (Action.SHORTEN, DAY, EXPIRED, EXPIRED),
     ):
         assert after(action, card, by=by) == changed, (action, by)
-
-
-def test_a_permanent_card_is_neither_extended_nor_shortened_and_others_by_a_duration() -> None:
     for action, zh, en in (
         (Action.EXTEND, "是永久卡，无需延期", "permanent card"),
         (Action.SHORTEN, "是永久卡，不能缩短", "cannot be shortened"),
@@ -126,7 +121,7 @@ def test_possible_actions_are_those_that_change_the_card() -> None:
             assert (Action.EXTEND in found) is is_possible
 
 
-def test_texts_are_set_and_cleared_or_refused_by_their_name() -> None:
+def test_texts_of_a_card_are_set_and_cleared_printable_and_short_or_refused_by_their_name() -> None:
     check_edit({"batch": "b" * MAX_TEXT, "note": None})
     refused = {
         "choose what to change": {},
@@ -143,9 +138,6 @@ def test_texts_are_set_and_cleared_or_refused_by_their_name() -> None:
         ({"batch": "old", "note": None}, None),
     ):
         assert journalled({"batch": "old", "note": None}, changes) == told, changes
-
-
-def test_a_vendors_text_is_printable_and_of_a_bounded_length_and_a_refusal_for_now_has_a_time() -> None:
     for value in (None, "x", "老客户", "x" * MAX_TEXT, "老客户\u3000上海", "a\u00a0b", "👩\u200d💻"):
         check_text("note", value)
     expected = Text("note 必须是 1 到 200 个可打印字符", "note must be 1 to 200 printable characters")

@@ -57,7 +57,9 @@ def base64url(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
-def test_a_link_is_read_until_its_last_second_and_the_machines_clock_has_no_say(folder: Path, links: Links) -> None:
+def test_a_link_is_read_until_its_last_second_and_the_machines_clock_has_no_say(
+    folder: Path, links: Links, tmp_path: Path
+) -> None:
     token = links.sign(LINK, NOW)
     assert links.read(token, NOW) == links.read(signed(folder, CLAIMS), NOW) == LINK
     current = KeyFolder(folder).load().current
@@ -68,9 +70,7 @@ def test_a_link_is_read_until_its_last_second_and_the_machines_clock_has_no_say(
         links.read(token, NOW + timedelta(seconds=LINK_SECONDS))
     later = datetime.now(UTC) + timedelta(days=365)
     assert links.read(links.sign(LINK, later), later) == LINK
-
-
-def test_a_link_outlives_a_rotation_but_not_its_key(tmp_path: Path) -> None:
+    # It outlives a rotation but not its key.
     KeyFolder(tmp_path).create(NOW)
     token = Links(Signer(KeyFolder(tmp_path)), "kadun").sign(LINK, NOW)
     KeyFolder(tmp_path).rotate(NOW)

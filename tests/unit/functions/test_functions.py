@@ -86,7 +86,9 @@ def test_a_json_value_is_encoded_unchanged_and_any_other_or_one_beyond_a_limit_r
     assert encode((1, 2), 100) == b"[1,2]", "a tuple is a list"
 
 
-def test_arguments_are_converted_or_reported_with_their_field_and_the_callers_expiry_is_in_utc() -> None:
+def test_arguments_are_converted_or_reported_with_their_field_and_the_callers_expiry_is_in_utc(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     ordered = {"amount": 1, "items": [{"count": 7}]}
     assert run(lambda arguments, _caller: arguments.items[0].count, ordered, Order) == Returned(7)
     assert run(lambda arguments, _caller: arguments, {"amount": "x"}) == Returned({"amount": "x"})
@@ -98,23 +100,20 @@ def test_arguments_are_converted_or_reported_with_their_field_and_the_callers_ex
         ({"amount": 1, "prices": {"a": "b"}}, "prices[...]", "Expected `float`, got `str`"),
     ):
         assert run(lambda _arguments, _caller: None, arguments, Order) == Invalid(f"arguments.{field}", message)
+    for schema, wrong, field in (  # the client gets no message of the vendor's own check
+        (Checked, {"code": "cause"}, "arguments"),
+        (Checked, {"code": "context"}, "arguments"),
+        (Holder, {"inner": {"code": "cause"}}, "arguments.inner"),
+    ):
+        assert run(lambda _arguments, _caller: None, wrong, schema) == Invalid(field, "")
+        printed = capsys.readouterr().err
+        assert ("in __post_init__\n" in printed, "hunter2" in printed) == (True, True), wrong
     of_all = "Expected `array`, got `object`"
     assert invalid(of_all) == Invalid("arguments", of_all)
     until = datetime(2027, 1, 1, 8, tzinfo=timezone(timedelta(hours=8)))
     seen: list[datetime | None] = []
     run(lambda _arguments, caller: seen.append(caller.expires_at), caller=Caller("card", "client", until))
     assert [(at, at and at.tzinfo) for at in seen] == [(datetime(2027, 1, 1, tzinfo=UTC), UTC)]
-
-
-def test_the_client_gets_no_message_of_the_vendors_own_check(capsys: pytest.CaptureFixture[str]) -> None:
-    for schema, arguments, field in (
-        (Checked, {"code": "cause"}, "arguments"),
-        (Checked, {"code": "context"}, "arguments"),
-        (Holder, {"inner": {"code": "cause"}}, "arguments.inner"),
-    ):
-        assert run(lambda _arguments, _caller: None, arguments, schema) == Invalid(field, "")
-        printed = capsys.readouterr().err
-        assert ("in __post_init__\n" in printed, "hunter2" in printed) == (True, True), arguments
 
 
 class OddError(Exception):

@@ -91,7 +91,7 @@ def test_no_more_cards_are_issued_or_changed_than_are_left_of_the_day() -> None:
         assert refused.value.field == "ids"
 
 
-def test_a_new_card_lasts_no_longer_than_the_ceiling() -> None:
+def test_a_new_or_extended_card_lasts_no_longer_than_the_ceiling() -> None:
     for longest, lasting, is_allowed in (
         *((longest, lasting, True) for longest in (None, MAX_VALIDITY) for lasting in (None, MAX_VALIDITY)),
         *((30 * DAY, lasting, True) for lasting in (30 * DAY, SECOND)),
@@ -105,18 +105,6 @@ def test_a_new_card_lasts_no_longer_than_the_ceiling() -> None:
         with pytest.raises(CeilingExceededError, match=said) as error:
             ceilings.check_validity(Ceilings(None, longest), lasting)
         assert (error.value.field, validity_text(longest).zh in error.value.text.zh) == ("validity", True)
-
-
-def test_cards_that_get_a_file_are_for_owners_to_issue() -> None:
-    ceilings.check_batches(Role.OWNER, {"pro"})
-    for role in (Role.SELLER, None):
-        ceilings.check_batches(role, set())
-        with pytest.raises(CeilingExceededError, match="a file is for the batch “pro”") as refused:
-            ceilings.check_batches(role, {"studio", "pro"})
-        assert refused.value.field == "batch"
-
-
-def test_an_extended_card_lasts_no_longer_than_the_ceiling_from_now() -> None:
     unused = CardFacts("0" * 32, 30 * DAY, None, None, None)
     active = unused._replace(activated_at=NOW - 300 * DAY, expires_at=NOW + 30 * DAY)
     for good in (unused, active):
@@ -126,6 +114,15 @@ def test_an_extended_card_lasts_no_longer_than_the_ceiling_from_now() -> None:
         with pytest.raises(CeilingExceededError, match=r"0{32} would last longer than the ceiling of 30d") as refused:
             ceilings.check_extended(MONTH, long, NOW)
         assert refused.value.field == "by"
+
+
+def test_cards_that_get_a_file_are_for_owners_to_issue() -> None:
+    ceilings.check_batches(Role.OWNER, {"pro"})
+    for role in (Role.SELLER, None):
+        ceilings.check_batches(role, set())
+        with pytest.raises(CeilingExceededError, match="a file is for the batch “pro”") as refused:
+            ceilings.check_batches(role, {"studio", "pro"})
+        assert refused.value.field == "batch"
 
 
 def test_an_impossible_ceiling_is_refused_and_permanent_is_the_highest() -> None:
@@ -160,7 +157,7 @@ def test_new_accounts_have_both_ceilings() -> None:
         assert ceilings.with_defaults(Ceilings(*given), MONTH) == full, "0 is refused, not replaced"
 
 
-def test_a_token_works_until_its_expiry_and_from_its_networks_alone() -> None:
+def test_a_token_works_until_its_expiry_and_from_a_bounded_number_of_networks_alone() -> None:
     token_limits.check_use(NOW, None, "::1", NOW - SECOND)
     for late in (NOW, NOW + SECOND):
         with pytest.raises(TokenExpiredError, match="the token expired on 2026-03-01"):
@@ -173,9 +170,6 @@ def test_a_token_works_until_its_expiry_and_from_its_networks_alone() -> None:
         with pytest.raises(TokenElsewhereError) as refused:
             token_limits.check_use(None, office, outside, NOW)
         assert refused.value.text.en == f"the token may not be used from {outside}"
-
-
-def test_a_token_has_a_bounded_number_of_networks_each_once() -> None:
     some = [f"203.0.113.{number}" for number in range(MAX_NETWORKS)]
     assert len(token_limits.read_networks(some)) == MAX_NETWORKS
     with pytest.raises(RefusedError, match="at most 32 networks"):

@@ -46,9 +46,7 @@ def test_the_unbindings_left_are_those_of_the_terms_less_those_of_30_days() -> N
     for card in (UNUSED, ACTIVE, EXPIRED, PERMANENT):
         for terms, times, left in ((TWICE, before, 1), (TWICE, (), 2), (Terms(), (), 0)):
             assert own(card, terms, *times).allowed == Allowance(left), (card, terms, times)
-
-
-def test_the_next_unbinding_waits_until_one_leaves_the_30_days_at_a_whole_second() -> None:
+    # The next unbinding waits until one leaves the 30 days, at a whole second.
     first, second = NOW - 20 * DAY, NOW - DAY
     used_up = own(ACTIVE, TWICE, first, second)
     assert used_up.allowed == Allowance(0, WHOLE_NOW + timedelta(seconds=1) + 10 * DAY)
@@ -83,6 +81,11 @@ def test_an_unbinding_costs_what_the_terms_say_and_never_more_than_is_left() -> 
     never_bound = own(ACTIVE, Terms(), is_bound=False).unbinding()
     assert never_bound == Outcome(NOW, ACTIVE, ACTIVE, was_bound=False, is_bound=False), "which costs nothing"
     assert [own(card).cost for card in (PERMANENT, UNUSED, ACTIVE)] == [None, None, DAY]
+    # The mark is another one when an unbinding would leave or cost something else.
+    assert own(ACTIVE).mark == replace(own(ACTIVE), at=NOW + TICK).mark
+    others = (own(PERMANENT), own(ACTIVE, is_bound=False), own(ACTIVE, TWICE, NOW))
+    free = own(ACTIVE, replace(TWICE, self_unbind_cost=None))
+    assert own(ACTIVE).mark not in {other.mark for other in (*others, free)}
 
 
 OFF = replace(TWICE, self_renew=RenewTerm.OFF)
@@ -134,11 +137,3 @@ def test_a_renewal_adds_the_second_cards_validity_as_operators_extend_of_any_bat
     ):
         outcome = own(ACTIVE._replace(batch=batch), terms).renewal(OTHER._replace(batch=second))
         assert outcome.after == ACTIVE._replace(batch=batch, expires_at=WHOLE_NOW + 59 * DAY)
-
-
-def test_the_mark_is_another_one_when_an_unbinding_would_leave_or_cost_something_else() -> None:
-    mark = own(ACTIVE).mark
-    assert mark == replace(own(ACTIVE), at=NOW + TICK).mark
-    free = replace(TWICE, self_unbind_cost=None)
-    others = (own(PERMANENT), own(ACTIVE, is_bound=False), own(ACTIVE, TWICE, NOW))
-    assert mark not in {other.mark for other in (*others, own(ACTIVE, free))}

@@ -68,17 +68,14 @@ def test_only_public_addresses_may_be_called() -> None:
     assert [address for address in (*private, *public) if is_public(address)] == public
 
 
-def test_a_message_is_tried_again_later_and_later_and_its_address_rests_for_an_hour_at_most() -> None:
+def test_a_message_is_tried_again_later_and_later_and_what_is_kept_of_an_answer_is_short() -> None:
     waits = [webhooks.next_attempt(attempts, NOW) - NOW for attempts in range(1, 10)]
     assert (waits[0], waits[-3:]) == (timedelta(seconds=10), [timedelta(hours=12)] * 3)
     assert waits == sorted(waits)
     assert sum(waits[:7], timedelta()) < timedelta(days=3), "each is tried seven times at least"
     rests = [webhooks.next_request(failures, NOW) - NOW for failures in range(1, 10)]
     assert (rests[:2], max(rests)) == ([timedelta(seconds=10), timedelta(minutes=1)], timedelta(hours=1))
-
-
-def test_what_is_kept_of_an_answer_is_printable_and_short() -> None:
-    """PostgreSQL refuses a NUL: it would end the thread that notes what became of the message."""
+    # What is kept of an answer is printable: PostgreSQL refuses a NUL, which would end the thread that notes it.
     assert Sent(None, "a\0\ud800b\x1b[2J\u202ec").error == "a  b [2J c"
     assert Sent(500, "a\0" * 500) == Sent(500, ("a " * 100).rstrip())
     assert [status for status in (199, 200, 299, 300) if Sent(status, None).is_delivered] == [200, 299]
