@@ -5,7 +5,6 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
@@ -271,28 +270,3 @@ def test_a_long_wait_is_refused_and_who_is_throttled_has_none(log_ins: LogIns, m
         log_ins.refuse(LoginThrottledError)
         with pytest.raises(LoginThrottledError):
             log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
-
-
-def test_failures_count_while_another_attempt_waits(log_ins: LogIns, database: Database) -> None:
-    waiting = threading.Event()
-
-    class Telling(CheapPasswords):
-        """Says when somebody has come so far as to want a turn."""
-
-        @contextlib.contextmanager
-        def turn(self) -> Iterator[None]:
-            waiting.set()
-            with super().turn():
-                yield
-
-    passwords = Telling()
-    sessions = Sessions(database, log_ins.clock, SEALING, passwords)
-    somebody = Dawdler(passwords)
-    waiting.clear()
-    with ThreadPoolExecutor(1) as pool:
-        waits = pool.submit(sessions.log_in, "alice", PASSWORD, None, HOME)
-        assert waiting.wait(60)
-        log_ins.fail(FREE_FAILURES)  # as in another process
-        somebody.close()
-        with pytest.raises(LoginThrottledError):
-            waits.result(60)

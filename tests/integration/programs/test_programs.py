@@ -2,8 +2,6 @@
 # Owns programs-apart, programs-issuer, programs-changes, programs-key, programs-chosen.
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from tests.support import downloads
 from tests.support.console.console import OWN, Browser, add_operator
 from tests.support.licence.in_force import wait_in_force
 from tests.support.services.functions_service import FunctionsService
-from tests.support.services.service import ROOT, Response, Service, question
+from tests.support.services.service import Response, Service, question
 
 B = """
 from app.functions import core_function
@@ -34,25 +32,6 @@ from app.functions import core_function
 @core_function("quote", program="b")
 def quote(arguments, caller):
     return caller.program
-"""
-
-# A customer's program with release 1.0's SDK, whose requests somebody changes on their way.
-RELEASE_1_0 = """
-import json, sys
-from kadun import Client, UntrustedAnswer
-from kadun.transport import HttpTransport
-
-class Changed(HttpTransport):
-    def exchange(self, path, body, language):
-        changed = body and json.dumps({**json.loads(body), "program": "b"}).encode()
-        return super().exchange(path, changed, language)
-
-url, keys, card = sys.argv[1:]
-try:
-    Client(url, keys, card, hardware="machine-9", state_dir=None, transport=Changed(url)).open()
-    print("opened")
-except UntrustedAnswer as refusal:
-    print(refusal.detail)
 """
 
 
@@ -274,30 +253,6 @@ def test_the_sdk_believes_its_programs_verdicts_alone(own_service: Service, data
     assert all(client.open().accepted for client in clients)
     endorsements = own_service.get("/.well-known/jwks.json").body["endorsements"]
     assert "iss" not in jwt.decode(endorsements[-1], options={"verify_signature": False})
-
-
-@pytest.fixture
-def release_1_0(tmp_path: Path) -> Path:
-    """The SDK of release 1.0; needs a clone with its history."""
-    archive = subprocess.run(
-        ["git", "-c", "safe.directory=*", "archive", "c63c55c3de1603c05fea889516c98ae89a92b9e9", "client/src"],
-        cwd=ROOT, check=True, capture_output=True,
-    )  # fmt: skip
-    subprocess.run(["tar", "--extract", "--directory", tmp_path], input=archive.stdout, check=True)
-    return tmp_path / "client/src"
-
-
-def test_release_1_0_refuses_another_programs_verdict(vendor: Vendor, own_service: Service, release_1_0: Path) -> None:
-    vendor = Vendor(own_service, vendor.database)
-    exported = {each: own_service.cardctl("key", "export", "--program", each).stdout for each in ("main", "b")}
-    vendor.do("key", "rotate", "--force")
-    vendor.do("key", "rotate", "--force")
-    card = vendor.issue("b")
-    for program, said in (("b", "opened"), ("main", "claim iss is not the one requested")):
-        arguments = (f"http://127.0.0.1:{own_service.port}", exported[program], card)
-        command = [sys.executable, "-c", RELEASE_1_0, *arguments]
-        ran = subprocess.run(command, env={"PYTHONPATH": str(release_1_0)}, check=True, capture_output=True, text=True)
-        assert ran.stdout.startswith(said), ran
 
 
 PAGES = ("/admin/", "/admin/cards", "/admin/usage", "/admin/journal", "/admin/sharing", "/admin/blocks", "/admin/files")
