@@ -317,3 +317,4 @@ def test_without_a_database_there_is_no_link_and_no_byte(tmp_path: Path, card_wi
         for answer in (fetch(alone, url), ask(alone, card_with_file)):
             assert (answer.status, "retry-after" in answer.headers) == (503, True)
         assert fetch(alone, url.replace("token=", "token=x")).status == 403
+        assert fetch(alone, "/").status == 200, "the front page says what it can"

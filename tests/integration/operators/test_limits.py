@@ -1,11 +1,9 @@
 """Limits of operators and shops: cards issued and changed, failed log-ins, and the queue for hashing passwords."""
 # Owns action-ceilings, login-throttling.
 
-import contextlib
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
 from zoneinfo import ZoneInfo
@@ -162,26 +160,6 @@ def test_accounts_without_ceilings_issue_as_before(database: Database, clock: Cl
     assert limits.issued_today(clock.now) == 11, "a ceiling that is set now counts the whole day"
 
 
-class Dawdler:
-    """Somebody whose password is being checked, for as long as the test wants."""
-
-    def __init__(self, passwords: Passwords) -> None:
-        self._inside, self._leave = threading.Event(), threading.Event()
-        self._pool = ThreadPoolExecutor(1)
-        self._done = self._pool.submit(self._dawdle, passwords)
-        assert self._inside.wait(60)
-
-    def _dawdle(self, passwords: Passwords) -> None:
-        with passwords.turn():
-            self._inside.set()
-            self._leave.wait(60)
-
-    def close(self) -> None:
-        self._leave.set()
-        self._done.result(60)
-        self._pool.shutdown()
-
-
 def test_repeated_failures_wait_ever_longer_and_cost_neither_a_hash_nor_a_journal_entry(log_ins: LogIns) -> None:
     log_ins.fail(FREE_FAILURES)
     before = len(log_ins.passwords.checked), Event.select().count()
@@ -263,10 +241,10 @@ def test_hashes_are_computed_by_a_thread_that_gives_way_and_prints_nothing(capfd
 def test_a_long_wait_is_refused_and_who_is_throttled_has_none(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.services.operators.passwords.WAIT_SECONDS", 0.0)
     identity = log_ins.identify()
-    with contextlib.closing(Dawdler(log_ins.passwords)), pytest.raises(LoginBusyError):
+    with log_ins.passwords.turn(), pytest.raises(LoginBusyError):
         log_ins.log_in()
     log_ins.fail(FREE_FAILURES)
-    with contextlib.closing(Dawdler(log_ins.passwords)):
+    with log_ins.passwords.turn():
         log_ins.refuse(LoginThrottledError)
         with pytest.raises(LoginThrottledError):
             log_ins.sessions.confirm(identity, PASSWORD, address=HOME)

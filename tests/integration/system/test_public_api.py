@@ -13,16 +13,11 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
-import falcon
-import falcon.testing
 import pytest
 from falcon.inspect import inspect_routes
 
-from app.console.plain import FrontPage
 from app.domain.codes import Code, EventKind
-from app.domain.errors import UnavailableError
 from app.domain.operators.operators import Scope
 from app.factory import create_app
 from app.http.openapi.paths import EXAMPLE_ID
@@ -267,37 +262,9 @@ def test_behind_the_proxy_the_console_is_named_only_to_whom_the_proxy_says_so(pr
     assert [tells(**welcome), tells(**unwelcome), tells()] == [(True, False), (False, False), (False, False)]
 
 
-def test_the_front_page_names_what_can_be_read_where_the_rest_cannot() -> None:
-    there, away = Mock(return_value=True), Mock(side_effect=UnavailableError)
-    for is_on, operators_exist, state in ((away, there, "on"), (there, away, "")):
-        console = Mock(behind_proxy=False)
-        console.sessions.operators_exist = operators_exist
-        FrontPage(console, Mock(is_on=is_on)).on_get(falcon.testing.create_req(), falcon.Response())
-        shown = console.renderer.render.call_args.kwargs
-        assert (shown["console_state"], shown["has_self_service"]) == (state, is_on is there)
-
-
-class Visitor:
-    """A customer's browser."""
-
-    def __init__(self, service: Service) -> None:
-        self._browser = Browser(service, address="203.0.113.50")
-        self.page = self._browser.get("/card?lang=en")
-
-    def press(self, do: str, **typed: str) -> Seen:
-        """Fill in the form that has this button, and press it."""
-        (form,) = [form for form in self.page.forms if ("do", do) in [button[:2] for button in form.buttons]]
-        return self.post(dict(form.fields) | typed | {"do": do})
-
-    def post(self, fields: dict[str, str]) -> Seen:
-        self.page = self._browser.post("/card", fields, csrf="")
-        assert not self.page.cookies
-        return self.page
-
-    @property
-    def offers(self) -> list[str]:
-        """What the page's buttons do."""
-        return [button[1] for form in self.page.forms for button in form.buttons]
+def offers(page: Seen) -> list[str]:
+    """What the page's buttons do."""
+    return [button[1] for form in page.forms for button in form.buttons]
 
 
 @pytest.fixture
@@ -306,42 +273,41 @@ def customers(proxied: Service, database: Database) -> Customers:
 
 
 def test_the_page_offers_only_what_is_possible(customers: Customers) -> None:
-    service = customers.service
+    service, customer = customers.service, Browser(customers.service, address="203.0.113.50")
+
+    def press(do: str, card_id: str) -> Seen:
+        return customer.post("/card", {"card_id": card_id, "do": do, "lang": "en"}, csrf="")
+
     (unused,), (permanent,) = service.issue(), service.issue(validity="permanent")
     assert service.verify(question(permanent), address="192.0.2.1").status == 200
-    for card_id, offered in ((unused, ["renew"]), (permanent, ["unbind"])):
-        customer = Visitor(service)
-        customer.press("look", card_id=card_id)
-        assert customer.offers == offered
-    assert "Cost none" in customer.press("unbind").words
+    assert [offers(press("look", card_id)) for card_id in (unused, permanent)] == [["renew"], ["unbind"]]
+    assert "Cost none" in press("unbind", permanent).words
     customers.allow(self_renew="", self_unbind_per_30_days="")
-    customer.press("look", card_id=permanent)
-    assert customer.offers == []
-    refused = customer.post({"card_id": permanent, "do": "unbind", "lang": "en"})
+    assert offers(press("look", permanent)) == []
+    refused = press("unbind", permanent)
     assert (refused.status, "cannot be unbound now" in refused.words) == (403, True)
 
 
 def test_what_is_mistyped_or_unknown_is_told_and_kept(customers: Customers) -> None:
-    customer = Visitor(customers.service)
+    customer = Browser(customers.service, address="203.0.113.50")
     for typed, status in (("", 400), ("x" * 65, 400), ("<b>no card</b>", 404), ("\u202e", 404)):
-        seen = customer.post({"card_id": typed, "lang": "en"})
+        seen = customer.post("/card", {"card_id": typed, "lang": "en"}, csrf="")
         assert (seen.status, "<b>" in seen.text, 'role="alert"' in seen.text) == (status, False, True), typed
-        assert ("QQ 10001" in seen.words, "look" in customer.offers) == (True, True), typed
-    assert customer.post({"card_id": "x", "with_card_id": "", "do": "renew"}).status == 400
-    assert customer.post({"card_id": "x" * 5000}).status == 413
-    raw = Browser(customers.service, address="203.0.113.52")
-    seen = raw.send("POST", "/card", b"{}", {"Content-Type": "application/json"})
+        assert ("QQ 10001" in seen.words, "look" in offers(seen), seen.cookies) == (True, True, ()), typed
+    for fields, status in (({"card_id": "x", "with_card_id": "", "do": "renew"}, 400), ({"card_id": "x" * 5000}, 413)):
+        assert customer.post("/card", fields, csrf="").status == status
+    seen = customer.send("POST", "/card", b"{}", {"Content-Type": "application/json"})
     assert (seen.status, seen.headers["content-type"]) == (415, "text/html; charset=utf-8")
 
 
 def test_the_page_needs_no_other_file_is_kept_nowhere_and_is_linked_while_it_is_there(customers: Customers) -> None:
-    seen = Visitor(customers.service).page
+    browser = Browser(customers.service, address="203.0.113.55")
+    seen = browser.get("/card?lang=en")
     style, rest = f"style-src 'sha256-{style_digest(seen)}'", "frame-ancestors 'none'; base-uri 'none'"
     assert seen.headers["content-security-policy"] == f"default-src 'none'; {style}; form-action 'self'; {rest}"
     assert (seen.headers["referrer-policy"], seen.headers["cache-control"]) == ("no-referrer", "no-store")
     assert not re.search(r"<(script|link|img|iframe)|src=|style=|/admin", seen.text)
     assert {(form.method, form.action) for form in seen.forms} == {("post", "/card")}
-    browser = Browser(customers.service, address="203.0.113.55")
     assert [link for link in browser.get("/").links if "/card" in link] == ["/card?lang=zh", "/card?lang=en"]
     customers.allow(self_service="")
     assert not [link for link in browser.get("/").links if "/card" in link]
