@@ -324,16 +324,6 @@ def test_a_failure_is_explained_and_its_reason_is_the_last_line(shop: Service, d
     assert Event.select().where(Event.kind == "rejected").count() == 0
 
 
-def test_functions_not_loaded_yet_are_reported_in_one_line(commands: Service, running: FunctionsService) -> None:
-    running.stop()
-    (running.modules / "slow.py").write_text("import time\ntime.sleep(1000)\n")
-    running.spawn()
-    expected = f"cardctl: 功能尚在加载 / the functions are not loaded yet ({running.modules})\n"
-    wait_for(lambda: "no answer" not in commands.cardctl("function", "list", check=False).stderr, 30)
-    told = commands.cardctl("function", "list", check=False)
-    assert (told.returncode, told.stdout, told.stderr) == (1, "", expected)
-
-
 def test_requirements_are_installed_and_loaded_without_secrets(commands: Service, running: FunctionsService) -> None:
     running.with_module("pay", f"import tiny\n{WELL}".replace("return arguments", "return tiny.VERSION"))
     commands.cardctl("function", "reload", check=False)
@@ -347,10 +337,15 @@ def test_requirements_are_installed_and_loaded_without_secrets(commands: Service
     assert json.loads(commands.cardctl("function", "run", "well").stdout) == "1.0"
 
 
-def test_a_missing_service_folder_or_requirements_is_one_line(commands: Service, running: FunctionsService) -> None:
+def test_what_is_missing_or_not_loaded_yet_is_one_line(commands: Service, running: FunctionsService) -> None:
     running.stop()
     for command in (("list",), ("reload",), ("run", "求和")):
         assert "The functions service is unavailable" in commands.refusal("function", *command)
+    (running.modules / "slow.py").write_text("import time\ntime.sleep(1000)\n")
+    running.spawn()
+    wait_for(lambda: "no answer" not in commands.cardctl("function", "list", check=False).stderr, 30)
+    expected = f"cardctl: 功能尚在加载 / the functions are not loaded yet ({running.modules})\n"
+    assert commands.refusal("function", "list") == expected
     assert "requirements.txt: nothing to install" in commands.refusal("function", "install")
     del commands.environment["KADUN_FUNCTIONS_DIR"]
     assert commands.refusal("function", "install") == "cardctl: KADUN_FUNCTIONS_DIR is not set\n"

@@ -164,45 +164,32 @@ class Victim:
         self._thread.join()
 
 
-def hanging_call(service: FunctionsService) -> tuple[threading.Thread, int]:
-    """Start a call that hangs and its children, which have sessions of their own.
-
-    Returns:
-        The call's thread and the zygote's process ID, when all of them run.
-    """
-    service.with_hostile_functions()
-    service.client.reload()
-    wait_for(service.is_idle)
-    (zygote,) = processes_in(service.modules)
-
+@pytest.mark.parametrize("killed", ["service", "zygote", "server"])
+def test_a_killed_process_or_service_leaves_no_process(service: FunctionsService, killed: str) -> None:
     def hang() -> None:
         with contextlib.suppress(FunctionsUnavailableError):
             service.call("children that stay, and hangs")
 
-    thread = threading.Thread(target=hang)
-    thread.start()
-    wait_for(lambda: len(processes_in(service.modules)) >= 1 + 2 + 3)
-    return thread, zygote
+    def is_replaced() -> bool:
+        with contextlib.suppress(FunctionsBusyError):  # not loaded yet
+            return service.answers() and (killed == "server" or service.client.list().generation > 2)
+        return False
 
-
-def generation(service: FunctionsService) -> int:
-    try:
-        return service.client.list().generation
-    except FunctionsBusyError:  # not loaded yet
-        return 0
-
-
-@pytest.mark.parametrize("killed", ["service", "zygote", "server"])
-def test_a_killed_process_or_service_leaves_no_process(service: FunctionsService, killed: str) -> None:
     with service:
-        thread, zygote = hanging_call(service)
+        service.with_hostile_functions()
+        service.client.reload()
+        wait_for(service.is_idle)
+        (zygote,) = processes_in(service.modules)
+        thread = threading.Thread(target=hang)
+        thread.start()
+        wait_for(lambda: len(processes_in(service.modules)) >= 1 + 2 + 3)  # the call's, with sessions of their own
         (server,) = {*children_of(service.process.pid)} - {zygote}
         os.kill({"service": service.process.pid, "zygote": zygote, "server": server}[killed], signal.SIGKILL)
         thread.join()
         if killed == "service":
             wait_for(lambda: processes_in(service.modules) == [])
-        else:  # it is replaced
-            wait_for(lambda: service.answers() and (killed == "server" or generation(service) > 2))
+        else:
+            wait_for(is_replaced)
             wait_for(service.is_idle)
             assert service.call("well") == Returned({})
 

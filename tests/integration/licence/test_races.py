@@ -236,19 +236,16 @@ def test_a_killed_database_has_all_acknowledged_activations(own_postgres: Embedd
 class History:
     """A card's states; each may have held from the action that began it to the one that ended it."""
 
-    def __init__(self, state: object) -> None:
-        self.states = [state]
-        self._since, self._until = [0.0], [float("inf")]
+    def __init__(self, state: str) -> None:
+        self._held = [(state, 0.0, float("inf"))]
 
-    def change(self, state: object, action: Callable[[], object]) -> None:
-        self._since.append(monotonic())
+    def change(self, state: str, action: Callable[[], object]) -> None:
+        (before, since, _until), begun = self._held.pop(), monotonic()
         action()
-        self._until.insert(-1, monotonic())
-        self.states.append(state)
+        self._held += [(before, since, monotonic()), (state, begun, float("inf"))]
 
-    def during(self, answer: Answered) -> set[Any]:
-        held = zip(self.states, self._since, self._until, strict=True)
-        return {state for state, since, until in held if since <= answer.received and answer.sent <= until}
+    def during(self, answer: Answered) -> set[str]:
+        return {state for state, since, until in self._held if since <= answer.received and answer.sent <= until}
 
 
 @pytest.fixture
