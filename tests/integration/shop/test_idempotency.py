@@ -263,18 +263,6 @@ Send = Callable[[], Seen]
 """Sends the same form each time."""
 
 
-def confirming(browser: Browser, action: str) -> Seen:
-    """The page that asks whether a new card is to be changed."""
-    browser.service.issue()
-    return browser.submit(browser.get("/admin/cards"), CONFIRM, id=[Card.get().id], button=("action", action))
-
-
-def editing(browser: Browser) -> Send:
-    number = dict(confirming(browser, "freeze").form(APPLY).fields)["form_number"]
-    fields = {"form_number": number, "id": Card.get().id, "change": "note", "note": "new"}
-    return lambda: browser.post("/admin/cards/edit/apply", fields)
-
-
 def issuing_cards(browser: Browser) -> Send:
     return again(browser, browser.get(ISSUE), ISSUE)
 
@@ -286,7 +274,9 @@ def importing(browser: Browser) -> Send:
 
 
 def freezing_undone(browser: Browser) -> Send:
-    return again(browser, browser.submit(confirming(browser, "freeze"), APPLY), APPLY)
+    browser.service.issue()
+    asked = browser.submit(browser.get("/admin/cards"), CONFIRM, id=[Card.get().id], button=("action", "freeze"))
+    return again(browser, browser.submit(asked, APPLY), APPLY)
 
 
 def again(browser: Browser, page: Seen, action: str, more: Fields | None = None, files: Files | None = None) -> Send:
@@ -299,7 +289,6 @@ def again(browser: Browser, page: Seen, action: str, more: Fields | None = None,
 @pytest.mark.parametrize(
     ("prepare", "kind"),
     [
-        (editing, EventKind.EDITED),
         (issuing_cards, EventKind.ISSUED),
         (importing, EventKind.IMPORTED),
         (freezing_undone, EventKind.UNFROZEN),
@@ -327,12 +316,13 @@ def test_a_form_without_a_number_is_refused(owner: Browser) -> None:
     Card.insert(id="0" * 32, created_at="2026-01-01T00:00:00Z").execute()
     for path, fields, files in (
         (APPLY, {"action": "freeze", "id": "0" * 32}, None),
+        ("/admin/cards/edit/apply", {"id": "0" * 32, "change": "note", "note": "new"}, None),
         (ISSUE, {"validity": "30d", "count": "1"}, None),
         (IMPORT, {"step": "import"}, {"file": ("a.csv", CONTENT)}),
     ):
         answer = owner.post(path, {**fields, "form_number": ""}, files)
         assert (answer.status, "页面已过期" in answer.words) == (400, True), path
-    assert [(card.id, card.frozen_at) for card in Card.select()] == [("0" * 32, None)]
+    assert [(card.id, card.frozen_at, card.note) for card in Card.select()] == [("0" * 32, None, None)]
 
 
 def test_each_form_that_is_shown_has_another_number_and_filled_in_differently_is_another_form(owner: Browser) -> None:
