@@ -75,16 +75,6 @@ def test_the_pinned_next_key_ends_the_current_one(rotations: Rotations) -> None:
     rotations.refuses_thief(rotations.keys[0])
 
 
-def test_pinned_keys_in_the_wrong_order_count_in_that_of_their_endorsements(rotations: Rotations) -> None:
-    reversed_pins = pinned(*reversed(rotations.keys))
-    for _ in range(3):
-        assert rotations.accepts(rotations.run(public_keys=reversed_pins))
-        rotations.now += 20 * MINUTE
-        rotations.rotate()
-    rotations.publish(rotations.keys[0])
-    rotations.refuses(REPLACED, rotations.run(public_keys=reversed_pins))
-
-
 def test_a_program_rolled_back_to_older_pins_keeps_the_floor(rotations: Rotations) -> None:
     rotations.rotate(3)
     rotations.run().open()

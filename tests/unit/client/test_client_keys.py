@@ -124,7 +124,10 @@ def test_a_response_that_is_not_a_key_set_is_untrusted_and_a_busy_server_is_aske
     status: int, error: type[Exception], waits: int, client: Client, server: FakeServer, pauses: list[float]
 ) -> None:
     pauses.clear()
-    server.key, server.key_set = SigningKey(), Response(status, b'{"code": "NOT_FOUND"}')
+    server.key, server.key_set = (
+        SigningKey(),
+        Response(status, b"<html>" if status == 302 else b'{"code": "NOT_FOUND"}'),
+    )
     with pytest.raises(error):
         client.open()
     assert len(pauses) == waits
