@@ -7,7 +7,7 @@
         reading(person.page, "overview")
 
 - `visit(path, look=LOOKS[0], **options)`: a new person's browser (no cookies), at this path. Returns the page;
-  `options` go to `browser.new_context`; `own=True` is for whoever changes more of the browser than its cookies.
+  `options` go to `browser.new_context`.
 - `enter(path, look, who=OWNER)` is `visit` by a logged-in operator, as a `Person`; `hire(role)` adds an operator for
   this test and returns the name; `fresh` is three new cards.
 - `troubles`: whatever goes wrong in any of the test's pages fails the test at its end. What it means to cause it says
@@ -34,7 +34,7 @@ import psycopg2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from app.console.visitor import SessionCookie
 from app.domain.codes import Code
@@ -46,7 +46,7 @@ from app.services.shop.shop_tokens import ShopTokens
 from app.storage.blobs import Blobs
 from app.storage.database import Database
 from tests.support.browser.seeding import FIRMS, OWNER, Shop, ask, opened, seed
-from tests.support.browser.visits import LOOKS, Contexts, Look, Person, Reading, Site, Troubles, Visit
+from tests.support.browser.visits import LOOKS, Look, Person, Reading, Site, Troubles, Visit, new_context
 from tests.support.console.console import add_operator, add_session
 from tests.support.services.functions_service import FunctionsService
 from tests.support.services.nginx import Gateway
@@ -110,9 +110,10 @@ def _key_digest(certificate: Path) -> str:
     ).decode()
 
 
-@pytest.fixture(scope="session")
-def _contexts(site: Site, browser: Browser) -> Contexts:
-    return Contexts(browser, site.url)
+@pytest.fixture
+def looks() -> dict[BrowserContext, Look]:
+    """How the test's visitors see the pages, by their browsers."""
+    return {}
 
 
 @pytest.fixture
@@ -121,14 +122,19 @@ def troubles(site: Site) -> Troubles:
 
 
 @pytest.fixture
-def visit(_contexts: Contexts, troubles: Troubles) -> Iterator[Visit]:
-    def go(path: str, look: Look = LOOKS[0], cookies: Any = (), *, own: bool = False, **options: Any) -> Page:
-        page = _contexts.take(look, troubles, cookies, own=own, options=options)
+def visit(site: Site, browser: Browser, looks: dict[BrowserContext, Look], troubles: Troubles) -> Iterator[Visit]:
+    def go(path: str, look: Look = LOOKS[0], cookies: Any = (), **options: Any) -> Page:
+        context = new_context(browser, site, look, **options)
+        looks[context] = look
+        context.add_cookies(cookies)
+        troubles.watch(context)
+        page = context.new_page()
         page.goto(path)
         return page
 
     yield go
-    _contexts.take_back(troubles)
+    for context in looks:
+        context.close()
     assert not troubles.unexpected(), "\n".join(troubles.unexpected())
 
 
@@ -247,7 +253,7 @@ def _digest(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def reading(_contexts: Contexts, visit: Visit, pytestconfig: pytest.Config) -> Iterator[Reading]:
-    looking = Reading(_contexts.look_of, takes_pictures=pytestconfig.option.markexpr == "nightly")
+def reading(looks: dict[BrowserContext, Look], visit: Visit, pytestconfig: pytest.Config) -> Iterator[Reading]:
+    looking = Reading(lambda page: looks[page.context], takes_pictures=pytestconfig.option.markexpr == "nightly")
     yield looking
     assert not looking.faults, "\n".join(looking.faults)

@@ -200,7 +200,7 @@ def test_a_customer_unbinds_and_renews(site: Site, visit: Visit, look: Look, rea
     assert ask(site, own, f"pc of {own}", "192.0.2.1", OPEN) == "OK"
     # Of one address there may be few requests in a minute.
     headers = {"X-Test-Address": f"203.0.113.{LOOKS.index(look)}"}
-    page = visit("/card", look, own=True, extra_http_headers=headers)
+    page = visit("/card", look, extra_http_headers=headers)
     customer = Person(page, look)
     customer.is_headed("卡密自助服务", "Your card")
     reading(page, "own-card")

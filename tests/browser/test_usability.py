@@ -333,7 +333,7 @@ def test_screen_readers_announce_the_count_and_not_the_list(enter: Enter, shop: 
 
 
 def test_a_stopped_form_can_be_sent_again_after_a_few_seconds(enter: Enter, shop: Shop) -> None:
-    person = enter("/admin/account", own=True)  # whose clock goes as it is told
+    person = enter("/admin/account")
     page = person.page
     page.clock.install()
     person.go("/admin/cards/issue")

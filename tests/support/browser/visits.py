@@ -97,13 +97,6 @@ class Troubles:
         self._site_url = site_url
         self._seen: list[str] = []
         self._expected: list[str] = []
-        self._listeners: dict[Any, Callable[[Any], None]] = {
-            "console": self._console,
-            "weberror": self._exception,
-            "dialog": self._dialog,
-            "request": self._request,
-            "requestfailed": self._failed_request,
-        }
 
     def expect(self, pattern: str) -> None:
         """Let pass, in this test, what this regular expression is found in, such as `status of 422`."""
@@ -113,12 +106,11 @@ class Troubles:
         return [trouble for trouble in self._seen if not any(re.search(known, trouble) for known in self._expected)]
 
     def watch(self, context: BrowserContext) -> None:
-        for event, listener in self._listeners.items():
-            context.on(event, listener)
-
-    def leave(self, context: BrowserContext) -> None:
-        for event, listener in self._listeners.items():
-            context.remove_listener(event, listener)
+        context.on("console", self._console)
+        context.on("weberror", self._exception)
+        context.on("dialog", self._dialog)
+        context.on("request", self._request)
+        context.on("requestfailed", self._failed_request)
 
     def _console(self, message: ConsoleMessage) -> None:
         # The icon that Chromium asks for by itself, at pages that name none: problems and JSON.
@@ -143,67 +135,18 @@ class Troubles:
             self._seen.append(f"failed: {request.method} {request.url}: {request.failure}")
 
 
-class _Kept(NamedTuple):
-    context: BrowserContext
-    look: Look
-    options: dict[str, Any]
-
-    @property
-    def page(self) -> Page:
-        return self.context.pages[0]
-
-
-class Contexts:
-    """Those of one browser, each with a page. Whoever takes one finds no cookies, but the browser's cache.
-
-    To open a page (with a process of its own, since the console's are isolated) takes as long as to read five. The
-    console keeps nothing else in a browser: no storage, no worker.
-    """
-
-    def __init__(self, browser: Browser, site_url: str) -> None:
-        self._browser = browser
-        self._site_url = site_url
-        self._free: list[_Kept] = []
-        self._taken: list[_Kept] = []
-        self._own: list[_Kept] = []
-
-    def take(self, look: Look, troubles: Troubles, cookies: Any, *, own: bool, options: dict[str, Any]) -> Page:
-        """Return the page of one that looks so and that nobody has now; `own` is one that nobody gets afterwards."""
-        wanted = (kept for kept in self._free if not own and (kept.look, kept.options) == (look, options))
-        kept = next(wanted, None) or self._make(look, options)
-        if kept in self._free:
-            self._free.remove(kept)
-        (self._own if own else self._taken).append(kept)
-        kept.context.add_cookies(cookies)
-        troubles.watch(kept.context)
-        return kept.page
-
-    def take_back(self, troubles: Troubles) -> None:
-        for kept in self._own:
-            kept.context.close()
-        for kept in self._taken:
-            troubles.leave(kept.context)
-            kept.context.clear_cookies()
-            kept.page.unroute_all()
-        self._free += self._taken
-        self._own, self._taken = [], []
-
-    def look_of(self, page: Page) -> Look:
-        (look,) = [kept.look for kept in (*self._own, *self._taken) if kept.context == page.context]
-        return look
-
-    def _make(self, look: Look, options: dict[str, Any]) -> _Kept:
-        context = self._browser.new_context(
-            base_url=self._site_url,
-            timezone_id="America/New_York",
-            reduced_motion="reduce",
-            permissions=["clipboard-read", "clipboard-write"],
-            **{**look.options(), **options},
-        )
-        context.set_default_timeout(20_000)
-        context.add_init_script(_TELL_OF_VIOLATIONS)
-        context.new_page()
-        return _Kept(context, look, options)
+def new_context(browser: Browser, site: Site, look: Look, **options: Any) -> BrowserContext:
+    """Make a visitor's browser, with an empty cache and no cookies."""
+    context = browser.new_context(
+        base_url=site.url,
+        timezone_id="America/New_York",
+        reduced_motion="reduce",
+        permissions=["clipboard-read", "clipboard-write"],
+        **{**look.options(), **options},
+    )
+    context.set_default_timeout(20_000)
+    context.add_init_script(_TELL_OF_VIOLATIONS)
+    return context
 
 
 class Reading:

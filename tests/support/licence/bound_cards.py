@@ -105,11 +105,7 @@ def counts(day: date) -> dict[tuple[str, str], int]:
 
 
 def ask(
-    verification: Verification,
-    card_id: str,
-    hardware: str = "h1",
-    address: str = "198.51.100.1",
-    function: str = OPEN,
+    verification: Verification, card_id: str, hardware: str = "h1", address: str = "198.51.100.1", function: str = OPEN
 ) -> Verdict:
     return verification.verify(VerificationRequest.from_fields(card_id, hardware, function, "n" * 22, address))
 

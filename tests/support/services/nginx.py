@@ -28,12 +28,7 @@ JSON = {"Content-Type": "application/json"}
 DEFAULTS = {"KADUN_RATE": "1000", "KADUN_BURST": "1000"}
 # Lets a test speak as any address. The project's own configuration never believes a header.
 BELIEVE_TEST_ADDRESS = "set_real_ip_from 127.0.0.1; set_real_ip_from ::1; real_ip_header X-Test-Address;\n"
-_MOVES = {
-    "/etc/nginx": "etc",
-    "/var/log/nginx": "log",
-    "/var/cache/nginx": "cache",
-    "/run/nginx.pid": "run/pid",
-}
+_MOVES = {"/etc/nginx": "etc", "/var/log/nginx": "log", "/var/cache/nginx": "cache", "/run/nginx.pid": "run/pid"}
 _FOLDERS = ("etc/conf.d", "log", "run", "cache", "certificates", "acme/.well-known/acme-challenge")
 
 

@@ -91,11 +91,7 @@ def posting(path: str, body: bytes, *headers: str) -> bytes:
 
 
 def hold_up(
-    service: Service,
-    lock: str,
-    requests: Sequence[Callable[[], Answer]],
-    card_id: str,
-    values: Sequence[str] = (),
+    service: Service, lock: str, requests: Sequence[Callable[[], Answer]], card_id: str, values: Sequence[str] = ()
 ) -> None:
     """Hold up requests at a service with `ONE_WORKER` while a customer is served.
 

@@ -128,13 +128,7 @@ def wait_for_waiting(database: Any, count: int) -> None:
 
 
 def question(card_id: str, hardware: str = "machine-1", function: str = OPEN, **more: Any) -> dict[str, Any]:
-    return {
-        "card_id": card_id,
-        "hardware": hardware,
-        "function": function,
-        "nonce": secrets.token_urlsafe(24),
-        **more,
-    }
+    return {"card_id": card_id, "hardware": hardware, "function": function, "nonce": secrets.token_urlsafe(24), **more}
 
 
 class GunicornProcess:
