@@ -70,7 +70,9 @@ class Broken(io.BytesIO):
         return super().read(size)
 
 
-def test_what_was_not_installed_or_ends_too_early_or_late_leaves_nothing(blobs: Blobs, folder: Path) -> None:
+def test_what_is_not_installed_ends_too_early_or_late_or_has_no_room_leaves_nothing(
+    blobs: Blobs, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[int] = []
     with blobs.receiving(io.BytesIO(CONTENT), None, done.append) as received:
         assert received.partial.stat().st_size == len(CONTENT)
@@ -84,15 +86,10 @@ def test_what_was_not_installed_or_ends_too_early_or_late_leaves_nothing(blobs: 
     with pytest.raises(OSError, match="Input/output"), blobs.receiving(Broken(CONTENT), None):
         pass
     assert list(folder.iterdir()) == []
-
-
-def test_what_has_no_room_is_refused_while_there_is_still_room_for_others(
-    blobs: Blobs, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     source = io.BytesIO(CONTENT)
     with pytest.raises(RefusedError, match="has no room"), blobs.receiving(source, 10**18):
         pass
-    assert source.tell() == 0, "it is refused before it is read"
+    assert source.tell() == 0, "it is refused before it is read, while there is still room for others"
 
     def usage(_folder: Path) -> object:
         written = sum(path.stat().st_size for path in folder.iterdir())

@@ -54,17 +54,6 @@ def follow(ring: KeyRing, pinned: dict[str, str]) -> list[str]:
     return list(believed)
 
 
-def test_only_the_owner_can_read_the_folder_and_its_files(folder: Path) -> None:
-    KeyFolder(folder).create(NOW)
-    KeyFolder(folder).rotate(NOW)
-    other = folder.with_name("other")
-    key_folder.write_file(other / "file", b"content")
-    assert (other / "file").read_bytes() == b"content"
-    paths = (folder, other, *folder.iterdir(), other / "file")
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in paths}
-    assert modes == {"keys": 0o700, "other": 0o700, key_folder.FILE: 0o600, ".lock": 0o600, "file": 0o600}
-
-
 def test_a_ring_is_created_once_and_its_published_keys_are_jwks_without_a_secret(folder: Path) -> None:
     assert not KeyFolder(folder).exists()
     ring = KeyFolder(folder).create(NOW)
@@ -77,6 +66,14 @@ def test_a_ring_is_created_once_and_its_published_keys_are_jwks_without_a_secret
         key = {"kty": "OKP", "crv": "Ed25519", "x": public["x"]}
         assert len(base64.urlsafe_b64decode(public["x"] + "=")) == 32
         assert public == key | {"kid": OKPKey.import_key(key).thumbprint(), "use": "sig", "alg": "EdDSA"}
+    # Only the owner can read the folder and its files.
+    KeyFolder(folder).rotate(NOW)
+    other = folder.with_name("other")
+    key_folder.write_file(other / "file", b"content")
+    assert (other / "file").read_bytes() == b"content"
+    paths = (folder, other, *folder.iterdir(), other / "file")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in paths}
+    assert modes == {"keys": 0o700, "other": 0o700, key_folder.FILE: 0o600, ".lock": 0o600, "file": 0o600}
 
 
 def test_a_second_rotation_within_15_minutes_is_refused_unless_forced(folder: Path) -> None:
@@ -226,16 +223,13 @@ def kid(signer: Signer) -> str:
     return signed
 
 
-def test_a_verdict_is_a_jws_that_names_its_type_and_key(made: Path) -> None:
+def test_a_verdict_names_its_type_and_key_and_the_key_set_is_what_the_ring_publishes(made: Path) -> None:
     token = Signer(KeyFolder(made)).sign(VERDICT_TYPE, CLAIMS)
     assert "=" not in token  # RFC 7515 has no padding; PyJWT reads it all the same
     current = KeyFolder(made).load().current
     assert jwt.get_unverified_header(token) == {"alg": "EdDSA", "typ": "verdict+jwt", "kid": current.kid}
     key = jwt.PyJWK(current.public).key
     assert jwt.decode(token, key, algorithms=["EdDSA"], audience="kadun-client") == CLAIMS
-
-
-def test_the_key_set_is_what_the_ring_publishes_and_public_keys_have_their_states(made: Path) -> None:
     ring = KeyFolder(made).rotate(NOW)
     signer = Signer(KeyFolder(made))
     expected = {"keys": [key.public for key in ring.keys], "endorsements": list(ring.endorsements)}

@@ -123,7 +123,7 @@ def test_of_a_key_given_twice_the_last_counts_and_a_pair_of_surrogates_is_one_ch
     assert refused.field == "client_public_key", "beside one that is absent"
 
 
-def test_an_unknown_field_is_named_escaped_and_cut() -> None:
+def test_an_unknown_field_is_named_escaped_and_cut_and_what_is_no_json_object_is_refused() -> None:
     for name, shown in (
         *((name, name) for name in ("Card_id", "", "__class__")),
         *(("卡密", "\\u5361\\u5bc6"), ("\0", "\\x00"), ("\x1b[31m\n", "\\x1b[31m\\n"), ("\u202e", "\\u202e")),
@@ -132,9 +132,6 @@ def test_an_unknown_field_is_named_escaped_and_cut() -> None:
         refused = wrong(**{name: 1})
         assert refused.field == shown, (name, shown)
         assert refused.detail.en.startswith(f"Unknown field {shown}; the fields are card_id, "), (name, shown)
-
-
-def test_what_is_no_json_object_is_refused_and_nesting_within_the_limit_is_the_wrong_type() -> None:
     for body in (
         *(b"", b" ", b"{", b"{}{}", b"\0", b"/* */{}", b"{'card_id': 1}", b'{"card_id": "x",}'),
         *(b'{"card_id": "%b"}' % text for text in (b"\n", b"\xff", b"\xed\xa0\x80", b"\xc0\x80")),

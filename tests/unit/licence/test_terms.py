@@ -39,9 +39,7 @@ def test_each_term_is_read_and_written_and_an_empty_text_sets_its_default_again(
         written = {name: write_term(value) for name, value in each.as_texts().items()}
         assert read_terms(Terms(self_renew=RenewTerm.ANY, notice="x"), written.items()) == each
         assert written["self_service"] == switch
-
-
-def test_the_smallest_and_the_largest_value_are_read_and_what_is_not_named_stays() -> None:
+    # The smallest and the largest value are read, and what is not named stays.
     for name, text in (
         *(("changes_per_day", "1"), ("changes_per_day", "1000"), ("minimum_version", "1" * 32)),
         *(("self_unbind_per_30_days", "0"), ("self_unbind_per_30_days", "1000"), ("contact", "x" * 200)),
@@ -98,7 +96,10 @@ def test_no_version_above_the_latest_can_be_demanded() -> None:
 numbers = st.lists(st.integers(0, 10**6), min_size=1, max_size=4)
 
 
-def test_dotted_numbers_are_versions_and_zeros_at_the_end_or_before_a_number_make_no_difference() -> None:
+@given(numbers, numbers)
+def test_dotted_numbers_are_versions_of_which_one_is_older_unless_they_are_equal(
+    one: list[int], other: list[int]
+) -> None:
     for text in ("0", "1", "1.10", "2026.11.28", "1.0.0.0", "007", "1" * 32, "1." * 15 + "1"):
         assert is_version(text), text
     others = ["", ".", "1.", ".1", "1..2", "v1", "1.0-beta", " 1", "1\n", "１", "+1", "1_0", "1" * 33, "1." * 16 + "1"]
@@ -106,13 +107,8 @@ def test_dotted_numbers_are_versions_and_zeros_at_the_end_or_before_a_number_mak
     for left, right in (("1.10", "1.10.0"), ("0", "0.0"), ("1", "01"), ("2.0", "2")):
         assert not is_older(left, right), (left, right)
         assert not is_older(right, left), (left, right)
-
-
-@given(numbers, numbers)
-def test_one_of_two_versions_is_older_unless_they_are_equal(left: list[int], right: list[int]) -> None:
-    texts = [".".join(map(str, parts)) for parts in (left, right)]
-    padded = [parts + [0] * (4 - len(parts)) for parts in (left, right)]
-    assert is_older(*texts) is (padded[0] < padded[1])
+    texts = [".".join(map(str, parts)) for parts in (one, other)]
+    assert is_older(*texts) is (one + [0] * (4 - len(one)) < other + [0] * (4 - len(other)))
 
 
 def test_programs_have_plain_ids_and_names_and_each_but_main_an_issuer_of_its_own() -> None:

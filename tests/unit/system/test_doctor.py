@@ -40,11 +40,6 @@ def pem(*names: str, days: float = 90, since: float = 1) -> str:
 
 GOOD_PEM = pem("example.com", "*.example.org", "203.0.113.9")
 REFERENCE = "ABCD2345"
-SERVICE_CHECKS = {
-    *("settings", "permissions", "database", "schema", "durability", "hosts", "keys", "data-key", "data-key-in-use"),
-    *("files", "functions", "clock", "sealing-key"),
-}
-"""The checks that need no facts of the host."""
 
 
 def handshake(certificates: str, code: int = 0) -> str:
@@ -352,14 +347,13 @@ def test_each_check_has_a_table_and_some_faults_several_checks_tell() -> None:
 
 
 def test_without_facts_of_the_host_or_of_the_service_the_other_is_checked() -> None:
-    trial = replace(SERVICE, behind_proxy=False)
-    assert set(run_checks(AllFacts(service_if_any=trial))) == SERVICE_CHECKS
-    found = run_checks(AllFacts(service_if_any=replace(trial, key_modes={"/keys": 0o755})))
-    assert differing(found) == {"permissions": "FAIL"}
+    alone = run_checks(AllFacts(service_if_any=replace(SERVICE, behind_proxy=False, key_modes={"/keys": 0o755})))
+    assert differing(alone) == {"permissions": "FAIL"}
     results = checked(None)
     assert differing(results) == {}
-    assert "settings" not in results
     assert {"containers", "disk", "permissions"} <= set(results)
+    assert set(CASES) - alone.keys() - results.keys() == {"bucket", "console", "proxy"}, "which need both, or a bucket"
+    assert {"containers", "disk"}.isdisjoint(alone)
 
 
 def test_the_facts_are_those_that_the_script_gathers(tmp_path: Path) -> None:

@@ -114,14 +114,7 @@ def test_a_start_waits_for_the_database_and_for_no_failed_migration(tmp_path: Pa
         assert (done.returncode, made, reason in done.stdout) == (int(tries == 1), tries, tries == 1), done.stderr
 
 
-def test_an_upgrade_names_the_files_that_stop_git_pull(checkout: Path) -> None:
-    git = 'git_here() { [[ $1 != pull ]] || { printf "error: these::\\n\\tDockerfile\\n" >&2; return 1; }; }'
-    done = bash(checkout, f"{functions_of(checkout, 'upgrade.sh', 'get_code')}\n{git}\nget_code")
-    assert (done.returncode, done.stdout, "\n\tDockerfile\n" in done.stderr) == (1, "", True)
-    assert done.stderr.splitlines()[-1].endswith("put the new code here yourself and add --no-pull")
-
-
-def test_an_upgrade_that_cannot_go_back_says_so_and_names_no_backup_that_is_not_there(checkout: Path) -> None:
+def test_an_upgrade_says_that_it_cannot_go_back_and_which_files_stop_git_pull(checkout: Path) -> None:
     code = """
     STEP=switch OLD_ENV=$ROOT/.env NEEDS_COPY='' OLD_IMAGE=old APP_IMAGE=app OLD_COMMIT=1 BACKUP=$ROOT/none
     compose() { :; }; start_stack() { :; }; docker() { return "$DOCKER"; }
@@ -132,6 +125,10 @@ def test_an_upgrade_that_cannot_go_back_says_so_and_names_no_backup_that_is_not_
         done = bash(checkout, f"{fails}\n{functions_of(checkout, 'upgrade.sh', 'finish', 'roll_back')}{code}")
         assert (said or "the service may be down: go back by hand") in done.stderr, fails
         assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    git = 'git_here() { [[ $1 != pull ]] || { printf "error: these::\\n\\tDockerfile\\n" >&2; return 1; }; }'
+    done = bash(checkout, f"{functions_of(checkout, 'upgrade.sh', 'get_code')}\n{git}\nget_code")
+    assert (done.returncode, done.stdout, "\n\tDockerfile\n" in done.stderr) == (1, "", True)
+    assert done.stderr.splitlines()[-1].endswith("put the new code here yourself and add --no-pull")
 
 
 def test_where_the_service_has_moved_away_nothing_is_done_to_what_stayed(checkout: Path) -> None:
