@@ -276,7 +276,7 @@ def test_a_reference_is_found_by_its_words_and_without_words_read_as_typed() -> 
     assert [bare_reference(other) for other in others] == [None] * len(others)
 
 
-def test_all_cards_of_a_text_are_found_amid_other_words() -> None:
+def test_all_cards_and_keys_of_a_text_are_found_and_keys_listed_only_where_every_word_is_like_one() -> None:
     for text in (
         f"我的卡密 {ID.lower()} 打不开",
         "卡密:01234567-89ABCDEF-GHJKMNPQ-RSTVWXYZ,今天打不开",
@@ -291,9 +291,6 @@ def test_all_cards_of_a_text_are_found_amid_other_words() -> None:
         assert ids_in(between.join([*several, ID])) == several
     for other in ("", "no card here", ID[:-1], f"{ID}0", "-" * 40, "U" * 32):
         assert ids_in(other) == []
-
-
-def test_words_may_be_imported_keys_and_are_listed_only_where_every_word_is_like_one() -> None:
     for text, keys in (
         ("我的卡密 VIP-2024-8K3M 打不开", ["VIP-2024-8K3M"]),
         ("卡号\uff1aVIP-2024-8K3M\uff0c今天提示设备不符", ["VIP-2024-8K3M", "今天提示设备不符"]),

@@ -356,9 +356,7 @@ def test_a_value_out_of_bounds_and_the_services_own_user_id_for_calls_are_refuse
             FunctionSettings.from_env({**env, "KADUN_FUNCTIONS_USER": user})
     with pytest.raises(SettingsError, match="KADUN_FUNCTIONS_USER is set without KADUN_FUNCTION_FIRST_UID"):
         FunctionSettings.from_env({**LEAST, "KADUN_FUNCTIONS_USER": "10001:101"})
-
-
-def test_the_container_allows_as_many_processes_as_calls_may_start_and_has_the_default_user_ids() -> None:
+    # The container allows as many processes as calls may start, and has the default user IDs.
     compose = (ROOT / "docker-compose.yml").read_text().partition("\n  functions:\n")[2]
     limit = re.search(r"pids_limit: (\d+)", compose)
     assert limit

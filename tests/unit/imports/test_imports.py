@@ -179,7 +179,7 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 UNUSED, ACTIVE, EXPIRED, FROZEN = CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN
 
 
-def test_a_card_is_unused_or_has_the_times_that_its_line_says_or_that_follow() -> None:
+def test_a_card_is_unused_or_has_the_times_of_its_line_and_a_contradiction_names_its_column() -> None:
     for line, use in (
         *[
             (Line(validity, status=status), (None, None))
@@ -202,9 +202,6 @@ def test_a_card_is_unused_or_has_the_times_that_its_line_says_or_that_follow() -
     ):
         assert use_of(line, NOW) == use, (line, use)
     assert use_of(Line(MONTH, WHOLE), WHOLE) == (WHOLE, WHOLE + MONTH), "at this very moment"
-
-
-def test_a_contradiction_names_its_column() -> None:
     for line, column in (
         (Line(MONTH, A, status=UNUSED), "status"),
         (Line(MONTH, status=UNUSED, hardware="h"), "status"),

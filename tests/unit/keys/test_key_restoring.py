@@ -40,20 +40,17 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {".lock"}
 
 
-@for_each("present, copy, only_newer", product(range(4), range(4), [False, True]))
-def test_a_ring_is_newer_when_it_retired_the_current_key_of_the_other_and_stays(
-    rings: list[KeyRing], tmp_path_factory: pytest.TempPathFactory, present: int, copy: int, *, only_newer: bool
+def test_a_ring_is_newer_when_it_retired_the_others_current_key_and_stays_and_one_replaced_is_kept(
+    rings: list[KeyRing], tmp_path: Path
 ) -> None:
-    assert rings[present].is_newer_than(rings[copy]) is (present > copy)
-    folder = tmp_path_factory.mktemp("keys")
-    before = put(folder, rings[present])
-    assert KeyFolder(folder).restore(rings[copy], NOW, only_newer=only_newer) is (copy >= present)
-    assert KeyFolder(folder).load() == rings[max(copy, present)]
-    if copy <= present:
-        assert ((folder / key_folder.FILE).read_bytes(), files(folder)) == (before, {key_folder.FILE})
-
-
-def test_an_older_or_damaged_ring_is_replaced_and_kept(rings: list[KeyRing], tmp_path: Path) -> None:
+    for present, copy, only_newer in product(range(4), range(4), [False, True]):
+        assert rings[present].is_newer_than(rings[copy]) is (present > copy)
+        folder = tmp_path / f"{present}-{copy}-{only_newer}"
+        before = put(folder, rings[present])
+        assert KeyFolder(folder).restore(rings[copy], NOW, only_newer=only_newer) is (copy >= present), folder
+        assert KeyFolder(folder).load() == rings[max(copy, present)]
+        if copy <= present:
+            assert ((folder / key_folder.FILE).read_bytes(), files(folder)) == (before, {key_folder.FILE})
     for before in (put(tmp_path, rings[0]), b"{"):
         (tmp_path / key_folder.FILE).write_bytes(before)
         assert KeyFolder(tmp_path).restore(rings[2], NOW)

@@ -8,7 +8,7 @@ QUIET = Spread(1, 1, 1, 0, 0)
 LIMITS = Thresholds(machines=4, networks=10, blocks=5, places=40)
 
 
-def test_the_number_that_comes_nearest_to_its_threshold_counts() -> None:
+def test_the_number_that_comes_nearest_to_its_threshold_counts_of_a_day_or_of_a_week() -> None:
     for spread, expected in (
         (Spread(4, 1, 1, 3, 0), 1),
         (Spread(3, 1, 1, 2, 0), 3 / 4),
@@ -18,9 +18,6 @@ def test_the_number_that_comes_nearest_to_its_threshold_counts() -> None:
         (Spread(1, 39, 1, 39, 40), 1),
     ):
         assert LIMITS.excess(spread) == expected, spread
-
-
-def test_a_day_and_a_week_have_thresholds_of_their_own() -> None:
     machines_of_a_day, machines_of_a_week = Spread(5, 1, 1, 4, 0), Spread(8, 1, 1, 7, 0)
     assert excess(machines_of_a_day, machines_of_a_day) == 1
     assert excess(QUIET, machines_of_a_day) == 5 / 8

@@ -75,27 +75,6 @@ def test_every_link_and_path_leads_somewhere_and_every_script_runs(name: str) ->
     assert [script for script in scripts if not (ROOT / script).stat().st_mode & 0o100] == []
 
 
-@for_each("reference, required", zip(REFERENCES, ("required", "必填"), strict=True))
-def test_the_reference_has_the_settings_of_the_table_with_their_defaults(reference: str, required: str) -> None:
-    service, functions, containers = document(reference).split("\n## ")[1:4]
-    for section, by, more in (
-        (service.partition("\n### ")[0], By.SERVICE, {"PROMETHEUS_MULTIPROC_DIR"}),
-        (functions, By.FUNCTIONS, set()),
-    ):
-        rows = {name: rest for name, *rest in re.findall(r"^\| `([A-Z_]+)`(.*?) \| (.*?) \|", section, re.MULTILINE)}
-        if reference == REFERENCES[0]:  # the Chinese page sends to it for processes without containers
-            assert rows.keys() == names(by) | more
-        for setting in (TABLE[name] for name in rows.keys() - more):
-            secret, default = rows[setting.name]
-            said = default.strip("`") if default.startswith("`") else None if default == required else ""
-            assert (secret != "", said, by in setting.by) == (setting.is_secret, setting.default, True), setting.name
-    named = set(re.findall(r"`([A-Z_]{4,})`", containers))
-    named |= {f"KADUN_FILES_BUCKET{end}" for end in re.findall(r"`…(_[A-Z]+)`", containers)}
-    assert names(By.DOTENV) - names(By.FUNCTIONS) <= named
-    assert names(By.DOTENV) <= {*re.findall(r"`([A-Z_]{4,})`", document(reference))}
-    assert set(re.findall(r"^\| `([A-Z_]+)`", containers, re.MULTILINE)) <= names(By.DOTENV) | {"COMPOSE_FILE"}
-
-
 def composed_settings() -> list[str]:
     """The settings that Compose passes on."""
     files = (*ROOT.glob("docker-compose*.yml"), *ROOT.glob("deploy/*.yml"))
@@ -115,8 +94,25 @@ def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[st
         yield from commands(below, (*words, word))
 
 
-@for_each("reference", REFERENCES)
-def test_the_reference_has_every_setting_of_the_containers_and_every_command(reference: str) -> None:
+@for_each("reference, required", zip(REFERENCES, ("required", "必填"), strict=True))
+def test_the_reference_has_every_setting_with_its_default_and_every_command(reference: str, required: str) -> None:
+    service, functions, containers = document(reference).split("\n## ")[1:4]
+    for section, by, more in (
+        (service.partition("\n### ")[0], By.SERVICE, {"PROMETHEUS_MULTIPROC_DIR"}),
+        (functions, By.FUNCTIONS, set()),
+    ):
+        rows = {name: rest for name, *rest in re.findall(r"^\| `([A-Z_]+)`(.*?) \| (.*?) \|", section, re.MULTILINE)}
+        if reference == REFERENCES[0]:  # the Chinese page sends to it for processes without containers
+            assert rows.keys() == names(by) | more
+        for setting in (TABLE[name] for name in rows.keys() - more):
+            secret, default = rows[setting.name]
+            said = default.strip("`") if default.startswith("`") else None if default == required else ""
+            assert (secret != "", said, by in setting.by) == (setting.is_secret, setting.default, True), setting.name
+    named = set(re.findall(r"`([A-Z_]{4,})`", containers))
+    named |= {f"KADUN_FILES_BUCKET{end}" for end in re.findall(r"`…(_[A-Z]+)`", containers)}
+    assert names(By.DOTENV) - names(By.FUNCTIONS) <= named
+    assert names(By.DOTENV) <= {*re.findall(r"`([A-Z_]{4,})`", document(reference))}
+    assert set(re.findall(r"^\| `([A-Z_]+)`", containers, re.MULTILINE)) <= names(By.DOTENV) | {"COMPOSE_FILE"}
     text = document(reference)
     assert sorted(name for name in composed_settings() if f"`{name}`" not in text) == []
     named: set[str] = set()
