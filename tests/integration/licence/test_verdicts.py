@@ -5,7 +5,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -322,28 +322,24 @@ class ModelCard:
         self.machine = self.address = None
 
 
-@dataclass
-class Model:
-    cards: list[ModelCard] = field(default_factory=list)
-
-    def ask(self, index: int, machine: str, address: str, now: datetime) -> str:
-        card = self.cards[index]
-        if card.frozen:
-            return "CARD_FROZEN"
-        if card.expired(now):
-            return "CARD_EXPIRED"
-        if card.machine is not None and card.machine != machine and card.address != address:
-            return "CLIENT_MISMATCH"
-        for other in self.cards:
-            if other is not card and other.machine == machine:
-                if other.live(now):
-                    return "CLIENT_HAS_ANOTHER_CARD"
-                other.release()
-        if not card.activated:
-            card.activated = True
-            card.expires = None if card.validity is None else now.replace(microsecond=0) + card.validity
-        card.machine, card.address = machine, address
-        return "OK"
+def ask_model(cards: list[ModelCard], index: int, machine: str, address: str, now: datetime) -> str:
+    card = cards[index]
+    if card.frozen:
+        return "CARD_FROZEN"
+    if card.expired(now):
+        return "CARD_EXPIRED"
+    if card.machine is not None and card.machine != machine and card.address != address:
+        return "CLIENT_MISMATCH"
+    for other in cards:
+        if other is not card and other.machine == machine:
+            if other.live(now):
+                return "CLIENT_HAS_ANOTHER_CARD"
+            other.release()
+    if not card.activated:
+        card.activated = True
+        card.expires = None if card.validity is None else now.replace(microsecond=0) + card.validity
+    card.machine, card.address = machine, address
+    return "OK"
 
 
 def machine_of(  # noqa: C901  # the rules stand together
@@ -357,12 +353,12 @@ def machine_of(  # noqa: C901  # the rules stand together
             database.execute_sql("SET session_replication_role = DEFAULT")
             clock.now = START
             self.ids = [issuing.issue(1, validity).cards[0].id for validity in validities]
-            self.model = Model([ModelCard(validity) for validity in validities])
+            self.cards = [ModelCard(validity) for validity in validities]
 
         @rule(index=INDEX, machine=MACHINES, address=ADDRESSES)
         def ask(self, index: int, machine: str, address: str) -> None:
             verdict = ask(verification, self.ids[index], machine, address)
-            expected = self.model.ask(index, machine, NETWORK.get(address, address), clock.now)
+            expected = ask_model(self.cards, index, machine, NETWORK.get(address, address), clock.now)
             assert verdict.code == expected
             told = claims(verdict)
             assert told["accepted"] is ("KERNAL_DATA_KEY" in told) is (expected == "OK")
@@ -372,7 +368,7 @@ def machine_of(  # noqa: C901  # the rules stand together
 
         @rule(index=INDEX, action=st.sampled_from([Action.FREEZE, Action.UNFREEZE, Action.UNBIND]))
         def act(self, index: int, action: Action) -> None:
-            outcome, card = card_actions.apply(action, [self.ids[index]]), self.model.cards[index]
+            outcome, card = card_actions.apply(action, [self.ids[index]]), self.cards[index]
             is_live_again = card.frozen and card.activated and not card.expired(clock.now)
             assert bool(outcome.revived_unbound) is (
                 action is Action.UNFREEZE and is_live_again and card.machine is None
@@ -383,12 +379,12 @@ def machine_of(  # noqa: C901  # the rules stand together
                 card.frozen = action is Action.FREEZE
             self.compare()
 
-        @precondition(lambda self: any(card.validity for card in self.model.cards))
+        @precondition(lambda self: any(card.validity for card in self.cards))
         @rule(data=st.data())
         def extend(self, data: st.DataObject) -> None:
-            index = data.draw(st.sampled_from([i for i, card in enumerate(self.model.cards) if card.validity]))
+            index = data.draw(st.sampled_from([i for i, card in enumerate(self.cards) if card.validity]))
             card_actions.apply(Action.EXTEND, [self.ids[index]], ONE_DAY)
-            card = self.model.cards[index]
+            card = self.cards[index]
             assert card.validity is not None
             if card.expires is None:
                 card.validity += ONE_DAY
@@ -402,7 +398,7 @@ def machine_of(  # noqa: C901  # the rules stand together
 
         def compare(self) -> None:
             """Compare all rows with the model: one card, one client, always."""
-            for card_id, card in zip(self.ids, self.model.cards, strict=True):
+            for card_id, card in zip(self.ids, self.cards, strict=True):
                 row, client = Card.get_by_id(card_id), Client.get_or_none(Client.card == card_id)
                 assert (row.is_activated, row.expires_at) == (card.activated, card.expires)
                 assert (row.frozen_at is not None) is card.frozen

@@ -235,12 +235,6 @@ FOREIGN = {
     "of a host that begins like ours": {"Sec-Fetch-Site": "", "Origin": "http://127.0.0.1.evil.example"},
     "of nonsense": {"Sec-Fetch-Site": "", "Origin": "http://[127.0.0.1"},
 }
-PLANTED = {
-    "/admin/account/two-step": ("secret", "A" * 32),
-    "/admin/operators": ("name", "mallory"),
-    "/admin/settings": ("contact", "mallory"),
-    "/admin/webhooks": ("url", "https://evil.example/"),
-}
 
 
 def touched_already() -> None:
@@ -300,7 +294,12 @@ def test_a_get_changes_nothing_even_with_all_of_a_post(scene: Scene, service: Se
 def test_no_link_fills_in_a_form_about_who_comes_in_or_what_holds(service: Service) -> None:
     add_operator("olga")
     owner = Browser(service).walk_in("olga")
-    for path, (name, text) in PLANTED.items():
+    for path, name, text in (
+        ("/admin/account/two-step", "secret", "A" * 32),
+        ("/admin/operators", "name", "mallory"),
+        ("/admin/settings", "contact", "mallory"),
+        ("/admin/webhooks", "url", "https://evil.example/"),
+    ):
         seen = owner.get(f"{path}?{urlencode({name: text})}")
         assert (seen.status, dict(seen.form(path).fields)[name] == text) == (200, False), path
 

@@ -272,14 +272,9 @@ FROM pg_proc p WHERE pronamespace = 'public'::regnamespace AND NOT EXISTS (
 """
 
 
-def catalog_of(database: Database) -> list[str]:
-    """Return a line for each object of schema public, sorted."""
-    found = database.execute_sql(CATALOG_QUERY.replace("%", "%%")).fetchall()
-    return sorted(" ".join(line.split()) for (line,) in found)
-
-
 def test_the_stored_catalog_is_what_the_migrations_make(migrated: Database) -> None:
-    found = "".join(f"{line}\n" for line in catalog_of(migrated))
+    lines = migrated.execute_sql(CATALOG_QUERY.replace("%", "%%")).fetchall()  # a line for each object of schema public
+    found = "".join(sorted(" ".join(line.split()) + "\n" for (line,) in lines))
     if found != CATALOG.read_text("utf-8"):
         new = ROOT / "test-artifacts/catalog.txt"
         new.parent.mkdir(exist_ok=True)

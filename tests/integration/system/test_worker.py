@@ -135,11 +135,6 @@ def test_pages_beyond_those_under_way_are_refused_and_customers_are_served(one_w
     assert olga.get("/admin/webhooks").status == 200
 
 
-def workers_of(service: Service) -> list[int]:
-    assert service.process is not None
-    return children_of(service.process.pid)
-
-
 def end(service: Service, number: int = signal.SIGTERM) -> None:
     """Tell the service to end, and require that it does soon."""
     assert service.process is not None
@@ -189,7 +184,7 @@ def test_what_arrives_at_the_last_moment_is_answered(connect: Connections, alone
     (card_id,) = alone.issue()
     kept, new = connect.kept(alone, 10), [connect(alone) for _ in range(5)]
     assert connect(alone).send(GET).answer().status == 200  # by now the others are accepted
-    (worker,) = workers_of(alone)
+    (worker,) = children_of(alone.process.pid)
     os.kill(worker, signal.SIGSTOP)  # so that what comes meanwhile comes at once
     wait_for(lambda: ") T " in Path(f"/proc/{worker}/stat").read_text())
     for connection in kept:
