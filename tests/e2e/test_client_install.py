@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned
+from tests.support.client.fakes import CARD, FakeServer, SigningKey, pinned
 from tests.support.client.local_http import forged, serving
 
 pytestmark = pytest.mark.long

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, reject, setting
+from tests.support.client.fakes import CARD, FakeServer, SigningKey, pinned, reject, setting
 from tests.support.client.local_http import forged, serving
 from tests.support.services.nginx import Gateway
 from tests.support.services.service import ROOT

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.support.client.fake_server import FakeServer
+from tests.support.client.fakes import FakeServer
 
 Respond = Callable[["Handler", bytes], None]
 Ending = Callable[["Handler"], object]

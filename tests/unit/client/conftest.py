@@ -5,8 +5,18 @@ import pytest
 from kadun import Client
 from kadun.retries import RetryPolicy
 
-from tests.support.client.customer_machine import Machine, MakeClient, Rotations, at
-from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, pinned
+from tests.support.client.fakes import (
+    CARD,
+    HARDWARE,
+    NOW,
+    FakeServer,
+    Machine,
+    MakeClient,
+    Rotations,
+    SigningKey,
+    at,
+    pinned,
+)
 
 
 @pytest.fixture(autouse=True)

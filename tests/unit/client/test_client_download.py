@@ -18,8 +18,16 @@ from kadun import CardRejected, Client, DownloadFailed, ServerUnreachable, Untru
 from kadun.partial_file import Offer, PartialFile
 from kadun.transport import HttpTransport
 
-from tests.support.client.customer_machine import MakeClient, full_disk, left_in
-from tests.support.client.fake_server import FakeServer, claims_for, reject, setting, verdict_response
+from tests.support.client.fakes import (
+    FakeServer,
+    MakeClient,
+    claims_for,
+    full_disk,
+    left_in,
+    reject,
+    setting,
+    verdict_response,
+)
 from tests.support.client.local_http import (
     LONG_SECONDS,
     SOON_SECONDS,

@@ -27,8 +27,7 @@ from kadun.hardware import unix
 from kadun.hardware.placeholders import without_placeholders
 from kadun.hardware.windows import disk_serial_in, identifiers_in
 
-from tests.support.client.customer_machine import MakeClient, refused
-from tests.support.client.fake_server import FakeServer
+from tests.support.client.fakes import FakeServer, MakeClient, refused
 from tests.support.tables import for_each
 
 Strings = Callable[..., str]

@@ -11,15 +11,17 @@ from kadun import CardRejected, Client, Heartbeat, KadunError, ServerUnreachable
 from kadun.responses import Response
 from kadun.retries import RetryPolicy
 
-from tests.support.client.customer_machine import MakeClient, no_network, python
-from tests.support.client.fake_server import (
+from tests.support.client.fakes import (
     CARD,
     HARDWARE,
     NOW,
     FakeServer,
+    MakeClient,
     Tweak,
     card_status,
+    no_network,
     pinned,
+    python,
     reject,
     setting,
 )

@@ -19,8 +19,22 @@ from kadun.responses import Response
 from kadun.store import State
 from kadun_conformance.crypto import ABSENT, changed
 
-from tests.support.client.customer_machine import MINUTE, OTHER_CARD, REPLACED, UNKNOWN, MakeClient, Rotations, at
-from tests.support.client.fake_server import HARDWARE, ISSUER, NOW, REPORT, FakeServer, SigningKey, pinned
+from tests.support.client.fakes import (
+    HARDWARE,
+    ISSUER,
+    MINUTE,
+    NOW,
+    OTHER_CARD,
+    REPLACED,
+    REPORT,
+    UNKNOWN,
+    FakeServer,
+    MakeClient,
+    Rotations,
+    SigningKey,
+    at,
+    pinned,
+)
 from tests.support.client.local_http import SOON_SECONDS
 from tests.support.tables import for_each
 

@@ -10,26 +10,24 @@ from kadun import CardRejected, FunctionFailed, RequestRefused, ServerUnreachabl
 from kadun.clocks import LATEST_TIME, synchronized
 from kadun.responses import Response
 
-from tests.support.client.customer_machine import (
+from tests.support.client.fakes import (
+    CARD,
     CORE,
     DAY,
     GRACE,
     HOUR,
-    YEAR_2100,
-    Machine,
-    at,
-    no_network,
-    unplug,
-)
-from tests.support.client.fake_server import (
-    CARD,
     NOW,
     REPORT,
+    YEAR_2100,
+    Machine,
     SigningKey,
+    at,
     claims_for,
+    no_network,
     problem,
     reject,
     setting,
+    unplug,
     verdict_response,
 )
 from tests.support.tables import for_each

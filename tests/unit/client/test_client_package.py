@@ -24,12 +24,14 @@ from kadun.__main__ import main
 from kadun.sealing import unseal
 
 from app.cli.main import cardctl
-from tests.support.client.customer_machine import CORE, full_disk, left_in
-from tests.support.client.fake_server import (
+from tests.support.client.fakes import (
     CARD,
+    CORE,
     FakeServer,
     SigningKey,
     card_status,
+    full_disk,
+    left_in,
     pinned,
     reject,
     setting,

@@ -25,9 +25,22 @@ from kadun import (
 from kadun.responses import Response
 from kadun.transport import HttpTransport
 
-from tests.support.client.customer_machine import MakeClient, at, refused, unplug
-from tests.support.client.fake_server import CARD, NOW, OPEN, REPORT, FakeServer, SigningKey, problem, reject, setting
-from tests.support.client.fake_server import card_status as says
+from tests.support.client.fakes import (
+    CARD,
+    NOW,
+    OPEN,
+    REPORT,
+    FakeServer,
+    MakeClient,
+    SigningKey,
+    at,
+    problem,
+    refused,
+    reject,
+    setting,
+    unplug,
+)
+from tests.support.client.fakes import card_status as says
 from tests.support.client.local_http import LONG, Handler, Respond, closed_port, send, serving
 from tests.support.tables import for_each
 

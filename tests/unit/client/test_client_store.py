@@ -24,8 +24,23 @@ from kadun.sealing import KeyPair
 from kadun.store import CachedVerdict, Rejection, State, StateStore, normalized_card_id
 
 from app.domain.cards.cards import parse_card_id
-from tests.support.client.customer_machine import GRACE, OTHER_CARD, SOURCES, Machine, MakeClient, at, full_disk
-from tests.support.client.fake_server import CARD, HARDWARE, NOW, REPORT, SigningKey, claims_for, reject, setting
+from tests.support.client.fakes import (
+    CARD,
+    GRACE,
+    HARDWARE,
+    NOW,
+    OTHER_CARD,
+    REPORT,
+    SOURCES,
+    Machine,
+    MakeClient,
+    SigningKey,
+    at,
+    claims_for,
+    full_disk,
+    reject,
+    setting,
+)
 from tests.support.client.local_http import SOON_SECONDS
 from tests.support.tables import for_each
 

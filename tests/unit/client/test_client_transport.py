@@ -26,8 +26,7 @@ from kadun.retries import RetryPolicy
 from kadun.transport import LARGEST_BODY_BYTES, HttpTransport
 
 from tests.support.client import local_http as ports
-from tests.support.client.customer_machine import MakeClient, refused
-from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned
+from tests.support.client.fakes import CARD, HARDWARE, FakeServer, MakeClient, SigningKey, pinned, refused
 from tests.support.client.local_http import CHUNKED, LONG, LONG_SECONDS, OK, Handler, Respond, forged, send, serving
 from tests.support.services.pki import Issued
 from tests.support.tables import for_each

@@ -29,18 +29,22 @@ from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
 from kadun.responses import Response
 from kadun.tokens import Claims
 
-from tests.support.client.customer_machine import CORE, MakeClient, at, refused, unplug
-from tests.support.client.fake_server import (
+from tests.support.client.fakes import (
     CARD,
+    CORE,
     HARDWARE,
     NOW,
     OPEN,
     REPORT,
     FakeServer,
+    MakeClient,
+    at,
     forger_for,
     problem,
+    refused,
     reject,
     setting,
+    unplug,
 )
 from tests.support.tables import for_each
 

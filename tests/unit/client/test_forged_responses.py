@@ -25,8 +25,7 @@ from kadun_conformance.__main__ import main
 from kadun_conformance.cases import FORGED, GENUINE, Case
 from kadun_conformance.forger import Forger, Vendor
 
-from tests.support.client.customer_machine import MakeClient, refused
-from tests.support.client.fake_server import NOW, REPORT, FakeServer, Tweak, claims_for, reject, setting
+from tests.support.client.fakes import NOW, REPORT, FakeServer, MakeClient, Tweak, claims_for, refused, reject, setting
 from tests.support.services.processes import is_alive
 from tests.support.services.service import wait_for
 from tests.support.tables import for_each
