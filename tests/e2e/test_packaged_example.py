@@ -11,22 +11,32 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kadun import HardwareUnknown
 from kadun.hardware import machine_string
 
 from tests.support.services.nginx import Gateway
-from tests.support.services.service import wait_for
+from tests.support.services.service import ROOT, wait_for
 from tests.support.services.socket_service import SocketService
 from trial.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).resolve().parents[2]
 DESK = ROOT / "examples" / "desk"
 CORE = DESK / "tariff.json"
 UPDATE = "https://example.com/下载?v=1.10"
+
+
+@contextlib.contextmanager
+def killed(command: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a program, and kill it at the end of the block."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 class DeskProgram:
@@ -47,12 +57,8 @@ class DeskProgram:
         browser.write_text(f'#!/bin/sh\nprintf %s "$1" >{folder}/browsed\n')
         browser.chmod(0o755)
         self.browsed = folder / "browsed"
-        self.environment = {
-            "HOME": str(self.home),
-            "LANG": "C.UTF-8",
-            "PATH": os.environ["PATH"],
-            "BROWSER": f"{browser} %s",
-        }
+        self.environment = {"HOME": str(self.home), "LANG": "C.UTF-8", "PATH": os.environ["PATH"]}
+        self.environment["BROWSER"] = f"{browser} %s"
 
     @property
     def remembered(self) -> Path:
@@ -60,25 +66,14 @@ class DeskProgram:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        with tempfile.TemporaryFile("w+") as number:
-            display = subprocess.Popen(
-                ["Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"],
-                stdout=number, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            try:
-                wait_for(lambda: os.fstat(number.fileno()).st_size > 1, 20)
-                number.seek(0)
-                self.environment["DISPLAY"] = f":{number.read().strip()}"
-                program = subprocess.Popen(self.command, env=self.environment)
-                try:
-                    yield
-                    assert program.poll() is None
-                finally:
-                    program.kill()
-                    program.wait()
-            finally:
-                display.kill()
-                display.wait()
+        screen = ["Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"]
+        with tempfile.TemporaryFile("w+") as number, killed(screen, stdout=number, stderr=subprocess.DEVNULL):
+            wait_for(lambda: os.fstat(number.fileno()).st_size > 1, 20)
+            number.seek(0)
+            self.environment["DISPLAY"] = f":{number.read().strip()}"
+            with killed(self.command, env=self.environment) as program:
+                yield
+                assert program.poll() is None
 
     def _xdotool(self, *words: str) -> str:
         done = subprocess.run(["xdotool", *words], env=self.environment, capture_output=True, text=True, check=False)
