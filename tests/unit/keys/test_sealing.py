@@ -85,6 +85,7 @@ def test_a_file_of_any_size_is_sealed_to_the_first_of_several_identities_as_a_pl
         sealing.seal_file(io.BytesIO(content), target, recipient)
         assert target.getvalue().startswith(b"age-encryption.org/v1\n-> X25519 ")
         assert pyrage.decrypt(target.getvalue(), [newest]) == content, size
+        assert pyrage.decrypt(sealing.seal_bytes(content, recipient), [newest]) == content, size
         with pytest.raises(pyrage.DecryptError):
             pyrage.decrypt(target.getvalue(), [older])
 
