@@ -5,30 +5,16 @@ import pytest
 from kadun import Client
 from kadun.retries import RetryPolicy
 
-from tests.support.client.fakes import (
-    CARD,
-    HARDWARE,
-    NOW,
-    FakeServer,
-    Machine,
-    MakeClient,
-    Rotations,
-    SigningKey,
-    at,
-    pinned,
-)
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "*")
+from tests.support.client import fakes
+from tests.support.client.fakes import CARD, HARDWARE, NOW, FakeServer, Machine, MakeClient, Rotations, SigningKey
 
 
 @pytest.fixture(autouse=True)
 def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The platform's folder for state, a new one for each test and the programs that it starts."""
+    """The platform's folder for state, a new one for each test and the programs that it starts; and no proxy."""
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")
     folder = tmp_path_factory.mktemp("state-home")
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     return folder
@@ -54,7 +40,7 @@ def pauses() -> list[float]:
 def make_client(signing_key: SigningKey, server: FakeServer, pauses: list[float]) -> Callable[..., Client]:
     def make(**changes: object) -> Client:
         settings: dict[str, object] = {
-            "public_keys": pinned(signing_key),
+            "public_keys": fakes.pinned(signing_key),
             "card_id": CARD,
             "hardware": HARDWARE,
             "transport": server,
@@ -84,7 +70,7 @@ def start(make_client: Callable[..., Client], folder: Path) -> Callable[..., Cli
 @pytest.fixture
 def machine(make_client: MakeClient, server: FakeServer, folder: Path) -> Machine:
     """A machine for whose card the server allows offline starts."""
-    server.tweak = at(NOW)
+    server.tweak = fakes.at(NOW)
     return Machine(make_client, server, folder)
 
 

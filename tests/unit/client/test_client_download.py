@@ -18,28 +18,9 @@ from kadun import CardRejected, Client, DownloadFailed, ServerUnreachable, Untru
 from kadun.partial_file import Offer, PartialFile
 from kadun.transport import HttpTransport
 
-from tests.support.client.fakes import (
-    FakeServer,
-    MakeClient,
-    claims_for,
-    full_disk,
-    left_in,
-    reject,
-    setting,
-    verdict_response,
-)
-from tests.support.client.local_http import (
-    LONG_SECONDS,
-    SOON_SECONDS,
-    Handler,
-    LocalServer,
-    Respond,
-    StalledQueue,
-    serving,
-    stall,
-    threads,
-    wait_until,
-)
+from tests.support.client import fakes, local_http
+from tests.support.client.fakes import FakeServer, MakeClient, claims_for, full_disk, left_in, reject, setting
+from tests.support.client.local_http import LONG_SECONDS, SOON_SECONDS, Handler, LocalServer, Respond, StalledQueue
 from tests.support.tables import for_each
 
 NAME = "模型.bin"
@@ -86,7 +67,7 @@ class FileServer:
         entry = {"name": NAME, "size": len(self.content), "sha256": sha256(self.content), "url": url, **self.changes}
         claims["files"] = [{"name": "other.txt", "size": 1, "sha256": "0" * 64, "url": "/o"}, entry]
         self.fake.tweak(claims)
-        return verdict_response(self.fake.key.token(claims))
+        return fakes.verdict_response(self.fake.key.token(claims))
 
     def serve(self, handler: Handler, _body: bytes = b"", *, sent: int | None = None) -> None:
         """Send what is asked for; only the first `sent` bytes of it, should that be told."""
@@ -114,7 +95,7 @@ def files(server: FakeServer) -> FileServer:
 
 @pytest.fixture
 def local(files: FileServer) -> Iterator[LocalServer]:
-    with serving(files) as running:
+    with local_http.serving(files) as running:
         yield running
 
 
@@ -249,7 +230,7 @@ def test_a_stalled_download_is_resumed(fetch: Fetch, files: FileServer, monkeypa
     def hang(handler: Handler, _body: bytes) -> None:
         files.serve(handler, sent=100_000)
         received.wait(SOON_SECONDS)
-        stall(handler)
+        local_http.stall(handler)
 
     files.script = [hang]
     assert fetch(on_progress=lambda done, _total: received.set() if done >= 100_000 else None) == CONTENT
@@ -299,7 +280,7 @@ def test_a_slow_callback_loses_nothing_of_what_waits_for_it_and_may_leave(
     files.content = CONTENT * 20  # more than the stream reads ahead
     with pytest.raises(KeyboardInterrupt):
         fetch(on_progress=dawdle)
-    wait_until(lambda: not threads("kadun-request"))
+    local_http.wait_until(lambda: not local_http.threads("kadun-request"))
     assert waits.is_set()
     assert fetch(on_progress=dawdle) == CONTENT * 20
     assert files.ranges == [WHOLE, f"bytes={seen[0]}-"]

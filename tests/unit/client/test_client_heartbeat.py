@@ -11,31 +11,13 @@ from kadun import CardRejected, Client, Heartbeat, KadunError, ServerUnreachable
 from kadun.responses import Response
 from kadun.retries import RetryPolicy
 
-from tests.support.client.fakes import (
-    CARD,
-    HARDWARE,
-    NOW,
-    FakeServer,
-    MakeClient,
-    Tweak,
-    card_status,
-    no_network,
-    pinned,
-    python,
-    reject,
-    setting,
-)
-from tests.support.client.local_http import (
-    LONG_SECONDS,
-    SOON_SECONDS,
-    closed_port,
-    threads,
-    wait_until,
-)
+from tests.support.client import fakes
+from tests.support.client.fakes import CARD, HARDWARE, NOW, FakeServer, MakeClient, no_network, pinned, setting
+from tests.support.client.local_http import LONG_SECONDS, SOON_SECONDS, closed_port, threads, wait_until
 from tests.support.tables import for_each
 
 INTERVAL = 300
-FROZEN = reject("CARD_FROZEN")
+FROZEN = fakes.reject("CARD_FROZEN")
 A_PAGE = Response(200, b"<html>sign in</html>")
 UNFORESEEN = ZeroDivisionError("unforeseen")
 
@@ -82,7 +64,7 @@ def simulate(monkeypatch: pytest.MonkeyPatch, make_client: MakeClient, server: F
     With `opened`, the program was opened before, by a verdict with these claims.
     """
 
-    def run(*answers: object, beats: int = 100, opened: Tweak | None = None, **settings: Any) -> Timeline:
+    def run(*answers: object, beats: int = 100, opened: fakes.Tweak | None = None, **settings: Any) -> Timeline:
         client, timeline = make_client(language="en", clock=lambda: 0.0), Timeline(beats)
         callbacks = {"on_rejected": timeline.rejected.append, "on_unreachable": timeline.unreachable.append}
         server.script = []
@@ -146,7 +128,7 @@ def test_a_valid_card_survives_every_outage(
 
 def test_it_asks_when_the_card_expires_and_an_extended_card_stays_valid(simulate: Simulate, server: FakeServer) -> None:
     """Before the interval has passed, and a second after the expiry, or the server might still accept the card."""
-    expiring, expired = setting(card_expires_at=NOW + 60), server.saying(reject("CARD_EXPIRED"))
+    expiring, expired = setting(card_expires_at=NOW + 60), server.saying(fakes.reject("CARD_EXPIRED"))
     after_the_opening = simulate(expired, opened=expiring)
     for timeline in (after_the_opening, simulate(server.saying(expiring), expired)):
         assert [error.code for error in timeline.rejected] == ["CARD_EXPIRED"]
@@ -242,7 +224,7 @@ def test_unbinding_waits_for_a_beat_which_is_not_sent_again_but_no_longer_than_t
 
         def unbind(_request: dict[str, Any], busy: Hanging = busy) -> Response:
             released_before.append(busy.released.is_set())
-            return card_status(bound=False)
+            return fakes.card_status(bound=False)
 
         server.script = [busy, unbind]
         with Heartbeat(client):
@@ -297,4 +279,4 @@ heartbeat = Heartbeat(client, interval_seconds=0.001, on_unreachable=fail)
 heartbeat.start()
 assert failed.wait({SOON_SECONDS}) and heartbeat.running
 """
-        assert python(program) == ""
+        assert fakes.python(program) == ""

@@ -19,22 +19,8 @@ from kadun.responses import Response
 from kadun.store import State
 from kadun_conformance.crypto import ABSENT, changed
 
-from tests.support.client.fakes import (
-    HARDWARE,
-    ISSUER,
-    MINUTE,
-    NOW,
-    OTHER_CARD,
-    REPLACED,
-    REPORT,
-    UNKNOWN,
-    FakeServer,
-    MakeClient,
-    Rotations,
-    SigningKey,
-    at,
-    pinned,
-)
+from tests.support.client import fakes
+from tests.support.client.fakes import ISSUER, MINUTE, NOW, REPLACED, REPORT, UNKNOWN, Rotations, SigningKey, pinned
 from tests.support.client.local_http import SOON_SECONDS
 from tests.support.tables import for_each
 
@@ -47,7 +33,7 @@ def keys(signing_key: SigningKey) -> TrustedKeys:
     return TrustedKeys(pinned(signing_key))
 
 
-def test_a_shuffled_chain_is_followed_and_one_with_a_gap_is_not(client: Client, server: FakeServer) -> None:
+def test_a_shuffled_chain_is_followed_and_one_with_a_gap_is_not(client: Client, server: fakes.FakeServer) -> None:
     server.rotate(5)
     chain = list(server.endorsements)
     for missing in range(5):
@@ -58,7 +44,9 @@ def test_a_shuffled_chain_is_followed_and_one_with_a_gap_is_not(client: Client, 
     assert client.open().accepted
 
 
-def test_a_pinned_key_leads_to_later_keys_and_to_no_older_ones(make_client: MakeClient, server: FakeServer) -> None:
+def test_a_pinned_key_leads_to_later_keys_and_to_no_older_ones(
+    make_client: fakes.MakeClient, server: fakes.FakeServer
+) -> None:
     first = server.key
     server.rotate(2)
     client = make_client(public_keys=json.dumps(pinned(SigningKey(), server.key)))  # text will do, and any of them
@@ -102,7 +90,7 @@ def test_an_endorsement_has_2048_characters_at_most(keys: TrustedKeys, signing_k
 
 
 def test_no_thread_sees_a_chain_that_another_has_learned_by_half(
-    server: FakeServer, keys: TrustedKeys, monkeypatch: pytest.MonkeyPatch
+    server: fakes.FakeServer, keys: TrustedKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.rotate(2)
     kid, last, genuine = server.key.kid, server.endorsements[-1], TrustedKeys._endorsed  # noqa: SLF001 - the middle
@@ -134,7 +122,7 @@ def test_no_thread_sees_a_chain_that_another_has_learned_by_half(
 
 @for_each("status, error, waits", [(302, UntrustedAnswer, 0), (404, UntrustedAnswer, 0), (503, ServerUnreachable, 2)])
 def test_a_response_that_is_not_a_key_set_is_untrusted_and_a_busy_server_is_asked_again(
-    status: int, error: type[Exception], waits: int, client: Client, server: FakeServer, pauses: list[float]
+    status: int, error: type[Exception], waits: int, client: Client, server: fakes.FakeServer, pauses: list[float]
 ) -> None:
     pauses.clear()
     server.key, server.key_set = (
@@ -215,12 +203,12 @@ def test_a_key_written_into_the_file_is_not_trusted(rotations: Rotations) -> Non
 
 def test_a_stored_verdict_of_the_first_release_finds_its_keys_in_its_own_file(rotations: Rotations) -> None:
     rotations.rotate(2)
-    rotations.server.tweak = at(NOW)
+    rotations.server.tweak = fakes.at(NOW)
     rotations.run().open()
     assert rotations.starts_offline()
     cached, rotations.stored = rotations.cached, State()
     for endorsements, starts in ((tuple(rotations.server.endorsements), True), (("no token",), False)):
-        rotations.store.save(State(endorsements, cached), HARDWARE)
+        rotations.store.save(State(endorsements, cached), fakes.HARDWARE)
         assert rotations.starts_offline() is starts
 
 
@@ -308,7 +296,7 @@ def test_a_key_stolen_after_rotations_that_the_program_saw_is_not_believed(rotat
         client.open()
         rotations.now += 20 * MINUTE
     for stolen in rotations.keys[:3]:
-        for card in (client, rotations.run(), rotations.run(card_id=OTHER_CARD)):
+        for card in (client, rotations.run(), rotations.run(card_id=fakes.OTHER_CARD)):
             for successor in (None, thiefs_own):
                 rotations.refuses_thief(stolen, successor, card, f"{REPLACED}|{UNKNOWN}")
             rotations.publish(rotations.keys[-2])
@@ -398,7 +386,7 @@ def test_a_floor_of_another_chain_is_dropped(rotations: Rotations) -> None:
 
 
 def test_a_stored_verdict_by_an_earlier_key_ends_too(rotations: Rotations) -> None:
-    rotations.server.tweak = at(NOW)
+    rotations.server.tweak = fakes.at(NOW)
     rotations.run().open()
     rotations.rotate(2)
     rotations.server.tweak = lambda _claims: None

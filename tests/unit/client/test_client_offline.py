@@ -10,26 +10,8 @@ from kadun import CardRejected, FunctionFailed, RequestRefused, ServerUnreachabl
 from kadun.clocks import LATEST_TIME, synchronized
 from kadun.responses import Response
 
-from tests.support.client.fakes import (
-    CARD,
-    CORE,
-    DAY,
-    GRACE,
-    HOUR,
-    NOW,
-    REPORT,
-    YEAR_2100,
-    Machine,
-    SigningKey,
-    at,
-    claims_for,
-    no_network,
-    problem,
-    reject,
-    setting,
-    unplug,
-    verdict_response,
-)
+from tests.support.client import fakes
+from tests.support.client.fakes import CORE, DAY, GRACE, HOUR, NOW, REPORT, YEAR_2100, Machine, at, reject, setting
 from tests.support.tables import for_each
 
 IDENTITIES = [pyrage.x25519.Identity.generate() for _ in range(2)]
@@ -40,7 +22,7 @@ def test_the_last_accepted_verdict_is_used_while_the_server_cannot_be_reached(ma
     machine.server.tweak = setting(offline_until=NOW + GRACE, activated=True)
     online = machine.open()
     assert (online.offline, online.activated) == (False, True)
-    unplug(machine.server)
+    fakes.unplug(machine.server)
     client = machine.run()
     verdict = client.open()
     assert (verdict.offline, verdict.accepted, verdict.reference) == (True, True, online.reference)
@@ -55,10 +37,12 @@ def test_the_last_accepted_verdict_is_used_while_the_server_cannot_be_reached(ma
 @for_each(
     "answer",
     [
-        *(no_network, Response(503, b'{"code": "UNAVAILABLE"}', "60"), Response(502, b"<html>")),
+        *(fakes.no_network, Response(503, b'{"code": "UNAVAILABLE"}', "60"), Response(502, b"<html>")),
         *(Response(200, b"<html>please sign in</html>"), Response(302, b"")),  # a captive portal, a redirect to one
-        lambda request: verdict_response(SigningKey().token(claims_for(request))),  # another server
-        lambda request: verdict_response(SigningKey().token({**claims_for(request), "code": "CARD_FROZEN"})),
+        lambda request: fakes.verdict_response(fakes.SigningKey().token(fakes.claims_for(request))),  # another server
+        lambda request: fakes.verdict_response(
+            fakes.SigningKey().token({**fakes.claims_for(request), "code": "CARD_FROZEN"})
+        ),
     ],
 )
 def test_it_is_used_for_every_answer_that_is_not_genuine(answer: Any, machine: Machine) -> None:
@@ -96,7 +80,7 @@ def test_neither_a_failed_function_nor_a_refused_request_rejects_the_card(machin
     machine.server.tweak = reject("FUNCTION_FAILED")
     with pytest.raises(FunctionFailed):
         machine.run().execute("汇率换算", {})
-    machine.fails_offline(RequestRefused, problem(400, "INVALID_REQUEST", "nonce"))  # but does not start offline
+    machine.fails_offline(RequestRefused, fakes.problem(400, "INVALID_REQUEST", "nonce"))  # but does not start offline
     assert machine.starts_offline()
 
 
@@ -105,9 +89,9 @@ def test_no_secret_is_on_disk_in_clear_or_shown(machine: Machine) -> None:
     machine.open()
     content = machine.file.read_bytes() + machine.file.name.encode()
     header = machine.cached.token.partition(".")[0]
-    for clear in (*map(str, IDENTITIES), CARD, "envelope", "KERNAL", header):
+    for clear in (*map(str, IDENTITIES), fakes.CARD, "envelope", "KERNAL", header):
         assert clear.encode() not in content
-    unplug(machine.server)
+    fakes.unplug(machine.server)
     client = machine.run()
     text = f"{client.open()!r} {vars(client)!r} {machine.cached!r}"
     for secret in (*map(str, IDENTITIES), machine.cached.key_pair.reveal()):

@@ -24,18 +24,8 @@ from kadun.__main__ import main
 from kadun.sealing import unseal
 
 from app.cli.main import cardctl
-from tests.support.client.fakes import (
-    CARD,
-    CORE,
-    FakeServer,
-    SigningKey,
-    card_status,
-    full_disk,
-    left_in,
-    pinned,
-    reject,
-    setting,
-)
+from tests.support.client import fakes
+from tests.support.client.fakes import CARD, CORE, FakeServer, SigningKey, card_status, full_disk, left_in, pinned
 from tests.support.client.local_http import Handler, forged, serving
 from tests.support.services.pki import Issued
 
@@ -193,14 +183,14 @@ def test_all_the_python_runs(document: Path, scene: Scene, capsys: pytest.Captur
     assert Path("model.bin").read_bytes() == MODEL
     for latest, offer in (("1.3", ""), ("1.4.0", ""), ("1.10", f"新版本 1.10：{URL}\n")):  # newer ones only
         capsys.readouterr()
-        scene.server.tweak = setting(notice="今晚维护", latest_version=latest, update_url=URL)
+        scene.server.tweak = fakes.setting(notice="今晚维护", latest_version=latest, update_url=URL)
         scene.run(document, "except UpdateRequired")
         assert capsys.readouterr().out == f"今晚维护\n{offer}"
     for code, block, shown in (
         ("UPDATE_REQUIRED", "except UpdateRequired", URL),
         ("CARD_EXPIRED", "sys.exit(failure.message)", "卡密已过期"),
     ):
-        scene.server.tweak = reject(code, update_url=URL)
+        scene.server.tweak = fakes.reject(code, update_url=URL)
         with pytest.raises(SystemExit, match=re.escape(shown)):
             scene.run(document, block)
 

@@ -24,23 +24,8 @@ from kadun.sealing import KeyPair
 from kadun.store import CachedVerdict, Rejection, State, StateStore, normalized_card_id
 
 from app.domain.cards.cards import parse_card_id
-from tests.support.client.fakes import (
-    CARD,
-    GRACE,
-    HARDWARE,
-    NOW,
-    OTHER_CARD,
-    REPORT,
-    SOURCES,
-    Machine,
-    MakeClient,
-    SigningKey,
-    at,
-    claims_for,
-    full_disk,
-    reject,
-    setting,
-)
+from tests.support.client import fakes
+from tests.support.client.fakes import CARD, HARDWARE, NOW, OTHER_CARD, REPORT, Machine, SigningKey, at, full_disk
 from tests.support.client.local_http import SOON_SECONDS
 from tests.support.tables import for_each
 
@@ -114,17 +99,17 @@ def test_the_file_is_its_owners_alone_and_encrypted_anew_each_time(machine: Mach
 def test_a_rejection_leaves_only_its_time_and_that_of_a_mistyped_card_nothing(machine: Machine) -> None:
     machine.rejects(code="CARD_NOT_FOUND")
     assert machine.files == []
-    machine.server.tweak = setting(offline_until=NOW + 3600)
+    machine.server.tweak = fakes.setting(offline_until=NOW + 3600)
     machine.open()
     rejection = machine.rejects()
     assert machine.store.load(HARDWARE) == State(rejection=Rejection(NOW, rejection.reference))
-    machine.server.tweak = setting()
+    machine.server.tweak = fakes.setting()
     machine.open()
     assert machine.files == []
 
 
 def test_a_report_makes_no_file_and_an_unchanged_state_is_not_written(machine: Machine) -> None:
-    machine.server.tweak = setting()
+    machine.server.tweak = fakes.setting()
     machine.server.rotate()
     machine.run().report(REPORT)
     before = machine.file.stat().st_mtime_ns, machine.file.read_bytes()
@@ -165,7 +150,7 @@ def no_home(*_arguments: object, **_more: object) -> Path:
 
 
 def test_by_default_it_is_the_platforms_folder_and_without_a_folder_nothing_is_stored(
-    machine: Machine, make_client: MakeClient, state_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, make_client: fakes.MakeClient, state_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.server.rotate()
     for _ in range(2):
@@ -205,7 +190,7 @@ for turn in range(60):
         store.save(State((*state.endorsements, "x")), {HARDWARE!r})
     other.save(State(("x" * 5000,)), {HARDWARE!r})
 """
-    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    environment = {**os.environ, "PYTHONPATH": str(fakes.SOURCES)}
     other = StateStore(machine.folder, "kadun", "kadun", "other")
     writers = [subprocess.Popen([sys.executable, "-c", program], env=environment) for _ in range(2)]
     seen = set()
@@ -300,8 +285,8 @@ def verdict_with(key: SigningKey, kept: CachedVerdict, **changes: Any) -> str:
     envelope = KeyPair.from_secret(kept.key_pair)
     assert envelope is not None
     request = {"card_id": CARD, "hardware": HARDWARE, "function": "打开程序", "nonce": kept.nonce}
-    claims = claims_for({**request, "client_public_key": envelope.public_key})
-    return key.token({**claims, "request_sha256": kept.body_sha256, "offline_until": NOW + GRACE, **changes})
+    claims = fakes.claims_for({**request, "client_public_key": envelope.public_key})
+    return key.token({**claims, "request_sha256": kept.body_sha256, "offline_until": NOW + fakes.GRACE, **changes})
 
 
 ODD_TIMES = [
@@ -356,7 +341,7 @@ def test_the_time_seen_cannot_be_put_before_the_verdict(machine: Machine) -> Non
     machine.put(times=Times(0.0, 0.0, 0.0))
     machine.now = 0.0
     assert machine.starts_offline()
-    assert machine.cached.times.spent == NOW + GRACE / 24  # of the time allowed, from the verdict on
+    assert machine.cached.times.spent == NOW + fakes.GRACE / 24  # of the time allowed, from the verdict on
 
 
 def delay_answer(machine: Machine, meanwhile: Callable[[], object]) -> None:
@@ -399,7 +384,7 @@ def test_a_rejection_during_an_opening_ends_it(machine: Machine) -> None:
     client.open()
 
     def report() -> None:
-        machine.server.tweak = reject("CARD_FROZEN", iat=NOW + 1, exp=NOW + 301)
+        machine.server.tweak = fakes.reject("CARD_FROZEN", iat=NOW + 1, exp=NOW + 301)
         with pytest.raises(CardRejected):
             client.report(REPORT)
 

@@ -29,23 +29,8 @@ from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
 from kadun.responses import Response
 from kadun.tokens import Claims
 
-from tests.support.client.fakes import (
-    CARD,
-    CORE,
-    HARDWARE,
-    NOW,
-    OPEN,
-    REPORT,
-    FakeServer,
-    MakeClient,
-    at,
-    forger_for,
-    problem,
-    refused,
-    reject,
-    setting,
-    unplug,
-)
+from tests.support.client import fakes
+from tests.support.client.fakes import CARD, CORE, NOW, REPORT, FakeServer, MakeClient, at, problem, reject, setting
 from tests.support.tables import for_each
 
 CODES = [
@@ -84,7 +69,7 @@ def test_each_request_has_exactly_the_fields_of_the_protocol(
     more: list[set[str]] = [{"client_public_key"}, set(), {"arguments"}, set()]
     assert [set(request) for request in server.requests] == [always | names for names in more]
     opening = server.requests[0]
-    assert (opening["card_id"], opening["hardware"], opening["function"]) == (CARD, HARDWARE, OPEN)
+    assert (opening["card_id"], opening["hardware"], opening["function"]) == (CARD, fakes.HARDWARE, fakes.OPEN)
     assert opening.get("version") == version
     assert len(opening["client_public_key"]) == 43
     assert 16 <= len(opening["nonce"]) <= 64
@@ -127,7 +112,7 @@ def test_only_the_servers_own_refusals_are_recognised(client: Client, server: Fa
     kind = "Application/problem+JSON; charset=utf-8"
     for answer in (problem(400, "INVALID_REQUEST", content_type=kind), *(problem(*refusal) for refusal in ours)):
         server.script = [answer]
-        refused(client, RequestRefused)
+        fakes.refused(client, RequestRefused)
     server.tweak = setting(offline_until=NOW + 3600)
     client.open()
     portals = [(403, "CARD_FROZEN"), (400, ["INVALID_REQUEST"]), (200, "INVALID_REQUEST"), (302, "NOT_FOUND")]
@@ -141,7 +126,7 @@ def test_only_the_servers_own_refusals_are_recognised(client: Client, server: Fa
 
 def test_invalid_settings_and_texts_are_refused_without_asking(make_client: MakeClient, server: FakeServer) -> None:
     for name in ("card_id", "hardware"):  # UTF-8 cannot write them
-        assert name in refused(make_client(**{name: "\udcff"}), RequestRefused).detail
+        assert name in fakes.refused(make_client(**{name: "\udcff"}), RequestRefused).detail
     with pytest.raises(ValueError, match="zh, en"):
         make_client(language="fr")
     for version in ("", " 1", "1.", ".1", "1..2", "v1", "1,4", "1.4\n", "\u0661.4", "1" * 33, 1.4):
@@ -166,7 +151,7 @@ def test_every_failure_has_a_message_in_the_customers_language_and_can_be_pickle
     answer: object, error: type[KadunError], detail: str, language: str, make_client: MakeClient, server: FakeServer
 ) -> None:
     server.script = [answer]
-    failure = refused(make_client(language=language), error)
+    failure = fakes.refused(make_client(language=language), error)
     assert failure.message
     assert failure.message.isascii() == (language == "en")
     assert failure.detail == detail
@@ -188,18 +173,10 @@ def test_a_verdict_carries_notice_and_update_online_and_offline(
     server.script = []
     server.tweak = setting(offline_until=NOW + 3600, **present)
     assert not start().open().offline
-    unplug(server)
+    fakes.unplug(server)
     verdict = start().open()
     assert verdict.offline
     assert {name: getattr(verdict, name) for name in told} == told
-
-
-@for_each("value", [None, "", [URL]])
-@for_each("claim", TOLD)
-def test_a_claim_of_another_type_is_untrusted(claim: str, value: Any, client: Client, server: FakeServer) -> None:
-    for tweak in (setting(**{claim: value}), reject("UPDATE_REQUIRED", **{claim: value})):
-        server.tweak = tweak
-        assert claim in refused(client, UntrustedAnswer).detail
 
 
 def test_a_required_update_is_an_error_of_its_own_and_ends_offline_starts_until_the_update(
@@ -209,15 +186,15 @@ def test_a_required_update_is_an_error_of_its_own_and_ends_offline_starts_until_
     start(version="1.4").open()
     for told in ({}, {"latest_version": "2.0", "update_url": URL}):
         server.tweak = reject("UPDATE_REQUIRED", **told)
-        error = pickled(refused(start(version="1.4"), UpdateRequired))
+        error = pickled(fakes.refused(start(version="1.4"), UpdateRequired))
         assert (error.latest_version, error.update_url) == (told.get("latest_version"), told.get("update_url"))
     assert isinstance(error, CardRejected)
-    unplug(server)
-    refused(start(version="1.4"), ServerUnreachable)
+    fakes.unplug(server)
+    fakes.refused(start(version="1.4"), ServerUnreachable)
     server.script = []
     server.tweak = at(NOW + 1)
     assert start(version="2.0").open().accepted
-    unplug(server)
+    fakes.unplug(server)
     assert start(version="2.0").open().offline
 
 
@@ -309,7 +286,9 @@ def test_no_traceback_shows_the_key_even_with_local_variables(opened: Client, se
     server.tweak = setting(nonce="another", KERNAL_DATA_KEY=str(IDENTITY))
     for failing in (lambda: opened.unseal(io.BytesIO(other)), opened.open, lambda: opened.report(REPORT)):
         assert str(IDENTITY) not in shown_by(failing)
-    server.tweak = lambda claims: claims.update(KERNAL_DATA_KEY_SEALED=forger_for(server.requests[-1]).sealed(NOT_TEXT))
+    server.tweak = lambda claims: claims.update(
+        KERNAL_DATA_KEY_SEALED=fakes.forger_for(server.requests[-1]).sealed(NOT_TEXT)
+    )
     assert "half a secret" not in shown_by(opened.open)
 
 

@@ -30,6 +30,7 @@ from tests.support.services.processes import is_alive
 from tests.support.services.service import wait_for
 from tests.support.tables import for_each
 from tests.vectors import generate
+from tests.vectors.generate import FOR_CUSTOMERS
 
 ERRORS: dict[str, type[KadunError]] = {
     "untrusted": UntrustedAnswer,
@@ -128,6 +129,7 @@ STRICTER: dict[str, Tweak] = {
     "iat is null": setting(iat=None),
     "iat is negative": setting(iat=-1, exp=299),
     "activated is 1": setting(activated=1),
+    **{f"{name} is {value!r}": setting(**{name: value}) for name in FOR_CUSTOMERS for value in (None, "", [1])},
     "card_expires_at is text": setting(card_expires_at="2030-01-01"),
     "card_activated_at is null": setting(card_activated_at=None),
     "offline_until is text": setting(offline_until="for ever"),
