@@ -91,7 +91,7 @@ def test_a_card_never_activated_is_deleted_and_no_other_and_a_spent_one_neither_
     assert not apply(Action.FREEZE, spent, NOW, is_bound=False).is_changed
 
 
-def test_a_card_that_comes_to_life_without_a_client_is_told() -> None:
+def test_a_card_that_comes_to_life_without_a_client_is_told_and_actions_are_possible_that_change_it() -> None:
     for action, card, is_bound, revives_unbound in (
         (Action.UNFREEZE, FROZEN, False, True),
         (Action.UNFREEZE, FROZEN, True, False),
@@ -106,9 +106,7 @@ def test_a_card_that_comes_to_life_without_a_client_is_told() -> None:
         assert outcome.revives_unbound is revives_unbound, (action, card)
         assert outcome.status_before is card.status(NOW), (action, card)
         assert outcome.status_after is (outcome.after and outcome.after.status(NOW))
-
-
-def test_possible_actions_are_those_that_change_the_card() -> None:
+    # Possible actions are those that change the card.
     for card, is_bound, possible in (
         (UNUSED, False, {Action.FREEZE, Action.EXTEND, Action.SHORTEN, Action.DELETE}),
         (ACTIVE, True, {Action.FREEZE, Action.UNBIND, Action.EXTEND, Action.SHORTEN}),

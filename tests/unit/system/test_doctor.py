@@ -409,7 +409,9 @@ def test_the_last_backup_hooks_that_can_be_run_and_any_mark_of_a_move_are_found(
         mark.unlink()
 
 
-def test_modes_and_the_room_on_each_disk_are_told_of_what_exists(checkout: Path) -> None:
+def test_modes_the_room_on_each_disk_and_crons_file_are_told_of_what_exists(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backup = checkout / "data/backups/kadun-20261127T031700Z.tar.age"
     backup.with_name(f"{backup.name}.sha256").touch(0o644)
     told = {"https_certificates/self-signed-privkey.pem": 0o644, f"data/backups/{backup.name}": 0o600}
@@ -423,9 +425,7 @@ def test_modes_and_the_room_on_each_disk_are_told_of_what_exists(checkout: Path)
     (found,) = hostfacts.disks(checkout, checkout / "data", checkout / "nowhere")
     assert found["size"] > found["free"] > 0
     assert [disk["folder"] for disk in hostfacts.disks(checkout, Path("/proc"))] == [str(checkout), "/proc"]
-
-
-def test_crons_file_is_this_checkouts_and_makes_backups(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Cron's file is this checkout's and makes backups.
     monkeypatch.setattr(hostfacts, "CRON_FOLDER", checkout)
     assert hostfacts.cron(checkout, "shop") == "missing"
     head, job = f"# Kadun\n# {checkout}\n", f"17 3 * * * root '{checkout}/scripts/backup.sh' --quiet\n"

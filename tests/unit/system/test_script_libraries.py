@@ -61,7 +61,7 @@ def test_what_the_libraries_do(tmp_path: Path, what: str, code: str, status: int
     assert (victim.read_text(), victim.stat().st_mode & 0o777) == ("AGE-SECRET-KEY-1X\n", 0o600), what
 
 
-def test_the_lock_ends_with_a_killed_script_whatever_it_has_started(checkout: Path) -> None:
+def test_the_lock_ends_with_a_killed_script_whatever_it_has_started_and_is_nobody_elses(checkout: Path) -> None:
     code = "lock_stack\n(unlock_child; exec sleep 60) </dev/null >/dev/null 2>&1 & echo $!; wait"
     command = ("bash", "-c", PRELUDE.format(sources=SOURCES) + code, "script.sh", checkout)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as script:
@@ -71,10 +71,7 @@ def test_the_lock_ends_with_a_killed_script_whatever_it_has_started(checkout: Pa
         script.send_signal(signal.SIGKILL)
     assert bash(checkout, "lock_stack").returncode == 0
     os.kill(child, signal.SIGKILL)
-
-
-def test_no_other_user_can_hold_a_lock_of_the_scripts(checkout: Path) -> None:
-    """Whoever can read a file or a folder can lock it."""
+    # No other user can hold it, although one who can read a file or a folder can lock it.
     lock, folder = checkout / "data/.stack.lock", checkout / "scripts"
     with subprocess.Popen(("flock", "--no-fork", "--shared", folder, "sleep", "60")) as other:
         wait_for(lambda: subprocess.run(("flock", "--nonblock", folder, "true"), check=False).returncode)

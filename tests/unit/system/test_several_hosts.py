@@ -238,34 +238,30 @@ def test_what_differs_is_named() -> None:
         assert differences([host("a"), host("b", **changes)]) == set(), changes
 
 
-A, B, C = DatabaseHost("a", 5432), DatabaseHost("b", 5433), DatabaseHost("c", 5434)
-
-
-def test_the_databases_hosts_are_those_of_the_url_in_the_order_of_their_answers() -> None:
+def test_the_databases_hosts_are_those_of_the_url_by_their_answers_and_proven_by_more_than_tls() -> None:
+    a, b, c = DatabaseHost("a", 5432), DatabaseHost("b", 5433), DatabaseHost("c", 5434)
     for url, hosts in (
-        ("postgresql://u@a:5432,b:5433,c:5434/d", [A, B, C]),
-        ("postgresql://u@a,b/d", [A, DatabaseHost("b", 5432)]),
+        ("postgresql://u@a:5432,b:5433,c:5434/d", [a, b, c]),
+        ("postgresql://u@a,b/d", [a, DatabaseHost("b", 5432)]),
         ("postgresql://u@[::1]:5433/d", [DatabaseHost("::1", 5433)]),
         ("postgresql://u@/d?host=/run/postgresql", [DatabaseHost("/run/postgresql", 5432)]),
-        ("postgresql://u@/d?host=a,b&port=5433", [DatabaseHost("a", 5433), B]),
+        ("postgresql://u@/d?host=a,b&port=5433", [DatabaseHost("a", 5433), b]),
         ("postgresql://u@/d", []),
         ("postgresql://u@a,b/d?hostaddr=10.0.0.1,10.0.0.2", []),
     ):
         assert Hosts(url).all() == hosts, (url, hosts)
     # The one that answered comes first, and the slowest to fail last.
     hosts = Hosts("postgresql://u@a:5432,b:5433,c:5434/d")
-    hosts.note(A, 3.0)
-    hosts.note(B, 0.1)
-    assert hosts.all() == [C, B, A]
-    hosts.note(A, ANSWERED)
-    assert hosts.all() == [A, C, B]
+    hosts.note(a, 3.0)
+    hosts.note(b, 0.1)
+    assert hosts.all() == [c, b, a]
+    hosts.note(a, ANSWERED)
+    assert hosts.all() == [a, c, b]
     hosts = Hosts("postgresql://u@a:5432/d")
-    hosts.note(B, 1.0)
-    hosts.note(C, ANSWERED)
-    assert hosts.all() == [A], "others than those of the URL are not taken up"
-
-
-def test_tls_alone_does_not_show_who_answers() -> None:
+    hosts.note(b, 1.0)
+    hosts.note(c, ANSWERED)
+    assert hosts.all() == [a], "others than those of the URL are not taken up"
+    # TLS alone does not show who answers.
     for host in ("127.0.0.1", "::1", "localhost", "database", "/run/postgresql"):
         assert is_proven(host, has_tls=False, parameters={}), host
     for mode, binding, has_tls, expected in (
