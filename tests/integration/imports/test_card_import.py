@@ -312,13 +312,12 @@ def test_odd_files_are_refused_in_words(owner: Browser) -> None:
 
 KEY, OTHER = "老王-VIP_0001+x", "AAAA-BBBB-CCCC-1"
 ID = card_id_of(KEY)
-FILE = f"卡号,有效期,备注\n{KEY},月卡,甲\n{OTHER},永久,乙\n"
 
 
 @pytest.fixture
 def imported(offline: Service) -> Service:
     """A service with two cards of another system."""
-    offline.cardctl("card", "import", "-", text=FILE)
+    offline.cardctl("card", "import", "-", text=f"卡号,有效期,备注\n{KEY},月卡,甲\n{OTHER},永久,乙\n")
     return offline
 
 

@@ -24,7 +24,7 @@ from app.services.licence.licence import Verification
 from app.storage import batcher as batcher_module
 from app.storage import bindings, schema
 from app.storage import database as database_module
-from app.storage.batcher import MAX_CARDS, Batcher
+from app.storage.batcher import MAX_CARDS, SESSION, Batcher
 from app.storage.database import Database
 from app.storage.models import Client, Usage
 from app.storage.statements import PREPARED
@@ -334,17 +334,6 @@ def test_a_silent_server_is_given_up_for_a_while(touching_by: Touching, monkeypa
         assert server.accepted == 1
 
 
-SESSION = {
-    "plan_cache_mode": ("force_generic_plan", "auto"),
-    **dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"), ("off", "on")),
-    "synchronous_commit": ("off", "on"),
-    "lock_timeout": ("100ms", "5s"),
-    "statement_timeout": ("10s", "10s"),
-    "TimeZone": ("UTC", "UTC"),
-    "client_encoding": ("UTF8", "UTF8"),
-}
-
-
 @pytest.fixture
 def probed(database_url: str) -> Database:
     """The database, with statements that look at a connection and lock a card."""
@@ -363,11 +352,14 @@ def run(probed: Database) -> Callable[..., Any]:
 
 
 def test_this_connection_alone_has_settings_for_commits_and_planner(probed: Database, run: Callable[..., Any]) -> None:
+    names = (*SESSION, "statement_timeout", "TimeZone", "client_encoding")
+    own = {name: run("setting", name) for name in names}
     with probed.connection_context():
-        found = {name: (run("setting", name), probed.run_prepared("setting", name)[0][0]) for name in SESSION}
-    assert found == SESSION
-    limits = [run("setting", name) for name in ("lock_timeout", "deadlock_timeout")]
-    assert limits == ["100ms", "1s"], "it gives way before PostgreSQL looks for deadlocks"
+        usual = {name: probed.run_prepared("setting", name)[0][0] for name in names}
+    assert {name for name in names if own[name] != usual[name]} == SESSION.keys()
+    limits = (own["lock_timeout"], run("setting", "deadlock_timeout"))
+    assert limits == ("100ms", "1s"), "it gives way before PostgreSQL looks for deadlocks"
+    assert own["synchronous_commit"] == "off"
 
 
 def test_the_connection_outlives_errors_and_is_replaced_once_ended(database: Database, run: Callable[..., Any]) -> None:

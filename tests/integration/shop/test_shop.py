@@ -19,7 +19,6 @@ from tests.support.services.service import ROOT, Response, Service, question
 from tests.support.shop import CARDS, Shop
 from tests.support.tables import for_each
 
-EXAMPLE = ROOT / "examples/shop/order.py"
 NOBODY = "0" * 32
 UNKNOWN = (404, "CARD_NOT_FOUND", "id")
 ORDERS: dict[str, tuple[Scope, dict[str, Any]]] = {
@@ -195,7 +194,7 @@ def test_a_query_must_name_one_existing_card(service: Service, shop: Shop) -> No
 
 
 def test_the_example_sells_one_card(service: Service, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
-    program = EXAMPLE.read_text("utf-8")
+    program = (ROOT / "examples/shop/order.py").read_text("utf-8")
     assert program.count("https://card.example.com") == program.count("kd_…") == 1
     program = program.replace("https://card.example.com", f"http://127.0.0.1:{service.port}")
     program = program.replace("kd_…", shop.token)

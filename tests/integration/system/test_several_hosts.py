@@ -89,7 +89,7 @@ def select(database: Database) -> int:
 
 
 @pytest.mark.parametrize("answer", [TRY_ANOTHER, b""], ids=["not ready", "hangs up"])
-def test_threads_connect_beside_each_other_and_then_first_to_the_host_that_answered(
+def test_threads_connect_beside_each_other_and_know_the_host(
     several: Database, silent: SilentHost, answer: bytes
 ) -> None:
     for _ in range(2):
