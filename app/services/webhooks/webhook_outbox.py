@@ -1,4 +1,4 @@
-"""The messages of webhooks: what tasks, and triggers on the journal (migration 0005), add; and what a message says."""
+"""The messages of webhooks: what tasks, and triggers on the journal, add; and what a message says."""
 
 import hashlib
 import json

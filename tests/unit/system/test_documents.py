@@ -17,6 +17,7 @@ from app.http.problems import ProblemCode
 from app.runtime.environment import TABLE, By, names
 from app.runtime.version import read_version
 from app.services.system.doctor.host import COMPOSE
+from tests.mutation.planted import read_defects
 from tests.support.tables import for_each
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -200,3 +201,11 @@ def test_each_rule_of_the_contract_has_one_owner_among_the_tests() -> None:
     texts = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     claims = [rule for line in re.findall(r"^# Owns (.+)\.$", texts, re.MULTILINE) for rule in line.split(", ")]
     assert sorted(claims) == sorted(rules), "each rule stands at the top of one file, and in the table"
+
+
+def test_each_planted_defect_has_its_place_in_the_code_and_its_tests() -> None:
+    for defect in read_defects([]):
+        assert defect.planted_in(document(defect.file)), defect.name
+        assert all((ROOT / test.split("::")[0]).exists() for test in defect.tests if test.startswith("tests/")), (
+            defect.name
+        )
