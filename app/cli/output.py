@@ -14,10 +14,9 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from app.services.cards.exports import json_pieces
+from app.services.field_names import field_name
 from app.services.formatting import escaped, json_text, local
 
-Columns = Mapping[str, str]
-"""The columns of a table: the name of each in a row, and its heading."""
 RICH_ROWS = 2_000
 """Longer tables are written as plain columns, row by row: laying them out would take minutes."""
 
@@ -42,7 +41,8 @@ def progress(description: str, total: int | None, *columns: ProgressColumn) -> I
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; cells are shown literally, without markup, None as an empty one."""
+    """Print a table; cells are shown literally, without markup, None as an empty one. Names of fields are headings."""
+    columns = [heading(name) for name in columns]
     iterator = iter(rows)
     head = list(islice(iterator, RICH_ROWS + 1))
     if len(head) > RICH_ROWS:
@@ -57,6 +57,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_row(*(RichText(_literally(cell)) for cell in row))
     # Wider than most terminals: they wrap lines more readably than a table can squeeze its columns.
     Console(markup=False, highlight=False, emoji=False, width=400).print(table)
+
+
+def heading(name: str) -> str:
+    """Return the heading of a field's column; another text is a heading itself."""
+    text = field_name(name)
+    return name if text == (name, name) else f"{text.zh} {text.en}"
 
 
 def _literally(cell: object) -> str:
@@ -76,12 +82,12 @@ def records(
     return [record(row) for row in rows]
 
 
-def print_records(records: Sequence[Mapping[str, Any]], columns: Columns, output_format: str, none: str) -> None:
+def print_records(records: Sequence[Mapping[str, Any]], columns: Sequence[str], output_format: str, none: str) -> None:
     """Print records as JSON, or as a table; `none` is printed instead of an empty table."""
     if output_format == "json":
         print_json_list(records)
     elif records:
-        print_table([*columns.values()], ([_cell(record[name]) for name in columns] for record in records))
+        print_table(columns, ([_cell(record[name]) for name in columns] for record in records))
     else:
         say(none)
 
@@ -94,10 +100,12 @@ def _cell(value: object) -> object:
     return value
 
 
-def print_section(title: str, columns: Columns, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print a title, and a table of rows."""
+def print_section(title: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Print a title, and a table of rows: of these columns, or of all that the rows have."""
+    found = list(rows)
+    columns = columns or list(found[0] if found else ())
     sys.stdout.write(f"{title}\n")
-    print_table([*columns.values()], ([row[name] for name in columns] for row in rows))
+    print_table(columns, ([row[name] for name in columns] for row in found))
 
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:

@@ -26,6 +26,7 @@ from app.domain.operators.ceilings import format_longest
 from app.domain.operators.operators import console_actor, shop_actor
 from app.domain.texts import Text
 from app.http.customer_messages import MESSAGES
+from app.services.field_names import field_name
 from app.services.formatting import escaped, takes
 from app.services.reports.statistics import ONLINE_WITHIN
 
@@ -102,7 +103,7 @@ class Renderer:
             told=lambda code: say(MESSAGES[code]),
             word=lambda value: say(words.word(value)),
             reason=lambda value: say(words.reason(value)),
-            detail_name=lambda name: say(words.detail_name(name)),
+            detail_name=lambda name: say(field_name(name)),
             detail=lambda name, value: say(words.detail(name, value)),
             term_name=lambda name: say(words.term_name(name)),
             term_value=lambda name, value: say(words.term_value(name, value)),

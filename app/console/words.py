@@ -12,6 +12,7 @@ from app.domain.texts import NamedEnum, Text
 from app.domain.webhooks import Topic
 from app.http.customer_messages import NAMES
 from app.services.cards.filters import EXPIRY_PRESETS, SORTS
+from app.services.field_names import field_name
 from app.services.licence.refusals import REASONS
 from app.tokens.keys import KeyState
 
@@ -34,80 +35,6 @@ def reason(value: str) -> Text:
     return REASONS.get(value, word(value))
 
 
-_DETAILS: dict[str, Text] = {
-    "after": Text("变化后", "After"),
-    "batch": Text("批次", "Batch"),
-    "batches": Text("批次", "Batches"),
-    "block": Text("黑名单编号", "Block"),
-    "bound": Text("已绑定设备", "Bound"),
-    "before": Text("变化前", "Before"),
-    "by": Text("时长", "Duration"),
-    "cards_per_day": Text("每天发卡上限", "Cards a day, at most"),
-    "changes_per_day": Text("每天可解绑、换绑的卡密", "Cards to unbind and move a day"),
-    "changed": Text("修改了", "Changed"),
-    "client_id": Text("客户编号", "Client"),
-    "client_public_key": Text("客户端公钥", "Public key"),
-    "cost": Text("扣除", "Cost"),
-    "count": Text("数量", "Cards"),
-    "expires_at": Text("到期时间", "Expires"),
-    "detail": Text("错误详情", "Traceback"),
-    "filter": Text("筛选", "Filter"),
-    "format": Text("格式", "Format"),
-    "hardware_sha256": Text("硬件的 SHA-256", "SHA-256 of the hardware"),
-    "left": Text("剩余", "Left"),
-    "kid": Text("密钥编号", "Key ID"),
-    "store": Text("存放位置", "Kept in"),
-    "longest_validity": Text("最长有效期", "Longest validity"),
-    "moved_to": Text("设备改用", "Machine moved to"),
-    "name": Text("名称", "Name"),
-    "network": Text("网段", "Network"),
-    "paused": Text("暂停", "Paused"),
-    "networks": Text("允许的网段", "Networks"),
-    "nonce": Text("随机数", "Nonce"),
-    "operator": Text("管理员", "Operator"),
-    "own_cards_only": Text("仅限自己发的卡密", "Own cards only"),
-    "program": Text("程序", "Program"),
-    "reason": Text("原因", "Reason"),
-    "renewed": Text("续费的卡密", "Card renewed"),
-    "replaced": Text("被替换版本的 SHA-256", "SHA-256 of what it replaced"),
-    "role": Text("角色", "Role"),
-    "scopes": Text("权限", "Scopes"),
-    "sent": Text("发送消息", "Message sent"),
-    "sessions": Text("结束的登录", "Log-ins ended"),
-    "sha256": Text("内容的 SHA-256", "SHA-256"),
-    "size": Text("大小（字节）", "Bytes"),
-    "terms": Text("条款序号", "Terms"),
-    "topics": Text("类型", "Topics"),
-    "token": Text("令牌", "Token"),
-    "totp": Text("两步验证", "Two-step verification"),
-    "validity": Text("有效期", "Validity"),
-    "version": Text("软件版本", "Program version"),
-    "with": Text("所用卡密", "With card"),
-    "url": Text("地址", "URL"),
-    "webhook": Text("接收地址", "Webhook"),
-    "what": Text("内容", "What"),
-    "wrong": Text("错误", "Wrong"),
-    # Of filters.
-    "actor": Text("操作人", "By"),
-    "address": Text("IP 地址", "Address"),
-    "card": Text("卡密", "Card"),
-    "chosen": Text("选中的张数", "Cards selected"),
-    "expires": Text("到期", "Expiry"),
-    "expires_before": Text("到期止（不含）", "Expires before"),
-    "expires_from": Text("到期起", "Expires from"),
-    "function": Text("功能", "Function"),
-    "hardware": Text("硬件", "Hardware"),
-    "ip": Text("IP 地址", "Address"),
-    "kind": Text("类型", "Kind"),
-    "no_batch": Text("无批次", "No batch"),
-    "note": Text("备注", "Note"),
-    "q": Text("搜索", "Search"),
-    "reference": Text("参考号", "Reference"),
-    "since": Text("从", "From"),
-    "sort": Text("排序", "Order"),
-    "status": Text("状态", "State"),
-    "until": Text("到", "Until"),
-}
 _NONE = {"": Text("（无）", "(none)")}
 _YES_OR_NO = {True: Text("是", "yes"), False: Text("否", "no")}
 _SAID: dict[str, dict[Any, Text]] = {
@@ -129,15 +56,10 @@ _SAID: dict[str, dict[Any, Text]] = {
 """By detail: its values that are words of ours. What else stands there is a vendor's or a stranger's own."""
 
 
-def detail_name(name: str) -> Text:
-    """Return what a detail of the journal's entries is called; what has no name here is called by itself."""
-    return _DETAILS.get(name, Text(name, name))
-
-
 def detail(name: str, value: Any) -> Text:  # noqa: ANN401  # any JSON value
     """Return what a detail says, in words where there are some: several things one after the other."""
     if isinstance(value, dict):
-        pairs = [(detail_name(key), detail(key, each)) for key, each in value.items()]
+        pairs = [(field_name(key), detail(key, each)) for key, each in value.items()]
         return _listed([Text(f"{key.zh}={each.zh}", f"{key.en}={each.en}") for key, each in pairs])
     if isinstance(value, list):
         return _listed([detail(name, each) for each in value])

@@ -104,17 +104,10 @@ def remove(session: Session, names: tuple[str, ...], *, force: bool) -> None:
     output.say(f"已移除 {'、'.join(names)} / Removed {', '.join(names)}")
 
 
-_COLUMNS = {
-    "name": "名称 name",
-    "role": "角色 role",
-    "totp": "两步验证 TOTP",
-    "created_at": "添加 added",
-    "password_changed_at": "密码更改 password",
-    "last_seen_at": "当前会话最近操作 session last used",
-    "cards_per_day": "每天发卡上限 cards a day",
-    "longest_validity": "最长有效期 longest validity",
-    "changes_per_day": "每天可解绑、换绑 changes a day",
-}
+_COLUMNS = (
+    *("name", "role", "totp", "created_at", "password_changed_at", "last_seen_at"),
+    *("cards_per_day", "longest_validity", "changes_per_day"),
+)
 
 
 def _password() -> str:

@@ -44,15 +44,7 @@ def list_blocks(session: Session, output_format: str) -> None:
     """列出 / List the blocks, the newest first."""
     blocks = session.acting(Blocks)
     hits = blocks.hits()
-    columns = {
-        "id": "编号 ID",
-        "hardware_sha256": "设备 machine (SHA-256)",
-        "network": "网段 network",
-        "reason": "原因 reason",
-        "actor": "操作人 by",
-        "created_at": "添加 added",
-        "hits": "7 天命中 hits in 7 days",
-    }
+    columns = ("id", "hardware_sha256", "network", "reason", "actor", "created_at", "hits")
     listed = output.records(blocks.list(), columns, session.zone, lambda each: {"hits": hits.get(each.id, 0)})
     output.print_records(listed, columns, output_format, "黑名单为空 / Nothing is blocked")
 

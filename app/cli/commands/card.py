@@ -162,21 +162,7 @@ def _print(rows: Iterator[exports.Row], columns: Sequence[str], output_format: s
         output.say("没有符合条件的卡密 / No cards match")
         return
     cells = ([_cell(name, value) for name, value in row.items()] for row in chain([first], rows))
-    output.print_table([HEADINGS[name] for name in first], cells)
-
-
-HEADINGS = {
-    "id": "卡密 ID",
-    "status": "状态 status",
-    "validity_seconds": "有效期 validity",
-    "activated_at": "激活 activated",
-    "expires_at": "到期 expires",
-    "batch": "批次 batch",
-    "note": "备注 note",
-    "hardware": "硬件 hardware",
-    "ip": "地址 IP",
-    "imported_key": "原卡密 imported key",
-}
+    output.print_table([*first], cells)
 
 
 def _cell(name: str, value: Any) -> object:  # noqa: ANN401  # any column's value

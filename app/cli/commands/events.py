@@ -27,10 +27,7 @@ TABLE_ROWS = 200
 FOLLOWED_ROWS = 10  # shown before the first new entry, unless --since says otherwise
 LOOK_SECONDS = 1.0
 _TRACEBACK = "detail"  # of a core function that failed: many lines
-_HEADINGS = (
-    *("时间 at", "类型 kind", "卡密 card", "参考号 reference"),
-    *("地址 IP", "硬件 hardware", "功能 function", "其他 more"),
-)
+_COLUMNS = ("at", "kind", "card_id", "reference", "ip", "hardware", "function", "其他 more")
 
 
 @click.command()
@@ -69,7 +66,7 @@ def events(  # noqa: PLR0913  # one argument an option
         return
     found = page(wanted, limit=TABLE_ROWS + 1).rows
     rows = list(journal_documents(found if reference is None else rejection_first(found), session.zone))
-    output.print_table(_HEADINGS, (list(_cells(row)) for row in rows[:TABLE_ROWS]))
+    output.print_table(_COLUMNS, (list(_cells(row)) for row in rows[:TABLE_ROWS]))
     if reference is not None:
         if not rows and (kind, card_id, since) == (None, None, None):
             output.say(str(NO_SUCH_REFERENCE))

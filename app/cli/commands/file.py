@@ -134,9 +134,9 @@ def _print(stored: list[Any], output_format: str, session: Session) -> None:
         names = ("name", "size", "sha256", "added_at", "batches", "missing")
         output.print_json_list(output.records(stored, names, zone))
         return
-    headings = ("文件 name", "大小 size", "SHA-256", "添加 added", "批次 batches", "状态 state")
+    columns = ("name", "size", "sha256", "created_at", "batches", "status")
     rows = (
         (f.name, decimal(f.size), f.sha256, local(f.added_at, zone), ", ".join(f.batches or _ALL), _STATES[f.missing])
         for f in stored
     )
-    output.print_table(headings, rows)
+    output.print_table(columns, rows)

@@ -10,14 +10,7 @@ from app.domain.hosts import differences, faults, is_present
 from app.services.formatting import local
 from app.services.system import hosts as reported
 
-_COLUMNS = {
-    "name": "主机 host",
-    "version": "版本 version",
-    "schema": "数据库结构 schema",
-    "kid": "签名密钥 kid",
-    "functions_sha256": "核心功能 functions",
-    "clock_offset_ms": "时钟偏差 clock (ms)",
-}
+_COLUMNS = ("name", "version", "schema", "kid", "functions_sha256", "clock_offset_ms")
 _DIFFERENT = " ≠"
 _SHOWN = 12  # so many characters of an ID or a digest tell it from others
 
@@ -43,7 +36,7 @@ def hosts(session: Session, forget: str | None, output_format: str) -> None:
         output.say("还没有主机报告 / No host has reported yet")
         return
     different = differences(listed)
-    headings = [title + _DIFFERENT * (name in different) for name, title in _COLUMNS.items()]
+    headings = [output.heading(name) + _DIFFERENT * (name in different) for name in _COLUMNS]
     output.print_table([*headings, "最近报告 last seen", "状态 state"], (_row(host, session) for host in listed))
     for text in faults(listed):
         output.say(f"注意 / warning: {text}")

@@ -69,4 +69,4 @@ def _text(content: bytes) -> str:
         raise RefusedError("数据密钥须为 UTF-8 文本", "the data key must be text in UTF-8") from error
 
 
-_COLUMNS = {"id": "程序 ID", "name": "名称 name", "cards": "卡密 cards", "created_at": "添加 added"}
+_COLUMNS = ("id", "name", "cards", "created_at")

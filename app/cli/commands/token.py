@@ -125,16 +125,7 @@ def revoke(session: Session, name: str) -> None:
     output.say(f"已吊销 {name} / Revoked {name}")
 
 
-_COLUMNS = {
-    "name": "名称 name",
-    "scopes": "权限 scopes",
-    "created_at": "新建 made",
-    "last_used_at": "最近使用 last used",
-    "revoked_at": "吊销 revoked",
-    "cards_per_day": "每天发卡上限 cards a day",
-    "longest_validity": "最长有效期 longest validity",
-    "own_cards_only": "仅限自己的卡密 own cards only",
-    "expires_at": "到期 expires",
-    "networks": "网段 networks",
-    "program": "程序 program",
-}
+_COLUMNS = (
+    *("name", "scopes", "created_at", "last_used_at", "revoked_at", "cards_per_day", "longest_validity"),
+    *("own_cards_only", "expires_at", "networks", "program"),
+)

@@ -44,16 +44,7 @@ def add(session: Session, name: str, url: str, topics: tuple[str, ...]) -> None:
 @pass_session
 def list_webhooks(session: Session, output_format: str) -> None:
     """列出 / List the webhooks by name; their secrets are not shown."""
-    columns = {
-        "name": "名称 name",
-        "url": "地址 URL",
-        "topics": "类型 topics",
-        "created_at": "添加 added",
-        "paused_at": "暂停 paused",
-        "failures": "连续失败 failures in a row",
-        "waiting": "等待 waiting",
-        "dropped": "丢弃 dropped",
-    }
+    columns = ("name", "url", "topics", "created_at", "paused_at", "failures", "waiting", "dropped")
     listed = output.records(_webhooks(session).list(), columns, session.zone)
     output.print_records(listed, columns, output_format, "没有 Webhook / No webhooks")
 
@@ -64,18 +55,10 @@ def list_webhooks(session: Session, output_format: str) -> None:
 @pass_session
 def log(session: Session, name: str, output_format: str) -> None:
     """最近的消息 / List the latest messages, the newest first."""
-    columns = {
-        "id": "编号 ID",
-        "topic": "类型 topic",
-        "created_at": "产生 created",
-        "attempts": "次数 attempts",
-        "attempted_at": "上次 last attempt",
-        "next_at": "下次 next",
-        "delivered_at": "送达 delivered",
-        "failed_at": "放弃 given up",
-        "status": "状态码 status",
-        "error": "错误 error",
-    }
+    columns = (
+        *("id", "topic", "created_at", "attempts", "attempted_at", "next_at", "delivered_at", "failed_at"),
+        *("status", "error"),
+    )
     webhooks = _webhooks(session)
     messages = webhooks.messages(webhooks.find(name))
     listed = output.records(messages, columns, session.zone, lambda message: {"id": message.message_id})

@@ -216,7 +216,9 @@ def test_the_document_has_its_documented_shape(offline: Service) -> None:
     assert [row["function"] for row in document["functions"]] == ["f\x1b"]
     tables = offline.cardctl("stats").stdout
     assert card_id in tables
-    assert re.search(r"总数 total\s+已续费 spent\s+冻结 frozen\s+到期 expired\s+使用中 active\s+未激活 unused", tables)
+    assert re.search(
+        r"总数 Total\s+已用于续费 spent\s+已冻结 frozen\s+已过期 expired\s+使用中 active\s+未激活 unused", tables
+    )
     assert ("f\\x1b" in tables, "\x1b" in printed + tables) == (True, False)
 
 
