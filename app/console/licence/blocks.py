@@ -9,12 +9,10 @@ from app.console.form_page import FormPage
 from app.console.forms import Form
 from app.console.page import Page, Values, visitor_of
 from app.console.rendering import url
-from app.domain.addresses import is_in_network
 from app.domain.licence.blocks import has_several_addresses
 from app.domain.licence.policy import MAX_HARDWARE
 from app.domain.texts import MAX_TEXT, RefusedError, check_text
 from app.http.problems import not_found
-from app.http.request_parser import client_address
 from app.services.licence.blocks import MAX_BLOCKS, BlockNotFoundError, Blocks
 
 LIST = "/admin/blocks"
@@ -40,31 +38,19 @@ class AddBlockPage(FormPage):
         typed = _typed(form)
         check_text("reason", typed["reason"])
         target = self._target(request, typed)
-        asks_own, asks_password = self._asks(request, target)
-        if asks_own and form.one("own") != "yes" and self.is_first(request, form):
-            self.show(request, response, form)
-            return None
 
         def add() -> dict[str, str]:
             self.service(request, Blocks).add(target, typed["reason"])
             return {"location": url(LIST, done="added")}
 
-        return self.once(request, response, form, add, asks_password=asks_password)
+        return self.once(request, response, form, add, asks_password=_is_large(target))
 
     def values(self, request: falcon.Request, form: Form) -> Values:
-        typed, asks_own, asks_password = _typed(form), False, False
+        typed, asks_password = _typed(form), False
         if request.method == "POST":
             with contextlib.suppress(RefusedError):  # the form is shown with the reason
-                asks_own, asks_password = self._asks(request, self._target(request, typed))
-        return {
-            "typed": typed,
-            "asks_own": asks_own,
-            "asks_password": asks_password,
-            "own": request.method == "POST" and form.one("own") == "yes",
-            "own_address": self._address(request),
-            "max_hardware": MAX_HARDWARE,
-            "max_text": MAX_TEXT,
-        }
+                asks_password = _is_large(self._target(request, typed))
+        return {"typed": typed, "asks_password": asks_password, "max_hardware": MAX_HARDWARE, "max_text": MAX_TEXT}
 
     def _target(self, request: falcon.Request, typed: dict[str, str]) -> Any:  # noqa: ANN401  # the row of a new block
         blocks = self.service(request, Blocks)
@@ -76,15 +62,6 @@ class AddBlockPage(FormPage):
                 "enter a hardware string, or an address or a network: one of them",
             )
         return ways[given[0]](typed[given[0]])
-
-    def _asks(self, request: falcon.Request, target: Any) -> tuple[bool, bool]:  # noqa: ANN401  # as above
-        """Return whether the visitor must confirm a block of their own address, and by password one of many."""
-        if target.network is None:
-            return False, False
-        return (is_in_network(self._address(request), target.network), has_several_addresses(target.network))
-
-    def _address(self, request: falcon.Request) -> str:
-        return client_address(request, behind_proxy=self.console.behind_proxy)
 
 
 class RemoveBlockPage(FormPage):
@@ -105,6 +82,10 @@ class RemoveBlockPage(FormPage):
             return {"block": self.service(request, Blocks).find(form.number("id") or 0)}
         except BlockNotFoundError as error:
             raise not_found(error.text) from error
+
+
+def _is_large(target: Any) -> bool:  # noqa: ANN401  # as above
+    return target.network is not None and has_several_addresses(target.network)
 
 
 def _typed(form: Form) -> dict[str, str]:
