@@ -14,7 +14,7 @@ from app.domain.cards.card_actions import Action
 from app.functions.client import FunctionsClient
 from app.http import problems, schemas, self_service
 from app.http.files import DownloadResource, OfferResource
-from app.http.middleware import Bounds, OffMeansNotFound, Request, RequestLog
+from app.http.middleware import Bounds, OffMeansNotFound, RequestLog
 from app.http.openapi.document import DOCUMENT
 from app.http.request_parser import RequestParser
 from app.http.resources import ExecuteResource, JsonResource, MetricsResource, VerifyResource
@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     parser = RequestParser(behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed)
 
     own_cards = SelfService(database, rules, settings.timezone, utc_now)
-    app = falcon.App(request_type=Request, middleware=[RequestLog(behind_proxy=settings.behind_proxy)])
+    app = falcon.App(middleware=[RequestLog(behind_proxy=settings.behind_proxy)])
     app.add_middleware(Bounds(settings.threads))
     app.add_middleware(OffMeansNotFound(own_cards))
     problems.install(app)

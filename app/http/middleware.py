@@ -22,19 +22,6 @@ _WAITING = 6
 logger = logging.getLogger("app.requests")
 
 
-class _Context:
-    """What the parts of a request pass on: when it came, its ID, what the log says, its place, and the visitor."""
-
-    __slots__ = ("outcome", "place", "request_id", "started", "visitor")
-
-
-class Request(falcon.Request):
-    """A request whose context has these names and no other."""
-
-    __slots__ = ()
-    context_type = _Context
-
-
 class RequestLog:
     """Gives each request an ID, and logs it without secrets: no card, no body, no query string."""
 
