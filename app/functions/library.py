@@ -144,11 +144,9 @@ class Library:
 
     def listing(self) -> Listing:
         """Return the functions that are served and the modules that are broken."""
-        seen = signature(self._folder)
         with self._replacing:
             current = self._usable()
-            functions = list(current.functions.values())
-            return Listing(functions, current.broken, self._number, seen != self._loaded, self._sha256)
+            return Listing(list(current.functions.values()), current.broken, self._number, self._sha256)
 
     def reload(self) -> Listing:
         """Load the modules again, and return the new listing."""

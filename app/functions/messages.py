@@ -75,14 +75,12 @@ class BrokenModule(msgspec.Struct, frozen=True):
 class Listing(msgspec.Struct, frozen=True):
     """The answer to `GET /functions`. `generation` is how often the modules were loaded.
 
-    `loading`: the folder has changed since, so that its modules are about to be loaded. `sha256` is the digest of all
-    files of the folder as loaded: hosts compare it. An older service tells none.
+    `sha256` is the digest of all files of the folder as loaded: hosts compare it. An older service tells none.
     """
 
     functions: list[FunctionInfo]
     broken: list[BrokenModule]
     generation: int
-    loading: bool
     sha256: str = ""
 
 

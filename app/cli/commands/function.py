@@ -63,10 +63,6 @@ def _shown(function: FunctionInfo) -> str:
 
 def _show(listing: Listing, output_format: str) -> None:
     folder = _folder()
-    if listing.loading:
-        output.say(
-            f"正在加载 {folder} 中的模块，请稍后再列出 / The modules in {folder} are being loaded: list them again soon"
-        )
     if output_format == "json":
         output.print_json({**msgspec.to_builtins(listing), "folder": folder})
     elif listing.functions or listing.broken:
@@ -78,7 +74,7 @@ def _show(listing: Listing, output_format: str) -> None:
         for broken in listing.broken:
             error = broken.error.strip().rpartition("\n")[2]
             sys.stdout.write(escaped(f"无法加载 / broken: {broken.module}: {error}") + "\n")
-    elif not listing.loading:
+    else:
         output.say(f"没有功能，请将 .py 文件放入 {folder} / There are no functions: put .py files into {folder}")
     if listing.broken:
         names = ", ".join(b.module for b in listing.broken)

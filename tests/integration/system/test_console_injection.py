@@ -99,7 +99,7 @@ class Functions(StreamRequestHandler):
             for t in self.texts
         ]
         broken = [{"module": text, "error": f"{text}\nSyntaxError: {text}"} for text in self.texts]
-        content = json.dumps({"functions": functions, "broken": broken, "generation": 0, "loading": False}).encode()
+        content = json.dumps({"functions": functions, "broken": broken, "generation": 0}).encode()
         self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content))
 
 
