@@ -26,7 +26,6 @@ class Session:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings, from the environment."""
         return Settings.from_env()
 
     @cached_property
@@ -59,12 +58,10 @@ class Session:
 
     @property
     def zone(self) -> ZoneInfo:
-        """The vendor's time zone."""
         return self.settings.timezone
 
 
 def operator_name() -> str:
-    """Return the operator's name for the journal."""
     try:
         return f"cardctl:{os.environ.get('SUDO_USER') or getpass.getuser()}"
     except (KeyError, OSError):  # a container's user has no name

@@ -13,7 +13,6 @@ from app.tokens.sealing import NoRecipientError
 
 
 def explanation(error: BaseException) -> str:  # noqa: PLR0911  # one case per error
-    """Return the message for an error."""
     match error:
         case click.Abort() | KeyboardInterrupt():
             return "已取消，未做任何更改 / Cancelled: nothing was changed"

@@ -41,7 +41,6 @@ def cardctl() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit."""
     # Errors are printed by `_fail`; the log lines of the service are not for this screen.
     logging.getLogger().addHandler(logging.NullHandler())
     try:

@@ -22,7 +22,6 @@ RICH_ROWS = 2_000
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document."""
     sys.stdout.write(json_text(value) + "\n")
 
 
@@ -109,7 +108,6 @@ def print_section(title: str, rows: Iterable[Mapping[str, Any]], columns: Sequen
 
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
-    """Print names and values, a line each."""
     print_table(("", ""), fields)
 
 

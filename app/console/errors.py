@@ -13,7 +13,6 @@ from app.runtime import metrics
 
 
 def install(app: falcon.App[Any, Any], console: Console) -> None:
-    """Answer the errors below `/admin` with a page."""
 
     def on_error(request: falcon.Request, response: falcon.Response, error: Exception, _params: Any) -> None:  # noqa: ANN401
         if request.path != "/admin" and not request.path.startswith("/admin/"):

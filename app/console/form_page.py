@@ -103,7 +103,6 @@ class FormPage(Page):
 
 
 def new_password(form: Form) -> str:
-    """Return the new password of a form."""
     password = form.exactly("new_password")
     if password != form.exactly("new_password_again"):
         raise RefusedError("两次输入的新密码不一致", "the new password was typed differently the second time")

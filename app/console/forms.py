@@ -74,7 +74,6 @@ class Form:
 
 
 def query_of(request: falcon.Request) -> Form:
-    """Return the query string's fields."""
     return Form(_fields(request.query_string.encode("utf-8", "surrogatepass")))
 
 

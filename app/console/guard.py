@@ -126,7 +126,6 @@ def visitor_from(request: falcon.Request, identity: Account | None = None, token
 
 
 def _keep(request: falcon.Request, response: falcon.Response, cookie: str, name: str, values: set[str]) -> None:
-    """Keep a preference that the query names."""
     wanted = request.get_param(name)
     if wanted in values:
         response.set_cookie(cookie, wanted, path=COOKIE_PATH, max_age=_YEAR_SECONDS, secure=True, same_site="Strict")

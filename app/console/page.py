@@ -145,7 +145,6 @@ def owner_of(request: falcon.Request) -> Owner:
 
 
 def visitor_of(request: falcon.Request) -> Visitor:
-    """Return the visitor whom the guard identified."""
     visitor: Visitor = request.context.visitor
     return visitor
 
@@ -164,7 +163,6 @@ def page_request(query: Form, size: int = PAGE_ROWS) -> PageRequest:
 
 
 def see_other(response: falcon.Response, location: str) -> None:
-    """Redirect the browser to GET `location`."""
     response.status = falcon.HTTP_303
     response.set_header("Location", location)
 

@@ -46,6 +46,5 @@ class FrontPage:
 
 
 def render(console: Console, request: falcon.Request, response: falcon.Response, template: str, values: Values) -> None:
-    """Answer with a template that extends `plain.html`."""
     response.set_headers(_HEADERS)
     console.renderer.render(request, response, template, **values)

@@ -135,7 +135,6 @@ def url(path: str, /, **parameters: object) -> str:  # a query may have a parame
 
 @cache
 def _style(name: str) -> Markup:
-    """Return the style sheet of a page that links to no file."""
     return Markup((_TEMPLATES / name).read_text())  # noqa: S704  # ours
 
 
@@ -166,12 +165,10 @@ def _harmless(value: Any) -> Any:  # noqa: ANN401  # any value in a template
 
 
 def _lines(texts: list[str]) -> Markup:
-    """Return texts, one per line, for a text area."""
     return escape("\n".join(map(escaped, texts)))
 
 
 def _in_language(text_of: Callable[[Any], Text]) -> Callable[[Context, Any], str]:
-    """Return a filter that says a value in the visitor's language."""
     return pass_context(lambda context, value: context["visitor"].say(text_of(value)))
 
 

@@ -31,7 +31,6 @@ def install(app: falcon.App[Any, Any], console: Console, self_service: SelfServi
 
 
 def pages(console: Console) -> Iterator[tuple[str, Page]]:
-    """Yield every page with its path."""
     yield "/admin", account.HomeRedirect(console)
     yield "/admin/static/{name}", account.StaticPage(console)
     yield "/admin/login", account.LoginPage(console)

@@ -23,7 +23,6 @@ class _WebhookPage(FormPage):
         return Webhooks(console.database, actor, console.clock, console.sealing_key, limits)
 
     def show_secret(self, request: falcon.Request, response: falcon.Response, name: str, secret: str) -> None:
-        """Show a secret, for the only time."""
         self.console.renderer.render(request, response, "webhooks/webhook_secret.html", name=name, secret=secret)
 
 
@@ -101,6 +100,5 @@ class WebhookForm(WebhookPage):
 
 
 def webhook_forms(console: Console) -> Iterator[tuple[str, WebhookForm]]:
-    """Yield the forms of a webhook's page with their paths."""
     for action in _ACTIONS:
         yield f"{ONE}/{action}", WebhookForm(console, action)

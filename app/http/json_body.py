@@ -88,7 +88,6 @@ def _read_again(body: bytes, kind: type[Body]) -> Body:
 
 
 def wrong_value(field: str) -> Problem:
-    """The value of a field is not what it must be."""
     requirement = REQUIREMENTS[field]
     return invalid_request(Text(f"{field} {requirement.zh}。", f"{field} {requirement.en}."), field)
 

@@ -106,14 +106,12 @@ def malformed() -> Problem:
 
 
 def body_too_large(limit_bytes: int) -> Problem:
-    """The body is larger than any valid request."""
     kib = limit_bytes // 1024
     detail = Text(f"请求体不得超过 {kib} KiB。", f"The body must be at most {kib} KiB.")
     return Problem(ProblemCode.BODY_TOO_LARGE, detail)
 
 
 def unsupported_media_type() -> Problem:
-    """The body is not declared as JSON."""
     detail = Text(
         "请求的 Content-Type 必须是 application/json（UTF-8）。", "Content-Type must be application/json, in UTF-8."
     )
@@ -132,7 +130,6 @@ def unauthorized(detail: Text, challenge: str) -> Problem:
 
 
 def client_blocked() -> Problem:
-    """The address is on the vendor's block list."""
     return Problem(ProblemCode.CLIENT_BLOCKED, as_sentence(MESSAGES[Code.CLIENT_BLOCKED]))
 
 
@@ -175,7 +172,6 @@ def from_error(request: falcon.Request, error: Exception) -> Problem:  # noqa: P
 
 
 def respond(request: falcon.Request, response: falcon.Response, problem: Problem) -> None:
-    """Write `problem` into the response."""
     metrics.problems.labels(problem.code).inc()
     response.status = problem.status
     response.content_type = MEDIA_TYPE
@@ -184,7 +180,6 @@ def respond(request: falcon.Request, response: falcon.Response, problem: Problem
 
 
 def body_of(problem: Problem, detail: str, request_id: str) -> bytes:
-    """Return a problem as JSON."""
     body = ProblemBody(
         type="about:blank",
         title=problem.status.partition(" ")[2],

@@ -49,7 +49,6 @@ class SelfServiceResource:
 
 
 def problem_of(request: falcon.Request, error: Exception, service: SelfService) -> Problem:
-    """Return the problem to answer a customer's request with."""
     match error:
         case ClientBlockedError():
             return problems.client_blocked()

@@ -139,7 +139,6 @@ def _order(request: falcon.Request, shop: ShopToken, body: msgspec.Struct, statu
 
 
 def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
-    """Carry out an order and write its result into the response."""
     try:
         answer = place()
     except CardNotFoundError as error:

@@ -48,7 +48,6 @@ def message(code: Code, reference: str, request: falcon.Request) -> str:
 
 
 def respond(request: falcon.Request, response: falcon.Response, verdict: Verdict) -> None:
-    """Write a verdict into the response."""
     request.context.outcome = {"code": verdict.code, "reference": verdict.reference}
     response.status = STATUS[verdict.code]
     response.content_type = "application/json"

@@ -186,7 +186,6 @@ _ACTIONS = {
 
 
 def _add_command(action: Action) -> None:
-    """Add `cardctl card ACTION ID…`."""
     text, done_zh, done_en = _ACTIONS[action]
 
     def run(session: Session, card_ids: tuple[str, ...], by: timedelta | None = None) -> None:

@@ -50,7 +50,6 @@ _limit_options = together(
 
 
 def _changed(limits: TokenLimits, options: dict[str, Any]) -> TokenLimits:
-    """Return limits with what the options say."""
     given = Ceilings(options["cards_per_day"], options["longest_validity"]).given()
     if options["own_cards"] is not None:
         given["own_cards_only"] = options["own_cards"]

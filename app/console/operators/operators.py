@@ -96,7 +96,6 @@ class OperatorForm(OperatorPage):
 
 
 def operator_forms(console: Console) -> Iterator[tuple[str, OperatorForm]]:
-    """Yield the forms of an operator's page with their paths."""
     for name in _CHANGES:
         yield f"/admin/operator/{'remove' if name == 'removed' else name}", OperatorForm(console, name)
 
@@ -124,7 +123,6 @@ class TokenPage(FormPage):
 
 
 def _named(rows: Sequence[Row], form: Form, not_known: Callable[[str], RefusedError]) -> Row:
-    """Return the row that a form names, or answer with 404."""
     name = form.exactly("name")
     for row in rows:
         if row.name == name:

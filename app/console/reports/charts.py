@@ -76,7 +76,6 @@ class Chart:
 
 
 def charts(document: Document, say: Say) -> dict[str, Chart]:
-    """Return all charts by name."""
     days, expiring = document["days"], document["expiring_days"]
     activated = [journal_of_day(day["day"], EventKind.ACTIVATED) for day in days]
     used = [url("/admin/usage", day=day["day"]) for day in days]

@@ -48,17 +48,14 @@ _PROBLEM_HEADERS: dict[ProblemCode, Part] = {
 
 
 def response(description: str, content: Part | None = None, **headers: Part) -> Part:
-    """Return a response; `content` maps media types to their descriptions."""
     return {"description": description, "headers": _HEADERS | headers, **({"content": content} if content else {})}
 
 
 def json_content(kind: type[msgspec.Struct], **more: Any) -> Part:  # noqa: ANN401  # parts of a media type
-    """Return the content of an answer that is this struct as JSON."""
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}, **more}}
 
 
 def verdicts(*codes: Code) -> Part:
-    """Return the responses that are verdicts with these codes, by status."""
     by_status: dict[str, list[Code]] = defaultdict(list)
     for code in codes:
         by_status[VERDICT_STATUS[code][:3]].append(code)
@@ -101,5 +98,4 @@ def _narrowed(media_type: str, kind: type[msgspec.Struct], codes: Iterable[str])
 
 
 def ok(kind: type[msgspec.Struct], status: HTTPStatus = HTTPStatus.OK, **headers: Part) -> Part:
-    """Return the response of a success."""
     return {str(status.value): response(str(kind.__doc__), json_content(kind), **headers)}
