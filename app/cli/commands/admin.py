@@ -9,9 +9,9 @@ from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.cli.durations import ceiling_options, in_words
 from app.domain.operators.ceilings import MAX_CHANGES_PER_DAY, OPERATOR_DEFAULTS, Ceilings, format_longest
-from app.domain.operators.operators import Role, check_name
+from app.domain.operators.operators import Role
 from app.domain.texts import RefusedError
-from app.services.operators.operators import NameTakenError, OperatorNotFoundError, Operators
+from app.services.operators.operators import Operators
 
 
 @click.group()
@@ -36,9 +36,6 @@ def admin() -> None:
 def add(session: Session, name: str, role: str, cards_per_day: int | None, longest_validity: timedelta | None) -> None:
     """添加管理员 / Add an operator; the password is typed on the terminal or is a line of standard input."""
     operators = session.acting(Operators)
-    check_name(name)
-    if operators.is_known(name):
-        raise NameTakenError(name)
     operators.add(name, Role(role), _password(), Ceilings(cards_per_day, longest_validity))
     output.say(f"已添加 {name}（{role}） / Added {name} ({role})")
 
@@ -50,8 +47,6 @@ def add(session: Session, name: str, role: str, cards_per_day: int | None, longe
 def password(session: Session, name: str, *, reset_totp: bool) -> None:
     """更改密码，所有登录随之失效 / Change a password; the operator is logged out everywhere."""
     operators = session.acting(Operators)
-    if not operators.is_known(name):
-        raise OperatorNotFoundError(name)
     operators.set_password(name, _password(), reset_totp=reset_totp)
     output.say(f"已更改 {name} 的密码 / Changed the password of {name}")
 

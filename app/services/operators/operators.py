@@ -95,10 +95,6 @@ class Operators:
         latest = query.where(code_or_kind == EventKind.LOGGED_IN).group_by(Operator.name)
         return dict(latest.tuples())
 
-    def is_known(self, name: str) -> bool:
-        """Whether an operator exists."""
-        return find(name) is not None
-
     def add(self, name: str, role: Role, password: str, ceilings: Ceilings | None = None) -> None:
         """Add an operator, with the role's default for a ceiling not given; RefusedError if something is invalid."""
         check_name(name)
