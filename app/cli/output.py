@@ -1,24 +1,18 @@
 """The command line's output: tables for people, one JSON document for programs."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from itertools import chain, islice
 from typing import Any
-
-from rich import box
-from rich.console import Console
-from rich.progress import Progress, ProgressColumn
-from rich.table import Table
-from rich.text import Text as RichText
 
 from app.services.cards.exports import json_pieces
 from app.services.field_names import field_name
 from app.services.formatting import escaped, json_text, local
 
-RICH_ROWS = 2_000
-"""Longer tables are written as plain columns, row by row: laying them out would take minutes."""
+ALIGNED_ROWS = 2_000
+"""So many rows say how wide a table's columns are; the others are printed as they come."""
 
 
 def print_json(value: object) -> None:
@@ -30,32 +24,19 @@ def print_json_list(items: Iterable[object]) -> None:
     sys.stdout.writelines(json_pieces(items))
 
 
-@contextmanager
-def progress(description: str, total: int | None, *columns: ProgressColumn) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on a terminal; yields the function that adds to it."""
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda done: bar.update(task, advance=done)
-
-
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; cells are shown literally, without markup, None as an empty one. Names of fields are headings."""
-    columns = [heading(name) for name in columns]
-    iterator = iter(rows)
-    head = list(islice(iterator, RICH_ROWS + 1))
-    if len(head) > RICH_ROWS:
-        sys.stdout.write("\t".join(columns) + "\n")
-        for row in chain(head, iterator):
-            sys.stdout.write("\t".join(map(_literally, row)) + "\n")
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", max_width=64)
-    for row in head:
-        table.add_row(*(RichText(_literally(cell)) for cell in row))
-    # Wider than most terminals: they wrap lines more readably than a table can squeeze its columns.
-    Console(markup=False, highlight=False, emoji=False, width=400).print(table)
+    cells = (list(map(_literally, row)) for row in rows)
+    head = [[heading(name) for name in columns], *islice(cells, ALIGNED_ROWS)]
+    widths = [max(map(_width, column)) for column in zip(*head, strict=True)]
+    for row in chain(head, cells):
+        padded = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: Chinese characters take two."""
+    return sum(2 if unicodedata.east_asian_width(each) in "FW" else 1 for each in text)
 
 
 def heading(name: str) -> str:

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple
@@ -92,15 +92,11 @@ class Blobs:
         raise FileNotFoundError(errno.ENOENT, "other bytes are there", blob.sha256)
 
     @contextmanager
-    def receiving(
-        self, source: IO[bytes], size: int | None, progress: Callable[[int], None] = lambda _bytes: None
-    ) -> Iterator[Received]:
+    def receiving(self, source: IO[bytes], size: int | None) -> Iterator[Received]:
         """Write a stream to the disk, upload it where there is a bucket, and forget it unless it was installed.
 
-        `size` is None where it is not known; `progress` is called with the number of bytes just written.
-
-        Raise RefusedError if the disk has no room or the stream has another size, OSError if the folder or the source
-        cannot be used.
+        `size` is None where it is not known. Raise RefusedError if the disk has no room or the stream has another size,
+        OSError if the folder or the source cannot be used.
         """
         with suppress(FileExistsError):
             self._folder.mkdir()
@@ -111,7 +107,7 @@ class Blobs:
         path = Path(name)
         try:
             with os.fdopen(handle, "wb") as partial:
-                blob = self._copy(source, partial, progress)
+                blob = self._copy(source, partial)
                 if size is not None and blob.size != size:
                     raise RefusedError(
                         f"应有 {size} 字节，却收到 {blob.size} 字节，未添加",
@@ -158,14 +154,13 @@ class Blobs:
                 if path.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
                     path.unlink()
 
-    def _copy(self, source: IO[bytes], target: BinaryIO, progress: Callable[[int], None]) -> Blob:
+    def _copy(self, source: IO[bytes], target: BinaryIO) -> Blob:
         digest, size = hashlib.sha256(), 0
         while block := source.read(BLOCK_BYTES):
             self._check_room(len(block))
             target.write(block)
             digest.update(block)
             size += len(block)
-            progress(len(block))
         return Blob(digest.hexdigest(), size)
 
     def _check_room(self, wanted: int) -> None:

@@ -84,10 +84,8 @@ class Owner(NamedTuple):
 _NOBODY = Owner()
 
 
-def insert(
-    database: Database, new_cards: Iterable[NewCard], created_at: datetime, owner: Owner = _NOBODY
-) -> Iterator[int]:
-    """Insert cards within the caller's transaction; yields the number of cards of each page.
+def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetime, owner: Owner = _NOBODY) -> None:
+    """Insert cards within the caller's transaction.
 
     They are sorted by ID: two imports of the same cards in different orders would deadlock. `owner` issued them.
     """
@@ -96,7 +94,6 @@ def insert(
         for page in _pages(ordered):
             rows = [(*_columns(card, created_at), *owner) for card in page]
             execute_values(cursor, _INTO_CARD, rows, page_size=PAGE_ROWS)
-            yield len(page)
         for clients in _pages(sorted(_client(card, card.binding) for card in ordered if card.binding is not None)):
             execute_values(cursor, _INTO_CLIENT, clients, page_size=PAGE_ROWS)
 

@@ -55,8 +55,7 @@ def issue(  # noqa: PLR0913  # one argument an option
 ) -> None:
     """发卡 / Issue cards, all or none."""
     lasting = validity if isinstance(validity, timedelta) else None
-    with output.progress("发卡 / Issuing", count) as advance:
-        issued = session.acting(Issuing).issue(count, lasting, batch, note, program, advance).cards
+    issued = session.acting(Issuing).issue(count, lasting, batch, note, program).cards
     _print(exports.issued_documents(issued), exports.ISSUED_COLUMNS, output_format)
 
 

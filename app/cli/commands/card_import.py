@@ -61,8 +61,7 @@ def import_cards(  # noqa: PLR0913  # one argument an option
     if is_good and not dry_run:
         if not reading.cards:
             raise RefusedError("文件中没有卡密", "the file contains no cards")
-        with output.progress("导入 / Importing", len(reading.cards)) as advance:
-            issuing.import_cards(reading.cards, advance)
+        issuing.import_cards(reading.cards)
     _print(reading, output_format, imported=is_good and not dry_run)
     if not is_good:
         wrong = reading.fault_count

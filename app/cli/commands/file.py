@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+from jinja2.filters import do_filesizeformat
 
 from app.cli import output
 from app.cli.context import Session, format_option, operator_name, pass_session, program_option
@@ -61,14 +60,10 @@ def add(  # noqa: PLR0913  # one argument an option
     if batches and all_cards:
         raise click.UsageError("--batch 与 --all-cards 只能选一个 / --batch or --all-cards, not both")
     name = _typed(Path(path).name if name is None else name)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with click.open_file(path, "rb") as source:
         if path != "-":
             size = os.fstat(source.fileno()).st_size or None  # a pipe's is 0
-        with output.progress("添加 / Adding", size, *columns) as advance:
-            stored = _store(session, program).add(
-                name, source, size=size, batches=batches or (() if all_cards else None), progress=advance
-            )
+        stored = _store(session, program).add(name, source, size=size, batches=batches or (() if all_cards else None))
     _print([stored], output_format, session)
 
 
@@ -136,7 +131,14 @@ def _print(stored: list[Any], output_format: str, session: Session) -> None:
         return
     columns = ("name", "size", "sha256", "created_at", "batches", "status")
     rows = (
-        (f.name, decimal(f.size), f.sha256, local(f.added_at, zone), ", ".join(f.batches or _ALL), _STATES[f.missing])
+        (
+            f.name,
+            do_filesizeformat(f.size, binary=True),
+            f.sha256,
+            local(f.added_at, zone),
+            ", ".join(f.batches or _ALL),
+            _STATES[f.missing],
+        )
         for f in stored
     )
     output.print_table(columns, rows)

@@ -1,7 +1,6 @@
 """Issuing new cards and importing cards sold before, all or none."""
 
 import secrets
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -35,20 +34,19 @@ class Issued(NamedTuple):
 class Issuing(Acting):
     """Adds cards to one database."""
 
-    def issue(  # noqa: PLR0913  # the parts of an issue
+    def issue(
         self,
         count: int,
         validity: timedelta | None,
         batch: str | None = None,
         note: str | None = None,
         program: str = MAIN,
-        progress: Callable[[int], None] = lambda _done: None,
     ) -> Issued:
         """Issue `count` new cards, from 1 to `MAX_COUNT`, in one transaction.
 
-        Each lasts for `validity` once activated, None for ever. `progress` is called with how many more are in. Raise
-        RefusedError if a number or a text is out of bounds, ProgramNotFoundError, CeilingExceededError if the operator
-        or the shop may not issue so many, or so long ones.
+        Each lasts for `validity` once activated, None for ever. Raise RefusedError if a number or a text is out of
+        bounds, ProgramNotFoundError, CeilingExceededError if the operator or the shop may not issue so many, or so long
+        ones.
         """
         if not 1 <= count <= MAX_COUNT:
             raise RefusedError(f"数量必须是 1 到 {MAX_COUNT}", f"the count must be from 1 to {MAX_COUNT}")
@@ -61,11 +59,9 @@ class Issuing(Acting):
         ]
         details: dict[str, object] = {"count": count, "batch": batch, "validity": format_validity(validity)}
         details |= named(program)
-        return Issued(self._insert(new_cards, EventKind.ISSUED, details, progress).at, new_cards)
+        return Issued(self._insert(new_cards, EventKind.ISSUED, details).at, new_cards)
 
-    def import_cards(
-        self, new_cards: list[NewCard], progress: Callable[[int], None] = lambda _done: None
-    ) -> journal.Entry:
+    def import_cards(self, new_cards: list[NewCard]) -> journal.Entry:
         """Insert cards that were sold before, in one transaction; return the journal's entry.
 
         `app.services.imports.imports` reads and checks them: each ID is there once, and not in the database. Raise
@@ -80,16 +76,14 @@ class Issuing(Acting):
             **(named(new_cards[0].program) if new_cards else {}),
         }
         try:
-            return self._insert(new_cards, EventKind.IMPORTED, details, progress)
+            return self._insert(new_cards, EventKind.IMPORTED, details)
         except psycopg2.errors.UniqueViolation as error:
             raise RefusedError(
                 "其间已有同样的卡密或设备加入，未导入任何卡密，请重试",
                 "one of these cards or machines was added meanwhile: nothing was imported, try again",
             ) from error
 
-    def _insert(
-        self, new_cards: list[NewCard], kind: EventKind, details: dict[str, object], progress: Callable[[int], None]
-    ) -> journal.Entry:
+    def _insert(self, new_cards: list[NewCard], kind: EventKind, details: dict[str, object]) -> journal.Entry:
         entry = journal.Entry(at=self.clock(), kind=kind, actor=self.actor, details=details)
         # Imported cards are nobody's: only owners import, and they see every card.
         owner = Owner() if self.limits is None or kind is EventKind.IMPORTED else self.limits.owner
@@ -97,8 +91,7 @@ class Issuing(Acting):
         with self.database.transact():
             if self.limits is not None:
                 self.limits.take(new_cards, entry.at)
-            for done in card_rows.insert(self.database, new_cards, entry.at, owner):
-                progress(done)
+            card_rows.insert(self.database, new_cards, entry.at, owner)
             journal.append([entry])
         return entry
 

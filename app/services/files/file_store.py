@@ -60,20 +60,19 @@ class FileStore:
         *,
         size: int | None = None,
         batches: tuple[str, ...] | None = None,
-        progress: Callable[[int], None] = lambda _bytes: None,
     ) -> File:
         """Add a file, or replace the file of this name by a new version.
 
-        It is for the cards of `batches`: none means every card, None keeps the present batches. `progress` is called
-        with how many more bytes are in. Raise RefusedError if the name or a batch is invalid, there are too many files,
-        or the disk has no room; OSError or BucketUnavailableError if source, folder or bucket cannot be used.
+        It is for the cards of `batches`: none means every card, None keeps the present batches. Raise RefusedError if
+        the name or a batch is invalid, there are too many files, or the disk has no room; OSError or
+        BucketUnavailableError if source, folder or bucket cannot be used.
         """
         check_name(name)
         for batch in batches or ():
             check_text("batch", batch)
         find(self.program)
         self._check_count(name)  # before all the bytes are read
-        with self.blobs.receiving(source, size, progress) as received:
+        with self.blobs.receiving(source, size) as received:
             try:
                 with self.database.transact():
                     stored, replaced = self._put(name, received, batches)

@@ -212,7 +212,7 @@ def test_sellers_lists_use_their_index(year: Database, all_cards: list[Card], mo
 
 def test_all_cards_of_a_message_are_found_and_those_that_do_not_exist_are_named(database: Database) -> None:
     ours, key, mistyped = [f"{number:032}" for number in (1, 2)], "VIP2024-0001", "VIP2024-0002"
-    list(cards.insert(database, [NewCard(card_id, None, None, None) for card_id in ours], NOW))
+    cards.insert(database, [NewCard(card_id, None, None, None) for card_id in ours], NOW)
     Card.insert(id=card_id_of(key), imported_key=key, created_at=NOW).execute()
     text = f"老板, {ours[0]}、卡密:{'-'.join(ours[1])};{'7' * 32} 和 {key}, {mistyped} broken"
     resolved = card_lists.resolve_search(CardFilter(text=text), NOW)

@@ -108,7 +108,7 @@ def test_faults_name_columns_as_the_file_does_and_none_that_it_lacks(database: D
 
 
 def test_the_first_faults_are_kept_and_all_are_counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    list(cards.insert(database, [NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)], NOW))
+    cards.insert(database, [NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)], NOW)
     first, later = f"{ONE},30d\n", f"{TWO},soon\n"
     reading = read("id,validity\n" + first + "x,soon\n" * 2_000 + later + "id,validity,x\n" + '"')
     named = [(fault.line, fault.column) for fault in reading.faults]
@@ -123,7 +123,7 @@ def test_the_first_faults_are_kept_and_all_are_counted(database: Database, monke
 
 
 def test_cards_that_are_repeated_or_already_exist_are_reported(database: Database) -> None:
-    list(cards.insert(database, [NewCard(TWO, None, None, None)], NOW))
+    cards.insert(database, [NewCard(TWO, None, None, None)], NOW)
     key = "老王-VIP_0001+x"
     reading = read(f"id,validity\n{ONE},30d\n{TWO},30d\n{ONE.lower()},7d\n{key},7d\n卡密\uff1a{key},7d\n")
     assert [(fault.line, fault.column) for fault in reading.faults] == [(3, "id"), (4, "id"), (6, "id")]
@@ -162,7 +162,7 @@ def any_card(draw: st.DrawFn) -> NewCard:
 @given(st.lists(any_card(), min_size=1, max_size=5, unique_by=lambda card: card.id))
 def test_every_card_exported_as_csv_is_read_back_unchanged(database: Database, given_cards: list[NewCard]) -> None:
     with database.atomic() as transaction:
-        list(cards.insert(database, given_cards, NOW))
+        cards.insert(database, given_cards, NOW)
         printed = "".join(csv_lines(card_documents(CardLists(lambda: NOW).every(CardFilter()), UTC), CARD_COLUMNS))
         transaction.rollback()
     reading = read(printed)

@@ -47,7 +47,7 @@ def card(
 
 
 def add(database: Database, *new_cards: NewCard) -> None:
-    list(cards.insert(database, new_cards, NOW))
+    cards.insert(database, new_cards, NOW)
 
 
 @pytest.fixture
