@@ -183,12 +183,13 @@ class DatabaseCluster:
 
     def primary(self) -> Machine:
         """The node that accepts writes, by Patroni's word."""
-        found: Machine = wait_for(self._primary)
-        return found
 
-    def _primary(self) -> Machine | None:
-        members = self.members()
-        return next((node for node in self.nodes if members.get(node.name, {}).get("Role") == "Leader"), None)
+        def leader() -> Machine | None:
+            members = self.members()
+            return next((node for node in self.nodes if members.get(node.name, {}).get("Role") == "Leader"), None)
+
+        found: Machine = wait_for(leader)
+        return found
 
     def standbys(self) -> list[Machine]:
         primary = self.primary()

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,6 +16,7 @@ from app.domain.cards.card_actions import Action
 from app.domain.codes import Code, EventKind
 from app.domain.licence.policy import VerificationRequest
 from app.domain.operators.operators import Role, Scope
+from app.runtime.clock import utc_now
 from app.services.cards.card_actions import CardActions
 from app.services.cards.issuing import Issuing
 from app.services.licence.blocks import Blocks
@@ -72,9 +73,8 @@ class Shop:
 
 @contextmanager
 def opened(site: Site) -> Iterator[Database]:
-    connected = connect_to(
-        Database(site.service.environment["DATABASE_URL"], prepared=PREPARED, on_connect=schema.check_version)
-    )
+    url = site.service.environment["DATABASE_URL"]
+    connected = connect_to(Database(url, prepared=PREPARED, on_connect=schema.check_version))
     connected.connect()
     yield connected
     connected.close()
@@ -85,9 +85,9 @@ def seed(site: Site) -> Shop:
     with opened(site) as database:
         add_operator(OWNER)
         add_operator(SELLER, Role.SELLER)
-        ShopTokens(database, f"console:{OWNER}", _now).add(SHOP, [Scope.CARDS_ISSUE, Scope.CARDS_READ])
-        _add_webhook(_now())
-        blocks = Blocks(database, f"console:{OWNER}", _now)
+        ShopTokens(database, f"console:{OWNER}", utc_now).add(SHOP, [Scope.CARDS_ISSUE, Scope.CARDS_READ])
+        _add_webhook(utc_now())
+        blocks = Blocks(database, f"console:{OWNER}", utc_now)
         blocks.add(blocks.machine("CRACKED-BOX"), "破解版程序")
         blocks.add(blocks.network("192.0.2.128/28"), "批量猜卡")
         shop = _Past(site, database).live_through()
@@ -103,33 +103,21 @@ def _add_webhook(now: datetime) -> None:
     for number in range(6):
         at = now - timedelta(minutes=number)
         done = {"delivered_at": at, "status": 204} if number % 2 else {"failed_at": at, "error": "no answer in time"}
-        WebhookOutbox.insert(
-            webhook=webhook,
-            message_id=f"msg_{number:020d}",
-            topic="card.expiring",
-            card_id=f"{number:032d}",
-            body='{"type":"card.expiring","data":{"card":"0000•••","batch":"spring"}}',
-            created_at=at,
-            attempts=number + 1,
-            **done,
-        ).execute()
+        message = {"webhook": webhook, "message_id": f"msg_{number:020d}", "card_id": f"{number:032d}"}
+        body = '{"type":"card.expiring","data":{"card":"0000•••","batch":"spring"}}'
+        sent = {"created_at": at, "attempts": number + 1, **done}
+        WebhookOutbox.insert(topic="card.expiring", body=body, **message, **sent).execute()
 
 
 class _Past:
     def __init__(self, site: Site, database: Database) -> None:
         self._random = random.Random(6)  # noqa: S311  # the same shop each time
         self._clock = Clock()
-        self._clock.now = _now() - timedelta(days=_DAYS)
+        self._clock.now = utc_now() - timedelta(days=_DAYS)
         keys = site.service.folder / "keys"
-        licences = LicenceService(
-            database,
-            Batcher(database),
-            VendorRules(database),
-            Signer(KeyFolder(keys)),
-            "kadun",
-            ZoneInfo("Asia/Shanghai"),
-            self._clock,
-        )
+        signer, zone = Signer(KeyFolder(keys)), ZoneInfo("Asia/Shanghai")
+        batcher, rules = Batcher(database), VendorRules(database)
+        licences = LicenceService(database, batcher, rules, signer, "kadun", zone, self._clock)
         self._verification = Verification(licences, DataKeys("the-vendor's-own-key", SealingKey(None)))
         self._issuing = Issuing(database, f"console:{OWNER}", self._clock)
         self._selling = Issuing(database, f"shop:{SHOP}", self._clock)
@@ -139,7 +127,7 @@ class _Past:
     def live_through(self) -> Shop:
         waiting = self._issue_first_cards()
         for day in range(_DAYS):
-            self._clock.now = _now() - timedelta(days=_DAYS - day, minutes=self._random.randrange(60))
+            self._clock.now = utc_now() - timedelta(days=_DAYS - day, minutes=self._random.randrange(60))
             for _ in range(_NEW_CARDS_A_DAY + day % 3):
                 self._activate(waiting.pop())
             for card_id in self._random.choices([*self._shop.machines], k=8):
@@ -172,9 +160,8 @@ class _Past:
 
     def _activate(self, card_id: str) -> None:
         number = len(self._shop.machines)
-        hardware = (
-            f"DESKTOP-{self._random.randrange(16**7):07X} / BFEBFBFF000906EA / {self._random.randrange(10**9):09}"
-        )
+        board, disk = self._random.randrange(16**7), self._random.randrange(10**9)
+        hardware = f"DESKTOP-{board:07X} / BFEBFBFF000906EA / {disk:09}"
         address = f"2001:db8:{number:x}::{number:x}" if number % 6 == 5 else f"203.0.113.{number + 10}"
         self._shop.machines[card_id] = (hardware, address)
         self._use(card_id, OPEN)
@@ -188,7 +175,7 @@ class _Past:
         self._verification.verify(VerificationRequest.from_fields(card_id, hardware, function, "n" * 22, address))
 
     def _help_customers(self) -> None:
-        self._clock.now = _now() - timedelta(hours=30)
+        self._clock.now = utc_now() - timedelta(hours=30)
         self._shop.frozen, self._shop.frozen_at = [*self._shop.machines][-6:-3], self._clock.now
         frozen = self._card_actions.apply(Action.FREEZE, self._shop.frozen)
         done: dict[str, Any] = {"action": "freeze", "at": frozen.at.isoformat(), "by": None, "revived_unbound": []}
@@ -201,7 +188,7 @@ class _Past:
     def _be_shared_and_attacked(self) -> None:
         """Rejections of each reason, over the last days."""
         for back in range(6, 0, -1):
-            self._clock.now = _now() - timedelta(days=back, minutes=20 * back)
+            self._clock.now = utc_now() - timedelta(days=back, minutes=20 * back)
             for friend in range(back % 4 + 1):
                 self._try(self._shop.live, f"LAPTOP-FRIEND{friend} / 00A0C91E", f"198.51.100.{friend + 20}")
             self._try([*self._shop.machines][7], "WIN-SECOND / 0F1E2D3C", "198.51.100.40")
@@ -214,24 +201,17 @@ class _Past:
             self._try(self._shop.unused[0], *bound)
             journal.append([self._failed(code) for code in (Code.FUNCTION_NOT_FOUND, Code.FUNCTION_FAILED)])
         journal.append([self._failed(Code.FUNCTION_TIMEOUT)])
-        self._clock.now = _now() - timedelta(hours=3)
+        self._clock.now = utc_now() - timedelta(hours=3)
         hardware, address = self._shop.machines[self._shop.live]
         for machine in (*(f"NETCAFE-SEAT{seat:02} / 7C10C9{seat:02}" for seat in range(1, 7)), hardware):
             self._try(self._shop.live, machine, address)  # accepted, each of them
 
     def _failed(self, code: Code) -> Entry:
         hardware, address = self._shop.machines[self._shop.live]
-        return Entry(
-            at=self._clock.now,
-            kind=EventKind.REJECTED,
-            code=code,
-            card_id=self._shop.live,
-            reference=f"{self._random.randrange(10**8):08}",
-            ip=address,
-            hardware=hardware,
-            function="订单导出",
-            details={"detail": _TRACEBACK} if code is Code.FUNCTION_FAILED else None,
-        )
+        reference = f"{self._random.randrange(10**8):08}"
+        asked: dict[str, Any] = {"ip": address, "hardware": hardware, "function": "订单导出", "reference": reference}
+        details = {"detail": _TRACEBACK} if code is Code.FUNCTION_FAILED else None
+        return Entry(self._clock.now, EventKind.REJECTED, code=code, card_id=self._shop.live, details=details, **asked)
 
 
 def _live_today(site: Site, shop: Shop) -> None:
@@ -249,7 +229,3 @@ def ask(site: Site, card_id: str, hardware: str, address: str, function: str) ->
     document = json.loads(answer.body)
     assert "token" in document, document
     return str(document["code"])
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
