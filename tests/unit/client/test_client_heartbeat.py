@@ -246,14 +246,6 @@ def test_stopping_ends_the_pause_before_a_retry(make_client: MakeClient, server:
     assert len(server.requests) == 1
 
 
-def test_a_beat_that_begins_after_the_stop_is_not_sent(client: Client, server: FakeServer) -> None:
-    stopped = threading.Event()
-    stopped.set()
-    with pytest.raises(ServerUnreachable) as caught:
-        client._beat("心跳", stopped)  # noqa: SLF001 - as the heartbeat does
-    assert (caught.value.sent, server.requests) == (False, [])
-
-
 def test_invalid_settings_are_refused(client: Client) -> None:
     for seconds in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="interval_seconds"):

@@ -173,16 +173,6 @@ def test_a_clock_that_is_set_back_or_stopped_ends_too(
     assert not machine.starts_offline()
 
 
-def test_a_clock_in_2100_counts_until_the_next_online_verdict(machine: Machine) -> None:
-    machine.open()
-    machine.server.tweak = at(NOW + DAY)
-    for hear in (machine.open, lambda: machine.run().report(REPORT)):
-        for machine.now in (YEAR_2100, NOW + DAY):
-            assert not machine.starts_offline()
-        hear()
-        assert machine.starts_offline()
-
-
 @for_each(
     "clock, spent, reached",
     [
