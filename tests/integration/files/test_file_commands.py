@@ -74,7 +74,7 @@ def test_a_new_version_replaces_the_old_one_and_bytes_stay_while_one_file_has_th
     assert [event.details["replaced"] for event in Event.select().order_by(Event.id)] == [None, sha256(b"one")]
     put(offline, "b", b"two")
     shown = offline.cardctl("file", "list").stdout
-    for word in ("a", "3 bytes", sha256(b"two"), "gold", "b", "every card"):
+    for word in ("a", "3 Bytes", sha256(b"two"), "gold", "b", "every card"):
         assert word in shown
     assert "missing" not in shown
     offline.cardctl("file", "remove", "a")
