@@ -9,14 +9,13 @@ from app.runtime.settings import SettingsError
 from app.services.system.connection import DatabaseRefusedError
 from app.services.system.startup import MovedAwayError
 from app.tokens.keyring import KeyRingError
-from app.tokens.sealing import NoRecipientError
 
 
 def explanation(error: BaseException) -> str:  # noqa: PLR0911  # one case per error
     match error:
         case click.Abort() | KeyboardInterrupt():
             return "已取消，未做任何更改 / Cancelled: nothing was changed"
-        case RefusedError() | SettingsError() | KeyRingError() | NoRecipientError() | FunctionsBusyError():
+        case RefusedError() | SettingsError() | KeyRingError() | FunctionsBusyError():
             return str(error)
         case SchemaMismatchError() | MovedAwayError():
             return str(error)

@@ -8,11 +8,19 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from joserfc import jwe
 from joserfc.jwk import OKPKey
 
+from app.domain.texts import RefusedError
+
 PUBLIC_KEY_CHARACTERS = 43  # 32 bytes in base64url without padding
 
 
-class NoRecipientError(ValueError):
+class NoRecipientError(RefusedError):
     """KERNAL_DATA_KEY is not an age identity, so that nothing can be sealed to it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "数据密钥不是 age 密钥，请用您自己的工具加密",
+            "the data key is a key of your own scheme, no age identity (AGE-SECRET-KEY-1…): seal with your own tool",
+        )
 
 
 class NotSealedToError(ValueError):
@@ -42,10 +50,7 @@ def age_recipient(kernal_data_key: str) -> pyrage.x25519.Recipient:
     try:
         return pyrage.x25519.Identity.from_str(first).to_public()
     except pyrage.IdentityError as error:
-        raise NoRecipientError(
-            "KERNAL_DATA_KEY 不是 age 密钥，请用您自己的工具加密 / KERNAL_DATA_KEY is a key of your own scheme, "
-            "no age identity (AGE-SECRET-KEY-1…): seal with your own tool"
-        ) from error
+        raise NoRecipientError from error
 
 
 def is_identity(line: str) -> bool:
