@@ -1,7 +1,6 @@
 """Licensed files: `POST /v1/files` offers links, `GET /v1/files/{name}` sends the bytes."""
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import falcon
 
 from app.domain.files.files import Blob
 from app.domain.texts import Text
-from app.http.problems import Problem, ProblemCode, client_blocked, unavailable
+from app.http.problems import Problem, ProblemCode, client_blocked
 from app.http.request_parser import RequestParser, client_address
 from app.http.verdicts import respond
 from app.services.files.files import FileTransfer
@@ -25,8 +24,6 @@ BUCKET_PREFIX = "/_kadun_bucket/"
 """The internal location that fetches bytes from the bucket."""
 RANGE_HEADER = "X-Kadun-Range"
 """Tells nginx which bytes to fetch from the bucket: the app has judged the client's conditions by its own ETag."""
-MAX_DOWNLOADS = 256
-"""How many downloads a process sends itself at once: each holds two file descriptors."""
 _PIECE_BYTES = 64 * 1024
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))", re.IGNORECASE)
 Found = TypeVar("Found")
@@ -43,23 +40,22 @@ class OfferResource:
         respond(request, response, self.transfer.offer(self.parser.verify_request(request, may_be_old=True)))
 
 
+@dataclass(frozen=True, slots=True)
 class DownloadResource:
     """`GET /v1/files/{name}?token=…`; behind the proxy nginx sends the bytes."""
 
-    def __init__(self, transfer: FileTransfer, parser: RequestParser) -> None:
-        self._transfer = transfer
-        self._parser = parser
-        self._slots = threading.BoundedSemaphore(MAX_DOWNLOADS)
+    transfer: FileTransfer
+    parser: RequestParser
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         link, card_id = self._authorise(request, name)
-        if self._parser.behind_proxy:
+        if self.parser.behind_proxy:
             self._have_nginx_send(request, response, link, card_id)
         else:
             self._send(request, response, link, card_id)
 
     def _have_nginx_send(self, request: falcon.Request, response: falcon.Response, link: Link, card_id: str) -> None:
-        signed_path = _found(self._transfer.blobs.locate, link)
+        signed_path = _found(self.transfer.blobs.locate, link)
         known = is_known(request, _etag(link))
         part = _wanted_part(request, link) if signed_path and not known else None
         self._journal(request, link, card_id, known=known)
@@ -79,13 +75,9 @@ class DownloadResource:
     def _send(self, request: falcon.Request, response: falcon.Response, link: Link, card_id: str) -> None:
         with ExitStack() as held:
             # Waiting for a bucket holds up the whole process; behind the proxy nginx waits.
-            source = held.enter_context(_found(self._transfer.blobs.open, link))
+            source = held.enter_context(_found(self.transfer.blobs.open, link))
             known = is_known(request, _etag(link))
             part = None if known else _wanted_part(request, link)
-            if request.method == "GET" and not known:
-                if not self._slots.acquire(blocking=False):
-                    raise unavailable()
-                held.callback(self._slots.release)
             self._journal(request, link, card_id, known=known)
             _describe(response, link)
             if known:
@@ -101,9 +93,9 @@ class DownloadResource:
 
     def _authorise(self, request: falcon.Request, name: str) -> tuple[Link, str]:
         tokens = request.get_param_as_list("token") or []
-        address = client_address(request, behind_proxy=self._parser.behind_proxy)
+        address = client_address(request, behind_proxy=self.parser.behind_proxy)
         try:
-            return self._transfer.authorise(tokens[0] if len(tokens) == 1 else "", name, address)
+            return self.transfer.authorise(tokens[0] if len(tokens) == 1 else "", name, address)
         except ClientBlockedError as error:
             raise client_blocked() from error
         except LinkRefusedError as error:
@@ -116,8 +108,8 @@ class DownloadResource:
 
     def _journal(self, request: falcon.Request, link: Link, card_id: str, *, known: bool) -> None:
         if request.method == "GET" and not known:
-            address = client_address(request, behind_proxy=self._parser.behind_proxy)
-            self._transfer.journal_download(link, card_id, address)
+            address = client_address(request, behind_proxy=self.parser.behind_proxy)
+            self.transfer.journal_download(link, card_id, address)
 
 
 def _pieces(source: BinaryIO, left: int, held: ExitStack) -> Iterator[bytes]:

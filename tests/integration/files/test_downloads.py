@@ -2,27 +2,19 @@
 # Owns files-offer, files-link, files-ranges.
 
 import contextlib
-import io
 import json
 import socket
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from unittest.mock import Mock
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-import falcon
 import jwt
 import pytest
-from falcon.testing import create_environ, simulate_get
 
 from app.domain.cards.card_actions import Action
 from app.domain.licence.policy import VerificationRequest
-from app.http import problems
-from app.http.files import DownloadResource
-from app.http.middleware import RequestLog
-from app.http.request_parser import RequestParser
 from app.services.cards.card_actions import CardActions
 from app.services.cards.issuing import Issuing
 from app.services.files.file_store import MAX_FILES
@@ -128,27 +120,6 @@ class Offering:
 @pytest.fixture
 def offering(licences: LicenceService, database: Database, clock: Clock, tmp_path: Path) -> Offering:
     return Offering(licences, database, clock, tmp_path)
-
-
-def test_downloads_at_once_have_a_limit(offering: Offering, card_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.http.files.MAX_DOWNLOADS", 1)
-    with offering.blobs.receiving(io.BytesIO(b"x"), 1) as received:
-        offering.blobs.install(received)
-    app = falcon.App(middleware=[RequestLog(behind_proxy=False)])
-    problems.install(app)
-    resource = DownloadResource(offering.transfer, RequestParser(behind_proxy=False, require_sealed=False))
-    app.add_route("/v1/files/{name}", resource)
-    query = f"token={offering.sign(offering.link(card_id))}"
-    environ = create_environ("/v1/files/a", query_string=query)
-    for _ in range(2):
-        start_response = Mock()
-        sending = app(environ, start_response)
-        refused = simulate_get(app, "/v1/files/a", query_string=query)
-        assert (start_response.call_args.args[0], refused.status_code) == ("200 OK", 503)
-        assert int(refused.headers["retry-after"]) > 0
-        assert not {"etag", "content-disposition"} & set(refused.headers)
-        assert b"".join(sending) == b"x"
-        sending.close()
 
 
 def test_a_download_is_noted_once_a_day(offering: Offering, clock: Clock, card_id: str, database: Database) -> None:
