@@ -4,10 +4,8 @@
 import os
 import tempfile
 
-_own_metrics_dir = "PROMETHEUS_MULTIPROC_DIR" not in os.environ
-if _own_metrics_dir:
-    # Before prometheus_client is imported, which reads it once.
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="kadun-metrics-")
+# Before prometheus_client is imported, which reads it once.
+_metrics_dir = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="kadun-metrics-")
 
 # Also before the patch: nothing waits under this library's locks, and the system's are faster.
 from prometheus_client import multiprocess
@@ -19,7 +17,6 @@ greenlets.patch()
 import contextlib
 import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 from app.runtime import logs
@@ -28,8 +25,7 @@ from app.runtime.settings import Settings, SettingsError
 try:
     _settings = Settings.from_env()
 except SettingsError as error:
-    if _own_metrics_dir:
-        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    shutil.rmtree(_metrics_dir)
     sys.exit(f"kadun: {error}")
 
 bind = _settings.bind
@@ -46,11 +42,6 @@ control_socket_disable = True  # it needs a writable home, and nothing uses it
 worker_tmp_dir = "/dev/shm"  # noqa: S108  # heartbeats in memory instead of on a busy disk
 logger_class = "app.worker.Log"
 logconfig_dict = logs.configuration(_settings.log_level)
-
-_metrics_dir = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-_metrics_dir.mkdir(parents=True, exist_ok=True)
-for _stale in _metrics_dir.glob("*.db"):
-    _stale.unlink()
 
 
 def on_starting(_server: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
@@ -81,5 +72,4 @@ def child_exit(_server: Any, worker: Any) -> None:  # noqa: ANN401
 
 def on_exit(_server: Any) -> None:  # noqa: ANN401
     """Remove the folder of the metrics."""
-    if _own_metrics_dir:
-        shutil.rmtree(_metrics_dir, ignore_errors=True)
+    shutil.rmtree(_metrics_dir, ignore_errors=True)

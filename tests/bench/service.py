@@ -129,7 +129,6 @@ class Host(NamedTuple):
             "KADUN_FILES_DIR": str(self.folder / "files"),
             "KADUN_FUNCTIONS_SOCKET": str(self.folder / "functions.sock"),
             "KADUN_TIMEZONE": self.zone.key,
-            "PROMETHEUS_MULTIPROC_DIR": tempfile.mkdtemp(prefix="metrics-", dir=self.folder),
         }
 
 

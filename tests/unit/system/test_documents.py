@@ -98,14 +98,11 @@ def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[st
 @for_each("reference, required", zip(REFERENCES, ("required", "必填"), strict=True))
 def test_the_reference_has_every_setting_with_its_default_and_every_command(reference: str, required: str) -> None:
     service, functions, containers = document(reference).split("\n## ")[1:4]
-    for section, by, more in (
-        (service.partition("\n### ")[0], By.SERVICE, {"PROMETHEUS_MULTIPROC_DIR"}),
-        (functions, By.FUNCTIONS, set()),
-    ):
+    for section, by in ((service.partition("\n### ")[0], By.SERVICE), (functions, By.FUNCTIONS)):
         rows = {name: rest for name, *rest in re.findall(r"^\| `([A-Z_]+)`(.*?) \| (.*?) \|", section, re.MULTILINE)}
         if reference == REFERENCES[0]:  # the Chinese page sends to it for processes without containers
-            assert rows.keys() == names(by) | more
-        for setting in (TABLE[name] for name in rows.keys() - more):
+            assert rows.keys() == names(by)
+        for setting in (TABLE[name] for name in rows):
             secret, default = rows[setting.name]
             said = default.strip("`") if default.startswith("`") else None if default == required else ""
             assert (secret != "", said, by in setting.by) == (setting.is_secret, setting.default, True), setting.name
