@@ -3,20 +3,15 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from functools import reduce
-from operator import or_
 from typing import Any, NamedTuple
 
-from peewee import JOIN, SQL, Desc, Select, Tuple, fn
+from peewee import SQL, Desc, Tuple, fn
 
 from app.domain.codes import CardStatus
 from app.storage import card_search
 from app.storage.cards import expiry, of_batch, status_is, with_clients, with_keys
-from app.storage.models import Card, Client, database
+from app.storage.models import Card
 from app.storage.paging import Cursor
-
-MAX_SEARCHED = 10_000
-"""How many cards of a list are looked at by a search whose text has too many hits."""
 
 
 class Sort(StrEnum):
@@ -69,13 +64,13 @@ class Resolved(NamedTuple):
     missing: tuple[str, ...] = ()
 
 
-def resolve_search(wanted: CardFilter, now: datetime) -> Resolved:
+def resolve_search(wanted: CardFilter) -> Resolved:
     """Look up the filter's text, once for all pages of the list.
 
     A text finds cards by their ID, by the hardware or the address of the bound machine, each whole or its beginning,
     and by the reference of a rejection. A text that finds none of these is a message with cards in it, or else looked
-    for in notes. Of a kind with more than `MAX_HITS` hits, only the first `MAX_SEARCHED` cards of the list are
-    searched, for up to `MAX_HITS` hits. A seller who types whole keys finds their cards, whoever issued them.
+    for in notes. Of a kind with more than `MAX_HITS` hits only so many are found, whatever else the filter says. A
+    seller who types whole keys finds their cards, whoever issued them.
     """
     if wanted.text is None:
         return Resolved(wanted)
@@ -83,32 +78,15 @@ def resolve_search(wanted: CardFilter, now: datetime) -> Resolved:
     typed, missing = card_search.find_typed(wanted.text) if is_sellers else ([], [])
     if typed:
         return Resolved(replace(wanted, text=None, ids=tuple(typed), operator_id=None), missing=tuple(missing))
-    ids, broad = card_search.find(wanted.text, whole_hardware=is_sellers)
+    ids, is_complete = card_search.find(wanted.text, whole_hardware=is_sellers)
     if is_sellers:
         ids = [row.id for row in with_keys(ids) if row.operator_id == wanted.operator_id]
-        missing = missing if not ids and not broad else []
-    elif not ids and not broad:
+        missing = [] if ids or not is_complete else missing
+    elif not ids:
         ids, missing = card_search.find_pasted(wanted.text)
-    if not ids and not broad and wanted.note is None:
+    if not ids and is_complete and wanted.note is None:
         return Resolved(replace(wanted, text=None, note=wanted.text), missing=tuple(missing))
-    is_complete = True
-    if broad:
-        listed = count_at_most(wanted, now, MAX_SEARCHED + 1)
-        hits = _first_hits(wanted, now, reduce(or_, broad)) if listed else []
-        is_complete = listed <= MAX_SEARCHED and len(hits) <= card_search.MAX_HITS
-        ids += hits[: card_search.MAX_HITS]
     return Resolved(replace(wanted, text=None, ids=tuple(dict.fromkeys(ids))), is_complete, tuple(missing))
-
-
-def _first_hits(wanted: CardFilter, now: datetime, is_hit: Any) -> list[str]:  # noqa: ANN401  # a peewee expression
-    """Return up to one more than `MAX_HITS` hits in the order of the list, reading card after card."""
-    key, descending = _order(wanted)
-    among = Card.select(Card.id).where(_matches(wanted, now)).order_by(*_sorted(key, falling=descending))
-    each = among.limit(MAX_SEARCHED).alias("each")
-    with_client = Card.select(Card.id).join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id))
-    hit = with_client.where((Card.id == each.c.id) & is_hit).limit(1).alias("hit")  # the limit keeps it a loop
-    query = Select((each,), (hit.c.id,)).join(hit, JOIN.LATERAL).limit(card_search.MAX_HITS + 1)
-    return [row[0] for row in query.bind(database).tuples()]
 
 
 def page(

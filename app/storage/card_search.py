@@ -14,27 +14,20 @@ from app.storage import cards
 from app.storage.models import Card, Client, Event
 
 MAX_HITS = 1_000
-"""A kind with more hits is broad: the text is too short."""
+"""Of a kind: a text with more is too short."""
 
 _ADDRESS_LIKE = re.compile(r"[0-9a-fA-F:.]+")
 _INDEXED_HARDWARE = 64
 
 
-def find(text: str, *, whole_hardware: bool) -> tuple[list[str], list[Any]]:
+def find(text: str, *, whole_hardware: bool) -> tuple[list[str], bool]:
     """Find cards by ID, imported key, bound hardware or bound address, whole or its beginning, or by a reference.
 
     `whole_hardware`: not by the beginning of hardware, for a seller who could find it out letter by letter.
-    Return the hits of the kinds that have few, and for each broad kind the condition for a hit, which applies to cards
-    joined with their clients.
+    Return up to `MAX_HITS` hits of each kind, and whether these are all.
     """
-    card_ids, broad = [], []
-    for by_index, is_hit in _kinds(text, whole_hardware=whole_hardware):
-        ids = [row[0] for row in by_index.limit(MAX_HITS + 1).tuples()]
-        if len(ids) > MAX_HITS:
-            broad.append(is_hit)
-        else:
-            card_ids += ids
-    return card_ids, broad
+    hits = [[row[0] for row in query.limit(MAX_HITS + 1).tuples()] for query in _kinds(text, whole_hardware)]
+    return [card_id for ids in hits for card_id in ids[:MAX_HITS]], max(map(len, hits)) <= MAX_HITS
 
 
 def find_typed(text: str) -> tuple[list[str], list[str]]:
@@ -66,36 +59,30 @@ def find_pasted(text: str) -> tuple[list[str], list[str]]:
     return list(found), [typed for card_id, typed in lost.items() if typed == card_id or typed in listed]
 
 
-def _kinds(text: str, *, whole_hardware: bool) -> Iterator[tuple[Any, Any]]:
-    """Yield for each kind the query for the cards' IDs, by one index, and the condition for a hit."""
+def _kinds(text: str, whole_hardware: bool) -> Iterator[Any]:  # noqa: FBT001  # as `find`
+    """Yield for each kind the query for the cards' IDs, by one index."""
     beginning = parse_card_id_beginning(text)
     if beginning is not None:
         # A range: LIKE needs an index of its own in most collations.
         lowest, highest = beginning.ljust(ID_LENGTH, "0"), beginning.ljust(ID_LENGTH, "Z")
-        in_range = Card.id.between(lowest, highest)
-        yield Card.select(Card.id).where(in_range).order_by(Card.id), in_range
+        yield Card.select(Card.id).where(Card.id.between(lowest, highest)).order_by(Card.id)
     reference = reference_in(text) or bare_reference(text)
     if reference is not None:
-        refused = Event.select(Event.card_id).where(
-            (Event.reference == reference) & Event.card_id.is_null(is_null=False)
-        )
-        yield refused, Card.id.in_(refused)
+        yield Event.select(Event.card_id).where((Event.reference == reference) & Event.card_id.is_null(is_null=False))
     key = _c(Card.imported_key)
     with_key = Card.imported_key.is_null(is_null=False)  # the index's own condition
-    starts = with_key & Expression(key, "^@", plain(text) or text)
-    yield Card.select(Card.id).where(starts).order_by(key), starts
-    is_whole = Client.hardware_sha256 == hashlib.sha256(text.encode()).hexdigest()
-    yield Client.select(Client.card).where(is_whole), is_whole
+    yield Card.select(Card.id).where(with_key & Expression(key, "^@", plain(text) or text)).order_by(key)
+    yield Client.select(Client.card).where(Client.hardware_sha256 == hashlib.sha256(text.encode()).hexdigest())
     if not whole_hardware:
         hardware = _c(fn.LEFT(Client.hardware, SQL(str(_INDEXED_HARDWARE))))
         starts = Expression(hardware, "^@", text[:_INDEXED_HARDWARE])
         if len(text) > _INDEXED_HARDWARE:
             starts &= Expression(Client.hardware, "^@", text)
-        yield Client.select(Client.card).where(starts).order_by(hardware, Client.card), starts
+        yield Client.select(Client.card).where(starts).order_by(hardware, Client.card)
     if _ADDRESS_LIKE.fullmatch(text):
         address = _c(Client.ip)
         within = Expression(address, "^@", _canonical(text))
-        yield Client.select(Client.card).where(within).order_by(address, Client.card), within
+        yield Client.select(Client.card).where(within).order_by(address, Client.card)
 
 
 def _c(text: Any) -> Any:  # noqa: ANN401  # peewee expressions

@@ -16,7 +16,7 @@ from app.domain.codes import CardStatus, EventKind
 from app.domain.texts import RefusedError
 from app.http.problems import invalid_request
 from app.services.cards import filters
-from app.services.cards.card_lists import MAX_COUNTED, MAX_SEARCHED, CardResults
+from app.services.cards.card_lists import MAX_COUNTED, CardResults
 from app.services.cards.exports import JOURNAL_COLUMNS, journal_documents
 from app.services.journal import journal_lists
 from app.services.journal.journal_lists import MAX_LOOKED, cards_of
@@ -51,7 +51,6 @@ class CardsPage(Page):
             **page._asdict(),
             "typed": typed,
             "max_counted": MAX_COUNTED,
-            "max_searched": MAX_SEARCHED,
             "refusal": refusal,
             "size": size,
             "sizes": _SIZES,

@@ -20,7 +20,6 @@ from app.storage.models import Card, DailyCount, Operator
 from app.storage.paging import Cursor
 
 MAX_COUNTED = 10_000
-MAX_SEARCHED = card_lists.MAX_SEARCHED
 COUNTED_DAYS = 30
 MAX_RENEWALS = 50
 _PAGE_ROWS = 1_000
@@ -101,7 +100,7 @@ class CardLists:
         """Return a page of a list; a seller's has the cards that they issued, or whose whole keys they type."""
         operator_id = None if reader.role == Role.OWNER else reader.id
         now = self.clock()
-        wanted, is_complete, missing = card_lists.resolve_search(replace(wanted, operator_id=operator_id), now)
+        wanted, is_complete, missing = card_lists.resolve_search(replace(wanted, operator_id=operator_id))
 
         def fetch(after: Cursor | None, *, limit: int, backwards: bool = False) -> tuple[list[Card], None]:
             rows = card_lists.page(wanted, now, after, limit=limit, backwards=backwards)
@@ -115,18 +114,17 @@ class CardLists:
 
     def missing(self, wanted: CardFilter) -> tuple[str, ...]:
         """Return the texts of a search that name cards which do not exist."""
-        return card_lists.resolve_search(wanted, self.clock()).missing
+        return card_lists.resolve_search(wanted).missing
 
     def every(self, wanted: CardFilter) -> Iterator[Card]:
         """Return the cards of the whole list, read page by page; refuse a text to search for with too many hits."""
-        now = self.clock()
-        resolved = card_lists.resolve_search(wanted, now)
+        resolved = card_lists.resolve_search(wanted)
         if not resolved.is_complete:
             raise RefusedError(
-                "搜索内容太短，符合的太多，不能全部列出：请多输入几个字符，或加上其他条件",
-                "the search text has too many hits to list them all: type a few characters more, or add a filter",
+                "搜索内容太短，符合的太多，不能全部列出：请多输入几个字符",
+                "the search text has too many hits to list them all: type a few characters more",
             )
-        return _every(resolved.wanted, now)
+        return _every(resolved.wanted, self.clock())
 
 
 def _every(wanted: CardFilter, now: datetime) -> Iterator[Card]:
