@@ -81,22 +81,12 @@ class FileTransfer:
         kind, reference = EventKind.FILE_DOWNLOADED, link.reference
         entry = journal.Entry(now, kind, card_id=card_id, reference=reference, ip=address, details=details)
         midnight = datetime.combine(now.astimezone(self.timezone), time(), self.timezone)
-        journalled = journalled_downloads(entry, midnight)
+        is_same = (Event.card_id == card_id) & (Event.details["sha256"] == link.sha256)
+        is_same &= (Event.details["name"] == link.name) & (Event.at >= midnight)
+        journalled = Event.select(Event.id).where((Event.kind == kind) & is_same)
         if journalled.exists():
             return
         with self.database.transact():
             bindings.lock_cards([card_id])  # so that of two requests at once one writes
             if not journalled.exists():
                 journal.append([entry])
-
-
-def journalled_downloads(entry: journal.Entry, since: datetime) -> Any:  # noqa: ANN401  # a peewee query
-    """Return the query for the journal entries of the same download since a time."""
-    details = entry.details or {}
-    return Event.select(Event.id).where(
-        (Event.kind == EventKind.FILE_DOWNLOADED)
-        & (Event.card_id == entry.card_id)
-        & (Event.details["sha256"] == details["sha256"])
-        & (Event.details["name"] == details["name"])
-        & (Event.at >= since)
-    )

@@ -4,21 +4,18 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
-from peewee import JOIN, Desc, Select, Tuple, ValuesList
+from peewee import Desc, Tuple
 
-from app.domain.cards.cards import ID_LENGTH, card_id_of
+from app.domain.cards.cards import card_id_of
 from app.domain.texts import RefusedError
 from app.services.paging import PAGE_ROWS, Slice
 from app.services.reports.statistics import DAYS
 from app.storage.cards import of_program
-from app.storage.models import Usage, database
+from app.storage.models import Usage
 
 USAGE_FIELDS = ("function", "day", "card")
 DEFAULT_DAYS = DAYS
 """The days of a list without a day, as many as the figures count."""
-_ABOVE_ALL_IDS = "Z" * (ID_LENGTH + 1)
-
-
 Place = tuple[date, str, str]
 """A row's place in a list of usage: its day, function and card."""
 
@@ -80,23 +77,16 @@ def usage_page(  # noqa: PLR0913  # the filter, and the page
 
 def _of_function(function: str, days: list[date], after: Place | None, limit: int, where: Any) -> list[Usage]:  # noqa: ANN401  # a peewee expression
     """Read day by day: in the index, a function's rows of several days are not adjacent."""
-    bounds = [(day, _ABOVE_ALL_IDS) for day in days if after is None or day < after[0]]
-    if after is not None and after[0] in days:
-        bounds.append((after[0], after[2]))
-    if not bounds:
-        return []
-    each = ValuesList(bounds, columns=("day", "bound"), alias="each")
-    nearest = (
-        Usage.select()
-        .where((Usage.day == each.c.day) & (Usage.function == function) & (Usage.card < each.c.bound) & where)
-        .order_by(Usage.card.desc())
-        .limit(limit)
-        .alias("nearest")
-    )
-    columns = [getattr(nearest.c, field.column_name).alias(field.name) for field in Usage._meta.sorted_fields]  # noqa: SLF001  # peewee's documented way to a model's fields
-    order = (Desc(nearest.c.day), Desc(nearest.c.card_id))
-    query = Select((each,), columns).join(nearest, JOIN.LATERAL).order_by(*order).limit(limit)
-    return [Usage(**row) for row in query.bind(database).dicts()]
+    found: list[Usage] = []
+    for day in days:
+        rows = Usage.select().where((Usage.day == day) & (Usage.function == function) & where)
+        if after is not None and day == after[0]:
+            rows = rows.where(Usage.card < after[2])
+        if after is None or day <= after[0]:
+            found += rows.order_by(Usage.card.desc()).limit(limit - len(found))
+        if len(found) == limit:
+            break
+    return found
 
 
 def _parse_day(text: str) -> date | None:
