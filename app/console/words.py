@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from app.domain.cards.cards import parse_validity, trade_name, validity_text
-from app.domain.codes import CardStatus, Counted, EventKind
+from app.domain.codes import CardStatus, Change, EventKind
 from app.domain.licence.terms import BindingTerm, RenewTerm
 from app.domain.operators.operators import Role, Scope
 from app.domain.texts import NamedEnum, Text
@@ -20,8 +20,8 @@ _NAMED: tuple[type[NamedEnum], ...] = (CardStatus, EventKind, KeyState, Role, Sc
 _WORDS: dict[str, Text] = {
     **{str(value): value.text for kind in _NAMED for value in kind},
     **{str(code): name for code, name in NAMES.items()},
-    Counted.HARDWARE_CHANGED: Text("硬件变化", "hardware changed"),
-    Counted.ADDRESS_CHANGED: Text("地址变化", "address changed"),
+    Change.HARDWARE_CHANGED: Text("硬件变化", "hardware changed"),
+    Change.ADDRESS_CHANGED: Text("地址变化", "address changed"),
 }
 
 

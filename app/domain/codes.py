@@ -69,36 +69,19 @@ class EventKind(NamedEnum):
     EXPORTED = "exported", "导出", "exported"
 
 
-class Counted(StrEnum):
-    """What a client can make happen to one card again and again: counted for each card and day.
-
-    Changes of the environment, hardware and address apart, and the codes of rejections that concern an existing card.
-    """
+class Change(StrEnum):
+    """A change of a card's environment, which a client can repeat: counted for each card and day, as `COUNTED` are."""
 
     HARDWARE_CHANGED = "hardware_changed"
     ADDRESS_CHANGED = "address_changed"
-    CLIENT_MISMATCH = "CLIENT_MISMATCH"
-    CLIENT_HAS_ANOTHER_CARD = "CLIENT_HAS_ANOTHER_CARD"
-    TOO_MANY_CHANGES = "TOO_MANY_CHANGES"
-    UPDATE_REQUIRED = "UPDATE_REQUIRED"
-    FUNCTION_NOT_FOUND = "FUNCTION_NOT_FOUND"
-    FUNCTION_FAILED = "FUNCTION_FAILED"
-    FUNCTION_TIMEOUT = "FUNCTION_TIMEOUT"
-    CARD_FROZEN = "CARD_FROZEN"
-    CARD_EXPIRED = "CARD_EXPIRED"
-    CARD_SPENT = "CARD_SPENT"
 
-    @property
-    def is_of_an_environment(self) -> bool:
-        """Whether a repetition in an environment that the day's entries have is only counted."""
-        return self in {
-            Counted.HARDWARE_CHANGED,
-            Counted.ADDRESS_CHANGED,
-            Counted.CLIENT_MISMATCH,
-            Counted.CLIENT_HAS_ANOTHER_CARD,
-            Counted.TOO_MANY_CHANGES,
-            Counted.UPDATE_REQUIRED,
-        }
+
+COUNTED = frozenset(Code) - {Code.OK, Code.CARD_NOT_FOUND, Code.CLIENT_BLOCKED}
+"""The codes of rejections that concern an existing card."""
+OF_AN_ENVIRONMENT = frozenset(
+    (*Change, Code.CLIENT_MISMATCH, Code.CLIENT_HAS_ANOTHER_CARD, Code.TOO_MANY_CHANGES, Code.UPDATE_REQUIRED)
+)
+"""What is only counted where it is repeated in an environment that the day's entries have."""
 
 
 class CardStatus(NamedEnum):

@@ -8,7 +8,7 @@ from typing import Any
 from peewee import SQL, Expression, Value, fn
 
 from app.domain.addresses import SITE_SHARE, neighbourhood_of, network_of, site_of
-from app.domain.codes import Code, Counted, EventKind
+from app.domain.codes import OF_AN_ENVIRONMENT, Change, Code, EventKind
 from app.domain.sharing import Environment, environment_of, gets_an_entry
 from app.storage.models import DailyCount, Event, database
 
@@ -24,7 +24,7 @@ REFUSALS = (*_OF_NO_CARD, Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT)
 """Refusals, of which the journal has only the first `MAX_REFUSED_HARDWARE` characters of the hardware, and a digest."""
 MAX_REFUSED_HARDWARE = 64
 MAX_ENTRIES_PER_DAY = 50
-"""The limit of entries in the journal of each `Counted` kind that one card has on one day; all are counted."""
+"""The limit of entries in the journal of each counted kind that one card has on one day; all are counted."""
 PRUNE_BATCH = 10_000
 PRUNED_KINDS = (EventKind.REJECTED, EventKind.FILE_DOWNLOADED, EventKind.LOGIN_REFUSED, EventKind.ENVIRONMENT_CHANGED)
 """Kinds that strangers or normal use write. Operators' changes and activations are never pruned."""
@@ -59,7 +59,7 @@ class Entry:
     function: str | None = None
     actor: str | None = None
     details: dict[str, Any] | None = None
-    counted: Counted | None = None
+    counted: Change | Code | None = None
 
     def row(self) -> dict[str, Any]:
         """Return the values by column."""
@@ -104,7 +104,7 @@ def _count(entry: Entry, day: date) -> bool:
     """
     if entry.counted is None:
         return True
-    environment = environment_of(entry.hardware, entry.ip) if entry.counted.is_of_an_environment else None
+    environment = environment_of(entry.hardware, entry.ip) if entry.counted in OF_AN_ENVIRONMENT else None
     new = None if environment is None else list(environment)
     (row,) = (
         DailyCount.insert(
@@ -130,8 +130,7 @@ def _count(entry: Entry, day: date) -> bool:
 
 def changes_of_day(card_id: str, day: date) -> int:
     """Return how often the card's hardware or address changed on a day."""
-    kinds = (Counted.HARDWARE_CHANGED, Counted.ADDRESS_CHANGED)
-    of_day = (DailyCount.card_id == card_id) & (DailyCount.day == day) & DailyCount.kind.in_(kinds)
+    of_day = (DailyCount.card_id == card_id) & (DailyCount.day == day) & DailyCount.kind.in_([*Change])
     counted: int = DailyCount.select(fn.COALESCE(fn.SUM(DailyCount.count), 0)).where(of_day).scalar()
     return int(counted)
 

@@ -138,7 +138,7 @@ class Event(_Table):
 
 
 class DailyCount(_Table):
-    """How often something of a `Counted` kind happened to a card on a day (in KADUN_TIMEZONE).
+    """How often something that `app.domain.codes` counts happened to a card on a day (in KADUN_TIMEZONE).
 
     `environments` are those that the journal has an entry of, two numbers each (`sharing.Environment`), None where
     it has the first `app.storage.journal.MAX_ENTRIES_PER_DAY` times.

@@ -5,12 +5,10 @@ from typing import Any, NamedTuple
 
 from app.domain.addresses import known
 from app.domain.cards.cards import REFERENCE_LENGTH, parse_card_id
-from app.domain.codes import Code, Counted, EventKind
+from app.domain.codes import COUNTED, Change, Code, EventKind
 from app.domain.licence.policy import Binding, ClientFacts, Decision, Facts, VerificationRequest
 from app.services.licence.vendor_rules import CurrentRules, ProgramRules
 from app.storage.journal import MAX_REFUSED_HARDWARE, REFUSALS, Entry
-
-_COUNTED = {Code(kind): kind for kind in Counted if kind in set(map(str, Code))}
 
 
 class Evaluation(NamedTuple):
@@ -50,7 +48,7 @@ def entries_of(facts: Facts, evaluation: Evaluation) -> list[Entry]:
         entries.append(_entry(evaluation, EventKind.BOUND))
     if facts.client is not None and (decision.hardware_changed or decision.address_changed):
         before = _environment(facts.client)
-        counted = Counted.HARDWARE_CHANGED if decision.hardware_changed else Counted.ADDRESS_CHANGED
+        counted = Change.HARDWARE_CHANGED if decision.hardware_changed else Change.ADDRESS_CHANGED
         entries.append(_entry(evaluation, EventKind.ENVIRONMENT_CHANGED, details={"before": before}, counted=counted))
     return entries
 
@@ -89,7 +87,7 @@ def rejection(evaluation: Evaluation, code: Code, details: dict[str, Any] | None
     fields = {
         "code": code,
         "details": {name: value for name, value in details.items() if value is not None} or None,
-        "counted": _COUNTED.get(code),
+        "counted": code if code in COUNTED else None,
         "hardware": hardware,
     }
     return _entry(evaluation, EventKind.REJECTED, **fields)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.domain import sharing
-from app.domain.codes import Code, Counted, EventKind
+from app.domain.codes import Change, Code, EventKind
 from app.domain.sharing import DAY, WEEK, Spread
 from app.services.formatting import local
 from app.storage.journal import MAX_ENTRIES_PER_DAY, codes_or_kinds
@@ -127,8 +127,8 @@ def changing_cards(
         "since": since,
         "lately": lately,
         "first_day": first_day,
-        "hardware": Counted.HARDWARE_CHANGED,
-        "address": Counted.ADDRESS_CHANGED,
+        "hardware": Change.HARDWARE_CHANGED,
+        "address": Change.ADDRESS_CHANGED,
         "changed": EventKind.ENVIRONMENT_CHANGED,
         "kept": MAX_ENTRIES_PER_DAY,
         "candidates": MAX_CANDIDATES,

@@ -16,7 +16,7 @@ from typing import Any, Self
 import psycopg2
 import pytest
 
-from app.domain.codes import Code, Counted, EventKind
+from app.domain.codes import Code, EventKind
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.licence.policy import VerificationRequest
 from app.services.cards.issuing import Issuing
@@ -156,7 +156,7 @@ def test_only_what_clients_write_is_pruned_before_the_time_and_in_batches(
     clock.advance(timedelta(days=300))
     ask(verification, "0" * 32)
     journal.append([replace(download, at=clock.now)])
-    DailyCount.create(card_id=card_id, day=clock.now.date(), kind=Counted.CLIENT_MISMATCH, count=1, last_at=clock.now)
+    DailyCount.create(card_id=card_id, day=clock.now.date(), kind=Code.CLIENT_MISMATCH, count=1, last_at=clock.now)
     assert periodic.prune_journal(KEEP, clock.now) == 0
     clock.advance(timedelta(days=100))
     assert periodic.prune_journal(KEEP, clock.now) == 4

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.domain.codes import Code, Counted, EventKind
+from app.domain.codes import Code, EventKind
 from app.domain.sharing import Spread
 from app.services.reports import abuse_report, figures, statistics
 from app.services.reports.abuse_report import MAX_ROWS, ChangingCard, collect
@@ -185,7 +185,7 @@ def test_rejections_are_counted_by_code_also_those_without_an_entry_at_the_time_
 
 
 def test_repeated_rejections_are_counted_beside_the_entries_of_their_places(database: Database) -> None:
-    entry = Entry(NOW, EventKind.REJECTED, Code.CLIENT_MISMATCH, "0" * 32, counted=Counted.CLIENT_MISMATCH)
+    entry = Entry(NOW, EventKind.REJECTED, Code.CLIENT_MISMATCH, "0" * 32, counted=Code.CLIENT_MISMATCH)
     written = [journal.append_rejection(replace(entry, hardware=name), TODAY) for name in "aabaa"]
     assert written == [True, False, True, False, False]
     assert stats()["rejections"] == [{"code": "CLIENT_MISMATCH", "last_24_hours": 5, "last_7_days": 5}]

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import jwt
 
 from app.domain.cards.cards import id_from_random
-from app.domain.codes import Counted, EventKind
+from app.domain.codes import Change, EventKind
 from app.domain.licence.policy import VerificationRequest
 from app.services.licence.licence import Verdict, Verification
 from app.storage import journal
@@ -126,7 +126,7 @@ class Environment(NamedTuple):
 
 def change(card_id: str, before: Environment, after: Environment, at: datetime) -> None:
     """Journal that a card was used in another environment than before."""
-    counted = Counted.ADDRESS_CHANGED if before.machine == after.machine else Counted.HARDWARE_CHANGED
+    counted = Change.ADDRESS_CHANGED if before.machine == after.machine else Change.HARDWARE_CHANGED
     seen: dict[str, Any] = {"card_id": card_id, "ip": after.ip, "hardware": after.machine, "counted": counted}
     details = {"before": {"hardware": before.machine, "ip": before.ip}}
     entry = Entry(at, EventKind.ENVIRONMENT_CHANGED, details=details, **seen)

@@ -1,7 +1,7 @@
 """The thresholds beyond which a card looks shared."""
 # Owns sharing.
 
-from app.domain.codes import Counted
+from app.domain.codes import OF_AN_ENVIRONMENT
 from app.domain.sharing import DAY, WEEK, Environment, Spread, Thresholds, environment_of, excess, gets_an_entry
 
 QUIET = Spread(1, 1, 1, 0, 0)
@@ -66,7 +66,7 @@ def test_repetitions_get_no_entry_and_who_uses_up_a_day_is_shown() -> None:
     assert come(Environment(400, 400)) == 0
     assert len({environment.place for environment in day}) == DAY.places
     # The protocol's section 4; failed functions and refusals count each time.
-    assert {kind.value for kind in Counted if kind.is_of_an_environment} == {
+    assert {
         *("hardware_changed", "address_changed", "CLIENT_MISMATCH", "CLIENT_HAS_ANOTHER_CARD"),
         *("TOO_MANY_CHANGES", "UPDATE_REQUIRED"),
-    }
+    } == OF_AN_ENVIRONMENT
