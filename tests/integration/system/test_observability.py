@@ -285,7 +285,7 @@ def test_a_missing_schema_column_or_right(keyed: Service, database: Database, po
     keyed.environment["DATABASE_URL"] = here
     database.execute_sql("ALTER TABLE file RENAME COLUMN size TO length")
     try:
-        assert differing(keyed.doctor()) == {"files": "WARN"}
+        assert differing(keyed.doctor()) == {"database": "FAIL", **UNKNOWN_SCHEMA}
     finally:
         database.execute_sql("ALTER TABLE file RENAME COLUMN length TO size")
     name = f"doctor_{uuid4().hex[:8]}"
@@ -294,7 +294,9 @@ def test_a_missing_schema_column_or_right(keyed: Service, database: Database, po
         url = urlsplit(keyed.environment["DATABASE_URL"])
         stranger = url._replace(netloc=f"{name}:of-a-test@{url.netloc.rpartition('@')[2]}")
         keyed.environment["DATABASE_URL"] = stranger.geturl()
-        assert differing(keyed.doctor()) == UNKNOWN_SCHEMA | {"schema": "FAIL"}
+        found = keyed.doctor()
+        assert differing(found) == {"database": "FAIL", **UNKNOWN_SCHEMA}
+        require(found, "database", "FAIL", "permission denied")
     finally:
         database.execute_sql(f"DROP ROLE {name}")
 

@@ -101,7 +101,7 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """What the database told; None is what it did not: its schema is another one, or a right is missing."""
+    """What the database told; None is what it did not, because its schema is another one."""
 
     schema_found: str | None  # the last migration; None in an empty database, too
     clock_offset_seconds: float  # how far the database's clock is ahead of ours
@@ -177,5 +177,5 @@ class AllFacts:
 def readable(fact: Fact | None) -> Fact:
     """Return what the database told of something; raises NotCheckedError where it could not be read."""
     if fact is None:
-        raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
+        raise NotCheckedError("数据库结构不符", "the database has another schema")
     return fact

@@ -1,9 +1,8 @@
 """Gathers the facts of the database and of the licensed files that it lists."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TypeVar
 
 import peewee
 import psycopg2
@@ -24,8 +23,6 @@ from app.storage.journal import code_or_kind, is_probe
 from app.storage.models import Event, Operator
 from app.tokens.sealing_key import SealingKey
 
-Result = TypeVar("Result")
-
 
 def database_facts(database: Database, references: Sequence[str], blobs: Blobs, key: SealingKey) -> DatabaseFacts | str:
     """Gather what the database tells, and delete the entries of these references; or return why it tells nothing."""
@@ -43,55 +40,38 @@ def _query(database: Database, references: Sequence[str], blobs: Blobs, key: Sea
     offset = theirs - before - (utc_now() - before) / 2
     durability = "SELECT current_setting('fsync')::boolean, current_setting('synchronous_standby_names')"
     fsync, synchronous = database.execute_sql(durability).fetchone()
+    found = schema.current_version(database.connection())
     facts = DatabaseFacts(
-        schema_found=None,
+        schema_found=found,
         clock_offset_seconds=offset.total_seconds(),
         unproven_host=_unproven_host(database),
         fsync=fsync,
         synchronous=synchronous,
         hosts_in_url=len(database.hosts.all()),
     )
-    found = _readable(database, lambda: schema.current_version(database.connection()))
-    database.rollback()  # an empty database has refused the query
-    if found is None:
-        return facts
-    recorded = _readable(database, lambda: _take_probes(references)) or {}
-    facts = replace(facts, schema_found=found, recorded=recorded)
     if found != schema.expected_version():
         return facts
-    count, lost = _files(database, blobs)
-    operators = Operator.select(Operator.name, Operator.totp_secret.is_null(is_null=False))
+    listed = {row.name: Blob(row.sha256, row.size) for row in files()}
+    operators = Operator.select(Operator.name, Operator.totp_secret.is_null(is_null=False)).order_by(Operator.name)
     return replace(
         facts,
-        files=count,
-        lost_files=lost,
-        # Of each operator, by name, whether a log-in wants a one-time code.
-        operators=_readable(database, lambda: dict(operators.order_by(Operator.name).tuples())),
-        sealed=_readable(database, lambda: _sealed(key)),
-        hosts=_readable(database, lambda: tuple(hosts.listed(database))),
-        last_rotation=_readable(database, _last_rotation),
+        recorded=_take_probes(references),
+        files=len(listed),
+        lost_files=_lost(listed, blobs),
+        operators=dict(operators.tuples()),
+        sealed=_sealed(key),
+        hosts=tuple(hosts.listed(database)),
+        last_rotation=_last_rotation(),
     )
 
 
-def _readable(database: Database, work: Callable[[], Result]) -> Result | None:
-    """Return what `work` reads; None where a right, a table or a column is missing."""
-    try:
-        return work()
-    except (peewee.ProgrammingError, psycopg2.errors.InsufficientPrivilege):
-        database.rollback()
-        return None
-
-
-def _files(database: Database, blobs: Blobs) -> tuple[int | None, tuple[str, ...] | None]:
-    """Return how many licensed files there are, and those whose bytes are missing, if that is known."""
-    listed = _readable(database, lambda: {row.name: Blob(row.sha256, row.size) for row in files()})
-    if listed is None:
-        return None, None
+def _lost(listed: dict[str, Blob], blobs: Blobs) -> tuple[str, ...] | None:
+    """Return the licensed files whose bytes are missing, None where the bucket is away."""
     try:
         missing = blobs.missing(set(listed.values()))
     except BucketUnavailableError:
-        return len(listed), None
-    return len(listed), tuple(name for name, blob in listed.items() if blob in missing)
+        return None
+    return tuple(name for name, blob in listed.items() if blob in missing)
 
 
 def _sealed(key: SealingKey) -> dict[str, bool | None]:
