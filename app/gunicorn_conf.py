@@ -61,7 +61,7 @@ def post_worker_init(worker: Any) -> None:  # noqa: ANN401
     from app.services.webhooks import webhook_delivery  # noqa: PLC0415  # as above
     from app.storage.models import database  # noqa: PLC0415
 
-    periodic.Loop(database, _settings.host, periodic.tasks(database, _settings, utc_now)).start()
+    periodic.Loop(database, periodic.tasks(database, _settings, utc_now)).start()
     webhook_delivery.start(database, _settings, utc_now)
 
 

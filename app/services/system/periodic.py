@@ -1,8 +1,7 @@
 """Periodic work: one table of tasks, and one loop for them in each worker.
 
-The workers of all machines compete for a lock in the database: its holder runs what is to run once. Those of one
-machine compete for another one: its holder runs what each machine does. A lock ends with its holder's session, and
-another worker goes on. It begins with all tasks at once, so that a task may run twice.
+The workers of all machines compete for a lock in the database, and its holder runs what is to run once. The lock ends
+with the holder's session, and another worker goes on. It begins with all tasks at once, so that a task may run twice.
 """
 
 import logging
@@ -11,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import NamedTuple
 
 from app.domain.errors import UnavailableError
@@ -31,43 +29,35 @@ TICK_SECONDS = 2.0
 logger = logging.getLogger(__name__)
 
 
-class RunsOn(Enum):
-    """Where a task runs: on one machine for all, or on each machine."""
-
-    ONCE = "once"
-    MACHINE = "machine"
-
-
 class Task(NamedTuple):
     """What is done again and again."""
 
     name: str  # for the log
     seconds: float  # from its end to its next run; a task that took longer than that rests as long as it took
     limit_seconds: float  # a statement that takes longer is broken off, and a task with more to do ends then
-    runs_on: RunsOn
     run: Callable[[float], object]  # gets the time on the monotonic clock by which it is to end
+    in_each_worker: bool = False  # and not in one of all
 
 
 def tasks(database: Database, settings: Settings, clock: Clock) -> tuple[Task, ...]:
     """Return the tasks of an installation."""
     keep, zone = settings.journal_keep, settings.timezone
     return (
-        Task("host", 10, 10, RunsOn.MACHINE, lambda _until: hosts.report(database, settings)),
-        Task("figures", TICK_SECONDS, 30, RunsOn.ONCE, lambda _until: figures.count_if_wanted(clock(), zone)),
-        Task("journal", 600, 20, RunsOn.ONCE, lambda until: prune_journal(keep, clock(), until)),
-        Task("console", 600, 20, RunsOn.ONCE, lambda until: prune_console(clock(), until)),
-        Task("webhooks", 600, 20, RunsOn.ONCE, lambda _until: outbox.prune(database, clock())),
-        Task("expiring cards", 60, 20, RunsOn.ONCE, lambda _until: outbox.enqueue_expiring(database, clock())),
-        Task("shared cards", 600, 60, RunsOn.ONCE, lambda _until: outbox.enqueue_shared(database, zone, clock())),
+        Task("host", 10, 10, lambda _until: hosts.report(database, settings), in_each_worker=True),
+        Task("figures", TICK_SECONDS, 30, lambda _until: figures.count_if_wanted(clock(), zone)),
+        Task("journal", 600, 20, lambda until: prune_journal(keep, clock(), until)),
+        Task("console", 600, 20, lambda until: prune_console(clock(), until)),
+        Task("webhooks", 600, 20, lambda _until: outbox.prune(database, clock())),
+        Task("expiring cards", 60, 20, lambda _until: outbox.enqueue_expiring(database, clock())),
+        Task("shared cards", 600, 60, lambda _until: outbox.enqueue_shared(database, zone, clock())),
     )
 
 
 class Loop:
     """Runs the tasks that are this worker's to run."""
 
-    def __init__(self, database: Database, host: str, tasks: Sequence[Task]) -> None:
+    def __init__(self, database: Database, tasks: Sequence[Task]) -> None:
         self._database = database
-        self._host = host
         self._tasks = tasks
         self._due: dict[str, float] = {}
 
@@ -77,17 +67,15 @@ class Loop:
 
     def turn(self) -> None:
         """Run what is due."""
-        for machines in RunsOn:
-            if self._holds(machines):
-                for task in self._tasks:
-                    if task.runs_on is machines and self._due.get(task.name, 0.0) <= time.monotonic():
-                        self._run(task)
+        holds = self._holds()
+        for task in self._tasks:
+            if (holds or task.in_each_worker) and self._due.get(task.name, 0.0) <= time.monotonic():
+                self._run(task)
 
-    def _holds(self, machines: RunsOn) -> bool:
+    def _holds(self) -> bool:
         """Take the lock for this connection, if it is free; one that it has already is counted again."""
-        name = "periodic" if machines is RunsOn.ONCE else f"periodic on {self._host}"
-        sql = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
-        return bool(self._database.execute_sql(sql, (f"kadun {name}",)).fetchone()[0])
+        sql = "SELECT pg_try_advisory_lock(hashtextextended('kadun periodic', 0))"
+        return bool(self._database.execute_sql(sql).fetchone()[0])
 
     def _run(self, task: Task) -> None:
         began = time.monotonic()

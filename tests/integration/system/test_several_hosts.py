@@ -30,7 +30,7 @@ from app.services.operators.operators import Operators
 from app.services.operators.sessions import IDLE, Sessions
 from app.services.polled import Polled
 from app.services.system import hosts, periodic
-from app.services.system.periodic import Loop, RunsOn, Task
+from app.services.system.periodic import Loop, Task
 from app.storage import database as database_module
 from app.storage import schema
 from app.storage.database import Database
@@ -240,46 +240,42 @@ def test_scripts_find_machines(tmp_path: Path, database: Database, database_url:
 WORKER = """
 import sys, time
 from app.services.system import periodic
-from app.services.system.periodic import Loop, RunsOn, Task
+from app.services.system.periodic import Loop, Task
 from app.storage.database import Database
 
 periodic.TICK_SECONDS = 0.1
-url, host = sys.argv[1:]
-tasks = [Task(scope.value, 0, 5, scope, lambda _until, scope=scope: print(scope.value, flush=True)) for scope in RunsOn]
-Loop(Database(url), host, tasks).start()
+tasks = [
+    Task("once", 0, 5, lambda _until: print("once", flush=True)),
+    Task("each", 0, 5, lambda _until: print("each", flush=True), in_each_worker=True),
+]
+Loop(Database(sys.argv[1]), tasks).start()
 time.sleep(600)
 """
 
 
 def test_another_worker_takes_over_when_the_one_that_works_is_killed(database_url: str, tmp_path: Path) -> None:
-    def start(number: int, host: str) -> subprocess.Popen[bytes]:
-        command = (sys.executable, "-c", WORKER, database_url, host)
+    def start(number: int) -> subprocess.Popen[bytes]:
         with (tmp_path / f"{number}").open("wb") as output:
+            command = (sys.executable, "-c", WORKER, database_url)
             return running.enter_context(subprocess.Popen(command, cwd=ROOT, stdout=output))
 
     def did(worker: int) -> Counter[str]:
         return Counter((tmp_path / f"{worker}").read_text().split())
 
-    def working(scope: RunsOn, among: Iterable[int]) -> int:
-        (found,) = wait_for(lambda: [worker for worker in among if did(worker)[scope.value] > 1])
+    def working(among: Iterable[int]) -> int:
+        (found,) = wait_for(lambda: [worker for worker in among if did(worker)["once"] > 1])
         return found
 
     with contextlib.ExitStack() as running:
-        processes = [start(number, host) for number, host in enumerate(("a", "a", "b"))]
+        workers = {0, 1, 2}
+        processes = [start(number) for number in workers]
         for process in processes:
             running.callback(process.kill)
-        all_workers, of_a = {0, 1, 2}, {0, 1}
-        once, of_host = working(RunsOn.ONCE, all_workers), working(RunsOn.MACHINE, of_a)
-        working(RunsOn.MACHINE, {2})
-        time.sleep(1)
-        assert [worker for worker in all_workers if did(worker)["once"]] == [once]
-        assert [worker for worker in of_a if did(worker)["machine"]] == [of_host]
-        killed = {once, of_host}
-        for worker in killed:
-            processes[worker].kill()
-        working(RunsOn.ONCE, all_workers - killed)
-        if of_a - killed:
-            working(RunsOn.MACHINE, of_a - killed)
+        first = working(workers)
+        wait_for(lambda: all(did(worker)["each"] > 1 for worker in workers))
+        assert [worker for worker in workers if did(worker)["once"]] == [first]
+        processes[first].kill()
+        working(workers - {first})
 
 
 def test_a_task_that_fails_or_hangs_stops_no_other(database: Database, caplog: pytest.LogCaptureFixture) -> None:
@@ -292,12 +288,12 @@ def test_a_task_that_fails_or_hangs_stops_no_other(database: Database, caplog: p
         done.append("often" if until > time.monotonic() else "late")
 
     table = [
-        Task("fails", 0, 1, RunsOn.ONCE, fail),
-        Task("hangs", 3600, 0.2, RunsOn.ONCE, lambda _until: database.execute_sql("SELECT pg_sleep(60)")),
-        Task("often", 0, 1, RunsOn.ONCE, work),
-        Task("seldom", 3600, 1, RunsOn.MACHINE, lambda _until: done.append("seldom")),
+        Task("fails", 0, 1, fail),
+        Task("hangs", 3600, 0.2, lambda _until: database.execute_sql("SELECT pg_sleep(60)")),
+        Task("often", 0, 1, work),
+        Task("seldom", 3600, 1, lambda _until: done.append("seldom")),
     ]
-    loop, pid = Loop(database, "web-1", table), database.connection().get_backend_pid()
+    loop, pid = Loop(database, table), database.connection().get_backend_pid()
     loop.turn()
     time.sleep(1)  # a task rests as long as it took
     loop.turn()
