@@ -4,13 +4,10 @@ They go into a folder beside it, one for each SOABI, since extension modules loa
 secret is needed.
 """
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from app.domain.texts import RefusedError
@@ -25,7 +22,7 @@ def install(functions_dir: Path) -> Path:
 
     The new packages replace the old ones when all of them are installed. pip reads its own settings from the
     environment (PIP_INDEX_URL, proxies). Return the folder of the packages. Raise RefusedError if there is no
-    requirements.txt, pip failed or another installation is under way, OSError if the folder cannot be written.
+    requirements.txt or pip failed, OSError if the folder cannot be written.
     """
     requirements = functions_dir / "requirements.txt"
     if not requirements.is_file():
@@ -33,14 +30,13 @@ def install(functions_dir: Path) -> Path:
     target = packages_dir(functions_dir)
     new, old = (target.with_name(f"{target.name}.{what}") for what in ("new", "old"))
     target.parent.mkdir(exist_ok=True)
-    with _locked(target.parent):
-        shutil.rmtree(new, ignore_errors=True)
-        _run_pip(requirements, new)
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(new, ignore_errors=True)
+    _run_pip(requirements, new)
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
     return target
 
 
@@ -66,16 +62,3 @@ def _run_pip(requirements: Path, new: Path) -> None:
             "pip failed and nothing was changed; PIP_INDEX_URL names a mirror",
         )
     new.mkdir(exist_ok=True)  # pip makes no folder for an empty file
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RefusedError("另一个安装正在进行", "another installation is in progress") from error
-        yield
-    finally:
-        os.close(handle)

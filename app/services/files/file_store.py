@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import IO, Any, Self
 
 import peewee
-from peewee import SQL, fn
+from peewee import fn
 
 from app.domain.codes import EventKind
 from app.domain.errors import BucketUnavailableError, UnavailableError
 from app.domain.files.files import Blob, check_name
-from app.domain.operators.operators import CONSOLE_ACTOR, SHOP_ACTOR, Role
+from app.domain.operators.operators import Role
 from app.domain.programs import MAIN, named
 from app.domain.texts import RefusedError, Text, check_text
 from app.runtime.clock import Clock
@@ -22,8 +22,7 @@ from app.storage import journal
 from app.storage.blobs import Blobs, Received
 from app.storage.cards import has_batch, of_batch
 from app.storage.database import Database
-from app.storage.journal import code_or_kind
-from app.storage.models import Card, Event, File, FileBatch, Operator
+from app.storage.models import Card, File, FileBatch, Operator
 
 MAX_FILES = 250
 """Clients read at most 1 MiB of a verdict, which lists so many files with the longest names."""
@@ -208,10 +207,7 @@ def is_wanted(sha256: str) -> bool:
 
 
 def _cards_of_sellers(batch: str) -> int:
-    """Return how many cards of a batch were issued by shops, or in the console by others than today's owners."""
-    owners = Operator.select(fn.CONCAT(CONSOLE_ACTOR, Operator.name)).where(Operator.role == Role.OWNER.value)
-    is_seller = fn.starts_with(Event.actor, CONSOLE_ACTOR) & Event.actor.not_in(owners)
-    # A card's creation and the journal's entry about its issue bear the same time.
-    issue = Event.select(SQL("1")).where((code_or_kind == EventKind.ISSUED.value) & (Event.at == Card.created_at))
-    issue = issue.where(fn.starts_with(Event.actor, SHOP_ACTOR) | is_seller)
-    return int(Card.select().where((of_batch == batch) & fn.EXISTS(issue)).count())
+    """Return how many cards of a batch shops issued, or operators that are no owners."""
+    sellers = Operator.select(Operator.id).where(Operator.role != Role.OWNER.value)
+    is_theirs = Card.token_id.is_null(is_null=False) | Card.operator_id.in_(sellers)
+    return int(Card.select().where((of_batch == batch) & is_theirs).count())

@@ -17,10 +17,10 @@ from app.services.operators.ceilings import ceilings_of, set_ceilings
 from app.services.operators.passwords import PASSWORDS, Passwords
 from app.services.random_tokens import digest
 from app.storage import journal
-from app.storage.cards import PAGE_ROWS, Owner
+from app.storage.cards import Owner
 from app.storage.database import Database
 from app.storage.journal import code_or_kind
-from app.storage.models import Card, Ceiling, Event, Operator, OperatorSession
+from app.storage.models import Ceiling, Event, Operator, OperatorSession
 
 Changes = dict[str, object]
 Account = Operator
@@ -149,22 +149,12 @@ class Operators:
 
     def remove(self, *names: str, force: bool = False) -> None:
         """Remove operators, all or none; LastOwnerError if no owner would be left, and `force` is not set."""
-
-        def lock() -> list[Account]:
+        with self.database.transact():
             owners = lock_owners()
             if owners and not force and set(owners) <= set(names):
                 raise LastOwnerError
-            return [_locked(name) for name in dict.fromkeys(names)]
-
-        with self.database.transact():
-            lock()
-        # Page by page: the foreign key would do it in one statement, which could take minutes and hold up activations.
-        for name in names:
-            while _disown(name):
-                pass
-        with self.database.transact():
-            for operator in lock():
-                operator.delete_instance()  # sessions go with them
+            for operator in [_locked(name) for name in dict.fromkeys(names)]:
+                operator.delete_instance()  # their sessions go with them, and their cards become nobody's
                 self._journal(EventKind.OPERATOR_REMOVED, operator.name, {"role": operator.role}, self.clock())
 
     def _hash(self, password: str) -> str:
@@ -187,14 +177,6 @@ class Operators:
     def _journal(self, kind: EventKind, name: str, changes: Changes, now: datetime) -> None:
         details = {"operator": name, **changes}
         journal.append([journal.Entry(at=now, kind=kind, actor=self.actor, details=details)])
-
-
-def _disown(operator: str) -> int:
-    """Make up to `PAGE_ROWS` of the cards that an operator issued nobody's; return how many these were."""
-    operator_id = Operator.select(Operator.id).where(Operator.name == operator)
-    page = Card.select(Card.id).where(Card.operator_id == operator_id).limit(PAGE_ROWS)
-    page = page.for_update("FOR NO KEY UPDATE SKIP LOCKED")  # others lock cards in another order
-    return int(Card.update(operator_id=None).where(Card.id.in_(page)).execute())
 
 
 def find(name: str, lock: str = "") -> Operator | None:

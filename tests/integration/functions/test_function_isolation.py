@@ -3,7 +3,6 @@ installs packages."""
 # Owns functions-isolation, functions-failures, functions-reload.
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -24,7 +23,6 @@ from app.functions.call import MAX_DETAIL
 from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
 from app.functions.decorator import Caller
 from app.functions.messages import Failed, NotFound, Outcome, Returned, TimedOut
-from app.functions.modules import packages_dir
 from app.functions.places import IDS
 from app.services.cards.requirements import install
 from tests.support.functions import hostile_functions
@@ -414,16 +412,3 @@ def test_pip_is_given_no_setting_and_none_of_our_modules(functions: Path, monkey
     require(functions, "")
     install(functions)
     assert ("PATH" in given, "secret" in given.values()) == (True, False)
-
-
-def test_two_installations_cannot_run_at_once(functions: Path) -> None:
-    require(functions, "")
-    folder = packages_dir(functions).parent
-    folder.mkdir()
-    handle = os.open(folder, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        with pytest.raises(RefusedError, match="another installation"):
-            install(functions)
-    finally:
-        os.close(handle)

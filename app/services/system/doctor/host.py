@@ -1,5 +1,6 @@
 """Checks of the host: containers, .env and the settings in force, disks, permissions."""
 
+import re
 from difflib import get_close_matches
 
 from app.runtime.environment import By, names
@@ -127,23 +128,14 @@ def permissions(facts: AllFacts) -> CheckResult:
     return ok("密钥与备份仅属主可读", "Only their owners can read secrets, private keys and backups")
 
 
-COMPOSE = frozenset(
-    (
-        *("COMPOSE_FILE", "COMPOSE_PROFILES", "COMPOSE_PATH_SEPARATOR", "COMPOSE_IGNORE_ORPHANS"),
-        *("COMPOSE_REMOVE_ORPHANS", "COMPOSE_PARALLEL_LIMIT", "COMPOSE_ANSI", "COMPOSE_STATUS_STDOUT"),
-        *("COMPOSE_ENV_FILES", "COMPOSE_MENU", "COMPOSE_PROGRESS", "COMPOSE_EXPERIMENTAL", "COMPOSE_BAKE"),
-        *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_BUILDKIT", "DOCKER_DEFAULT_PLATFORM"),
-        *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
-        *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
-    )
-)
+_OF_DOCKER = re.compile("(COMPOSE|DOCKER)_.*|.*_(PROXY|proxy)")
 """Names that Docker and Compose read from .env themselves."""
 
 
 def env_names(facts: AllFacts) -> CheckResult:
     """Check that each line of .env is a setting that somebody reads."""
-    host, known = facts.host, names(By.DOTENV) | COMPOSE
-    unknown = [name for name in host.settings if name not in known]
+    host, known = facts.host, names(By.DOTENV)
+    unknown = [name for name in host.settings if name not in known and not _OF_DOCKER.fullmatch(name)]
     near = {name: get_close_matches(name.upper(), known, n=1, cutoff=0.8) for name in unknown}
     misspelt = [f"{name} → {found[0]}" for name, found in near.items() if found]
     lines = [f"line {number}" for number in host.unreadable_lines]
