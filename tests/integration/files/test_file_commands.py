@@ -18,17 +18,19 @@ import pytest
 
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.files.files import Blob
-from app.domain.operators.operators import Role
+from app.domain.operators.operators import Role, Scope
 from app.runtime.clock import utc_now
 from app.runtime.settings import Settings
 from app.services.cards.issuing import Issuing
 from app.services.files.file_moves import PLACES, FileMoves
 from app.services.files.file_store import FileStore
 from app.services.operators.operators import Operators
+from app.services.shop.shop_tokens import ShopTokens
 from app.storage.blobs import Blobs, Received
 from app.storage.bucket import BucketObjects
+from app.storage.cards import Owner
 from app.storage.database import Database
-from app.storage.models import Event, File, FileBatch
+from app.storage.models import ApiToken, Card, Event, File, FileBatch, Operator
 from tests.conftest import Clock
 from tests.integration.conftest import with_keys
 from tests.support.downloads import CONTENT, blobs, fetch, links, put, sha256
@@ -98,11 +100,15 @@ def test_odd_batches_of_a_file_are_reported(offline: Service, database: Database
     assert added("--batch", "gold") == ""
     operators.add("olga", Role.OWNER, PASSWORD)
     operators.add("sam", Role.SELLER, PASSWORD)
-    for count, actor in enumerate(("console:olga", "console:sam", "console:removed", "shop:taobao"), 1):
-        Issuing(database, actor, utc_now).issue(count, None, "gold")
-    Issuing(database, "shop:taobao", utc_now).issue(1, None, "other")
+    ShopTokens(database, "tester", utc_now).add("taobao", [Scope.CARDS_ISSUE])
+    by_name = {row.name: row.id for row in Operator.select()}
+    taobao = ApiToken.get().id
+    owners = (Owner(by_name["olga"]), Owner(by_name["sam"]), Owner(token_id=taobao))
+    for count, owner in enumerate(owners, 1):
+        for card in Issuing(database, "tester", utc_now).issue(count, None, "gold").cards:
+            Card.update(**owner._asdict()).where(Card.id == card.id).execute()
     (line,) = added().splitlines()
-    assert "cards of the batch gold that sellers or shops issued, which get the file too: 9" in line
+    assert "cards of the batch gold that sellers or shops issued, which get the file too: 5" in line
 
 
 def test_adding_again_keeps_the_batches_unless_an_option_changes_them(offline: Service) -> None:
