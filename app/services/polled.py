@@ -1,6 +1,5 @@
 """Values from the database that each process must know by itself: one thread reads them again twice a second."""
 
-import itertools
 import logging
 import os
 import threading
@@ -28,9 +27,6 @@ class Polled(Generic[Value]):
         self.database = database
         self._read = read
         self._process = 0
-        self._lock = threading.Lock()
-        self._readings = itertools.count(1)
-        self._newest = 0
         self._values: list[Value] = []
 
     def get(self) -> Value:
@@ -47,12 +43,8 @@ class Polled(Generic[Value]):
         return self._values[0]
 
     def renew(self) -> None:
-        """Read the value again now, or raise as `get`; drop the reading if one that began later has already ended."""
-        number = next(self._readings)
-        value = self.database.with_connection(self._read)
-        with self._lock:  # not while reading, so that a slow reading delays no other
-            if number > self._newest:
-                self._newest, self._values = number, [value]
+        """Read the value again now, or raise as `get`."""
+        self._values = [self.database.with_connection(self._read)]
 
     def renew_if_possible(self) -> bool:
         """Renew the value; return False where that fails."""

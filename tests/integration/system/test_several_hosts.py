@@ -5,7 +5,6 @@ background: one worker does what is periodic, values are polled, and old rows ar
 import contextlib
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -336,29 +335,6 @@ def test_a_value_is_kept_while_no_newer_one_can_be_read(database: Database, capl
     for _ in range(2):
         with pytest.raises(DatabaseUnavailableError):
             polled.get()
-
-
-@pytest.mark.usefixtures("renewed_by_hand")
-def test_a_reading_that_began_earlier_does_not_replace_a_newer_one(database: Database) -> None:
-    begun, may_end = threading.Event(), threading.Event()
-    values = iter(["first", "old", "new"])
-
-    def read() -> str:
-        value = next(values)
-        if value == "old":
-            begun.set()
-            assert may_end.wait(60)
-        return value
-
-    polled = Polled(database, read)
-    assert polled.get() == "first"
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(lambda: (polled.renew(), database.close()))
-        assert begun.wait(60)
-        polled.renew()
-        may_end.set()
-        slow.result()
-    assert polled.get() == "new"
 
 
 def test_old_sessions_and_failures_are_pruned(operators: Operators, sessions: Sessions, clock: Clock) -> None:
