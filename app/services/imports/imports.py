@@ -40,7 +40,7 @@ class Reading:
     """The content of a file. Without faults, `cards` is all of it.
 
     `columns` are those that are read, `ignored` the headers of all others. `faults` are the first `MAX_FAULTS`, by
-    line; `fault_count` counts all of them. `derived` counts the cards in use whose activation is not in the file.
+    line; `fault_count` counts all of them.
     """
 
     encoding: str
@@ -51,7 +51,6 @@ class Reading:
     faults: list[Fault] = field(default_factory=list)
     fault_count: int = 0
     ignored: list[str] = field(default_factory=list)
-    derived: int = 0
 
     def note(self, faults: list[Fault]) -> None:
         """Add what is wrong in the next line."""
@@ -129,7 +128,6 @@ def _read_line(line: int, row: list[str], now: datetime, reading: Reading, lines
         except ContradictionError as error:
             return [Fault(line, reading.header_of(error.column), error.text)]
         reading.cards.append(card)
-        reading.derived += card.activated_at is not None and values.get("activated_at") is None
     return faults
 
 
@@ -189,14 +187,6 @@ def warnings(reading: Reading) -> list[Text]:
                 f"{len(weak)} 张卡密很短，或只有最后几个字符不同（如 {weak[0]}），可能被人逐个猜中：建议改发新卡密",
                 f"{len(weak)} keys are short, or differ only in their last characters (such as {weak[0]}): somebody "
                 "may guess them; better issue new cards",
-            )
-        )
-    if reading.derived:
-        found.append(
-            Text(
-                f"{reading.derived} 张使用中的卡密没有激活时间：由到期时间减有效期推算，最晚为现在",
-                f"{reading.derived} cards in use have no activation: it is their expiry less their validity, and now "
-                "at the latest",
             )
         )
     return found
