@@ -116,22 +116,9 @@ def _client(card: NewCard, binding: NewBinding) -> tuple[object, ...]:
 
 def _columns(card: NewCard, created_at: datetime) -> tuple[object, ...]:
     """Return the values of `_INTO_CARD` but the last two, which are of all cards."""
-    activated = card.activated_at is not None
     times = (card.activated_at, card.expires_at, card.frozen_at, created_at)
-    return (
-        card.id,
-        _interval(card.validity),
-        card.batch,
-        card.note,
-        activated,
-        *times,
-        card.imported_key,
-        card.program,
-    )
-
-
-def _interval(validity: timedelta | None) -> str | None:
-    return None if validity is None else f"{int(validity.total_seconds())} seconds"
+    is_activated = card.activated_at is not None
+    return (card.id, card.validity, card.batch, card.note, is_activated, *times, card.imported_key, card.program)
 
 
 def of_program(card_id: Any, program: str | None) -> Any:  # noqa: ANN401  # peewee expressions

@@ -117,10 +117,6 @@ def csv_lines(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
 def _cell(value: Any) -> Any:  # noqa: ANN401  # any value of a row
     if isinstance(value, dict):
         value = json_text(value)
-    return _harmless(escaped(value)) if isinstance(value, str) else value
-
-
-def _harmless(text: str) -> str:
-    """Mark what a spreadsheet would take for a formula: a stranger may have sent it."""
-    # A text that already has the mark gets another, so that an import removes exactly ours.
-    return _FORMULA.sub(r"\1'", text)
+    # A stranger may have sent what a spreadsheet would take for a formula. A text that already has the mark gets
+    # another, so that an import removes exactly ours.
+    return _FORMULA.sub(r"\1'", escaped(value)) if isinstance(value, str) else value

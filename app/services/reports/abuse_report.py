@@ -61,7 +61,7 @@ class ChangingCard(NamedTuple):
 def collect(now: datetime, zone: ZoneInfo, within: timedelta = WITHIN, program: str | None = None) -> dict[str, Any]:
     """Return the report of a period as JSON has it, from five queries, each group with up to `MAX_ROWS`, worst first.
 
-    It is of a program's cards, None for all.     Times are in ISO 8601 in the zone:
+    It is of a program's cards, None for all. Times are in ISO 8601 in the zone:
       accepted: {count, first: […]} cards whose accepted requests reach a threshold (`app.domain.sharing`):
         {card_id, last_24_hours, period, last_at}, both {machines, networks, blocks, changes, places}
       cards: [{card_id, machines, networks, rejections, first_at, last_at}] mismatches of one card

@@ -59,7 +59,7 @@ def _query(database: Database, references: Sequence[str], blobs: Blobs, key: Sea
         files=len(listed),
         lost_files=_lost(listed, blobs),
         operators=dict(operators.tuples()),
-        sealed=_sealed(key),
+        sealed={f"{table} {row.name}": key.opens(table, row.id, row.sealed) for table, row in sealed_secrets.every()},
         hosts=tuple(hosts.listed(database)),
         last_rotation=_last_rotation(),
     )
@@ -72,10 +72,6 @@ def _lost(listed: dict[str, Blob], blobs: Blobs) -> tuple[str, ...] | None:
     except BucketUnavailableError:
         return None
     return tuple(name for name, blob in listed.items() if blob in missing)
-
-
-def _sealed(key: SealingKey) -> dict[str, bool | None]:
-    return {f"{table} {row.name}": key.opens(table, row.id, row.sealed) for table, row in sealed_secrets.every()}
 
 
 def _unproven_host(database: Database) -> str | None:
