@@ -154,11 +154,6 @@ class Database(peewee.PostgresqlDatabase):
             raise
         return connection
 
-    def primary(self) -> DatabaseHost:
-        """Return the host that accepts writes now, as a new connection finds it."""
-        with contextlib.closing(self._connect()) as connection:
-            return _host_of(connection)
-
     def _initialize_connection(self, conn: Any) -> None:  # noqa: ANN401  # as above
         try:
             self.initialize(conn)
@@ -283,7 +278,8 @@ class Database(peewee.PostgresqlDatabase):
 
     def _drop_connection(self) -> None:
         if not self.is_closed():
-            self.hosts.note(_host_of(self.connection()), _BROKEN_SECONDS)
+            info = self.connection().info
+            self.hosts.note(DatabaseHost(info.host, info.port), _BROKEN_SECONDS)
         try:
             self.close()
         except (peewee.PeeweeException, psycopg2.Error):
@@ -299,10 +295,6 @@ def _addresses(host: DatabaseHost) -> list[dict[str, object]]:
     except OSError as error:
         raise psycopg2.OperationalError(f"connection to server {host.host}: {error.strerror}") from error
     return [host._asdict() | {"hostaddr": address} for address in dict.fromkeys(each[4][0] for each in found)]
-
-
-def _host_of(connection: Any) -> DatabaseHost:  # noqa: ANN401  # psycopg2's
-    return DatabaseHost(connection.info.host, connection.info.port)
 
 
 def execute_prepared(connection: Any, name: str, *arguments: object) -> list[tuple[Any, ...]]:  # noqa: ANN401  # psycopg2's
