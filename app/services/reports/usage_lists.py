@@ -83,7 +83,7 @@ def _of_function(function: str, days: list[date], after: Place | None, limit: in
         if after is not None and day == after[0]:
             rows = rows.where(Usage.card < after[2])
         if after is None or day <= after[0]:
-            found += rows.order_by(Usage.card.desc()).limit(limit - len(found))
+            found += list(rows.order_by(Usage.card.desc()).limit(limit - len(found)))
         if len(found) == limit:
             break
     return found

@@ -76,9 +76,8 @@ def test_an_export_asks_for_the_password_and_the_code_and_is_journalled(owner: B
 
 def test_an_export_of_a_search_has_all_of_it_or_is_refused(owner: Browser) -> None:
     born = datetime.now(UTC)
-    rows = [{"id": f"7{n:031d}", "created_at": born, "batch": "稀" if n >= 1_500 else "多"} for n in range(1_510)]
-    Card.insert_many(rows).execute()
-    asked = owner.submit(owner.get("/admin/cards?q=7&batch=%E7%A8%80"), EXPORT, button=("format", "txt"))
+    Card.insert_many([{"id": f"7{n:031d}", "created_at": born} for n in range(1_510)]).execute()
+    asked = owner.submit(owner.get(f"/admin/cards?q=7{150:030d}"), EXPORT, button=("format", "txt"))
     assert len(owner.submit(asked, EXPORT, OWN).text.split()) == 10
     broad = owner.get("/admin/cards?q=7")
     assert ("至少 1,000 张" in broad.words, "搜索内容太短" in broad.words) == (True, True)
