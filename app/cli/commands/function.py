@@ -1,6 +1,5 @@
 """`cardctl function …`."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -128,14 +127,9 @@ def _say_lines(text: str) -> None:
 
 def _object(text: bytes) -> dict[str, Any]:
     try:
-        given = json.loads(text)
-        # Infinity and lone surrogates can be read but not sent.
-        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
+        return msgspec.json.decode(text, type=dict[str, Any])
     except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"参数不是 JSON / The arguments are not JSON: {error}") from error
-    if not isinstance(given, dict):
-        raise click.UsageError("参数必须是 JSON 对象 / The arguments must be a JSON object")
-    return given
+        raise click.UsageError(f"参数必须是 JSON 对象 / The arguments must be a JSON object: {error}") from error
 
 
 def _caller(session: Session, card_id: str | None, program: str) -> Caller:
