@@ -45,10 +45,7 @@ class OwnCardPage:
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         form, failure = Form(), None
         try:
-            sent = read_form(request, _FORM_BYTES)
-            for name in ("lang", "card_id", "do"):
-                sent.one(name)  # one with several values cannot be shown again
-            form = sent
+            form = read_form(request, _FORM_BYTES)
         except problems.Problem as problem:
             failure = problem
         self._answer(request, response, form, failure)
@@ -56,7 +53,7 @@ class OwnCardPage:
     def _answer(
         self, request: falcon.Request, response: falcon.Response, form: Form, failure: Exception | None = None
     ) -> None:
-        language, typed = form.one("lang"), form.one("card_id")
+        language, typed = form.exactly("lang"), form.exactly("card_id").strip()
         is_english = language == "en" or (
             language != "zh" and prefers_english(request.get_header("ACCEPT-LANGUAGE") or "")
         )
@@ -94,8 +91,8 @@ class OwnCardPage:
     def _view(self, customer: Customer, form: Form, failure: Exception | None) -> Values:
         if failure is not None:
             raise failure
-        typed = _checked(form.one("card_id"))
-        match form.one("do"):
+        typed = _checked(form.exactly("card_id").strip())
+        match form.exactly("do"):
             case "unbind":
                 own = self._service.status(customer, typed)
                 step = "unbind" if own.is_bound else "look"
