@@ -8,7 +8,6 @@ import importlib.util
 import keyword
 import os
 import site
-import stat
 import sys
 import sysconfig
 import traceback
@@ -160,8 +159,8 @@ def digest(folder: Path) -> str:
     whole = hashlib.sha256()
     for path in sorted(_files(folder)):
         content = ""
-        with contextlib.suppress(OSError), open(path, "rb", opener=_without_waiting) as file:  # see below
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        if Path(path).is_file():  # a named pipe would wait for its writer
+            with contextlib.suppress(OSError), Path(path).open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{os.path.relpath(path, folder)}\0{content}\0".encode(errors="surrogateescape"))
     return whole.hexdigest()
@@ -173,10 +172,6 @@ def _files(folder: Path) -> Iterator[str]:
         for name in files:
             if not _is_temporary(name):
                 yield os.path.join(where, name)  # noqa: PTH118  # of thousands, once a second
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # for the writer of a named pipe
 
 
 def _is_temporary(name: str) -> bool:
