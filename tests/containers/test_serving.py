@@ -2,8 +2,11 @@
 # Owns run-containers.
 
 import json
+import os
 import re
+import signal
 import socket
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,6 +146,32 @@ def test_what_sends_webhooks_has_a_network_and_no_secret(stack: Stack) -> None:
         assert "which is not a public address" in wait_for(error, 60), "the app reaches it through its socket"
     finally:
         webhook("remove", "shop")
+
+
+def test_ctrl_c_and_a_lost_connection_end_a_followed_journal_in_the_container_too(stack: Stack) -> None:
+    command = [stack.folder / "scripts/cardctl", "events", "--follow", "--format", "json"]
+
+    def following() -> bool:
+        return "events --follow" in run("docker", "top", stack.inspect("app")["Id"], "-eo", "pid,args").stdout
+
+    for sent, status in ((signal.SIGINT, 0), (signal.SIGHUP, -signal.SIGHUP)):
+        stack.new_card("--batch", "followed")
+        # nohup, under which the tests may run, has every process below it ignore SIGHUP.
+        process = subprocess.Popen(
+            ["env", "--default-signal=HUP", *command],
+            env=stack.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        assert wait_for(lambda lines=process.stdout: "followed" in lines.readline())
+        assert following()
+        os.killpg(process.pid, sent)
+        assert process.wait(60) == status
+        process.stdout.close()
+        wait_for(lambda: not following())
 
 
 def test_no_secret_stands_in_logs_settings_or_the_image(stack: Stack) -> None:

@@ -5,17 +5,13 @@ input at once, as the real one does.
 """
 # Owns cardctl-wrapper.
 
-import json
 import os
 import pty
 import re
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -29,12 +25,7 @@ from app.cli.commands.file import file
 from app.cli.commands.function import function
 from app.cli.commands.key import seal
 from app.cli.commands.program import program
-from app.domain.codes import EventKind
-from app.storage import journal
-from app.storage.database import Database
-from app.storage.journal import Entry
-from tests.support.services.processes import is_alive
-from tests.support.services.service import ROOT, wait_for
+from tests.support.services.service import ROOT
 
 DOCKER = """\
 #!/bin/bash
@@ -259,64 +250,3 @@ def test_requirements_are_installed_by_a_container_of_their_own_and_then_taken_u
         "--progress quiet run --rm -T functions-install",
         "exec -T app python -m app function reload",
     ]
-
-
-# As with the real one, the app is no child of the caller's terminal: it learns only by its standard input that compose
-# is gone.
-FOLLOWED = """\
-#!/bin/bash
-printf '%s\\n' "$*" >>"{folder}/calls"
-if [[ $1 == ps ]]; then echo 1; exit; fi
-if [[ $1 == inspect ]]; then echo app running; exit; fi
-while [[ $1 != python ]]; do shift; done
-shift
-mkfifo "{folder}/stdin"
-(trap '' INT; cd / && exec env -i PYTHONPATH="{root}" DATABASE_URL={url} KADUN_KEYS_DIR=/nonexistent \\
-    KADUN_FILES_DIR=/nonexistent KADUN_FUNCTIONS_SOCKET=/nonexistent KERNAL_DATA_KEY=x \\
-    setsid {python} -P "$@" <"{folder}/stdin") &
-echo $! >"{folder}/pid"
-exec cat >"{folder}/stdin"
-"""
-
-
-def append(name: str) -> None:
-    journal.append([Entry(at=datetime.now(UTC), kind=EventKind.FROZEN, actor=name)])
-
-
-@pytest.fixture
-def following(checkout: Checkout, database_url: str, database: Database) -> Iterator["subprocess.Popen[str]"]:
-    script = FOLLOWED.format(folder=checkout.folder, root=ROOT, url=shlex.quote(database_url), python=sys.executable)
-    (checkout.folder / "bin" / "docker").write_text(script)
-    append("before")
-    process = subprocess.Popen(
-        # nohup, under which the tests may run, has every process below it ignore SIGHUP.
-        ["env", "--default-signal=HUP", checkout.root / "scripts/cardctl", "events", "--follow", "--format", "json"],
-        env=checkout.environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    yield process
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
-def ended(checkout: Checkout) -> bool:
-    return not is_alive(int((checkout.folder / "pid").read_text()))
-
-
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 0), (signal.SIGHUP, -signal.SIGHUP)])
-def test_ctrl_c_and_a_lost_connection_end_it_inside_too(
-    checkout: Checkout, following: "subprocess.Popen[str]", sent: signal.Signals, status: int
-) -> None:
-    assert following.stdout is not None
-    assert json.loads(following.stdout.readline())["actor"] == "before"
-    append("after")
-    assert json.loads(following.stdout.readline())["actor"] == "after"
-    assert checkout.calls[-1].endswith("app events --follow --format json --until-input-ends")
-    assert not ended(checkout)
-    os.killpg(following.pid, sent)
-    assert following.wait(60) == status
-    wait_for(lambda: ended(checkout))
