@@ -1,10 +1,9 @@
 """Use by other means (language, keyboard, time zone, no scripts), and hurried input, focus, forms sent again."""
 
 from datetime import timedelta
-from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
-from playwright.sync_api import Page, Request, Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from app.runtime.clock import utc_now
 from app.storage.models import Card, Figures
@@ -251,33 +250,6 @@ def test_a_search_that_takes_long_says_so(enter: Enter) -> None:
         page.wait_for_timeout(10)
     held[0].continue_()
     expect(page.locator(".working")).to_be_hidden()
-
-
-def test_a_search_is_one_request(enter: Enter, shop: Shop) -> None:
-    person = enter("/admin/cards")
-    page = person.page
-    asked: list[str] = []
-
-    def note(request: Request) -> None:
-        where = urlsplit(request.url)
-        if where.path == "/admin/cards":
-            asked.append(where.query)
-
-    page.on("request", note)
-    page.locator("[name=q]").fill(shop.live)
-    person.press("搜索", "Search")
-    expect(person.rows).to_have_count(1)
-    page.locator("[name=q]").fill("")
-    page.keyboard.press("Enter")
-    expect(person.rows).not_to_have_count(1)
-    page.locator("summary").click()
-    page.locator("[name=note]").fill("没有")
-    page.keyboard.press("Enter")
-    person.reads("没有符合条件的记录", "No results")
-    page.locator("label[for=status-frozen]").click()
-    page.wait_for_url("**status=frozen**")
-    nothing = quote("没有")
-    assert asked == [f"q={shop.live}", "", f"note={nothing}", f"status=frozen&note={nothing}"]
 
 
 def test_a_link_in_a_mail_leads_through_the_log_in(site: Site, enter: Enter, hire: Hire, shop: Shop) -> None:
