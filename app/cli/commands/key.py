@@ -1,7 +1,11 @@
 """`cardctl key …` and `cardctl seal`."""
 
+import contextlib
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -136,5 +140,20 @@ def seal(session: Session, source: str, target: str, program: str) -> None:
     both_here = "-" not in {source, target}
     if both_here and Path(target).exists() and Path(source).samefile(target):
         raise click.UsageError("FILE 与输出相同 / FILE and the output are the same file")
-    with click.open_file(source, "rb") as plain, click.open_file(target, "wb") as sealed:
+    with click.open_file(source, "rb") as plain, _replacing(target) as sealed:
         sealing.seal_file(plain, sealed, to)
+
+
+@contextlib.contextmanager
+def _replacing(target: str) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of `target` only when all went well; click's does so after a failure, too."""
+    path = Path(target)
+    if target == "-" or (path.exists() and not path.is_file()):
+        with click.open_file(target, "wb") as output_file:
+            yield output_file
+        return
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".sealing-") as folder:
+        part = Path(folder, "part")
+        with part.open("wb") as output_file:
+            yield output_file
+        part.replace(path)

@@ -184,11 +184,15 @@ def test_public_keys_are_exported_and_sealing_goes_through_pipes_and_opens_with_
 def test_sealing_over_the_plain_file_is_refused_and_a_failure_leaves_nothing(keyed: Service, tmp_path: Path) -> None:
     plain, sealed = tmp_path / "core.dat", tmp_path / "x.age"
     plain.write_bytes(b"core")
-    for source, target, status in ((plain, plain, 2), (tmp_path / "none", sealed, 1)):
+    earlier = tmp_path / "earlier.age"
+    earlier.write_bytes(b"of before")
+    before = set(tmp_path.iterdir())
+    unreadable = Path("/proc/self/mem")  # opens, but cannot be read from its beginning
+    for source, target, status in ((plain, plain, 2), (tmp_path / "none", sealed, 1), (unreadable, earlier, 1)):
         assert keyed.cardctl("seal", str(source), "-o", str(target), check=False).returncode == status
     keyed.environment["KERNAL_DATA_KEY"] = "a scheme of my own"
     assert "no age identity" in keyed.refusal("seal", str(plain), "-o", str(sealed))
-    assert (plain.read_bytes(), sealed.exists()) == (b"core", False)
+    assert (plain.read_bytes(), earlier.read_bytes(), set(tmp_path.iterdir())) == (b"core", b"of before", before)
 
 
 def test_a_copy_of_the_keys_is_put_back_unless_the_present_ones_are_newer(keyed: Service, tmp_path: Path) -> None:
