@@ -136,19 +136,6 @@ def test_hsts_goes_with_public_trust_and_with_the_setting(checkout: Path, deploy
         assert (shown in hsts.read_text()) if shown else not hsts.exists()
 
 
-def test_wrong_usage_is_told_with_status_2_and_a_missing_certbot_how_to_install(checkout: Path, path: str) -> None:
-    for script, words, complaint in (
-        ("deploy", "", "FULLCHAIN and PRIVKEY are needed"),
-        ("issue", "", "a domain is needed"),
-        ("issue", "card.test --standalone --dns manual", "exclude each other"),
-    ):
-        done = run(checkout / f"scripts/{script}-certificate.sh", *words.split(), check=False, cwd="/")
-        assert (done.returncode, complaint in done.stderr, len(done.stderr.splitlines())) == (2, True, 1), words
-    done = run(checkout / "scripts/issue-certificate.sh", "card.test", check=False, cwd="/", env={"PATH": path})
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "certbot is missing: install it first (apt-get install certbot)" in done.stderr
-
-
 # The other machine's shell gets the command as one line; `away` is switched off.
 SSH = """#!/bin/bash
 while [[ $1 != -- ]]; do printf '%s ' "$1" >>"$SSH_LOG"; shift; done

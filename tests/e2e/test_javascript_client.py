@@ -95,14 +95,6 @@ def key(tmp_path: Path) -> SigningKey:
     return key
 
 
-def test_it_needs_nothing_from_a_registry() -> None:
-    package = json.loads((CLIENT / "package.json").read_text("utf-8"))
-    assert not {"dependencies", "devDependencies", "optionalDependencies", "peerDependencies"} & package.keys()
-    for path in CLIENT.rglob("*.mjs"):
-        imports = [line for line in path.read_text("utf-8").splitlines() if " from " in line and "import" in line]
-        assert all('"node:' in line or '"./' in line or '"../' in line for line in imports), path
-
-
 def test_what_the_vendor_tells_customers_is_shown_without_control_characters(tmp_path: Path, key: SigningKey) -> None:
     server, identity = FakeServer(key), pyrage.x25519.Identity.generate()
     server.data_key = str(identity)

@@ -156,12 +156,6 @@ def test_functions_that_share_a_bar_link_to_the_whole_day() -> None:
     assert "function=" not in others.links[0]
 
 
-def test_control_and_bidirectional_characters_are_shown_escaped() -> None:
-    assert rendering._harmless("a\u202eb\x1b") == "a\\u202eb\\x1b"  # noqa: SLF001
-    assert str(rendering._lines(["<b>", "\u202e"])) == "&lt;b&gt;\n\\u202e"  # noqa: SLF001
-    assert rendering.url("/admin", status=None, q="", batch="a b&c", page=0) == "/admin?batch=a+b%26c&page=0"
-
-
 def test_the_kept_libraries_are_the_ones_that_their_table_names() -> None:
     row = re.compile(r"^\| `([^`]+)` \|.*\| `([0-9a-f]{64})` \|$", re.MULTILINE)
     kept = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in VENDOR.glob("*.*s")}
